@@ -1,0 +1,94 @@
+# make demo   builds everything, starts the local enclave, and chats with it from C
+# make test   runs everything that can be tested here; what is skipped is named at the end
+#
+# The rest is for people who work on the library. Everything that is built lies in build/ and the cargo target folders.
+
+CARGO    ?= cargo
+CC       ?= cc
+CXX      ?= c++
+CFLAGS   ?= -O2 -g
+CXXFLAGS ?= -O2 -g
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+
+VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+WARNINGS := -Wall -Wextra -Wpedantic -Werror
+LIB      := build/lib/libconfer.so
+ENCLAVE  := build/bin/confer-enclave
+EXAMPLES := build/examples/c/chat build/examples/c/verify
+
+.PHONY: all lib enclave header examples demo test bench toolchains install clean FORCE
+
+all: lib examples
+
+# --- the library ------------------------------------------------------------------------------------------------------
+
+lib: $(LIB)
+
+# cargo knows what is out of date; the copies carry the names that installed files have. The crate types are named,
+# without the tests' rlib, because cargo drops link-time optimisation silently where there is one.
+$(LIB): FORCE
+	$(CARGO) rustc --release --lib --locked --crate-type cdylib,staticlib
+	@mkdir -p build/lib
+	@cmp -s target/release/libconfer.so build/lib/libconfer.so.$(VERSION) || \
+	  { cp target/release/libconfer.so build/lib/new && mv build/lib/new build/lib/libconfer.so.$(VERSION) && \
+	    cp target/release/libconfer.a build/lib/new && mv build/lib/new build/lib/libconfer.a; }
+	@ln -sf libconfer.so.$(VERSION) build/lib/libconfer.so.0
+	@ln -sf libconfer.so.0 build/lib/libconfer.so
+
+header:
+	CONFER_UPDATE_HEADER=1 $(CARGO) test --quiet --locked --test header the_committed_header
+
+enclave: $(ENCLAVE)
+
+$(ENCLAVE): FORCE
+	$(CARGO) build --locked --manifest-path tests/enclave/Cargo.toml
+	@mkdir -p build/bin
+	@ln -sf ../../tests/enclave/target/debug/confer-enclave $@
+
+# --- examples ---------------------------------------------------------------------------------------------------------
+
+examples: $(EXAMPLES)
+
+build/examples/c/%: examples/c/%.c include/confer.h $(LIB)
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARNINGS) $(CFLAGS) -Iinclude $< -o $@ -Lbuild/lib -lconfer -Wl,-rpath,'$$ORIGIN/../../lib'
+
+demo: $(EXAMPLES) $(ENCLAVE)
+	@scripts/demo
+
+# --- tests ------------------------------------------------------------------------------------------------------------
+
+test:
+	@scripts/test
+
+bench: $(LIB) $(ENCLAVE)
+	@scripts/bench
+
+toolchains:
+	@scripts/toolchains
+
+# --- packaging --------------------------------------------------------------------------------------------------------
+
+# What a static library needs beside it: a test links so.
+LIBS_PRIVATE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+
+install: $(LIB)
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 755 build/lib/libconfer.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/
+	strip --strip-unneeded $(DESTDIR)$(PREFIX)/lib/libconfer.so.$(VERSION)
+	ln -sf libconfer.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libconfer.so.0
+	ln -sf libconfer.so.0 $(DESTDIR)$(PREFIX)/lib/libconfer.so
+	install -m 644 build/lib/libconfer.a $(DESTDIR)$(PREFIX)/lib/
+	strip --strip-debug $(DESTDIR)$(PREFIX)/lib/libconfer.a
+	install -m 644 include/confer.h include/confer.hpp $(DESTDIR)$(PREFIX)/include/
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: confer' \
+	  'Description: Client for attested inference by Confer' 'Version: $(VERSION)' 'Libs: -L$${libdir} -lconfer' \
+	  'Libs.private: $(LIBS_PRIVATE)' 'Cflags: -I$${includedir}' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/confer.pc
+
+clean:
+	rm -rf build
+	$(CARGO) clean
+	$(CARGO) clean --manifest-path tests/enclave/Cargo.toml
+
+FORCE:

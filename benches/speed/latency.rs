@@ -1,0 +1,89 @@
+//! What the library adds to one token's way: from the instant at which the relay passes it on to the C callback, less
+//! the same way to the bare thread. Tokens come one at a time.
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::bare::Bare;
+use crate::harness::Enclave;
+use crate::measure::{micros, percentile};
+use crate::relay::Relay;
+use crate::stream;
+use crate::table::{Aim, Table};
+
+const ROUNDS: usize = 5;
+const TOKENS: usize = 400;
+const PAUSE_MS: usize = 2;
+
+pub fn run(enclave: &Enclave, table: &mut Table) {
+    let relay = Relay::start(&enclave.url);
+    let url = relay.url(&enclave.url);
+    let client = stream::connect(enclave, &url);
+    let mut bare = Bare::connect(enclave, &url);
+    let prompt = format!("/slow {PAUSE_MS} {TOKENS}");
+    let (mut library, mut limit, mut woken) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        relay.stamp();
+        let heard = Arc::new(Mutex::new(Vec::with_capacity(TOKENS)));
+        let hear = heard.clone();
+        stream::ask(&client, &prompt, move |_| {
+            hear.lock().unwrap().push(Instant::now())
+        });
+        library.extend(delays(&relay.stamps(), &heard.lock().unwrap()));
+
+        relay.stamp();
+        let mut heard = Vec::with_capacity(TOKENS);
+        bare.ask(&prompt, |_| heard.push(Instant::now()));
+        limit.extend(delays(&relay.stamps(), &heard));
+
+        woken.extend(wake_ups());
+    }
+    for (what, part, aim) in [("p50", 0.5, 50.0), ("p99", 0.99, 200.0)] {
+        let (library, limit) = (percentile(&library, part), percentile(&limit, part));
+        table.row(
+            &format!("latency added to one token, {what}"),
+            format!("{library:.1} µs"),
+            format!("{limit:.1} µs"),
+            library - limit,
+            "µs",
+            Aim::AtMost(aim),
+        );
+    }
+    table.note(
+        "a thread that wakes another, as the callback thread is woken, p50 and p99",
+        String::new(),
+        format!(
+            "{:.1}, {:.1} µs",
+            percentile(&woken, 0.5),
+            percentile(&woken, 0.99)
+        ),
+    );
+}
+
+/// How long another thread takes to wake: the C API's rule that callbacks never run on a thread that serves the network
+/// costs this once a token.
+fn wake_ups() -> Vec<f64> {
+    let (wake, woken) = channel::<Instant>();
+    let sleeper = thread::spawn(move || woken.iter().map(|from| micros(from.elapsed())).collect());
+    for _ in 0..TOKENS {
+        thread::sleep(Duration::from_millis(PAUSE_MS as u64));
+        wake.send(Instant::now()).expect("the sleeper listens");
+    }
+    drop(wake);
+    sleeper.join().expect("it only measures")
+}
+
+fn delays(passed_on: &[Instant], heard: &[Instant]) -> Vec<f64> {
+    assert_eq!(
+        (passed_on.len(), heard.len()),
+        (TOKENS + 1, TOKENS),
+        "the last message is the completion"
+    );
+    passed_on
+        .iter()
+        .zip(heard)
+        .map(|(from, to)| micros(*to - *from))
+        .collect()
+}

@@ -1,0 +1,57 @@
+//! `make bench`: what the library costs, each figure beside its limit, measured in the same run and in turns.
+//!
+//! It prints and asserts nothing about speed: a busy machine is no defect. docs/performance.md says what each limit is.
+
+#![allow(unsafe_code)] // every call of the C API is one; its contract is the header
+
+mod bare;
+mod connect;
+#[allow(dead_code)] // the tests of the C functions use the rest
+#[path = "../../tests/api/harness.rs"]
+mod harness;
+mod latency;
+mod measure;
+mod memory;
+mod primitives;
+mod relay;
+mod size;
+mod stream;
+mod table;
+mod throughput;
+
+use harness::Enclave;
+use table::Table;
+
+fn main() {
+    // `cargo bench` passes `--bench`; any other word names a part.
+    let named: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
+    memory::allow_descriptors();
+    let enclave = Enclave::start(None);
+    let mut table = Table::default();
+    // First, before anything else has grown the heap.
+    if wanted("memory") {
+        memory::run(&enclave, &mut table);
+    }
+    if wanted("connect") {
+        connect::run(&enclave, &mut table);
+    }
+    if wanted("throughput") {
+        throughput::run(&enclave, &mut table);
+    }
+    if wanted("stream") {
+        stream::run(&enclave, &mut table);
+    }
+    if wanted("latency") {
+        latency::run(&enclave, &mut table);
+    }
+    if wanted("size") {
+        size::run(&mut table);
+    }
+    table.print();
+    drop(enclave);
+    let _ = std::fs::remove_dir_all(harness::scratch());
+}

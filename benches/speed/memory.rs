@@ -1,0 +1,58 @@
+//! What an idle connection keeps in memory: the growth of this process over a thousand of them, pings included.
+
+use std::time::Duration;
+
+use confer::ffi::config::confer_config_set_keepalive_ms;
+
+use crate::harness::{self, Enclave, call};
+use crate::table::{Aim, Table};
+
+const CONNECTIONS: u64 = 1_000;
+/// Two sockets a connection, one at each end, and what else a process needs.
+const DESCRIPTORS: libc::rlim_t = 4_096;
+/// Each connection has pinged when it is looked at.
+const KEEPALIVE_MS: u64 = 2_000;
+
+/// Lets this process and the enclave, which inherits it, have enough sockets.
+pub fn allow_descriptors() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is readable and writable.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max.min(DESCRIPTORS).max(limit.rlim_cur);
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+    }
+}
+
+pub fn run(enclave: &Enclave, table: &mut Table) {
+    let config = harness::config(enclave);
+    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, KEEPALIVE_MS, e) }).unwrap();
+    // The first one pays for the runtime, the key set and the release.
+    let first = harness::connect(&config).unwrap();
+    let before = resident();
+    let others: Vec<_> = (0..CONNECTIONS)
+        .map(|_| harness::connect(&config).unwrap())
+        .collect();
+    std::thread::sleep(Duration::from_millis(2 * KEEPALIVE_MS));
+    let each = resident().saturating_sub(before) as f64 / CONNECTIONS as f64 / 1024.0;
+    drop((others, first));
+    table.row(
+        &format!("memory of an idle connection, at {CONNECTIONS}"),
+        format!("{each:.1} KiB"),
+        String::new(),
+        each,
+        "KiB",
+        Aim::AtMost(64.0),
+    );
+}
+
+/// Resident bytes: the second number of statm, in pages (proc(5)).
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    // SAFETY: no memory is concerned.
+    pages * u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap()
+}

@@ -1,0 +1,204 @@
+//! A relay between a client and the enclave, so that a measurement begins at a known instant and no server is its
+//! bottleneck: it can hold an answer back until it has all of it, or note when it passes each message on.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Instant;
+
+/// What is done with the bytes that come from the enclave.
+enum Mode {
+    Pass,
+    /// Keep them until this many messages are there, then send them as fast as the client takes them.
+    Hold(usize),
+    /// Note the instant at which each message is passed on.
+    Stamp(Vec<Instant>),
+}
+
+struct Shared {
+    mode: Mutex<Mode>,
+    released: Mutex<Option<Instant>>,
+    changed: Condvar,
+}
+
+pub struct Relay {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Relay {
+    /// Listens for clients of the enclave at `url`.
+    pub fn start(url: &str) -> Relay {
+        let enclave: SocketAddr = authority(url)
+            .parse()
+            .expect("the enclave's URL has an address");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            mode: Mutex::new(Mode::Pass),
+            released: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let relay = Relay {
+            address,
+            shared: shared.clone(),
+        };
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, enclave) = (client.unwrap(), TcpStream::connect(enclave).unwrap());
+                client.set_nodelay(true).unwrap();
+                enclave.set_nodelay(true).unwrap();
+                let (from_client, to_enclave) =
+                    (client.try_clone().unwrap(), enclave.try_clone().unwrap());
+                thread::spawn(move || copy(from_client, to_enclave));
+                let shared = shared.clone();
+                thread::spawn(move || down(enclave, client, &shared));
+            }
+        });
+        relay
+    }
+
+    /// `url` with this relay's address.
+    pub fn url(&self, url: &str) -> String {
+        url.replace(authority(url), &self.address.to_string())
+    }
+
+    /// Holds the next answer back until `messages` are there.
+    pub fn hold(&self, messages: usize) {
+        *self.shared.released.lock().unwrap() = None;
+        *self.shared.mode.lock().unwrap() = Mode::Hold(messages);
+    }
+
+    /// When the answer that was held back began to flow; waits for it.
+    pub fn released(&self) -> Instant {
+        let released = self.shared.released.lock().unwrap();
+        let released = self
+            .shared
+            .changed
+            .wait_while(released, |released| released.is_none())
+            .unwrap();
+        released.expect("it was waited for")
+    }
+
+    /// Notes when each message is passed on, from now.
+    pub fn stamp(&self) {
+        *self.shared.mode.lock().unwrap() = Mode::Stamp(Vec::new());
+    }
+
+    /// The instants since [`Relay::stamp`].
+    pub fn stamps(&self) -> Vec<Instant> {
+        match std::mem::replace(&mut *self.shared.mode.lock().unwrap(), Mode::Pass) {
+            Mode::Stamp(stamps) => stamps,
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn authority(url: &str) -> &str {
+    url.trim_start_matches("ws://")
+        .split('/')
+        .next()
+        .expect("a split has a first part")
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(len @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+fn down(mut enclave: TcpStream, mut client: TcpStream, shared: &Shared) {
+    let (mut buffer, mut held, mut counter, mut count) =
+        (vec![0; 256 << 10], Vec::new(), Counter::default(), 0);
+    while let Ok(len @ 1..) = enclave.read(&mut buffer) {
+        let messages = counter.count(&buffer[..len]);
+        let mut mode = shared.mode.lock().unwrap();
+        match &mut *mode {
+            Mode::Pass => {}
+            Mode::Stamp(stamps) => stamps.extend(std::iter::repeat_n(Instant::now(), messages)),
+            Mode::Hold(wanted) => {
+                count += messages;
+                held.extend_from_slice(&buffer[..len]);
+                if count < *wanted {
+                    continue;
+                }
+                assert_eq!(
+                    count, *wanted,
+                    "the answer has as many messages as were asked for"
+                );
+                *mode = Mode::Pass;
+                drop(mode);
+                *shared.released.lock().unwrap() = Some(Instant::now());
+                shared.changed.notify_all();
+                count = 0;
+                if client.write_all(&held).is_err() {
+                    break;
+                }
+                held.clear();
+                continue;
+            }
+        }
+        drop(mode);
+        if client.write_all(&buffer[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+}
+
+/// Counts the WebSocket frames (RFC 6455, section 5.2) of a server, which masks nothing; behind the head of its upgrade.
+#[derive(Default)]
+struct Counter {
+    upgraded: bool,
+    /// The head so far, of the upgrade or of a frame.
+    head: Vec<u8>,
+    /// Bytes of the frame's payload that are to come.
+    left: u64,
+}
+
+impl Counter {
+    /// The frames that end in `bytes`.
+    fn count(&mut self, mut bytes: &[u8]) -> usize {
+        let mut frames = 0;
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let skipped = self.left.min(bytes.len() as u64);
+                bytes = &bytes[skipped as usize..];
+                self.left -= skipped;
+                frames += usize::from(self.left == 0);
+                continue;
+            }
+            self.head.push(bytes[0]);
+            bytes = &bytes[1..];
+            if !self.upgraded {
+                self.upgraded = self.head.ends_with(b"\r\n\r\n");
+                if self.upgraded {
+                    self.head.clear();
+                }
+            } else if let Some(len) = frame_len(&self.head) {
+                self.head.clear();
+                self.left = len;
+                frames += usize::from(len == 0);
+            }
+        }
+        frames
+    }
+}
+
+/// The payload's length, once the head is complete.
+fn frame_len(head: &[u8]) -> Option<u64> {
+    let [_, short, long @ ..] = head else {
+        return None;
+    };
+    match (short & 0x7f, long) {
+        (126, [a, b]) => Some(u16::from_be_bytes([*a, *b]).into()),
+        (126, _) => None,
+        (127, long) => Some(u64::from_be_bytes(long.try_into().ok()?)),
+        (len, _) => Some(len.into()),
+    }
+}

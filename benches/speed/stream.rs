@@ -1,0 +1,144 @@
+//! Events per second, from a loopback socket to the C callback, beside the bare thread. The answer is in the relay
+//! before the first byte flows, so that what is timed is the client alone.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
+
+use confer::ffi::config::*;
+use confer::ffi::error::confer_error;
+use confer::ffi::event::*;
+use confer::ffi::status::{CONFER_OK, confer_status};
+use confer::ffi::stream::*;
+
+use crate::bare::Bare;
+use crate::harness::{self, Client, Enclave, Stream, call};
+use crate::measure::median;
+use crate::relay::Relay;
+use crate::table::{Aim, Table};
+
+const ROUNDS: usize = 9;
+
+/// (what, events, bytes of a token)
+const FLOODS: [(&str, usize, usize); 2] = [
+    ("20-byte tokens", 100_000, 20),
+    ("16 KB tokens", 2_000, 16_000),
+];
+
+pub fn run(enclave: &Enclave, table: &mut Table) {
+    let relay = Relay::start(&enclave.url);
+    let url = relay.url(&enclave.url);
+    let client = connect(enclave, &url);
+    let mut bare = Bare::connect(enclave, &url);
+    for (what, count, size) in FLOODS {
+        let prompt = format!("/tokens {count} {size}");
+        let (mut library, mut limit) = (Vec::new(), Vec::new());
+        for round in 0..=ROUNDS {
+            relay.hold(count + 1); // the tokens and the completion
+            let ended = ask(&client, &prompt, |_| ()).1;
+            let library_rate = count as f64 / (ended - relay.released()).as_secs_f64();
+
+            relay.hold(count + 1);
+            let (mut tokens, mut bytes) = (0, 0);
+            bare.ask(&prompt, |token| {
+                (tokens, bytes) = (tokens + 1, bytes + token.len())
+            });
+            let ended = Instant::now();
+            assert_eq!((tokens, bytes), (count, count * size));
+            if round > 0 {
+                library.push(library_rate);
+                limit.push(count as f64 / (ended - relay.released()).as_secs_f64());
+            }
+        }
+        let (library, limit) = (median(&library), median(&limit));
+        table.row(
+            &format!("events to the C callback, {what}"),
+            format!("{:.0} /s, {:.0} MB/s", library, library * size as f64 / 1e6),
+            format!("{:.0} /s, {:.0} MB/s", limit, limit * size as f64 / 1e6),
+            library / limit,
+            "%",
+            Aim::AtLeast(0.7),
+        );
+    }
+}
+
+/// A client of the C API that connects through `url`, and does not ping while it is measured.
+pub fn connect(enclave: &Enclave, url: &str) -> Client {
+    let config = harness::config(enclave);
+    call(|e| unsafe { confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e) })
+        .unwrap();
+    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 3_600_000, e) }).unwrap();
+    harness::connect(&config).unwrap()
+}
+
+struct Listener<F> {
+    on_token: F,
+    ended: Sender<(confer_status, Instant)>,
+}
+
+/// Asks through callbacks, calls `on_token` for each token as it comes, and says how and when the stream ended.
+pub fn ask<F: FnMut(&[u8]) + Send + 'static>(
+    client: &Client,
+    prompt: &str,
+    on_token: F,
+) -> (confer_status, Instant) {
+    let (ended, end): (_, Receiver<_>) = channel();
+    let listener = Box::new(Listener { on_token, ended });
+    let callbacks = confer_stream_callbacks {
+        size: size_of::<confer_stream_callbacks>(),
+        user_data: Box::into_raw(listener).cast(),
+        on_event: Some(on_event::<F>),
+        on_done: Some(on_done::<F>),
+        destroy: Some(destroy::<F>),
+    };
+    let (request, mut stream) = (harness::request(prompt), ptr::null_mut());
+    call(|e| unsafe {
+        confer_chat_stream(
+            client.0,
+            request.0,
+            &raw const callbacks,
+            &raw mut stream,
+            e,
+        )
+    })
+    .unwrap();
+    let _stream = Stream(stream);
+    let (status, at) = end.recv().unwrap();
+    assert_eq!(status, CONFER_OK);
+    (status, at)
+}
+
+unsafe extern "C" fn on_event<F: FnMut(&[u8])>(
+    user_data: *mut c_void,
+    _: *mut confer_stream,
+    event: *const confer_event,
+) -> i32 {
+    // SAFETY: `user_data` is the listener, which `destroy` alone ends; the event lives during the call.
+    unsafe {
+        let listener = &mut *user_data.cast::<Listener<F>>();
+        if confer_event_type(event) == CONFER_EVENT_TOKEN {
+            let mut len = 0;
+            let content = confer_event_content(event, &raw mut len);
+            (listener.on_token)(std::slice::from_raw_parts(content.cast(), len));
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn on_done<F>(
+    user_data: *mut c_void,
+    _: *mut confer_stream,
+    status: confer_status,
+    _: *const confer_error,
+) {
+    let now = Instant::now();
+    // SAFETY: as in `on_event`.
+    let listener = unsafe { &*user_data.cast::<Listener<F>>() };
+    listener.ended.send((status, now)).expect("the asker waits");
+}
+
+unsafe extern "C" fn destroy<F>(user_data: *mut c_void) {
+    // SAFETY: it came from `Box::into_raw`, and this is called once.
+    drop(unsafe { Box::from_raw(user_data.cast::<Listener<F>>()) });
+}

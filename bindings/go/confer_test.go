@@ -1,0 +1,385 @@
+package confer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"libconfer/confer"
+)
+
+func ask(prompt string) confer.Request {
+	return confer.Request{Messages: []confer.Message{{Content: prompt}}}
+}
+
+func textOf(events iter.Seq2[confer.Event, error]) (text string, err error) {
+	for event, err := range events {
+		if err != nil {
+			return text, err
+		}
+		if event.Type == confer.EventToken {
+			text += event.Content
+		}
+	}
+	return text, nil
+}
+
+func TestAnAnswerIsARange(t *testing.T) {
+	client := connect(t, startEnclave(t, "none"))
+	var last confer.Event
+	text := ""
+	for event, err := range client.Chat(t.Context(), ask("hello there")) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, last = text+event.Content, event
+	}
+	if text != "You said: hello there" {
+		t.Errorf("got %q", text)
+	}
+	if last.Type != confer.EventCompletion || last.ContextTokens <= 0 || last.MaxContextTokens <= 0 {
+		t.Errorf("the last event is %+v", last)
+	}
+	if text, err := textOf(client.Chat(t.Context(), ask("/unicode"))); err != nil || !strings.Contains(text, "\x00\x1f\x7f") {
+		t.Errorf("got %q, %v", text, err)
+	}
+}
+
+func TestARequestCarriesWhatItWasGiven(t *testing.T) {
+	client := connect(t, startEnclave(t, "none"))
+	request := ask("/echo-request")
+	request.Messages = append([]confer.Message{
+		{Role: confer.RoleSystem, Content: "be brief"},
+		{JSON: []byte(`{"role":"user","content":"look","imageRefs":[]}`)},
+	}, request.Messages...)
+	request.Model = "some/model"
+	request.WebSearch = true
+	request.Properties = map[string]any{"temperature": 0.5}
+	text, err := textOf(client.Chat(t.Context(), request))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{`"be brief"`, `"imageRefs":[]`, `"some/model"`, `"webSearch":true`, `"temperature":0.5`} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%s is not in %s", part, text)
+		}
+	}
+	request.Properties = map[string]any{"temperature": func() {}}
+	if _, err := textOf(client.Chat(t.Context(), request)); !errors.Is(err, confer.ErrInvalidJSON) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestToolsAreToldApart(t *testing.T) {
+	client := connect(t, startEnclave(t, "none"))
+	var seen []confer.EventType
+	for event, err := range client.Chat(t.Context(), ask(`/client-tool clock {"zone":"UTC"}`)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, event.Type)
+		switch event.Type {
+		case confer.EventClientToolCall:
+			if event.ToolName != "clock" || event.ToolArguments != `{"zone":"UTC"}` || event.ToolCallID == "" {
+				t.Errorf("got %+v", event)
+			}
+		case confer.EventCompletion:
+			if !event.PendingToolCalls {
+				t.Error("no pending tool calls")
+			}
+		}
+	}
+	if len(seen) != 2 {
+		t.Errorf("got %v", seen)
+	}
+	for event, err := range client.Chat(t.Context(), ask("/server-tool")) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if event.Type == confer.EventToolResponse && event.FullContent != "clear sky, 21 degrees" {
+			t.Errorf("got %+v", event)
+		}
+	}
+}
+
+func TestARefusedEnclaveIsATypedErrorWithCheckAndReport(t *testing.T) {
+	_, err := confer.Connect(t.Context(), startEnclave(t, "binding-other-key"))
+	var refused *confer.Error
+	if !errors.Is(err, confer.ErrRejected) || !errors.As(err, &refused) {
+		t.Fatalf("got %v", err)
+	}
+	if refused.CheckID != "tdx.key_binding" || refused.Retryable || refused.Progress != confer.NotSent {
+		t.Errorf("got %+v", refused)
+	}
+	if refused.Report == nil || refused.Report.Verified() {
+		t.Fatal("the report does not say that it was refused")
+	}
+	var failed []string
+	for _, check := range refused.Report.Checks {
+		if check.Outcome == "fail" {
+			failed = append(failed, check.ID)
+		}
+	}
+	if len(failed) != 1 || failed[0] != refused.CheckID {
+		t.Errorf("failed: %v", failed)
+	}
+}
+
+func TestAReportCanBeReadAndItsEvidenceVerifiedAgain(t *testing.T) {
+	config := startEnclave(t, "none")
+	report, err := connect(t, config).Report()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.Verified() || report.Platform != "TDX" || report.Endpoint != config.Endpoint || len(report.ServerKey) != 64 ||
+		len(report.Policy.SHA256) != 64 || report.Release.Signer == "" || len(report.TDX.RTMR1) != 96 || len(report.Checks) < 15 {
+		t.Errorf("got %s", report.JSON)
+	}
+	if _, err := confer.VerifyEvidence(report.Evidence, nil, time.Time{}); !errors.Is(err, confer.ErrRejected) {
+		t.Errorf("the production policy says %v", err)
+	}
+	// This enclave fetched its keys from a server of its own: the export carries them.
+	if again, err := confer.VerifyEvidence(report.Evidence, config.Policy, time.Time{}); err != nil || !again.Verified() {
+		t.Errorf("its own policy says %v", err)
+	}
+}
+
+func TestARefusedRequestSaysSoWithItsHTTPStatus(t *testing.T) {
+	client := connect(t, startEnclave(t, "request-402"))
+	_, err := textOf(client.Chat(t.Context(), ask("x")))
+	var refused *confer.Error
+	if !errors.Is(err, confer.ErrPaymentRequired) || !errors.As(err, &refused) || refused.HTTPStatus != 402 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAContextCancelsAStreamInItsMidst(t *testing.T) {
+	client := connect(t, startEnclave(t, "none"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	events := 0
+	var err error
+	for _, err = range client.Chat(ctx, ask("/slow 1 100000")) {
+		if events++; events == 2 {
+			cancel()
+		}
+	}
+	if !errors.Is(err, confer.ErrCancelled) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := textOf(client.Chat(ctx, ask("x"))); !errors.Is(err, context.Canceled) {
+		t.Errorf("a context that had ended: got %v", err)
+	}
+
+	hasty, done := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer done()
+	if _, err := textOf(client.Chat(hasty, ask("/silent"))); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a deadline: got %v", err)
+	}
+	if text, err := textOf(client.Chat(t.Context(), ask("still here"))); err != nil || text != "You said: still here" {
+		t.Errorf("afterwards: got %q, %v", text, err)
+	}
+}
+
+func TestAContextCancelsConnecting(t *testing.T) {
+	config := startEnclave(t, "message1-stall")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errors.New("enough"))
+	defer cancel()
+	_, err := confer.Connect(ctx, config)
+	if !errors.Is(err, confer.ErrCancelled) || !errors.Is(err, context.Cause(ctx)) {
+		t.Errorf("got %v", err)
+	}
+	config.ConnectTimeout = 50 * time.Millisecond
+	if _, err := confer.Connect(t.Context(), config); !errors.Is(err, confer.ErrStageTimeout) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCloseEndsStreamsAndIsFinal(t *testing.T) {
+	client := connect(t, startEnclave(t, "none"))
+	var streams sync.WaitGroup
+	begun := make(chan struct{}, 4)
+	for range cap(begun) {
+		streams.Add(1)
+		go func() {
+			defer streams.Done()
+			events := 0
+			var err error
+			for _, err = range client.Chat(t.Context(), ask("/slow 1 100000")) {
+				if events++; events == 1 {
+					begun <- struct{}{}
+				}
+			}
+			if !errors.Is(err, confer.ErrClosed) {
+				t.Errorf("a stream ended with %v", err)
+			}
+		}()
+	}
+	for range cap(begun) {
+		<-begun
+	}
+	var closers sync.WaitGroup
+	for range 3 {
+		closers.Add(1)
+		go func() {
+			defer closers.Done()
+			if err := client.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	closers.Wait()
+	streams.Wait()
+	if _, err := client.Report(); !errors.Is(err, confer.ErrClosed) {
+		t.Errorf("Report: %v", err)
+	}
+	if err := client.Check(); !errors.Is(err, confer.ErrClosed) {
+		t.Errorf("Check: %v", err)
+	}
+	if _, err := textOf(client.Chat(t.Context(), ask("x"))); !errors.Is(err, confer.ErrClosed) {
+		t.Errorf("Chat: %v", err)
+	}
+}
+
+func TestNothingRunsOnAfterCloseAndLeftLoops(t *testing.T) {
+	config := startEnclave(t, "none")
+	goroutines := runtime.NumGoroutine()
+	func() {
+		client, err := confer.Connect(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		if libraryThreads(t) == 0 {
+			t.Error("the library's threads bear another name")
+		}
+		for range 20 {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			for _, err := range client.Chat(ctx, ask("/slow 1 100000")) {
+				if err != nil {
+					t.Error(err)
+				}
+				break
+			}
+			for range client.Chat(ctx, ask("/slow 1 100000")) {
+				cancel()
+			}
+		}
+	}()
+	deadline := time.Now().Add(10 * time.Second)
+	for runtime.NumGoroutine() > goroutines || libraryThreads(t) > 0 {
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<16)
+			t.Fatalf("%d library threads; goroutines:\n%s", libraryThreads(t), stacks[:runtime.Stack(stacks, true)])
+		}
+		runtime.Gosched()
+	}
+}
+
+// libraryThreads counts this process's threads that bear the library's name. The kernel lets a thread that was joined
+// be seen for a moment.
+func libraryThreads(t *testing.T) (count int) {
+	tasks, err := filepath.Glob("/proc/self/task/*/comm")
+	if err != nil || len(tasks) == 0 {
+		t.Skip("no /proc")
+	}
+	for _, task := range tasks {
+		if name, err := os.ReadFile(task); err == nil && strings.HasPrefix(string(name), "confer-") {
+			count++
+		}
+	}
+	return count
+}
+
+func TestATokenIsNeverPrinted(t *testing.T) {
+	config := confer.Config{Endpoint: "http://elsewhere.example/", Token: "s3cret"}
+	_, err := confer.Connect(t.Context(), config)
+	if !errors.Is(err, confer.ErrInvalidURL) {
+		t.Errorf("got %v", err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x", "%q"} {
+		if text := fmt.Sprintf(verb+" "+verb+" %+v", config, &config, err); strings.Contains(text, "s3cret") || strings.Contains(text, "733363726574") {
+			t.Errorf("%s: %s", verb, text)
+		}
+	}
+}
+
+func TestThePolicyOfAClientCanBeReadBack(t *testing.T) {
+	production, err := confer.ProductionPolicy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := confer.ParsePolicy(production.JSON())
+	if err != nil || again.JSON() != production.JSON() {
+		t.Errorf("got %v", err)
+	}
+	if strict, err := confer.StrictPolicy(); err != nil || strict.JSON() == production.JSON() {
+		t.Errorf("got %v", err)
+	}
+	if _, err := confer.ParsePolicy("{}"); !errors.Is(err, confer.ErrInvalidPolicy) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := confer.LoadPolicy("/nonexistent"); !errors.Is(err, confer.ErrFile) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Each constant of the families that this package repeats is there, and each status bears its number and name.
+func TestTheTablesAreThoseOfTheHeader(t *testing.T) {
+	header, err := os.ReadFile("../../include/confer.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := ""
+	for _, name := range []string{"status.go", "error.go", "chat.go"} {
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources += string(source)
+	}
+	defined := map[string]string{}
+	for _, match := range regexp.MustCompile(`(?m)^#define (CONFER_(?:E|ROLE|EVENT|PROGRESS)_\w+) (\d+)$`).FindAllStringSubmatch(string(header), -1) {
+		defined[match[1]] = match[2]
+	}
+	repeated := map[string]string{}
+	for _, match := range regexp.MustCompile(`(?m)^\t(\w+) +\w+ += C\.(CONFER_\w+)`).FindAllStringSubmatch(sources, -1) {
+		repeated[match[2]] = match[1]
+	}
+	if len(defined) < 45 {
+		t.Fatalf("only %d constants were found in the header", len(defined))
+	}
+	for constant, number := range defined {
+		name, found := repeated[constant]
+		if !found {
+			t.Errorf("%s has no name in Go", constant)
+			continue
+		}
+		delete(repeated, constant)
+		// ErrRejected, EventToolCall, RoleUser, NotSent.
+		words := strings.SplitN(constant, "_", 3)
+		want := map[string]string{"E": "Err", "EVENT": "Event", "ROLE": "Role", "PROGRESS": ""}[words[1]] + words[2]
+		if !strings.EqualFold(name, strings.ReplaceAll(want, "_", "")) {
+			t.Errorf("%s is called %s", constant, name)
+		}
+		if words[1] == "E" {
+			if value, _ := strconv.Atoi(number); confer.Status(value).String() != constant {
+				t.Errorf("%s is %d, which the library calls %s", constant, value, confer.Status(value))
+			}
+		}
+	}
+	for constant := range repeated {
+		t.Errorf("%s is not in the header", constant)
+	}
+}

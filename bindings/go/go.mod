@@ -1,0 +1,3 @@
+module libconfer/confer
+
+go 1.24

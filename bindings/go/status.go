@@ -1,0 +1,66 @@
+package confer
+
+// This file is the table of statuses. A test holds it against confer.h.
+
+/*
+#include <confer.h>
+*/
+import "C"
+
+// Status says how a call or a stream failed. It is an error, to be compared with errors.Is:
+//
+//	if errors.Is(err, confer.ErrRejected) { … }
+//
+// confer.h explains each; new ones can appear in later versions.
+type Status int32
+
+// 1xx: a mistake of the caller. 2xx: ended on this side. 3xx: the network. 4xx: the peer broke the protocol. 5xx: the
+// enclave was refused. 6xx: the enclave answered, but not with 200.
+const (
+	ErrInvalidArgument Status = C.CONFER_E_INVALID_ARGUMENT
+	ErrInvalidUTF8     Status = C.CONFER_E_INVALID_UTF8
+	ErrInvalidURL      Status = C.CONFER_E_INVALID_URL
+	ErrInvalidJSON     Status = C.CONFER_E_INVALID_JSON
+	ErrInvalidPolicy   Status = C.CONFER_E_INVALID_POLICY
+	ErrBusy            Status = C.CONFER_E_BUSY
+	ErrWouldDeadlock   Status = C.CONFER_E_WOULD_DEADLOCK
+	ErrForked          Status = C.CONFER_E_FORKED
+	ErrFile            Status = C.CONFER_E_FILE
+	ErrTooLarge        Status = C.CONFER_E_TOO_LARGE
+	ErrTooMany         Status = C.CONFER_E_TOO_MANY
+
+	ErrCancelled Status = C.CONFER_E_CANCELLED
+	ErrClosed    Status = C.CONFER_E_CLOSED
+	ErrStopped   Status = C.CONFER_E_STOPPED
+	ErrPanic     Status = C.CONFER_E_PANIC
+	ErrSystem    Status = C.CONFER_E_SYSTEM
+
+	ErrResolve        Status = C.CONFER_E_RESOLVE
+	ErrConnect        Status = C.CONFER_E_CONNECT
+	ErrTLS            Status = C.CONFER_E_TLS
+	ErrUpgrade        Status = C.CONFER_E_UPGRADE
+	ErrStageTimeout   Status = C.CONFER_E_STAGE_TIMEOUT
+	ErrConnectionLost Status = C.CONFER_E_CONNECTION_LOST
+	ErrDeadPeer       Status = C.CONFER_E_DEAD_PEER
+
+	ErrProtocol  Status = C.CONFER_E_PROTOCOL
+	ErrHandshake Status = C.CONFER_E_HANDSHAKE
+	ErrDecrypt   Status = C.CONFER_E_DECRYPT
+	ErrFrame     Status = C.CONFER_E_FRAME
+	ErrLimit     Status = C.CONFER_E_LIMIT
+	ErrEvent     Status = C.CONFER_E_EVENT
+
+	ErrRejected Status = C.CONFER_E_REJECTED
+
+	ErrRefused         Status = C.CONFER_E_REFUSED
+	ErrUnauthorized    Status = C.CONFER_E_UNAUTHORIZED
+	ErrPaymentRequired Status = C.CONFER_E_PAYMENT_REQUIRED
+	ErrStreamIdle      Status = C.CONFER_E_STREAM_IDLE
+	ErrSlowConsumer    Status = C.CONFER_E_SLOW_CONSUMER
+)
+
+// String is the name of the status's constant in confer.h, such as "CONFER_E_REJECTED".
+func (s Status) String() string { return C.GoString(C.confer_status_name(C.confer_status(s))) }
+
+// Error is one sentence on what the status means.
+func (s Status) Error() string { return C.GoString(C.confer_status_description(C.confer_status(s))) }

@@ -1,0 +1,2 @@
+/* The C API under this package's own module name. */
+#include <confer.h>

@@ -1,0 +1,95 @@
+// The connection. It turns task cancellation into the library's, and never blocks a thread of Swift's concurrency: it
+// looks without waiting, and waits on descriptors.
+
+import CConfer
+import Dispatch
+
+/// A connection to a verified enclave.
+///
+///     let client = try await Client.connect(Configuration(token: token))
+///     for try await event in client.chat(ChatRequest("Hello!")) {
+///         if case .token(let text) = event { print(text, terminator: "") }
+///     }
+///     try await client.close()
+public final class Client: Sendable {
+    private let handle: Handle
+
+    private init(_ handle: Handle) { self.handle = handle }
+
+    /// Connects, verifies the enclave, and completes the handshake. If the enclave is refused, the error's report says
+    /// why. Cancelling the task gives up.
+    public static func connect(_ configuration: Configuration) async throws -> Client {
+        let config = try configuration.native()
+        let connecting = try Handle(free: confer_connecting_free) { confer_connect_start(config.pointer, $0, $1) }
+        var descriptor: Int32 = -1
+        try call { confer_connecting_fd(connecting.pointer, &descriptor, $0) }
+        return try await withTaskCancellationHandler {
+            while true {
+                var client: OpaquePointer?
+                let status = try cancellableCall { confer_connecting_wait(connecting.pointer, 0, &client, $0) }
+                if status == CONFER_OK { return Client(Handle(client!, free: confer_client_free)) }
+                await readable(descriptor)
+            }
+        } onCancel: {
+            confer_connecting_cancel(connecting.pointer)
+        }
+    }
+
+    /// Why the enclave is trusted.
+    public func report() throws -> Report {
+        let report = try Handle(free: confer_report_free) { confer_attestation_report(handle.pointer, $0, $1) }
+        return try Report(report.pointer)
+    }
+
+    /// Throws the error with which the connection ended, if it did.
+    public func check() throws {
+        try call { confer_client_check(handle.pointer, $0) }
+    }
+
+    /// Sends a request at once and streams its answer. Events wait in the library until they are read, which bounds them.
+    /// Cancelling the task that reads ends the stream, and so does letting go of it.
+    public func chat(_ request: ChatRequest) -> AsyncThrowingStream<Event, any Error> {
+        let answer = Result { try Answer(to: request, from: handle) }
+        return AsyncThrowingStream { try await answer.get().next() }
+    }
+
+    /// Ends the connection and every stream on it, which fail with `.closed`. Closing again is allowed.
+    public func close() async throws {
+        let handle = handle
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+            DispatchQueue.global().async {
+                continuation.resume(with: Result { try call { confer_close(handle.pointer, -1, $0) } }.map { _ in })
+            }
+        }
+    }
+}
+
+/// A streamed answer, read by one task.
+private final class Answer: Sendable {
+    private let stream: Handle
+    private let descriptor: Int32
+
+    init(to request: ChatRequest, from client: Handle) throws {
+        let request = try request.native()
+        let stream = try Handle(free: confer_stream_free) { confer_chat_pull(client.pointer, request.pointer, $0, $1) }
+        var descriptor: Int32 = -1
+        try call { confer_stream_fd(stream.pointer, &descriptor, $0) }
+        self.stream = stream
+        self.descriptor = descriptor
+    }
+
+    func next() async throws -> Event? {
+        try await withTaskCancellationHandler {
+            while true {
+                var event: OpaquePointer?
+                switch try cancellableCall({ confer_stream_next(stream.pointer, 0, &event, $0) }) {
+                case CONFER_OK: return Event(event!)
+                case CONFER_END: return nil
+                default: await readable(descriptor)
+                }
+            }
+        } onCancel: {
+            confer_stream_cancel(stream.pointer)
+        }
+    }
+}

@@ -1,0 +1,116 @@
+// What is trusted and why: policies, reports, and evidence that is verified again.
+
+import CConfer
+import Foundation
+
+/// What is trusted: one JSON document. Immutable; clients that share one connect faster.
+public final class Policy: Sendable {
+    let handle: Handle
+
+    /// The built-in policy for Confer's own service.
+    public static func production() throws -> Policy {
+        Policy(try Handle(free: confer_policy_free) { confer_policy_production($0, $1) })
+    }
+
+    /// `production()` without machines whose firmware needs an update or another configuration.
+    public static func strict() throws -> Policy {
+        Policy(try Handle(free: confer_policy_free) { confer_policy_strict($0, $1) })
+    }
+
+    public convenience init(json: String) throws {
+        self.init(
+            try Handle(free: confer_policy_free) { policy, error in
+                withText(json) { confer_policy_parse($0, $1, policy, error) }
+            })
+    }
+
+    public convenience init(contentsOfFile path: String) throws {
+        self.init(
+            try Handle(free: confer_policy_free) { policy, error in
+                withText(path) { confer_policy_load($0, $1, policy, error) }
+            })
+    }
+
+    /// The document, byte for byte as it was read.
+    public var json: String { text { confer_policy_json(handle.pointer, $0) } ?? "" }
+
+    private init(_ handle: Handle) { self.handle = handle }
+}
+
+/// Why an enclave was trusted or refused, check by check. Its properties are those of the report's JSON.
+public struct Report: Sendable {
+    public let isVerified: Bool
+    /// The whole report.
+    public let json: String
+    /// To be kept and verified again with ``verify(evidence:policy:at:)``.
+    public let evidence: String
+    public let content: Content
+
+    public struct Content: Sendable, Decodable {
+        public let platform: String?
+        public let policy: Policy
+        public let verifiedAt: Int64
+        public let expiresAt: Int64?
+        public let endpoint: String?
+        public let serverKey: String
+        public let manifestSha256: String?
+        public let release: Release
+        public let tdx: TDX
+        public let checks: [Check]
+
+        public struct Policy: Sendable, Decodable {
+            public let name: String
+            public let sha256: String
+        }
+        public struct Release: Sendable, Decodable {
+            public let imageVersion: String?
+            public let proxyVersion: String?
+            public let signer: String?
+            public let issuer: String?
+            public let log: Log
+        }
+        public struct Log: Sendable, Decodable {
+            public let url: String?
+            public let index: Int64?
+            public let integratedTime: Int64?
+        }
+        public struct TDX: Sendable, Decodable {
+            public let mrtd, rtmr0, rtmr1, rtmr2, rtmr3: String?
+            public let seamSvn: Int64?
+            public let tcbStatus, tcbDate: String?
+            public let advisories: [String]?
+        }
+    }
+
+    /// One verification check.
+    public struct Check: Sendable, Decodable {
+        public enum Outcome: String, Sendable, Decodable { case pass, warn, fail, skip }
+        public let id: String
+        public let outcome: Outcome
+        public let detail: String?
+        public let expected: String?
+        public let observed: String?
+    }
+
+    public var checks: [Check] { content.checks }
+
+    /// Verifies exported evidence again, offline, at the time of its capture unless `at` says otherwise. If it is refused,
+    /// the error's report says why.
+    public static func verify(evidence: String, policy: Policy, at: Date? = nil) throws -> Report {
+        let seconds = at.map { Int64($0.timeIntervalSince1970) } ?? -1
+        let report = try Handle(free: confer_report_free) { report, error in
+            withText(evidence) { confer_evidence_verify($0, $1, policy.handle.pointer, seconds, report, error) }
+        }
+        return try Report(report.pointer)
+    }
+
+    /// Copies a report.
+    init(_ report: OpaquePointer) throws {
+        isVerified = confer_report_verified(report)
+        json = text { confer_report_json(report, $0) } ?? ""
+        evidence = text { confer_report_evidence(report, $0) } ?? ""
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        content = try decoder.decode(Content.self, from: Data(json.utf8))
+    }
+}

@@ -1,0 +1,60 @@
+// A local enclave for a test: a process of its own, which ends with its stdin.
+
+import Confer
+import Foundation
+import Testing
+
+/// The process is touched by init and deinit alone.
+final class Enclave: @unchecked Sendable {
+    let configuration: Configuration
+    private let process: Process
+    private let stdin: Pipe
+
+    /// CONFER_ENCLAVE names the program, CONFER_ENCLAVE_STATE a folder in which enclaves keep their trust world.
+    init(fault: String = "none") throws {
+        struct Started: Decodable { let url, token, policy: String }
+        let environment = ProcessInfo.processInfo.environment
+        let program = try #require(environment["CONFER_ENCLAVE"], "run test.sh")
+        let state = try #require(environment["CONFER_ENCLAVE_STATE"], "run test.sh")
+        let (process, stdin, stdout) = (Process(), Pipe(), Pipe())
+        process.executableURL = URL(fileURLWithPath: program)
+        process.arguments = ["--exit-with-stdin", "--state", state, "--fault", fault]
+        process.standardInput = stdin
+        process.standardOutput = stdout
+        try process.run()
+        var line = Data()
+        while let byte = try stdout.fileHandleForReading.read(upToCount: 1), !byte.isEmpty, byte != Data("\n".utf8) {
+            line += byte
+        }
+        let started = try JSONDecoder().decode(Started.self, from: line)
+        (self.process, self.stdin) = (process, stdin)
+        configuration = Configuration(
+            token: started.token, endpoint: started.url, policy: try Policy(contentsOfFile: started.policy))
+    }
+
+    deinit {
+        try? stdin.fileHandleForWriting.close()
+        process.waitUntilExit()
+    }
+
+    func connect() async throws -> Client { try await Client.connect(configuration) }
+}
+
+/// The text of an answer.
+func text(of answer: AsyncThrowingStream<Event, any Error>) async throws -> String {
+    var text = ""
+    for try await event in answer {
+        if case .token(let token) = event { text += token }
+    }
+    return text
+}
+
+/// The error with which a call fails.
+func failure(_ call: () async throws -> Void) async throws -> ConferError {
+    do {
+        try await call()
+    } catch let error as ConferError {
+        return error
+    }
+    return try #require(nil as ConferError?, "it did not fail")
+}

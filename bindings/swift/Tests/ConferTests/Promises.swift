@@ -1,0 +1,247 @@
+// What the package promises, against local enclaves.
+
+import Confer
+import Foundation
+import Testing
+
+@Suite(.serialized, .timeLimit(.minutes(2)))
+struct Promises {
+    @Test func anAnswerIsALoop() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        var answer = ""
+        var completion: Event.Completion?
+        for try await event in client.chat(ChatRequest("hello there")) {
+            switch event {
+            case .token(let token): answer += token
+            case .completion(let end): completion = end
+            default: Issue.record("\(event)")
+            }
+        }
+        #expect(answer == "You said: hello there")
+        #expect(try #require(completion?.contextTokens) > 0)
+        let unicode = try await text(of: client.chat(ChatRequest("/unicode")))
+        #expect(unicode.unicodeScalars.contains("\u{0}") && unicode.contains("你好"))
+        try await client.close()
+    }
+
+    @Test func aRequestCarriesWhatItWasGiven() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        var request = ChatRequest(
+            messages: [
+                .text(.system, "be brief"), .json(#"{"role":"user","content":"look","imageRefs":[]}"#),
+                .text(.user, "/echo-request"),
+            ], model: "some/model")
+        request.allowsWebSearch = true
+        request.properties = ["temperature": "0.5"]
+        let sent = try await text(of: client.chat(request))
+        for part in [#""be brief""#, #""imageRefs":[]"#, #""some/model""#, #""webSearch":true"#, #""temperature":0.5"#] {
+            #expect(sent.contains(part))
+        }
+        request.properties = ["temperature": "{"]
+        #expect(try await failure { _ = try await text(of: client.chat(request)) }.status == .invalidJSON)
+        #expect(
+            try await failure { _ = try await text(of: client.chat(ChatRequest(messages: []))) }.status == .invalidArgument)
+        try await client.close()
+    }
+
+    @Test func toolsAreToldApart() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        var events: [Event] = []
+        for try await event in client.chat(ChatRequest(#"/client-tool clock {"zone":"UTC"}"#)) { events.append(event) }
+        guard events.count == 2, case .clientToolCall(let call) = events[0], case .completion(let end) = events[1] else {
+            Issue.record("\(events)")
+            return
+        }
+        #expect(call.name == "clock" && call.arguments == #"{"zone":"UTC"}"# && !call.id.isEmpty && end.pendingToolCalls)
+
+        events = []
+        for try await event in client.chat(ChatRequest("/server-tool")) { events.append(event) }
+        guard case .toolCall = events[0], case .toolResponse(let response) = events[1] else {
+            Issue.record("\(events)")
+            return
+        }
+        #expect(response.content == "clear sky" && response.fullContent == "clear sky, 21 degrees")
+
+        events = []
+        for try await event in client.chat(ChatRequest("/unknown-event")) { events.append(event) }
+        #expect(events.contains { if case .other(let json) = $0 { json.contains("weather") } else { false } })
+        try await client.close()
+    }
+
+    @Test func aRefusedEnclaveIsATypedErrorWithCheckAndReport() async throws {
+        let enclave = try Enclave(fault: "binding-other-key")
+        let error = try await failure { _ = try await enclave.connect() }
+        #expect(error.status == .rejected && error.checkID == "tdx.key_binding")
+        #expect(!error.isRetryable && error.progress == .notSent)
+        let report = try #require(error.report)
+        #expect(!report.isVerified)
+        #expect(report.checks.filter { $0.outcome == .fail }.map(\.id) == ["tdx.key_binding"])
+    }
+
+    @Test func aReportCanBeReadAndItsEvidenceVerifiedAgain() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let report = try client.report()
+        #expect(report.isVerified && report.content.platform == "TDX")
+        #expect(report.content.endpoint == enclave.configuration.endpoint && report.content.serverKey.count == 64)
+        #expect(report.content.tdx.rtmr1?.count == 96 && report.content.release.signer != nil)
+        let policy = try #require(enclave.configuration.policy)
+        #expect(try Report.verify(evidence: report.evidence, policy: policy).isVerified)
+        #expect(
+            try await failure { _ = try Report.verify(evidence: report.evidence, policy: .production()) }.status == .rejected)
+        try await client.close()
+    }
+
+    @Test func aRefusedRequestSaysSoWithItsHTTPStatus() async throws {
+        let enclave = try Enclave(fault: "request-402")
+        let client = try await enclave.connect()
+        let error = try await failure { _ = try await text(of: client.chat(ChatRequest("x"))) }
+        #expect(error.status == .paymentRequired && error.httpStatus == 402)
+        try await client.close()
+    }
+
+    @Test func cancellingTheTaskCancelsTheStreamInItsMidst() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let (begun, begin) = AsyncStream.makeStream(of: Void.self)
+        // One that waits for what never comes, and one between two events.
+        for prompt in ["/silent", "/slow 1 100000"] {
+            let task = Task {
+                for try await _ in client.chat(ChatRequest(prompt)) { begin.yield() }
+                try Task.checkCancellation()
+            }
+            for await _ in begun { break }
+            task.cancel()
+            await #expect(throws: CancellationError.self) { try await task.value }
+        }
+        #expect(try await text(of: client.chat(ChatRequest("still here"))) == "You said: still here")
+        try await client.close()
+    }
+
+    @Test func cancellingTheTaskCancelsConnecting() async throws {
+        let enclave = try Enclave(fault: "message1-stall")
+        let task = Task { try await enclave.connect() }
+        task.cancel()
+        await #expect(throws: CancellationError.self) { _ = try await task.value }
+
+        var hasty = enclave.configuration
+        hasty.connectTimeout = .milliseconds(50)
+        #expect(try await failure { [hasty] in _ = try await Client.connect(hasty) }.status == .stageTimeout)
+    }
+
+    @Test func leavingTheLoopLetsTheStreamGo() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let before = openDescriptors()
+        for _ in 0..<50 {
+            for try await _ in client.chat(ChatRequest("/slow 1 100000")) { break }
+        }
+        #expect(openDescriptors() <= before + 2)
+        try await client.close()
+    }
+
+    /// With a thread for each, they would fill the pool, and the last could never run.
+    @Test func manyWaitingStreamsBlockNoThread() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            let (begun, begin) = AsyncStream.makeStream(of: Void.self)
+            for _ in 0..<200 {
+                group.addTask {
+                    for try await _ in client.chat(ChatRequest("/silent")) { begin.yield() }
+                }
+            }
+            var waiting = 0
+            for await _ in begun {
+                waiting += 1
+                if waiting == 200 { break }
+            }
+            let through = try await text(of: client.chat(ChatRequest("through")))
+            #expect(through == "You said: through")
+            group.cancelAll()
+            while let ended = await group.nextResult() {
+                if case .failure(let error) = ended { #expect(error is CancellationError) }
+            }
+        }
+        try await client.close()
+    }
+
+    @Test func closingEndsStreamsAndIsFinal() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let (begun, begin) = AsyncStream.makeStream(of: Void.self)
+        let task = Task {
+            try await failure { for try await _ in client.chat(ChatRequest("/slow 1 100000")) { begin.yield() } }
+        }
+        for await _ in begun { break }
+        try await client.close()
+        try await client.close()
+        #expect(try await task.value.status == .closed)
+        #expect(try await failure { try client.check() }.status == .closed)
+        #expect(try await failure { _ = try await text(of: client.chat(ChatRequest("x"))) }.status == .closed)
+    }
+
+    @Test func aTokenIsNeverPrinted() async throws {
+        let configuration = Configuration(token: "s3cret", endpoint: "http://elsewhere.example/")
+        let error = try await failure { _ = try await Client.connect(configuration) }
+        #expect(error.status == .invalidURL)
+        var printed = "\(configuration) \(String(reflecting: configuration)) \(error) \(error.localizedDescription)"
+        dump(configuration, to: &printed)
+        dump(error, to: &printed)
+        #expect(!printed.contains("s3cret"))
+    }
+
+    @Test func argumentsAreRefusedByName() async throws {
+        var configuration = Configuration(token: "x")
+        configuration.idleTimeout = .seconds(-1)
+        #expect(try await failure { [configuration] in _ = try await Client.connect(configuration) }.status == .invalidArgument)
+        #expect(try await failure { _ = try Policy(json: "{}") }.status == .invalidPolicy)
+        #expect(try await failure { _ = try Policy(contentsOfFile: "/nonexistent") }.status == .file)
+        #expect(try Policy(json: Policy.production().json).json != Policy.strict().json)
+    }
+}
+
+/// Each constant that this package repeats is the header's, and none is missing.
+@Test func theTablesAreThoseOfTheHeader() throws {
+    let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..")
+    func read(_ path: String) throws -> String {
+        try String(contentsOf: package.appendingPathComponent(path).standardizedFileURL, encoding: .utf8)
+    }
+    let header = try read("../../include/confer.h")
+    func defined(_ family: String) throws -> [String: Int32] {
+        let line = try Regex("#define (CONFER_\(family)_\\w+) (\\d+)\n", as: (Substring, Substring, Substring).self)
+        return Dictionary(uniqueKeysWithValues: header.matches(of: line).map { (String($0.1), Int32($0.2)!) })
+    }
+    func camel(_ name: Substring) -> String { name.replacing("_", with: "").lowercased() }
+
+    var repeated: [String: Substring] = [:]
+    for match in try read("Sources/Confer/Status.swift").matches(of: /static let `?(\w+)`? = Status\(rawValue: (\w+)\)/) {
+        repeated[String(match.2)] = match.1
+    }
+    let statuses = try defined("E")
+    #expect(statuses.count >= 35)
+    #expect(Set(statuses.keys) == Set(repeated.keys))
+    for (name, number) in statuses {
+        #expect(camel(repeated[name] ?? "") == camel(name.dropFirst("CONFER_E_".count)))
+        #expect(Status(rawValue: number).description == name)
+    }
+
+    let chat = try read("Sources/Confer/Chat.swift")
+    for name in try defined("EVENT").keys where name != "CONFER_EVENT_OTHER" { #expect(chat.contains("case \(name):")) }
+    let roles = ChatRequest.Role.allCases.map { (camel(Substring("\($0)")), $0.rawValue) }
+    let headerRoles = try defined("ROLE").map { (camel($0.key.dropFirst("CONFER_ROLE_".count)), $0.value) }
+    #expect(Dictionary(uniqueKeysWithValues: roles) == Dictionary(uniqueKeysWithValues: headerRoles))
+    let progress = try defined("PROGRESS")
+    #expect(
+        progress == [
+            "CONFER_PROGRESS_NOT_SENT": Progress.notSent.rawValue, "CONFER_PROGRESS_MAYBE_SENT": Progress.maybeSent.rawValue,
+            "CONFER_PROGRESS_PARTLY_ANSWERED": Progress.partlyAnswered.rawValue,
+        ])
+}
+
+private func openDescriptors() -> Int {
+    (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count) ?? 0
+}

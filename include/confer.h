@@ -1,0 +1,1369 @@
+/*
+ * confer.h: an open client for Confer's attested inference service.
+ *
+ * Confer runs a large language model inside an Intel TDX confidential VM. This library connects to it, verifies what
+ * runs there before anything is sent, and streams chats through a channel that ends inside that VM.
+ *
+ * GETTING STARTED
+ *
+ *     #include <confer.h>
+ *     #include <stdio.h>
+ *     #include <stdlib.h>
+ *
+ *     int main(void) {
+ *         confer_config *config = NULL;
+ *         confer_client *client = NULL;
+ *         confer_chat_request *request = NULL;
+ *         confer_stream *stream = NULL;
+ *         confer_error *error = NULL;
+ *         const confer_event *event = NULL;
+ *         const char *token = getenv("CONFER_TOKEN");
+ *         confer_status status;
+ *
+ *         if ((status = confer_config_new(&config, &error)) != CONFER_OK ||
+ *             (status = confer_config_set_token(config, token, SIZE_MAX, &error)) != CONFER_OK ||
+ *             (status = confer_connect(config, NULL, &client, &error)) != CONFER_OK ||
+ *             (status = confer_chat_request_new(&request, &error)) != CONFER_OK ||
+ *             (status = confer_chat_request_add_message(request, CONFER_ROLE_USER, "Hello!", SIZE_MAX, &error)) !=
+ *                 CONFER_OK ||
+ *             (status = confer_chat_pull(client, request, &stream, &error)) != CONFER_OK)
+ *             goto done;
+ *         while ((status = confer_stream_next(stream, -1, &event, &error)) == CONFER_OK)
+ *             if (confer_event_type(event) == CONFER_EVENT_TOKEN) fputs(confer_event_content(event, NULL), stdout);
+ *     done:
+ *         if (error != NULL) fprintf(stderr, "%s\n", confer_error_message(error, NULL));
+ *         confer_error_free(error);
+ *         confer_stream_free(stream);
+ *         confer_chat_request_free(request);
+ *         confer_client_free(client);
+ *         confer_config_free(config);
+ *         return status == CONFER_END ? 0 : 1;
+ *     }
+ *
+ *     cc hello.c $(pkg-config --cflags --libs confer) -o hello
+ *
+ * CONVENTIONS
+ *
+ * Arguments    The handle first, then inputs, outputs, and last `confer_error **error`, which may be NULL. Every pointer
+ *              is checked for NULL. A call that returns a confer_status writes its outputs on success alone; a handle
+ *              output is NULL otherwise. On failure `*error` receives an error to be freed with confer_error_free(); on
+ *              success it is NULL.
+ * Text         In: a pointer and a length in bytes, UTF-8; SIZE_MAX says that it is NUL-terminated. NULL with length 0
+ *              is the empty text. What is passed in is copied. Out: borrowed, NUL-terminated, valid as long as the
+ *              handle that it came from; with its length where `len` is not NULL.
+ * Handles      Opaque. Each has one _free, which takes NULL and never waits. They may be freed in any order.
+ * Threads      Every function may be called from any thread, and every handle be used by several at once, unless its
+ *              type says otherwise. A handle must not be freed while a getter on it runs; other calls may.
+ * Const        A function that takes `const T *` does not change the handle.
+ * Callbacks    Run on one thread for each client, in order, and never on a thread that serves the network. A client
+ *              without callbacks has no such thread; a slow callback holds up no other client.
+ *
+ *              In a callback                                    answers
+ *              ---------------------------------------------    ----------------------------
+ *              starting a chat, confer_connect_start()          as elsewhere
+ *              _cancel, _trigger, _free, getters                as elsewhere
+ *              confer_stream_next(), confer_connecting_wait()
+ *                with timeout 0                                 as elsewhere
+ *                with any other timeout                         CONFER_E_WOULD_DEADLOCK
+ *              confer_connect(), confer_close()                 CONFER_E_WOULD_DEADLOCK
+ *
+ * Fork         After a fork, the child of a process that used the library gets CONFER_E_FORKED from every call that
+ *              returns a status; getters are safe there, and freeing does nothing. A program that is started by exec is
+ *              not concerned.
+ * Signals      No signal handler is installed. No function here may be called from one.
+ * Output       The library prints nothing and changes no global state of the process.
+ * Limits       What a peer can cause is bounded: 65,535 bytes a WebSocket message; 64 unfinished messages of at most
+ *              4,096 pieces and 64 MiB together; 16 MiB and 64 levels an event; 16 MiB of memory that wait to be read
+ *              on a stream, and one message. What an application can cause, too: 4,096 open requests a connection; 32 MiB a request,
+ *              64 MiB waiting to be sent.
+ */
+
+
+#ifndef CONFER_H
+#define CONFER_H
+
+/* Written by `make header` from src/ffi; do not edit. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * Major version: changes when something is taken away. While it is 0, see the CHANGELOG.
+ */
+#define CONFER_VERSION_MAJOR 0
+
+/**
+ * Minor version: changes when something is added.
+ */
+#define CONFER_VERSION_MINOR 1
+
+/**
+ * Patch version.
+ */
+#define CONFER_VERSION_PATCH 0
+
+/**
+ * The header's version as one number: major * 1,000,000 + minor * 1,000 + patch.
+ */
+#define CONFER_VERSION_NUMBER 1000
+
+/**
+ * Nothing of the request left this process.
+ */
+#define CONFER_PROGRESS_NOT_SENT 0
+
+/**
+ * Some or all of the request was handed to the network: the enclave may have acted on it.
+ */
+#define CONFER_PROGRESS_MAYBE_SENT 1
+
+/**
+ * The enclave had begun to answer.
+ */
+#define CONFER_PROGRESS_PARTLY_ANSWERED 2
+
+/**
+ * The endpoint's host name is looked up. Default limit 10 s.
+ */
+#define CONFER_STAGE_RESOLVE 0
+
+/**
+ * A TCP connection is made. Default limit 10 s.
+ */
+#define CONFER_STAGE_TCP 1
+
+/**
+ * TLS is negotiated; nothing to do for ws://. Default limit 10 s.
+ */
+#define CONFER_STAGE_TLS 2
+
+/**
+ * The WebSocket upgrade is asked for, with the token. Default limit 10 s.
+ */
+#define CONFER_STAGE_UPGRADE 3
+
+/**
+ * Messages 1 and 2 of the Noise handshake. Default limit 15 s.
+ */
+#define CONFER_STAGE_HANDSHAKE 4
+
+/**
+ * Intel's key set is found or fetched. Default limit 15 s.
+ */
+#define CONFER_STAGE_KEY_SET 5
+
+/**
+ * The evidence is verified and, if it holds, message 3 is sent. Default limit 15 s.
+ */
+#define CONFER_STAGE_VERIFY 6
+
+/**
+ * Connecting has ended, well or not: confer_connecting_wait() will not wait any more.
+ */
+#define CONFER_STAGE_ENDED 100
+
+/**
+ * Something failed.
+ */
+#define CONFER_LOG_ERROR 1
+
+/**
+ * Something is not as it should be; the work goes on.
+ */
+#define CONFER_LOG_WARN 2
+
+/**
+ * A connection came or went.
+ */
+#define CONFER_LOG_INFO 3
+
+/**
+ * Each stage of connecting.
+ */
+#define CONFER_LOG_DEBUG 4
+
+/**
+ * The check holds.
+ */
+#define CONFER_OUTCOME_PASS 0
+
+/**
+ * The check holds, but the policy asks to be told, as of firmware that is not up to date.
+ */
+#define CONFER_OUTCOME_WARN 1
+
+/**
+ * The check does not hold.
+ */
+#define CONFER_OUTCOME_FAIL 2
+
+/**
+ * The check could not be made: what it needs is missing. It rejects as a failure does.
+ */
+#define CONFER_OUTCOME_SKIP 3
+
+/**
+ * The person who asks.
+ */
+#define CONFER_ROLE_USER 0
+
+/**
+ * The model's earlier answer.
+ */
+#define CONFER_ROLE_ASSISTANT 1
+
+/**
+ * Instructions of the system.
+ */
+#define CONFER_ROLE_SYSTEM 2
+
+/**
+ * Instructions of the developer.
+ */
+#define CONFER_ROLE_DEVELOPER 3
+
+/**
+ * A tool that the model called; the content is a JSON text with `toolCallId`, `toolName` and `toolArguments`.
+ */
+#define CONFER_ROLE_TOOL_CALL 4
+
+/**
+ * A tool's result; the content is a JSON text with `toolCallId`, `toolName` and `content`.
+ */
+#define CONFER_ROLE_TOOL_RESPONSE 5
+
+/**
+ * A type that this version does not know, or none: see confer_event_json(). Not an error.
+ */
+#define CONFER_EVENT_OTHER 0
+
+/**
+ * Text to append to the answer: confer_event_content().
+ */
+#define CONFER_EVENT_TOKEN 1
+
+/**
+ * Reasoning text: confer_event_content().
+ */
+#define CONFER_EVENT_THINKING 2
+
+/**
+ * The server runs one of its own tools: confer_event_tool_name() and so on.
+ */
+#define CONFER_EVENT_TOOL_CALL 3
+
+/**
+ * That tool's result: confer_event_content(), confer_event_full_content().
+ */
+#define CONFER_EVENT_TOOL_RESPONSE 4
+
+/**
+ * The application must run this tool and send its result with the next request.
+ */
+#define CONFER_EVENT_CLIENT_TOOL_CALL 5
+
+/**
+ * The end of the answer; the stream is complete after it.
+ */
+#define CONFER_EVENT_COMPLETION 6
+
+/**
+ * A wish to stop connecting, which any thread can express. Any thread, also several at once.
+ */
+typedef struct confer_cancel confer_cancel;
+
+/**
+ * A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies it, so it can be
+ * changed, sent again or freed at once afterwards.
+ */
+typedef struct confer_chat_request confer_chat_request;
+
+/**
+ * A connection to a verified enclave. Any thread, also several at once. It stays open until it is closed, or until it
+ * and all its streams are freed.
+ */
+typedef struct confer_client confer_client;
+
+/**
+ * What clients are made from. Any thread may use it; calls on one configuration take turns. Connecting copies what it
+ * needs, so a configuration can be changed or freed at once afterwards, and can serve many clients: they share its
+ * policy's memory and key set.
+ */
+typedef struct confer_config confer_config;
+
+/**
+ * A connection under way. Any thread, also several at once.
+ */
+typedef struct confer_connecting confer_connecting;
+
+/**
+ * Why a call or a stream failed. Immutable: any thread may read it, also several at once.
+ */
+typedef struct confer_error confer_error;
+
+/**
+ * One event of a streamed answer. Lent by a stream or a callback; immutable while it lives.
+ */
+typedef struct confer_event confer_event;
+
+/**
+ * What is trusted: one JSON document, which names Intel's root, the firmware, the patch levels that are accepted and
+ * who signs releases. Immutable: any thread, also several at once. It remembers the releases that it verified, so that
+ * clients that share a policy connect faster.
+ */
+typedef struct confer_policy confer_policy;
+
+/**
+ * Why an enclave was trusted or refused, check by check. Immutable: any thread may read it, also several at once.
+ */
+typedef struct confer_report confer_report;
+
+/**
+ * A streamed answer. Any thread; but only one at a time may read it with confer_stream_next().
+ */
+typedef struct confer_stream confer_stream;
+
+/**
+ * How a call or a stream ended. Zero is success; 1 and 2 are no errors; the rest comes in families of a hundred:
+ * 1xx a mistake of the caller, 2xx ended on this side, 3xx the network, 4xx the peer broke the protocol, 5xx the
+ * enclave was refused, 6xx the enclave answered, but not with 200. Numbers are never changed or used again; new ones
+ * can appear in any family.
+ */
+typedef int32_t confer_status;
+
+/**
+ * Takes a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as "confer::connect";
+ * `message`: English. Both texts are NUL-terminated UTF-8 and valid during the call. Runs on the client's callback
+ * thread.
+ */
+typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target, const char *message);
+
+/**
+ * Destroys the user data: called once, after the last callback. May be NULL.
+ */
+typedef void (*confer_destroy_fn)(void *user_data);
+
+/**
+ * Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback thread.
+ */
+typedef void (*confer_stage_fn)(void *user_data, int32_t stage);
+
+/**
+ * What a stream calls, on the client's callback thread: one call at a time, in order.
+ *
+ * Set `size` to `sizeof(confer_stream_callbacks)` and whatever is not used to NULL, for example by
+ * `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy}`. A smaller size is that of an older header
+ * and is accepted; a larger one is accepted if all that this version does not know is zero.
+ */
+typedef struct {
+    /**
+     * sizeof(confer_stream_callbacks).
+     */
+    size_t size;
+    /**
+     * Passed to each call.
+     */
+    void *user_data;
+    /**
+     * An event came. `event` is lent during the call. Returning anything but 0 stops the stream: `on_done` follows with
+     * CONFER_E_STOPPED. May be NULL.
+     */
+    int32_t (*on_event)(void *user_data, confer_stream *stream, const confer_event *event);
+    /**
+     * The stream ended: CONFER_OK if the answer is complete; otherwise how it failed, with `error` lent during the
+     * call. Exactly once, after the last event. May be NULL.
+     */
+    void (*on_done)(void *user_data, confer_stream *stream, confer_status status, const confer_error *error);
+    /**
+     * Destroys the user data. Exactly once, after `on_done`; nothing is called after it. May be NULL.
+     */
+    confer_destroy_fn destroy;
+} confer_stream_callbacks;
+
+/**
+ * Success.
+ */
+#define CONFER_OK 0
+
+/**
+ * The wait ended before there was something to return. Not an error: wait again.
+ */
+#define CONFER_TIMEOUT 1
+
+/**
+ * The stream is over. Not an error: everything was read.
+ */
+#define CONFER_END 2
+
+/**
+ * An argument is missing or outside its bounds; the message names it.
+ */
+#define CONFER_E_INVALID_ARGUMENT 100
+
+/**
+ * A text argument is not UTF-8; the message names it and the first bad byte.
+ */
+#define CONFER_E_INVALID_UTF8 101
+
+/**
+ * The endpoint is not a URL that this library connects to.
+ */
+#define CONFER_E_INVALID_URL 102
+
+/**
+ * An argument is not the JSON it has to be; the message gives line and column.
+ */
+#define CONFER_E_INVALID_JSON 103
+
+/**
+ * The policy document does not hold; the message names the key.
+ */
+#define CONFER_E_INVALID_POLICY 104
+
+/**
+ * Another thread is in this call on the same handle.
+ */
+#define CONFER_E_BUSY 105
+
+/**
+ * A call that waits was made from a callback.
+ */
+#define CONFER_E_WOULD_DEADLOCK 106
+
+/**
+ * The library was in use before this process was forked.
+ */
+#define CONFER_E_FORKED 107
+
+/**
+ * A local file cannot be read or written.
+ */
+#define CONFER_E_FILE 108
+
+/**
+ * An argument exceeds its bound.
+ */
+#define CONFER_E_TOO_LARGE 109
+
+/**
+ * Too many requests are open on this connection, or too many bytes wait to be sent.
+ */
+#define CONFER_E_TOO_MANY 110
+
+/**
+ * Cancelled by the application.
+ */
+#define CONFER_E_CANCELLED 200
+
+/**
+ * The client was closed.
+ */
+#define CONFER_E_CLOSED 201
+
+/**
+ * A callback asked to stop by returning something other than 0.
+ */
+#define CONFER_E_STOPPED 202
+
+/**
+ * A defect in the library was met and contained; the handle is unusable, others are not affected. Please report it.
+ */
+#define CONFER_E_PANIC 203
+
+/**
+ * The system refused a thread, a descriptor or randomness.
+ */
+#define CONFER_E_SYSTEM 204
+
+/**
+ * The endpoint's host name has no address.
+ */
+#define CONFER_E_RESOLVE 300
+
+/**
+ * No TCP connection to the endpoint.
+ */
+#define CONFER_E_CONNECT 301
+
+/**
+ * No TLS session with the endpoint.
+ */
+#define CONFER_E_TLS 302
+
+/**
+ * The endpoint refused the WebSocket upgrade, as it does without a valid token; see confer_error_http_status().
+ */
+#define CONFER_E_UPGRADE 303
+
+/**
+ * Connecting exceeded a time limit; the message names the stage.
+ */
+#define CONFER_E_STAGE_TIMEOUT 304
+
+/**
+ * The connection broke or was closed by the peer.
+ */
+#define CONFER_E_CONNECTION_LOST 305
+
+/**
+ * The peer no longer answers keepalive pings, and no byte moves.
+ */
+#define CONFER_E_DEAD_PEER 306
+
+/**
+ * The peer broke the protocol of WebSocket messages or responses.
+ */
+#define CONFER_E_PROTOCOL 400
+
+/**
+ * The Noise handshake failed.
+ */
+#define CONFER_E_HANDSHAKE 401
+
+/**
+ * A Noise message does not authenticate: altered, truncated, replayed or reordered on its way.
+ */
+#define CONFER_E_DECRYPT 402
+
+/**
+ * A transport frame is malformed or breaks a reassembly rule.
+ */
+#define CONFER_E_FRAME 403
+
+/**
+ * The peer exceeded a bound.
+ */
+#define CONFER_E_LIMIT 404
+
+/**
+ * A streamed answer holds bytes that are no event. Ends that stream alone.
+ */
+#define CONFER_E_EVENT 405
+
+/**
+ * The enclave's evidence does not satisfy the policy. Nothing was sent to it but the handshake's first message; see
+ * confer_error_check_id() and confer_error_report().
+ */
+#define CONFER_E_REJECTED 500
+
+/**
+ * The enclave answered with a status other than 200; see confer_error_http_status() and confer_error_peer_text().
+ */
+#define CONFER_E_REFUSED 600
+
+/**
+ * The enclave answered 401: it does not accept the token.
+ */
+#define CONFER_E_UNAUTHORIZED 601
+
+/**
+ * The enclave answered 402: connect again with a fresh token.
+ */
+#define CONFER_E_PAYMENT_REQUIRED 602
+
+/**
+ * A streamed answer stopped without an end, for longer than the idle limit.
+ */
+#define CONFER_E_STREAM_IDLE 603
+
+/**
+ * The application reads a stream too slowly while other requests are open: more than 16 MiB of memory wait, which an
+ * event takes for its JSON and again for its text.
+ */
+#define CONFER_E_SLOW_CONSUMER 604
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The library's version as one number, in the form of CONFER_VERSION_NUMBER. Compare it with the macro to see
+ * whether the header and the library that was loaded belong together. Any thread.
+ */
+uint32_t confer_version_number(void);
+
+/**
+ * The library's version as text, such as "0.1.0". Static, NUL-terminated. Any thread.
+ */
+const char *confer_version_string(void);
+
+/**
+ * Sets how many worker threads the library's runtime has. Default 2, bounds 1 to 64; the runtime is made at the first
+ * connection, is shared by all clients of the process, and ends with the last of them.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while a runtime with another number of workers
+ * runs. Any thread.
+ */
+confer_status confer_set_worker_threads(size_t count,
+                                        confer_error **error);
+
+/**
+ * The name of a status's constant, such as "CONFER_E_REJECTED"; "CONFER_E_UNKNOWN" for a number that this version
+ * does not know. Static, NUL-terminated, never NULL. Any thread.
+ */
+const char *confer_status_name(confer_status status);
+
+/**
+ * One sentence on what a status means, in English. Static, NUL-terminated, never NULL. Any thread.
+ */
+const char *confer_status_description(confer_status status);
+
+/**
+ * The status: the same as the failed call returned. CONFER_OK for NULL.
+ */
+confer_status confer_error_status(const confer_error *error);
+
+/**
+ * What happened: the argument or check, what was expected and what was found. English, for developers and logs; never
+ * a token, a prompt, an answer or a key. Borrowed from the error, NUL-terminated. `len` may be NULL.
+ */
+const char *confer_error_message(const confer_error *error,
+                                 size_t *len);
+
+/**
+ * For CONFER_E_REJECTED, the id of the verification check that decided, such as "tdx.key_binding"; otherwise NULL.
+ * Borrowed from the error. `len` may be NULL.
+ */
+const char *confer_error_check_id(const confer_error *error,
+                                  size_t *len);
+
+/**
+ * The HTTP status of a refused upgrade, or the status with which the enclave refused a request; 0 if there is none.
+ */
+int32_t confer_error_http_status(const confer_error *error);
+
+/**
+ * Whether the same call may succeed later, unchanged. It does not say that repeating is harmless: for that, see
+ * confer_error_progress().
+ */
+bool confer_error_retryable(const confer_error *error);
+
+/**
+ * How long the peer asked to wait before a retry, in milliseconds, at most an hour; -1 if it did not say.
+ */
+int64_t confer_error_retry_delay_ms(const confer_error *error);
+
+/**
+ * How far the request had come: one of CONFER_PROGRESS_*. What was not sent can be sent again without doubt; whether
+ * what may have been sent can, is for the application to know.
+ */
+int32_t confer_error_progress(const confer_error *error);
+
+/**
+ * Why the enclave refused a request, in its own words; NULL if it gave none. At most 1,024 bytes, without control
+ * characters. It may repeat parts of the request: show it to the user, and do not log it. Borrowed from the error.
+ * `len` may be NULL.
+ */
+const char *confer_error_peer_text(const confer_error *error,
+                                   size_t *len);
+
+/**
+ * For CONFER_E_REJECTED, the report of the enclave that was refused; otherwise NULL. It belongs to the error: do not
+ * free it, and do not use it after the error was freed.
+ */
+const confer_report *confer_error_report(const confer_error *error);
+
+/**
+ * Frees an error that a call wrote. NULL is allowed. Not for errors that a callback lends.
+ */
+void confer_error_free(confer_error *error);
+
+/**
+ * The built-in policy for Confer's own service. It accepts any release that Confer's release job signed, and warns of
+ * machines whose firmware is not up to date, as the official client does.
+ */
+confer_status confer_policy_production(confer_policy **policy,
+                                       confer_error **error);
+
+/**
+ * The production policy, but with machines refused whose firmware needs an update or another configuration: the list
+ * `tdx.tcb_status.warn` is empty.
+ */
+confer_status confer_policy_strict(confer_policy **policy,
+                                   confer_error **error);
+
+/**
+ * Reads a policy from its JSON document. Every key must be present, none may be unknown or doubled; see
+ * docs/policy.md for each.
+ *
+ * `json`, `json_len`: the document, UTF-8, at most 1 MiB; SIZE_MAX for a NUL-terminated one. Copied.
+ * Errors: CONFER_E_INVALID_POLICY, with the key's path or the position.
+ */
+confer_status confer_policy_parse(const char *json,
+                                  size_t json_len,
+                                  confer_policy **policy,
+                                  confer_error **error);
+
+/**
+ * Reads a policy from a file. As confer_policy_parse(), and CONFER_E_FILE if the file cannot be read.
+ */
+confer_status confer_policy_load(const char *path,
+                                 size_t path_len,
+                                 confer_policy **policy,
+                                 confer_error **error);
+
+/**
+ * The document, byte for byte as it was read. Borrowed from the policy, NUL-terminated. `len` may be NULL.
+ */
+const char *confer_policy_json(const confer_policy *policy, size_t *len);
+
+/**
+ * The policy's name. Borrowed from the policy, NUL-terminated. `len` may be NULL.
+ */
+const char *confer_policy_name(const confer_policy *policy, size_t *len);
+
+/**
+ * SHA-256 of the document's exact bytes, 64 hex digits, as reports give it. Borrowed from the policy. `len` may be
+ * NULL.
+ */
+const char *confer_policy_sha256(const confer_policy *policy,
+                                 size_t *len);
+
+/**
+ * Frees a policy. Configurations that use it keep what they need. NULL is allowed.
+ */
+void confer_policy_free(confer_policy *policy);
+
+/**
+ * A new configuration: Confer's own service, the production policy, every limit at its default. Only the token is
+ * missing.
+ *
+ * `config`: receives the configuration; free it with confer_config_free().
+ */
+confer_status confer_config_new(confer_config **config,
+                                confer_error **error);
+
+/**
+ * Where to connect: the URL of the WebSocket, path included, without the token, at most 2,048 bytes. `wss://`, or
+ * `ws://` for a loopback address. Default "wss://inference.confer.to/websocket".
+ *
+ * Errors: CONFER_E_INVALID_URL.
+ */
+confer_status confer_config_set_endpoint(confer_config *config,
+                                         const char *url,
+                                         size_t url_len,
+                                         confer_error **error);
+
+/**
+ * The account's token, at most 8,192 bytes. No default: connecting without one is an error. The library sends it in
+ * the upgrade's request line and writes it nowhere else.
+ */
+confer_status confer_config_set_token(confer_config *config,
+                                      const char *token,
+                                      size_t token_len,
+                                      confer_error **error);
+
+/**
+ * What is trusted. Default: confer_policy_production(). The configuration keeps what it needs; the policy can be freed.
+ */
+confer_status confer_config_set_policy(confer_config *config,
+                                       const confer_policy *policy,
+                                       confer_error **error);
+
+/**
+ * A file in which fetched key sets of Intel are kept, so that the next process need not fetch them. Default none. It
+ * is read when connecting and replaced whole after a fetch; its content is verified like any key set, so it need not be
+ * protected. A file that exists and holds no key set is not touched: connecting fails with CONFER_E_FILE. A file that
+ * cannot be written is a warning in the log.
+ */
+confer_status confer_config_set_jwks_cache_file(confer_config *config,
+                                                const char *path,
+                                                size_t path_len,
+                                                confer_error **error);
+
+/**
+ * The time limit of one stage of connecting, in milliseconds, 1 to 86,400,000. `stage`: one of CONFER_STAGE_*, where
+ * the defaults stand.
+ */
+confer_status confer_config_set_stage_timeout_ms(confer_config *config,
+                                                 int32_t stage,
+                                                 uint64_t timeout_ms,
+                                                 confer_error **error);
+
+/**
+ * The time limit of all stages together, in milliseconds, 1 to 86,400,000. Default 60,000.
+ */
+confer_status confer_config_set_connect_timeout_ms(confer_config *config,
+                                                   uint64_t timeout_ms,
+                                                   confer_error **error);
+
+/**
+ * The time between keepalive pings, in milliseconds, 1 to 86,400,000. Default 20,000.
+ */
+confer_status confer_config_set_keepalive_ms(confer_config *config,
+                                             uint64_t interval_ms,
+                                             confer_error **error);
+
+/**
+ * How long a ping may stay unanswered while no byte moves in either direction before the connection counts as dead,
+ * in milliseconds, 1 to 86,400,000. Default 20,000.
+ */
+confer_status confer_config_set_dead_peer_ms(confer_config *config,
+                                             uint64_t timeout_ms,
+                                             confer_error **error);
+
+/**
+ * How long nothing may come for a request before it fails with CONFER_E_STREAM_IDLE, in milliseconds, 1 to
+ * 86,400,000. Default 180,000. A server can lose a stream without a word while it still answers pings.
+ */
+confer_status confer_config_set_idle_timeout_ms(confer_config *config,
+                                                uint64_t timeout_ms,
+                                                confer_error **error);
+
+/**
+ * Where the log goes. Default nowhere: the library prints nothing. No record holds a token, a prompt, an answer or a
+ * key at any level.
+ *
+ * `level`: records up to this one of CONFER_LOG_* are made. `log`: may be NULL for none.
+ * `user_data`: passed to `log`; `destroy` runs once when neither the configuration nor a client needs it any more; if
+ * this call fails, before it returns.
+ */
+confer_status confer_config_set_log(confer_config *config,
+                                    int32_t level,
+                                    confer_log_fn log,
+                                    void *user_data,
+                                    confer_destroy_fn destroy,
+                                    confer_error **error);
+
+/**
+ * Who is told of the stages of connecting. Default no one.
+ *
+ * `stage`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
+ */
+confer_status confer_config_set_stage_callback(confer_config *config,
+                                               confer_stage_fn stage,
+                                               void *user_data,
+                                               confer_destroy_fn destroy,
+                                               confer_error **error);
+
+/**
+ * Frees a configuration. Clients that were made from it are not affected. NULL is allowed.
+ */
+void confer_config_free(confer_config *config);
+
+/**
+ * Whether the enclave satisfies the policy: every check passed or warned. False for NULL.
+ */
+bool confer_report_verified(const confer_report *report);
+
+/**
+ * The whole report as a JSON object; docs/report.md describes it. Borrowed from the report, NUL-terminated. `len` may
+ * be NULL.
+ */
+const char *confer_report_json(const confer_report *report,
+                               size_t *len);
+
+/**
+ * The evidence as a JSON object, to be kept and verified again with confer_evidence_verify(). It holds no token of the
+ * account and nothing of any request. Borrowed from the report, NUL-terminated. `len` may be NULL.
+ */
+const char *confer_report_evidence(const confer_report *report,
+                                   size_t *len);
+
+/**
+ * How many checks there are: always all of them, in a fixed order.
+ */
+size_t confer_report_check_count(const confer_report *report);
+
+/**
+ * The outcome of check `index`: one of CONFER_OUTCOME_*; -1 if there is no such check.
+ */
+int32_t confer_report_check_outcome(const confer_report *report, size_t index);
+
+/**
+ * The stable id of check `index`, such as "tdx.key_binding"; NULL if there is none. Borrowed from the report, NUL-terminated.
+ * `len` may be NULL.
+ */
+const char *confer_report_check_id(const confer_report *report,
+                                   size_t index,
+                                   size_t *len);
+
+/**
+ * What check `index` found, as a sentence in English; NULL if there is none. Borrowed from the report, NUL-terminated.
+ * `len` may be NULL.
+ */
+const char *confer_report_check_detail(const confer_report *report,
+                                       size_t index,
+                                       size_t *len);
+
+/**
+ * What check `index` expected; NULL if there is none. Borrowed from the report, NUL-terminated.
+ * `len` may be NULL.
+ */
+const char *confer_report_check_expected(const confer_report *report, size_t index, size_t *len);
+
+/**
+ * What check `index` found instead, or found; NULL if there is none. Borrowed from the report, NUL-terminated.
+ * `len` may be NULL.
+ */
+const char *confer_report_check_observed(const confer_report *report,
+                                         size_t index,
+                                         size_t *len);
+
+/**
+ * What the evidence calls its platform, such as "TDX"; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_platform(const confer_report *report,
+                                   size_t *len);
+
+/**
+ * The name of the policy that was applied; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_policy_name(const confer_report *report,
+                                      size_t *len);
+
+/**
+ * SHA-256 of the policy document that was applied, 64 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_policy_sha256(const confer_report *report,
+                                        size_t *len);
+
+/**
+ * Where the enclave was met, without a query; none in a replay; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_endpoint(const confer_report *report,
+                                   size_t *len);
+
+/**
+ * SHA-256 of the manifest that was received, 64 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_manifest_sha256(const confer_report *report,
+                                          size_t *len);
+
+/**
+ * The release's `imageVersion`; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_image_version(const confer_report *report, size_t *len);
+
+/**
+ * The release's `proxyVersion`; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_proxy_version(const confer_report *report, size_t *len);
+
+/**
+ * Who signed the release: the email address of the signing certificate; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_signer(const confer_report *report,
+                                 size_t *len);
+
+/**
+ * Who vouched for the signer: the certificate's OIDC issuer; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_issuer(const confer_report *report,
+                                 size_t *len);
+
+/**
+ * The transparency log that holds the signature; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_log_url(const confer_report *report,
+                                  size_t *len);
+
+/**
+ * The measurement of the virtual firmware, 96 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_mrtd(const confer_report *report,
+                               size_t *len);
+
+/**
+ * Runtime measurement register 0, 96 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_rtmr0(const confer_report *report,
+                                size_t *len);
+
+/**
+ * Runtime measurement register 1, 96 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_rtmr1(const confer_report *report,
+                                size_t *len);
+
+/**
+ * Runtime measurement register 2, 96 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_rtmr2(const confer_report *report,
+                                size_t *len);
+
+/**
+ * Runtime measurement register 3, 96 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_rtmr3(const confer_report *report,
+                                size_t *len);
+
+/**
+ * Intel's word on the platform's patch level, such as "UpToDate"; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_tcb_status(const confer_report *report,
+                                     size_t *len);
+
+/**
+ * The date of that patch level, RFC 3339; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_tcb_date(const confer_report *report,
+                                   size_t *len);
+
+/**
+ * When the evidence was verified, Unix seconds; -1 if it is not known.
+ */
+int64_t confer_report_verified_at(const confer_report *report);
+
+/**
+ * When Intel's token ends, Unix seconds; -1 if it is not known.
+ */
+int64_t confer_report_expires_at(const confer_report *report);
+
+/**
+ * The entry's index in the transparency log; -1 if it is not known.
+ */
+int64_t confer_report_log_index(const confer_report *report);
+
+/**
+ * When the log took the entry in, Unix seconds; -1 if it is not known.
+ */
+int64_t confer_report_log_integrated_time(const confer_report *report);
+
+/**
+ * The security version of the TDX module; -1 if it is not known.
+ */
+int64_t confer_report_seam_svn(const confer_report *report);
+
+/**
+ * The Noise static key that the enclave proved to hold, 64 hex digits. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_server_key(const confer_report *report,
+                                     size_t *len);
+
+/**
+ * How many of Intel's security advisories apply to the machine.
+ */
+size_t confer_report_advisory_count(const confer_report *report);
+
+/**
+ * Advisory `index`, such as "INTEL-SA-00837"; NULL if there is none. Borrowed from the report. `len` may be NULL.
+ */
+const char *confer_report_advisory(const confer_report *report,
+                                   size_t index,
+                                   size_t *len);
+
+/**
+ * Verifies exported evidence again, offline.
+ *
+ * `evidence`, `evidence_len`: what confer_report_evidence() gave. `policy`: NULL for the production policy.
+ * `at`: the time of the verification, Unix seconds; negative for the time at which the evidence was captured.
+ * `report`: receives the report if the evidence satisfies the policy; free it with confer_report_free().
+ *
+ * Errors: CONFER_E_REJECTED if it does not, with the report in the error; CONFER_E_INVALID_JSON if it is no such
+ * file. The file is not authenticated: its time and its key are the exporter's word.
+ */
+confer_status confer_evidence_verify(const char *evidence,
+                                     size_t evidence_len,
+                                     const confer_policy *policy,
+                                     int64_t at,
+                                     confer_report **report,
+                                     confer_error **error);
+
+/**
+ * Frees a report that confer_attestation_report() or confer_evidence_verify() gave. NULL is allowed. Not for those
+ * that belong to an error.
+ */
+void confer_report_free(confer_report *report);
+
+/**
+ * A new cancel handle; free it with confer_cancel_free().
+ */
+confer_status confer_cancel_new(confer_cancel **cancel, confer_error **error);
+
+/**
+ * Cancels every confer_connect() that was given this handle, now and later: they return CONFER_E_CANCELLED. Never
+ * waits; calling it again changes nothing; NULL is allowed. Also allowed in a callback; not in a signal handler.
+ */
+void confer_cancel_trigger(const confer_cancel *cancel);
+
+/**
+ * Frees a cancel handle. Calls that were given it go on, and can no longer be cancelled by it. NULL is allowed.
+ */
+void confer_cancel_free(confer_cancel *cancel);
+
+/**
+ * Connects, verifies the enclave, and completes the handshake. Waits, for at most the configuration's time limits.
+ * Nothing but the token and the first handshake message is sent before the enclave is verified.
+ *
+ * `cancel`: lets another thread give up; may be NULL.
+ * `client`: receives the client; close it with confer_close() and free it with confer_client_free().
+ *
+ * Errors: CONFER_E_REJECTED if the enclave is refused, with the report in the error; 3xx and 4xx for the network and
+ * the protocol; CONFER_E_CANCELLED; CONFER_E_FILE for the key-set cache; CONFER_E_WOULD_DEADLOCK in a callback.
+ */
+confer_status confer_connect(const confer_config *config,
+                             const confer_cancel *cancel,
+                             confer_client **client,
+                             confer_error **error);
+
+/**
+ * Begins to connect and returns at once. Watch it with confer_config_set_stage_callback(), confer_connecting_fd() or
+ * confer_connecting_wait(), which also takes the outcome. Allowed in a callback.
+ *
+ * `connecting`: receives the handle; free it with confer_connecting_free().
+ */
+confer_status confer_connect_start(const confer_config *config,
+                                   confer_connecting **connecting,
+                                   confer_error **error);
+
+/**
+ * Waits for the outcome and takes it: the client, or the error as confer_connect() has it. It can be taken once.
+ *
+ * `timeout_ms`: 0 looks and does not wait, negative waits as long as the configuration's limits allow.
+ * Returns CONFER_OK with the client, CONFER_TIMEOUT if there is no outcome yet.
+ * Errors: those of confer_connect(). In a callback, CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
+ */
+confer_status confer_connecting_wait(confer_connecting *connecting,
+                                     int64_t timeout_ms,
+                                     confer_client **client,
+                                     confer_error **error);
+
+/**
+ * The stage that connecting is in, or was in when it ended: one of CONFER_STAGE_*; -1 for NULL.
+ */
+int32_t confer_connecting_stage(const confer_connecting *connecting);
+
+/**
+ * A descriptor that becomes readable when there is an outcome to take, for poll(), epoll, kqueue or an event loop. It
+ * belongs to the handle: do not read, write or close it, nor use it after the handle was freed.
+ */
+confer_status confer_connecting_fd(confer_connecting *connecting,
+                                   int *fd,
+                                   confer_error **error);
+
+/**
+ * Gives up connecting: the outcome is CONFER_E_CANCELLED, unless it is decided already. Never waits; calling it again
+ * changes nothing; NULL is allowed. Also allowed in a callback.
+ */
+void confer_connecting_cancel(const confer_connecting *connecting);
+
+/**
+ * Frees the handle. Cancels if there is no outcome yet, and closes a client that was not taken. Never waits; NULL is
+ * allowed.
+ */
+void confer_connecting_free(confer_connecting *connecting);
+
+/**
+ * Why the enclave of a live client is trusted.
+ *
+ * `report`: receives the report; free it with confer_report_free(). It does not need the client any more.
+ */
+confer_status confer_attestation_report(const confer_client *client,
+                                        confer_report **report,
+                                        confer_error **error);
+
+/**
+ * Whether the connection lives: CONFER_OK while it does, then the status and error with which it ended.
+ */
+confer_status confer_client_check(const confer_client *client, confer_error **error);
+
+/**
+ * Closes the connection. Cancels its streams, which end with CONFER_E_CLOSED; lets outstanding callbacks run; ends the
+ * library's threads that no other client needs. After it returned CONFER_OK and the last handle was freed, no thread of
+ * the library runs, and it can be unloaded. The client still has to be freed; other calls on it answer CONFER_E_CLOSED,
+ * but confer_attestation_report(), which goes on to answer.
+ *
+ * `timeout_ms`: how long to wait, negative for as long as callbacks take.
+ * Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed.
+ * Errors: CONFER_E_WOULD_DEADLOCK in a callback.
+ */
+confer_status confer_close(confer_client *client,
+                           int64_t timeout_ms,
+                           confer_error **error);
+
+/**
+ * Frees a client. Never waits, and is allowed in a callback. Streams that are still open keep the connection until they
+ * are freed too. Without confer_close() before, threads may run on for a moment. NULL is allowed.
+ */
+void confer_client_free(confer_client *client);
+
+/**
+ * A new chat request: no message yet, the service's default model, no web search.
+ *
+ * `request`: receives the request; free it with confer_chat_request_free().
+ */
+confer_status confer_chat_request_new(confer_chat_request **request, confer_error **error);
+
+/**
+ * Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied. A request holds 32 MiB at most, all in all.
+ *
+ * Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
+ */
+confer_status confer_chat_request_add_message(confer_chat_request *request,
+                                              int32_t role,
+                                              const char *content,
+                                              size_t content_len,
+                                              confer_error **error);
+
+/**
+ * Appends a message that is given as a JSON object, such as one with `imageRefs`. It is sent as it is written.
+ *
+ * Errors: CONFER_E_INVALID_JSON, with the position.
+ */
+confer_status confer_chat_request_add_message_json(confer_chat_request *request,
+                                                   const char *json,
+                                                   size_t json_len,
+                                                   confer_error **error);
+
+/**
+ * Names the model; not blank. Newer servers serve their own model whatever is asked for.
+ */
+confer_status confer_chat_request_set_model(confer_chat_request *request,
+                                            const char *model,
+                                            size_t model_len,
+                                            confer_error **error);
+
+/**
+ * Whether the enclave may send search queries, which it makes from the conversation, to a search service outside.
+ * Default false. The library always writes it: a server takes its absence for true.
+ */
+confer_status confer_chat_request_set_web_search(confer_chat_request *request,
+                                                 bool allowed,
+                                                 confer_error **error);
+
+/**
+ * Sets any other property, such as "temperature" or "clientTools", to a JSON value, which is sent as it is written.
+ * Setting it again replaces it.
+ *
+ * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages", "model" and "webSearch",
+ * which have functions of their own, and for "stream", which the library sets.
+ */
+confer_status confer_chat_request_set_property(confer_chat_request *request,
+                                               const char *name,
+                                               size_t name_len,
+                                               const char *json,
+                                               size_t json_len,
+                                               confer_error **error);
+
+/**
+ * Frees a request. NULL is allowed.
+ */
+void confer_chat_request_free(confer_chat_request *request);
+
+/**
+ * What the event is: one of CONFER_EVENT_*. New numbers can appear in later versions.
+ */
+int32_t confer_event_type(const confer_event *event);
+
+/**
+ * The event as it came, a JSON object. Borrowed from the event, NUL-terminated. `len` may be NULL.
+ */
+const char *confer_event_json(const confer_event *event, size_t *len);
+
+/**
+ * The text of a token, a thought or a tool's result; NULL if the event has none. It may hold NUL characters: use
+ * `len`. Borrowed from the event, NUL-terminated. `len` may be NULL.
+ */
+const char *confer_event_content(const confer_event *event,
+                                 size_t *len);
+
+/**
+ * A tool's whole result, for the history when client tools follow; NULL if there is none. Borrowed from the event.
+ * `len` may be NULL.
+ */
+const char *confer_event_full_content(const confer_event *event,
+                                      size_t *len);
+
+/**
+ * Which tool call the event is about; NULL if about none. Borrowed from the event. `len` may be NULL.
+ */
+const char *confer_event_tool_call_id(const confer_event *event, size_t *len);
+
+/**
+ * The tool's name; NULL if there is none. Borrowed from the event. `len` may be NULL.
+ */
+const char *confer_event_tool_name(const confer_event *event, size_t *len);
+
+/**
+ * The tool's arguments, a JSON text; NULL if there are none. Borrowed from the event. `len` may be NULL.
+ */
+const char *confer_event_tool_arguments(const confer_event *event, size_t *len);
+
+/**
+ * Of a completion: whether the application has tools to run and to send a new request with their results.
+ */
+bool confer_event_pending_tool_calls(const confer_event *event);
+
+/**
+ * Of a completion: how many tokens the conversation has now; -1 if it does not say.
+ */
+int64_t confer_event_context_tokens(const confer_event *event);
+
+/**
+ * Of a completion: how many tokens a conversation can have; -1 if it does not say.
+ */
+int64_t confer_event_max_context_tokens(const confer_event *event);
+
+/**
+ * Sends a chat and streams its answer to callbacks.
+ *
+ * `callbacks`: copied. They run on a thread of the client's own, never on one that serves the network, and not before
+ * this call has stored the handle in `stream`.
+ * `stream`: receives the handle; free it with confer_stream_free().
+ *
+ * If this call fails, its return value is all there is: no event, no `on_done`; `destroy` runs once before it returns,
+ * unless the table itself was NULL, of unknown size, or set members that this version does not know.
+ * Errors: CONFER_E_CLOSED and the status with which the connection ended; CONFER_E_TOO_LARGE, CONFER_E_TOO_MANY;
+ * CONFER_E_INVALID_ARGUMENT, also for a request without a message.
+ */
+confer_status confer_chat_stream(const confer_client *client,
+                                 const confer_chat_request *request,
+                                 const confer_stream_callbacks *callbacks,
+                                 confer_stream **stream,
+                                 confer_error **error);
+
+/**
+ * Sends a chat, whose answer is then pulled with confer_stream_next(). As confer_chat_stream() otherwise.
+ */
+confer_status confer_chat_pull(const confer_client *client,
+                               const confer_chat_request *request,
+                               confer_stream **stream,
+                               confer_error **error);
+
+/**
+ * Takes the next event.
+ *
+ * `timeout_ms`: 0 looks and does not wait; negative waits until something comes, the idle limit at the latest.
+ * `event`: receives the event, lent until the next call on this stream or until it is freed.
+ *
+ * Returns CONFER_OK with an event; CONFER_TIMEOUT if there is none yet; CONFER_END when the answer is complete. If the
+ * stream failed, the call after the last event returns that status and error, once, and then CONFER_END.
+ * Errors besides: CONFER_E_BUSY if another thread is in this call; CONFER_E_WOULD_DEADLOCK in a callback unless
+ * `timeout_ms` is 0; CONFER_E_INVALID_ARGUMENT for a stream with callbacks. None of these ends the stream.
+ */
+confer_status confer_stream_next(confer_stream *stream,
+                                 int64_t timeout_ms,
+                                 const confer_event **event,
+                                 confer_error **error);
+
+/**
+ * A descriptor that is readable while confer_stream_next() has something to return at once, for poll(), epoll, kqueue
+ * or an event loop: level-triggered. It belongs to the stream: do not read, write or close it, nor use it after the
+ * stream was freed.
+ *
+ * Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks.
+ */
+confer_status confer_stream_fd(confer_stream *stream,
+                               int *fd,
+                               confer_error **error);
+
+/**
+ * Gives the answer up: events that were not delivered are dropped, and the stream ends with CONFER_E_CANCELLED, unless
+ * its end was decided already. The server is not told: the protocol has no way to. Never waits; calling it again
+ * changes nothing; NULL is allowed. Any thread, also in a callback.
+ */
+void confer_stream_cancel(const confer_stream *stream);
+
+/**
+ * Cancels and frees a stream. Callbacks still run to their end: `on_done`, then `destroy`. A thread that waits in
+ * confer_stream_next() wakes. Never waits, and is allowed in a callback. NULL is allowed.
+ */
+void confer_stream_free(confer_stream *stream);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* CONFER_H */

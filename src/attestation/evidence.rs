@@ -1,0 +1,127 @@
+//! The evidence: the one JSON object of the handshake's second message (`evidence.format`).
+//!
+//! It is the peer's word and nothing more. What is missing or of another type fails the check; what is there is
+//! handed on, so that the other checks can still say what they find.
+
+use serde_json::Value;
+
+use super::json;
+use super::report::Finding;
+
+/// The longest evidence: a Noise message, less the keys and tags of message 2
+/// (65,535 − 32 `e` − 48 `s` − 16 tag of the payload).
+pub const MAX_EVIDENCE: usize = 65_439;
+
+/// The four strings, as far as they are there.
+#[derive(Default)]
+pub(super) struct Evidence {
+    pub(super) platform: Option<String>,
+    pub(super) attestation: Option<String>,
+    pub(super) manifest: Option<String>,
+    pub(super) bundle: Option<String>,
+}
+
+/// Reads the evidence and says how well formed it is.
+pub(super) fn read(bytes: &[u8]) -> (Evidence, Finding) {
+    let no_object = |problem: String| {
+        let finding = Finding::fail("The evidence is not one well-formed JSON object.");
+        (
+            Evidence::default(),
+            finding
+                .expected("a JSON object of four strings")
+                .observed(problem),
+        )
+    };
+    let mut object = match json::parse(bytes, MAX_EVIDENCE) {
+        Ok(Value::Object(object)) => object,
+        Ok(_) => return no_object("a JSON value of another type".into()),
+        Err(error) => return no_object(error.to_string()),
+    };
+
+    let mut missing = Vec::new();
+    let mut string = |name: &'static str| match object.remove(name) {
+        Some(Value::String(text)) => Some(text),
+        _ => {
+            missing.push(name);
+            None
+        }
+    };
+    let evidence = Evidence {
+        platform: string("platform"),
+        attestation: string("attestation"),
+        manifest: string("manifest"),
+        bundle: string("manifestBundle"),
+    };
+    let finding = if missing.is_empty() {
+        Finding::pass("The evidence is complete and well formed.")
+    } else {
+        Finding::fail("The evidence lacks a part, or has it as something else than a string.")
+            .expected("the strings platform, attestation, manifest and manifestBundle")
+            .observed(format!("no string {}", missing.join(", ")))
+    };
+    (evidence, finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attestation::report::{CheckId, Outcome};
+
+    fn outcome(text: impl AsRef<[u8]>) -> Outcome {
+        read(text.as_ref()).1.at(CheckId::EvidenceFormat).outcome()
+    }
+
+    const WHOLE: &str =
+        r#"{"platform":"TDX","attestation":"a","manifest":"m","manifestBundle":"b"}"#;
+
+    #[test]
+    fn the_four_strings_are_enough_and_other_keys_are_ignored() {
+        assert_eq!(outcome(WHOLE), Outcome::Pass);
+        assert_eq!(
+            outcome(WHOLE.replacen('{', r#"{"more":[{"x":null}],"#, 1)),
+            Outcome::Pass
+        );
+    }
+
+    #[test]
+    fn a_server_without_a_manifest_is_refused_and_the_rest_is_still_read() {
+        let (evidence, finding) =
+            read(br#"{"platform":"TDX","attestation":"a","manifest":null,"manifestBundle":null}"#);
+        assert_eq!(finding.at(CheckId::EvidenceFormat).outcome(), Outcome::Fail);
+        assert_eq!(evidence.attestation.as_deref(), Some("a"));
+        assert!(evidence.manifest.is_none() && evidence.bundle.is_none());
+    }
+
+    #[test]
+    fn what_is_not_one_object_without_doubled_keys_gives_nothing_to_read() {
+        for text in [
+            "",
+            "[]",
+            "\u{feff}{}",
+            "{} {}",
+            &WHOLE.replacen('{', r#"{"platform":"TDX","#, 1),
+            &WHOLE.replacen('{', r#"{"x":{"y":1,"y":2},"#, 1),
+            &WHOLE.replacen("\"a\"", "1", 1),
+        ] {
+            assert_eq!(outcome(text), Outcome::Fail, "{text}");
+        }
+        assert_eq!(outcome(b"{\"platform\":\"\xff\"}"), Outcome::Fail);
+    }
+
+    #[test]
+    fn the_bounds_are_exact() {
+        let padded = |length: usize| {
+            let mut text = WHOLE.as_bytes().to_vec();
+            text.resize(length, b' ');
+            text
+        };
+        assert_eq!(outcome(padded(MAX_EVIDENCE)), Outcome::Pass);
+        assert_eq!(outcome(padded(MAX_EVIDENCE + 1)), Outcome::Fail);
+        let nested = |levels: usize| {
+            let value = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+            WHOLE.replacen('{', &format!(r#"{{"x":{value},"#), 1)
+        };
+        assert_eq!(outcome(nested(63)), Outcome::Pass);
+        assert_eq!(outcome(nested(64)), Outcome::Fail);
+    }
+}

@@ -1,0 +1,398 @@
+//! The certificates of a token-signing key: is this key Intel's, by a root that the policy lists?
+//!
+//! Path validation is rustls-webpki's. This file adds what webpki leaves out, because it takes trust anchors as bare
+//! keys: the root's own validity, its CA flag and path length, and everyone's key usage. Certificates get no leeway.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, SHA384, digest};
+use jsonwebtoken::DecodingKey;
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
+use webpki::{
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert,
+};
+use x509_cert::Certificate;
+use x509_cert::der::asn1::UintRef;
+use x509_cert::der::{Decode, Reader, SliceReader};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+
+use super::keys::Jwk;
+use crate::attestation::hex;
+use crate::attestation::report::Finding;
+
+/// What Intel's certificates are signed with (attestation.md, section 1): sha512WithRSA, nothing else.
+static SIGNATURES: &[&dyn SignatureVerificationAlgorithm] =
+    &[webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA512];
+
+/// The key that a token may be verified with: made here alone, so no unchecked key can verify one.
+pub(in crate::attestation) struct TrustedKey(pub(super) DecodingKey);
+
+/// Whether `key` is what its name says, and chains to one of `roots` (SHA-256 of their DER) at `now`.
+pub(in crate::attestation) fn trusted_key(
+    key: &Jwk,
+    roots: &[[u8; 32]],
+    now: u64,
+) -> Result<TrustedKey, Finding> {
+    let [leaf, intermediates @ .., root] = key.x5c.as_slice() else {
+        return Err(Finding::fail(
+            "The key's certificate chain is shorter than a leaf and a root.",
+        )
+        .expected("at least 2 certificates")
+        .observed(format!("{}", key.x5c.len())));
+    };
+
+    let leaf_hash = digest(&SHA384, leaf);
+    if leaf_hash.as_ref() != key.kid.as_bytes() {
+        return Err(
+            Finding::fail("The key's name is not the SHA-384 of its certificate.")
+                .expected(key.kid.to_string())
+                .observed(hex::encode(leaf_hash.as_ref())),
+        );
+    }
+
+    let root_hash = digest(&SHA256, root);
+    if !roots.iter().any(|listed| root_hash.as_ref() == listed) {
+        let listed: Vec<_> = roots.iter().map(|root| hex::encode(root)).collect();
+        return Err(Finding::fail(
+            "The certificate chain does not end in a root that the policy lists.",
+        )
+        .expected(listed.join(" or "))
+        .observed(hex::encode(root_hash.as_ref())));
+    }
+
+    let leaf_certificate = parse(leaf)?;
+    may(&leaf_certificate, "leaf", KeyUsage::digital_signature)?;
+    for certificate in intermediates {
+        may(&parse(certificate)?, "signing CA", KeyUsage::key_cert_sign)?;
+    }
+    root_allows(&parse(root)?, intermediates.len(), now)?;
+    path(leaf, intermediates, root, now)?;
+
+    if rsa_components(&leaf_certificate) != Some((key.n.clone(), key.e.clone())) {
+        return Err(Finding::fail("The key is not the one in its certificate."));
+    }
+    Ok(TrustedKey(DecodingKey::from_rsa_raw_components(
+        &key.n, &key.e,
+    )))
+}
+
+fn parse(der: &[u8]) -> Result<Certificate, Finding> {
+    Certificate::from_der(der).map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> Finding {
+    Finding::fail("A certificate of the key's chain cannot be read.").observed(error.to_string())
+}
+
+/// A key usage extension, where there is one, must allow what the certificate is used for.
+fn may(
+    certificate: &Certificate,
+    whose: &str,
+    allowed: fn(&KeyUsage) -> bool,
+) -> Result<(), Finding> {
+    match certificate
+        .tbs_certificate
+        .get::<KeyUsage>()
+        .map_err(|error| malformed(&error))?
+    {
+        Some((_, usage)) if !allowed(&usage) => Err(Finding::fail(format!(
+            "The {whose}'s certificate may not be used for this."
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What webpki does not ask of a trust anchor. That it is listed makes it trusted, not eternal.
+fn root_allows(root: &Certificate, intermediates: usize, now: u64) -> Result<(), Finding> {
+    let validity = &root.tbs_certificate.validity;
+    let (from, until) = (
+        validity.not_before.to_unix_duration().as_secs(),
+        validity.not_after.to_unix_duration().as_secs(),
+    );
+    if now < from || until < now {
+        return Err(
+            Finding::fail("The root certificate is not valid at this time.")
+                .expected(format!("{from} to {until}"))
+                .observed(format!("{now}")),
+        );
+    }
+    may(root, "root", KeyUsage::key_cert_sign)?;
+    match root
+        .tbs_certificate
+        .get::<BasicConstraints>()
+        .map_err(|error| malformed(&error))?
+    {
+        Some((
+            _,
+            BasicConstraints {
+                ca: true,
+                path_len_constraint: limit,
+            },
+        )) if limit.is_none_or(|limit| intermediates <= usize::from(limit)) => Ok(()),
+        _ => Err(Finding::fail(
+            "The root certificate is no CA, or not for a chain of this length.",
+        )),
+    }
+}
+
+/// Signatures, names, CA flags, path lengths and validity of everything below the root, in `x5c`'s own order.
+fn path(leaf: &[u8], intermediates: &[Vec<u8>], root: &[u8], now: u64) -> Result<(), Finding> {
+    let invalid = |error: webpki::Error| {
+        Finding::fail("The key's certificate chain is not valid at this time.")
+            .expected(format!("a chain that is valid at {now}"))
+            .observed(error.to_string())
+    };
+    let root = CertificateDer::from(root);
+    let leaf = CertificateDer::from(leaf);
+    let intermediates: Vec<_> = intermediates
+        .iter()
+        .map(|der| CertificateDer::from(der.as_slice()))
+        .collect();
+    let anchors = [anchor_from_trusted_cert(&root).map_err(invalid)?];
+    let leaf = EndEntityCert::try_from(&leaf).map_err(invalid)?;
+    let time = UnixTime::since_unix_epoch(Duration::from_secs(now));
+    let path = leaf
+        .verify_for_usage(
+            SIGNATURES,
+            &anchors,
+            &intermediates,
+            time,
+            AnyPurpose,
+            None,
+            None,
+        )
+        .map_err(invalid)?;
+
+    // RFC 7517, section 4.7: each certificate certifies the one before it; none is idle.
+    let walked = path
+        .intermediate_certificates()
+        .map(|certificate| certificate.der());
+    if !walked.eq(intermediates.iter().cloned()) {
+        return Err(Finding::fail(
+            "The key's certificates are not in the order in which they certify each other.",
+        ));
+    }
+    Ok(())
+}
+
+/// Intel's certificates carry no extended key usage, and none is defined for signing tokens.
+struct AnyPurpose;
+
+impl ExtendedKeyUsageValidator for AnyPurpose {
+    fn validate(&self, mut purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        purposes.try_for_each(|purpose| purpose.map(|_| ()))
+    }
+}
+
+/// Modulus and exponent of a certificate with an RSA key (RFC 8017, appendix A.1.1).
+fn rsa_components(certificate: &Certificate) -> Option<(Vec<u8>, Vec<u8>)> {
+    const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
+    let info = &certificate.tbs_certificate.subject_public_key_info;
+    if info.algorithm.oid.to_string() != RSA_ENCRYPTION {
+        return None;
+    }
+    let mut reader = SliceReader::new(info.subject_public_key.as_bytes()?).ok()?;
+    let components = reader.sequence(|fields| {
+        let n: UintRef<'_> = fields.decode()?;
+        let e: UintRef<'_> = fields.decode()?;
+        Ok((n.as_bytes().to_vec(), e.as_bytes().to_vec()))
+    });
+    reader.finish(components.ok()?).ok()
+}
+
+/// For tests that make a key set from certificates.
+#[cfg(test)]
+pub(in crate::attestation) fn rsa_components_of(der: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    rsa_components(&Certificate::from_der(der).unwrap()).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, date_time_ymd};
+    use serde_json::json;
+
+    use super::*;
+    use crate::attestation::ita::{JwkSet, Kid};
+    use crate::attestation::report::{CheckId, Outcome};
+    use crate::attestation::world::{Intel, NOW, Plan};
+
+    fn outcome(intel: &Intel, now: u64) -> Result<(), String> {
+        let set = intel.key_set();
+        let kid = Kid::parse(&intel.kid).unwrap();
+        let result = trusted_key(set.find(&kid).unwrap(), &[intel.root_sha256], now);
+        result.map(|_| ()).map_err(|finding| {
+            let check = finding.at(CheckId::ItaKey);
+            assert_eq!(check.outcome(), Outcome::Fail);
+            format!(
+                "{} {}",
+                check.detail(),
+                check.observed().unwrap_or_default()
+            )
+        })
+    }
+
+    #[track_caller]
+    fn refused(change: impl FnOnce(&mut Plan), because: &str) {
+        let error = outcome(&Intel::with(change), NOW).expect_err(because);
+        assert!(error.contains(because), "{error}");
+    }
+
+    #[test]
+    fn a_chain_as_intel_makes_it_is_trusted() {
+        assert_eq!(outcome(&Intel::new(), NOW), Ok(()));
+    }
+
+    #[test]
+    fn an_extended_key_usage_is_neither_demanded_nor_in_the_way() {
+        let with = Intel::with(|plan| {
+            plan.leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+        });
+        assert_eq!(outcome(&with, NOW), Ok(()));
+    }
+
+    #[test]
+    fn every_certificate_must_be_valid_now_the_root_too() {
+        let past = date_time_ymd(2026, 6, 1);
+        let future = date_time_ymd(2027, 6, 1);
+        refused(|plan| plan.leaf.not_after = past, "CertExpired");
+        refused(|plan| plan.leaf.not_before = future, "CertNotValidYet");
+        refused(|plan| plan.ca.not_after = past, "CertExpired");
+        refused(|plan| plan.ca.not_before = future, "CertNotValidYet");
+        refused(
+            |plan| plan.root.not_after = past,
+            "The root certificate is not valid at this time.",
+        );
+        refused(
+            |plan| plan.root.not_before = future,
+            "The root certificate is not valid at this time.",
+        );
+    }
+
+    #[test]
+    fn certificates_get_no_leeway() {
+        let intel = Intel::new();
+        let (from, until) = (1_767_225_600, 1_830_297_600); // 2026-01-01, 2028-01-01
+        assert_eq!(outcome(&intel, from), Ok(()));
+        assert_eq!(outcome(&intel, until), Ok(()));
+        assert!(outcome(&intel, from - 1).is_err());
+        assert!(outcome(&intel, until + 1).is_err());
+        assert!(outcome(&intel, u64::MAX).is_err());
+        assert!(outcome(&intel, 0).is_err());
+    }
+
+    #[test]
+    fn who_signs_certificates_must_be_a_ca_for_a_chain_of_this_length() {
+        refused(
+            |plan| plan.ca.is_ca = IsCa::ExplicitNoCa,
+            "EndEntityUsedAsCa",
+        );
+        refused(
+            |plan| plan.leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
+            "CaUsedAsEndEntity",
+        );
+        refused(
+            |plan| plan.root.is_ca = IsCa::ExplicitNoCa,
+            "The root certificate is no CA",
+        );
+        refused(
+            |plan| plan.root.is_ca = IsCa::NoCa,
+            "The root certificate is no CA",
+        );
+        refused(
+            |plan| plan.root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
+            "The root certificate is no CA, or not for a chain of this length.",
+        );
+        let one = Intel::with(|plan| plan.root.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)));
+        assert_eq!(outcome(&one, NOW), Ok(()));
+    }
+
+    #[test]
+    fn a_key_usage_where_there_is_one_must_allow_the_use() {
+        let other = vec![KeyUsagePurpose::KeyEncipherment];
+        refused(
+            |plan| plan.root.key_usages = other.clone(),
+            "The root's certificate may not be used for this.",
+        );
+        refused(
+            |plan| plan.leaf.key_usages = other.clone(),
+            "The leaf's certificate may not be used for this.",
+        );
+        refused(
+            |plan| plan.ca.key_usages = other.clone(),
+            "The signing CA's certificate may not be used for this.",
+        );
+        let without = Intel::with(|plan| {
+            plan.root.key_usages.clear();
+            plan.ca.key_usages.clear();
+            plan.leaf.key_usages.clear();
+        });
+        assert_eq!(outcome(&without, NOW), Ok(()));
+    }
+
+    #[test]
+    fn a_root_that_is_not_listed_is_worth_nothing() {
+        let (listed, other) = (
+            Intel::new(),
+            Intel::with(|plan| plan.root.not_after = date_time_ymd(2029, 1, 1)),
+        );
+        let set = other.key_set();
+        let kid = Kid::parse(&other.kid).unwrap();
+        assert!(trusted_key(set.find(&kid).unwrap(), &[listed.root_sha256], NOW).is_err());
+        assert!(trusted_key(set.find(&kid).unwrap(), &[], NOW).is_err());
+        assert!(
+            trusted_key(
+                set.find(&kid).unwrap(),
+                &[listed.root_sha256, other.root_sha256],
+                NOW
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_listed_root_cannot_be_appended_to_someone_elses_chain() {
+        let (real, mut forged) = (Intel::new(), Intel::impostor());
+        forged.x5c[2] = real.x5c[2].clone();
+        forged.root_sha256 = real.root_sha256;
+        let error = outcome(&forged, NOW).unwrap_err();
+        assert!(error.contains("InvalidSignatureForPublicKey"), "{error}");
+    }
+
+    #[test]
+    fn a_key_under_another_keys_name_is_refused() {
+        let intel = Intel::new();
+        let other = Intel::with(|plan| plan.leaf.not_after = date_time_ymd(2027, 12, 1));
+        let mut jwk = intel.jwk();
+        jwk["kid"] = other.kid.as_str().into();
+        let set = JwkSet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap();
+        let renamed = set.find(&Kid::parse(&other.kid).unwrap()).unwrap();
+        assert!(trusted_key(renamed, &[intel.root_sha256], NOW).is_err());
+    }
+
+    #[test]
+    fn certificates_that_certify_nothing_are_refused() {
+        let intel = Intel::new();
+        for index in 1..=2 {
+            let mut idle = Intel::new();
+            idle.x5c.insert(index, intel.x5c[1].clone());
+            assert!(outcome(&idle, NOW).is_err());
+        }
+        for length in 0..3 {
+            let kid = Kid::parse(&intel.kid).unwrap();
+            let mut jwk = intel.jwk();
+            jwk["x5c"].as_array_mut().unwrap().truncate(length);
+            let set = JwkSet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap();
+            assert!(trusted_key(set.find(&kid).unwrap(), &[intel.root_sha256], NOW).is_err());
+        }
+    }
+
+    #[test]
+    fn the_key_set_must_give_the_key_that_is_certified() {
+        let intel = Intel::new();
+        let mut jwk = intel.jwk();
+        jwk["e"] = "Aw".into();
+        let set = JwkSet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap();
+        let kid = Kid::parse(&intel.kid).unwrap();
+        assert!(trusted_key(set.find(&kid).unwrap(), &[intel.root_sha256], NOW).is_err());
+    }
+}

@@ -1,0 +1,236 @@
+//! A key set (RFC 7517) and the names of its keys.
+//!
+//! A key set proves nothing and may come from anywhere: a `kid` is the SHA-384 of a certificate, and what that
+//! certificate is worth is `chain`'s question. So an entry that can't be read is passed over, and never an error.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+use crate::attestation::hex;
+use crate::attestation::json::{self, JsonError, Node, ShapeError};
+
+/// The largest key set that is read. The real one has 12 KiB.
+pub const MAX_KEY_SET: usize = 1 << 20;
+
+/// The longest certificate chain that is looked at. The real one has 3.
+const MAX_CHAIN: usize = 5;
+
+/// The largest certificate that is looked at. The real ones have 1.5 KiB.
+const MAX_CERTIFICATE: usize = 8 * 1024;
+
+/// The one algorithm that a token may be signed with.
+pub(super) const ALGORITHM: &str = "PS384";
+
+/// The name of a key: the SHA-384 of its certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kid([u8; 48]);
+
+impl Kid {
+    /// Reads 96 lower-case hex digits. Anything else can name no key.
+    pub(crate) fn parse(text: &str) -> Option<Kid> {
+        hex::decode(text).map(Kid)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8; 48] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Kid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Kid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kid({self})")
+    }
+}
+
+/// One entry that can be read: a PS384 key and its certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::attestation) struct Jwk {
+    pub(super) kid: Kid,
+    /// The modulus, big-endian.
+    pub(super) n: Vec<u8>,
+    /// The exponent, big-endian.
+    pub(super) e: Vec<u8>,
+    /// Leaf first, root last, each as DER.
+    pub(super) x5c: Vec<Vec<u8>>,
+}
+
+impl Jwk {
+    fn read(entry: &Value) -> Option<Jwk> {
+        let text = |key: &str| entry.get(key)?.as_str();
+        if text("kty")? != "RSA" || text("alg")? != ALGORITHM {
+            return None;
+        }
+        let x5c = entry.get("x5c")?.as_array()?;
+        if x5c.len() > MAX_CHAIN {
+            return None;
+        }
+        let certificate = |value: &Value| {
+            let der = STANDARD.decode(value.as_str()?).ok()?;
+            (der.len() <= MAX_CERTIFICATE).then_some(der)
+        };
+        Some(Jwk {
+            kid: Kid::parse(text("kid")?)?,
+            n: URL_SAFE_NO_PAD.decode(text("n")?).ok()?,
+            e: URL_SAFE_NO_PAD.decode(text("e")?).ok()?,
+            x5c: x5c.iter().map(certificate).collect::<Option<_>>()?,
+        })
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "kty": "RSA",
+            "alg": ALGORITHM,
+            "kid": self.kid.to_string(),
+            "n": URL_SAFE_NO_PAD.encode(&self.n),
+            "e": URL_SAFE_NO_PAD.encode(&self.e),
+            "x5c": self.x5c.iter().map(|der| STANDARD.encode(der)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// The PS384 keys of a key set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwkSet {
+    keys: Vec<Jwk>,
+}
+
+impl JwkSet {
+    /// Reads `{"keys": [...]}` of at most [`MAX_KEY_SET`] bytes. Entries that can't be read are passed over.
+    ///
+    /// # Errors
+    /// When the text is no JSON, has a doubled key, or has no list `keys`.
+    pub fn parse(text: &[u8]) -> Result<JwkSet, KeySetError> {
+        let value = json::parse(text, MAX_KEY_SET).map_err(KeySetError::Json)?;
+        JwkSet::read(&Node::root("key set", &value)).map_err(KeySetError::Shape)
+    }
+
+    pub(in crate::attestation) fn read(node: &Node<'_>) -> Result<JwkSet, ShapeError> {
+        let entries = node.get("keys")?.list()?;
+        Ok(JwkSet {
+            keys: entries
+                .iter()
+                .filter_map(|entry| Jwk::read(entry.value()))
+                .collect(),
+        })
+    }
+
+    /// The key of that name. A name is a hash of the key's certificate, so the first is as good as any.
+    pub(in crate::attestation) fn find(&self, kid: &Kid) -> Option<&Jwk> {
+        self.keys.iter().find(|key| key.kid == *kid)
+    }
+
+    /// A set of that one key.
+    pub(in crate::attestation) fn of(key: &Jwk) -> JwkSet {
+        JwkSet {
+            keys: vec![key.clone()],
+        }
+    }
+
+    /// The keys as a key set that [`JwkSet::parse`] reads again.
+    pub fn to_json(&self) -> String {
+        self.to_value().to_string()
+    }
+
+    pub(in crate::attestation) fn to_value(&self) -> Value {
+        json!({ "keys": self.keys.iter().map(Jwk::to_json).collect::<Vec<_>>() })
+    }
+}
+
+/// Why a text is no key set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySetError {
+    /// It is no strict JSON.
+    Json(JsonError),
+    /// It is JSON of another shape.
+    Shape(ShapeError),
+}
+
+impl fmt::Display for KeySetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeySetError::Json(error) => write!(f, "key set: {error}"),
+            KeySetError::Shape(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for KeySetError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attestation::world::Intel;
+
+    #[test]
+    fn entries_that_cannot_be_read_are_passed_over() {
+        let intel = Intel::new();
+        let kid = Kid::parse(&intel.kid).unwrap();
+        let good = intel.jwk();
+        let with = |name: &str, value: Value| {
+            let mut other = good.clone();
+            other[name] = value;
+            other
+        };
+        let unreadable = [
+            Value::Null,
+            json!({}),
+            json!([]),
+            with("kty", "EC".into()),
+            with("alg", "RS256".into()),
+            with("alg", Value::Null),
+            with("kid", intel.kid.to_uppercase().into()),
+            with("kid", 1.into()),
+            with("n", "*".into()),
+            with("e", "AQAB=".into()),
+            with("x5c", json!(["*"])),
+            with("x5c", json!("*")),
+            with("x5c", json!(vec![good["x5c"][0].clone(); MAX_CHAIN + 1])),
+            with(
+                "x5c",
+                json!([STANDARD.encode(vec![0; MAX_CERTIFICATE + 1])]),
+            ),
+        ];
+        for entry in &unreadable {
+            let alone = json!({ "keys": [entry] }).to_string();
+            assert!(
+                JwkSet::parse(alone.as_bytes())
+                    .unwrap()
+                    .find(&kid)
+                    .is_none(),
+                "{entry}"
+            );
+        }
+        let mut all = unreadable.to_vec();
+        all.push(good);
+        let set = JwkSet::parse(json!({ "keys": all, "more": 1 }).to_string().as_bytes()).unwrap();
+        assert_eq!(set, intel.key_set());
+    }
+
+    #[test]
+    fn what_is_no_key_set_is_an_error_that_says_why() {
+        for (text, problem) in [
+            ("", "key set: EOF"),
+            (
+                r#"{"keys":[],"keys":[]}"#,
+                "key set: the key \"keys\" is there twice",
+            ),
+            (r#"{}"#, "key set lacks the key \"keys\""),
+            (r#"{"keys":{}}"#, "key set.keys must be a list"),
+            (r#"[]"#, "key set must be an object"),
+        ] {
+            let error = JwkSet::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with(problem), "{error}");
+        }
+        let long = vec![b' '; MAX_KEY_SET + 1];
+        assert!(JwkSet::parse(&long).is_err());
+    }
+}

@@ -1,0 +1,722 @@
+//! The attestation floor: evidence and a policy in, a report out.
+//!
+//! Verification is a pure function of the evidence, the handshake's key, the policy, a key set and a time. It does no
+//! I/O and reads no clock, so it can be replayed, fuzzed and timed. (`sigstore-verify` does look at the system's
+//! clock, to refuse log entries from the future.) There is no switch that turns it off: another enclave is reached
+//! with another policy.
+//!
+//! ```text
+//! evidence ─► evidence.format
+//!     ├─ platform
+//!     ├─ token ──► ita::keys ─► ita::chain ─► ita::token ─► ita::claims ─► tdx
+//!     └─ manifest, bundle ──► release::guard ─► sigstore-verify ─► release::log ─┘
+//! ```
+//! Every check runs, also after one failed, unless what it reads is missing. It must never know of sockets, sessions
+//! or the C ABI, and nothing of a token or a signature may leave it but as a digest, a claim or a sentence.
+
+mod evidence;
+mod export;
+mod hex;
+mod ita;
+mod json;
+mod policy;
+mod release;
+mod report;
+mod tdx;
+mod verified;
+#[cfg(test)]
+mod world;
+
+pub use evidence::MAX_EVIDENCE;
+pub use export::{Export, ExportError, MAX_EXPORT};
+pub use ita::{JwkSet, KeySetError, Kid, MAX_KEY_SET};
+pub use json::{JsonError, ShapeError};
+pub use policy::{MAX_POLICY, Policy, PolicyError};
+pub use report::{
+    Check, CheckId, LogFacts, Outcome, PolicyName, ReleaseFacts, Report, TdxFacts, Verdict,
+};
+pub use verified::{Evidenced, Verified};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use self::ita::{Claims, Jwk, Token};
+use self::policy::Platform;
+use self::release::{Appraisal, Memory, Releases};
+use self::report::{Finding, shown};
+use self::tdx::Register;
+
+/// Verifies evidence against one policy. It is shared by all connections that use the policy, and remembers the
+/// releases that it verified, so that meeting one again costs little.
+pub struct Verifier {
+    policy: Policy,
+    releases: Releases,
+}
+
+impl Verifier {
+    /// Prepares the policy's trust material.
+    ///
+    /// # Errors
+    /// When the policy's `sigstore.trusted_root` can't be used.
+    pub fn new(policy: Policy) -> Result<Verifier, PolicyError> {
+        let releases = Releases::new(&policy.sigstore).map_err(PolicyError::trusted_root)?;
+        Ok(Verifier { policy, releases })
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The name of the key that the evidence needs and that neither the policy nor `fetched` has. If there is one,
+    /// [`Policy::jwks_url`] should be fetched once and the evidence verified with what came.
+    ///
+    /// It looks at the token's header alone and trusts nothing. Evidence that will be refused anyway needs no key.
+    pub fn needs_keys(&self, evidence: &[u8], fetched: Option<&JwkSet>) -> Option<Kid> {
+        let (evidence, _) = evidence::read(evidence);
+        let kid = Token::new(readable_token(&evidence)?).kid()?;
+        match self.key(&kid, fetched) {
+            Some(_) => None,
+            None => Some(kid),
+        }
+    }
+
+    /// Verifies evidence that came in message 2 of a handshake with the owner of `server_key`, at the Unix time `now`.
+    pub fn verify(
+        &self,
+        evidence: &[u8],
+        server_key: &[u8; 32],
+        fetched: Option<&JwkSet>,
+        now: u64,
+    ) -> Report {
+        self.appraise(evidence, server_key, fetched, now, Memory::Use)
+    }
+
+    /// As [`Verifier::verify`], but for evidence from a file: nothing is taken from memory or put there.
+    fn replay(
+        &self,
+        evidence: &[u8],
+        server_key: &[u8; 32],
+        fetched: Option<&JwkSet>,
+        at: u64,
+    ) -> Report {
+        self.appraise(evidence, server_key, fetched, at, Memory::Leave)
+    }
+
+    /// What has to be kept to repeat a verification.
+    pub fn export(
+        &self,
+        evidence: &[u8],
+        server_key: &[u8; 32],
+        fetched: Option<&JwkSet>,
+        captured_at: u64,
+    ) -> Export {
+        let (read, _) = evidence::read(evidence);
+        let kid = readable_token(&read).and_then(|token| Token::new(token).kid());
+        Export {
+            captured_at,
+            server_key: *server_key,
+            evidence: evidence.to_vec(),
+            jwks: kid.and_then(|kid| self.key(&kid, fetched)).map(JwkSet::of),
+        }
+    }
+
+    /// The policy's own key of that name, or else the fetched one.
+    fn key<'a>(&'a self, kid: &Kid, fetched: Option<&'a JwkSet>) -> Option<&'a Jwk> {
+        let own = self.policy.ita.jwks.as_ref().and_then(|set| set.find(kid));
+        own.or_else(|| fetched.and_then(|set| set.find(kid)))
+    }
+
+    fn appraise(
+        &self,
+        evidence: &[u8],
+        server_key: &[u8; 32],
+        fetched: Option<&JwkSet>,
+        now: u64,
+        memory: Memory,
+    ) -> Report {
+        let (policy, leeway) = (&self.policy, self.policy.ita.leeway);
+        let (evidence, format) = evidence::read(evidence);
+
+        let (key, signature, claims) = self.token(&evidence, fetched, now);
+        let claims = claims.as_ref();
+        let with_claims = |check: &dyn Fn(&Claims) -> Result<Finding, ita::ClaimError>| match claims
+        {
+            Some(claims) => check(claims).unwrap_or_else(Finding::from),
+            None => tdx::without_claims(),
+        };
+
+        let release = match (&evidence.manifest, &evidence.bundle) {
+            (Some(manifest), Some(bundle)) => self
+                .releases
+                .appraise(manifest, bundle, now, leeway, memory),
+            (manifest, _) => Appraisal::incomplete(manifest.as_deref()),
+        };
+        let register = |register: Register| match &release.manifest {
+            Some(manifest) => {
+                let stated = match register {
+                    Register::Rtmr1 => manifest.rtmr1,
+                    Register::Rtmr2 => manifest.rtmr2,
+                };
+                tdx::rtmr(claims, register, stated.as_ref()).unwrap_or_else(Finding::from)
+            }
+            None => Finding::skip("Not evaluated: there is no manifest that can be read."),
+        };
+
+        let tdx = &policy.tdx;
+        let checks = vec![
+            format.at(CheckId::EvidenceFormat),
+            self.platform(evidence.platform.as_deref(), claims)
+                .at(CheckId::Platform),
+            key.at(CheckId::ItaKey),
+            signature.at(CheckId::ItaSignature),
+            with_claims(&|claims| ita::issuer(claims, &policy.ita.issuers)).at(CheckId::ItaIssuer),
+            with_claims(&|claims| ita::time(claims, now, leeway)).at(CheckId::ItaTime),
+            with_claims(&tdx::debug).at(CheckId::TdxDebug),
+            with_claims(&|claims| tdx::key_binding(claims, server_key)).at(CheckId::TdxKeyBinding),
+            with_claims(&|claims| tdx::mrtd(claims, &tdx.mrtd)).at(CheckId::TdxMrtd),
+            with_claims(&|claims| tdx::seam_svn(claims, tdx.min_seam_svn)).at(CheckId::TdxSeamSvn),
+            with_claims(&|claims| tdx::tcb_status(claims, &tdx.tcb_status))
+                .at(CheckId::TdxTcbStatus),
+            with_claims(&|claims| tdx::advisories(claims, &tdx.deny_advisories))
+                .at(CheckId::TdxAdvisories),
+            with_claims(&|claims| tdx::tcb_age(claims, tdx.max_tcb_age_days, now, leeway))
+                .at(CheckId::TdxTcbAge),
+            release.signature.at(CheckId::ReleaseSignature),
+            release.identity.at(CheckId::ReleaseIdentity),
+            release.log.at(CheckId::ReleaseLog),
+            release.digest.at(CheckId::ReleaseDigest),
+            register(Register::Rtmr1).at(CheckId::TdxRtmr1),
+            register(Register::Rtmr2).at(CheckId::TdxRtmr2),
+            with_claims(&|claims| tdx::release(claims, tdx.releases.as_deref()))
+                .at(CheckId::TdxRelease),
+        ];
+
+        Report {
+            platform: evidence.platform.as_deref().map(shown),
+            policy: policy.for_report(),
+            verified_at: now,
+            expires_at: claims.and_then(Claims::expires_at),
+            endpoint: None,
+            server_key: *server_key,
+            manifest_sha256: evidence
+                .manifest
+                .as_ref()
+                .map(|manifest| hex::encode(digest(&SHA256, manifest.as_bytes()).as_ref())),
+            release: release.facts,
+            tdx: claims.map(tdx::facts).unwrap_or_default(),
+            timings_us: Vec::new(),
+            checks,
+        }
+    }
+
+    /// `platform`. SEV-SNP is refused by its name even where the policy lists it: the manifest has no measurement to
+    /// hold its report against, so no one could say what runs there.
+    fn platform(&self, word: Option<&str>, claims: Option<&Claims>) -> Finding {
+        let Some(word) = word else {
+            return Finding::skip("Not evaluated: the evidence does not say what it comes from.");
+        };
+        match Platform::parse(word) {
+            Some(Platform::Tdx) if self.policy.platforms.contains(&Platform::Tdx) => {}
+            Some(Platform::SevSnp) => {
+                return Finding::fail(
+                    "SEV-SNP is refused: the release's manifest has no measurement to hold it against.",
+                )
+                .expected(Platform::TDX)
+                .observed(word);
+            }
+            _ => {
+                let listed: Vec<_> = self
+                    .policy
+                    .platforms
+                    .iter()
+                    .map(|listed| listed.as_str())
+                    .collect();
+                return Finding::fail(
+                    "The evidence comes from a platform that the policy does not list.",
+                )
+                .expected(listed.join(" or "))
+                .observed(word);
+            }
+        }
+        let Some(claims) = claims else {
+            return tdx::without_claims();
+        };
+        match claims.text("attester_type") {
+            Ok(Platform::TDX) => {
+                Finding::pass("The evidence comes from a TDX machine, and Intel says so too.")
+            }
+            Ok(other) => {
+                Finding::fail("Intel appraised a machine of another kind than the evidence says.")
+                    .expected(Platform::TDX)
+                    .observed(other)
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    /// `ita.key`, `ita.signature`, and the claims that come of both.
+    fn token(
+        &self,
+        evidence: &evidence::Evidence,
+        fetched: Option<&JwkSet>,
+        now: u64,
+    ) -> (Finding, Finding, Option<Claims>) {
+        let Some(token) = readable_token(evidence) else {
+            let skip = || Finding::skip("Not evaluated: the evidence has no Intel token.");
+            return (skip(), skip(), None);
+        };
+        let token = Token::new(token);
+        let key = match token.kid() {
+            Some(kid) => match self.key(&kid, fetched) {
+                Some(jwk) => ita::trusted_key(jwk, &self.policy.ita.roots, now),
+                None => Err(
+                    Finding::fail("There is no key of the name that the token gives.")
+                        .expected("a key in the policy or in the fetched key set")
+                        .observed(kid.to_string()),
+                ),
+            },
+            None if token.has_header() => Err(Finding::fail(
+                "The token names no key, or not by a SHA-384.",
+            )),
+            None => Err(Finding::skip(
+                "Not evaluated: the token's header cannot be read.",
+            )),
+        };
+        let key = match key {
+            Ok(key) => key,
+            Err(finding) => {
+                let unsigned = token.form().err();
+                let skip = || Finding::skip("Not evaluated: there is no key to trust.");
+                return (finding, unsigned.unwrap_or_else(skip), None);
+            }
+        };
+        let found = Finding::pass("The token's key chains to a root that the policy lists.");
+        match token.claims(&key) {
+            Ok(claims) => (
+                found,
+                Finding::pass("The token is signed by Intel."),
+                Some(claims),
+            ),
+            Err(finding) => (found, finding, None),
+        }
+    }
+}
+
+/// The attestation, where it is a token: that of another platform than TDX is something else.
+fn readable_token(evidence: &evidence::Evidence) -> Option<&str> {
+    let platform = Platform::parse(evidence.platform.as_deref()?);
+    if platform == Some(Platform::Tdx) {
+        evidence.attestation.as_deref()
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::world::{Intel, NOW, SERVER_KEY, claims, evidence, verifier};
+    use super::*;
+
+    /// The ids of the checks with that outcome, but for the release's: the test world has no Sigstore of its own.
+    fn with_outcome(report: &Report, outcome: Outcome) -> Vec<&'static str> {
+        let ids = report
+            .checks()
+            .iter()
+            .filter(|check| check.outcome() == outcome)
+            .map(|check| check.id().as_str());
+        ids.filter(|id| !id.starts_with("release.")).collect()
+    }
+
+    fn failures(report: &Report) -> Vec<&'static str> {
+        with_outcome(report, Outcome::Fail)
+    }
+
+    fn verify(evidence: &[u8]) -> Report {
+        Intel::new()
+            .verifier()
+            .verify(evidence, &SERVER_KEY, None, NOW)
+    }
+
+    fn verify_claims(change: impl FnOnce(&mut Value)) -> Report {
+        let mut claims = claims();
+        change(&mut claims);
+        verify(&evidence(&Intel::new().token(&claims)))
+    }
+
+    #[test]
+    fn a_verifier_is_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Verifier>();
+    }
+
+    #[test]
+    fn the_checks_come_in_the_tables_order() {
+        let report = verify_claims(|_| {});
+        assert!(
+            report
+                .checks()
+                .iter()
+                .map(Check::id)
+                .eq(CheckId::ALL.iter().copied())
+        );
+        assert_eq!(failures(&report), NONE);
+        assert_eq!(with_outcome(&report, Outcome::Skip), NONE);
+        assert_eq!(report.verdict(), Verdict::Rejected, "its bundle is none");
+    }
+
+    const NONE: [&str; 0] = [];
+
+    #[test]
+    fn a_version_two_token_is_read_under_tdx() {
+        let report = verify_claims(|claims| {
+            let mut machine = claims.as_object().unwrap().clone();
+            for registered in ["ver", "iss", "iat", "nbf", "exp"] {
+                machine.remove(registered);
+            }
+            for name in machine.keys() {
+                claims.as_object_mut().unwrap().remove(name);
+            }
+            claims["ver"] = "2.0.0".into();
+            claims["tdx"] = Value::Object(machine);
+        });
+        assert_eq!(failures(&report), NONE);
+        assert_eq!(report.tdx.seam_svn, Some(3));
+    }
+
+    #[test]
+    fn each_claim_fails_its_own_check_alone() {
+        for (name, value, id) in [
+            ("attester_type", json!("SGX"), "platform"),
+            ("iss", json!("Intel Trust Authority"), "ita.issuer"),
+            ("exp", json!(NOW - 60), "ita.time"),
+            ("tdx_is_debuggable", json!(true), "tdx.debug"),
+            ("tdx_report_data", json!("00".repeat(64)), "tdx.key_binding"),
+            ("tdx_mrtd", json!("00".repeat(48)), "tdx.mrtd"),
+            ("tdx_seamsvn", json!(0), "tdx.seam_svn"),
+            ("attester_tcb_status", json!("Revoked"), "tdx.tcb_status"),
+            ("attester_advisory_ids", json!([1]), "tdx.advisories"),
+            ("tdx_rtmr1", json!("33".repeat(48)), "tdx.rtmr1"),
+            ("tdx_rtmr2", json!("33".repeat(48)), "tdx.rtmr2"),
+        ] {
+            for value in [value, Value::Null, json!({})] {
+                let report = verify_claims(|claims| claims[name] = value.clone());
+                assert_eq!(failures(&report), [id], "{name}: {value}");
+                assert_eq!(with_outcome(&report, Outcome::Skip), NONE);
+                let check = report.first_failure().unwrap();
+                assert!(check.detail().ends_with('.') && check.detail().len() > 20);
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_without_a_known_version_has_no_claims_on_the_machine() {
+        let report = verify_claims(|claims| claims["ver"] = "9".into());
+        let machine = [
+            "platform",
+            "tdx.debug",
+            "tdx.key_binding",
+            "tdx.mrtd",
+            "tdx.seam_svn",
+            "tdx.tcb_status",
+        ];
+        assert!(
+            machine.iter().all(|id| failures(&report).contains(id)),
+            "{:?}",
+            failures(&report)
+        );
+    }
+
+    const NEED_CLAIMS: [&str; 13] = [
+        "platform",
+        "ita.issuer",
+        "ita.time",
+        "tdx.debug",
+        "tdx.key_binding",
+        "tdx.mrtd",
+        "tdx.seam_svn",
+        "tdx.tcb_status",
+        "tdx.advisories",
+        "tdx.tcb_age",
+        "tdx.rtmr1",
+        "tdx.rtmr2",
+        "tdx.release",
+    ];
+
+    #[test]
+    fn without_a_key_to_trust_nothing_of_a_token_is_believed() {
+        let intel = Intel::new();
+        let evidence = evidence(&intel.token(&claims()));
+        let mut policy = intel.policy();
+        policy["ita"]["jwks"] = Value::Null;
+        let no_key = verifier(&policy).verify(&evidence, &SERVER_KEY, None, NOW);
+        policy["ita"]["root_sha256"] = json!(["00".repeat(32)]);
+        let no_root = verifier(&policy).verify(&evidence, &SERVER_KEY, Some(&intel.key_set()), NOW);
+        for report in [no_key, no_root] {
+            assert_eq!(failures(&report), ["ita.key"]);
+            let skipped = with_outcome(&report, Outcome::Skip);
+            assert!(
+                skipped.contains(&"ita.signature")
+                    && NEED_CLAIMS.iter().all(|id| skipped.contains(id))
+            );
+            assert_eq!((report.expires_at, report.tdx), (None, TdxFacts::default()));
+        }
+    }
+
+    #[test]
+    fn a_forged_token_is_refused_and_nothing_of_it_is_shown() {
+        let intel = Intel::new();
+        let token = intel.token(&claims());
+        let (message, _) = token.rsplit_once('.').unwrap();
+        let report = verify(&evidence(&format!("{message}.{}", "A".repeat(342))));
+        assert_eq!(failures(&report), ["ita.signature"]);
+        assert_eq!(with_outcome(&report, Outcome::Skip), NEED_CLAIMS);
+        assert_eq!((report.expires_at, report.tdx), (None, TdxFacts::default()));
+    }
+
+    #[test]
+    fn a_token_whose_header_cannot_be_read_fails_by_its_signature_alone() {
+        let report = verify(&evidence("no token at all"));
+        assert_eq!(failures(&report), ["ita.signature"]);
+        let header = Intel::new().header().to_string();
+        let without_name = header.replacen("\"kid\"", "\"kit\"", 1);
+        let report = verify(&evidence(
+            &Intel::new().sign(&without_name, &claims().to_string()),
+        ));
+        assert_eq!(failures(&report), ["ita.key"]);
+    }
+
+    #[test]
+    fn sev_snp_is_refused_by_its_name_even_where_it_is_listed() {
+        let intel = Intel::new();
+        let mut policy = intel.policy();
+        policy["platforms"] = json!(["TDX", "SEV-SNP"]);
+        let text = String::from_utf8(evidence(&intel.token(&claims()))).unwrap();
+        let text = text.replacen("\"platform\":\"TDX\"", "\"platform\":\"SEV-SNP\"", 1);
+        let report = verifier(&policy).verify(text.as_bytes(), &SERVER_KEY, None, NOW);
+        assert_eq!(failures(&report), ["platform"]);
+        assert!(
+            report
+                .first_failure()
+                .unwrap()
+                .detail()
+                .starts_with("SEV-SNP is refused")
+        );
+        let skipped = with_outcome(&report, Outcome::Skip);
+        assert!(
+            ["ita.key", "ita.signature", "tdx.mrtd"]
+                .iter()
+                .all(|id| skipped.contains(id)),
+            "{skipped:?}"
+        );
+        assert_eq!(verifier(&policy).needs_keys(text.as_bytes(), None), None);
+    }
+
+    #[test]
+    fn a_platform_that_is_not_listed_is_refused() {
+        let intel = Intel::new();
+        let mut policy = intel.policy();
+        policy["platforms"] = json!([]);
+        let text = evidence(&intel.token(&claims()));
+        assert_eq!(
+            failures(&verifier(&policy).verify(&text, &SERVER_KEY, None, NOW)),
+            ["platform"]
+        );
+        for other in ["tdx", "SGX", ""] {
+            let text = String::from_utf8(text.clone()).unwrap();
+            let text = text.replacen(
+                "\"platform\":\"TDX\"",
+                &format!("\"platform\":\"{other}\""),
+                1,
+            );
+            assert_eq!(failures(&verify(text.as_bytes())), ["platform"]);
+        }
+    }
+
+    #[test]
+    fn a_manifest_must_have_both_measurements() {
+        let intel = Intel::new();
+        let mut text: Value = serde_json::from_slice(&evidence(&intel.token(&claims()))).unwrap();
+        text["manifest"] = r#"{"tdxMeasurements":{}}"#.into();
+        assert_eq!(
+            failures(&verify(text.to_string().as_bytes())),
+            ["tdx.rtmr1", "tdx.rtmr2"]
+        );
+        text["manifest"] = "[]".into();
+        let report = verify(text.to_string().as_bytes());
+        assert_eq!(
+            with_outcome(&report, Outcome::Skip),
+            ["tdx.rtmr1", "tdx.rtmr2"]
+        );
+        let digest = report
+            .checks()
+            .iter()
+            .find(|check| check.id() == CheckId::ReleaseDigest)
+            .unwrap();
+        assert_eq!(digest.outcome(), Outcome::Fail);
+    }
+
+    #[test]
+    fn evidence_without_a_manifest_fails_by_its_form_and_skips_what_reads_it() {
+        let intel = Intel::new();
+        let mut text: Value = serde_json::from_slice(&evidence(&intel.token(&claims()))).unwrap();
+        text["manifest"] = Value::Null;
+        text["manifestBundle"] = Value::Null;
+        let report = verify(text.to_string().as_bytes());
+        assert_eq!(failures(&report), ["evidence.format"]);
+        assert_eq!(
+            with_outcome(&report, Outcome::Skip),
+            ["tdx.rtmr1", "tdx.rtmr2"]
+        );
+        assert_eq!(report.manifest_sha256, None);
+
+        let mut text: Value = serde_json::from_slice(&evidence(&intel.token(&claims()))).unwrap();
+        text["manifestBundle"] = Value::Null;
+        let report = verify(text.to_string().as_bytes());
+        assert_eq!(failures(&report), ["evidence.format"]);
+        assert_eq!(with_outcome(&report, Outcome::Skip), NONE);
+    }
+
+    #[test]
+    fn the_policys_own_key_goes_before_a_fetched_one() {
+        let intel = Intel::new();
+        let evidence = evidence(&intel.token(&claims()));
+        let verifier = intel.verifier();
+        assert_eq!(verifier.needs_keys(&evidence, None), None);
+        assert_eq!(verifier.needs_keys(b"", None), None);
+        let mut policy = intel.policy();
+        policy["ita"]["jwks"]["keys"][0]["e"] = "Aw".into();
+        let report =
+            world::verifier(&policy).verify(&evidence, &SERVER_KEY, Some(&intel.key_set()), NOW);
+        assert_eq!(failures(&report), ["ita.key"]);
+        policy["ita"]["jwks"] = json!({ "keys": [] });
+        let verifier = world::verifier(&policy);
+        assert_eq!(
+            verifier.needs_keys(&evidence, None).unwrap().to_string(),
+            intel.kid
+        );
+        let other = Intel::impostor().key_set();
+        assert!(verifier.needs_keys(&evidence, Some(&other)).is_some());
+        assert!(
+            verifier
+                .needs_keys(&evidence, Some(&intel.key_set()))
+                .is_none()
+        );
+        assert_eq!(
+            verifier
+                .export(&evidence, &SERVER_KEY, Some(&other), NOW)
+                .jwks,
+            None
+        );
+    }
+
+    /// What no honest peer sends, up to the longest that a handshake can carry: never a panic, and never long.
+    #[test]
+    fn hostile_evidence_of_full_length_is_refused_in_short_time() {
+        let verifier = Intel::new().verifier();
+        let room = MAX_EVIDENCE - 200;
+        let of = |text: String| {
+            json!({ "platform": "TDX", "attestation": text, "manifest": text, "manifestBundle": text }).to_string()
+        };
+        let third = room / 4;
+        let nested = "[".repeat(third);
+        let dots = ".".repeat(third);
+        let object = format!(
+            "{{{}}}",
+            (0..third / 10)
+                .map(|index| format!("\"{index}\":[]"))
+                .collect::<Vec<_>>()
+                .join(",")
+        );
+        let mut bundle: Value = serde_json::from_str(release::REKOR_V2).unwrap();
+        let entry = bundle
+            .pointer_mut("/verificationMaterial/tlogEntries/0")
+            .unwrap();
+        let note = entry["inclusionProof"]["checkpoint"]["envelope"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let line = format!("{}\n", note.lines().last().unwrap());
+        entry["inclusionProof"]["checkpoint"]["envelope"] =
+            format!("{note}{}", line.repeat(300)).into();
+        let signatures = json!({ "platform": "TDX", "attestation": "", "manifest": "", "manifestBundle": bundle.to_string() });
+        for text in [
+            of(nested),
+            of(dots),
+            of(object),
+            of("\u{0}".repeat(third / 8)),
+            signatures.to_string(),
+            "[".repeat(MAX_EVIDENCE),
+            "{\"a\":".repeat(room / 5),
+            format!("[{}]", "0,".repeat(room / 2)),
+            "\"".repeat(MAX_EVIDENCE),
+            "1".repeat(MAX_EVIDENCE),
+        ] {
+            let start = Instant::now();
+            let report = verifier.verify(text.as_bytes(), &SERVER_KEY, None, NOW);
+            assert_eq!(report.verdict(), Verdict::Rejected);
+            assert!(report.to_json().len() < 32 * 1024);
+            assert!(
+                start.elapsed() < Duration::from_secs(2),
+                "{:?}",
+                start.elapsed()
+            );
+        }
+    }
+
+    /// Evidence with a properly signed token and a real bundle, to be damaged.
+    fn whole() -> &'static [u8] {
+        static WHOLE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+        WHOLE.get_or_init(|| {
+            let mut text: Value =
+                serde_json::from_slice(&evidence(&Intel::new().token(&claims()))).unwrap();
+            text["manifestBundle"] = release::REKOR_V2.into();
+            text.to_string().into_bytes()
+        })
+    }
+
+    fn shared_verifier() -> &'static Verifier {
+        static VERIFIER: std::sync::OnceLock<Verifier> = std::sync::OnceLock::new();
+        VERIFIER.get_or_init(|| Intel::new().verifier())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn damaged_evidence_never_verifies_and_never_panics(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..8),
+        ) {
+            let mut bytes = whole().to_vec();
+            for (place, byte, edit) in edits {
+                let index = place.index(bytes.len());
+                match edit {
+                    0 => bytes[index] = byte,
+                    1 => bytes.insert(index, byte),
+                    2 => drop(bytes.remove(index)),
+                    _ => {
+                        let copy = bytes[index..bytes.len().min(index + usize::from(byte))].to_vec();
+                        bytes.splice(index..index, copy);
+                    }
+                }
+            }
+            let report = shared_verifier().verify(&bytes, &SERVER_KEY, None, NOW);
+            prop_assert_eq!(report.verdict(), Verdict::Rejected);
+            prop_assert!(report.to_json().is_ascii());
+            shared_verifier().needs_keys(&bytes, None);
+            shared_verifier().export(&bytes, &SERVER_KEY, None, NOW);
+        }
+
+        #[test]
+        fn any_bytes_as_policy_key_set_or_export_are_an_error_at_worst(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let _ = Policy::parse(&bytes);
+            let _ = JwkSet::parse(&bytes);
+            let _ = Export::parse(&bytes);
+            prop_assert_eq!(shared_verifier().verify(&bytes, &SERVER_KEY, None, NOW).verdict(), Verdict::Rejected);
+        }
+    }
+}

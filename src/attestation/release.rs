@@ -1,0 +1,748 @@
+//! The release: who signed the manifest that this enclave claims to run, and where that was logged.
+//!
+//! Signatures, certificates, proofs and timestamps are `sigstore-verify`'s work. [`guard`] stands before it and reads
+//! the bundle's text itself, since the typed bundle has lost unknown keys, doubled keys and odd spellings; [`log`]
+//! checks what the crate leaves to its caller. Identity and digest are evaluated here as well, whatever it says.
+
+mod guard;
+mod log;
+
+#[cfg(test)]
+pub(super) use guard::tests::REKOR_V2;
+
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::digest::{Context, SHA256, digest};
+use serde_json::Value;
+use sigstore_verify::types::Bundle;
+use sigstore_verify::{Error, IdentityMatcher, VerificationPolicy, VerificationResult};
+use x509_cert::Certificate;
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::{Decode, oid::AssociatedOid};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use self::guard::Guarded;
+use self::log::Logs;
+use super::evidence::MAX_EVIDENCE;
+use super::hex;
+use super::json;
+use super::policy::{Measurement, SigstorePolicy};
+use super::report::{Finding, LogFacts, ReleaseFacts, shown};
+
+/// How many verified releases a [`Releases`] remembers. A service runs one or two at a time.
+const MAX_REMEMBERED: usize = 16;
+
+/// What the four checks of a release found.
+pub(super) struct Appraisal {
+    pub(super) signature: Finding,
+    pub(super) identity: Finding,
+    pub(super) log: Finding,
+    pub(super) digest: Finding,
+    /// The manifest, where it is a JSON object. Its measurements are inputs even when its signature is not good:
+    /// the verdict is lost then, but what runs can still be said.
+    pub(super) manifest: Option<Manifest>,
+    /// What is proven of the release: empty unless all four hold.
+    pub(super) facts: ReleaseFacts,
+}
+
+/// The manifest's own words.
+pub(super) struct Manifest {
+    image_version: Option<String>,
+    proxy_version: Option<String>,
+    pub(super) rtmr1: Option<Measurement>,
+    pub(super) rtmr2: Option<Measurement>,
+}
+
+/// Whether a release may be taken from, and put into, the memory of verified ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// For a live connection.
+    Use,
+    /// For a replay: its file is not authenticated, so it leaves no trace.
+    Leave,
+}
+
+/// The verifier of releases that one policy asks for.
+pub(super) struct Releases {
+    sigstore: sigstore_verify::Verifier,
+    logs: Logs,
+    policy: VerificationPolicy,
+    identity: String,
+    issuer: String,
+    remembered: Mutex<Vec<Remembered>>,
+}
+
+/// A release of which all was verified. Whatever depends on the time is held against each `now` anew.
+#[derive(Clone, Copy)]
+struct Remembered {
+    /// SHA-256 over manifest and bundle.
+    name: [u8; 32],
+    proven: Proven,
+}
+
+/// What `sigstore-verify` proved.
+#[derive(Clone, Copy)]
+struct Proven {
+    /// The latest of the authenticated signing times, Unix seconds.
+    signed_at: u64,
+}
+
+/// That, or the check that `sigstore-verify`'s first error belongs to, and its words.
+type Proof = Result<Proven, (Part, String)>;
+
+/// Which of the checks an error of `sigstore-verify` belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Signature,
+    Identity,
+    Log,
+    Digest,
+}
+
+impl Releases {
+    /// # Errors
+    /// A sentence, when the trusted root can't be used.
+    pub(super) fn new(policy: &SigstorePolicy) -> Result<Releases, String> {
+        let sigstore = sigstore_verify::Verifier::new(&policy.trusted_root)
+            .map_err(|error| shown(&error.to_string()))?;
+        let identity = IdentityMatcher::Email(policy.identity.clone());
+        Ok(Releases {
+            sigstore,
+            logs: Logs::new(&policy.trusted_root)?,
+            policy: VerificationPolicy::new(identity, policy.issuer.clone()),
+            identity: policy.identity.clone(),
+            issuer: policy.issuer.clone(),
+            remembered: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Evaluates the four checks. `now` and `leeway` are Unix seconds and seconds.
+    pub(super) fn appraise(
+        &self,
+        manifest: &str,
+        bundle: &str,
+        now: u64,
+        leeway: u64,
+        memory: Memory,
+    ) -> Appraisal {
+        let stated = Manifest::read(manifest);
+        let guarded = match guard::read(bundle) {
+            Ok(guarded) => guarded,
+            Err(problem) => return Appraisal::unreadable(stated, &problem.to_string()),
+        };
+
+        let name = name(manifest, bundle);
+        let recalled = if memory == Memory::Use {
+            self.recall(&name)
+        } else {
+            None
+        };
+        let (logged, proven) = match recalled {
+            Some(proven) => (Ok(()), Ok(proven)),
+            None => (self.logs.check(&guarded), self.prove(manifest, bundle)),
+        };
+
+        let signer = Signer::read(&guarded.certificate);
+        let mut appraisal = Appraisal {
+            signature: signature(&proven),
+            identity: self.identity(signer.as_ref(), &proven),
+            log: log_entry(&guarded, logged, &proven, now, leeway),
+            digest: digests(manifest, &stated, &guarded, &proven),
+            manifest: stated.ok(),
+            facts: ReleaseFacts::default(),
+        };
+        let holds = [
+            &appraisal.signature,
+            &appraisal.identity,
+            &appraisal.log,
+            &appraisal.digest,
+        ];
+        if holds.into_iter().all(Finding::holds) {
+            appraisal.facts =
+                self.facts(appraisal.manifest.as_ref(), signer.ok().as_ref(), &guarded);
+            if let (Memory::Use, None, Ok(proven)) = (memory, recalled, proven) {
+                self.remember(Remembered { name, proven });
+            }
+        }
+        appraisal
+    }
+
+    fn recall(&self, name: &[u8; 32]) -> Option<Proven> {
+        let remembered = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        remembered
+            .iter()
+            .find(|release| release.name == *name)
+            .map(|release| release.proven)
+    }
+
+    fn remember(&self, release: Remembered) {
+        let mut remembered = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() == MAX_REMEMBERED {
+            remembered.remove(0);
+        }
+        remembered.push(release);
+    }
+
+    /// Certificate chain, SCT, signature, entry, proof, checkpoint and timestamps: `sigstore-verify`, none of its
+    /// `skip_…`. It stops at its first error.
+    fn prove(&self, manifest: &str, bundle: &str) -> Proof {
+        let bundle = Bundle::from_json(bundle).map_err(|error| (Part::Log, error.to_string()))?;
+        let result = self
+            .sigstore
+            .verify(manifest.as_bytes(), &bundle, &self.policy)
+            .map_err(|error| (part(&error), error.to_string()))?;
+        complete(&result)
+            .ok_or_else(|| (Part::Signature, "the verification was not complete".into()))
+    }
+
+    fn identity(&self, signer: Result<&Signer, &Finding>, proven: &Proof) -> Finding {
+        let expected = format!("{} by {}", self.identity, self.issuer);
+        let signer = match signer {
+            Ok(signer) => signer,
+            Err(finding) => return finding.clone().expected(expected),
+        };
+        let refused = matches!(proven, Err((Part::Identity, _)));
+        let finding = if signer.email == self.identity && signer.issuer == self.issuer && !refused {
+            Finding::pass("The release's signer is the one that the policy names.")
+        } else {
+            Finding::fail("The release's signer is not the one that the policy names.")
+        };
+        finding
+            .expected(expected)
+            .observed(format!("{} by {}", signer.email, signer.issuer))
+    }
+
+    fn facts(
+        &self,
+        manifest: Option<&Manifest>,
+        signer: Option<&Signer>,
+        guarded: &Guarded,
+    ) -> ReleaseFacts {
+        ReleaseFacts {
+            image_version: manifest.and_then(|manifest| manifest.image_version.clone()),
+            proxy_version: manifest.and_then(|manifest| manifest.proxy_version.clone()),
+            signer: signer.map(|signer| shown(&signer.email)),
+            issuer: signer.map(|signer| shown(&signer.issuer)),
+            log: LogFacts {
+                url: self.logs.url(&guarded.entry.log_id).map(shown),
+                index: Some(guarded.entry.log_index),
+                integrated_time: guarded.entry.integrated_time,
+            },
+        }
+    }
+}
+
+impl Appraisal {
+    /// The bundle's form is broken: it is not handed on, and nothing of it is believed.
+    fn unreadable(manifest: Result<Manifest, Finding>, problem: &str) -> Appraisal {
+        let skip = || Finding::skip("Not evaluated: the release's bundle is not well formed.");
+        let (digest, manifest) = match manifest {
+            Ok(manifest) => (skip(), Some(manifest)),
+            Err(finding) => (finding, None),
+        };
+        Appraisal {
+            signature: skip(),
+            identity: skip(),
+            log: Finding::fail("The release's bundle is not of the one form that is accepted.")
+                .observed(problem),
+            digest,
+            manifest,
+            facts: ReleaseFacts::default(),
+        }
+    }
+
+    /// The evidence lacks the manifest or its bundle. A manifest alone can still say what it would have run.
+    pub(super) fn incomplete(manifest: Option<&str>) -> Appraisal {
+        let skip = || Finding::skip("Not evaluated: the evidence has no manifest with a bundle.");
+        Appraisal {
+            signature: skip(),
+            identity: skip(),
+            log: skip(),
+            digest: skip(),
+            manifest: manifest.and_then(|manifest| Manifest::read(manifest).ok()),
+            facts: ReleaseFacts::default(),
+        }
+    }
+}
+
+fn not_reached() -> Finding {
+    Finding::skip("Not evaluated: another check of the release ended the verification before.")
+}
+
+fn signature(proven: &Proof) -> Finding {
+    match proven {
+        Ok(_) => Finding::pass(
+            "The manifest's signature verifies, with a certificate of the policy's trusted root.",
+        ),
+        Err((Part::Signature, error)) => {
+            Finding::fail("The manifest's signature or its certificate does not verify.")
+                .observed(error)
+        }
+        Err(_) => not_reached(),
+    }
+}
+
+/// `release.log`: `logged` is what this floor's own look at the log came to.
+fn log_entry(
+    guarded: &Guarded,
+    logged: Result<(), Finding>,
+    proven: &Proof,
+    now: u64,
+    leeway: u64,
+) -> Finding {
+    if let Err(problem) = logged {
+        return problem;
+    }
+    // sigstore-verify holds signing times against the system's clock; a pure function holds them against `now`, and
+    // first, so that a time in the future reads the same whenever it is asked.
+    let latest = now.saturating_add(leeway);
+    let proven_time = proven.as_ref().ok().map(|proven| proven.signed_at);
+    let signed_at = guarded.entry.integrated_time.max(proven_time);
+    if let Some(time) = signed_at.filter(|time| *time > latest) {
+        return Finding::fail("The release was signed after the time of this verification.")
+            .expected(format!("at most {latest}"))
+            .observed(time.to_string());
+    }
+    match proven {
+        Ok(_) => {}
+        Err((Part::Log, error)) => {
+            return Finding::fail("The release's log entry does not verify.").observed(error);
+        }
+        Err(_) => return not_reached(),
+    }
+    Finding::pass("The signature is in a public log that the policy's trusted root lists.")
+        .observed(format!("entry {}", guarded.entry.log_index))
+}
+
+/// `release.digest`: one digest everywhere, and a manifest that can be read in one way alone.
+fn digests(
+    manifest: &str,
+    stated: &Result<Manifest, Finding>,
+    guarded: &Guarded,
+    proven: &Proof,
+) -> Finding {
+    if let Err(finding) = stated {
+        return finding.clone();
+    }
+    let actual = digest(&SHA256, manifest.as_bytes());
+    for (whose, other) in [
+        ("bundle", &guarded.digest),
+        ("log entry", &guarded.entry.digest),
+    ] {
+        if actual.as_ref() != other {
+            return Finding::fail(format!(
+                "The manifest is not the one that the {whose} speaks of."
+            ))
+            .expected(hex::encode(other))
+            .observed(hex::encode(actual.as_ref()));
+        }
+    }
+    match proven {
+        Err((Part::Digest, error)) => {
+            Finding::fail("The manifest is not the one that was signed.").observed(error)
+        }
+        _ => Finding::pass("Manifest, bundle and log entry have the same digest.")
+            .observed(hex::encode(actual.as_ref())),
+    }
+}
+
+/// Names a release: the length keeps manifest and bundle apart.
+fn name(manifest: &str, bundle: &str) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(&(manifest.len() as u64).to_le_bytes());
+    context.update(manifest.as_bytes());
+    context.update(bundle.as_bytes());
+    let mut name = [0; 32];
+    name.copy_from_slice(context.finish().as_ref());
+    name
+}
+
+/// Where an error belongs. One that this version does not have yet counts as the signature's: it fails closed.
+fn part(error: &Error) -> Part {
+    match error {
+        Error::IdentityMismatch { .. } | Error::IssuerMismatch { .. } => Part::Identity,
+        Error::ArtifactMismatch(_) | Error::UnsupportedArtifact(_) | Error::ArtifactRead(_) => {
+            Part::Digest
+        }
+        Error::TransparencyLog(_)
+        | Error::Timestamp(_)
+        | Error::InvalidBundle(_)
+        | Error::UnsupportedBundle(_)
+        | Error::Bundle(_)
+        | Error::Types(_) => Part::Log,
+        _ => Part::Signature,
+    }
+}
+
+/// What was proven, if nothing was left out: the crate can be told to skip each of these.
+fn complete(result: &VerificationResult) -> Option<Proven> {
+    let all = result.certificate_verified()
+        && result.sct_verified()
+        && result.tlog_verified()
+        && result.identity_policy_checked();
+    let latest = result
+        .verified_timestamps()
+        .iter()
+        .map(|time| time.as_second())
+        .max()?;
+    all.then_some(Proven {
+        signed_at: u64::try_from(latest).ok()?,
+    })
+}
+
+/// Whom the signing certificate speaks of.
+struct Signer {
+    email: String,
+    issuer: String,
+}
+
+impl Signer {
+    /// One name, and it is an email address; one issuer.
+    fn read(der: &[u8]) -> Result<Signer, Finding> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            Finding::fail("The signing certificate cannot be read.").observed(error.to_string())
+        };
+        let certificate = Certificate::from_der(der).map_err(|error| unreadable(&error))?;
+        let extensions = certificate
+            .tbs_certificate
+            .extensions
+            .as_deref()
+            .unwrap_or_default();
+        let of = |oid: ObjectIdentifier| {
+            extensions
+                .iter()
+                .filter(move |extension| extension.extn_id == oid)
+        };
+
+        let mut names = Vec::new();
+        for extension in of(SubjectAltName::OID) {
+            let list = SubjectAltName::from_der(extension.extn_value.as_bytes())
+                .map_err(|error| unreadable(&error))?;
+            names.extend(list.0);
+        }
+        let email = match names.as_slice() {
+            [GeneralName::Rfc822Name(email)] => email.to_string(),
+            _ => {
+                return Err(Finding::fail(
+                    "The signing certificate does not speak of one email address alone.",
+                )
+                .observed(format!("{} names", names.len())));
+            }
+        };
+
+        if of(ISSUER).count() > 1 || of(LEGACY_ISSUER).count() > 1 {
+            return Err(Finding::fail(
+                "The signing certificate names more than one issuer.",
+            ));
+        }
+        let info = sigstore_verify::crypto::parse_certificate_info(&der.into())
+            .map_err(|error| unreadable(&error))?;
+        let issuer = info
+            .issuer
+            .ok_or_else(|| Finding::fail("The signing certificate names no issuer."))?;
+        Ok(Signer { email, issuer })
+    }
+}
+
+/// Fulcio's extensions for the identity provider, the present one and the one that it replaced
+/// (Sigstore's OID list, `1.3.6.1.4.1.57264.1`).
+const ISSUER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.8");
+const LEGACY_ISSUER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.1");
+
+impl Manifest {
+    fn read(text: &str) -> Result<Manifest, Finding> {
+        let problem = match json::parse(text.as_bytes(), MAX_EVIDENCE) {
+            Ok(Value::Object(manifest)) => {
+                let word = |name: &str| manifest.get(name).and_then(Value::as_str).map(shown);
+                let measurements = manifest.get("tdxMeasurements");
+                let register = |name: &str| hex::decode(measurements?.get(name)?.as_str()?);
+                return Ok(Manifest {
+                    image_version: word("imageVersion"),
+                    proxy_version: word("proxyVersion"),
+                    rtmr1: register("rtmr1"),
+                    rtmr2: register("rtmr2"),
+                });
+            }
+            Ok(_) => "a JSON value of another type".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(
+            Finding::fail("The manifest is not one well-formed JSON object.")
+                .expected("a JSON object")
+                .observed(problem),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use sigstore_verify::trust_root::SIGSTORE_STAGING_TRUSTED_ROOT;
+
+    use super::*;
+    use crate::attestation::Policy;
+    use crate::attestation::report::{CheckId, Outcome};
+
+    const ARTIFACT: &str = include_str!("release/testdata/staging-rekor-v2.txt");
+    /// After its timestamp of 2025-06-09T11:57:38Z.
+    const NOW: u64 = 1_749_470_258;
+
+    fn releases(identity: &str, issuer: &str) -> Releases {
+        let mut policy: Value = serde_json::from_str(Policy::production().json()).unwrap();
+        let root: Value = serde_json::from_str(SIGSTORE_STAGING_TRUSTED_ROOT).unwrap();
+        policy["sigstore"] =
+            json!({ "trusted_root": root, "identity": identity, "issuer": issuer });
+        Releases::new(
+            &Policy::parse(policy.to_string().as_bytes())
+                .unwrap()
+                .sigstore,
+        )
+        .unwrap()
+    }
+
+    fn appraise(manifest: &str, bundle: &str, now: u64) -> [Outcome; 4] {
+        let releases = releases("jku@goto.fi", "https://github.com/login/oauth");
+        outcomes(releases.appraise(manifest, bundle, now, 0, Memory::Use))
+    }
+
+    fn outcomes(appraisal: Appraisal) -> [Outcome; 4] {
+        let Appraisal {
+            signature,
+            identity,
+            log,
+            digest,
+            ..
+        } = appraisal;
+        [signature, identity, log, digest].map(|finding| finding.at(CheckId::ReleaseLog).outcome())
+    }
+
+    use Outcome::{Fail, Pass, Skip};
+
+    /// The artifact of this bundle is no manifest, so `release.digest` fails; all else holds.
+    #[test]
+    fn a_real_rekor_v2_entry_verifies_by_proof_and_timestamp() {
+        assert_eq!(appraise(ARTIFACT, REKOR_V2, NOW), [Pass, Pass, Pass, Fail]);
+    }
+
+    #[test]
+    fn a_timestamp_later_than_now_is_refused() {
+        assert_eq!(
+            appraise(ARTIFACT, REKOR_V2, NOW - 1),
+            [Pass, Pass, Fail, Fail]
+        );
+    }
+
+    #[test]
+    fn a_manifest_that_was_not_signed_is_refused_by_its_digest() {
+        assert_eq!(appraise("{}", REKOR_V2, NOW), [Skip, Pass, Skip, Fail]);
+    }
+
+    #[test]
+    fn a_bundle_of_another_form_is_not_handed_on() {
+        for bundle in [
+            "",
+            "{}",
+            "null",
+            &REKOR_V2.replacen("bundle.v0.3+json", "bundle+json;version=0.1", 1),
+        ] {
+            assert_eq!(appraise("{}", bundle, NOW), [Skip, Skip, Fail, Skip]);
+            assert_eq!(appraise("[]", bundle, NOW), [Skip, Skip, Fail, Fail]);
+        }
+    }
+
+    #[test]
+    fn signer_and_issuer_must_be_those_of_the_policy() {
+        for (identity, issuer) in [
+            ("jku@goto.fi ", "https://github.com/login/oauth"),
+            ("JKU@goto.fi", "https://github.com/login/oauth"),
+            ("jku@goto.fi", "https://github.com/login/oauth/"),
+        ] {
+            let appraisal =
+                releases(identity, issuer).appraise(ARTIFACT, REKOR_V2, NOW, 0, Memory::Use);
+            assert_eq!(outcomes(appraisal), [Skip, Fail, Skip, Fail]);
+        }
+    }
+
+    /// As if `sigstore-verify` had found no fault: signer and digest are our own business too.
+    #[test]
+    fn signer_and_digest_are_held_against_the_policy_here_as_well() {
+        let releases = releases("jku@goto.fi", "https://github.com/login/oauth");
+        let proven = Ok(Proven { signed_at: 0 });
+        let identity = |email: &str, issuer: &str| {
+            let (email, issuer) = (email.to_owned(), issuer.to_owned());
+            let finding = releases.identity(Ok(&Signer { email, issuer }), &proven);
+            finding.at(CheckId::ReleaseIdentity).outcome()
+        };
+        assert_eq!(
+            identity("jku@goto.fi", "https://github.com/login/oauth"),
+            Pass
+        );
+        assert_eq!(
+            identity("jku@goto.fj", "https://github.com/login/oauth"),
+            Fail
+        );
+        assert_eq!(identity("jku@goto.fi", "https://accounts.google.com"), Fail);
+
+        let digests = |manifest: &str, change: &dyn Fn(&mut Guarded)| {
+            let mut guarded = guard::read(REKOR_V2).ok().unwrap();
+            let actual = digest(&SHA256, manifest.as_bytes())
+                .as_ref()
+                .try_into()
+                .unwrap();
+            (guarded.digest, guarded.entry.digest) = (actual, actual);
+            change(&mut guarded);
+            digests(manifest, &Manifest::read(manifest), &guarded, &proven)
+                .at(CheckId::ReleaseDigest)
+                .outcome()
+        };
+        assert_eq!(digests("{}", &|_| {}), Pass);
+        assert_eq!(digests("[]", &|_| {}), Fail);
+        assert_eq!(digests("{}", &|guarded| guarded.digest[31] ^= 1), Fail);
+        assert_eq!(digests("{}", &|guarded| guarded.entry.digest[0] ^= 1), Fail);
+    }
+
+    /// Every base64 value of the bundle, with its first and last bit flipped.
+    #[test]
+    fn every_value_of_a_rekor_v2_bundle_counts() {
+        use base64::Engine;
+        use base64::engine::general_purpose::STANDARD;
+        let material = "/verificationMaterial";
+        let entry = format!("{material}/tlogEntries/0");
+        for pointer in [
+            format!("{material}/certificate/rawBytes"),
+            format!("{entry}/logId/keyId"),
+            format!("{entry}/inclusionProof/rootHash"),
+            format!("{entry}/inclusionProof/hashes/0"),
+            format!("{entry}/inclusionProof/hashes/3"),
+            format!("{entry}/canonicalizedBody"),
+            format!("{material}/timestampVerificationData/rfc3161Timestamps/0/signedTimestamp"),
+            "/messageSignature/messageDigest/digest".into(),
+            "/messageSignature/signature".into(),
+        ] {
+            for last in [false, true] {
+                let mut bundle: Value = serde_json::from_str(REKOR_V2).unwrap();
+                let value = bundle.pointer_mut(&pointer).unwrap();
+                let mut bytes = STANDARD.decode(value.as_str().unwrap()).unwrap();
+                let index = if last { bytes.len() - 1 } else { 0 };
+                bytes[index] ^= if last { 1 } else { 0x80 };
+                *value = STANDARD.encode(bytes).into();
+                let [signature, identity, log, _] = appraise(ARTIFACT, &bundle.to_string(), NOW);
+                let digest_alone = pointer.ends_with("digest");
+                assert!(
+                    digest_alone || [signature, identity, log] != [Pass; 3],
+                    "{pointer} {last}"
+                );
+                assert!(!digest_alone || signature == Skip, "{pointer} {last}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_few_releases_are_remembered_and_replays_are_not() {
+        let releases = releases("a@b.c", "https://d.e");
+        let release = |index: u8| Remembered {
+            name: [index; 32],
+            proven: Proven { signed_at: 0 },
+        };
+        for index in 0..=MAX_REMEMBERED as u8 {
+            releases.remember(release(index));
+        }
+        assert!(releases.recall(&[0; 32]).is_none());
+        assert!(releases.recall(&[1; 32]).is_some());
+        assert_eq!(releases.remembered.lock().unwrap().len(), MAX_REMEMBERED);
+    }
+
+    #[test]
+    fn a_remembered_release_is_recalled_for_a_connection_and_not_for_a_replay() {
+        let releases = releases("jku@goto.fi", "https://github.com/login/oauth");
+        let appraise = |memory| outcomes(releases.appraise("{}", REKOR_V2, NOW, 0, memory));
+        assert_eq!(appraise(Memory::Use), [Skip, Pass, Skip, Fail]);
+        // What was remembered is not asked again, but everything beside the signatures is.
+        releases.remember(Remembered {
+            name: name("{}", REKOR_V2),
+            proven: Proven { signed_at: 0 },
+        });
+        assert_eq!(appraise(Memory::Use), [Pass, Pass, Pass, Fail]);
+        assert_eq!(appraise(Memory::Leave), [Skip, Pass, Skip, Fail]);
+    }
+
+    #[test]
+    fn a_signing_certificate_speaks_of_one_email_address_and_one_issuer() {
+        use rcgen::{CertificateParams, CustomExtension, KeyPair, SanType};
+        const ISSUER: [u64; 9] = [1, 3, 6, 1, 4, 1, 57264, 1, 8];
+        let email = |text: &str| SanType::Rfc822Name(text.try_into().unwrap());
+        let read = |names: Vec<SanType>, issuers: &[&str]| {
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = names;
+            params.custom_extensions = issuers
+                .iter()
+                .map(|issuer| {
+                    let utf8 = [&[0x0c, issuer.len() as u8], issuer.as_bytes()].concat();
+                    CustomExtension::from_oid_content(&ISSUER, utf8)
+                })
+                .collect();
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            Signer::read(certificate.der())
+                .map(|signer| (signer.email, signer.issuer))
+                .ok()
+        };
+        assert_eq!(
+            read(vec![email("a@b.c")], &["https://d.e"]),
+            Some(("a@b.c".into(), "https://d.e".into()))
+        );
+        for (names, issuers) in [
+            (vec![email("a@b.c"), email("a@b.c")], &["https://d.e"][..]),
+            (
+                vec![email("a@b.c"), SanType::DnsName("b.c".try_into().unwrap())],
+                &["https://d.e"],
+            ),
+            (
+                vec![SanType::URI("a@b.c".try_into().unwrap())],
+                &["https://d.e"],
+            ),
+            (vec![], &["https://d.e"]),
+            (vec![email("a@b.c")], &[]),
+            (vec![email("a@b.c")], &["https://d.e", "https://d.e"]),
+        ] {
+            assert_eq!(read(names, issuers), None);
+        }
+        assert!(Signer::read(b"no certificate").is_err());
+    }
+
+    #[test]
+    fn manifest_and_bundle_are_kept_apart_in_the_name_of_a_release() {
+        assert_ne!(name("a", "bc"), name("ab", "c"));
+        assert_eq!(name("a", "bc"), name("a", "bc"));
+    }
+
+    #[test]
+    fn a_manifest_is_an_object_and_its_measurements_are_hashes_or_none() {
+        for text in ["", "[]", "null", "\"x\"", r#"{"a":1,"a":1}"#, "{} x"] {
+            assert!(Manifest::read(text).is_err(), "{text}");
+        }
+        let of = |measurements: Value| {
+            Manifest::read(&json!({ "tdxMeasurements": measurements }).to_string())
+                .ok()
+                .unwrap()
+                .rtmr1
+        };
+        assert_eq!(of(json!({ "rtmr1": "ab".repeat(48) })), Some([0xab; 48]));
+        for other in [
+            json!({ "rtmr1": "AB".repeat(48) }),
+            json!({ "rtmr1": "ab".repeat(47) }),
+            json!({ "rtmr1": 1 }),
+            json!({}),
+            json!([]),
+            json!(null),
+        ] {
+            assert_eq!(of(other), None);
+        }
+    }
+}

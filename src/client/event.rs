@@ -1,0 +1,675 @@
+//! The events of a streamed chat (protocol section 5): found in the bytes of the answer, and read.
+//!
+//! The published server writes one event to a response body; several in one body, and one over several, are accepted
+//! too. An event's end is found by a state machine that looks at each byte once, so that one-byte bodies cost no more.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::OnceLock;
+
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use crate::error::{Error, Result, Status};
+use crate::session::Weighted;
+
+/// The longest event (protocol section 5).
+pub const MAX_EVENT: usize = 16 << 20;
+/// The deepest nesting of an event, its own braces included (protocol section 5).
+pub const MAX_EVENT_DEPTH: u32 = 64;
+
+/// What an event is. The numbers are those of the C API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Kind {
+    /// A type that this version does not know, or none: see the JSON.
+    Other = 0,
+    /// Text to append.
+    Token = 1,
+    /// Reasoning text.
+    Thinking = 2,
+    /// The server runs one of its own tools.
+    ToolCall = 3,
+    /// That tool's result.
+    ToolResponse = 4,
+    /// The application must run this tool.
+    ClientToolCall = 5,
+    /// The end of the answer.
+    Completion = 6,
+}
+
+impl Kind {
+    fn of(name: &str) -> Kind {
+        match name {
+            "token" => Kind::Token,
+            "thinking" => Kind::Thinking,
+            "tool_call" => Kind::ToolCall,
+            "tool_response" => Kind::ToolResponse,
+            "client_tool_call" => Kind::ClientToolCall,
+            "completion" => Kind::Completion,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// Text with a NUL behind it, so that C can borrow it.
+#[derive(Clone)]
+pub struct Text(Box<str>);
+
+impl Text {
+    /// Copies `text` and appends the NUL.
+    pub fn new(text: &str) -> Text {
+        let mut owned = String::with_capacity(text.len() + 1);
+        owned.push_str(text);
+        owned.push('\0');
+        Text(owned.into_boxed_str())
+    }
+
+    /// The text without its NUL.
+    pub fn as_str(&self) -> &str {
+        &self.0[..self.0.len() - 1]
+    }
+}
+
+/// One event, owned; its JSON is a view of the message it came in.
+pub struct Event {
+    kind: Kind,
+    json: Bytes,
+    text: Option<Text>,
+    details: Option<Box<Details>>,
+    json_text: OnceLock<Text>,
+}
+
+/// What only some events have.
+#[derive(Default)]
+pub struct Details {
+    /// The type's name, as it came.
+    pub type_name: Option<Text>,
+    /// Which call.
+    pub tool_call_id: Option<Text>,
+    /// Which tool.
+    pub tool_name: Option<Text>,
+    /// The arguments, a JSON text.
+    pub tool_arguments: Option<Text>,
+    /// The whole result, for the history.
+    pub full_content: Option<Text>,
+    /// The application has tools to run.
+    pub pending_tool_calls: Option<bool>,
+    /// Tokens of the conversation so far.
+    pub context_tokens: Option<i64>,
+    /// The most that a conversation can have.
+    pub max_context_tokens: Option<i64>,
+}
+
+static NONE: Details = Details {
+    type_name: None,
+    tool_call_id: None,
+    tool_name: None,
+    tool_arguments: None,
+    full_content: None,
+    pending_tool_calls: None,
+    context_tokens: None,
+    max_context_tokens: None,
+};
+
+impl Event {
+    /// Reads one JSON object.
+    fn parse(json: Bytes) -> Result<Event> {
+        let text = std::str::from_utf8(&json).map_err(|_| broken("an event is not UTF-8"))?;
+        // serde_json's message would quote the answer; its position does not.
+        let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| {
+            broken(&format!(
+                "an event is no JSON, at line {} column {}",
+                e.line(),
+                e.column()
+            ))
+        })?;
+        let own = |text: Option<Cow<'_, str>>| text.map(|text| Text::new(&text));
+        let kind = fields.kind.as_deref().map_or(Kind::Other, Kind::of);
+        let content = own(fields.content);
+        let details = match kind {
+            Kind::Token | Kind::Thinking => None,
+            _ => Some(Box::new(Details {
+                type_name: own(fields.kind),
+                tool_call_id: own(fields.tool_call_id),
+                tool_name: own(fields.tool_name),
+                tool_arguments: own(fields.tool_arguments),
+                full_content: own(fields.full_content),
+                pending_tool_calls: fields.pending_tool_calls,
+                context_tokens: fields.context_tokens,
+                max_context_tokens: fields.max_context_tokens,
+            })),
+        };
+        Ok(Event {
+            kind,
+            text: content,
+            details,
+            json_text: OnceLock::new(),
+            json,
+        })
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// `content`.
+    pub fn content(&self) -> Option<&Text> {
+        self.text.as_ref()
+    }
+
+    /// The rest of what this library knows.
+    pub fn details(&self) -> &Details {
+        self.details.as_deref().unwrap_or(&NONE)
+    }
+
+    /// The event as it came, byte for byte.
+    pub fn json(&self) -> &Text {
+        self.json_text.get_or_init(|| {
+            // It was UTF-8 when it was parsed.
+            Text::new(&String::from_utf8_lossy(&self.json))
+        })
+    }
+}
+
+impl Weighted for Event {
+    fn weight(&self) -> usize {
+        /// The event itself, and the allocations' own cost.
+        const FIXED: usize = 160;
+        FIXED + self.json.len() + self.text.as_ref().map_or(0, |text| text.0.len())
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Event({:?}, {} bytes)", self.kind, self.json.len())
+    }
+}
+
+/// The properties that are read. One of an unexpected type counts as absent, and of doubled ones the last counts: the
+/// application has the JSON.
+#[derive(Default)]
+struct Fields<'a> {
+    kind: Option<Cow<'a, str>>,
+    content: Option<Cow<'a, str>>,
+    tool_call_id: Option<Cow<'a, str>>,
+    tool_name: Option<Cow<'a, str>>,
+    tool_arguments: Option<Cow<'a, str>>,
+    full_content: Option<Cow<'a, str>>,
+    pending_tool_calls: Option<bool>,
+    context_tokens: Option<i64>,
+    max_context_tokens: Option<i64>,
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Fields<'de>, A::Error> {
+                let mut fields = Fields::default();
+                while let Some(Scalar::Text(name)) = map.next_key()? {
+                    match &*name {
+                        "type" => fields.kind = map.next_value::<Scalar<'de>>()?.text(),
+                        "content" => fields.content = map.next_value::<Scalar<'de>>()?.text(),
+                        "tool_call_id" => {
+                            fields.tool_call_id = map.next_value::<Scalar<'de>>()?.text()
+                        }
+                        "tool_name" => fields.tool_name = map.next_value::<Scalar<'de>>()?.text(),
+                        "tool_arguments" => {
+                            fields.tool_arguments = map.next_value::<Scalar<'de>>()?.text()
+                        }
+                        "full_content" => {
+                            fields.full_content = map.next_value::<Scalar<'de>>()?.text()
+                        }
+                        "pending_tool_calls" => {
+                            fields.pending_tool_calls = map.next_value::<Scalar<'de>>()?.flag()
+                        }
+                        "context_tokens" => {
+                            fields.context_tokens = map.next_value::<Scalar<'de>>()?.number()
+                        }
+                        "max_context_tokens" => {
+                            fields.max_context_tokens = map.next_value::<Scalar<'de>>()?.number()
+                        }
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// A value of any type, of which text, flags and whole numbers are kept.
+enum Scalar<'a> {
+    Text(Cow<'a, str>),
+    Flag(bool),
+    Number(i64),
+    Other,
+}
+
+impl<'a> Scalar<'a> {
+    fn text(self) -> Option<Cow<'a, str>> {
+        if let Scalar::Text(text) = self {
+            Some(text)
+        } else {
+            None
+        }
+    }
+    fn flag(self) -> Option<bool> {
+        if let Scalar::Flag(flag) = self {
+            Some(flag)
+        } else {
+            None
+        }
+    }
+    fn number(self) -> Option<i64> {
+        if let Scalar::Number(number) = self {
+            Some(number)
+        } else {
+            None
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Scalar<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> std::result::Result<Scalar<'de>, E> {
+                Ok(Scalar::Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> std::result::Result<Scalar<'de>, E> {
+                Ok(Scalar::Text(Cow::Owned(text.into())))
+            }
+            fn visit_bool<E>(self, flag: bool) -> std::result::Result<Scalar<'de>, E> {
+                Ok(Scalar::Flag(flag))
+            }
+            fn visit_i64<E>(self, number: i64) -> std::result::Result<Scalar<'de>, E> {
+                Ok(Scalar::Number(number))
+            }
+            fn visit_u64<E>(self, number: u64) -> std::result::Result<Scalar<'de>, E> {
+                Ok(i64::try_from(number).map_or(Scalar::Other, Scalar::Number))
+            }
+            fn visit_f64<E>(self, _: f64) -> std::result::Result<Scalar<'de>, E> {
+                Ok(Scalar::Other)
+            }
+            fn visit_unit<E>(self) -> std::result::Result<Scalar<'de>, E> {
+                Ok(Scalar::Other)
+            }
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Scalar<'de>, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut seq: A,
+            ) -> std::result::Result<Scalar<'de>, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// Finds the events in the bodies of one answer.
+#[derive(Default)]
+pub struct Splitter {
+    /// The beginning of an event whose end has not come yet.
+    partial: BytesMut,
+    scan: Scan,
+}
+
+/// What came of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Split {
+    /// The answer goes on.
+    More,
+    /// A `completion` was among the events; what follows it is ignored.
+    Complete,
+}
+
+impl Splitter {
+    /// Appends the events that end in `body`. On an error, those before it are in `events`.
+    pub fn push(&mut self, body: Bytes, events: &mut Vec<Event>) -> Result<Split> {
+        let mut rest = body;
+        loop {
+            if self.scan.depth == 0 {
+                let blank = rest
+                    .iter()
+                    .take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r'))
+                    .count();
+                let _ = rest.split_to(blank);
+                match rest.first() {
+                    None => return Ok(Split::More),
+                    Some(b'{') => {}
+                    Some(_) => return Err(broken("bytes between events that are no JSON object")),
+                }
+            }
+            let end = self.scan.advance(&rest)?;
+            let len = end.unwrap_or(rest.len());
+            if self.partial.len() + len > MAX_EVENT {
+                return Err(broken(&format!("an event of more than {MAX_EVENT} bytes")));
+            }
+            let part = rest.split_to(len);
+            if end.is_none() {
+                self.partial.extend_from_slice(&part);
+                return Ok(Split::More);
+            }
+            let json = if self.partial.is_empty() {
+                part
+            } else {
+                self.partial.extend_from_slice(&part);
+                std::mem::take(&mut self.partial).freeze()
+            };
+            let event = Event::parse(json)?;
+            let complete = event.kind == Kind::Completion;
+            events.push(event);
+            if complete {
+                return Ok(Split::Complete);
+            }
+        }
+    }
+}
+
+/// Where in an event the last byte was.
+#[derive(Default)]
+struct Scan {
+    /// Open braces and brackets; that they match is for the JSON reader to see.
+    depth: u32,
+    string: Str,
+}
+
+#[derive(Default, Clone, Copy)]
+enum Str {
+    /// Not in a string.
+    #[default]
+    Outside,
+    /// In a string; `high`: right behind an escaped high surrogate, which only an escaped low one may follow.
+    Inside { high: bool },
+    /// Behind a backslash.
+    Escape { high: bool },
+    /// In the digits of `\uXXXX`.
+    Unicode { high: bool, digits: u8, value: u16 },
+}
+
+impl Scan {
+    /// Looks at `bytes`, which begin where the last call ended. `Some(n)`: the event ends with the n-th of them.
+    fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>> {
+        let mut at = 0;
+        while at < bytes.len() {
+            if let Str::Inside { high: false } = self.string {
+                // The bulk of an event is text without escapes.
+                match memchr::memchr2(b'"', b'\\', &bytes[at..]) {
+                    Some(skipped) => at += skipped,
+                    None => return Ok(None),
+                }
+            }
+            let byte = bytes[at];
+            at += 1;
+            self.string = match self.string {
+                Str::Outside => match byte {
+                    b'"' => Str::Inside { high: false },
+                    b'{' | b'[' => {
+                        self.depth += 1;
+                        if self.depth > MAX_EVENT_DEPTH {
+                            return Err(broken(&format!(
+                                "an event nested more than {MAX_EVENT_DEPTH} levels deep"
+                            )));
+                        }
+                        Str::Outside
+                    }
+                    b'}' | b']' => {
+                        self.depth -= 1;
+                        if self.depth == 0 {
+                            return Ok(Some(at));
+                        }
+                        Str::Outside
+                    }
+                    _ => Str::Outside,
+                },
+                Str::Inside { high } => match byte {
+                    b'\\' => Str::Escape { high },
+                    _ if high => return Err(lone_surrogate()),
+                    b'"' => Str::Outside,
+                    _ => Str::Inside { high },
+                },
+                Str::Escape { high } => match byte {
+                    b'u' => Str::Unicode {
+                        high,
+                        digits: 0,
+                        value: 0,
+                    },
+                    _ if high => return Err(lone_surrogate()),
+                    _ => Str::Inside { high: false },
+                },
+                Str::Unicode {
+                    high,
+                    digits,
+                    value,
+                } => {
+                    let digit = (byte as char)
+                        .to_digit(16)
+                        .ok_or_else(|| broken("an escape without four digits"))?;
+                    let value = value << 4 | digit as u16;
+                    if digits < 3 {
+                        Str::Unicode {
+                            high,
+                            digits: digits + 1,
+                            value,
+                        }
+                    } else {
+                        match (high, value) {
+                            (false, 0xd800..=0xdbff) => Str::Inside { high: true },
+                            (true, 0xdc00..=0xdfff) => Str::Inside { high: false },
+                            (true, _) | (_, 0xdc00..=0xdfff) => return Err(lone_surrogate()),
+                            _ => Str::Inside { high: false },
+                        }
+                    }
+                }
+            };
+        }
+        Ok(None)
+    }
+}
+
+fn lone_surrogate() -> Error {
+    broken("an event has a lone surrogate")
+}
+
+fn broken(why: &str) -> Error {
+    Error::new(Status::Event, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn split(bodies: &[&[u8]]) -> Result<(Vec<Event>, Split)> {
+        let (mut splitter, mut events) = (Splitter::default(), Vec::new());
+        let mut last = Split::More;
+        for body in bodies {
+            last = splitter.push(Bytes::copy_from_slice(body), &mut events)?;
+            if last == Split::Complete {
+                break;
+            }
+        }
+        Ok((events, last))
+    }
+
+    fn contents(events: &[Event]) -> Vec<&str> {
+        events
+            .iter()
+            .filter_map(|e| e.content().map(Text::as_str))
+            .collect()
+    }
+
+    #[test]
+    fn one_body_may_hold_several_events_and_several_bodies_one() {
+        let (events, _) = split(&[
+            br#"{"type":"token","content":"a"}{"type":"token","content":"b"}"#,
+            br#" {"type":"tok"#,
+            br#"en","content":"c}\"{"}"#,
+            b"\n\t",
+        ])
+        .unwrap();
+        assert_eq!(contents(&events), ["a", "b", "c}\"{"]);
+    }
+
+    #[test]
+    fn bytes_after_completion_are_ignored() {
+        let (events, end) =
+            split(&[br#"{"type":"completion","context_tokens":5,"max_context_tokens":9,"pending_tool_calls":true}junk"#])
+                .unwrap();
+        assert_eq!(end, Split::Complete);
+        let details = events[0].details();
+        assert_eq!(
+            (details.context_tokens, details.max_context_tokens),
+            (Some(5), Some(9))
+        );
+        assert_eq!(details.pending_tool_calls, Some(true));
+    }
+
+    #[test]
+    fn a_missing_unknown_or_odd_type_is_passed_on() {
+        for json in [
+            r#"{}"#,
+            r#"{"type":"later"}"#,
+            r#"{"type":7,"content":[1]}"#,
+            r#"{"type":null,"x":{"y":[]}}"#,
+        ] {
+            let (events, end) = split(&[json.as_bytes()]).unwrap();
+            assert_eq!((events[0].kind(), end), (Kind::Other, Split::More));
+            assert_eq!(events[0].json().as_str(), json);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_json_object_end_the_stream() {
+        for bad in [
+            "x",
+            "[]",
+            "\"a\"",
+            "1",
+            "{]",
+            "{\"a\":}",
+            "{} x",
+            "{\"a\":\"\\q\"}",
+            "{\"a\" 1}",
+            "}",
+            "{\"a\":\"\u{1}\"}",
+        ] {
+            assert_eq!(
+                split(&[bad.as_bytes()]).unwrap_err().status(),
+                Status::Event,
+                "{bad}"
+            );
+        }
+        assert!(split(&[b"{\"content\":\"\xff\"}"]).is_err());
+        assert!(split(&[b"{\"ignored\":\"\xff\"}"]).is_err());
+    }
+
+    #[test]
+    fn a_lone_surrogate_ends_the_stream_wherever_it_stands() {
+        for bad in [
+            r"\ud800",
+            r"\udc00",
+            r"\ud800x",
+            r"\ud800\n",
+            r"\ud800A",
+            r"\ud800\ud800",
+            r"\udbff\ue000",
+        ] {
+            for key in ["content", "ignored"] {
+                let json = format!(r#"{{"{key}":"{bad}"}}"#);
+                assert_eq!(
+                    split(&[json.as_bytes()]).unwrap_err().status(),
+                    Status::Event,
+                    "{json}"
+                );
+            }
+        }
+        let (events, _) = split(&[br#"{"type":"token","content":"\ud83d\ude00"}"#]).unwrap();
+        assert_eq!(contents(&events), ["😀"]);
+    }
+
+    #[test]
+    fn nesting_ends_at_64_levels() {
+        let nested = |levels: usize| {
+            format!(
+                "{}{}{}{}",
+                "{\"a\":",
+                "[".repeat(levels - 1),
+                "]".repeat(levels - 1),
+                "}"
+            )
+        };
+        assert!(split(&[nested(64).as_bytes()]).is_ok());
+        assert!(split(&[nested(65).as_bytes()]).is_err());
+    }
+
+    #[test]
+    fn an_event_ends_at_16_mib_however_it_is_cut() {
+        let event = |len: usize| {
+            let head = br#"{"type":"token","content":""#;
+            [&head[..], &vec![b'x'; len - head.len() - 2], b"\"}"].concat()
+        };
+        assert_eq!(split(&[&event(MAX_EVENT)]).unwrap().0.len(), 1);
+        assert!(split(&[&event(MAX_EVENT + 1)]).is_err());
+        let whole = event(MAX_EVENT);
+        let bytes: Vec<&[u8]> = whole.chunks(1).collect(); // would take hours if it were quadratic
+        assert_eq!(split(&bytes).unwrap().0.len(), 1);
+    }
+
+    #[test]
+    fn an_error_does_not_quote_the_answer() {
+        let error = split(&[br#"{"type":"token","content":"secret" oops}"#]).unwrap_err();
+        assert!(
+            !error.message().contains("secret") && !error.message().contains("oops"),
+            "{error}"
+        );
+    }
+
+    proptest! {
+        /// However a stream of events is cut into bodies, the same events come out.
+        #[test]
+        fn cutting_changes_nothing(texts in prop::collection::vec(any::<String>(), 0..8), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..16)) {
+            let whole: Vec<u8> = texts.iter()
+                .flat_map(|text| serde_json::json!({"type": "token", "content": text}).to_string().into_bytes()).collect();
+            let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(whole.len() + 1)).collect();
+            at.extend([0, whole.len()]);
+            at.sort_unstable();
+            let bodies: Vec<&[u8]> = at.windows(2).map(|w| &whole[w[0]..w[1]]).collect();
+            let (events, _) = split(&bodies).unwrap();
+            prop_assert_eq!(contents(&events), texts);
+        }
+
+        /// Bytes of a hostile peer never panic.
+        #[test]
+        fn any_bytes_are_answered(bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..32), 0..8)) {
+            let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
+            let _ = split(&bodies);
+            let braced: Vec<Vec<u8>> = bodies.iter().map(|b| [b"{", *b].concat()).collect();
+            let _ = split(&braced.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        }
+    }
+}

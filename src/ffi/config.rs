@@ -1,0 +1,405 @@
+//! Configuration: the section "Configuration" of the header.
+
+use std::ffi::{CString, c_char, c_void};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::error::confer_error;
+use super::guard::{self, Poison};
+use super::policy::confer_policy;
+use super::status::confer_status;
+use super::user_data::{UserData, confer_destroy_fn};
+use super::{handle, text};
+use crate::client::{Config, Level, Sink};
+use crate::error::{Error, Result, Status};
+use crate::session::{Limits, Stage};
+
+/// What clients are made from. Any thread may use it; calls on one configuration take turns. Connecting copies what it
+/// needs, so a configuration can be changed or freed at once afterwards, and can serve many clients: they share its
+/// policy's memory and key set.
+#[allow(non_camel_case_types)]
+pub struct confer_config {
+    pub(super) config: Mutex<Config>,
+    poison: Poison,
+}
+
+impl confer_config {
+    /// # Safety
+    /// `config` is NULL or a live handle.
+    pub(super) unsafe fn with<T>(
+        config: *const confer_config,
+        work: impl FnOnce(&mut Config) -> Result<T>,
+    ) -> Result<T> {
+        // SAFETY: passed on.
+        let config = unsafe { handle::borrow(config, "config") }?;
+        config
+            .poison
+            .guard(|| work(&mut config.config.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// Sets one time limit.
+///
+/// # Safety
+/// `config` is NULL or a live handle.
+unsafe fn set_limit(
+    config: *const confer_config,
+    name: &str,
+    milliseconds: u64,
+    set: impl FnOnce(&mut Limits, Duration),
+) -> Result<()> {
+    let wait = Config::wait(name, milliseconds)?;
+    // SAFETY: passed on.
+    unsafe {
+        confer_config::with(config, |config| {
+            set(&mut config.limits, wait);
+            Ok(())
+        })
+    }
+}
+
+/// The endpoint's host name is looked up. Default limit 10 s.
+pub const CONFER_STAGE_RESOLVE: i32 = 0;
+/// A TCP connection is made. Default limit 10 s.
+pub const CONFER_STAGE_TCP: i32 = 1;
+/// TLS is negotiated; nothing to do for ws://. Default limit 10 s.
+pub const CONFER_STAGE_TLS: i32 = 2;
+/// The WebSocket upgrade is asked for, with the token. Default limit 10 s.
+pub const CONFER_STAGE_UPGRADE: i32 = 3;
+/// Messages 1 and 2 of the Noise handshake. Default limit 15 s.
+pub const CONFER_STAGE_HANDSHAKE: i32 = 4;
+/// Intel's key set is found or fetched. Default limit 15 s.
+pub const CONFER_STAGE_KEY_SET: i32 = 5;
+/// The evidence is verified and, if it holds, message 3 is sent. Default limit 15 s.
+pub const CONFER_STAGE_VERIFY: i32 = 6;
+/// Connecting has ended, well or not: confer_connecting_wait() will not wait any more.
+pub const CONFER_STAGE_ENDED: i32 = 100;
+
+/// Something failed.
+pub const CONFER_LOG_ERROR: i32 = 1;
+/// Something is not as it should be; the work goes on.
+pub const CONFER_LOG_WARN: i32 = 2;
+/// A connection came or went.
+pub const CONFER_LOG_INFO: i32 = 3;
+/// Each stage of connecting.
+pub const CONFER_LOG_DEBUG: i32 = 4;
+
+/// Takes a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as "confer::connect";
+/// `message`: English. Both texts are NUL-terminated UTF-8 and valid during the call. Runs on the client's callback
+/// thread.
+#[allow(non_camel_case_types)]
+pub type confer_log_fn = Option<
+    unsafe extern "C" fn(
+        user_data: *mut c_void,
+        level: i32,
+        target: *const c_char,
+        message: *const c_char,
+    ),
+>;
+
+/// Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback thread.
+#[allow(non_camel_case_types)]
+pub type confer_stage_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, stage: i32)>;
+
+/// A new configuration: Confer's own service, the production policy, every limit at its default. Only the token is
+/// missing.
+///
+/// `config`: receives the configuration; free it with confer_config_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_new(
+    config: *mut *mut confer_config,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `config` is NULL or writable.
+        let out = unsafe { handle::out(config, "config") }?;
+        out.set(handle::give(confer_config {
+            config: Mutex::new(Config::new()),
+            poison: Poison::default(),
+        }));
+        Ok(())
+    })
+}
+
+/// Where to connect: the URL of the WebSocket, path included, without the token, at most 2,048 bytes. `wss://`, or
+/// `ws://` for a loopback address. Default "wss://inference.confer.to/websocket".
+///
+/// Errors: CONFER_E_INVALID_URL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_endpoint(
+    config: *mut confer_config,
+    url: *const c_char,
+    url_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `url` is as the contract of texts says.
+        let url = unsafe { text::read(url, url_len, "url") }?;
+        unsafe { confer_config::with(config, |config| config.set_endpoint(url)) }
+    })
+}
+
+/// The account's token, at most 8,192 bytes. No default: connecting without one is an error. The library sends it in
+/// the upgrade's request line and writes it nowhere else.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_token(
+    config: *mut confer_config,
+    token: *const c_char,
+    token_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `token` is as the contract of texts says.
+        let token = unsafe { text::read(token, token_len, "token") }?;
+        unsafe { confer_config::with(config, |config| config.set_token(token)) }
+    })
+}
+
+/// What is trusted. Default: confer_policy_production(). The configuration keeps what it needs; the policy can be freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_policy(
+    config: *mut confer_config,
+    policy: *const confer_policy,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: each is NULL or a live handle.
+        let policy = unsafe { handle::borrow(policy, "policy") }?;
+        unsafe {
+            confer_config::with(config, |config| {
+                config.set_policy(policy.verifier.clone());
+                Ok(())
+            })
+        }
+    })
+}
+
+/// A file in which fetched key sets of Intel are kept, so that the next process need not fetch them. Default none. It
+/// is read when connecting and replaced whole after a fetch; its content is verified like any key set, so it need not be
+/// protected. A file that exists and holds no key set is not touched: connecting fails with CONFER_E_FILE. A file that
+/// cannot be written is a warning in the log.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_jwks_cache_file(
+    config: *mut confer_config,
+    path: *const c_char,
+    path_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `path` is as the contract of texts says.
+        let path = unsafe { text::read(path, path_len, "path") }?;
+        if path.is_empty() || path.contains('\0') {
+            return Err(Error::new(
+                Status::InvalidArgument,
+                "path: it is empty or holds a NUL",
+            ));
+        }
+        unsafe {
+            confer_config::with(config, |config| {
+                config.set_cache(PathBuf::from(path));
+                Ok(())
+            })
+        }
+    })
+}
+
+/// The time limit of one stage of connecting, in milliseconds, 1 to 86,400,000. `stage`: one of CONFER_STAGE_*, where
+/// the defaults stand.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_stage_timeout_ms(
+    config: *mut confer_config,
+    stage: i32,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let known = Stage::ALL
+            .iter()
+            .find(|known| **known as i32 == stage)
+            .copied();
+        let stage = known.ok_or_else(|| {
+            Error::new(Status::InvalidArgument, format!("stage: {stage} is none"))
+        })?;
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
+                limits.stage[stage as usize] = wait;
+            })
+        }
+    })
+}
+
+/// The time limit of all stages together, in milliseconds, 1 to 86,400,000. Default 60,000.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_connect_timeout_ms(
+    config: *mut confer_config,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
+                limits.connect = wait
+            })
+        }
+    })
+}
+
+/// The time between keepalive pings, in milliseconds, 1 to 86,400,000. Default 20,000.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_keepalive_ms(
+    config: *mut confer_config,
+    interval_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            set_limit(config, "interval_ms", interval_ms, |limits, wait| {
+                limits.keepalive = wait
+            })
+        }
+    })
+}
+
+/// How long a ping may stay unanswered while no byte moves in either direction before the connection counts as dead,
+/// in milliseconds, 1 to 86,400,000. Default 20,000.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_dead_peer_ms(
+    config: *mut confer_config,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
+                limits.dead_after = wait
+            })
+        }
+    })
+}
+
+/// How long nothing may come for a request before it fails with CONFER_E_STREAM_IDLE, in milliseconds, 1 to
+/// 86,400,000. Default 180,000. A server can lose a stream without a word while it still answers pings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_idle_timeout_ms(
+    config: *mut confer_config,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
+                limits.idle = wait
+            })
+        }
+    })
+}
+
+struct LogCallback {
+    call: unsafe extern "C" fn(*mut c_void, i32, *const c_char, *const c_char),
+    user_data: UserData,
+}
+
+impl Sink for LogCallback {
+    fn record(&self, level: Level, target: &'static str, message: &str) {
+        let text = |text: &str| CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
+        let (target, message) = (text(target), text(message));
+        // SAFETY: the application gave both together; the texts live during the call.
+        unsafe {
+            (self.call)(
+                self.user_data.pointer(),
+                level as i32,
+                target.as_ptr(),
+                message.as_ptr(),
+            )
+        };
+    }
+}
+
+/// Where the log goes. Default nowhere: the library prints nothing. No record holds a token, a prompt, an answer or a
+/// key at any level.
+///
+/// `level`: records up to this one of CONFER_LOG_* are made. `log`: may be NULL for none.
+/// `user_data`: passed to `log`; `destroy` runs once when neither the configuration nor a client needs it any more; if
+/// this call fails, before it returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_log(
+    config: *mut confer_config,
+    level: i32,
+    log: confer_log_fn,
+    user_data: *mut c_void,
+    destroy: confer_destroy_fn,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let user_data = UserData::new(user_data, destroy);
+        let level = match level {
+            CONFER_LOG_ERROR => Level::Error,
+            CONFER_LOG_WARN => Level::Warn,
+            CONFER_LOG_INFO => Level::Info,
+            CONFER_LOG_DEBUG => Level::Debug,
+            _ => {
+                return Err(Error::new(
+                    Status::InvalidArgument,
+                    format!("level: {level} is none"),
+                ));
+            }
+        };
+        let sink = log.map(|call| {
+            (
+                level,
+                Arc::new(LogCallback { call, user_data }) as Arc<dyn Sink>,
+            )
+        });
+        // SAFETY: NULL or a live handle. What it replaces is dropped outside the lock: `destroy` is the application's.
+        drop(unsafe {
+            confer_config::with(config, |config| {
+                Ok(std::mem::replace(&mut config.log, sink))
+            })
+        }?);
+        Ok(())
+    })
+}
+
+/// Who is told of the stages of connecting. Default no one.
+///
+/// `stage`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_stage_callback(
+    config: *mut confer_config,
+    stage: confer_stage_fn,
+    user_data: *mut c_void,
+    destroy: confer_destroy_fn,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let user_data = UserData::new(user_data, destroy);
+        let sink = stage.map(|call| {
+            let tell = move |stage: Option<Stage>| {
+                let stage = stage.map_or(CONFER_STAGE_ENDED, |stage| stage as i32);
+                // SAFETY: the application gave both together.
+                unsafe { call(user_data.pointer(), stage) };
+            };
+            Arc::new(tell) as Arc<dyn Fn(Option<Stage>) + Send + Sync>
+        });
+        // SAFETY: as in confer_config_set_log.
+        drop(unsafe {
+            confer_config::with(config, |config| {
+                Ok(std::mem::replace(&mut config.stages, sink))
+            })
+        }?);
+        Ok(())
+    })
+}
+
+/// Frees a configuration. Clients that were made from it are not affected. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_free(config: *mut confer_config) {
+    // SAFETY: NULL, or a live handle that is not used afterwards.
+    guard::quiet(|| drop(unsafe { handle::take(config) }));
+}

@@ -1,0 +1,315 @@
+//! Connecting, clients and closing: the section "Client" of the header.
+
+use std::ffi::c_int;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use super::config::confer_config;
+use super::error::confer_error;
+use super::guard::{self, Poison};
+use super::handle::{self, Out};
+use super::report::confer_report;
+use super::signal::Pipe;
+use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
+use crate::client::{Cancel, Client, Connecting, deadline};
+use crate::error::{Error, Result, Status};
+
+/// A wish to stop connecting, which any thread can express. Any thread, also several at once.
+#[allow(non_camel_case_types)]
+pub struct confer_cancel(Cancel);
+
+/// A connection under way. Any thread, also several at once.
+#[allow(non_camel_case_types)]
+pub struct confer_connecting {
+    connecting: Connecting,
+    pipe: OnceLock<Arc<Pipe>>,
+    poison: Poison,
+}
+
+/// A connection to a verified enclave. Any thread, also several at once. It stays open until it is closed, or until it
+/// and all its streams are freed.
+#[allow(non_camel_case_types)]
+pub struct confer_client {
+    client: Client,
+    poison: Poison,
+}
+
+impl confer_client {
+    /// # Safety
+    /// `client` is NULL or a live handle.
+    pub(super) unsafe fn with<T>(
+        client: *const confer_client,
+        work: impl FnOnce(&Client) -> Result<T>,
+    ) -> Result<T> {
+        // SAFETY: passed on.
+        let client = unsafe { handle::borrow(client, "client") }?;
+        client.poison.guard(|| work(&client.client))
+    }
+}
+
+/// A new cancel handle; free it with confer_cancel_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_cancel_new(
+    cancel: *mut *mut confer_cancel,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `cancel` is NULL or writable.
+        let out = unsafe { handle::out(cancel, "cancel") }?;
+        out.set(handle::give(confer_cancel(Cancel::default())));
+        Ok(())
+    })
+}
+
+/// Cancels every confer_connect() that was given this handle, now and later: they return CONFER_E_CANCELLED. Never
+/// waits; calling it again changes nothing; NULL is allowed. Also allowed in a callback; not in a signal handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_cancel_trigger(cancel: *const confer_cancel) {
+    guard::quiet(|| {
+        // SAFETY: NULL or a live handle.
+        if let Some(cancel) = unsafe { handle::peek(cancel) } {
+            cancel.0.cancel();
+        }
+    });
+}
+
+/// Frees a cancel handle. Calls that were given it go on, and can no longer be cancelled by it. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_cancel_free(cancel: *mut confer_cancel) {
+    // SAFETY: NULL, or a live handle that is not used afterwards.
+    guard::quiet(|| drop(unsafe { handle::take(cancel) }));
+}
+
+/// Connects, verifies the enclave, and completes the handshake. Waits, for at most the configuration's time limits.
+/// Nothing but the token and the first handshake message is sent before the enclave is verified.
+///
+/// `cancel`: lets another thread give up; may be NULL.
+/// `client`: receives the client; close it with confer_close() and free it with confer_client_free().
+///
+/// Errors: CONFER_E_REJECTED if the enclave is refused, with the report in the error; 3xx and 4xx for the network and
+/// the protocol; CONFER_E_CANCELLED; CONFER_E_FILE for the key-set cache; CONFER_E_WOULD_DEADLOCK in a callback.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_connect(
+    config: *const confer_config,
+    cancel: *const confer_cancel,
+    client: *mut *mut confer_client,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `client` is NULL or writable; the handles are NULL or live.
+        let out = unsafe { handle::out(client, "client") }?;
+        guard::may_wait("confer_connect")?;
+        let cancel = unsafe { handle::peek(cancel) }
+            .map(|cancel| cancel.0.clone())
+            .unwrap_or_default();
+        let connecting =
+            unsafe { confer_config::with(config, |config| Connecting::start(config, cancel)) }?;
+        let connected = connecting.wait(None)?;
+        give(
+            &out,
+            connected
+                .ok_or_else(|| Error::new(Status::Panic, "connecting ended without an outcome"))?,
+        );
+        Ok(())
+    })
+}
+
+fn give(out: &Out<*mut confer_client>, client: Client) {
+    out.set(handle::give(confer_client {
+        client,
+        poison: Poison::default(),
+    }));
+}
+
+/// Begins to connect and returns at once. Watch it with confer_config_set_stage_callback(), confer_connecting_fd() or
+/// confer_connecting_wait(), which also takes the outcome. Allowed in a callback.
+///
+/// `connecting`: receives the handle; free it with confer_connecting_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_connect_start(
+    config: *const confer_config,
+    connecting: *mut *mut confer_connecting,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `connecting` is NULL or writable; `config` is NULL or live.
+        let out = unsafe { handle::out(connecting, "connecting") }?;
+        let started = unsafe {
+            confer_config::with(config, |config| {
+                Connecting::start(config, Cancel::default())
+            })
+        }?;
+        out.set(handle::give(confer_connecting {
+            connecting: started,
+            pipe: OnceLock::new(),
+            poison: Poison::default(),
+        }));
+        Ok(())
+    })
+}
+
+/// Waits for the outcome and takes it: the client, or the error as confer_connect() has it. It can be taken once.
+///
+/// `timeout_ms`: 0 looks and does not wait, negative waits as long as the configuration's limits allow.
+/// Returns CONFER_OK with the client, CONFER_TIMEOUT if there is no outcome yet.
+/// Errors: those of confer_connect(). In a callback, CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_connecting_wait(
+    connecting: *mut confer_connecting,
+    timeout_ms: i64,
+    client: *mut *mut confer_client,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::status(error, || {
+        // SAFETY: `client` is NULL or writable; `connecting` is NULL or live.
+        let out = unsafe { handle::out(client, "client") }?;
+        let connecting = unsafe { handle::borrow(connecting, "connecting") }?;
+        if timeout_ms != 0 {
+            guard::may_wait("confer_connecting_wait")?;
+        }
+        let outcome = connecting
+            .poison
+            .guard(|| connecting.connecting.wait(deadline(timeout_ms)))?;
+        Ok(match outcome {
+            Some(client) => {
+                give(&out, client);
+                CONFER_OK
+            }
+            None => CONFER_TIMEOUT,
+        })
+    })
+}
+
+/// The stage that connecting is in, or was in when it ended: one of CONFER_STAGE_*; -1 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_connecting_stage(connecting: *const confer_connecting) -> i32 {
+    // SAFETY: NULL or a live handle.
+    guard::get(-1, || {
+        unsafe { handle::peek(connecting) }.map(|c| c.connecting.stage())
+    })
+}
+
+/// A descriptor that becomes readable when there is an outcome to take, for poll(), epoll, kqueue or an event loop. It
+/// belongs to the handle: do not read, write or close it, nor use it after the handle was freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_connecting_fd(
+    connecting: *mut confer_connecting,
+    fd: *mut c_int,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `fd` is NULL or writable; `connecting` is NULL or live.
+        let out = unsafe { Out::new(fd, "fd") }?;
+        let connecting = unsafe { handle::borrow(connecting, "connecting") }?;
+        connecting.poison.guard(|| {
+            let pipe = pipe(&connecting.pipe, |pipe| {
+                connecting.connecting.set_signal(pipe)
+            })?;
+            out.set(pipe.fd());
+            Ok(())
+        })
+    })
+}
+
+/// The pipe of a handle, made and installed when it is first asked for.
+pub(super) fn pipe(
+    slot: &OnceLock<Arc<Pipe>>,
+    install: impl FnOnce(Arc<Pipe>),
+) -> Result<&Arc<Pipe>> {
+    if slot.get().is_none() {
+        let pipe = Arc::new(Pipe::new()?);
+        if slot.set(pipe.clone()).is_ok() {
+            install(pipe);
+        }
+    }
+    slot.get()
+        .ok_or_else(|| Error::new(Status::System, "no descriptor"))
+}
+
+/// Gives up connecting: the outcome is CONFER_E_CANCELLED, unless it is decided already. Never waits; calling it again
+/// changes nothing; NULL is allowed. Also allowed in a callback.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_connecting_cancel(connecting: *const confer_connecting) {
+    guard::quiet(|| {
+        // SAFETY: NULL or a live handle.
+        if let Some(connecting) = unsafe { handle::peek(connecting) } {
+            connecting.connecting.cancel();
+        }
+    });
+}
+
+/// Frees the handle. Cancels if there is no outcome yet, and closes a client that was not taken. Never waits; NULL is
+/// allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_connecting_free(connecting: *mut confer_connecting) {
+    guard::quiet(|| {
+        // SAFETY: NULL, or a live handle that is not used afterwards.
+        if let Some(connecting) = unsafe { handle::take(connecting) } {
+            connecting.connecting.cancel(); // a thread that still waits on it wakes
+        }
+    });
+}
+
+/// Why the enclave of a live client is trusted.
+///
+/// `report`: receives the report; free it with confer_report_free(). It does not need the client any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_attestation_report(
+    client: *const confer_client,
+    report: *mut *mut confer_report,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `report` is NULL or writable; `client` is NULL or live.
+        let out = unsafe { handle::out(report, "report") }?;
+        unsafe {
+            confer_client::with(client, |client| {
+                out.set(handle::give(confer_report::new(client.evidenced().clone())));
+                Ok(())
+            })
+        }
+    })
+}
+
+/// Whether the connection lives: CONFER_OK while it does, then the status and error with which it ended.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_client_check(
+    client: *const confer_client,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe { confer_client::with(client, |client| client.end().map_or(Ok(()), Err)) }
+    })
+}
+
+/// Closes the connection. Cancels its streams, which end with CONFER_E_CLOSED; lets outstanding callbacks run; ends the
+/// library's threads that no other client needs. After it returned CONFER_OK and the last handle was freed, no thread of
+/// the library runs, and it can be unloaded. The client still has to be freed; other calls on it answer CONFER_E_CLOSED,
+/// but confer_attestation_report(), which goes on to answer.
+///
+/// `timeout_ms`: how long to wait, negative for as long as callbacks take.
+/// Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed.
+/// Errors: CONFER_E_WOULD_DEADLOCK in a callback.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_close(
+    client: *mut confer_client,
+    timeout_ms: i64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::status(error, || {
+        let deadline: Option<Instant> = deadline(timeout_ms);
+        guard::may_wait("confer_close")?;
+        // SAFETY: NULL or a live handle.
+        let closed = unsafe { confer_client::with(client, |client| Ok(client.close(deadline))) }?;
+        Ok(if closed { CONFER_OK } else { CONFER_TIMEOUT })
+    })
+}
+
+/// Frees a client. Never waits, and is allowed in a callback. Streams that are still open keep the connection until they
+/// are freed too. Without confer_close() before, threads may run on for a moment. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_client_free(client: *mut confer_client) {
+    // SAFETY: NULL, or a live handle that is not used afterwards.
+    guard::quiet(|| drop(unsafe { handle::take(client) }));
+}

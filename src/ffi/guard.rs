@@ -1,0 +1,112 @@
+//! What every exported function goes through: forks, panics, poisoned handles, and errors on their way out.
+//!
+//! There is one guard for calls that return a status and one for getters and freeing. `build.rs` refuses to build an
+//! export whose body does not begin with one of them.
+
+use std::ffi::c_int;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::error::confer_error;
+use super::status::{CONFER_OK, confer_status};
+use crate::error::{Error, Result, Status};
+use crate::{fork, panics};
+
+/// Guards a call that returns a status. `work` returns the status of its success, mostly `CONFER_OK`.
+pub(super) fn status(
+    error: *mut *mut confer_error,
+    work: impl FnOnce() -> Result<confer_status>,
+) -> confer_status {
+    if !error.is_null() {
+        // SAFETY: a non-NULL `error` is writable by the contract of every function that has one.
+        unsafe { error.write(std::ptr::null_mut()) };
+    }
+    note_use();
+    let result = if fork::in_child() {
+        Err(Error::new(
+            Status::Forked,
+            "the library was in use before this process was forked",
+        ))
+    } else {
+        panics::catch(work).and_then(|result| result)
+    };
+    match result {
+        Ok(status) => status,
+        Err(failure) => {
+            let status = failure.status() as confer_status;
+            if !error.is_null() {
+                // SAFETY: as above.
+                unsafe { error.write(confer_error::give(failure)) };
+            }
+            status
+        }
+    }
+}
+
+/// Guards a call whose success is always `CONFER_OK`.
+pub(super) fn done(
+    error: *mut *mut confer_error,
+    work: impl FnOnce() -> Result<()>,
+) -> confer_status {
+    status(error, || work().map(|()| CONFER_OK))
+}
+
+/// Guards a getter, which answers `otherwise` where there is nothing to get.
+pub(super) fn get<T>(otherwise: T, work: impl FnOnce() -> Option<T>) -> T {
+    match panics::catch(work) {
+        Ok(Some(value)) => value,
+        Ok(None) | Err(_) => otherwise,
+    }
+}
+
+/// Guards freeing and cancelling. In a forked child nothing is touched: locks and threads are the parent's.
+pub(super) fn quiet(work: impl FnOnce()) {
+    if !fork::in_child() {
+        let _ = panics::catch(work);
+    }
+}
+
+/// A call that waits, made where waiting could never end.
+pub(super) fn may_wait(what: &str) -> Result<()> {
+    if crate::client::on_callback_thread() {
+        return Err(Error::new(
+            Status::WouldDeadlock,
+            format!("{what} waits, and was called from a callback"),
+        ));
+    }
+    Ok(())
+}
+
+/// Set when a call on a handle panicked: its state may be half changed, so it answers nothing but that any more.
+#[derive(Default)]
+pub(super) struct Poison(AtomicBool);
+
+impl Poison {
+    /// Runs `work` on a handle.
+    pub(super) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(Error::new(
+                Status::Panic,
+                "an earlier call on this handle met a defect in libconfer",
+            ));
+        }
+        panics::catch(work).unwrap_or_else(|panic| {
+            self.0.store(true, Ordering::Relaxed);
+            Err(panic)
+        })
+    }
+}
+
+/// Registers, once, the handler that marks a forked child.
+fn note_use() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handler only stores to an atomic, which is allowed in a forked child. If the library is
+        // unloaded, the C library drops handlers that were registered from it.
+        let _: c_int = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
+}
+
+unsafe extern "C" fn in_child() {
+    fork::mark_child();
+}

@@ -1,0 +1,84 @@
+//! Opaque handles: each is an `Arc`, whose raw pointer the application holds.
+//!
+//! A call holds a count of its own while it runs, so that freeing a handle on another thread meanwhile is safe, and so
+//! is any order of freeing.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result, Status};
+
+/// Gives a new handle to the application.
+pub(super) fn give<T>(value: T) -> *mut T {
+    Arc::into_raw(Arc::new(value)).cast_mut()
+}
+
+/// Borrows a handle for the time of a call.
+///
+/// # Safety
+/// `handle` is NULL, or came from [`give`] for this type and was not freed.
+pub(super) unsafe fn borrow<T>(handle: *const T, name: &str) -> Result<Arc<T>> {
+    if handle.is_null() {
+        return Err(missing(name));
+    }
+    // SAFETY: by the contract, `handle` is the raw pointer of a live `Arc`; it gets a count of its own.
+    unsafe {
+        Arc::increment_strong_count(handle);
+        Ok(Arc::from_raw(handle))
+    }
+}
+
+/// Looks at a handle for the time of a getter.
+///
+/// # Safety
+/// As [`borrow`]; and the application does not free it during the call.
+pub(super) unsafe fn peek<'a, T>(handle: *const T) -> Option<&'a T> {
+    // SAFETY: by the contract, the pointer is NULL or valid for reads while the call lasts.
+    unsafe { handle.as_ref() }
+}
+
+/// Takes a handle back.
+///
+/// # Safety
+/// As [`borrow`]; afterwards the application does not use it again.
+pub(super) unsafe fn take<T>(handle: *mut T) -> Option<Arc<T>> {
+    if handle.is_null() {
+        return None;
+    }
+    // SAFETY: by the contract, this is the count that `give` handed out.
+    Some(unsafe { Arc::from_raw(handle) })
+}
+
+/// An output argument: NULL is refused before any work, and where a handle goes NULL is written first.
+pub(super) struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    /// # Safety
+    /// `out` is NULL or writable.
+    pub(super) unsafe fn new(out: *mut T, name: &str) -> Result<Out<T>> {
+        if out.is_null() {
+            Err(missing(name))
+        } else {
+            Ok(Out(out))
+        }
+    }
+
+    pub(super) fn set(&self, value: T) {
+        // SAFETY: it is not NULL, and so writable by the contract of `new`.
+        unsafe { self.0.write(value) }
+    }
+}
+
+/// An output argument for a handle.
+///
+/// # Safety
+/// `out` is NULL or writable.
+pub(super) unsafe fn out<T>(out: *mut *mut T, name: &str) -> Result<Out<*mut T>> {
+    // SAFETY: passed on.
+    let out = unsafe { Out::new(out, name) }?;
+    out.set(std::ptr::null_mut());
+    Ok(out)
+}
+
+fn missing(name: &str) -> Error {
+    Error::new(Status::InvalidArgument, format!("{name}: it is NULL"))
+}

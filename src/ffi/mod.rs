@@ -1,0 +1,27 @@
+//! The C ABI: handles, guard, errors. One file for each section of `include/confer.h`, which `make header` writes from
+//! the comments here. No logic of its own: it checks arguments, calls `client`, and translates.
+//!
+//! The one room with `unsafe`. Every export has the same contract, which the header states once: handles are NULL or
+//! live, outputs are NULL or writable, texts are readable for their length. NULL is always checked.
+
+#![allow(unsafe_code)]
+#![allow(clippy::missing_safety_doc)] // the contract above; the header is the manual
+
+mod guard;
+mod handle;
+mod signal;
+mod text;
+mod user_data;
+
+pub mod config;
+pub mod connect;
+pub mod error;
+pub mod event;
+pub mod policy;
+pub mod report;
+pub mod request;
+pub mod status;
+pub mod stream;
+pub mod version;
+
+pub use user_data::confer_destroy_fn;

@@ -1,0 +1,163 @@
+//! Policies: the section "Policy" of the header.
+
+use std::ffi::c_char;
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::Arc;
+
+use super::error::confer_error;
+use super::status::confer_status;
+use super::{guard, handle, text};
+use crate::attestation::{MAX_POLICY, Policy, Verifier};
+use crate::client::Text;
+use crate::error::{Error, Result, Status};
+
+/// What is trusted: one JSON document, which names Intel's root, the firmware, the patch levels that are accepted and
+/// who signs releases. Immutable: any thread, also several at once. It remembers the releases that it verified, so that
+/// clients that share a policy connect faster.
+#[allow(non_camel_case_types)]
+pub struct confer_policy {
+    pub(super) verifier: Arc<Verifier>,
+    json: Text,
+    name: Text,
+    sha256: Text,
+}
+
+impl confer_policy {
+    fn give(policy: Policy) -> Result<*mut confer_policy> {
+        let (json, name) = (Text::new(policy.json()), Text::new(policy.name()));
+        let sha256 = text::hex(policy.sha256());
+        let verifier = Verifier::new(policy).map_err(|e| invalid(&e.to_string()))?;
+        Ok(handle::give(confer_policy {
+            verifier: Arc::new(verifier),
+            json,
+            name,
+            sha256,
+        }))
+    }
+}
+
+fn invalid(why: &str) -> Error {
+    Error::new(Status::InvalidPolicy, format!("policy: {why}"))
+}
+
+/// The built-in policy for Confer's own service. It accepts any release that Confer's release job signed, and warns of
+/// machines whose firmware is not up to date, as the official client does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_policy_production(
+    policy: *mut *mut confer_policy,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `policy` is NULL or writable.
+        let out = unsafe { handle::out(policy, "policy") }?;
+        out.set(confer_policy::give(Policy::production())?);
+        Ok(())
+    })
+}
+
+/// The production policy, but with machines refused whose firmware needs an update or another configuration: the list
+/// `tdx.tcb_status.warn` is empty.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_policy_strict(
+    policy: *mut *mut confer_policy,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `policy` is NULL or writable.
+        let out = unsafe { handle::out(policy, "policy") }?;
+        out.set(confer_policy::give(Policy::strict())?);
+        Ok(())
+    })
+}
+
+/// Reads a policy from its JSON document. Every key must be present, none may be unknown or doubled; see
+/// docs/policy.md for each.
+///
+/// `json`, `json_len`: the document, UTF-8, at most 1 MiB; SIZE_MAX for a NUL-terminated one. Copied.
+/// Errors: CONFER_E_INVALID_POLICY, with the key's path or the position.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_policy_parse(
+    json: *const c_char,
+    json_len: usize,
+    policy: *mut *mut confer_policy,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `policy` is NULL or writable; `json` is as the contract of texts says.
+        let out = unsafe { handle::out(policy, "policy") }?;
+        let document = unsafe { text::bytes(json, json_len, "json") }?;
+        out.set(confer_policy::give(
+            Policy::parse(document).map_err(|e| invalid(&e.to_string()))?,
+        )?);
+        Ok(())
+    })
+}
+
+/// Reads a policy from a file. As confer_policy_parse(), and CONFER_E_FILE if the file cannot be read.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_policy_load(
+    path: *const c_char,
+    path_len: usize,
+    policy: *mut *mut confer_policy,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `policy` is NULL or writable; `path` is as the contract of texts says.
+        let out = unsafe { handle::out(policy, "policy") }?;
+        let path = unsafe { text::read(path, path_len, "path") }?;
+        let unreadable = |e: std::io::Error| Error::new(Status::File, format!("path: {path}: {e}"));
+        let mut document = Vec::new();
+        let file = File::open(path).map_err(unreadable)?;
+        file.take(MAX_POLICY as u64 + 1)
+            .read_to_end(&mut document)
+            .map_err(unreadable)?;
+        let parsed = Policy::parse(&document).map_err(|e| invalid(&format!("{path}: {e}")))?;
+        out.set(confer_policy::give(parsed)?);
+        Ok(())
+    })
+}
+
+/// The document, byte for byte as it was read. Borrowed from the policy, NUL-terminated. `len` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_policy_json(
+    policy: *const confer_policy,
+    len: *mut usize,
+) -> *const c_char {
+    guard::get(std::ptr::null(), || {
+        // SAFETY: NULL or a live handle; `len` is NULL or writable.
+        Some(unsafe { text::lend(handle::peek(policy).map(|p| &p.json), len) })
+    })
+}
+
+/// The policy's name. Borrowed from the policy, NUL-terminated. `len` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_policy_name(
+    policy: *const confer_policy,
+    len: *mut usize,
+) -> *const c_char {
+    guard::get(std::ptr::null(), || {
+        // SAFETY: NULL or a live handle; `len` is NULL or writable.
+        Some(unsafe { text::lend(handle::peek(policy).map(|p| &p.name), len) })
+    })
+}
+
+/// SHA-256 of the document's exact bytes, 64 hex digits, as reports give it. Borrowed from the policy. `len` may be
+/// NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_policy_sha256(
+    policy: *const confer_policy,
+    len: *mut usize,
+) -> *const c_char {
+    guard::get(std::ptr::null(), || {
+        // SAFETY: NULL or a live handle; `len` is NULL or writable.
+        Some(unsafe { text::lend(handle::peek(policy).map(|p| &p.sha256), len) })
+    })
+}
+
+/// Frees a policy. Configurations that use it keep what they need. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_policy_free(policy: *mut confer_policy) {
+    // SAFETY: NULL, or a live handle that is not used afterwards.
+    guard::quiet(|| drop(unsafe { handle::take(policy) }));
+}

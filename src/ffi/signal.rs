@@ -1,0 +1,36 @@
+//! A descriptor that an event loop can poll: readable while there is something to take.
+
+use std::ffi::c_int;
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsRawFd;
+
+use crate::error::{Error, Result, Status};
+use crate::session::Signal;
+
+/// A pipe that holds one byte while the level is up. An inbox raises and clears in turns, so it never blocks.
+pub(super) struct Pipe {
+    reader: PipeReader,
+    writer: PipeWriter,
+}
+
+impl Pipe {
+    pub(super) fn new() -> Result<Pipe> {
+        let (reader, writer) = std::io::pipe()
+            .map_err(|e| Error::new(Status::System, format!("no descriptor: {e}")))?;
+        Ok(Pipe { reader, writer })
+    }
+
+    pub(super) fn fd(&self) -> c_int {
+        self.reader.as_raw_fd()
+    }
+}
+
+impl Signal for Pipe {
+    fn raise(&self) {
+        let _ = (&self.writer).write(&[1]);
+    }
+
+    fn clear(&self) {
+        let _ = (&self.reader).read(&mut [0]);
+    }
+}

@@ -1,0 +1,131 @@
+//! Statuses: the section "Statuses" of the header.
+
+use std::ffi::{CString, c_char};
+
+use once_cell::sync::Lazy;
+
+use super::guard;
+use crate::error::Status;
+
+/// How a call or a stream ended. Zero is success; 1 and 2 are no errors; the rest comes in families of a hundred:
+/// 1xx a mistake of the caller, 2xx ended on this side, 3xx the network, 4xx the peer broke the protocol, 5xx the
+/// enclave was refused, 6xx the enclave answered, but not with 200. Numbers are never changed or used again; new ones
+/// can appear in any family.
+#[allow(non_camel_case_types)]
+pub type confer_status = i32;
+
+/// Success.
+pub const CONFER_OK: confer_status = 0;
+/// The wait ended before there was something to return. Not an error: wait again.
+pub const CONFER_TIMEOUT: confer_status = 1;
+/// The stream is over. Not an error: everything was read.
+pub const CONFER_END: confer_status = 2;
+
+/// An argument is missing or outside its bounds; the message names it.
+pub const CONFER_E_INVALID_ARGUMENT: confer_status = 100;
+/// A text argument is not UTF-8; the message names it and the first bad byte.
+pub const CONFER_E_INVALID_UTF8: confer_status = 101;
+/// The endpoint is not a URL that this library connects to.
+pub const CONFER_E_INVALID_URL: confer_status = 102;
+/// An argument is not the JSON it has to be; the message gives line and column.
+pub const CONFER_E_INVALID_JSON: confer_status = 103;
+/// The policy document does not hold; the message names the key.
+pub const CONFER_E_INVALID_POLICY: confer_status = 104;
+/// Another thread is in this call on the same handle.
+pub const CONFER_E_BUSY: confer_status = 105;
+/// A call that waits was made from a callback.
+pub const CONFER_E_WOULD_DEADLOCK: confer_status = 106;
+/// The library was in use before this process was forked.
+pub const CONFER_E_FORKED: confer_status = 107;
+/// A local file cannot be read or written.
+pub const CONFER_E_FILE: confer_status = 108;
+/// An argument exceeds its bound.
+pub const CONFER_E_TOO_LARGE: confer_status = 109;
+/// Too many requests are open on this connection, or too many bytes wait to be sent.
+pub const CONFER_E_TOO_MANY: confer_status = 110;
+
+/// Cancelled by the application.
+pub const CONFER_E_CANCELLED: confer_status = 200;
+/// The client was closed.
+pub const CONFER_E_CLOSED: confer_status = 201;
+/// A callback asked to stop by returning something other than 0.
+pub const CONFER_E_STOPPED: confer_status = 202;
+/// A defect in the library was met and contained; the handle is unusable, others are not affected. Please report it.
+pub const CONFER_E_PANIC: confer_status = 203;
+/// The system refused a thread, a descriptor or randomness.
+pub const CONFER_E_SYSTEM: confer_status = 204;
+
+/// The endpoint's host name has no address.
+pub const CONFER_E_RESOLVE: confer_status = 300;
+/// No TCP connection to the endpoint.
+pub const CONFER_E_CONNECT: confer_status = 301;
+/// No TLS session with the endpoint.
+pub const CONFER_E_TLS: confer_status = 302;
+/// The endpoint refused the WebSocket upgrade, as it does without a valid token; see confer_error_http_status().
+pub const CONFER_E_UPGRADE: confer_status = 303;
+/// Connecting exceeded a time limit; the message names the stage.
+pub const CONFER_E_STAGE_TIMEOUT: confer_status = 304;
+/// The connection broke or was closed by the peer.
+pub const CONFER_E_CONNECTION_LOST: confer_status = 305;
+/// The peer no longer answers keepalive pings, and no byte moves.
+pub const CONFER_E_DEAD_PEER: confer_status = 306;
+
+/// The peer broke the protocol of WebSocket messages or responses.
+pub const CONFER_E_PROTOCOL: confer_status = 400;
+/// The Noise handshake failed.
+pub const CONFER_E_HANDSHAKE: confer_status = 401;
+/// A Noise message does not authenticate: altered, truncated, replayed or reordered on its way.
+pub const CONFER_E_DECRYPT: confer_status = 402;
+/// A transport frame is malformed or breaks a reassembly rule.
+pub const CONFER_E_FRAME: confer_status = 403;
+/// The peer exceeded a bound.
+pub const CONFER_E_LIMIT: confer_status = 404;
+/// A streamed answer holds bytes that are no event. Ends that stream alone.
+pub const CONFER_E_EVENT: confer_status = 405;
+
+/// The enclave's evidence does not satisfy the policy. Nothing was sent to it but the handshake's first message; see
+/// confer_error_check_id() and confer_error_report().
+pub const CONFER_E_REJECTED: confer_status = 500;
+
+/// The enclave answered with a status other than 200; see confer_error_http_status() and confer_error_peer_text().
+pub const CONFER_E_REFUSED: confer_status = 600;
+/// The enclave answered 401: it does not accept the token.
+pub const CONFER_E_UNAUTHORIZED: confer_status = 601;
+/// The enclave answered 402: connect again with a fresh token.
+pub const CONFER_E_PAYMENT_REQUIRED: confer_status = 602;
+/// A streamed answer stopped without an end, for longer than the idle limit.
+pub const CONFER_E_STREAM_IDLE: confer_status = 603;
+/// The application reads a stream too slowly while other requests are open: more than 16 MiB of memory wait, which an
+/// event takes for its JSON and again for its text.
+pub const CONFER_E_SLOW_CONSUMER: confer_status = 604;
+
+static TEXTS: Lazy<Vec<(confer_status, CString, CString)>> = Lazy::new(|| {
+    let text = |text: &str| CString::new(text).expect("no NUL in our own texts");
+    Status::ALL
+        .iter()
+        .map(|(status, name, what)| (*status as i32, text(name), text(what)))
+        .collect()
+});
+
+/// The name of a status's constant, such as "CONFER_E_REJECTED"; "CONFER_E_UNKNOWN" for a number that this version
+/// does not know. Static, NUL-terminated, never NULL. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn confer_status_name(status: confer_status) -> *const c_char {
+    guard::get(c"CONFER_E_UNKNOWN".as_ptr(), || {
+        TEXTS
+            .iter()
+            .find(|(known, ..)| *known == status)
+            .map(|(_, name, _)| name.as_ptr())
+    })
+}
+
+/// One sentence on what a status means, in English. Static, NUL-terminated, never NULL. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn confer_status_description(status: confer_status) -> *const c_char {
+    guard::get(c"an unknown status".as_ptr(), || {
+        TEXTS
+            .iter()
+            .find(|(known, ..)| *known == status)
+            .map(|(_, _, what)| what.as_ptr())
+    })
+}

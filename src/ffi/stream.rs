@@ -1,0 +1,426 @@
+//! Streams: the section "Stream" of the header. Callbacks and pulls are two readers of the same inbox.
+
+use std::ffi::{c_int, c_void};
+use std::mem::{offset_of, size_of};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Instant;
+
+use super::connect::{confer_client, pipe};
+use super::error::confer_error;
+use super::event::confer_event;
+use super::guard::{self, Poison};
+use super::handle::{self, Out};
+use super::request::confer_chat_request;
+use super::signal::Pipe;
+use super::status::{CONFER_END, CONFER_OK, CONFER_TIMEOUT, confer_status};
+use super::user_data::{UserData, confer_destroy_fn};
+use crate::client::{Callbacks, ChatStream, Pump, deadline};
+use crate::error::{Error, Progress, Result, Status};
+use crate::session::{Next, Signal};
+
+/// A streamed answer. Any thread; but only one at a time may read it with confer_stream_next().
+#[allow(non_camel_case_types)]
+pub struct confer_stream {
+    stream: ChatStream,
+    reader: Reader,
+    poison: Poison,
+}
+
+enum Reader {
+    Pull(Pull),
+    Callbacks,
+}
+
+#[derive(Default)]
+struct Pull {
+    busy: AtomicBool,
+    /// What the last call lent.
+    lent: Mutex<Option<Box<confer_event>>>,
+    pipe: OnceLock<Arc<Pipe>>,
+}
+
+/// What a stream calls, on the client's callback thread: one call at a time, in order.
+///
+/// Set `size` to `sizeof(confer_stream_callbacks)` and whatever is not used to NULL, for example by
+/// `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy}`. A smaller size is that of an older header
+/// and is accepted; a larger one is accepted if all that this version does not know is zero.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct confer_stream_callbacks {
+    /// sizeof(confer_stream_callbacks).
+    pub size: usize,
+    /// Passed to each call.
+    pub user_data: *mut c_void,
+    /// An event came. `event` is lent during the call. Returning anything but 0 stops the stream: `on_done` follows with
+    /// CONFER_E_STOPPED. May be NULL.
+    pub on_event: Option<
+        unsafe extern "C" fn(
+            user_data: *mut c_void,
+            stream: *mut confer_stream,
+            event: *const confer_event,
+        ) -> i32,
+    >,
+    /// The stream ended: CONFER_OK if the answer is complete; otherwise how it failed, with `error` lent during the
+    /// call. Exactly once, after the last event. May be NULL.
+    pub on_done: Option<
+        unsafe extern "C" fn(
+            user_data: *mut c_void,
+            stream: *mut confer_stream,
+            status: confer_status,
+            error: *const confer_error,
+        ),
+    >,
+    /// Destroys the user data. Exactly once, after `on_done`; nothing is called after it. May be NULL.
+    pub destroy: confer_destroy_fn,
+}
+
+/// How much an unknown, newer table may be longer than this one.
+const MAX_TABLE: usize = 1_024;
+
+impl confer_stream_callbacks {
+    /// Reads a table of any known or newer size.
+    ///
+    /// # Safety
+    /// `table` is NULL or readable for the size that its first member says.
+    unsafe fn read(table: *const confer_stream_callbacks) -> Result<confer_stream_callbacks> {
+        let invalid = |why: String| {
+            Err(Error::new(
+                Status::InvalidArgument,
+                format!("callbacks: {why}"),
+            ))
+        };
+        if table.is_null() {
+            return invalid("it is NULL; for pulling, use confer_chat_pull".into());
+        }
+        // SAFETY: not NULL, so its first member is readable.
+        let size = unsafe { (&raw const (*table).size).read_unaligned() };
+        if !(offset_of!(confer_stream_callbacks, on_event)..=MAX_TABLE).contains(&size) {
+            return invalid(format!(
+                "{size} is not the size of any table; set it to sizeof(confer_stream_callbacks)"
+            ));
+        }
+        let mut known = confer_stream_callbacks {
+            size: size_of::<confer_stream_callbacks>(),
+            user_data: std::ptr::null_mut(),
+            on_event: None,
+            on_done: None,
+            destroy: None,
+        };
+        // SAFETY: readable for `size` bytes; a prefix of the table is whole members, and NULL is their absence.
+        unsafe {
+            let bytes = std::slice::from_raw_parts(table.cast::<u8>(), size);
+            let (head, tail) = bytes.split_at(size.min(size_of::<confer_stream_callbacks>()));
+            if tail.iter().any(|byte| *byte != 0) {
+                return invalid(
+                    "it sets members that this version of the library does not know".into(),
+                );
+            }
+            let whole = head.len() - head.len() % size_of::<*const c_void>();
+            std::ptr::copy_nonoverlapping(head.as_ptr(), (&raw mut known).cast::<u8>(), whole);
+        }
+        Ok(known)
+    }
+}
+
+/// Sends a chat and streams its answer to callbacks.
+///
+/// `callbacks`: copied. They run on a thread of the client's own, never on one that serves the network, and not before
+/// this call has stored the handle in `stream`.
+/// `stream`: receives the handle; free it with confer_stream_free().
+///
+/// If this call fails, its return value is all there is: no event, no `on_done`; `destroy` runs once before it returns,
+/// unless the table itself was NULL, of unknown size, or set members that this version does not know.
+/// Errors: CONFER_E_CLOSED and the status with which the connection ended; CONFER_E_TOO_LARGE, CONFER_E_TOO_MANY;
+/// CONFER_E_INVALID_ARGUMENT, also for a request without a message.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_stream(
+    client: *const confer_client,
+    request: *const confer_chat_request,
+    callbacks: *const confer_stream_callbacks,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every failure below.
+        let table = unsafe { confer_stream_callbacks::read(callbacks) }?;
+        let user_data = UserData::new(table.user_data, table.destroy);
+        // SAFETY: `stream` is NULL or writable; the handles are NULL or live.
+        let out = unsafe { handle::out(stream, "stream") }?;
+        let (chat, thread) = unsafe {
+            confer_client::with(client, |client| {
+                let thread = client.callbacks()?;
+                Ok((
+                    confer_chat_request::with(request, |request| client.chat(request))?,
+                    thread,
+                ))
+            })
+        }?;
+        let handle = handle::give(confer_stream {
+            stream: chat,
+            reader: Reader::Callbacks,
+            poison: Poison::default(),
+        });
+        out.set(handle);
+        // SAFETY: it was just made.
+        let shared = unsafe { handle::borrow(handle, "stream") }?;
+        let delivery = Arc::new_cyclic(|this| Delivery {
+            this: this.clone(),
+            thread,
+            open: Mutex::new(Some(Open {
+                stream: shared.clone(),
+                table,
+                _user_data: user_data,
+            })),
+        });
+        shared.stream.set_signal(delivery);
+        Ok(())
+    })
+}
+
+/// Sends a chat, whose answer is then pulled with confer_stream_next(). As confer_chat_stream() otherwise.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_pull(
+    client: *const confer_client,
+    request: *const confer_chat_request,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `stream` is NULL or writable; the handles are NULL or live.
+        let out = unsafe { handle::out(stream, "stream") }?;
+        let chat = unsafe {
+            confer_client::with(client, |client| {
+                confer_chat_request::with(request, |request| client.chat(request))
+            })
+        }?;
+        let reader = Reader::Pull(Pull::default());
+        out.set(handle::give(confer_stream {
+            stream: chat,
+            reader,
+            poison: Poison::default(),
+        }));
+        Ok(())
+    })
+}
+
+/// Takes the next event.
+///
+/// `timeout_ms`: 0 looks and does not wait; negative waits until something comes, the idle limit at the latest.
+/// `event`: receives the event, lent until the next call on this stream or until it is freed.
+///
+/// Returns CONFER_OK with an event; CONFER_TIMEOUT if there is none yet; CONFER_END when the answer is complete. If the
+/// stream failed, the call after the last event returns that status and error, once, and then CONFER_END.
+/// Errors besides: CONFER_E_BUSY if another thread is in this call; CONFER_E_WOULD_DEADLOCK in a callback unless
+/// `timeout_ms` is 0; CONFER_E_INVALID_ARGUMENT for a stream with callbacks. None of these ends the stream.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_stream_next(
+    stream: *mut confer_stream,
+    timeout_ms: i64,
+    event: *mut *const confer_event,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::status(error, || {
+        // SAFETY: `event` is NULL or writable; `stream` is NULL or live.
+        let out = unsafe { Out::new(event, "event") }?;
+        out.set(std::ptr::null());
+        let stream = unsafe { handle::borrow(stream, "stream") }?;
+        let Reader::Pull(pull) = &stream.reader else {
+            return Err(has_callbacks());
+        };
+        if timeout_ms != 0 {
+            guard::may_wait("confer_stream_next")?;
+        }
+        let _turn = Turn::take(&pull.busy)?;
+        stream.poison.guard(|| {
+            let next = stream.stream.next(deadline(timeout_ms));
+            let mut lent = pull.lent.lock().unwrap_or_else(PoisonError::into_inner);
+            *lent = None;
+            match next {
+                Next::Item(event) => {
+                    out.set(&raw const **lent.insert(Box::new(confer_event(event))));
+                    Ok(CONFER_OK)
+                }
+                Next::Empty => Ok(CONFER_TIMEOUT),
+                Next::End(Ok(())) | Next::Over => Ok(CONFER_END),
+                Next::End(Err(error)) => Err(error),
+            }
+        })
+    })
+}
+
+fn has_callbacks() -> Error {
+    Error::new(
+        Status::InvalidArgument,
+        "stream: its events go to callbacks",
+    )
+}
+
+/// The right to read a stream, for one thread at a time.
+struct Turn<'a>(&'a AtomicBool);
+
+impl Turn<'_> {
+    fn take(busy: &AtomicBool) -> Result<Turn<'_>> {
+        if busy.swap(true, Ordering::Acquire) {
+            return Err(Error::new(
+                Status::Busy,
+                "another thread is in confer_stream_next on this stream",
+            ));
+        }
+        Ok(Turn(busy))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// A descriptor that is readable while confer_stream_next() has something to return at once, for poll(), epoll, kqueue
+/// or an event loop: level-triggered. It belongs to the stream: do not read, write or close it, nor use it after the
+/// stream was freed.
+///
+/// Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_stream_fd(
+    stream: *mut confer_stream,
+    fd: *mut c_int,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `fd` is NULL or writable; `stream` is NULL or live.
+        let out = unsafe { Out::new(fd, "fd") }?;
+        let stream = unsafe { handle::borrow(stream, "stream") }?;
+        let Reader::Pull(pull) = &stream.reader else {
+            return Err(has_callbacks());
+        };
+        stream.poison.guard(|| {
+            out.set(pipe(&pull.pipe, |pipe| stream.stream.set_signal(pipe))?.fd());
+            Ok(())
+        })
+    })
+}
+
+/// Gives the answer up: events that were not delivered are dropped, and the stream ends with CONFER_E_CANCELLED, unless
+/// its end was decided already. The server is not told: the protocol has no way to. Never waits; calling it again
+/// changes nothing; NULL is allowed. Any thread, also in a callback.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_stream_cancel(stream: *const confer_stream) {
+    guard::quiet(|| {
+        // SAFETY: NULL or a live handle.
+        if let Some(stream) = unsafe { handle::peek(stream) } {
+            stream.stream.cancel();
+        }
+    });
+}
+
+/// Cancels and frees a stream. Callbacks still run to their end: `on_done`, then `destroy`. A thread that waits in
+/// confer_stream_next() wakes. Never waits, and is allowed in a callback. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_stream_free(stream: *mut confer_stream) {
+    guard::quiet(|| {
+        // SAFETY: NULL, or a live handle that is not used afterwards.
+        if let Some(stream) = unsafe { handle::take(stream) } {
+            stream.stream.cancel();
+        }
+    });
+}
+
+/// Brings a stream's events to its callbacks, on the client's callback thread.
+struct Delivery {
+    this: Weak<Delivery>,
+    thread: Arc<Callbacks>,
+    /// Gone once `on_done` was called. Only the callback thread looks into it.
+    open: Mutex<Option<Open>>,
+}
+
+struct Open {
+    stream: Arc<confer_stream>,
+    table: confer_stream_callbacks,
+    /// Dropped last, and its drop is `destroy`.
+    _user_data: UserData,
+}
+
+// SAFETY: the table's pointers are the application's, which the header asks to be callable on the callback thread; no
+// other thread looks at them.
+unsafe impl Send for Open {}
+
+/// Events that one stream delivers before another has its turn.
+const TURN: usize = 64;
+
+impl Signal for Delivery {
+    fn raise(&self) {
+        if let Some(this) = self.this.upgrade() {
+            self.thread.post_pump(this);
+        }
+    }
+
+    fn clear(&self) {}
+}
+
+impl Pump for Delivery {
+    fn run(&self) -> bool {
+        // Taken out while the callbacks run: no lock is held then, and only this thread runs pumps.
+        let Some(open) = self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        else {
+            return false;
+        };
+        let at_once = Some(Instant::now());
+        for _ in 0..TURN {
+            match open.stream.stream.next(at_once) {
+                Next::Item(event) => {
+                    if !open.event(event) {
+                        open.stream.stream.cancel();
+                        let stopped = Error::new(Status::Stopped, "on_event asked to stop");
+                        open.done(Err(stopped.with_progress(Progress::PartlyAnswered)));
+                        return false;
+                    }
+                }
+                Next::End(result) => {
+                    open.done(result);
+                    return false;
+                }
+                Next::Over => return false,
+                Next::Empty => {
+                    *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
+                    // What came since `Empty` raised the signal, and so posted this pump again.
+                    return false;
+                }
+            }
+        }
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
+        true
+    }
+}
+
+impl Open {
+    fn handle(&self) -> *mut confer_stream {
+        Arc::as_ptr(&self.stream).cast_mut()
+    }
+
+    fn event(&self, event: crate::client::Event) -> bool {
+        let Some(on_event) = self.table.on_event else {
+            return true;
+        };
+        let event = confer_event(event);
+        // SAFETY: the application gave function and user data together; handle and event live during the call.
+        unsafe { on_event(self.table.user_data, self.handle(), &raw const event) == 0 }
+    }
+
+    /// The end: `on_done`, and then, with the drop of the user data, `destroy`.
+    fn done(self, result: Result<()>) {
+        let error = result.err().map(confer_error::new);
+        if let Some(on_done) = self.table.on_done {
+            let lent = error.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+            let status = error.as_ref().map_or(CONFER_OK, confer_error::status);
+            // SAFETY: as in `event`; the error lives during the call.
+            unsafe { on_done(self.table.user_data, self.handle(), status, lent) };
+        }
+    }
+}

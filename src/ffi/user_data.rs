@@ -1,0 +1,39 @@
+//! The pointer that an application gives with its callbacks, and its end.
+
+use std::ffi::c_void;
+
+/// Destroys the user data: called once, after the last callback. May be NULL.
+#[allow(non_camel_case_types)]
+pub type confer_destroy_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
+
+/// Owns the user data: whoever drops it last runs the application's `destroy`, so that it runs exactly once on every
+/// path.
+pub(super) struct UserData {
+    pointer: *mut c_void,
+    destroy: confer_destroy_fn,
+}
+
+// SAFETY: the header asks that user data may be handed from thread to thread; the library never uses it on two threads
+// at once, since a client's callbacks run one at a time.
+unsafe impl Send for UserData {}
+// SAFETY: as above; a shared reference gives out the pointer alone.
+unsafe impl Sync for UserData {}
+
+impl UserData {
+    pub(super) fn new(pointer: *mut c_void, destroy: confer_destroy_fn) -> UserData {
+        UserData { pointer, destroy }
+    }
+
+    pub(super) fn pointer(&self) -> *mut c_void {
+        self.pointer
+    }
+}
+
+impl Drop for UserData {
+    fn drop(&mut self) {
+        if let Some(destroy) = self.destroy {
+            // SAFETY: the application gave both together, and this is the one call.
+            unsafe { destroy(self.pointer) };
+        }
+    }
+}

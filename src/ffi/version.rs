@@ -1,0 +1,60 @@
+//! The version: the section "Version" of the header.
+
+use std::ffi::c_char;
+
+use super::error::confer_error;
+use super::guard;
+use super::status::confer_status;
+
+/// Major version: changes when something is taken away. While it is 0, see the CHANGELOG.
+pub const CONFER_VERSION_MAJOR: u32 = 0;
+/// Minor version: changes when something is added.
+pub const CONFER_VERSION_MINOR: u32 = 1;
+/// Patch version.
+pub const CONFER_VERSION_PATCH: u32 = 0;
+/// The header's version as one number: major * 1,000,000 + minor * 1,000 + patch.
+pub const CONFER_VERSION_NUMBER: u32 = 1_000;
+
+/// The library's version as one number, in the form of CONFER_VERSION_NUMBER. Compare it with the macro to see
+/// whether the header and the library that was loaded belong together. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn confer_version_number() -> u32 {
+    guard::get(0, || Some(CONFER_VERSION_NUMBER))
+}
+
+/// The library's version as text, such as "0.1.0". Static, NUL-terminated. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn confer_version_string() -> *const c_char {
+    const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
+    guard::get(std::ptr::null(), || Some(VERSION.as_ptr().cast()))
+}
+
+/// Sets how many worker threads the library's runtime has. Default 2, bounds 1 to 64; the runtime is made at the first
+/// connection, is shared by all clients of the process, and ends with the last of them.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while a runtime with another number of workers
+/// runs. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_set_worker_threads(
+    count: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || crate::client::set_workers(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_macros_are_the_packages_version() {
+        let text = format!("{CONFER_VERSION_MAJOR}.{CONFER_VERSION_MINOR}.{CONFER_VERSION_PATCH}");
+        assert_eq!(text, env!("CARGO_PKG_VERSION"));
+        let number =
+            CONFER_VERSION_MAJOR * 1_000_000 + CONFER_VERSION_MINOR * 1_000 + CONFER_VERSION_PATCH;
+        assert_eq!(
+            (number, confer_version_number()),
+            (CONFER_VERSION_NUMBER, CONFER_VERSION_NUMBER)
+        );
+    }
+}

@@ -1,0 +1,26 @@
+//! An open client for Confer's attested inference service: a Rust core behind a C ABI.
+//!
+//! ```text
+//! ffi/          the C ABI: handles, guard, errors; no logic of its own
+//! client/       what an application asks for: configure, connect, chat, close
+//! session/      one verified connection: requests and answers, keepalive, limits
+//! net/          sockets: TCP, TLS, WebSocket, key-set fetch
+//! noise/        handshake and transport                     (pure)
+//! attestation/  evidence → policy → report                  (pure)
+//! wire/         protobuf messages, frames, reassembly       (pure)
+//! ```
+//!
+//! A room imports only from rooms below it. `noise` stands above `attestation` because its last handshake message is made
+//! from the proof of a verification. `error`, `panics` and `fork` are the common vocabulary. The Rust items are public for
+//! this crate's own tests; the interface for applications is `include/confer.h`.
+
+pub mod attestation;
+pub mod client;
+pub mod error;
+pub mod ffi;
+pub mod fork;
+pub mod net;
+pub mod noise;
+pub mod panics;
+pub mod session;
+pub mod wire;

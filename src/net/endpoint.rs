@@ -1,0 +1,287 @@
+//! Where to connect: the URL that an application gives, judged before anything is looked up (protocol section 1).
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use url::{Host, Url};
+
+use crate::error::{Error, Result, Status};
+
+/// The secret that the account API mints. It leaves this type in one place: the request line of the upgrade.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// The longest token that is taken: a request line has to stay within what servers accept.
+    pub const MAX_LEN: usize = 8_192;
+
+    /// Takes a token of any form; only emptiness and size are judged.
+    pub fn new(token: &str) -> Result<Token> {
+        match token.len() {
+            0 => Err(Error::new(Status::InvalidArgument, "token: it is empty")),
+            len if len > Self::MAX_LEN => Err(Error::new(
+                Status::TooLarge,
+                format!("token: {len} bytes; the bound is {}", Self::MAX_LEN),
+            )),
+            _ => Ok(Token(token.into())),
+        }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// A server to connect to, over TLS or, on a loopback address only, in the clear.
+#[derive(Clone)]
+pub struct Endpoint {
+    url: Url,
+    secure: bool,
+}
+
+impl Endpoint {
+    /// The service itself.
+    pub const PRODUCTION: &str = "wss://inference.confer.to/websocket";
+    /// The longest URL that is taken.
+    pub const MAX_LEN: usize = 2_048;
+
+    /// Reads the URL of a WebSocket. It carries no token: the library adds it.
+    pub fn websocket(text: &str) -> Result<Endpoint> {
+        let endpoint = Self::parse(text, "wss", "ws")?;
+        if endpoint.url.query_pairs().any(|(name, _)| name == "token") {
+            return Err(invalid(
+                "it carries a token; give the token by its own setting",
+            ));
+        }
+        Ok(endpoint)
+    }
+
+    /// Reads the URL of a key set. A policy that names another kind has been refused already.
+    pub fn https(text: &str) -> Result<Endpoint> {
+        Self::parse(text, "https", "http")
+    }
+
+    fn parse(text: &str, secure: &str, plain: &str) -> Result<Endpoint> {
+        if text.len() > Self::MAX_LEN {
+            return Err(invalid(&format!(
+                "{} bytes; the bound is {}",
+                text.len(),
+                Self::MAX_LEN
+            )));
+        }
+        // The text is not repeated in errors: it may hold a credential.
+        let url = Url::parse(text).map_err(|e| invalid(&e.to_string()))?;
+        let secure = match url.scheme() {
+            scheme if scheme == secure => true,
+            scheme if scheme == plain => false,
+            _ => {
+                return Err(invalid(&format!(
+                    "the scheme is neither {secure} nor {plain}"
+                )));
+            }
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(invalid("it carries a user name or password"));
+        }
+        if url.fragment().is_some() {
+            return Err(invalid("it has a fragment"));
+        }
+        let endpoint = Endpoint { url, secure };
+        // Only a name that can be loopback passes here; what it resolves to is judged by `check_address`.
+        let loopback = match endpoint.url.host() {
+            None => return Err(invalid("it has no host")),
+            Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        };
+        if !endpoint.secure && !loopback {
+            return Err(invalid(&format!(
+                "{plain}:// is for loopback addresses only; use {secure}://"
+            )));
+        }
+        Ok(endpoint)
+    }
+
+    /// Whether TLS is used.
+    pub fn secure(&self) -> bool {
+        self.secure
+    }
+
+    /// The host, without the brackets of an IPv6 address.
+    pub fn host(&self) -> &str {
+        let host = self.url.host_str().expect("checked when it was read");
+        host.strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(host)
+    }
+
+    /// Host and, unless it is the scheme's own, port: the `Host` header.
+    pub fn authority(&self) -> String {
+        let host = self.url.host_str().expect("checked when it was read");
+        match self.url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
+
+    /// The port, given or the scheme's own.
+    pub fn port(&self) -> u16 {
+        self.url
+            .port()
+            .unwrap_or(if self.secure { 443 } else { 80 })
+    }
+
+    /// Path and query, for a request without a token.
+    pub fn target(&self) -> String {
+        match self.url.query() {
+            Some(query) => format!("{}?{query}", self.url.path()),
+            None => self.url.path().to_owned(),
+        }
+    }
+
+    /// The whole URL with the token, percent-encoded. The one place where a token becomes text.
+    pub(super) fn with_token(&self, token: &Token) -> Url {
+        // Form encoding escapes all that percent-encoding does, but writes a space as `+`, which not every server reads.
+        let encoded: String = url::form_urlencoded::byte_serialize(token.0.as_bytes()).collect();
+        let token = format!("token={}", encoded.replace('+', "%20"));
+        let query = match self.url.query() {
+            Some(query) if !query.is_empty() => format!("{query}&{token}"),
+            _ => token,
+        };
+        let mut url = self.url.clone();
+        url.set_query(Some(&query));
+        url
+    }
+
+    /// A plain connection never leaves the machine, whatever a name resolves to.
+    pub(super) fn check_address(&self, address: &SocketAddr) -> Result<()> {
+        if self.secure || address.ip().is_loopback() {
+            return Ok(());
+        }
+        Err(invalid(&format!(
+            "{} resolves to {}, which is no loopback address",
+            self.host(),
+            address.ip()
+        )))
+    }
+}
+
+fn invalid(why: &str) -> Error {
+    Error::new(Status::InvalidUrl, format!("endpoint: {why}"))
+}
+
+/// Without the query, which an application may have put a secret into.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}://{}{}",
+            self.url.scheme(),
+            self.authority(),
+            self.url.path()
+        )
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_connections_are_for_loopback_alone() {
+        for good in [
+            "ws://127.0.0.1:1/websocket",
+            "ws://127.9.9.9/",
+            "ws://[::1]:8/x",
+            "ws://localhost:80/x",
+        ] {
+            assert!(Endpoint::websocket(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "ws://example.com/",
+            "ws://10.0.0.1/",
+            "ws://localhost.example.com/",
+            "ws://0.0.0.0/",
+            "ws://[::]/",
+        ] {
+            assert_eq!(
+                Endpoint::websocket(bad).unwrap_err().status(),
+                Status::InvalidUrl,
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_loopback_after_all_is_refused() {
+        let endpoint = Endpoint::websocket("ws://localhost:1/").unwrap();
+        assert!(
+            endpoint
+                .check_address(&"127.0.0.1:1".parse().unwrap())
+                .is_ok()
+        );
+        assert!(
+            endpoint
+                .check_address(&"192.0.2.1:1".parse().unwrap())
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn other_schemes_credentials_fragments_and_tokens_are_refused() {
+        for bad in [
+            "",
+            "nonsense",
+            "http://127.0.0.1/",
+            "https://example.com/",
+            "file:///etc/passwd",
+            "wss://",
+            "wss://user@example.com/",
+            "wss://user:pass@example.com/",
+            "wss://example.com/#x",
+            "wss://example.com/?token=abc",
+        ] {
+            let error = Endpoint::websocket(bad).unwrap_err();
+            assert_eq!(error.status(), Status::InvalidUrl, "{bad}");
+            assert!(!error.message().contains("user:pass"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_percent_encoded_and_shown_nowhere() {
+        let endpoint = Endpoint::websocket("wss://example.com/websocket?x=1").unwrap();
+        let token = Token::new("a b+&c=d/ü").unwrap();
+        let url = endpoint.with_token(&token);
+        assert_eq!(
+            url.as_str(),
+            "wss://example.com/websocket?x=1&token=a%20b%2B%26c%3Dd%2F%C3%BC"
+        );
+        assert_eq!(endpoint.to_string(), "wss://example.com/websocket");
+        assert_eq!(format!("{token:?}"), "Token(…)");
+    }
+
+    #[test]
+    fn host_and_port_are_as_the_url_says() {
+        let of = |text| {
+            let e = Endpoint::websocket(text).unwrap();
+            (e.host().to_owned(), e.port(), e.authority())
+        };
+        assert_eq!(
+            of("wss://example.com/x"),
+            ("example.com".into(), 443, "example.com".into())
+        );
+        assert_eq!(of("ws://[::1]/x"), ("::1".into(), 80, "[::1]".into()));
+        assert_eq!(
+            of("ws://127.0.0.1:81/x"),
+            ("127.0.0.1".into(), 81, "127.0.0.1:81".into())
+        );
+    }
+}

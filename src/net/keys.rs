@@ -1,0 +1,255 @@
+//! Intel's key set: from memory, from the application's cache file, or fetched (attestation section 2, `jwks_url`).
+//!
+//! A key set may come from anywhere: whether a key in it counts is for `attestation` to say. So nothing here is trusted,
+//! only bounded. One fetch serves all connections that wait for it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, HOST};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+
+use super::{Endpoint, connect, resolve, secure};
+use crate::attestation::JwkSet;
+use crate::error::{Error, Result, Status};
+
+/// Intel's key set was 11 KiB in 2023.
+const MAX_KEY_SET: usize = 1 << 20;
+
+/// The key sets that this process knows, by where they come from.
+#[derive(Default)]
+pub struct KeySources(Mutex<HashMap<Place, Weak<KeySource>>>);
+
+type Place = (Option<String>, Option<PathBuf>);
+
+impl KeySources {
+    /// The one source for this URL and this cache file.
+    pub fn at(&self, url: Option<&str>, cache: Option<&Path>) -> Arc<KeySource> {
+        let place = (url.map(str::to_owned), cache.map(Path::to_owned));
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(source) = known.get(&place).and_then(Weak::upgrade) {
+            return source;
+        }
+        known.retain(|_, source| source.strong_count() > 0);
+        let source = Arc::new(KeySource {
+            url: place.0.clone(),
+            cache: place.1.clone(),
+            state: Mutex::default(),
+            turn: tokio::sync::Mutex::new(()),
+        });
+        known.insert(place, Arc::downgrade(&source));
+        source
+    }
+}
+
+/// One place that a key set comes from.
+pub struct KeySource {
+    url: Option<String>,
+    cache: Option<PathBuf>,
+    state: Mutex<State>,
+    /// Held while a fetch is under way, so that there is one.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Option<Arc<JwkSet>>,
+    /// Counts the fetches, with what the last one came to: who waited for it takes its result.
+    fetches: u64,
+    failure: Option<Error>,
+    cache_was_read: bool,
+    cache_failure: Option<String>,
+}
+
+impl KeySource {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known without the network. A cache file that is there but holds no key set is an error: it is probably
+    /// not the file that the application meant, and a fetch would overwrite it.
+    pub async fn known(&self) -> Result<Option<Arc<JwkSet>>> {
+        let Some(path) = self.cache.clone().filter(|_| !self.state().cache_was_read) else {
+            return Ok(self.state().keys.clone());
+        };
+        let from_file = blocking(move || read_cache(&path)).await?;
+        let mut state = self.state();
+        state.cache_was_read = true;
+        if state.keys.is_none() {
+            state.keys = from_file.map(Arc::new);
+        }
+        Ok(state.keys.clone())
+    }
+
+    /// Why the last key set could not be kept in the cache file. That stops no connection: the keys are at hand.
+    pub fn take_cache_failure(&self) -> Option<String> {
+        self.state().cache_failure.take()
+    }
+
+    /// A newer key set than `known`: one that another connection fetched meanwhile, or else a fetch, one for all who
+    /// wait. `Ok(None)`: the policy names no URL.
+    pub async fn newer_than(&self, known: Option<&Arc<JwkSet>>) -> Result<Option<Arc<JwkSet>>> {
+        let Some(url) = &self.url else {
+            return Ok(None);
+        };
+        let before = self.state().fetches;
+        let _turn = self.turn.lock().await;
+        {
+            let state = self.state();
+            if let Some(keys) = &state.keys
+                && known.is_none_or(|known| !Arc::ptr_eq(known, keys))
+            {
+                return Ok(Some(keys.clone()));
+            }
+            if state.fetches != before
+                && let Some(failure) = &state.failure
+            {
+                return Err(failure.clone()); // what came of the fetch that this one waited for
+            }
+        }
+        let fetched = match get(url).await {
+            Ok(text) => JwkSet::parse(&text)
+                .map(|keys| (keys, text))
+                .map_err(|e| unusable(url, &e.to_string())),
+            Err(error) => Err(error),
+        };
+        let (result, text) = match fetched {
+            Ok((keys, text)) => (Ok(Arc::new(keys)), text),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        {
+            let mut state = self.state();
+            state.fetches += 1;
+            state.failure = result.as_ref().err().cloned();
+            if let Ok(keys) = &result {
+                state.keys = Some(keys.clone());
+            }
+        }
+        let keys = result?;
+        let Some(path) = self.cache.clone() else {
+            return Ok(Some(keys));
+        };
+        self.state().cache_failure = blocking(move || Ok(write_cache(&path, &text).err())).await?;
+        Ok(Some(keys))
+    }
+}
+
+/// File work leaves the runtime's workers alone.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            Status::Panic,
+            "reading or writing the key-set cache failed",
+        ))
+    })
+}
+
+fn read_cache(path: &Path) -> Result<Option<JwkSet>> {
+    let failed = |why: String| {
+        Error::new(
+            Status::File,
+            format!("jwks_cache_file: {}: {why}", path.display()),
+        )
+    };
+    // Opening a pipe could wait for ever, and a folder or device is not what was meant.
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err(failed("it is a directory".into())),
+        Ok(found) if !found.is_file() => return Err(failed("it is no regular file".into())),
+        _ => {}
+    }
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(e.to_string())),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_KEY_SET as u64 + 1)
+        .read_to_end(&mut text)
+        .map_err(|e| failed(e.to_string()))?;
+    if text.is_empty() {
+        return Ok(None); // a fresh temporary file, as mktemp makes it
+    }
+    if text.len() > MAX_KEY_SET {
+        return Err(failed(format!(
+            "more than {MAX_KEY_SET} bytes, and so no key set; it was left as it is"
+        )));
+    }
+    match JwkSet::parse(&text) {
+        Ok(keys) => Ok(Some(keys)),
+        Err(e) => Err(failed(format!("not a key set ({e}); it was left as it is"))),
+    }
+}
+
+/// Whole or not at all: a reader, or a crash, never meets half a file.
+fn write_cache(path: &Path, text: &[u8]) -> std::result::Result<(), String> {
+    let failed = |e: io::Error| {
+        format!(
+            "jwks_cache_file: {}: {e}; the key set was not kept",
+            path.display()
+        )
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let write = || {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        failed(e)
+    })
+}
+
+fn unusable(url: &str, why: &str) -> Error {
+    Error::new(Status::Connect, format!("key set of {url}: {why}"))
+}
+
+/// One GET over HTTP/1.1; no redirect is followed.
+async fn get(url: &str) -> Result<Vec<u8>> {
+    let endpoint = Endpoint::https(url)?;
+    let failed = |why: String| unusable(url, &why);
+    let stream = secure(&endpoint, connect(&resolve(&endpoint).await?).await?).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| failed(e.to_string()))?;
+    let request = Request::get(endpoint.target())
+        .header(HOST, endpoint.authority())
+        .header(ACCEPT, "application/json")
+        .body(Empty::<&[u8]>::new())
+        .map_err(|e| failed(e.to_string()))?;
+    let answer = async {
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|e| failed(e.to_string()))?;
+        if response.status() != StatusCode::OK {
+            return Err(failed(format!(
+                "HTTP status {}",
+                response.status().as_u16()
+            )));
+        }
+        let body = Limited::new(response.into_body(), MAX_KEY_SET)
+            .collect()
+            .await;
+        body.map(|body| body.to_bytes().to_vec())
+            .map_err(|e| failed(e.to_string()))
+    };
+    tokio::pin!(answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => return answer,
+        _ = connection => {}
+    }
+    answer.await // the server closed; what it had sent before is read to its end
+}

@@ -1,0 +1,753 @@
+//! What a verified connection does, as a state machine: messages and instants in, messages and ends out. No I/O.
+//!
+//! Each rule of protocol section 4 that concerns the connection stands here. `driver` moves the bytes.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::Limits;
+use crate::error::{Error, Progress, Result, Status};
+use crate::noise::{self, Channel};
+use crate::wire::{self, Fragments, Reassembler, Response};
+
+/// What a request does with its answer.
+pub trait Receiver: Send {
+    /// Takes the next piece of the answer. What it makes of it may wait for [`Receiver::flush`].
+    fn piece(&mut self, body: Bytes) -> Flow;
+    /// Hands over what the last pieces gave, once for all that one read of the socket brought.
+    fn flush(&mut self) -> Result<()>;
+    /// Whether the application leaves so much unread that the socket should not be read for it.
+    fn pause_if_full(&self) -> bool;
+    /// How the exchange ended. Called once, and nothing after it.
+    fn end(self: Box<Self>, result: Result<()>);
+}
+
+/// Whether an answer goes on.
+pub enum Flow {
+    /// There is more to come.
+    More,
+    /// This was the last of it.
+    Done,
+    /// What came is not what this route answers with. Ends the exchange, not the connection.
+    Broken(Error),
+}
+
+/// A request on its way into the core.
+pub(super) struct Opening {
+    pub(super) id: i64,
+    pub(super) verb: &'static str,
+    pub(super) path: &'static str,
+    pub(super) body: Bytes,
+    pub(super) receiver: Box<dyn Receiver>,
+}
+
+/// How much is under way on a connection; shared with the handle that admits requests.
+#[derive(Default)]
+pub(super) struct Load {
+    pub(super) open: AtomicUsize,
+    pub(super) queued_bytes: AtomicUsize,
+}
+
+struct Exchange {
+    receiver: Box<dyn Receiver>,
+    progress: Progress,
+    /// When something was last heard of it, or else when it was sent.
+    heard: Instant,
+    /// Pieces wait for `flush`.
+    touched: bool,
+}
+
+struct Outgoing {
+    id: i64,
+    len: usize,
+    fragments: Fragments,
+}
+
+struct Ping {
+    id: i64,
+    sent: Instant,
+}
+
+/// The state of one connection.
+pub(super) struct Core {
+    channel: Channel,
+    reassembler: Reassembler,
+    limits: Limits,
+    load: Arc<Load>,
+    outgoing: VecDeque<Outgoing>,
+    plaintext: BytesMut,
+    exchanges: HashMap<i64, Exchange>,
+    touched: Vec<i64>,
+    ping: Option<Ping>,
+    next_ping: Instant,
+    /// No exchange is silent for too long before this. A lower bound: what is heard only moves the instant back, so
+    /// the exchanges are looked through when it has come, and not for each message.
+    next_idle: Instant,
+    /// When bytes last moved in either direction.
+    moved: Instant,
+    /// The one open stream's inbox is full: the socket is not read, and nothing can be said about the peer.
+    paused: bool,
+}
+
+/// Ids below zero are the library's own pings; an application's requests count up from 1.
+const FIRST_PING_ID: i64 = -1;
+
+impl Core {
+    pub(super) fn new(channel: Channel, limits: Limits, load: Arc<Load>, now: Instant) -> Core {
+        Core {
+            channel,
+            reassembler: Reassembler::default(),
+            load,
+            outgoing: VecDeque::new(),
+            plaintext: BytesMut::new(),
+            exchanges: HashMap::new(),
+            touched: Vec::new(),
+            ping: None,
+            next_ping: now + limits.keepalive,
+            next_idle: now + limits.idle,
+            moved: now,
+            paused: false,
+            limits,
+        }
+    }
+
+    /// Takes a request. It is encrypted when the socket takes it, not before.
+    pub(super) fn open(&mut self, opening: Opening, now: Instant) {
+        let Opening {
+            id,
+            verb,
+            path,
+            body,
+            receiver,
+        } = opening;
+        let exchange = Exchange {
+            receiver,
+            progress: Progress::NotSent,
+            heard: now,
+            touched: false,
+        };
+        if self.exchanges.is_empty() {
+            self.next_idle = now + self.limits.idle;
+        }
+        self.exchanges.insert(id, exchange);
+        let len = body.len();
+        self.send(
+            wire::Request {
+                id,
+                verb,
+                path,
+                body,
+            },
+            len,
+        );
+        self.read_on_if_shared(now);
+    }
+
+    fn send(&mut self, request: wire::Request, len: usize) {
+        let id = request.id;
+        let fragments = Fragments::new(random_chunk_id(), request.encode());
+        self.outgoing.push_back(Outgoing { id, len, fragments });
+    }
+
+    /// Ends a request that the application no longer wants. There is no cancel message: what is not sent is dropped,
+    /// what is partly sent goes out whole, and later responses are ignored as those of an unknown id.
+    pub(super) fn cancel(&mut self, id: i64, now: Instant) {
+        let Some(exchange) = self.exchanges.get(&id) else {
+            return;
+        };
+        if exchange.progress == Progress::NotSent {
+            self.drop_unsent(id);
+        }
+        self.finish(
+            id,
+            Err(Error::new(
+                Status::Cancelled,
+                "cancelled by the application",
+            )),
+        );
+        self.read_on_if_shared(now);
+    }
+
+    fn drop_unsent(&mut self, id: i64) {
+        if let Some(at) = self.outgoing.iter().position(|out| out.id == id) {
+            let out = self.outgoing.remove(at).expect("it was just found");
+            self.load.queued_bytes.fetch_sub(out.len, Ordering::Relaxed);
+        }
+    }
+
+    /// The next Noise message for the socket.
+    pub(super) fn transmit(&mut self, now: Instant) -> Result<Option<Bytes>> {
+        loop {
+            let Some(out) = self.outgoing.front_mut() else {
+                self.plaintext = BytesMut::new(); // an idle connection keeps no buffer
+                return Ok(None);
+            };
+            if !out.fragments.next_into(&mut self.plaintext) {
+                self.load.queued_bytes.fetch_sub(out.len, Ordering::Relaxed);
+                self.outgoing.pop_front();
+                continue;
+            }
+            if let Some(exchange) = self.exchanges.get_mut(&out.id) {
+                exchange.progress = exchange.progress_at_least(Progress::MaybeSent);
+                exchange.heard = now;
+            }
+            return self
+                .channel
+                .encrypt(&self.plaintext)
+                .map(Some)
+                .map_err(noise_error);
+        }
+    }
+
+    /// Takes one Noise message from the socket. An error ends the connection.
+    pub(super) fn receive(&mut self, message: &[u8], now: Instant) -> Result<()> {
+        let frame = self.channel.decrypt(message).map_err(noise_error)?;
+        let Some(message) = self.reassembler.push(frame).map_err(wire_error)? else {
+            return Ok(());
+        };
+        let response = Response::decode(message).map_err(wire_error)?;
+        self.respond(response, now);
+        Ok(())
+    }
+
+    fn respond(&mut self, response: Response, now: Instant) {
+        let id = response.id;
+        if self.ping.as_ref().is_some_and(|ping| ping.id == id) {
+            self.ping = None; // any answer shows that the enclave lives
+            return;
+        }
+        // A response for an unknown id is ignored: cancelled requests and ended ones look so.
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        exchange.progress = Progress::PartlyAnswered;
+        exchange.heard = now;
+        if response.status != 200 {
+            return self.finish(id, Err(refusal(&response)));
+        }
+        match exchange.receiver.piece(response.body) {
+            Flow::More => {
+                if !exchange.touched {
+                    exchange.touched = true;
+                    self.touched.push(id);
+                }
+            }
+            Flow::Done => self.finish(id, Ok(())),
+            Flow::Broken(error) => self.finish(id, Err(error)),
+        }
+    }
+
+    /// Hands everything that was received to its reader, and says whether the socket may be read on.
+    pub(super) fn flush(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.touched) {
+            let Some(exchange) = self.exchanges.get_mut(&id) else {
+                continue;
+            };
+            exchange.touched = false;
+            if let Err(error) = exchange.receiver.flush() {
+                self.finish(id, Err(error));
+            }
+        }
+        if !self.paused && self.exchanges.len() == 1 {
+            self.paused = self
+                .exchanges
+                .values()
+                .all(|exchange| exchange.receiver.pause_if_full());
+            self.read_on_if_shared(now);
+        }
+    }
+
+    /// Whether the socket is to be read. One WebSocket carries all streams: it rests only for the sake of a sole stream.
+    pub(super) fn reading(&self) -> bool {
+        !self.paused
+    }
+
+    /// A reader made room, or the sole stream is no longer alone. What stood still meanwhile was this side, so the
+    /// limits of the peer begin anew.
+    pub(super) fn resume(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.paused) {
+            return;
+        }
+        self.moved = now;
+        self.next_idle = now + self.limits.idle;
+        for exchange in self.exchanges.values_mut() {
+            exchange.heard = now;
+        }
+    }
+
+    fn read_on_if_shared(&mut self, now: Instant) {
+        if self.exchanges.len() != 1 {
+            self.resume(now);
+        }
+    }
+
+    /// Bytes moved on the socket, in either direction.
+    pub(super) fn moved(&mut self, now: Instant) {
+        self.moved = now;
+    }
+
+    /// The earliest instant at which [`Core::tick`] can have something to do.
+    pub(super) fn deadline(&self) -> Instant {
+        let mut earliest = self.next_ping;
+        if self.paused {
+            return earliest;
+        }
+        if let Some(ping) = &self.ping {
+            earliest = earliest.min(ping.sent.max(self.moved) + self.limits.dead_after);
+        }
+        if !self.exchanges.is_empty() {
+            earliest = earliest.min(self.next_idle);
+        }
+        earliest
+    }
+
+    /// Pings, and gives up what has been silent for too long. An error ends the connection.
+    pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
+        if now >= self.next_ping {
+            self.next_ping = now + self.limits.keepalive;
+            if self.ping.is_none() {
+                // One at a time, so one id does; it is never reused while a response to it can be awaited.
+                let id = FIRST_PING_ID;
+                self.ping = Some(Ping { id, sent: now });
+                self.send(
+                    wire::Request {
+                        id,
+                        verb: "GET",
+                        path: "/ping",
+                        body: Bytes::new(),
+                    },
+                    0,
+                );
+            }
+        }
+        if self.paused {
+            return Ok(());
+        }
+        if let Some(ping) = &self.ping
+            && now >= ping.sent.max(self.moved) + self.limits.dead_after
+        {
+            let limit = self.limits.dead_after.as_millis();
+            let message = format!("a ping has no answer and no byte moved for {limit} ms");
+            return Err(Error::new(Status::DeadPeer, message));
+        }
+        if now >= self.next_idle {
+            self.end_silent(now);
+        }
+        Ok(())
+    }
+
+    /// Ends the requests of which nothing was heard for the idle limit: some failures inside the server send nothing
+    /// more, while pings are still answered (protocol section 4).
+    fn end_silent(&mut self, now: Instant) {
+        let idle = self.limits.idle;
+        let silent = |exchange: &Exchange| now >= exchange.heard + idle;
+        let expired: Vec<i64> = self
+            .exchanges
+            .iter()
+            .filter(|(_, exchange)| silent(exchange))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in expired {
+            let message = format!("nothing came for this request for {} ms", idle.as_millis());
+            self.drop_unsent(id);
+            self.finish(id, Err(Error::new(Status::StreamIdle, message)));
+        }
+        let heard = self.exchanges.values().map(|exchange| exchange.heard);
+        self.next_idle = heard.min().unwrap_or(now) + idle;
+    }
+
+    /// Ends every open request with the connection's own end.
+    pub(super) fn fail(&mut self, error: &Error) {
+        let open: Vec<i64> = self.exchanges.keys().copied().collect();
+        for id in open {
+            self.finish(id, Err(error.clone()));
+        }
+    }
+
+    fn finish(&mut self, id: i64, result: Result<()>) {
+        let Some(mut exchange) = self.exchanges.remove(&id) else {
+            return;
+        };
+        self.load.open.fetch_sub(1, Ordering::Relaxed);
+        // What came before the end is delivered before it.
+        let flushed = exchange.receiver.flush();
+        let progress = exchange.progress;
+        let result = result
+            .and(flushed)
+            .map_err(|error| error.with_progress(progress));
+        exchange.receiver.end(result);
+    }
+}
+
+impl Exchange {
+    fn progress_at_least(&self, progress: Progress) -> Progress {
+        if self.progress == Progress::NotSent {
+            progress
+        } else {
+            self.progress
+        }
+    }
+}
+
+/// `chunk_id` is random for each message (protocol section 3); it is no secret, and 0 is as good as any other.
+fn random_chunk_id() -> i64 {
+    let mut bytes = [0; 8];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    i64::from_ne_bytes(bytes)
+}
+
+/// A status other than 200 ends the exchange. The body is the peer's text: it may repeat the request, so it is kept
+/// apart from the message.
+fn refusal(response: &Response) -> Error {
+    let status = match response.status {
+        401 => Status::Unauthorized,
+        402 => Status::PaymentRequired,
+        _ => Status::Refused,
+    };
+    Error::new(
+        status,
+        format!("the enclave answered with status {}", response.status),
+    )
+    .with_http_status(response.status)
+    .with_peer_text(&response.body)
+}
+
+pub(super) fn noise_error(error: noise::Error) -> Error {
+    match error {
+        noise::Error::Decrypt => Error::new(
+            Status::Decrypt,
+            "a message does not authenticate: it was altered, truncated, replayed or reordered",
+        ),
+        noise::Error::Handshake => Error::new(
+            Status::Handshake,
+            "message 2 is malformed or does not authenticate",
+        ),
+        noise::Error::OtherKey => Error::new(
+            Status::Handshake,
+            "the evidence was verified for another key",
+        ),
+        noise::Error::Exhausted => Error::new(
+            Status::System,
+            "no randomness, or a nonce counter is used up",
+        ),
+    }
+}
+
+fn wire_error(error: wire::Error) -> Error {
+    match error {
+        wire::Error::Frame(why) => Error::new(Status::Frame, why),
+        wire::Error::Limit(why) => Error::new(Status::Limit, why),
+        wire::Error::Message(why) => Error::new(Status::Protocol, why),
+    }
+}
+
+/// Default time limits; each is settable.
+impl Default for Limits {
+    fn default() -> Limits {
+        let seconds = Duration::from_secs;
+        Limits {
+            stage: [
+                seconds(10),
+                seconds(10),
+                seconds(10),
+                seconds(10),
+                seconds(15),
+                seconds(15),
+                seconds(15),
+            ],
+            connect: seconds(60),
+            keepalive: seconds(20),
+            dead_after: seconds(20),
+            idle: seconds(180),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::noise::testing::pair;
+    use crate::wire::testing::{read_request, write_response};
+
+    /// A core, the enclave's end of its channel, and a clock that only the test moves.
+    struct Peer {
+        core: Core,
+        transport: snow::TransportState,
+        reassembler: Reassembler,
+        now: Instant,
+    }
+
+    /// What a receiver heard: the pieces, and the end.
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Answer>>);
+    type Answer = (Vec<Bytes>, Option<Result<()>>);
+
+    struct Listener {
+        heard: Heard,
+        full: Arc<std::sync::atomic::AtomicBool>,
+    }
+
+    impl Receiver for Listener {
+        fn piece(&mut self, body: Bytes) -> Flow {
+            let last = body == "last";
+            self.heard.0.lock().unwrap().0.push(body);
+            if last { Flow::Done } else { Flow::More }
+        }
+        fn flush(&mut self) -> Result<()> {
+            Ok(())
+        }
+        fn pause_if_full(&self) -> bool {
+            self.full.load(Ordering::Relaxed)
+        }
+        fn end(self: Box<Self>, result: Result<()>) {
+            let before = self.heard.0.lock().unwrap().1.replace(result);
+            assert!(before.is_none(), "an exchange ends once");
+        }
+    }
+
+    impl Heard {
+        fn end(&self) -> Option<Result<()>> {
+            self.0.lock().unwrap().1.clone()
+        }
+        fn failure(&self) -> (Status, Progress) {
+            let error = self.end().expect("it has ended").expect_err("it failed");
+            (error.status(), error.progress())
+        }
+    }
+
+    impl Peer {
+        fn new() -> Peer {
+            let (channel, transport) = pair();
+            let now = Instant::now();
+            let core = Core::new(channel, Limits::default(), Arc::default(), now);
+            Peer {
+                core,
+                transport,
+                reassembler: Reassembler::default(),
+                now,
+            }
+        }
+
+        fn open(&mut self, id: i64) -> (Heard, Arc<std::sync::atomic::AtomicBool>) {
+            let (heard, full) = (Heard::default(), Arc::default());
+            let receiver = Box::new(Listener {
+                heard: heard.clone(),
+                full: Arc::clone(&full),
+            });
+            self.core.load.open.fetch_add(1, Ordering::Relaxed);
+            let body = Bytes::from_static(b"{}");
+            self.core
+                .load
+                .queued_bytes
+                .fetch_add(body.len(), Ordering::Relaxed);
+            self.core.open(
+                Opening {
+                    id,
+                    verb: "POST",
+                    path: "/x",
+                    body,
+                    receiver,
+                },
+                self.now,
+            );
+            (heard, full)
+        }
+
+        /// The requests that leave: id, verb and path.
+        fn sent(&mut self) -> Vec<(i64, String)> {
+            let mut requests = Vec::new();
+            while let Some(message) = self.core.transmit(self.now).unwrap() {
+                self.core.moved(self.now);
+                let mut frame = vec![0; message.len()];
+                let len = self.transport.read_message(&message, &mut frame).unwrap();
+                frame.truncate(len);
+                if let Some(message) = self.reassembler.push(frame.into()).unwrap() {
+                    requests.push(read_request(message));
+                }
+            }
+            requests
+        }
+
+        fn answer(&mut self, id: i64, status: i32, body: &'static str) -> Result<()> {
+            let mut fragments = Fragments::new(id, write_response(id, status, body));
+            let mut frame = BytesMut::new();
+            while fragments.next_into(&mut frame) {
+                let mut message = vec![0; frame.len() + 16];
+                let len = self.transport.write_message(&frame, &mut message).unwrap();
+                self.core.moved(self.now);
+                self.core.receive(&message[..len], self.now)?;
+            }
+            self.core.flush(self.now);
+            Ok(())
+        }
+
+        /// Moves the clock to the core's next deadline, which must be `after` from now, and lets it act.
+        fn pass(&mut self, after: u64) -> Result<()> {
+            assert_eq!(self.core.deadline() - self.now, Duration::from_secs(after));
+            self.now = self.core.deadline();
+            self.core.tick(self.now)
+        }
+    }
+
+    #[test]
+    fn a_ping_goes_out_every_20_seconds_and_an_answer_settles_it() {
+        let mut peer = Peer::new();
+        for _ in 0..3 {
+            peer.pass(20).unwrap();
+            assert_eq!(peer.sent(), [(FIRST_PING_ID, "GET /ping".into())]);
+            peer.answer(FIRST_PING_ID, 200, "PONG").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_peer_is_dead_after_20_seconds_with_a_ping_open_and_no_byte_moving() {
+        let mut peer = Peer::new();
+        peer.pass(20).unwrap();
+        peer.sent();
+        assert_eq!(peer.pass(20).unwrap_err().status(), Status::DeadPeer);
+    }
+
+    #[test]
+    fn bytes_that_move_keep_a_peer_alive_while_a_ping_is_open() {
+        let mut peer = Peer::new();
+        peer.pass(20).unwrap();
+        peer.sent();
+        peer.now += Duration::from_secs(15);
+        peer.core.moved(peer.now);
+        peer.pass(5).unwrap(); // a ping is due, but one is open
+        assert!(peer.sent().is_empty());
+        assert_eq!(peer.pass(15).unwrap_err().status(), Status::DeadPeer);
+    }
+
+    #[test]
+    fn a_stream_that_falls_silent_ends_after_its_idle_limit_and_the_connection_stays() {
+        let mut peer = Peer::new();
+        let (heard, _) = peer.open(1);
+        peer.sent();
+        peer.answer(1, 200, "piece").unwrap();
+        for _ in 0..8 {
+            peer.pass(20).unwrap();
+            peer.sent();
+            peer.answer(FIRST_PING_ID, 200, "PONG").unwrap();
+        }
+        peer.pass(20).unwrap();
+        assert_eq!(
+            heard.failure(),
+            (Status::StreamIdle, Progress::PartlyAnswered)
+        );
+        peer.sent();
+        let (second, _) = peer.open(2);
+        peer.sent();
+        peer.answer(2, 200, "last").unwrap();
+        assert!(matches!(second.end(), Some(Ok(()))));
+    }
+
+    #[test]
+    fn a_sole_full_stream_stops_the_reading_and_suspends_the_limits() {
+        let mut peer = Peer::new();
+        let (heard, full) = peer.open(1);
+        peer.sent();
+        full.store(true, Ordering::Relaxed);
+        peer.answer(1, 200, "piece").unwrap();
+        assert!(!peer.core.reading());
+        for _ in 0..20 {
+            peer.pass(20).unwrap(); // 400 seconds: neither idle nor dead
+        }
+        assert!(heard.end().is_none());
+        full.store(false, Ordering::Relaxed);
+        peer.core.resume(peer.now);
+        assert!(peer.core.reading());
+        peer.sent();
+        assert_eq!(
+            peer.pass(20).unwrap_err().status(),
+            Status::DeadPeer,
+            "the limit begins anew"
+        );
+    }
+
+    #[test]
+    fn a_second_request_resumes_the_reading() {
+        let mut peer = Peer::new();
+        let (_, full) = peer.open(1);
+        full.store(true, Ordering::Relaxed);
+        peer.sent();
+        peer.answer(1, 200, "piece").unwrap();
+        assert!(!peer.core.reading());
+        peer.open(2);
+        assert!(peer.core.reading());
+        peer.core.flush(peer.now);
+        assert!(peer.core.reading(), "two are open");
+        peer.core.cancel(2, peer.now);
+        peer.core.flush(peer.now);
+        assert!(!peer.core.reading(), "the full one is alone again");
+    }
+
+    #[test]
+    fn a_status_other_than_200_ends_the_exchange_and_what_follows_is_ignored() {
+        for (code, status) in [
+            (401, Status::Unauthorized),
+            (402, Status::PaymentRequired),
+            (503, Status::Refused),
+            (201, Status::Refused),
+        ] {
+            let mut peer = Peer::new();
+            let (heard, _) = peer.open(1);
+            peer.sent();
+            peer.answer(1, code, "why").unwrap();
+            assert_eq!(heard.failure(), (status, Progress::PartlyAnswered));
+            let error = heard.end().unwrap().unwrap_err();
+            assert_eq!(
+                (error.http_status(), error.peer_text()),
+                (Some(code as u16), Some("why"))
+            );
+            assert!(
+                !error.to_string().contains("why"),
+                "the peer's text is no part of the message"
+            );
+            peer.answer(1, 200, "more").unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_cancelled_before_it_was_sent_is_never_sent() {
+        let mut peer = Peer::new();
+        let (first, _) = peer.open(1);
+        let (second, _) = peer.open(2);
+        peer.core.cancel(1, peer.now);
+        assert_eq!(first.failure(), (Status::Cancelled, Progress::NotSent));
+        assert_eq!(peer.sent(), [(2, "POST /x".into())]);
+        peer.core.cancel(2, peer.now);
+        assert_eq!(second.failure(), (Status::Cancelled, Progress::MaybeSent));
+        assert_eq!(peer.core.load.open.load(Ordering::Relaxed), 0);
+        assert_eq!(peer.core.load.queued_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_broken_connection_tells_each_request_how_far_it_had_come() {
+        let mut peer = Peer::new();
+        let (answered, _) = peer.open(1);
+        let (sent, _) = peer.open(2);
+        peer.sent();
+        peer.answer(1, 200, "piece").unwrap();
+        let (unsent, _) = peer.open(3);
+        peer.core.fail(&Error::new(Status::ConnectionLost, "gone"));
+        assert_eq!(
+            answered.failure(),
+            (Status::ConnectionLost, Progress::PartlyAnswered)
+        );
+        assert_eq!(
+            sent.failure(),
+            (Status::ConnectionLost, Progress::MaybeSent)
+        );
+        assert_eq!(
+            unsent.failure(),
+            (Status::ConnectionLost, Progress::NotSent)
+        );
+    }
+}

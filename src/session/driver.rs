@@ -1,0 +1,264 @@
+//! The one task of a connection: moves messages between the socket and the core, and watches the clock.
+//!
+//! It polls everything itself instead of selecting over futures: reading goes on while a write waits, and nothing is
+//! encrypted before the socket takes it. It must never know what a message holds.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_util::{Sink, Stream as _};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Sleep;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::core::{Core, Opening};
+use crate::error::{Error, Result, Status};
+use crate::net::Socket;
+
+/// Messages that are read before their events are handed over: each hand-over may wake the reader, but it can begin
+/// while the rest is decrypted.
+const BATCH: usize = 256;
+/// Bytes of them, after which a batch ends earlier.
+const BATCH_BYTES: usize = 128 << 10;
+
+/// What the handle asks of the task.
+pub(super) enum Command {
+    Open(Opening),
+    Cancel(i64),
+    /// A reader made room.
+    Resume,
+    Close,
+}
+
+pub(super) struct Driver {
+    socket: Socket,
+    core: Core,
+    commands: UnboundedReceiver<Command>,
+    timer: Pin<Box<Sleep>>,
+    /// What was written to the socket is not flushed yet.
+    unflushed: bool,
+    /// Counts the bytes that the socket moved when it was last looked at.
+    bytes: u64,
+    closing: bool,
+    /// Why the connection ended, for the handle.
+    ended: Arc<OnceLock<Error>>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        socket: Socket,
+        core: Core,
+        commands: UnboundedReceiver<Command>,
+        ended: Arc<OnceLock<Error>>,
+    ) -> Driver {
+        let timer = Box::pin(tokio::time::sleep_until(core.deadline().into()));
+        Driver {
+            socket,
+            core,
+            commands,
+            timer,
+            unflushed: false,
+            bytes: 0,
+            closing: false,
+            ended,
+        }
+    }
+
+    /// Runs until the connection ends, and says why. Every open request has ended then.
+    pub(super) async fn run(&mut self) -> Error {
+        let error = poll_fn(|cx| self.poll(cx)).await;
+        self.end(&error);
+        if self.closing {
+            self.say_goodbye().await;
+        }
+        error
+    }
+
+    /// Ends every request, also those that were on their way into the core.
+    pub(super) fn end(&mut self, error: &Error) {
+        let _ = self.ended.set(error.clone()); // first: a request that comes too late is told why
+        self.core.fail(error);
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Open(opening) = command {
+                opening.receiver.end(Err(error.clone()));
+            }
+        }
+    }
+
+    /// A close frame, if the socket takes it at once: whoever closes does not wait for the peer.
+    async fn say_goodbye(&mut self) {
+        let now = tokio::time::Instant::now();
+        let _ = tokio::time::timeout_at(now + GOODBYE, self.socket.close(None)).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        match self.advance(cx) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(error),
+        }
+    }
+
+    /// Does all that can be done now; whatever cannot has registered its wake-up.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        loop {
+            let now = Instant::now();
+            self.obey(cx, now)?;
+            self.write(cx, now)?;
+            let more = self.read(cx, now)?;
+            self.core.flush(now);
+            self.notice_movement(now);
+            let ticked = self.keep_time(cx, now)?;
+            if !more && !ticked {
+                return Ok(());
+            }
+        }
+    }
+
+    fn obey(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<()> {
+        while let Poll::Ready(command) = self.commands.poll_recv(cx) {
+            match command {
+                Some(Command::Open(opening)) => self.core.open(opening, now),
+                Some(Command::Cancel(id)) => self.core.cancel(id, now),
+                Some(Command::Resume) => self.core.resume(now),
+                Some(Command::Close) | None => {
+                    self.closing = true;
+                    return Err(Error::new(Status::Closed, "the client was closed"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<()> {
+        let mut socket = Pin::new(&mut self.socket);
+        while let Poll::Ready(ready) = socket.as_mut().poll_ready(cx) {
+            ready.map_err(lost)?;
+            let Some(message) = self.core.transmit(now)? else {
+                break;
+            };
+            socket
+                .as_mut()
+                .start_send(Message::Binary(message))
+                .map_err(lost)?;
+            self.unflushed = true;
+        }
+        if self.unflushed
+            && let Poll::Ready(flushed) = socket.poll_flush(cx)
+        {
+            flushed.map_err(lost)?;
+            self.unflushed = false;
+        }
+        Ok(())
+    }
+
+    /// Reads a batch. True: there may be more to read at once.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool> {
+        let mut bytes = 0;
+        for _ in 0..BATCH {
+            if !self.core.reading() {
+                return Ok(false);
+            }
+            let message = match Pin::new(&mut self.socket).poll_next(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(message) => message,
+            };
+            if let Some(Ok(message)) = &message {
+                bytes += message.len();
+            }
+            self.take(message, now)?;
+            if bytes >= BATCH_BYTES {
+                break;
+            }
+        }
+        Ok(self.core.reading())
+    }
+
+    fn take(&mut self, message: Option<tungstenite::Result<Message>>, now: Instant) -> Result<()> {
+        match message {
+            Some(Ok(Message::Binary(message))) => self.core.receive(&message, now),
+            Some(Ok(Message::Text(_))) => Err(Error::new(
+                Status::Protocol,
+                "the peer sent a text message; only binary ones are expected",
+            )),
+            Some(Ok(Message::Close(frame))) => Err(closed(frame.map(|frame| frame.code))),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                self.unflushed = true; // tungstenite queued the pong
+                Ok(())
+            }
+            Some(Err(error)) => Err(lost(error)),
+            None => Err(closed(None)),
+        }
+    }
+
+    fn notice_movement(&mut self, now: Instant) {
+        let bytes = self.socket.get_ref().bytes_moved();
+        if bytes != self.bytes {
+            self.bytes = bytes;
+            self.core.moved(now);
+        }
+    }
+
+    /// Keeps the timer no later than the core's next deadline. Activity only moves deadlines back, so the timer is set
+    /// when it has fired or when something earlier came up, and not for each message.
+    fn keep_time(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool> {
+        let deadline = self.core.deadline();
+        if deadline <= now {
+            self.core.tick(now)?;
+            return Ok(true);
+        }
+        if deadline < self.timer.deadline().into_std() {
+            self.timer.as_mut().reset(deadline.into());
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            self.timer.as_mut().reset(deadline.into());
+        }
+        Ok(false)
+    }
+}
+
+/// How long a close frame may take; the socket usually takes it at once.
+const GOODBYE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// The socket's own errors. None of them repeats what was sent.
+pub(super) fn lost(error: tungstenite::Error) -> Error {
+    match error {
+        tungstenite::Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            Error::new(
+                Status::Limit,
+                format!("a WebSocket message of {size} bytes; the bound is {max_size}"),
+            )
+        }
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+        | tungstenite::Error::ConnectionClosed
+        | tungstenite::Error::AlreadyClosed => closed(None),
+        tungstenite::Error::Protocol(error) => {
+            Error::new(Status::Protocol, format!("WebSocket: {error}"))
+        }
+        tungstenite::Error::Utf8(_) => Error::new(Status::Protocol, "WebSocket: a text message"),
+        tungstenite::Error::Io(error) => {
+            Error::new(Status::ConnectionLost, format!("connection lost: {error}"))
+        }
+        _ => Error::new(Status::ConnectionLost, "connection lost"),
+    }
+}
+
+/// The peer closed (protocol section 4, "Close codes").
+pub(super) fn closed(code: Option<CloseCode>) -> Error {
+    let message = match code.map(u16::from) {
+        Some(1003) => {
+            "the enclave closed the connection: it cannot accept what it got (1003)".into()
+        }
+        Some(1011) => {
+            "the enclave closed the connection: handshake or decryption failed there (1011)".into()
+        }
+        Some(code) => format!("the enclave closed the connection ({code})"),
+        None => "the connection was closed by the peer".to_owned(),
+    };
+    Error::new(Status::ConnectionLost, message)
+}

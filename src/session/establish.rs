@@ -1,0 +1,302 @@
+//! From an endpoint to a verified channel, stage by stage, each with a time limit and a name for errors.
+//!
+//! The order is the rule: message 3 is made from [`Unverified::accept`](crate::noise::Unverified::accept), which takes
+//! the proof of a verified report, so nothing is sent before verification.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::core::noise_error;
+use super::driver::{closed, lost};
+use crate::attestation::{Evidenced, Export, JwkSet, Report, Verified, Verifier};
+use crate::error::{Error, Result, Status};
+use crate::net::{self, Endpoint, KeySource, Socket, Token};
+use crate::noise::{Channel, Initiator, Unverified};
+
+/// What connecting does, in order. The numbers are those of the C API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Stage {
+    /// The host name is looked up.
+    Resolve = 0,
+    /// A TCP connection is made.
+    Tcp = 1,
+    /// TLS is negotiated.
+    Tls = 2,
+    /// The WebSocket upgrade is asked for.
+    Upgrade = 3,
+    /// Noise messages 1 and 2.
+    Handshake = 4,
+    /// Intel's key set is read or fetched.
+    KeySet = 5,
+    /// The evidence is verified; if it holds, message 3 is sent.
+    Verify = 6,
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Stage; 7] = [
+        Stage::Resolve,
+        Stage::Tcp,
+        Stage::Tls,
+        Stage::Upgrade,
+        Stage::Handshake,
+        Stage::KeySet,
+        Stage::Verify,
+    ];
+
+    /// The stage's name, as in errors and in the report's `timings_us`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Resolve => "resolve",
+            Stage::Tcp => "tcp",
+            Stage::Tls => "tls",
+            Stage::Upgrade => "upgrade",
+            Stage::Handshake => "handshake",
+            Stage::KeySet => "key_set",
+            Stage::Verify => "verify",
+        }
+    }
+}
+
+/// The time limits of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For each [`Stage`], by its number.
+    pub stage: [Duration; Stage::ALL.len()],
+    /// For all stages together.
+    pub connect: Duration,
+    /// Between pings.
+    pub keepalive: Duration,
+    /// How long a ping may be open while no byte moves.
+    pub dead_after: Duration,
+    /// How long a request may be silent.
+    pub idle: Duration,
+}
+
+/// What a connection is made from.
+pub struct Settings {
+    /// Where to.
+    pub endpoint: Endpoint,
+    /// The account's secret.
+    pub token: Token,
+    /// The policy, and what it remembers.
+    pub verifier: Arc<Verifier>,
+    /// Intel's keys.
+    pub keys: Arc<KeySource>,
+    /// Time limits.
+    pub limits: Limits,
+}
+
+/// A connection to a verified enclave, not yet running.
+pub struct Established {
+    /// The upgraded socket.
+    pub socket: Socket,
+    /// The Noise channel that ends inside the enclave.
+    pub channel: Channel,
+    /// Why it is trusted.
+    pub evidenced: Arc<Evidenced>,
+}
+
+/// Told of each stage as it begins.
+pub type Watch<'a> = &'a (dyn Fn(Stage) + Sync);
+
+/// Connects, verifies, and completes the handshake; or says which stage failed, how, and what the report is.
+pub async fn establish(settings: &Settings, watch: Watch<'_>) -> Result<Established> {
+    let limit = settings.limits.connect;
+    match tokio::time::timeout(limit, stages(settings, watch)).await {
+        Ok(result) => result,
+        Err(_) => Err(timed_out("connecting", limit)),
+    }
+}
+
+struct Run<'a> {
+    limits: &'a Limits,
+    watch: Watch<'a>,
+    began: Instant,
+    timings_us: Vec<(&'static str, u64)>,
+}
+
+impl Run<'_> {
+    async fn stage<T>(&mut self, stage: Stage, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let limit = self.limits.stage[stage as usize];
+        (self.watch)(stage);
+        let began = Instant::now();
+        let result = tokio::time::timeout(limit, work).await;
+        self.timings_us.push((stage.name(), micros(began)));
+        result.unwrap_or_else(|_| Err(timed_out(stage.name(), limit)))
+    }
+}
+
+async fn stages(settings: &Settings, watch: Watch<'_>) -> Result<Established> {
+    let Settings {
+        endpoint,
+        token,
+        verifier,
+        keys,
+        limits,
+    } = settings;
+    let mut run = Run {
+        limits,
+        watch,
+        began: Instant::now(),
+        timings_us: Vec::new(),
+    };
+
+    // A cache file that cannot be read is the application's mistake: it is told before anything is sent.
+    let known = keys.known().await?;
+    let addresses = run.stage(Stage::Resolve, net::resolve(endpoint)).await?;
+    let stream = run.stage(Stage::Tcp, net::connect(&addresses)).await?;
+    let stream = run.stage(Stage::Tls, net::secure(endpoint, stream)).await?;
+    let mut socket = run
+        .stage(Stage::Upgrade, net::upgrade(endpoint, token, stream))
+        .await?;
+    let unverified = run.stage(Stage::Handshake, exchange(&mut socket)).await?;
+    // A key set that cannot be had ends nothing here: the check `ita.key` fails for it, in a report that says so.
+    let (known, failure) = match run
+        .stage(
+            Stage::KeySet,
+            find_key(verifier, keys, &unverified, known.clone()),
+        )
+        .await
+    {
+        Ok(known) => (known, None),
+        Err(failure) => (known, Some(failure)),
+    };
+
+    let appraised = run
+        .stage(Stage::Verify, async {
+            Ok(appraise(verifier, &unverified, known.as_deref()))
+        })
+        .await?;
+    let (mut report, verified, export) = appraised;
+    report.endpoint = Some(endpoint.to_string());
+    run.timings_us.push(("total", micros(run.began)));
+    report.timings_us = run.timings_us;
+    let evidenced = Arc::new(Evidenced { report, export });
+    let Some(verified) = verified else {
+        let rejection = rejection(&evidenced);
+        // Without the key set nothing can be said of the enclave, and it may be there later; any other refusal stays one.
+        return Err(match failure {
+            Some(failure) => rejection
+                .because("The key set could not be fetched", &failure)
+                .with_retryable(true),
+            None => rejection,
+        });
+    };
+
+    let (message, channel) = unverified.accept(&verified).map_err(noise_error)?;
+    let sent = tokio::time::timeout(
+        limits.stage[Stage::Verify as usize],
+        send(&mut socket, message),
+    )
+    .await;
+    sent.unwrap_or_else(|_| {
+        Err(timed_out(
+            "sending message 3",
+            limits.stage[Stage::Verify as usize],
+        ))
+    })?;
+    Ok(Established {
+        socket,
+        channel,
+        evidenced,
+    })
+}
+
+/// Messages 1 and 2.
+async fn exchange(socket: &mut Socket) -> Result<Unverified> {
+    let (initiator, message) = Initiator::start().map_err(noise_error)?;
+    send(socket, message).await?;
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Binary(message))) => {
+                return initiator.read(&message).map_err(noise_error);
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Close(frame))) => return Err(closed(frame.map(|frame| frame.code))),
+            Some(Ok(_)) => {
+                return Err(Error::new(
+                    Status::Protocol,
+                    "a text message during the handshake",
+                ));
+            }
+            Some(Err(error)) => return Err(lost(error)),
+            None => return Err(closed(None)),
+        }
+    }
+}
+
+async fn send(socket: &mut Socket, message: Vec<u8>) -> Result<()> {
+    socket
+        .send(Message::Binary(message.into()))
+        .await
+        .map_err(lost)
+}
+
+/// The key set, fetched if the token's key is not in what is known. The first newer one may be what another connection
+/// fetched meanwhile; what is newer than that was fetched for this one.
+async fn find_key(
+    verifier: &Verifier,
+    keys: &KeySource,
+    unverified: &Unverified,
+    mut known: Option<Arc<JwkSet>>,
+) -> Result<Option<Arc<JwkSet>>> {
+    for _ in 0..2 {
+        if verifier
+            .needs_keys(unverified.evidence(), known.as_deref())
+            .is_none()
+        {
+            break;
+        }
+        match keys.newer_than(known.as_ref()).await? {
+            Some(newer) => known = Some(newer),
+            None => break,
+        }
+    }
+    Ok(known)
+}
+
+fn appraise(
+    verifier: &Verifier,
+    unverified: &Unverified,
+    keys: Option<&JwkSet>,
+) -> (Report, Option<Verified>, Export) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let (evidence, key) = (unverified.evidence(), unverified.server_key());
+    let (report, verified) = verifier.admit(evidence, key, keys, now);
+    (report, verified, verifier.export(evidence, key, keys, now))
+}
+
+/// Why an enclave was refused: the check that decided, what it expected and what it found.
+pub fn rejection(evidenced: &Arc<Evidenced>) -> Error {
+    let Some(check) = evidenced.report.first_failure() else {
+        return Error::new(Status::Rejected, "no check was made")
+            .with_report(None, evidenced.clone());
+    };
+    let mut message = format!("{}: {}", check.id().as_str(), check.detail());
+    if let Some(expected) = check.expected() {
+        message += &format!(" Expected: {expected}.");
+    }
+    if let Some(observed) = check.observed() {
+        message += &format!(" Found: {observed}.");
+    }
+    Error::new(Status::Rejected, message).with_report(Some(check.id().as_str()), evidenced.clone())
+}
+
+fn timed_out(what: &str, limit: Duration) -> Error {
+    Error::new(
+        Status::StageTimeout,
+        format!("{what}: no result within {} ms", limit.as_millis()),
+    )
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,326 @@
+//! The bounded queue between a connection's task and the thread that reads one stream.
+//!
+//! The task delivers in batches and never waits; the reader takes and may wait. A full inbox tells the task to stop
+//! reading the socket where it can, and a reader that has made room tells it to go on.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result, Status};
+
+/// From here on an inbox counts as full, and the socket is not read if no other request is open. It holds some seconds
+/// of a fast model's tokens.
+pub const FULL_BYTES: usize = 256 << 10;
+/// Above this a stream fails as one that is read too slowly (c-api, "Pull"). A message that arrives below it is
+/// always taken whole, so an inbox holds this much and one message at most.
+pub const MAX_BYTES: usize = 16 << 20;
+
+/// What an entry of an inbox counts for.
+pub trait Weighted {
+    /// Bytes that it keeps alive.
+    fn weight(&self) -> usize;
+}
+
+/// Told when an inbox begins or ceases to have something to take, in turns; after the end it never ceases. Called under
+/// the inbox's lock: it must be short and must not call the inbox.
+pub trait Signal: Send + Sync {
+    /// There is something to take.
+    fn raise(&self);
+    /// All was taken.
+    fn clear(&self);
+}
+
+/// What a reader found.
+pub enum Next<T> {
+    /// The next entry.
+    Item(T),
+    /// How the stream ended. Found once; afterwards `Over`.
+    End(Result<()>),
+    /// Everything, the end included, was taken before.
+    Over,
+    /// Nothing within the time.
+    Empty,
+}
+
+/// The queue of one stream.
+pub struct Inbox<T> {
+    state: Mutex<State<T>>,
+    ready: Condvar,
+    /// Tells the connection's task to read on.
+    resume: Box<dyn Fn() + Send + Sync>,
+}
+
+struct State<T> {
+    queue: VecDeque<T>,
+    bytes: usize,
+    end: End,
+    /// The connection's task waits for room.
+    paused: bool,
+    /// The application wants no more: entries are dropped, the end is not.
+    discarding: bool,
+    /// A thread waits on `ready`.
+    waiting: bool,
+    signal: Option<Arc<dyn Signal>>,
+}
+
+enum End {
+    Open,
+    Ended(Result<()>),
+    Taken,
+}
+
+impl<T: Weighted> Inbox<T> {
+    /// An empty inbox; `resume` is called when a reader has made room in an inbox that [`Inbox::pause_if_full`] found
+    /// full.
+    pub fn new(resume: impl Fn() + Send + Sync + 'static) -> Inbox<T> {
+        Inbox {
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                bytes: 0,
+                end: End::Open,
+                paused: false,
+                discarding: false,
+                waiting: false,
+                signal: None,
+            }),
+            ready: Condvar::new(),
+            resume: Box::new(resume),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        // No code of a caller runs under the lock, so a poisoned state is still a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a batch and wakes the reader once. Fails if the application is too slow.
+    pub fn deliver(&self, batch: &mut Vec<T>) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.state();
+        if state.discarding {
+            batch.clear();
+            return Ok(());
+        }
+        if state.bytes > MAX_BYTES {
+            let message = format!("more than {MAX_BYTES} bytes wait to be read on this stream");
+            return Err(Error::new(Status::SlowConsumer, message));
+        }
+        let was_empty = !state.has_something();
+        state.bytes += batch.iter().map(Weighted::weight).sum::<usize>();
+        state.queue.extend(batch.drain(..));
+        self.wake(state, was_empty);
+        Ok(())
+    }
+
+    /// Says how the stream ended. Only the first end counts.
+    pub fn end(&self, result: Result<()>) {
+        let mut state = self.state();
+        if !matches!(state.end, End::Open) {
+            return;
+        }
+        let was_empty = !state.has_something();
+        state.end = End::Ended(result);
+        self.wake(state, was_empty);
+    }
+
+    fn wake(&self, state: MutexGuard<'_, State<T>>, was_empty: bool) {
+        if was_empty && let Some(signal) = &state.signal {
+            signal.raise();
+        }
+        if state.waiting {
+            drop(state);
+            self.ready.notify_one();
+        }
+    }
+
+    /// Whether the socket should not be read for this stream's sake. A reader that makes room will call `resume`.
+    pub fn pause_if_full(&self) -> bool {
+        let mut state = self.state();
+        state.paused = state.bytes >= FULL_BYTES;
+        state.paused
+    }
+
+    /// Takes the next entry, waiting for it until `deadline`; without one, for as long as it takes.
+    pub fn next(&self, deadline: Option<Instant>) -> Next<T> {
+        let mut state = self.state();
+        loop {
+            if let Some(item) = state.queue.pop_front() {
+                state.bytes -= item.weight();
+                self.taken(state, true);
+                return Next::Item(item);
+            }
+            match std::mem::replace(&mut state.end, End::Taken) {
+                End::Open => state.end = End::Open,
+                End::Ended(result) => return Next::End(result),
+                End::Taken => return Next::Over,
+            }
+            state.waiting = true;
+            state = match deadline {
+                None => self
+                    .ready
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left == Duration::ZERO {
+                        state.waiting = false;
+                        return Next::Empty;
+                    }
+                    self.ready
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+            state.waiting = false;
+        }
+    }
+
+    fn taken(&self, mut state: MutexGuard<'_, State<T>>, had_something: bool) {
+        if had_something
+            && !state.has_something()
+            && let Some(signal) = &state.signal
+        {
+            signal.clear();
+        }
+        if state.paused && state.bytes <= FULL_BYTES / 2 {
+            state.paused = false;
+            drop(state);
+            (self.resume)();
+        }
+    }
+
+    /// Drops what waits and what is yet to come; only the end is still delivered.
+    pub fn discard(&self) {
+        let mut state = self.state();
+        let had_something = state.has_something();
+        state.discarding = true;
+        let dropped = std::mem::take(&mut state.queue);
+        state.bytes = 0;
+        self.taken(state, had_something);
+        drop(dropped); // outside the lock
+    }
+
+    /// Installs what is told of changes; told at once if there is something to take already.
+    pub fn set_signal(&self, signal: Arc<dyn Signal>) {
+        let mut state = self.state();
+        if state.has_something() {
+            signal.raise();
+        }
+        state.signal = Some(signal);
+    }
+}
+
+impl<T> State<T> {
+    /// Whether `next` answers at once. After the end it always does, as reading at the end of a file does.
+    fn has_something(&self) -> bool {
+        !self.queue.is_empty() || !matches!(self.end, End::Open)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    impl Weighted for usize {
+        fn weight(&self) -> usize {
+            *self
+        }
+    }
+
+    fn now() -> Option<Instant> {
+        Some(Instant::now())
+    }
+
+    #[test]
+    fn entries_come_in_order_then_the_end_once_then_nothing() {
+        let inbox = Inbox::new(|| ());
+        inbox.deliver(&mut vec![1, 2]).unwrap();
+        inbox.end(Ok(()));
+        inbox.end(Err(Error::new(Status::Cancelled, "too late")));
+        assert!(matches!(inbox.next(None), Next::Item(1)));
+        assert!(matches!(inbox.next(None), Next::Item(2)));
+        assert!(matches!(inbox.next(None), Next::End(Ok(()))));
+        assert!(matches!(inbox.next(None), Next::Over));
+        assert!(matches!(inbox.next(now()), Next::Over));
+    }
+
+    #[test]
+    fn an_open_inbox_without_entries_is_empty_not_over() {
+        assert!(matches!(
+            Inbox::<usize>::new(|| ()).next(now()),
+            Next::Empty
+        ));
+    }
+
+    #[test]
+    fn a_full_inbox_resumes_once_when_half_is_taken() {
+        let resumed = Arc::new(AtomicUsize::new(0));
+        let count = resumed.clone();
+        let inbox = Inbox::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        inbox.deliver(&mut vec![FULL_BYTES / 4; 4]).unwrap();
+        assert!(inbox.pause_if_full());
+        inbox.next(None);
+        assert_eq!(resumed.load(Ordering::SeqCst), 0);
+        inbox.next(None);
+        inbox.next(None);
+        assert_eq!(resumed.load(Ordering::SeqCst), 1);
+        assert!(!inbox.pause_if_full());
+    }
+
+    #[test]
+    fn a_stream_that_is_not_read_fails_above_its_cap_and_keeps_what_it_had() {
+        let inbox = Inbox::new(|| ());
+        inbox.deliver(&mut vec![MAX_BYTES + 1]).unwrap();
+        let error = inbox.deliver(&mut vec![1]).unwrap_err();
+        assert_eq!(error.status(), Status::SlowConsumer);
+        assert!(matches!(inbox.next(None), Next::Item(_)));
+    }
+
+    #[test]
+    fn a_signal_follows_whether_there_is_something_to_take() {
+        #[derive(Default)]
+        struct Level(Mutex<Vec<bool>>);
+        impl Signal for Level {
+            fn raise(&self) {
+                self.0.lock().unwrap().push(true);
+            }
+            fn clear(&self) {
+                self.0.lock().unwrap().push(false);
+            }
+        }
+        let (inbox, level) = (Inbox::new(|| ()), Arc::new(Level::default()));
+        inbox.deliver(&mut vec![1]).unwrap();
+        inbox.set_signal(level.clone());
+        inbox.deliver(&mut vec![2]).unwrap();
+        inbox.next(None);
+        inbox.next(None);
+        inbox.discard();
+        inbox.end(Ok(()));
+        inbox.next(None);
+        inbox.discard();
+        assert_eq!(
+            *level.0.lock().unwrap(),
+            [true, false, true],
+            "up once the end was reached"
+        );
+    }
+
+    #[test]
+    fn a_waiting_reader_wakes_for_an_entry() {
+        let inbox = Arc::new(Inbox::new(|| ()));
+        let reader = std::thread::spawn({
+            let inbox = inbox.clone();
+            move || matches!(inbox.next(None), Next::Item(7))
+        });
+        inbox.deliver(&mut vec![7]).unwrap();
+        assert!(reader.join().unwrap());
+    }
+}

@@ -1,0 +1,96 @@
+//! One message → its transport frames (protocol section 3, "A Noise message is at most 65,535 bytes").
+
+use bytes::{Buf, Bytes, BytesMut};
+use prost::Message as _;
+
+use super::pb;
+
+/// The longest plaintext of one Noise message: 65,535 less the 16 bytes of the AES-GCM tag.
+pub const MAX_FRAME_LEN: usize = 65_519;
+
+/// The longest payload of one frame. 30 bytes are kept for the frame's own fields, whose worst case is 27: an `int64`
+/// tag and value (1 + 10), two `uint32` (1 + 5 each), and the payload's tag and length (1 + 3).
+pub const MAX_FRAME_PAYLOAD: usize = MAX_FRAME_LEN - 30;
+
+/// The frames of one message, made one at a time as the socket takes them.
+#[derive(Debug)]
+pub struct Fragments {
+    chunk_id: i64,
+    next_index: u32,
+    total: u32,
+    rest: Bytes,
+}
+
+impl Fragments {
+    /// Splits `message`. `chunk_id` is random for each message; an empty message is one frame.
+    pub fn new(chunk_id: i64, message: Bytes) -> Fragments {
+        let total = message.len().div_ceil(MAX_FRAME_PAYLOAD).max(1);
+        Fragments {
+            chunk_id,
+            next_index: 0,
+            total: u32::try_from(total).expect("a message is far below 2^32 frames"),
+            rest: message,
+        }
+    }
+
+    /// Writes the next frame into `out`, which it clears first. False when the message is complete.
+    pub fn next_into(&mut self, out: &mut BytesMut) -> bool {
+        if self.next_index == self.total {
+            return false;
+        }
+        let payload = self
+            .rest
+            .split_to(self.rest.remaining().min(MAX_FRAME_PAYLOAD));
+        let frame = pb::NoiseTransportFrame {
+            chunk_id: Some(self.chunk_id),
+            chunk_index: Some(self.next_index),
+            total_chunks: Some(self.total),
+            payload: Some(payload),
+        };
+        self.next_index += 1;
+        out.clear();
+        out.reserve(frame.encoded_len());
+        frame.encode(out).expect("a BytesMut grows as needed");
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames_of(len: usize) -> Vec<usize> {
+        let mut fragments = Fragments::new(i64::MIN, Bytes::from(vec![7; len]));
+        let (mut out, mut lens) = (BytesMut::new(), Vec::new());
+        while fragments.next_into(&mut out) {
+            assert!(
+                out.len() <= MAX_FRAME_LEN,
+                "a frame fits into one Noise message"
+            );
+            let frame = pb::NoiseTransportFrame::decode(&out[..]).unwrap();
+            assert_eq!(frame.chunk_index, Some(lens.len() as u32));
+            lens.push(frame.payload.unwrap().len());
+        }
+        lens
+    }
+
+    #[test]
+    fn a_message_is_split_at_65489_bytes() {
+        assert_eq!(frames_of(0), [0]);
+        assert_eq!(frames_of(1), [1]);
+        assert_eq!(frames_of(65_489), [65_489]);
+        assert_eq!(frames_of(65_490), [65_489, 1]);
+        assert_eq!(frames_of(3 * 65_489), [65_489; 3]);
+    }
+
+    #[test]
+    fn the_worst_case_of_the_frame_fields_fits_the_reserve() {
+        let frame = pb::NoiseTransportFrame {
+            chunk_id: Some(-1),
+            chunk_index: Some(u32::MAX),
+            total_chunks: Some(u32::MAX),
+            payload: Some(Bytes::from(vec![0; MAX_FRAME_PAYLOAD])),
+        };
+        assert_eq!(frame.encoded_len() - MAX_FRAME_PAYLOAD, 27);
+    }
+}

@@ -1,0 +1,59 @@
+//! The messages of protocol section 3 and 4 as bytes: schema, framing, bounded reassembly. Pure: no I/O, no clock.
+//!
+//! It must never know who is on the other side, what a request means or how bytes are encrypted.
+
+mod frame;
+mod message;
+mod reassembly;
+
+/// The messages of `proto/confer.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+mod pb {
+    include!(concat!(env!("OUT_DIR"), "/confer.rs"));
+}
+
+pub use frame::{Fragments, MAX_FRAME_LEN, MAX_FRAME_PAYLOAD};
+pub use message::{Request, Response};
+pub use reassembly::{MAX_CHUNKS, MAX_UNFINISHED, MAX_UNFINISHED_BYTES, Reassembler};
+
+/// A peer that broke a rule of the wire. Either one ends the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The bytes are not a transport frame, or the frame contradicts itself or an earlier one.
+    Frame(String),
+    /// The frame is well formed, but what it announces exceeds a bound.
+    Limit(String),
+    /// A whole message is not the response that the protocol describes.
+    Message(String),
+}
+
+/// The enclave's side of the messages, for the tests of rooms above.
+#[cfg(test)]
+pub(crate) mod testing {
+    use bytes::Bytes;
+    use prost::Message as _;
+
+    use super::pb;
+
+    /// Id, and verb and path, of a request.
+    pub(crate) fn read_request(message: Bytes) -> (i64, String) {
+        let request = pb::WebsocketRequest::decode(message).unwrap();
+        (
+            request.id(),
+            format!("{} {}", request.verb(), request.path()),
+        )
+    }
+
+    /// A response as a whole message.
+    pub(crate) fn write_response(id: i64, status: i32, body: &'static str) -> Bytes {
+        let body = Some(Bytes::from_static(body.as_bytes()));
+        pb::WebsocketResponse {
+            id: Some(id),
+            status: Some(status),
+            body,
+            ..Default::default()
+        }
+        .encode_to_vec()
+        .into()
+    }
+}

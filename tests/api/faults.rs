@@ -1,0 +1,186 @@
+//! Each fault of the local enclave gives the error that `--list-faults` states.
+
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use confer::ffi::config::*;
+use confer::ffi::connect::*;
+use confer::ffi::report::*;
+use confer::ffi::status::*;
+use serde_json::Value;
+
+use crate::harness::*;
+
+/// Enclaves that run at once: most wait for something.
+const WORKERS: usize = 6;
+
+fn faults() -> Vec<Value> {
+    let output = Command::new(enclave_program())
+        .arg("--list-faults")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn each_fault_gives_the_error_that_the_enclave_states() {
+    let (faults, next, wrong) = (faults(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let checked = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if fault["scope"] == "document" {
+                        continue; // no route for documents yet
+                    }
+                    checked.fetch_add(1, Ordering::Relaxed);
+                    if let Err(why) = try_fault(fault) {
+                        wrong
+                            .lock()
+                            .unwrap()
+                            .push(format!("{}: {why}", fault["fault"]));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(
+        wrong.is_empty(),
+        "{} of {} faults:\n{}",
+        wrong.len(),
+        faults.len(),
+        wrong.join("\n")
+    );
+    assert!(checked.into_inner() > 200, "the enclave's list was read");
+}
+
+fn try_fault(fault: &Value) -> Result<(), String> {
+    let name = fault["fault"].as_str().unwrap();
+    let expected = fault["status"].as_str().unwrap();
+    let enclave = Enclave::start(Some(name));
+    let config = config(&enclave);
+    unsafe {
+        // What waits for a limit gets a short one; all else gets the time that a busy machine takes.
+        if expected == "CONFER_E_DEAD_PEER" {
+            call(|e| confer_config_set_keepalive_ms(config.0, 300, e)).unwrap();
+            call(|e| confer_config_set_dead_peer_ms(config.0, 600, e)).unwrap();
+        }
+        if expected == "CONFER_E_STREAM_IDLE" {
+            call(|e| confer_config_set_idle_timeout_ms(config.0, 1_500, e)).unwrap();
+        }
+        if expected == "CONFER_E_STAGE_TIMEOUT" || name.starts_with("key-server") {
+            for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_VERIFY {
+                call(|e| confer_config_set_stage_timeout_ms(config.0, stage, 1_000, e)).unwrap();
+            }
+        }
+    }
+    let connected = connect(&config);
+    let scope = fault["scope"].as_str().unwrap();
+    let client = match connected {
+        Err(failure) => {
+            if scope == "stream" {
+                return Err(format!("connecting failed: {failure:?}"));
+            }
+            return judge_refusal(fault, &enclave, &failure);
+        }
+        Ok(client) => client,
+    };
+    if scope == "connect" {
+        if expected != "CONFER_OK" {
+            return Err("it was accepted".into());
+        }
+        return judge_report(fault, &client);
+    }
+    let outcome = pull(&client, PROMPT).and_then(|stream| read(&stream).1);
+    let found = outcome.as_ref().map_or_else(
+        |failure| crate::harness::name(failure.status()),
+        |()| "CONFER_OK".into(),
+    );
+    if let Err(failure) = &outcome {
+        no_secret(&enclave, failure)?;
+    }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("expected {expected}, got {outcome:?}"))
+    }
+}
+
+fn no_secret(enclave: &Enclave, failure: &Failure) -> Result<(), String> {
+    let report = failure
+        .report()
+        .map(|report| report.to_string())
+        .unwrap_or_default();
+    if [failure.message(), &report]
+        .iter()
+        .any(|text| text.contains(PROMPT) || text.contains(&enclave.token))
+    {
+        return Err("an error shows the prompt or the token".into());
+    }
+    Ok(())
+}
+
+fn judge_refusal(fault: &Value, enclave: &Enclave, failure: &Failure) -> Result<(), String> {
+    no_secret(enclave, failure)?;
+    let found = name(failure.status());
+    if fault["status"] != found.as_str() {
+        return Err(format!("expected {}, got {failure:?}", fault["status"]));
+    }
+    if failure.status() != CONFER_E_REJECTED {
+        return Ok(());
+    }
+    if enclave.saw("message-3") {
+        return Err("a refused enclave saw message 3".into());
+    }
+    if fault["check"].as_str() != failure.check() {
+        return Err(format!(
+            "expected check {}, got {failure:?}",
+            fault["check"]
+        ));
+    }
+    let report = failure.report().ok_or("a refusal without a report")?;
+    let failed: Vec<&Value> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["outcome"] == "fail")
+        .collect();
+    if report["verdict"] != "rejected" || failed.len() != 1 || failed[0]["id"] != fault["check"] {
+        return Err(format!("it does not fail alone: {failed:?}"));
+    }
+    Ok(())
+}
+
+fn judge_report(fault: &Value, client: &Client) -> Result<(), String> {
+    let mut report = std::ptr::null_mut();
+    call(|e| unsafe { confer_attestation_report(client.0, &mut report, e) })
+        .map_err(|e| format!("{e:?}"))?;
+    let report = Report(report);
+    let json = text(unsafe { confer_report_json(report.0, std::ptr::null_mut()) }).unwrap();
+    let json: Value = serde_json::from_str(json).unwrap();
+    let outcomes = json["checks"].as_array().unwrap();
+    let expected = fault["outcome"].as_str();
+    for check in outcomes {
+        let wanted = if check["id"] == fault["check"] {
+            expected.unwrap_or("pass")
+        } else {
+            "pass"
+        };
+        if check["outcome"] != wanted {
+            return Err(format!("expected {wanted}: {check}"));
+        }
+    }
+    if json["verdict"] != "verified" || outcomes.len() != 20 {
+        return Err(format!(
+            "verdict {} of {} checks",
+            json["verdict"],
+            outcomes.len()
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! The local enclave as a child process, and thin owners for the handles of the C API.
+
+use std::ffi::{CStr, c_char};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use confer::ffi::config::*;
+use confer::ffi::connect::*;
+use confer::ffi::error::*;
+use confer::ffi::event::*;
+use confer::ffi::policy::*;
+use confer::ffi::report::*;
+use confer::ffi::request::*;
+use confer::ffi::status::*;
+use confer::ffi::stream::*;
+use serde_json::Value;
+
+/// A prompt that can be looked for.
+pub const PROMPT: &str = "an-unmistakable-prompt-7d1f";
+
+pub fn enclave_program() -> PathBuf {
+    let default =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/enclave/target/debug/confer-enclave");
+    let path = std::env::var_os("CONFER_ENCLAVE").map_or(default, PathBuf::from);
+    assert!(
+        path.exists(),
+        "{} is not built: run `make enclave`",
+        path.display()
+    );
+    path
+}
+
+/// A folder for this test process, in which the trust world is made once.
+pub fn scratch() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("confer-api-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    })
+}
+
+/// A name that no other test uses.
+pub fn fresh(name: &str) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    scratch().join(format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// A running enclave; it ends with this value, or with the test process.
+pub struct Enclave {
+    child: Child,
+    pub url: String,
+    pub token: String,
+    pub policy: String,
+    log: PathBuf,
+}
+
+impl Enclave {
+    pub fn start(fault: Option<&str>) -> Enclave {
+        // The keys are made once; each enclave writes a policy of its own.
+        let (log, state) = (fresh("log"), scratch().join("state"));
+        let mut command = Command::new(enclave_program());
+        command
+            .arg("--exit-with-stdin")
+            .arg("--state")
+            .arg(state)
+            .arg("--log")
+            .arg(&log);
+        if let Some(fault) = fault {
+            command.args(["--fault", fault]);
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let line: Value = serde_json::from_str(&line).expect("the enclave prints one JSON line");
+        let text = |name: &str| line[name].as_str().unwrap().to_owned();
+        Enclave {
+            child,
+            url: text("url"),
+            token: text("token"),
+            policy: text("policy"),
+            log,
+        }
+    }
+
+    /// What the enclave saw, in order.
+    pub fn events(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    pub fn saw(&self, event: &str) -> bool {
+        self.events().iter().any(|line| line["event"] == event)
+    }
+}
+
+impl Drop for Enclave {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take()); // it removes its files and ends
+        let _ = self.child.wait();
+    }
+}
+
+pub fn text<'a>(pointer: *const c_char) -> Option<&'a str> {
+    if pointer.is_null() {
+        return None;
+    }
+    Some(unsafe { CStr::from_ptr(pointer) }.to_str().unwrap())
+}
+
+pub fn name(status: confer_status) -> String {
+    text(confer_status_name(status)).unwrap().into()
+}
+
+macro_rules! owner {
+    ($name:ident, $handle:ident, $free:ident) => {
+        pub struct $name(pub *mut $handle);
+        impl Drop for $name {
+            fn drop(&mut self) {
+                unsafe { $free(self.0) }
+            }
+        }
+        unsafe impl Send for $name {}
+        unsafe impl Sync for $name {}
+    };
+}
+
+owner!(Config, confer_config, confer_config_free);
+owner!(Client, confer_client, confer_client_free);
+owner!(Request, confer_chat_request, confer_chat_request_free);
+owner!(Stream, confer_stream, confer_stream_free);
+owner!(Failure, confer_error, confer_error_free);
+owner!(Report, confer_report, confer_report_free);
+
+impl Failure {
+    pub fn status(&self) -> confer_status {
+        unsafe { confer_error_status(self.0) }
+    }
+    pub fn message(&self) -> &str {
+        text(unsafe { confer_error_message(self.0, ptr::null_mut()) }).unwrap_or("")
+    }
+    pub fn check(&self) -> Option<&str> {
+        text(unsafe { confer_error_check_id(self.0, ptr::null_mut()) })
+    }
+    pub fn report(&self) -> Option<Value> {
+        let report = unsafe { confer_error_report(self.0) };
+        text(unsafe { confer_report_json(report, ptr::null_mut()) })
+            .map(|json| serde_json::from_str(json).unwrap())
+    }
+}
+
+impl std::fmt::Debug for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", name(self.status()), self.message())
+    }
+}
+
+/// Turns a call that takes `confer_error **` into a result.
+pub fn call(
+    f: impl FnOnce(*mut *mut confer_error) -> confer_status,
+) -> Result<confer_status, Failure> {
+    let mut error = ptr::null_mut();
+    let status = f(&mut error);
+    if status <= CONFER_END {
+        assert!(error.is_null(), "{} came with an error", name(status));
+        return Ok(status);
+    }
+    assert!(!error.is_null(), "{} came without an error", name(status));
+    let failure = Failure(error);
+    assert_eq!(failure.status(), status);
+    assert!(!failure.message().is_empty());
+    Err(failure)
+}
+
+/// A configuration for an enclave, with limits that suit a test.
+pub fn config(enclave: &Enclave) -> Config {
+    let mut config = ptr::null_mut();
+    unsafe {
+        call(|e| confer_config_new(&mut config, e)).unwrap();
+        let config = Config(config);
+        call(|e| {
+            confer_config_set_endpoint(config.0, enclave.url.as_ptr().cast(), enclave.url.len(), e)
+        })
+        .unwrap();
+        call(|e| {
+            confer_config_set_token(
+                config.0,
+                enclave.token.as_ptr().cast(),
+                enclave.token.len(),
+                e,
+            )
+        })
+        .unwrap();
+        let mut policy = ptr::null_mut();
+        let path = &enclave.policy;
+        call(|e| confer_policy_load(path.as_ptr().cast(), path.len(), &mut policy, e)).unwrap();
+        call(|e| confer_config_set_policy(config.0, policy, e)).unwrap();
+        confer_policy_free(policy);
+        for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_VERIFY {
+            call(|e| confer_config_set_stage_timeout_ms(config.0, stage, 3_000, e)).unwrap();
+        }
+        config
+    }
+}
+
+pub fn connect(config: &Config) -> Result<Client, Failure> {
+    let mut client = ptr::null_mut();
+    call(|e| unsafe { confer_connect(config.0, ptr::null(), &mut client, e) })
+        .inspect_err(|_| assert!(client.is_null()))
+        .map(|_| Client(client))
+}
+
+pub fn request(prompt: &str) -> Request {
+    let mut request = ptr::null_mut();
+    unsafe {
+        call(|e| confer_chat_request_new(&mut request, e)).unwrap();
+        let request = Request(request);
+        call(|e| {
+            confer_chat_request_add_message(
+                request.0,
+                CONFER_ROLE_USER,
+                prompt.as_ptr().cast(),
+                prompt.len(),
+                e,
+            )
+        })
+        .unwrap();
+        request
+    }
+}
+
+pub fn pull(client: &Client, prompt: &str) -> Result<Stream, Failure> {
+    let mut stream = ptr::null_mut();
+    call(|e| unsafe { confer_chat_pull(client.0, request(prompt).0, &mut stream, e) })
+        .map(|_| Stream(stream))
+}
+
+/// Reads a stream to its end: the text, and how it ended.
+pub fn read(stream: &Stream) -> (String, Result<(), Failure>) {
+    let mut answer = String::new();
+    loop {
+        let mut event = ptr::null();
+        match call(|e| unsafe { confer_stream_next(stream.0, 60_000, &mut event, e) }) {
+            Ok(CONFER_OK) => unsafe {
+                if confer_event_type(event) == CONFER_EVENT_TOKEN {
+                    let mut len = 0;
+                    let content = confer_event_content(event, &mut len);
+                    let content = std::slice::from_raw_parts(content.cast::<u8>(), len);
+                    answer += std::str::from_utf8(content).unwrap();
+                }
+            },
+            Ok(CONFER_END) => return (answer, Ok(())),
+            Ok(other) => panic!("{} within a minute", name(other)),
+            Err(failure) => {
+                // The end is told once; afterwards there is nothing more.
+                assert_eq!(
+                    call(|e| unsafe { confer_stream_next(stream.0, 0, &mut event, e) }).unwrap(),
+                    CONFER_END
+                );
+                return (answer, Err(failure));
+            }
+        }
+    }
+}

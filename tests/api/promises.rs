@@ -1,0 +1,304 @@
+//! What the header promises, as far as a program in Rust can see it; the programs in `tests/c` see the rest.
+
+use std::ptr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use confer::ffi::config::*;
+use confer::ffi::connect::*;
+use confer::ffi::report::*;
+use confer::ffi::request::*;
+use confer::ffi::status::*;
+use confer::ffi::stream::*;
+
+use crate::harness::*;
+
+#[test]
+fn a_verified_enclave_streams_an_answer() {
+    let enclave = Enclave::start(None);
+    let client = connect(&config(&enclave)).unwrap();
+    let (answer, end) = read(&pull(&client, PROMPT).unwrap());
+    end.unwrap();
+    assert!(!answer.is_empty());
+    assert_eq!(
+        call(|e| unsafe { confer_close(client.0, 10_000, e) }).unwrap(),
+        CONFER_OK
+    );
+    let failure = pull(&client, PROMPT)
+        .err()
+        .expect("a closed client takes no request");
+    assert_eq!(failure.status(), CONFER_E_CLOSED);
+}
+
+#[test]
+fn an_export_verifies_again_offline_and_an_altered_one_does_not() {
+    let enclave = Enclave::start(None);
+    let client = connect(&config(&enclave)).unwrap();
+    let (mut report, mut policy) = (ptr::null_mut(), ptr::null_mut());
+    call(|e| unsafe { confer_attestation_report(client.0, &mut report, e) }).unwrap();
+    let report = Report(report);
+    let evidence = text(unsafe { confer_report_evidence(report.0, ptr::null_mut()) }).unwrap();
+    assert!(!evidence.contains(&enclave.token));
+    let path = &enclave.policy;
+    call(|e| unsafe {
+        confer::ffi::policy::confer_policy_load(path.as_ptr().cast(), path.len(), &mut policy, e)
+    })
+    .unwrap();
+    let verify = |file: &str| {
+        let mut again = ptr::null_mut();
+        call(|e| unsafe {
+            confer_evidence_verify(file.as_ptr().cast(), file.len(), policy, -1, &mut again, e)
+        })
+        .map(|_| Report(again))
+    };
+    let again = verify(evidence).unwrap();
+    assert!(unsafe { confer_report_verified(again.0) });
+    let mut other: serde_json::Value = serde_json::from_str(evidence).unwrap();
+    other["server_key"] = "00".repeat(32).into();
+    assert_eq!(
+        verify(&other.to_string()).err().unwrap().check(),
+        Some("tdx.key_binding")
+    );
+    assert_eq!(verify("{}").err().unwrap().status(), CONFER_E_INVALID_JSON);
+    unsafe { confer::ffi::policy::confer_policy_free(policy) };
+}
+
+#[test]
+fn many_streams_share_a_connection_and_none_is_mixed_up() {
+    let enclave = Enclave::start(None);
+    let client = connect(&config(&enclave)).unwrap();
+    let streams: Vec<_> = (0..100)
+        .map(|i| (i, pull(&client, &format!("number {i} of many")).unwrap()))
+        .collect();
+    for (i, stream) in &streams {
+        let (answer, end) = read(stream);
+        end.unwrap();
+        assert!(
+            answer.contains(&format!("number {i} of many")),
+            "{i}: {answer}"
+        );
+    }
+}
+
+#[test]
+fn keepalive_pings_go_out_and_a_quiet_connection_stays() {
+    let enclave = Enclave::start(None);
+    let config = config(&enclave);
+    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 50, e) }).unwrap();
+    call(|e| unsafe { confer_config_set_dead_peer_ms(config.0, 2_000, e) }).unwrap();
+    let client = connect(&config).unwrap();
+    let began = Instant::now();
+    while enclave
+        .events()
+        .iter()
+        .filter(|line| line["event"] == "ping")
+        .count()
+        < 5
+    {
+        assert!(began.elapsed() < Duration::from_secs(20), "no pings");
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        call(|e| unsafe { confer_client_check(client.0, e) }).unwrap(),
+        CONFER_OK
+    );
+}
+
+#[test]
+fn a_log_at_the_most_talkative_level_holds_neither_token_nor_prompt() {
+    type Records = Arc<Mutex<Vec<String>>>;
+    unsafe extern "C" fn log(
+        data: *mut std::ffi::c_void,
+        _: i32,
+        target: *const std::ffi::c_char,
+        message: *const std::ffi::c_char,
+    ) {
+        let records = unsafe { &*data.cast::<Records>() };
+        records.lock().unwrap().push(format!(
+            "{} {}",
+            text(target).unwrap(),
+            text(message).unwrap()
+        ));
+    }
+    unsafe extern "C" fn destroy(data: *mut std::ffi::c_void) {
+        drop(unsafe { Box::from_raw(data.cast::<Records>()) });
+    }
+    let records = Records::default();
+    for fault in [
+        None,
+        Some("mrtd-other"),
+        Some("noise-altered"),
+        Some("upgrade-401"),
+    ] {
+        let enclave = Enclave::start(fault);
+        let config = config(&enclave);
+        let data = Box::into_raw(Box::new(records.clone())).cast();
+        call(|e| unsafe {
+            confer_config_set_log(
+                config.0,
+                CONFER_LOG_DEBUG,
+                Some(log),
+                data,
+                Some(destroy),
+                e,
+            )
+        })
+        .unwrap();
+        if let Ok(client) = connect(&config) {
+            let _ = pull(&client, PROMPT).map(|stream| read(&stream));
+            call(|e| unsafe { confer_close(client.0, 10_000, e) }).unwrap();
+        }
+        drop(config);
+        let records = records.lock().unwrap();
+        assert!(!records.is_empty());
+        let all = records.join("\n");
+        assert!(
+            !all.contains(PROMPT) && !all.contains(&enclave.token),
+            "{all}"
+        );
+    }
+    // `destroy` ran for each: this is the last reference, once the threads behind a failed connect have let go.
+    let began = Instant::now();
+    while Arc::strong_count(&records) > 1 {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "destroy did not run"
+        );
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_reconnect_does_not_fetch_the_key_set_again() {
+    let enclave = Enclave::start(None);
+    let config = config(&enclave);
+    for _ in 0..3 {
+        connect(&config).unwrap();
+    }
+    assert_eq!(
+        enclave
+            .events()
+            .iter()
+            .filter(|line| line["event"] == "key-set")
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_cache_file_spares_the_next_process_the_fetch() {
+    let enclave = Enclave::start(None);
+    let (cache, work) = (fresh("cache"), fresh("work"));
+    let with_cache = |path: &std::path::Path| {
+        let (config, cache_text) = (config(&enclave), path.to_str().unwrap());
+        call(|e| unsafe {
+            confer_config_set_jwks_cache_file(
+                config.0,
+                cache_text.as_ptr().cast(),
+                cache_text.len(),
+                e,
+            )
+        })
+        .unwrap();
+        config
+    };
+    connect(&with_cache(&cache)).unwrap();
+    assert!(std::fs::read_to_string(&cache).unwrap().contains("x5c"));
+    connect(&with_cache(&cache)).unwrap(); // what the first one knew went with it: this one reads the file
+    assert_eq!(
+        enclave
+            .events()
+            .iter()
+            .filter(|line| line["event"] == "key-set")
+            .count(),
+        1
+    );
+
+    let precious = "not a key set, but somebody's work";
+    std::fs::write(&work, precious).unwrap();
+    let failure = connect(&with_cache(&work))
+        .err()
+        .expect("a file that is no key set is not overwritten");
+    assert_eq!(failure.status(), CONFER_E_FILE);
+    assert!(
+        failure.message().contains(work.to_str().unwrap()),
+        "{failure:?}"
+    );
+    assert_eq!(std::fs::read_to_string(&work).unwrap(), precious);
+}
+
+#[test]
+fn waiting_connections_share_one_fetch_of_the_key_set() {
+    let enclave = Enclave::start(None);
+    let config = config(&enclave);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| connect(&config).unwrap());
+        }
+    });
+    assert_eq!(
+        enclave
+            .events()
+            .iter()
+            .filter(|line| line["event"] == "key-set")
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_connect_can_be_cancelled_at_each_stage() {
+    for fault in [
+        "accept-stall",
+        "upgrade-stall",
+        "open-stall",
+        "message1-stall",
+        "key-server-stall",
+    ] {
+        let enclave = Enclave::start(Some(fault));
+        let config = config(&enclave);
+        call(|e| unsafe {
+            confer_config_set_stage_timeout_ms(config.0, CONFER_STAGE_KEY_SET, 60_000, e)
+        })
+        .unwrap();
+        let (mut connecting, mut client) = (ptr::null_mut(), ptr::null_mut());
+        call(|e| unsafe { confer_connect_start(config.0, &mut connecting, e) }).unwrap();
+        // It has come as far as the fault lets it.
+        let last = match fault {
+            "accept-stall" | "upgrade-stall" => CONFER_STAGE_UPGRADE,
+            "key-server-stall" => CONFER_STAGE_KEY_SET,
+            _ => CONFER_STAGE_HANDSHAKE,
+        };
+        let began = Instant::now();
+        while unsafe { confer_connecting_stage(connecting) } != last {
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "{fault}: never in stage {last}"
+            );
+            std::thread::yield_now();
+        }
+        unsafe { confer_connecting_cancel(connecting) };
+        let failure =
+            call(|e| unsafe { confer_connecting_wait(connecting, 5_000, &mut client, e) })
+                .unwrap_err();
+        assert_eq!(failure.status(), CONFER_E_CANCELLED, "{fault}");
+        unsafe { confer_connecting_free(connecting) };
+    }
+}
+
+#[test]
+fn a_request_without_consent_says_so_to_the_enclave() {
+    let enclave = Enclave::start(None);
+    let client = connect(&config(&enclave)).unwrap();
+    let ask = |allowed: Option<bool>| {
+        let request = request("/websearch");
+        if let Some(allowed) = allowed {
+            call(|e| unsafe { confer_chat_request_set_web_search(request.0, allowed, e) }).unwrap();
+        }
+        let mut stream = ptr::null_mut();
+        call(|e| unsafe { confer_chat_pull(client.0, request.0, &mut stream, e) }).unwrap();
+        read(&Stream(stream)).0
+    };
+    assert!(ask(None).contains("webSearch=false"));
+    assert!(ask(Some(true)).contains("webSearch=true"));
+}

@@ -1,0 +1,121 @@
+/*
+ * Many clients and many threads: one configuration for all, one client for all, and the runtime that they share.
+ */
+#include "enclave.h"
+
+#define WORKER "confer-worker"
+
+enum { THREADS = 8, TURNS = 5 };
+
+static struct enclave enclave;
+
+static void *connect_and_chat(void *data) {
+    for (int i = 0; i < 2; i++) {
+        confer_client *client = NULL;
+        CHECK_OK(confer_connect(data, NULL, &client, &error));
+        chat_says(client, "one of many", "You said: one of many");
+        enclave_close(client);
+    }
+    return NULL;
+}
+
+static void *chat_often(void *data) {
+    for (int i = 0; i < TURNS; i++) {
+        char prompt[64], answer[80];
+        snprintf(prompt, sizeof prompt, "turn %d of thread %lu", i, (unsigned long)pthread_self());
+        snprintf(answer, sizeof answer, "You said: %s", prompt);
+        chat_says(data, prompt, answer);
+    }
+    return NULL;
+}
+
+static void run_in_threads(void *(*work)(void *), void *data) {
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, work, data) == 0);
+    for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
+static void threads_with_a_client_each_share_a_configuration(void) {
+    enclave_start(&enclave, NULL);
+    confer_config *config = enclave_config(&enclave);
+    run_in_threads(connect_and_chat, config);
+    confer_config_free(config);
+    enclave_stop(&enclave);
+}
+
+static void threads_that_share_a_client_each_get_their_own_answers(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    run_in_threads(chat_often, client);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void closing_one_client_leaves_another_open(void) {
+    struct enclave other;
+    enclave_start(&enclave, NULL);
+    enclave_start(&other, NULL);
+    confer_client *first = enclave_connect(&enclave), *second = enclave_connect(&other);
+    enclave_close(first);
+    CHECK(check_count_named(WORKER) > 0);
+    chat_says(second, "and I?", "You said: and I?");
+    enclave_close(second);
+    enclave_stop(&other);
+    enclave_stop(&enclave);
+}
+
+static void *close_it(void *data) {
+    CHECK_OK(confer_close(data, -1, &error));
+    return NULL;
+}
+
+static void a_client_can_be_closed_by_several_threads_at_once(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    run_in_threads(close_it, client);
+    confer_client_free(client);
+    enclave_stop(&enclave);
+}
+
+static void after_a_close_that_returned_no_library_thread_runs(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *clients[3];
+    for (int i = 0; i < 3; i++) clients[i] = enclave_connect(&enclave);
+    for (int i = 0; i < 3; i++) CHECK_OK(confer_close(clients[i], -1, &error));
+    /* They were joined; what the kernel takes to forget a joined thread is far below this. */
+    int64_t until = check_now_ms() + 500;
+    while (check_count_named(WORKER) > 0 && check_now_ms() < until) check_pause();
+    CHECK(check_count_named(WORKER) == 0 && check_count_named("confer-callback") == 0);
+    for (int i = 0; i < 3; i++) confer_client_free(clients[i]);
+    enclave_stop(&enclave);
+}
+
+static void the_worker_count_can_be_set_while_no_client_lives(void) {
+    enclave_start(&enclave, NULL);
+    CHECK_OK(confer_set_worker_threads(3, &error));
+    confer_client *client = enclave_connect(&enclave);
+    chat_says(client, "hi", "You said: hi");
+    while (check_count_named(WORKER) < 3) check_pause(); /* a thread names itself */
+    CHECK(check_count_named(WORKER) == 3);
+    CHECK_STATUS(CONFER_E_BUSY, confer_set_worker_threads(1, &error));
+    CHECK_OK(confer_set_worker_threads(3, &error));
+    enclave_close(client);
+    CHECK_OK(confer_set_worker_threads(1, &error));
+    client = enclave_connect(&enclave);
+    chat_says(client, "alone", "You said: alone");
+    enclave_close(client);
+    CHECK_OK(confer_set_worker_threads(2, &error));
+    enclave_stop(&enclave);
+}
+
+int main(void) {
+    static const struct promise promises[] = {
+        PROMISE(threads_with_a_client_each_share_a_configuration),
+        PROMISE(threads_that_share_a_client_each_get_their_own_answers),
+        PROMISE(closing_one_client_leaves_another_open),
+        PROMISE(a_client_can_be_closed_by_several_threads_at_once),
+        PROMISE(after_a_close_that_returned_no_library_thread_runs),
+        PROMISE(the_worker_count_can_be_set_while_no_client_lives),
+    };
+    return KEEP_PROMISES(promises);
+}

@@ -1,0 +1,239 @@
+/*
+ * Connecting: the client, the report and the export that a verified enclave gives, the error that a refused one gives,
+ * and connecting without blocking.
+ */
+#include "enclave.h"
+
+#include <poll.h>
+
+static void a_verified_enclave_gives_a_client_a_report_and_an_answer(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    CHECK_OK(confer_client_check(client, &error));
+
+    confer_report *report = NULL;
+    CHECK_OK(confer_attestation_report(client, &report, &error));
+    CHECK(confer_report_verified(report));
+    size_t checks = confer_report_check_count(report), len = 0;
+    CHECK(checks >= 19);
+    for (size_t i = 0; i < checks; i++) {
+        int32_t outcome = confer_report_check_outcome(report, i);
+        CHECK(outcome == CONFER_OUTCOME_PASS || outcome == CONFER_OUTCOME_WARN);
+        CHECK(confer_report_check_id(report, i, &len) != NULL && len > 0);
+        CHECK(confer_report_check_detail(report, i, &len) != NULL && len > 0);
+    }
+    CHECK(confer_report_check_outcome(report, checks) == -1 && confer_report_check_id(report, checks, &len) == NULL);
+    CHECK(len == 0 && confer_report_check_detail(report, checks, NULL) == NULL);
+    CHECK_TEXT("TDX", confer_report_platform(report, NULL));
+    CHECK_TEXT(enclave.url, confer_report_endpoint(report, NULL));
+    CHECK(confer_report_server_key(report, &len) != NULL && len == 64);
+    CHECK(confer_report_policy_sha256(report, &len) != NULL && len == 64);
+    CHECK(confer_report_manifest_sha256(report, &len) != NULL && len == 64);
+    CHECK(confer_report_mrtd(report, &len) != NULL && len == 96);
+    CHECK(confer_report_rtmr1(report, &len) != NULL && len == 96);
+    CHECK(confer_report_rtmr2(report, &len) != NULL && len == 96);
+    CHECK(confer_report_signer(report, NULL) != NULL && confer_report_issuer(report, NULL) != NULL);
+    CHECK(confer_report_log_url(report, NULL) != NULL && confer_report_log_index(report) >= 0);
+    CHECK(confer_report_seam_svn(report) >= 0 && confer_report_tcb_status(report, NULL) != NULL);
+    CHECK(confer_report_expires_at(report) > confer_report_verified_at(report));
+    CHECK(confer_report_advisory(report, confer_report_advisory_count(report), NULL) == NULL);
+    CHECK(strstr(confer_report_json(report, NULL), "\"verdict\":\"verified\"") != NULL);
+    CHECK(strstr(confer_report_json(report, NULL), enclave.token) == NULL);
+
+    chat_says(client, "how are you", "You said: how are you");
+
+    CHECK_OK(confer_close(client, -1, &error));
+    CHECK_OK(confer_close(client, -1, &error));
+    confer_chat_request *request = chat_request("still there?");
+    confer_stream *stream = NULL;
+    CHECK_STATUS(CONFER_E_CLOSED, confer_chat_pull(client, request, &stream, &error));
+    CHECK(stream == NULL);
+    CHECK_STATUS(CONFER_E_CLOSED, confer_client_check(client, &error));
+    confer_client_free(client);
+    CHECK(confer_report_verified(report)); /* it does not need the client */
+    confer_report_free(report);
+    confer_chat_request_free(request);
+    enclave_stop(&enclave);
+}
+
+static void exported_evidence_verifies_again_by_the_same_policy_and_time_alone(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_report *report = NULL, *again = NULL;
+    CHECK_OK(confer_attestation_report(client, &report, &error));
+    enclave_close(client);
+    confer_policy *policy = NULL;
+    CHECK_OK(confer_policy_load(enclave.policy, SIZE_MAX, &policy, &error));
+    size_t len = 0;
+    const char *evidence = confer_report_evidence(report, &len);
+    CHECK(evidence != NULL && strlen(evidence) == len && strstr(evidence, enclave.token) == NULL);
+
+    CHECK_OK(confer_evidence_verify(evidence, len, policy, -1, &again, &error));
+    CHECK(confer_report_verified(again));
+    CHECK_TEXT(confer_report_server_key(report, NULL), confer_report_server_key(again, NULL));
+    CHECK(confer_report_endpoint(again, NULL) == NULL);
+    confer_report_free(again);
+
+    confer_error *late = NULL;
+    int64_t at = confer_report_expires_at(report) + 3600;
+    CHECK(confer_evidence_verify(evidence, len, policy, at, &again, &late) == CONFER_E_REJECTED && again == NULL);
+    CHECK_TEXT("ita.time", confer_error_check_id(late, NULL));
+    CHECK(confer_error_report(late) != NULL && !confer_report_verified(confer_error_report(late)));
+    confer_error_free(late);
+
+    CHECK_STATUS(CONFER_E_REJECTED, confer_evidence_verify(evidence, len, NULL, -1, &again, &error));
+    CHECK_STATUS(CONFER_E_INVALID_JSON, confer_evidence_verify(evidence, len - 1, policy, -1, &again, &error));
+    CHECK_STATUS(CONFER_E_INVALID_JSON, confer_evidence_verify("{}", SIZE_MAX, policy, -1, &again, &error));
+    confer_policy_free(policy);
+    confer_report_free(report);
+    enclave_stop(&enclave);
+}
+
+static void a_refused_enclave_gives_no_client_and_an_error_that_owns_its_report(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, "binding-other-key");
+    confer_config *config = enclave_config(&enclave);
+    confer_client *client = NULL;
+    confer_error *refusal = NULL;
+    confer_status status = confer_connect(config, NULL, &client, &refusal);
+    confer_config_free(config);
+    check_status(__FILE__, __LINE__, "confer_connect", CONFER_E_REJECTED, "tdx.key_binding", status, refusal);
+    CHECK(client == NULL && !confer_error_retryable(refusal));
+    CHECK_TEXT("tdx.key_binding", confer_error_check_id(refusal, NULL));
+    const confer_report *report = confer_error_report(refusal);
+    CHECK(report != NULL && !confer_report_verified(report));
+    int failed = 0;
+    for (size_t i = 0; i < confer_report_check_count(report); i++)
+        if (confer_report_check_outcome(report, i) == CONFER_OUTCOME_FAIL) {
+            failed++;
+            CHECK_TEXT("tdx.key_binding", confer_report_check_id(report, i, NULL));
+            CHECK(confer_report_check_expected(report, i, NULL) != NULL);
+            CHECK(confer_report_check_observed(report, i, NULL) != NULL);
+        }
+    CHECK(failed == 1);
+    CHECK(strstr(confer_report_json(report, NULL), "\"verdict\":\"rejected\"") != NULL);
+    confer_error_free(refusal);
+    enclave_stop(&enclave);
+}
+
+static void a_refused_enclave_never_sees_message_three(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, "mrtd-other");
+    confer_config *config = enclave_config(&enclave);
+    confer_client *client = NULL;
+    CHECK_ERROR(CONFER_E_REJECTED, "tdx.mrtd", confer_connect(config, NULL, &client, &error));
+    while (!enclave_logged(&enclave, "ended")) check_pause();
+    CHECK(enclave_logged(&enclave, "message-2") && !enclave_logged(&enclave, "message-3"));
+    confer_config_free(config);
+    enclave_stop(&enclave);
+}
+
+static void a_connection_that_is_started_is_watched_by_its_descriptor_and_taken_once(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, NULL);
+    confer_config *config = enclave_config(&enclave);
+    confer_connecting *connecting = NULL;
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    struct pollfd ready = {.events = POLLIN};
+    CHECK_OK(confer_connecting_fd(connecting, &ready.fd, &error));
+    CHECK(poll(&ready, 1, -1) == 1 && ready.revents == POLLIN);
+    CHECK_OK(confer_connecting_wait(connecting, 0, &client, &error));
+    CHECK(client != NULL && confer_connecting_stage(connecting) == CONFER_STAGE_VERIFY);
+    confer_client *second = NULL;
+    CHECK_STATUS(CONFER_E_INVALID_ARGUMENT, confer_connecting_wait(connecting, -1, &second, &error));
+    CHECK(second == NULL);
+    confer_connecting_cancel(connecting); /* too late: the outcome is decided */
+    confer_connecting_free(connecting);
+    chat_says(client, "hello", "You said: hello");
+    enclave_close(client);
+    confer_config_free(config);
+    enclave_stop(&enclave);
+}
+
+static void a_wait_for_a_connection_ends_with_its_time_limit(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, "message1-stall");
+    confer_config *config = enclave_config(&enclave);
+    confer_connecting *connecting = NULL;
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(connecting, 0, &client, &error));
+    CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(connecting, 20, &client, &error));
+    CHECK(client == NULL);
+    confer_connecting_free(connecting);
+    confer_config_free(config);
+    enclave_stop(&enclave);
+}
+
+struct watcher {
+    struct gate ended, destroyed;
+    int32_t stages[16];
+    int count, on_other_thread;
+};
+
+static void on_stage(void *user_data, int32_t stage) {
+    struct watcher *watcher = user_data;
+    char name[32];
+    check_thread_name(name);
+    watcher->on_other_thread += strcmp(name, "confer-callback") != 0;
+    CHECK(watcher->count < 16);
+    watcher->stages[watcher->count++] = stage;
+    if (stage == CONFER_STAGE_ENDED) gate_raise(&watcher->ended);
+}
+
+static void on_watcher_destroyed(void *user_data) {
+    gate_raise(&((struct watcher *)user_data)->destroyed);
+}
+
+static void every_stage_is_told_in_order_and_then_the_end_once(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, NULL);
+    static struct watcher watcher = {GATE, GATE, {0}, 0, 0};
+    confer_config *config = enclave_config(&enclave);
+    CHECK_OK(confer_config_set_stage_callback(config, on_stage, &watcher, on_watcher_destroyed, &error));
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    enclave_close(client);
+    CHECK(gate_count(&watcher.destroyed) == 0); /* the configuration still needs it */
+    confer_config_free(config);
+    gate_wait(&watcher.destroyed, 1);
+    const int32_t expected[] = {CONFER_STAGE_RESOLVE, CONFER_STAGE_TCP,     CONFER_STAGE_TLS,    CONFER_STAGE_UPGRADE,
+                                CONFER_STAGE_HANDSHAKE, CONFER_STAGE_KEY_SET, CONFER_STAGE_VERIFY, CONFER_STAGE_ENDED};
+    CHECK(watcher.count == sizeof expected / sizeof *expected);
+    CHECK(memcmp(watcher.stages, expected, sizeof expected) == 0);
+    CHECK(watcher.on_other_thread == 0 && gate_count(&watcher.ended) == 1 && gate_count(&watcher.destroyed) == 1);
+    enclave_stop(&enclave);
+}
+
+static void a_connection_can_be_asked_for_before_the_configuration_changes(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, NULL);
+    confer_config *config = enclave_config(&enclave);
+    confer_connecting *connecting = NULL;
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_config_set_endpoint(config, "ws://127.0.0.1:1/", SIZE_MAX, &error));
+    CHECK_OK(confer_config_set_token(config, "another", SIZE_MAX, &error));
+    confer_config_free(config);
+    CHECK_OK(confer_connecting_wait(connecting, -1, &client, &error));
+    confer_connecting_free(connecting);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+int main(void) {
+    static const struct promise promises[] = {
+        PROMISE(a_verified_enclave_gives_a_client_a_report_and_an_answer),
+        PROMISE(exported_evidence_verifies_again_by_the_same_policy_and_time_alone),
+        PROMISE(a_refused_enclave_gives_no_client_and_an_error_that_owns_its_report),
+        PROMISE(a_refused_enclave_never_sees_message_three),
+        PROMISE(a_connection_that_is_started_is_watched_by_its_descriptor_and_taken_once),
+        PROMISE(a_wait_for_a_connection_ends_with_its_time_limit),
+        PROMISE(every_stage_is_told_in_order_and_then_the_end_once),
+        PROMISE(a_connection_can_be_asked_for_before_the_configuration_changes),
+    };
+    return KEEP_PROMISES(promises);
+}

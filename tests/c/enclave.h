@@ -1,0 +1,174 @@
+/*
+ * enclave.h: a local enclave for a promise, and the few steps that every conversation with one begins with.
+ *
+ * The enclave is tests/enclave's program, a process of its own: it starts before the library is used and ends with its
+ * stdin, so a test that is killed leaves nothing behind. CONFER_ENCLAVE names the program, CONFER_ENCLAVE_STATE a
+ * folder in which enclaves keep their trust world.
+ */
+#ifndef ENCLAVE_H
+#define ENCLAVE_H
+
+#include "check.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+
+struct enclave {
+    pid_t pid;
+    int stdin_fd;
+    char url[128], token[2048], policy[512], log[600];
+};
+
+static inline void enclave_read(const char *line, const char *key, char *value, size_t size) {
+    char wanted[32];
+    snprintf(wanted, sizeof wanted, "\"%s\":\"", key);
+    const char *start = strstr(line, wanted);
+    CHECK(start != NULL);
+    start += strlen(wanted);
+    size_t len = strcspn(start, "\"");
+    CHECK(len < size);
+    memcpy(value, start, len);
+    value[len] = '\0';
+}
+
+/* Starts an enclave with a fault and an extra pair of arguments, each of which may be NULL. */
+static inline void enclave_start_with(struct enclave *enclave, const char *fault, const char *option, const char *value) {
+    const char *program = getenv("CONFER_ENCLAVE"), *state = getenv("CONFER_ENCLAVE_STATE");
+    CHECK(program != NULL && state != NULL);
+    static int count;
+    snprintf(enclave->log, sizeof enclave->log, "%s/log.%d.%d", state, (int)getpid(), ++count);
+    const char *arguments[16] = {program, "--exit-with-stdin", "--state", state, "--log", enclave->log};
+    int n = 6;
+    if (fault != NULL) arguments[n++] = "--fault", arguments[n++] = fault;
+    if (option != NULL) arguments[n++] = option, arguments[n++] = value;
+
+    int in[2], out[2];
+    CHECK(pipe(in) == 0 && pipe(out) == 0);
+    CHECK(fcntl(in[1], F_SETFD, FD_CLOEXEC) == 0 && fcntl(out[0], F_SETFD, FD_CLOEXEC) == 0);
+    enclave->pid = fork();
+    CHECK(enclave->pid >= 0);
+    if (enclave->pid == 0) {
+        dup2(in[0], 0);
+        dup2(out[1], 1);
+        close(in[0]);
+        close(out[1]);
+        execv(program, (char *const *)arguments);
+        _exit(127);
+    }
+    close(in[0]);
+    close(out[1]);
+    enclave->stdin_fd = in[1];
+    char line[4096];
+    FILE *file = fdopen(out[0], "r");
+    CHECK(file != NULL && fgets(line, sizeof line, file) != NULL);
+    fclose(file);
+    enclave_read(line, "url", enclave->url, sizeof enclave->url);
+    enclave_read(line, "token", enclave->token, sizeof enclave->token);
+    enclave_read(line, "policy", enclave->policy, sizeof enclave->policy);
+}
+
+static inline void enclave_start(struct enclave *enclave, const char *fault) {
+    enclave_start_with(enclave, fault, NULL, NULL);
+}
+
+static inline void enclave_stop(struct enclave *enclave) {
+    close(enclave->stdin_fd);
+    CHECK(waitpid(enclave->pid, NULL, 0) == enclave->pid);
+    unlink(enclave->log);
+}
+
+/* Whether the enclave logged an event so far. */
+static inline int enclave_logged(const struct enclave *enclave, const char *event) {
+    char line[4096], wanted[64];
+    snprintf(wanted, sizeof wanted, "\"event\":\"%s\"", event);
+    FILE *file = fopen(enclave->log, "r");
+    CHECK(file != NULL);
+    int found = 0;
+    while (!found && fgets(line, sizeof line, file) != NULL) found = strstr(line, wanted) != NULL;
+    fclose(file);
+    return found;
+}
+
+/* A configuration for an enclave. */
+static inline confer_config *enclave_config(const struct enclave *enclave) {
+    confer_config *config = NULL;
+    confer_policy *policy = NULL;
+    CHECK_OK(confer_policy_load(enclave->policy, SIZE_MAX, &policy, &error));
+    CHECK_OK(confer_config_new(&config, &error));
+    CHECK_OK(confer_config_set_endpoint(config, enclave->url, SIZE_MAX, &error));
+    CHECK_OK(confer_config_set_token(config, enclave->token, SIZE_MAX, &error));
+    CHECK_OK(confer_config_set_policy(config, policy, &error));
+    confer_policy_free(policy);
+    return config;
+}
+
+static inline confer_client *enclave_connect(const struct enclave *enclave) {
+    confer_config *config = enclave_config(enclave);
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    confer_config_free(config);
+    return client;
+}
+
+static inline void enclave_close(confer_client *client) {
+    CHECK_OK(confer_close(client, -1, &error));
+    confer_client_free(client);
+}
+
+static inline confer_chat_request *chat_request(const char *prompt) {
+    confer_chat_request *request = NULL;
+    CHECK_OK(confer_chat_request_new(&request, &error));
+    CHECK_OK(confer_chat_request_add_message(request, CONFER_ROLE_USER, prompt, SIZE_MAX, &error));
+    return request;
+}
+
+static inline confer_stream *chat_pull(const confer_client *client, const char *prompt) {
+    confer_chat_request *request = chat_request(prompt);
+    confer_stream *stream = NULL;
+    CHECK_OK(confer_chat_pull(client, request, &stream, &error));
+    confer_chat_request_free(request);
+    return stream;
+}
+
+/* Takes an event that is there or comes. */
+static inline const confer_event *chat_next(confer_stream *stream) {
+    const confer_event *event = NULL;
+    CHECK_OK(confer_stream_next(stream, -1, &event, &error));
+    CHECK(event != NULL);
+    return event;
+}
+
+/* Reads an answer to its end. The text is kept up to `size`; NULL for none. */
+static inline void chat_read(confer_stream *stream, char *text, size_t size) {
+    const confer_event *event = NULL;
+    size_t used = 0;
+    confer_status status = CONFER_OK;
+    int32_t type = CONFER_EVENT_OTHER;
+    for (;;) {
+        confer_error *error = NULL;
+        status = confer_stream_next(stream, -1, &event, &error);
+        if (status == CONFER_END) break;
+        check_status(__FILE__, __LINE__, "confer_stream_next", CONFER_OK, "", status, error);
+        type = confer_event_type(event);
+        size_t len = 0;
+        const char *content = confer_event_content(event, &len);
+        if (type == CONFER_EVENT_TOKEN && text != NULL) {
+            CHECK(content != NULL && used + len < size);
+            memcpy(text + used, content, len);
+            used += len;
+        }
+    }
+    CHECK(type == CONFER_EVENT_COMPLETION);
+    if (text != NULL) text[used] = '\0';
+}
+
+/* A whole turn: asks and reads. */
+static inline void chat_says(const confer_client *client, const char *prompt, const char *answer) {
+    char text[4096];
+    confer_stream *stream = chat_pull(client, prompt);
+    chat_read(stream, text, sizeof text);
+    CHECK_TEXT(answer, text);
+    confer_stream_free(stream);
+}
+
+#endif

@@ -1,0 +1,153 @@
+/*
+ * Forks: what the child of a process that used the library may do, and that its parent goes on.
+ *
+ * A child reports by one byte through a pipe: its exit status is not its own under valgrind.
+ */
+#include "enclave.h"
+
+static struct enclave enclave;
+
+/* Runs `work` in a child; returns whether it came to its end there. */
+static int in_child(void (*work)(void *), void *data) {
+    int report[2];
+    char byte = 0;
+    CHECK(pipe(report) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        work(data);
+        CHECK(write(report[1], "k", 1) == 1);
+        _exit(0);
+    }
+    close(report[1]);
+    ssize_t got = read(report[0], &byte, 1);
+    close(report[0]);
+    CHECK(waitpid(child, NULL, 0) == child);
+    return got == 1 && byte == 'k';
+}
+
+static void connect_and_chat(void *data) {
+    (void)data;
+    confer_client *client = enclave_connect(&enclave);
+    chat_says(client, "from a child", "You said: from a child");
+    enclave_close(client);
+}
+
+/* First of all: nothing in this process has used the library yet. */
+static void a_child_of_a_process_that_did_not_use_the_library_can_use_it(void) {
+    enclave_start(&enclave, NULL);
+    CHECK(in_child(connect_and_chat, NULL));
+    enclave_stop(&enclave);
+}
+
+struct handles {
+    confer_config *config;
+    confer_policy *policy;
+    confer_cancel *cancel;
+    confer_connecting *connecting;
+    confer_client *client;
+    confer_report *report;
+    confer_chat_request *request;
+    confer_stream *stream;
+    const confer_event *event;
+    confer_error *refusal;
+};
+
+static void use_everything(void *data) {
+    struct handles *handles = data;
+    confer_config *config = NULL;
+    confer_policy *policy = NULL;
+    confer_cancel *cancel = NULL;
+    confer_connecting *connecting = NULL;
+    confer_client *client = NULL;
+    confer_report *report = NULL;
+    confer_chat_request *request = NULL;
+    confer_stream *stream = NULL;
+    const confer_event *event = NULL;
+    int fd = -1;
+    confer_stream_callbacks table = {sizeof table, NULL, NULL, NULL, NULL};
+    CHECK_STATUS(CONFER_E_FORKED, confer_config_new(&config, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_config_set_token(handles->config, "t", 1, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_policy_production(&policy, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_cancel_new(&cancel, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_connect(handles->config, handles->cancel, &client, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_connect_start(handles->config, &connecting, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_connecting_wait(handles->connecting, -1, &client, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_connecting_fd(handles->connecting, &fd, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_attestation_report(handles->client, &report, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_client_check(handles->client, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_chat_request_new(&request, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_chat_request_set_web_search(handles->request, true, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_chat_pull(handles->client, handles->request, &stream, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_chat_stream(handles->client, handles->request, &table, &stream, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_stream_next(handles->stream, -1, &event, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_stream_fd(handles->stream, &fd, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_close(handles->client, -1, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_set_worker_threads(2, &error));
+    CHECK(config == NULL && policy == NULL && client == NULL && stream == NULL && request == NULL && fd == -1);
+
+    CHECK(confer_version_number() == CONFER_VERSION_NUMBER);
+    CHECK(confer_report_verified(handles->report) && confer_report_json(handles->report, NULL) != NULL);
+    CHECK_TEXT("before the silence ", confer_event_content(handles->event, NULL));
+    CHECK(confer_error_status(handles->refusal) == CONFER_E_INVALID_ARGUMENT);
+    CHECK(confer_policy_json(handles->policy, NULL) != NULL);
+    CHECK(confer_connecting_stage(handles->connecting) >= 0);
+
+    confer_stream_cancel(handles->stream);
+    confer_connecting_cancel(handles->connecting);
+    confer_cancel_trigger(handles->cancel);
+    confer_stream_free(handles->stream);
+    confer_connecting_free(handles->connecting);
+    confer_client_free(handles->client);
+    confer_chat_request_free(handles->request);
+    confer_report_free(handles->report);
+    confer_error_free(handles->refusal);
+    confer_cancel_free(handles->cancel);
+    confer_policy_free(handles->policy);
+    confer_config_free(handles->config);
+    CHECK_TEXT("before the silence ", confer_event_content(handles->event, NULL)); /* freeing did nothing */
+}
+
+static void a_child_is_refused_by_every_call_may_look_and_free_and_its_parent_goes_on(void) {
+    struct enclave stalls;
+    enclave_start(&enclave, NULL);
+    enclave_start(&stalls, "message1-stall");
+    struct handles handles = {0};
+    handles.config = enclave_config(&enclave);
+    CHECK_OK(confer_policy_load(enclave.policy, SIZE_MAX, &handles.policy, &error));
+    CHECK_OK(confer_cancel_new(&handles.cancel, &error));
+    confer_config *stalling = enclave_config(&stalls);
+    CHECK_OK(confer_connect_start(stalling, &handles.connecting, &error));
+    confer_config_free(stalling);
+    CHECK_OK(confer_connect(handles.config, NULL, &handles.client, &error));
+    CHECK_OK(confer_attestation_report(handles.client, &handles.report, &error));
+    handles.request = chat_request("/silent");
+    CHECK_OK(confer_chat_pull(handles.client, handles.request, &handles.stream, &error));
+    handles.event = chat_next(handles.stream);
+    CHECK(confer_config_set_token(handles.config, NULL, 5, &handles.refusal) == CONFER_E_INVALID_ARGUMENT);
+
+    CHECK(in_child(use_everything, &handles));
+
+    chat_says(handles.client, "your parent lives", "You said: your parent lives");
+    CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(handles.stream, 0, &handles.event, &error));
+    CHECK_OK(confer_client_check(handles.client, &error));
+    confer_stream_free(handles.stream);
+    confer_connecting_free(handles.connecting);
+    confer_chat_request_free(handles.request);
+    confer_report_free(handles.report);
+    confer_error_free(handles.refusal);
+    confer_cancel_free(handles.cancel);
+    confer_policy_free(handles.policy);
+    confer_config_free(handles.config);
+    enclave_close(handles.client);
+    enclave_stop(&stalls);
+    enclave_stop(&enclave);
+}
+
+int main(void) {
+    static const struct promise promises[] = {
+        PROMISE(a_child_of_a_process_that_did_not_use_the_library_can_use_it),
+        PROMISE(a_child_is_refused_by_every_call_may_look_and_free_and_its_parent_goes_on),
+    };
+    return KEEP_PROMISES(promises);
+}

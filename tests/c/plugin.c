@@ -1,0 +1,34 @@
+/*
+ * A plug-in that uses the library: unload.c loads it, lets it work, and unloads it together with libconfer.
+ */
+#include "recorder.h"
+
+void plugin_chat(void);
+void plugin_fail_to_connect(void);
+
+/* Uses each kind of thread that the library has, and closes. */
+void plugin_chat(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    chat_says(client, "from a plug-in", "You said: from a plug-in");
+    struct recorder recorder = RECORDER;
+    recorder_start(&recorder, client, "once more");
+    recorder_wait(&recorder, CONFER_OK);
+    confer_stream_free(recorder.stream);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+/* There is no client to close then: the plug-in sees the threads end before it lets itself be unloaded. */
+void plugin_fail_to_connect(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, "accept-drop");
+    int threads = check_count_threads();
+    confer_config *config = enclave_config(&enclave);
+    confer_client *client = NULL;
+    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_connect(config, NULL, &client, &error));
+    confer_config_free(config);
+    while (check_count_threads() != threads) check_pause();
+    enclave_stop(&enclave);
+}

@@ -1,0 +1,376 @@
+/*
+ * Pulling: waits and their ends, one reader at a time, the descriptor, what events and errors hold.
+ */
+#include "enclave.h"
+
+#include <poll.h>
+
+static struct enclave enclave;
+
+static int readable(int fd, int timeout_ms) {
+    struct pollfd descriptor = {.fd = fd, .events = POLLIN};
+    int count = poll(&descriptor, 1, timeout_ms);
+    CHECK(count >= 0 && (count == 0 || descriptor.revents == POLLIN));
+    return count;
+}
+
+static void a_wait_lasts_as_long_as_it_says_and_ends_nothing(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_stream *stream = chat_pull(client, "/silent");
+    const confer_event *event = chat_next(stream);
+    CHECK_TEXT("before the silence ", confer_event_content(event, NULL));
+    int64_t before = check_now_ms();
+    CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(stream, 80, &event, &error));
+    CHECK(event == NULL && check_now_ms() - before >= 79);
+    CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(stream, 0, &event, &error));
+    confer_stream_cancel(stream);
+    CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, -1, &event, &error));
+    CHECK_STATUS(CONFER_END, confer_stream_next(stream, -1, &event, &error));
+    CHECK_STATUS(CONFER_END, confer_stream_next(stream, 0, &event, &error));
+    CHECK(event == NULL);
+    confer_stream_free(stream);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void cancelling_drops_what_was_not_read_and_is_idempotent(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_stream *stream = chat_pull(client, "/tokens 100000 1000"), *other = chat_pull(client, "the other stays");
+    const confer_event *event = chat_next(stream);
+    for (int i = 0; i < 3; i++) confer_stream_cancel(stream);
+    CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, -1, &event, &error));
+    confer_stream_cancel(stream);
+    CHECK_STATUS(CONFER_END, confer_stream_next(stream, -1, &event, &error));
+    char text[100];
+    chat_read(other, text, sizeof text);
+    CHECK_TEXT("You said: the other stays", text);
+    confer_stream_cancel(other); /* complete already */
+    CHECK_STATUS(CONFER_END, confer_stream_next(other, -1, &event, &error));
+    confer_stream_free(stream);
+    confer_stream_free(other);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+/* A thread that reads a silent stream. */
+struct reader {
+    confer_stream *stream;
+    pthread_t thread;
+    confer_status status;
+};
+
+static void *read_for_ever(void *data) {
+    struct reader *reader = data;
+    const confer_event *event = NULL;
+    confer_error *error = NULL;
+    do { /* the other thread may be looking just now */
+        confer_error_free(error);
+        reader->status = confer_stream_next(reader->stream, -1, &event, &error);
+    } while (reader->status == CONFER_E_BUSY);
+    check_status(__FILE__, __LINE__, "confer_stream_next", reader->status, "", reader->status, error);
+    confer_error_free(error);
+    return NULL;
+}
+
+/* Returns when the thread is within the call: then another caller finds the stream busy. */
+static void reader_start(struct reader *reader, confer_stream *stream) {
+    const confer_event *event = NULL;
+    reader->stream = stream;
+    CHECK(pthread_create(&reader->thread, NULL, read_for_ever, reader) == 0);
+    for (;;) {
+        confer_error *error = NULL;
+        confer_status status = confer_stream_next(stream, 0, &event, &error);
+        confer_error_free(error);
+        if (status == CONFER_E_BUSY) break;
+        CHECK(status == CONFER_TIMEOUT);
+        check_pause();
+    }
+}
+
+static void reader_join(struct reader *reader, confer_status expected) {
+    CHECK(pthread_join(reader->thread, NULL) == 0);
+    if (reader->status != expected) check_failed(__FILE__, __LINE__, confer_status_name(reader->status), "woke so");
+}
+
+static void a_second_reader_is_told_that_the_stream_is_busy(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_stream *stream = chat_pull(client, "/silent");
+    chat_next(stream);
+    struct reader reader;
+    reader_start(&reader, stream);
+    const confer_event *event = NULL;
+    CHECK_STATUS(CONFER_E_BUSY, confer_stream_next(stream, -1, &event, &error));
+    CHECK_STATUS(CONFER_E_BUSY, confer_stream_next(stream, 10, &event, &error));
+    confer_stream_cancel(stream);
+    reader_join(&reader, CONFER_E_CANCELLED);
+    CHECK_STATUS(CONFER_END, confer_stream_next(stream, -1, &event, &error));
+    confer_stream_free(stream);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void a_waiting_reader_wakes_when_the_client_closes(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_stream *stream = chat_pull(client, "/silent");
+    chat_next(stream);
+    struct reader reader;
+    reader_start(&reader, stream);
+    CHECK_OK(confer_close(client, -1, &error));
+    reader_join(&reader, CONFER_E_CLOSED);
+    confer_client_free(client);
+    confer_stream_free(stream);
+    enclave_stop(&enclave);
+}
+
+static void a_waiting_reader_wakes_when_the_stream_is_freed(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_stream *stream = chat_pull(client, "/silent");
+    chat_next(stream);
+    struct reader reader;
+    reader_start(&reader, stream);
+    confer_stream_free(stream);
+    reader_join(&reader, CONFER_E_CANCELLED);
+    chat_says(client, "still here", "You said: still here");
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void the_descriptor_is_readable_exactly_while_there_is_something_to_take(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_stream *stream = chat_pull(client, "/silent");
+    const confer_event *event = NULL;
+    int fd = -1, again = -1;
+    CHECK_OK(confer_stream_fd(stream, &fd, &error));
+    CHECK_OK(confer_stream_fd(stream, &again, &error));
+    CHECK(fd == again);
+    CHECK(readable(fd, -1) && readable(fd, 0));
+    CHECK_OK(confer_stream_next(stream, 0, &event, &error));
+    CHECK(!readable(fd, 0));
+    CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(stream, 0, &event, &error));
+    CHECK(!readable(fd, 0));
+    confer_stream_cancel(stream);
+    CHECK(readable(fd, -1));
+    CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, 0, &event, &error));
+    CHECK(readable(fd, 0)); /* CONFER_END can be taken at once, and again and again */
+    CHECK_STATUS(CONFER_END, confer_stream_next(stream, 0, &event, &error));
+    CHECK(readable(fd, 0));
+    confer_stream_free(stream);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void an_event_loop_reads_a_whole_answer_by_the_descriptor_alone(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_stream *stream = chat_pull(client, "/tokens 2000 50");
+    int fd = -1, events = 0;
+    confer_status status = CONFER_OK;
+    CHECK_OK(confer_stream_fd(stream, &fd, &error));
+    while (status != CONFER_END) {
+        CHECK(readable(fd, -1));
+        const confer_event *event = NULL;
+        confer_error *error = NULL;
+        status = confer_stream_next(stream, 0, &event, &error); /* one a turn: the level stays up for the rest */
+        CHECK((status == CONFER_OK && event != NULL) || status == CONFER_END);
+        events += status == CONFER_OK;
+    }
+    CHECK(events == 2001);
+    confer_stream_free(stream);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void a_descriptor_that_is_asked_for_late_tells_of_what_is_there(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_stream *stream = chat_pull(client, "one two three");
+    chat_next(stream);
+    int fd = -1;
+    CHECK_OK(confer_stream_fd(stream, &fd, &error));
+    CHECK(readable(fd, -1));
+    chat_read(stream, NULL, 0);
+    confer_stream_free(stream);
+    stream = chat_pull(client, "short");
+    chat_read(stream, NULL, 0);
+    CHECK_OK(confer_stream_fd(stream, &fd, &error));
+    CHECK(readable(fd, 0)); /* the end can be taken at once */
+    confer_stream_free(stream);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void events_give_all_that_they_hold(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_stream *stream = chat_pull(client, "/client-tool clock {\"zone\":\"UTC\"}");
+    const confer_event *event = chat_next(stream);
+    size_t len = 0;
+    CHECK(confer_event_type(event) == CONFER_EVENT_CLIENT_TOOL_CALL);
+    CHECK_TEXT("call-1", confer_event_tool_call_id(event, &len));
+    CHECK(len == 6);
+    CHECK_TEXT("clock", confer_event_tool_name(event, NULL));
+    CHECK_TEXT("{\"zone\":\"UTC\"}", confer_event_tool_arguments(event, NULL));
+    CHECK(confer_event_content(event, &len) == NULL && len == 0);
+    CHECK(confer_event_context_tokens(event) == -1);
+    event = chat_next(stream);
+    CHECK(confer_event_type(event) == CONFER_EVENT_COMPLETION && confer_event_pending_tool_calls(event));
+    CHECK(confer_event_context_tokens(event) > 0 && confer_event_max_context_tokens(event) > 0);
+    CHECK(strstr(confer_event_json(event, &len), "\"completion\"") != NULL && strlen(confer_event_json(event, NULL)) == len);
+    confer_stream_free(stream);
+
+    stream = chat_pull(client, "/server-tool");
+    event = chat_next(stream);
+    CHECK(confer_event_type(event) == CONFER_EVENT_TOOL_CALL);
+    event = chat_next(stream);
+    CHECK(confer_event_type(event) == CONFER_EVENT_TOOL_RESPONSE);
+    CHECK_TEXT("clear sky", confer_event_content(event, NULL));
+    CHECK_TEXT("clear sky, 21 degrees", confer_event_full_content(event, NULL));
+    confer_stream_free(stream);
+
+    stream = chat_pull(client, "/unknown-event");
+    chat_next(stream);
+    event = chat_next(stream);
+    CHECK(confer_event_type(event) == CONFER_EVENT_OTHER);
+    CHECK(strstr(confer_event_json(event, NULL), "\"weather\"") != NULL);
+    confer_stream_free(stream);
+
+    stream = chat_pull(client, "/thinking");
+    CHECK(confer_event_type(chat_next(stream)) == CONFER_EVENT_THINKING);
+    confer_stream_free(stream);
+
+    stream = chat_pull(client, "/unicode");
+    chat_next(stream);
+    event = chat_next(stream);
+    CHECK(confer_event_content(event, &len) != NULL && len > 3 && confer_event_content(event, NULL)[0] == '\0');
+    confer_stream_free(stream);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void web_search_is_always_written_and_false_unless_allowed(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    chat_says(client, "/websearch", "webSearch=false");
+    confer_chat_request *request = chat_request("/websearch");
+    CHECK_OK(confer_chat_request_set_web_search(request, true, &error));
+    confer_stream *stream = NULL;
+    CHECK_OK(confer_chat_pull(client, request, &stream, &error));
+    char text[100];
+    chat_read(stream, text, sizeof text);
+    CHECK_TEXT("webSearch=true", text);
+    confer_stream_free(stream);
+    confer_chat_request_free(request);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void expect_end(const confer_client *client, const char *prompt, confer_status expected, int32_t http_status,
+                       int32_t progress) {
+    confer_stream *stream = chat_pull(client, prompt);
+    const confer_event *event = NULL;
+    confer_error *failure = NULL;
+    confer_status status;
+    while ((status = confer_stream_next(stream, -1, &event, &failure)) == CONFER_OK) CHECK(event != NULL);
+    check_status(__FILE__, __LINE__, prompt, expected, "", status, failure);
+    CHECK(confer_error_http_status(failure) == http_status && confer_error_progress(failure) == progress);
+    CHECK(confer_error_report(failure) == NULL && confer_error_check_id(failure, NULL) == NULL);
+    confer_error_free(failure);
+    CHECK_STATUS(CONFER_END, confer_stream_next(stream, -1, &event, &error));
+    confer_stream_free(stream);
+}
+
+static void a_refused_request_ends_its_stream_alone_and_says_how_far_it_came(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    expect_end(client, "/status 401", CONFER_E_UNAUTHORIZED, 401, CONFER_PROGRESS_PARTLY_ANSWERED);
+    expect_end(client, "/status 402", CONFER_E_PAYMENT_REQUIRED, 402, CONFER_PROGRESS_PARTLY_ANSWERED);
+    expect_end(client, "/status 503", CONFER_E_REFUSED, 503, CONFER_PROGRESS_PARTLY_ANSWERED);
+    expect_end(client, "/status-midstream 500", CONFER_E_REFUSED, 500, CONFER_PROGRESS_PARTLY_ANSWERED);
+    chat_says(client, "and now", "You said: and now");
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void a_silent_stream_ends_by_its_idle_limit(void) {
+    enclave_start(&enclave, NULL);
+    confer_config *config = enclave_config(&enclave);
+    CHECK_OK(confer_config_set_idle_timeout_ms(config, 1000, &error));
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    expect_end(client, "/silent", CONFER_E_STREAM_IDLE, 0, CONFER_PROGRESS_PARTLY_ANSWERED);
+    CHECK_OK(confer_client_check(client, &error));
+    confer_config_free(config);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void a_lost_connection_ends_every_stream_and_is_remembered(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_stream *streams[2];
+    for (int i = 0; i < 2; i++) {
+        streams[i] = chat_pull(client, "/silent");
+        chat_next(streams[i]);
+    }
+    enclave_stop(&enclave);
+    const confer_event *event = NULL;
+    for (int i = 0; i < 2; i++) {
+        confer_error *failure = NULL;
+        CHECK(confer_stream_next(streams[i], -1, &event, &failure) == CONFER_E_CONNECTION_LOST && event == NULL);
+        CHECK(confer_error_retryable(failure) && confer_error_progress(failure) == CONFER_PROGRESS_PARTLY_ANSWERED);
+        confer_error_free(failure);
+        CHECK_STATUS(CONFER_END, confer_stream_next(streams[i], -1, &event, &error));
+        confer_stream_free(streams[i]);
+    }
+    confer_chat_request *request = chat_request("again");
+    confer_stream *stream = NULL;
+    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_chat_pull(client, request, &stream, &error));
+    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_client_check(client, &error));
+    confer_chat_request_free(request);
+    enclave_close(client);
+}
+
+static void a_dead_peer_is_found_by_its_silence(void) {
+    enclave_start(&enclave, "stream-stall");
+    confer_config *config = enclave_config(&enclave);
+    CHECK_OK(confer_config_set_keepalive_ms(config, 50, &error));
+    CHECK_OK(confer_config_set_dead_peer_ms(config, 1000, &error));
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    confer_stream *stream = chat_pull(client, "a question");
+    const confer_event *event = NULL;
+    confer_error *failure = NULL;
+    while (confer_stream_next(stream, -1, &event, &failure) == CONFER_OK) CHECK(event != NULL);
+    CHECK(confer_error_status(failure) == CONFER_E_DEAD_PEER);
+    confer_error_free(failure);
+    confer_stream_free(stream);
+    confer_config_free(config);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+int main(void) {
+    static const struct promise promises[] = {
+        PROMISE(a_wait_lasts_as_long_as_it_says_and_ends_nothing),
+        PROMISE(cancelling_drops_what_was_not_read_and_is_idempotent),
+        PROMISE(a_second_reader_is_told_that_the_stream_is_busy),
+        PROMISE(a_waiting_reader_wakes_when_the_client_closes),
+        PROMISE(a_waiting_reader_wakes_when_the_stream_is_freed),
+        PROMISE(the_descriptor_is_readable_exactly_while_there_is_something_to_take),
+        PROMISE(an_event_loop_reads_a_whole_answer_by_the_descriptor_alone),
+        PROMISE(a_descriptor_that_is_asked_for_late_tells_of_what_is_there),
+        PROMISE(events_give_all_that_they_hold),
+        PROMISE(web_search_is_always_written_and_false_unless_allowed),
+        PROMISE(a_refused_request_ends_its_stream_alone_and_says_how_far_it_came),
+        PROMISE(a_silent_stream_ends_by_its_idle_limit),
+        PROMISE(a_lost_connection_ends_every_stream_and_is_remembered),
+        PROMISE(a_dead_peer_is_found_by_its_silence),
+    };
+    return KEEP_PROMISES(promises);
+}

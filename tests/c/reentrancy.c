@@ -1,0 +1,192 @@
+/*
+ * What may be called from a callback, and what answers that it would wait for itself: the table in confer.h.
+ */
+#include "recorder.h"
+
+static struct enclave enclave;
+
+/* 100 MB: it cannot have come to its end before the first event is taken. */
+#define ENDLESS "/tokens 100000 1000"
+
+static int32_t cancel_it(struct recorder *recorder, const confer_event *event) {
+    (void)event;
+    confer_stream_cancel(recorder->stream);
+    confer_stream_cancel(recorder->stream);
+    return 0;
+}
+
+static void a_stream_can_be_cancelled_from_its_callback(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    struct recorder recorder = RECORDER;
+    recorder.react = cancel_it;
+    recorder_start(&recorder, client, ENDLESS);
+    recorder_wait(&recorder, CONFER_E_CANCELLED);
+    CHECK(gate_count(&recorder.events) == 1);
+    confer_stream_free(recorder.stream);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static int32_t free_all(struct recorder *recorder, const confer_event *event) {
+    if (recorder->client == NULL) return 0;
+    confer_client_free(recorder->client);
+    confer_stream_free(recorder->stream);
+    recorder->client = NULL;
+    CHECK(confer_event_json(event, NULL) != NULL); /* lent during the call, whatever is freed */
+    return 0;
+}
+
+static void client_and_stream_can_be_freed_from_a_callback(void) {
+    enclave_start(&enclave, NULL);
+    struct recorder recorder = RECORDER;
+    recorder.react = free_all;
+    recorder_start(&recorder, enclave_connect(&enclave), ENDLESS);
+    recorder_wait(&recorder, CONFER_E_CANCELLED);
+    CHECK(gate_count(&recorder.events) == 1);
+    enclave_stop(&enclave);
+}
+
+static void free_client_and_stream(struct recorder *recorder) {
+    confer_stream_free(recorder->stream);
+    confer_client_free(recorder->client);
+}
+
+static void the_last_handles_can_be_freed_in_destroy(void) {
+    enclave_start(&enclave, NULL);
+    struct recorder recorder = RECORDER;
+    recorder.react_destroy = free_client_and_stream;
+    recorder_start(&recorder, enclave_connect(&enclave), "bye");
+    recorder_wait(&recorder, CONFER_OK);
+    enclave_stop(&enclave);
+}
+
+struct waiting {
+    confer_config *config;
+    confer_stream *other;
+    confer_connecting *connecting;
+};
+
+static int32_t wait_for_everything(struct recorder *recorder, const confer_event *event) {
+    (void)event;
+    if (gate_count(&recorder->events) > 0) return 0;
+    struct waiting *waiting = recorder->data;
+    confer_client *client = NULL;
+    const confer_event *other = NULL;
+    CHECK_ERROR(CONFER_E_WOULD_DEADLOCK, "confer_close", confer_close(recorder->client, 1000, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_close(recorder->client, 0, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_close(recorder->client, -1, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(waiting->config, NULL, &client, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_stream_next(waiting->other, -1, &other, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_stream_next(waiting->other, 1, &other, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connecting_wait(waiting->connecting, -1, &client, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connecting_wait(waiting->connecting, 1, &client, &error));
+    CHECK(client == NULL && other == NULL);
+    /* Looking is allowed. */
+    CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(waiting->other, 0, &other, &error));
+    CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(waiting->connecting, 0, &client, &error));
+    CHECK_OK(confer_client_check(recorder->client, &error));
+    return 0;
+}
+
+static void calls_that_wait_answer_would_deadlock_and_harm_nothing(void) {
+    struct enclave stalls;
+    enclave_start(&enclave, NULL);
+    enclave_start(&stalls, "message1-stall");
+    confer_client *client = enclave_connect(&enclave);
+    struct waiting waiting = {.config = enclave_config(&enclave)};
+    confer_config *stalling = enclave_config(&stalls);
+    CHECK_OK(confer_connect_start(stalling, &waiting.connecting, &error));
+    waiting.other = chat_pull(client, "/silent");
+    chat_next(waiting.other);
+    struct recorder recorder = RECORDER;
+    recorder.react = wait_for_everything;
+    recorder.data = &waiting;
+    recorder_start(&recorder, client, "/tokens 20 10");
+    recorder_wait(&recorder, CONFER_OK);
+    CHECK(gate_count(&recorder.events) == 21);
+    confer_stream_free(recorder.stream);
+    confer_stream_free(waiting.other);
+    confer_connecting_free(waiting.connecting);
+    confer_config_free(waiting.config);
+    confer_config_free(stalling);
+    enclave_close(client);
+    enclave_stop(&stalls);
+    enclave_stop(&enclave);
+}
+
+static void ask_again(struct recorder *recorder) {
+    struct recorder *next = recorder->data;
+    recorder_start(next, recorder->client, "the second question");
+    confer_config *config = enclave_config(&enclave);
+    confer_connecting *connecting = NULL;
+    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    confer_config_free(config);
+    confer_connecting_cancel(connecting);
+    confer_connecting_free(connecting);
+    confer_stream *pulled = chat_pull(recorder->client, "unread");
+    confer_stream_free(pulled);
+}
+
+static void a_callback_can_start_the_next_chat_and_a_connection(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    struct recorder first = RECORDER, second = RECORDER;
+    first.react_done = ask_again;
+    first.data = &second;
+    recorder_start(&first, client, "the first question");
+    recorder_wait(&first, CONFER_OK);
+    recorder_wait(&second, CONFER_OK);
+    CHECK_TEXT("You said: the second question", second.text);
+    CHECK(pthread_equal(first.thread, second.thread));
+    confer_stream_free(first.stream);
+    confer_stream_free(second.stream);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+struct telling {
+    confer_config *config;
+    int count;
+};
+
+static void connect_in_a_stage(void *user_data, int32_t stage) {
+    (void)stage;
+    struct telling *telling = user_data;
+    confer_client *client = NULL;
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(telling->config, NULL, &client, &error));
+    telling->count++;
+}
+
+static void connect_in_a_record(void *user_data, int32_t level, const char *target, const char *message) {
+    (void)target;
+    (void)message;
+    connect_in_a_stage(user_data, level);
+}
+
+static void stage_and_log_callbacks_are_callbacks_too(void) {
+    enclave_start(&enclave, NULL);
+    struct telling telling = {enclave_config(&enclave), 0};
+    confer_config *config = enclave_config(&enclave);
+    CHECK_OK(confer_config_set_stage_callback(config, connect_in_a_stage, &telling, NULL, &error));
+    CHECK_OK(confer_config_set_log(config, CONFER_LOG_DEBUG, connect_in_a_record, &telling, NULL, &error));
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    enclave_close(client);
+    CHECK(telling.count >= 14);
+    confer_config_free(config);
+    confer_config_free(telling.config);
+    enclave_stop(&enclave);
+}
+
+int main(void) {
+    static const struct promise promises[] = {
+        PROMISE(a_stream_can_be_cancelled_from_its_callback),
+        PROMISE(client_and_stream_can_be_freed_from_a_callback),
+        PROMISE(the_last_handles_can_be_freed_in_destroy),
+        PROMISE(calls_that_wait_answer_would_deadlock_and_harm_nothing),
+        PROMISE(a_callback_can_start_the_next_chat_and_a_connection),
+        PROMISE(stage_and_log_callbacks_are_callbacks_too),
+    };
+    return KEEP_PROMISES(promises);
+}

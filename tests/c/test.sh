@@ -1,0 +1,166 @@
+#!/usr/bin/env bash
+# The C API as a C program meets it: the header in every dialect, the built library's symbols and needs, and the promises
+# of tests/c/*.c, each program plain and under valgrind. `tests/c/test.sh NAME…` runs some programs alone.
+#
+# Needs what `make lib enclave` builds. Another library or enclave: LIB_DIR, CONFER_ENCLAVE.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+
+CC=${CC:-cc}
+LIB_DIR=$(realpath -m "${LIB_DIR:-build/lib}")
+export CONFER_ENCLAVE=${CONFER_ENCLAVE:-build/bin/confer-enclave}
+WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
+C11=(-std=c11 -D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
+LINK=(-L"$LIB_DIR" -lconfer -Wl,-rpath,"$LIB_DIR")
+PROGRAMS=(statuses input connect callbacks reentrancy pull cancel free slow cache clients secrets forks)
+# 99 is no status of the programs: it says that valgrind found something. Inlined frames would bury the others.
+VALGRIND=(valgrind --quiet --error-exitcode=99 --child-silent-after-fork=yes --keep-debuginfo=yes --num-callers=40
+          --read-inline-info=no)
+LEAKS=(--leak-check=full --suppressions=tests/c/valgrind.supp)
+
+for file in "$LIB_DIR/libconfer.so" "$LIB_DIR/libconfer.a" "$CONFER_ENCLAVE"; do
+  [ -e "$file" ] || { echo "$file is missing: make lib enclave"; exit 1; }
+done
+OUT=$(mktemp -d)
+export CONFER_ENCLAVE_STATE=$OUT/state CONFER_PLUGIN=$OUT/plugin.so
+mkdir "$CONFER_ENCLAVE_STATE"
+trap 'rm -rf "$OUT"' EXIT
+
+passed=0 failed=0
+ok() { passed=$((passed + 1)); }
+# Runs a command as one test; its output is shown if it fails.
+try() {
+  local name=$1
+  shift
+  if "$@" >"$OUT/log" 2>&1; then ok; else
+    failed=$((failed + 1))
+    echo "FAILED: $name"
+    sed 's/^/    /' "$OUT/log" | head -100
+  fi
+}
+
+# ---- the header, in every dialect -------------------------------------------------------------------------------------
+
+compiles() { "$1" -std="$2" "${WARNINGS[@]}" -Iinclude -fsyntax-only -x "$3" -; }
+in_dialects() { # language, compiler, header, dialects…
+  local language=$1 compiler=$2 header=$3 dialect
+  shift 3
+  command -v "$compiler" >/dev/null || { echo "SKIP $header with $compiler: it is not installed"; return; }
+  for dialect in "$@"; do
+    try "$header as $dialect by $compiler" compiles "$compiler" "$dialect" "$language" <<<"#include <$header>"
+    try "$header twice, as $dialect by $compiler" compiles "$compiler" "$dialect" "$language" \
+      <<<"#include <$header>"$'\n'"#include <$header>"
+  done
+}
+
+the_header_compiles() {
+  local compiler
+  for compiler in gcc clang; do in_dialects c $compiler confer.h c99 c11 c17; done
+  for compiler in g++ clang++; do
+    in_dialects c++ $compiler confer.h c++11 c++17 c++20
+    [ ! -e include/confer.hpp ] || in_dialects c++ $compiler confer.hpp c++17 c++20
+  done
+}
+
+# The program that the header begins with, as it stands there.
+getting_started() {
+  sed -n '/^ \*     #include <confer.h>$/,/^ \*     }$/s/^ \*     \{0,1\}//p' include/confer.h >"$OUT/hello.c"
+  grep -q 'int main' "$OUT/hello.c" && "$CC" "${C11[@]}" "$OUT/hello.c" -o "$OUT/hello" "${LINK[@]}" || return 1
+  env -u CONFER_TOKEN "$OUT/hello" 2>"$OUT/hello.err" # without a token it ends with an error that names it
+  [ $? -eq 1 ] && grep -q token "$OUT/hello.err"
+}
+
+# ---- the built library ------------------------------------------------------------------------------------------------
+
+exported() { nm -D --defined-only "$LIB_DIR/libconfer.so" | awk '{print $3}' | LC_ALL=C sort; }
+listed() { sed '/^#/d; s/ .*//' docs/symbols-in-versions | LC_ALL=C sort; }
+declared() { grep -o '\bconfer_[a-z0-9_]*(' include/confer.h | tr -d '(' | LC_ALL=C sort -u; }
+exports_are_listed() { [ "$(exported | wc -l)" -gt 50 ] && diff <(listed) <(exported); }
+exports_are_declared() { comm -13 <(declared) <(exported) | { ! grep .; }; }
+every_version_is_named() { ! sed '/^#/d' docs/symbols-in-versions | grep -Evx 'confer_[a-z0-9_]+ [0-9]+\.[0-9]+\.[0-9]+'; }
+
+dynamic() { readelf -d "$LIB_DIR/libconfer.so" | sed -n "s/.*($1).*\[\(.*\)\]/\1/p"; }
+the_soname() { [ "$(dynamic SONAME)" = libconfer.so.0 ]; }
+needs_the_system_alone() {
+  [ -n "$(dynamic NEEDED)" ] && ! dynamic NEEDED | grep -Evx 'lib(c|m|gcc_s|pthread|dl|rt|util)\.so\.[0-9]+|ld-linux.*\.so\.[0-9]+'
+}
+no_text_relocation_and_no_executable_stack() {
+  ! readelf -d "$LIB_DIR/libconfer.so" | grep -q TEXTREL &&
+    ! readelf -lW "$LIB_DIR/libconfer.so" | grep GNU_STACK | grep -q RWE
+}
+
+LIBS_PRIVATE=$(sed -n 's/^LIBS_PRIVATE *:= *//p' Makefile)
+links_in_every_way() {
+  [ -n "$LIBS_PRIVATE" ] || return 1
+  "$CC" "${C11[@]}" tests/c/header.c -o "$OUT/shared" "${LINK[@]}" && "$OUT/shared" || return 1
+  # shellcheck disable=SC2086 # a list of words
+  "$CC" "${C11[@]}" tests/c/connect.c -o "$OUT/static" "$LIB_DIR/libconfer.a" $LIBS_PRIVATE || return 1
+  ! readelf -d "$OUT/static" | grep -q libconfer && "$OUT/static"
+}
+
+# ---- the promises -----------------------------------------------------------------------------------------------------
+
+# Counts the promises of one run of a program by the lines that it prints.
+run() { # name, command…
+  local name=$1 status kept
+  shift
+  "$@" >"$OUT/log" 2>&1
+  status=$?
+  kept=$(grep -c '^  .* ok$' "$OUT/log")
+  passed=$((passed + kept))
+  if [ $status -ne 0 ]; then
+    failed=$((failed + 1))
+    echo "FAILED: $name (exit $status)"
+    sed 's/^/    /' "$OUT/log" | head -200
+  else
+    printf '%-24s %d promises kept\n' "$name" "$kept"
+  fi
+}
+
+statuses() {
+  sed -n 's/^#define \(CONFER_\(OK\|TIMEOUT\|END\|E_[A-Z0-9_]*\)\) [0-9]*$/    {\1, "\1"},/p' include/confer.h
+}
+
+keep_promises() {
+  local name
+  statuses >"$OUT/statuses.inc"
+  for name in "$@"; do
+    if ! "$CC" "${C11[@]}" -I"$OUT" "tests/c/$name.c" -o "$OUT/$name" "${LINK[@]}"; then
+      failed=$((failed + 1))
+      continue
+    fi
+    run "$name" "$OUT/$name"
+    [ -z "$with_valgrind" ] || run "$name, valgrind" "${VALGRIND[@]}" "${LEAKS[@]}" "$OUT/$name"
+  done
+}
+
+# Without a look for leaks: what the library keeps for the life of a process (see valgrind.supp) stays behind when it is
+# unloaded, since statics in Rust have no destructors.
+keep_promises_of_unloading() {
+  "$CC" "${C11[@]}" -fPIC -shared tests/c/plugin.c -o "$CONFER_PLUGIN" "${LINK[@]}" &&
+    "$CC" "${C11[@]}" tests/c/unload.c -o "$OUT/unload" || { failed=$((failed + 1)); return; }
+  run unload "$OUT/unload"
+  [ -z "$with_valgrind" ] || run "unload, valgrind" "${VALGRIND[@]}" --leak-check=no "$OUT/unload"
+}
+
+with_valgrind=1
+command -v valgrind >/dev/null || { with_valgrind='' && echo 'SKIP valgrind: it is not installed; the programs run plain'; }
+
+if [ $# -gt 0 ]; then
+  keep_promises "$@"
+else
+  the_header_compiles
+  try "the header's first program compiles and runs" getting_started
+  try 'the exports are those of docs/symbols-in-versions' exports_are_listed
+  try 'the exports are all declared in the header' exports_are_declared
+  try 'each symbol has the version that added it' every_version_is_named
+  try 'the SONAME is libconfer.so.0' the_soname
+  try 'the library needs the system alone' needs_the_system_alone
+  try 'the library has no text relocation and no executable stack' no_text_relocation_and_no_executable_stack
+  try 'programs link shared and static, and run' links_in_every_way
+  keep_promises "${PROGRAMS[@]}"
+  keep_promises_of_unloading
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,234 @@
+#!/usr/bin/env bash
+# The contract of the examples: command lines, exit codes, last lines, output. Against the local enclave, whole and with
+# each of its faults; and the programs that README and header show, compiled as they stand.
+# Needs what `make examples enclave` builds. Prints "N passed, N failed" at the end.
+set -uo pipefail
+. "$(dirname "$0")/enclave.sh"
+here=$(cd "$(dirname "$0")" && pwd)
+
+for program in "$chat" "$verify" "$enclave"; do
+  [ -x "$program" ] || { echo "$program is not built: make examples enclave"; exit 1; }
+done
+work=$(mktemp -d)
+mkdir "$work/tokens"
+trap 'stop_enclave; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+cd "$work" || exit 1
+export PROMPT='secret-prompt Grüße 👩‍🚀 "quoted" \back'
+unset CONFER_TOKEN
+passed=0 failed=0
+
+ok()  { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "not ok $*"; }
+
+# talk NAME CODE STATUS [ARGUMENT…]: runs chat with the enclave's URL, token and policy, and holds the exit code and, unless
+# STATUS is "-", the last line against the contract. Leaves NAME.out and NAME.err.
+talk() {
+  local name=$1 want=$2 status=$3
+  shift 3
+  CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" "$@" >"$name.out" 2>"$name.err"
+  judge "$name" $? "$want" "$status"
+}
+
+# judge NAME CODE WANTED STATUS
+judge() {
+  if [ "$2" != "$3" ]; then bad "$1: exit $2, not $3; $(tail -n 1 "$1.err")"
+  elif [ "$4" != - ] && ! tail -n 1 "$1.err" | grep -q "^confer: $4: ."; then bad "$1: last line: $(tail -n 1 "$1.err")"
+  elif [ "$4" = - ] && grep -q '^confer: ' "$1.err"; then bad "$1: an error line after success"
+  else ok; fi
+}
+
+# holds NAME COMMAND…: a promise that a command tests.
+holds() { local name=$1; shift; if "$@"; then ok; else bad "$name"; fi; }
+not() { ! "$@"; }
+
+# until COMMAND…: waits for a condition, 20 s at most.
+until_() { local tries=400; until "$@" 2>/dev/null; do [ $((tries -= 1)) -gt 0 ] || return 1; sleep 0.05; done; }
+
+start_enclave "$work/state"
+printf '%s' "$token" >tokens/main
+
+# --- answers
+talk answer 0 - --once "$PROMPT"
+holds the_answer_alone_goes_to_standard_output test "$(cat answer.out)" = "You said: $PROMPT"
+holds the_checklist_shows_every_check test "$(grep -c '^  ✓ ' answer.err)" = 20
+holds the_checklist_shows_the_log_entry grep -q 'logged at https://.* as entry [0-9]' answer.err
+holds colours_are_for_terminals_alone not grep -q $'\033' answer.err
+talk unicode 0 - --once /unicode
+holds unicode_passes_unharmed grep -q '你好' unicode.out
+talk big 0 - --once '/big 3000000'
+holds a_big_answer_is_whole test "$(wc -c <big.out)" -gt 2900000
+talk events 0 - --json --once "/thinking"
+holds json_events_are_lines_of_their_own test "$(grep -vc '^{.*}$' events.out)" = 0
+holds json_shows_every_type grep -q '"type":"thinking"' events.out
+holds json_ends_with_done test "$(tail -n 1 events.out)" = '{"type":"done","status":"CONFER_OK"}'
+holds the_completion_comes_before_done grep -q '"type":"completion"' <(tail -n 2 events.out | head -n 1)
+talk thinking 0 - --once /thinking
+holds thoughts_are_no_part_of_the_answer test "$(cat thinking.out)" = 'Thought through.'
+talk search 0 - --once /websearch
+holds no_web_search_unless_asked_for grep -q 'webSearch=false' search.out
+talk model 0 - --model some/model --once /echo-request
+holds the_model_is_asked_for grep -q '"model":"some/model"' model.out
+
+talk conversation 0 - < <(printf '%s\n\nsecond\n/echo-request\n/quit\nnever\n' "$PROMPT")
+holds a_conversation_is_answered_line_by_line grep -q '^You said: second$' conversation.out
+holds a_conversation_carries_its_history \
+  grep -q '"role":"assistant","content":"You said: second"},{"role":"user"' conversation.out
+holds quit_ends_a_conversation not grep -q never conversation.out
+talk last_line_without_newline 0 - < <(printf 'the end')
+holds a_last_line_needs_no_newline grep -q 'You said: the end' last_line_without_newline.out
+
+# --- a terminal
+if command -v script >/dev/null; then
+  CONFER_TOKEN=$token timeout 60 script -qec "'$chat' --url '$url' --policy '$policy'" /dev/null >terminal.out 2>terminal.err \
+    < <(printf 'first\n/status 503\n/unicode\n/quit\n')
+  judge terminal $? 0 -
+  holds a_failed_answer_ends_no_conversation_at_a_terminal \
+    test "$(sed -n '/You said: first/,$p' terminal.out | grep -c 'confer: CONFER_E_REFUSED\|你好')" = 2
+  holds no_control_character_of_a_model_reaches_a_terminal \
+    not grep -qP '[\x00\x01-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f]' <(grep -a 你好 terminal.out)
+  holds a_terminal_gets_colours grep -q $'\033\\[32m✓' terminal.out
+else
+  echo 'SKIP the chat at a terminal: script is not installed'
+fi
+
+# --- report and evidence
+talk kept 0 - --report kept.json --evidence kept.evidence --once "$PROMPT"
+holds the_report_is_written grep -q '^{"version":1,"verdict":"verified",' kept.json
+replay() { # NAME CODE STATUS ARGUMENT…
+  local name=$1 want=$2 status=$3; shift 3
+  timeout 20 "$verify" "$@" >"$name.out" 2>"$name.err"
+  judge "$name" $? "$want" "$status"
+}
+replay replayed 0 - kept.evidence --policy "$policy"
+holds a_replay_comes_to_the_same_checks test "$(checks kept.json)" = "$(checks replayed.out)"
+replay later 3 CONFER_E_REJECTED kept.evidence --policy "$policy" --at "$(($(date +%s) + 7200))"
+holds a_replay_at_another_time_is_judged_by_it grep -q '"id":"ita.time","outcome":"fail"' <(checks later.out)
+replay other_policy 3 CONFER_E_REJECTED kept.evidence
+holds the_production_policy_trusts_no_local_enclave grep -q '"id":"ita.key","outcome":"fail"' <(checks other_policy.out)
+sed 's/"server_key":"......../"server_key":"00000000/' kept.evidence >key.evidence
+replay other_key 3 CONFER_E_REJECTED key.evidence --policy "$policy"
+holds evidence_for_another_key_is_refused grep -q '"id":"tdx.key_binding","outcome":"fail"' <(checks other_key.out)
+# One character in the middle of the evidence: whatever it hits, it is no longer what was signed.
+at=$(($(grep -ob '"evidence_base64":"' kept.evidence | cut -d: -f1) + 4000))
+{ head -c $at kept.evidence; tail -c +$((at + 1)) kept.evidence | head -c 1 | tr 'A-Za-z0-9+/' 'B-ZAb-za1-90/+'; tail -c +$((at + 2)) kept.evidence; } >altered.evidence
+holds the_altered_copy_differs not cmp -s kept.evidence altered.evidence
+replay altered 3 CONFER_E_REJECTED altered.evidence --policy "$policy"
+replay no_file 2 CONFER_E_FILE no-such-file
+replay no_export 2 CONFER_E_INVALID_JSON "$policy" --policy "$policy"
+replay a_folder 2 CONFER_E_FILE "$work"
+replay no_policy 2 CONFER_E_FILE kept.evidence --policy no-such-file
+replay no_argument 2 CONFER_E_INVALID_ARGUMENT
+replay no_time 2 CONFER_E_INVALID_ARGUMENT kept.evidence --at yesterday
+replay unknown_option 2 CONFER_E_INVALID_ARGUMENT kept.evidence --fast
+timeout 20 "$verify" kept.evidence --policy "$policy" >/dev/full 2>full_replay.err
+judge full_replay $? 2 CONFER_E_FILE
+talk unwritable_report 2 CONFER_E_FILE --report no-such-folder/report --once "$PROMPT"
+holds nothing_is_asked_when_the_report_cannot_be_kept test ! -s unwritable_report.out
+
+# --- what the caller gets wrong
+talk unknown_option 2 CONFER_E_INVALID_ARGUMENT --verbose
+talk a_missing_value 2 CONFER_E_INVALID_ARGUMENT --once
+talk no_number 2 CONFER_E_INVALID_ARGUMENT --timeout soon
+talk no_time_at_all 2 CONFER_E_INVALID_ARGUMENT --timeout 0
+talk no_url 2 CONFER_E_INVALID_URL --url nonsense --once "$PROMPT"
+talk clear_text 2 CONFER_E_INVALID_URL --url ws://192.0.2.1/websocket --once "$PROMPT"
+talk no_policy_file 2 CONFER_E_FILE --policy no-such-file --once "$PROMPT"
+talk no_policy_document 2 CONFER_E_INVALID_POLICY --policy kept.evidence --once "$PROMPT"
+talk bad_utf8 2 CONFER_E_INVALID_UTF8 --once $'secret-prompt \xff'
+token='' talk no_token 2 CONFER_E_INVALID_ARGUMENT --once "$PROMPT"
+holds usage_errors_write_nothing_on_standard_output test ! -s unknown_option.out
+printf 'my diary' >diary
+talk no_key_set 2 CONFER_E_FILE --jwks-cache diary --once "$PROMPT"
+holds a_file_that_is_no_key_set_is_left_alone test "$(cat diary)" = 'my diary'
+talk cache 0 - --jwks-cache cache.json --once "$PROMPT"
+holds the_key_set_is_kept grep -q '"x5c"' cache.json
+talk cached 0 - --jwks-cache cache.json --once "$PROMPT"
+talk unwritable_cache 0 - --jwks-cache no-such-folder/cache.json --once "$PROMPT"
+holds a_cache_that_cannot_be_written_is_told grep -q '^! .*no-such-folder' unwritable_cache.err
+
+# --- connections
+talk wrong_token 4 CONFER_E_UPGRADE --token secret-but-wrong --once "$PROMPT"
+talk refused 4 CONFER_E_CONNECT --url ws://127.0.0.1:1/websocket --json --once "$PROMPT"
+holds done_is_said_of_a_failed_connection_too test "$(cat refused.out)" = '{"type":"done","status":"CONFER_E_CONNECT"}'
+
+# --- requests
+talk status 5 CONFER_E_REFUSED --once '/status 503'
+talk midstream 5 CONFER_E_UNAUTHORIZED --json --once '/status-midstream 401'
+holds what_came_before_a_failure_is_shown grep -q '"type":"token"' midstream.out
+talk script 5 CONFER_E_REFUSED < <(printf '/status 503\nnever\n')
+holds a_script_stops_at_its_first_failure not grep -q never script.out
+talk silent 5 CONFER_E_STREAM_IDLE --timeout 1 --once /silent
+
+# --- output that does not arrive
+CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --once "$PROMPT" >/dev/full 2>full.err
+judge full $? 5 CONFER_E_FILE
+CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --once "$PROMPT" >&- 2>closed.err
+judge closed $? 5 CONFER_E_FILE
+{ CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --once '/tokens 2000 1000' 2>pipe.err; echo $? >pipe.code; } | head -c 1 >/dev/null
+judge pipe "$(cat pipe.code)" 5 CONFER_E_FILE
+
+# --- Ctrl-C: the program runs in the background, and is signalled once a file shows that it is where it should be
+interrupt() { # NAME FILE-THAT-FILLS ARGUMENT…
+  local name=$1 sign=$2 child; shift 2
+  : >"$sign"
+  CONFER_TOKEN=$token "$chat" --url "$url" --policy "$policy" "$@" >"$name.out" 2>"$name.err" &
+  child=$!
+  until_ test -s "$sign" || bad "$name: nothing came"
+  command_line=$(tr '\0' ' ' <"/proc/$child/cmdline")
+  kill -INT $child
+  until_ not kill -0 $child || kill -KILL $child
+  wait $child
+  judge "$name" $? 130 CONFER_E_CANCELLED
+}
+interrupt mid_stream mid_stream.out --token "$token" --json --once '/slow 50 1000'
+holds a_token_of_the_command_line_is_not_left_there not grep -qF "$token" <<<"$command_line"
+holds done_says_cancelled test "$(tail -n 1 mid_stream.out)" = '{"type":"done","status":"CONFER_E_CANCELLED"}'
+interrupt in_a_flood in_a_flood.out --once '/tokens 10000000 100'
+mkfifo nothing_typed; exec 9<>nothing_typed
+interrupt at_the_prompt at_the_prompt.err <nothing_typed
+stop_enclave
+for fault in accept-stall upgrade-stall message1-stall key-server-stall; do
+  start_enclave "$work/state" --fault $fault
+  printf '%s' "$token" >"tokens/interrupt-$fault"
+  interrupt "connecting_$fault" "connecting_$fault.err" --once "$PROMPT"
+  stop_enclave
+done
+
+# --- the programs that the documents show
+program() { sed -n '/#include <confer.h>/,/^ \*     }$\|^}$/p' "$1" | sed 's/^ \* \{0,5\}//'; }
+compile=("${CC:-cc}" -std=c11 -Wall -Wextra -Wpedantic -Werror -I"$root/include")
+link=(-L"$root/build/lib" -lconfer -Wl,-rpath,"$root/build/lib")
+program "$root/include/confer.h" >header.c
+program "$root/README.md" >readme.c
+holds the_headers_program_compiles "${compile[@]}" header.c -o header "${link[@]}"
+holds the_readmes_program_compiles "${compile[@]}" readme.c -o readme "${link[@]}"
+start_enclave "$work/state"
+printf '%s' "$token" >tokens/readme
+CONFER_TOKEN=$token timeout 60 ./readme "$url" "$policy" >readme.out 2>readme.err
+judge readme $? 0 -
+holds the_readmes_program_gets_its_answer grep -q 'You said: Hello' readme.out
+CONFER_TOKEN=wrong timeout 60 ./readme "$url" "$policy" >readme_refused.out 2>readme_refused.err
+holds the_readmes_program_fails_as_it_says test $? = 1
+stop_enclave
+
+# --- every fault that a chat can meet; those of documents are for the tests of documents
+"$enclave" --list-faults | grep -v '"scope":"document"' >faults
+tr '\n' '\0' <faults | xargs -0 -n 1 -P 4 "$here/fault.sh" "$work" >fault-results
+grep -v '^ok ' fault-results
+passed=$((passed + $(grep -c '^ok ' fault-results)))
+failed=$((failed + $(grep -vc '^ok ' fault-results)))
+holds every_fault_was_tried test "$(wc -l <fault-results)" = "$(wc -l <faults)"
+
+# --- nothing secret: the token in nothing that was written, the prompt in nothing but answers
+for secret in tokens/*; do
+  holds "no_token_in_any_output_of_$(basename "$secret")" \
+    not grep -rqFf "$secret" --include='*.out' --include='*.err' --include='*.json' --include='*.evidence' \
+    --include=out --include=err --include=report --include=evidence .
+done
+holds no_prompt_in_what_is_said_beside_answers \
+  not grep -rq 'secret-prompt\|secret-but-wrong' --include='*.err' --include='*.json' --include='*.evidence' --include=err \
+  --include=report --include=evidence .
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,445 @@
+//! One connection: upgrade, handshake, then requests in and answers out until either end leaves.
+//!
+//! Specification: protocol.md sections 1 to 4. Answers themselves are made in `routes`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{self, Either};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use prost::Message as _;
+use serde_json::json;
+use snow::{HandshakeState, StatelessTransportState};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+use crate::answer::{Outbox, Outgoing, send};
+use crate::faults::{Act, Stage, Twist};
+use crate::log::{sha256, shown};
+use crate::noise::{MAX_HANDSHAKE_READ, MAX_MESSAGE, TAG};
+use crate::routes::Routes;
+use crate::upgrade::Upgrade;
+use crate::wire::{Asked, Frame, Reassembly, read_request, response, split};
+use crate::{Enclave, Failure, noise, world};
+
+type WebSocket = WebSocketStream<TcpStream>;
+
+/// Close codes (section 4).
+const CANNOT_ACCEPT: u16 = 1003;
+const CRYPTOGRAPHY_FAILED: u16 = 1011;
+
+/// How long a client may take for one message of the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(60);
+const LEFT: &str = "the client left during the handshake";
+/// Answers waiting for the writer: past these, whoever answers waits.
+const OUTBOX: usize = 256;
+/// Requests that are answered at once.
+const MAX_IN_FLIGHT: usize = 4_096;
+
+/// Serves a connection to its end, and writes that end into the log.
+pub(crate) async fn serve(stream: TcpStream, enclave: Arc<Enclave>, number: u64) {
+    enclave.log.write(number, "accepted", json!({}));
+    let connection = Connection {
+        enclave: &enclave,
+        number,
+    };
+    let why = match connection.run(stream).await {
+        Ok(()) => "the client left".to_owned(),
+        Err(why) => why.to_string(),
+    };
+    enclave.log.write(number, "ended", json!({ "why": why }));
+}
+
+struct Connection<'a> {
+    enclave: &'a Arc<Enclave>,
+    number: u64,
+}
+
+impl Connection<'_> {
+    fn log(&self, event: &str, details: serde_json::Value) {
+        self.enclave.log.write(self.number, event, details);
+    }
+
+    async fn run(&self, stream: TcpStream) -> Result<(), Failure> {
+        stream.set_nodelay(true)?;
+        if self
+            .enclave
+            .twists()
+            .iter()
+            .any(|twist| matches!(twist, Twist::Reset))
+        {
+            stream.set_zero_linger()?;
+        }
+        self.reach(Stage::Accept, None).await?;
+        let upgrade = Upgrade::read(stream).await?;
+        self.reach(Stage::Upgrade, None).await?;
+        for twist in self.enclave.twists() {
+            if let Twist::UpgradeAnswer(answer, act) = twist {
+                let stream = upgrade.write(*answer).await?;
+                self.log("fault", json!({}));
+                if let Act::Stall = act {
+                    return future::pending().await;
+                }
+                drop(stream);
+                return Err("dropped, as the fault wants".into());
+            }
+        }
+        let mut websocket = upgrade.answer(&self.enclave.token).await?;
+        self.log("upgraded", json!({}));
+        self.reach(Stage::Open, Some(&mut websocket)).await?;
+        let transport = self.handshake(&mut websocket).await?;
+        let transport = Arc::new(transport);
+        let (sink, source) = websocket.split();
+        let (outbox, answers) = mpsc::channel(OUTBOX);
+        let writer = Writer {
+            sink,
+            transport: Arc::clone(&transport),
+            nonce: 0,
+            connection: self,
+        };
+        let reader = Reader {
+            source,
+            transport,
+            nonce: 0,
+            reassembly: Reassembly::default(),
+            connection: self,
+        };
+        // Whichever ends first ends both; answers still being made find the outbox closed.
+        match future::select(Box::pin(reader.run(outbox)), Box::pin(writer.run(answers))).await {
+            Either::Left((Ok(End::Left), _)) => Ok(()),
+            Either::Left((Ok(End::Refused(why)), writer)) => {
+                writer.await?;
+                Err(why.into())
+            }
+            Either::Left((Err(why), _)) => Err(why),
+            Either::Right((written, _)) => written,
+        }
+    }
+
+    /// What a fault does at a stage, if it does anything there.
+    async fn reach(&self, stage: Stage, websocket: Option<&mut WebSocket>) -> Result<(), Failure> {
+        let act = self.enclave.twists().iter().find_map(|twist| match twist {
+            Twist::At(at, act) if *at == stage => Some(*act),
+            _ => None,
+        });
+        let Some(act) = act else { return Ok(()) };
+        self.log("fault", json!({}));
+        match (act, websocket) {
+            (Act::Stall, _) => future::pending().await,
+            (Act::Close(code), Some(websocket)) => {
+                self.close(websocket, code).await?;
+                Err("closed, as the fault wants".into())
+            }
+            _ => Err("dropped, as the fault wants".into()),
+        }
+    }
+
+    fn closed_by_client(&self, frame: Option<&CloseFrame>) {
+        let code = frame.map(|frame| u16::from(frame.code));
+        self.log("close", json!({ "by": "client", "code": code }));
+    }
+
+    async fn close(&self, websocket: &mut WebSocket, code: u16) -> Result<(), Failure> {
+        self.log("close", json!({ "by": "server", "code": code }));
+        websocket.send(close_message(code)).await?;
+        Ok(())
+    }
+
+    async fn handshake(
+        &self,
+        websocket: &mut WebSocket,
+    ) -> Result<StatelessTransportState, Failure> {
+        let weak = self.enclave.twists().iter().find_map(|twist| match twist {
+            Twist::Weak(weak) => Some(*weak),
+            _ => None,
+        });
+        let mut state = noise::responder(&self.enclave.static_key, weak)?;
+        self.read_handshake(&mut state, websocket).await?;
+        self.log("message-1", json!({}));
+        self.reach(Stage::Message1, Some(websocket)).await?;
+
+        let shown = match weak {
+            Some(noise::Weak::Static) => [0; 32],
+            _ => self.enclave.static_key.public,
+        };
+        let evidence = self.enclave.world.evidence(&shown)?;
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let length = state.write_message(&evidence, &mut buffer)?;
+        buffer.truncate(length);
+        let mut message = None;
+        for twist in self.enclave.twists() {
+            match twist {
+                Twist::Message2(change) => buffer = change(buffer),
+                Twist::Message2Text => message = Some(Message::text("message 2")),
+                _ => {}
+            }
+        }
+        let message = message.unwrap_or_else(|| Message::binary(buffer));
+        websocket.send(message).await?;
+        self.log("message-2", json!({}));
+        self.reach(Stage::Message2, Some(websocket)).await?;
+
+        self.read_handshake(&mut state, websocket).await?;
+        self.log("message-3", json!({}));
+        self.reach(Stage::Message3, Some(websocket)).await?;
+        Ok(state.into_stateless_transport_mode()?)
+    }
+
+    /// Reads one message of the handshake; one that is no good closes the connection.
+    async fn read_handshake(
+        &self,
+        state: &mut HandshakeState,
+        websocket: &mut WebSocket,
+    ) -> Result<(), Failure> {
+        let message = loop {
+            match tokio::time::timeout(HANDSHAKE, websocket.next()).await? {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Close(frame))) => {
+                    self.closed_by_client(frame.as_ref());
+                    return Err(LEFT.into());
+                }
+                None => return Err(LEFT.into()),
+                Some(message) => break message?,
+            }
+        };
+        let mut empty = [0; MAX_HANDSHAKE_READ];
+        let why = match message {
+            Message::Binary(message) if message.len() > MAX_HANDSHAKE_READ => {
+                "a handshake message is too long"
+            }
+            Message::Binary(message) => match state.read_message(&message, &mut empty) {
+                Ok(_) => return Ok(()),
+                Err(_) => "a handshake message is no good",
+            },
+            _ => "a text message during the handshake",
+        };
+        self.close(websocket, CRYPTOGRAPHY_FAILED).await?;
+        Err(why.into())
+    }
+}
+
+fn close_message(code: u16) -> Message {
+    Message::Close(Some(CloseFrame {
+        code: code.into(),
+        reason: "".into(),
+    }))
+}
+
+/// How the reading ends when nothing has broken.
+enum End {
+    /// The client has left.
+    Left,
+    /// The client did something wrong, and the close that tells it is in the outbox.
+    Refused(String),
+}
+
+struct Reader<'a> {
+    source: SplitStream<WebSocket>,
+    transport: Arc<StatelessTransportState>,
+    nonce: u64,
+    reassembly: Reassembly,
+    connection: &'a Connection<'a>,
+}
+
+impl Reader<'_> {
+    async fn run(mut self, outbox: Outbox) -> Result<End, Failure> {
+        let routes = Routes::new(Arc::clone(self.connection.enclave), outbox.clone());
+        let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        let mut plaintext = vec![0; MAX_MESSAGE];
+        loop {
+            let message = match self.source.next().await {
+                Some(Ok(Message::Binary(message))) => message,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                Some(Ok(Message::Close(frame))) => {
+                    self.connection.closed_by_client(frame.as_ref());
+                    return Ok(End::Left);
+                }
+                Some(Ok(_)) => return self.refuse(&outbox, CANNOT_ACCEPT, "a text message").await,
+                Some(Err(error)) => return Err(error.into()),
+                None => return Ok(End::Left),
+            };
+            let Ok(length) = self
+                .transport
+                .read_message(self.nonce, &message, &mut plaintext)
+            else {
+                return self
+                    .refuse(
+                        &outbox,
+                        CRYPTOGRAPHY_FAILED,
+                        "a message that cannot be decrypted",
+                    )
+                    .await;
+            };
+            self.nonce += 1;
+            let whole = match self
+                .reassembly
+                .take(Bytes::copy_from_slice(&plaintext[..length]))
+            {
+                Ok(None) => continue,
+                Ok(Some(whole)) => whole,
+                Err(why) => return self.refuse(&outbox, CANNOT_ACCEPT, &why.to_string()).await,
+            };
+            match read_request(whole) {
+                Ok(asked) => self.dispatch(asked, &routes, &in_flight, &outbox).await?,
+                Err(why) => return self.refuse(&outbox, CANNOT_ACCEPT, &why.to_string()).await,
+            }
+        }
+    }
+
+    /// Closes with a code, and ends.
+    async fn refuse(&self, outbox: &Outbox, code: u16, why: &str) -> Result<End, Failure> {
+        // If the writer has gone, there is nobody to tell.
+        let _ = send(outbox, Outgoing::Close(code)).await;
+        Ok(End::Refused(why.to_owned()))
+    }
+
+    /// Each request is answered by a task of its own: answers interleave.
+    async fn dispatch(
+        &self,
+        asked: Asked,
+        routes: &Routes,
+        in_flight: &Arc<Semaphore>,
+        outbox: &Outbox,
+    ) -> Result<(), Failure> {
+        self.log(&asked);
+        for twist in self.connection.enclave.twists() {
+            match (twist, &asked) {
+                (Twist::Mute, _) => return Ok(()),
+                (Twist::RefuseAll(status, reason), Asked::Open { id, .. }) => {
+                    let refusal = response(*id, *status, *reason);
+                    let _ = send(outbox, Outgoing::Response(refusal)).await;
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        let Some(work) = routes.take(asked) else {
+            return Ok(());
+        };
+        // Past the bound the reader waits, and with it the client.
+        let permit = Arc::clone(in_flight).acquire_owned().await?;
+        let routes = routes.clone();
+        tokio::spawn(async move {
+            // Gone: the connection has ended, and with it the wish for an answer.
+            let _ = routes.answer(work).await;
+            drop(permit);
+        });
+        Ok(())
+    }
+
+    fn log(&self, asked: &Asked) {
+        let connection = self.connection;
+        match asked {
+            Asked::Open { id, verb, path, .. } if verb == "GET" && path == "/ping" => {
+                connection.log("ping", json!({ "id": id }));
+            }
+            Asked::Open { id, verb, path, body, chunk } => connection.log(
+                "request",
+                json!({
+                    "id": id, "verb": shown(verb), "path": shown(path), "body_bytes": body.len(),
+                    "body_sha256": sha256(body.as_bytes()), "upload": chunk.is_some(),
+                }),
+            ),
+            Asked::Continue { id, chunk } => connection.log(
+                "chunk",
+                json!({
+                    "id": id, "seq": chunk.seq.unwrap_or(0), "final": chunk.r#final.unwrap_or(false),
+                    "bytes": chunk.data.as_ref().map_or(0, Bytes::len),
+                }),
+            ),
+        }
+    }
+}
+
+struct Writer<'a> {
+    sink: SplitSink<WebSocket, Message>,
+    transport: Arc<StatelessTransportState>,
+    nonce: u64,
+    connection: &'a Connection<'a>,
+}
+
+impl Writer<'_> {
+    /// Writes what the outbox holds; flushes when it is empty, so that a burst shares its system calls.
+    async fn run(mut self, mut answers: mpsc::Receiver<Outgoing>) -> Result<(), Failure> {
+        while let Some(first) = answers.recv().await {
+            let mut next = Some(first);
+            while let Some(outgoing) = next {
+                if !self.write(outgoing).await? {
+                    return Ok(());
+                }
+                next = answers.try_recv().ok();
+            }
+            self.sink.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// False when that was the last.
+    async fn write(&mut self, outgoing: Outgoing) -> Result<bool, Failure> {
+        match outgoing {
+            Outgoing::Response(response) => {
+                for frame in frames(&response) {
+                    self.frame(&frame).await?;
+                }
+            }
+            Outgoing::Frames(frames) => {
+                for frame in frames {
+                    self.frame(&frame).await?;
+                }
+            }
+            Outgoing::Plaintext(plaintext) => {
+                let sealed = self.seal(&plaintext)?;
+                self.sink.feed(Message::binary(sealed)).await?;
+            }
+            Outgoing::Distorted(response, distort) => {
+                for frame in frames(&response) {
+                    for message in distort(self.seal(&frame.encode_to_vec())?) {
+                        self.sink.feed(Message::binary(message)).await?;
+                    }
+                }
+            }
+            Outgoing::Binary(message) => self.sink.feed(Message::binary(message)).await?,
+            Outgoing::Text(text) => self.sink.feed(Message::text(text)).await?,
+            Outgoing::Close(code) => {
+                self.connection
+                    .log("close", json!({ "by": "server", "code": code }));
+                self.sink.send(close_message(code)).await?;
+                return Ok(false);
+            }
+            Outgoing::Drop => {
+                self.sink.flush().await?;
+                return Ok(false);
+            }
+            Outgoing::Stall => {
+                self.sink.flush().await?;
+                return future::pending().await;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn frame(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let sealed = self.seal(&frame.encode_to_vec())?;
+        Ok(self.sink.feed(Message::binary(sealed)).await?)
+    }
+
+    fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut sealed = vec![0; plaintext.len() + TAG];
+        self.transport
+            .write_message(self.nonce, plaintext, &mut sealed)?;
+        self.nonce += 1;
+        Ok(sealed)
+    }
+}
+
+fn frames(response: &crate::wire::Response) -> Vec<Frame> {
+    split(
+        &response.encode_to_vec().into(),
+        i64::from_ne_bytes(world::random()),
+    )
+}

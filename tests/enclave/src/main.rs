@@ -1,0 +1,174 @@
+//! A local enclave: the other side of Confer's protocol on a loopback port, with a trust world of its own.
+//!
+//! The library meets it with a policy file, through the very code that meets the real service. It shares
+//! `proto/confer.proto` with the library and nothing else. This file starts and stops it; README.md says how
+//! it is used.
+
+mod answer;
+mod cli;
+mod connection;
+mod faults;
+mod files;
+mod key_server;
+mod log;
+mod noise;
+mod routes;
+mod upgrade;
+mod upstream;
+mod wire;
+mod world;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use cli::{Command, Options};
+use faults::Twist;
+use files::Folder;
+use world::{Kept, World};
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why something ended; for the log and for stderr.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What all connections share.
+pub(crate) struct Enclave {
+    pub(crate) world: World,
+    pub(crate) static_key: noise::StaticKey,
+    pub(crate) token: String,
+    pub(crate) log: log::Log,
+    pub(crate) upstream: Option<upstream::Upstream>,
+    fault: Option<&'static faults::Fault>,
+}
+
+impl Enclave {
+    pub(crate) fn twists(&self) -> &'static [Twist] {
+        self.fault.map_or(&[], |fault| fault.twists)
+    }
+}
+
+fn main() -> ExitCode {
+    let options = match cli::parse(std::env::args().skip(1)) {
+        Ok(Command::Serve(options)) => options,
+        Ok(Command::ListFaults) => return print(&faults::list()),
+        Ok(Command::Help) => return print(cli::USAGE),
+        Err(why) => {
+            eprintln!("confer-enclave: {why}\n{}", cli::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match start(*options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("confer-enclave: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn start(options: Options) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(serve(options));
+    runtime.shutdown_background();
+    served
+}
+
+/// Makes the world, says where it is, and serves until told to stop.
+async fn serve(options: Options) -> Result<(), Failure> {
+    // From here on a signal ends the loop below, so that the temporary folder goes in every case.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let folder = Folder::temporary()?;
+    let log = log::Log::open(options.log.as_deref())?;
+    let listener = TcpListener::bind(("127.0.0.1", options.port)).await?;
+    let key_listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+
+    let kept = match &options.state {
+        Some(path) => {
+            files::kept(path)?;
+            Kept::load_or_generate(&path.join("world.json"))?
+        }
+        None => Kept::generate()?,
+    };
+    let key_set_url = format!("http://{}{}", key_listener.local_addr()?, key_server::PATH);
+    let twists = options.fault.map_or(&[] as &[Twist], |fault| fault.twists);
+    let world = World::new(kept, key_set_url, twists)?;
+    // Never under `--state`, which several enclaves may share: each has a key server and so a policy of its own.
+    let policy = folder.file("policy.json");
+    files::create(&policy, world.policy.as_bytes())?;
+
+    let enclave = Arc::new(Enclave {
+        world,
+        static_key: noise::StaticKey::generate()?,
+        token: options.token.unwrap_or_else(world::account_token),
+        log,
+        upstream: options.upstream,
+        fault: options.fault,
+    });
+    let line = json!({
+        "url": format!("ws://{}{}", listener.local_addr()?, upgrade::PATH),
+        "token": enclave.token,
+        "policy": policy,
+    });
+    let mut out = std::io::stdout();
+    out.write_all(format!("{line}\n").as_bytes())?;
+    out.flush()?;
+
+    tokio::spawn(key_server::serve(key_listener, Arc::clone(&enclave)));
+    tokio::spawn(accept(listener, enclave));
+    let stdin = closed_stdin(options.exit_with_stdin);
+    let stop: [Ending; 3] = [
+        Box::pin(async move { _ = interrupt.recv().await }),
+        Box::pin(async move { _ = terminate.recv().await }),
+        Box::pin(stdin),
+    ];
+    futures_util::future::select_all(stop).await;
+    Ok(())
+}
+
+type Ending = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+async fn accept(listener: TcpListener, enclave: Arc<Enclave>) {
+    for number in 1.. {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(connection::serve(stream, Arc::clone(&enclave), number));
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: the next connection to end frees one.
+                eprintln!("confer-enclave: accept: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Ends when stdin does, if that is asked for: a test that is killed leaves nothing behind.
+async fn closed_stdin(asked: bool) {
+    if !asked {
+        return std::future::pending().await;
+    }
+    let (told, ended) = tokio::sync::oneshot::channel();
+    // A thread, since a read of stdin cannot be given up.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = told.send(());
+    });
+    let _ = ended.await;
+}

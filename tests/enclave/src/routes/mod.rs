@@ -1,0 +1,183 @@
+//! Which path does what (protocol.md section 4), and the answers that need no module of their own.
+//!
+//! Knows requests and answers; of connections, the outbox alone.
+
+pub(crate) mod chat;
+mod document;
+mod embeddings;
+mod fetch;
+mod upload;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::Enclave;
+use crate::answer::{Gone, Outbox, Outgoing, Step, Steps, script, send, stream, text};
+use crate::faults::Twist;
+use crate::wire::{Asked, Chunk, response};
+use document::{Options, Refusal};
+use upload::{Progress, Uploads};
+
+/// The routes of one connection.
+#[derive(Clone)]
+pub(crate) struct Routes {
+    enclave: Arc<Enclave>,
+    outbox: Outbox,
+    uploads: Arc<Mutex<Uploads<Options>>>,
+}
+
+/// A request whose part in the order of messages is done; the rest can be done beside others.
+pub(crate) enum Work {
+    Request {
+        id: i64,
+        verb: String,
+        path: String,
+        body: String,
+    },
+    Upload {
+        id: i64,
+        progress: Progress<Options>,
+    },
+}
+
+impl Routes {
+    pub(crate) fn new(enclave: Arc<Enclave>, outbox: Outbox) -> Self {
+        Self {
+            enclave,
+            outbox,
+            uploads: Arc::default(),
+        }
+    }
+
+    /// Takes a message in the order in which it came: chunks must meet the upload that they belong to.
+    pub(crate) fn take(&self, asked: Asked) -> Option<Work> {
+        let (id, progress) = match asked {
+            Asked::Open {
+                id,
+                verb,
+                path,
+                body,
+                chunk: Some(chunk),
+            } if verb == "POST" && path == "/v1/document/extract" => {
+                (id, self.open_upload(id, &body, chunk))
+            }
+            Asked::Open {
+                id,
+                verb,
+                path,
+                body,
+                ..
+            } => {
+                return Some(Work::Request {
+                    id,
+                    verb,
+                    path,
+                    body,
+                });
+            }
+            Asked::Continue { id, chunk } => (id, self.uploads().proceed(id, chunk)),
+        };
+        (progress != Progress::Quiet).then_some(Work::Upload { id, progress })
+    }
+
+    fn uploads(&self) -> std::sync::MutexGuard<'_, Uploads<Options>> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_upload(&self, id: i64, body: &str, chunk: Chunk) -> Progress<Options> {
+        match document::read_options(body) {
+            Ok(options) => {
+                let length = options.total_length;
+                self.uploads().open(id, options, length, chunk)
+            }
+            Err((status, reason)) => self.uploads().refuse(id, status, reason),
+        }
+    }
+
+    /// Answers to the end.
+    pub(crate) async fn answer(&self, work: Work) -> Result<(), Gone> {
+        let (id, verb, path, body) = match work {
+            Work::Request {
+                id,
+                verb,
+                path,
+                body,
+            } => (id, verb, path, body),
+            Work::Upload { id, progress } => return self.document(id, extracted(progress)).await,
+        };
+        match (verb.as_str(), path.as_str()) {
+            ("GET", "/ping") => self.reply(id, Ok("PONG".to_owned())).await,
+            ("POST", "/v1/vllm/chat/completions") => self.chat(id, &body).await,
+            ("POST", "/v1/embeddings") => {
+                self.reply(
+                    id,
+                    embeddings::answer(&body).map_err(|reason| (400, reason)),
+                )
+                .await
+            }
+            ("POST", "/v1/document/extract") => {
+                self.reply(id, Err((400, "an upload needs a chunk"))).await
+            }
+            ("POST", "/v2/document/extract") => {
+                self.document(id, document::extract_stored(&body)).await
+            }
+            ("POST", "/v1/fetch/html") => self.reply(id, fetch::answer(&body)).await,
+            _ => self.reply(id, Err((404, "Not found"))).await,
+        }
+    }
+
+    async fn reply(&self, id: i64, answer: Result<String, Refusal>) -> Result<(), Gone> {
+        let (status, body) = match answer {
+            Ok(body) => (200, body),
+            Err((status, reason)) => (status, reason.to_owned()),
+        };
+        send(&self.outbox, Outgoing::Response(response(id, status, body))).await
+    }
+
+    async fn document(&self, id: i64, answer: Result<String, Refusal>) -> Result<(), Gone> {
+        let fault = self.enclave.twists().iter().find_map(|twist| match twist {
+            Twist::Document(script) => Some(*script),
+            _ => None,
+        });
+        match (answer, fault) {
+            (Ok(_), Some(fault)) => stream(&self.outbox, id, script(fault(id))).await,
+            (Ok(answer), None) => {
+                for piece in document::pieces(id, answer) {
+                    send(&self.outbox, Outgoing::Response(piece)).await?;
+                }
+                Ok(())
+            }
+            (refusal, _) => self.reply(id, refusal).await,
+        }
+    }
+
+    async fn chat(&self, id: i64, body: &str) -> Result<(), Gone> {
+        let chat = match chat::read(body) {
+            Ok(chat) => chat,
+            Err(reason) => {
+                return stream(&self.outbox, id, script([Step::Refuse(400, reason)])).await;
+            }
+        };
+        let fault = self.enclave.twists().iter().find_map(|twist| match twist {
+            Twist::Answer(script) if chat.stream => Some(*script),
+            _ => None,
+        });
+        let steps: Steps = match (fault, &self.enclave.upstream) {
+            (Some(fault), _) => script(fault(id)),
+            (None, Some(upstream)) => upstream.answer(&chat),
+            (None, None) => script(chat.answer(body)),
+        };
+        if chat.stream {
+            stream(&self.outbox, id, steps).await
+        } else {
+            text(&self.outbox, id, steps).await
+        }
+    }
+}
+
+fn extracted(progress: Progress<Options>) -> Result<String, Refusal> {
+    match progress {
+        Progress::Complete(options, document) => document::extract(&options, &document),
+        Progress::Refused(status, reason) => Err((status, reason)),
+        Progress::Quiet => Err((500, "nothing was asked")),
+    }
+}

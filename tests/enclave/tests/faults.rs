@@ -1,0 +1,313 @@
+//! The faults do what `--list-faults` says of them, by a referee that has read the same specification.
+//!
+//! The referee judges connections and streams in full. Of evidence it judges what a verifier that is not ours
+//! can: the release.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use common::schema::WebsocketResponse;
+use common::{Client, Enclave, End, greet, hello, run, said, upgrade};
+use prost::Message as _;
+use serde_json::Value;
+use sigstore_verify::trust_root::TrustedRoot;
+use sigstore_verify::types::Bundle;
+use sigstore_verify::{IdentityMatcher, VerificationPolicy, Verifier};
+use tokio_tungstenite::tungstenite::Error;
+
+/// Long beside what loopback needs, short beside what a test may take.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+const LOST: &str = "CONFER_E_CONNECTION_LOST";
+
+/// Section 3 of attestation.md, in its order.
+const CHECKS: [&str; 20] = [
+    "evidence.format",
+    "platform",
+    "ita.key",
+    "ita.signature",
+    "ita.issuer",
+    "ita.time",
+    "tdx.debug",
+    "tdx.key_binding",
+    "tdx.mrtd",
+    "tdx.seam_svn",
+    "tdx.tcb_status",
+    "tdx.advisories",
+    "tdx.tcb_age",
+    "release.signature",
+    "release.identity",
+    "release.log",
+    "release.digest",
+    "tdx.rtmr1",
+    "tdx.rtmr2",
+    "tdx.release",
+];
+
+struct Fault {
+    name: String,
+    status: String,
+    check: Option<String>,
+    scope: String,
+}
+
+fn faults() -> Vec<Fault> {
+    let listed = Command::new(env!("CARGO_BIN_EXE_confer-enclave"))
+        .arg("--list-faults")
+        .output();
+    let listed = String::from_utf8(listed.expect("it runs").stdout).expect("UTF-8");
+    let faults: Vec<_> = listed
+        .lines()
+        .map(|line| {
+            let fault: Value = serde_json::from_str(line).expect("a JSON line");
+            let text = |name: &str| fault[name].as_str().map(str::to_owned);
+            Fault {
+                name: text("fault").expect("a name"),
+                status: text("status").expect("a status"),
+                check: text("check"),
+                scope: text("scope").expect("a scope"),
+            }
+        })
+        .collect();
+    assert!(!faults.is_empty());
+    faults
+}
+
+/// Runs a judgement on each fault of some scopes, a few at a time; gives back where it disagrees with the list.
+fn disagreements(scopes: &[&str], judge: impl Fn(&Enclave) -> String + Sync) -> Vec<String> {
+    let mut waiting: Vec<_> = faults()
+        .into_iter()
+        .filter(|fault| scopes.contains(&fault.scope.as_str()))
+        .collect();
+    waiting.retain(|fault| fault.check.is_none());
+    let (waiting, wrong) = (Mutex::new(waiting), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while let Some(fault) = { waiting.lock().expect("unpoisoned").pop() } {
+                    let enclave = Enclave::with_fault(&fault.name);
+                    let judged = judge(&enclave);
+                    if judged != fault.status {
+                        let line =
+                            format!("{}: listed {}, judged {judged}", fault.name, fault.status);
+                        wrong.lock().expect("unpoisoned").push(line);
+                    }
+                }
+            });
+        }
+    });
+    wrong.into_inner().expect("unpoisoned")
+}
+
+/// The status that connecting ends with.
+async fn judge_connecting(enclave: &Enclave) -> Result<Client, &'static str> {
+    let websocket = match tokio::time::timeout(PATIENCE, upgrade(enclave, &enclave.token)).await {
+        Err(_) => return Err("CONFER_E_STAGE_TIMEOUT"),
+        Ok(Ok(websocket)) => websocket,
+        Ok(Err(Error::Io(_) | Error::ConnectionClosed)) => return Err(LOST),
+        Ok(Err(Error::Protocol(error))) if error.to_string().contains("Handshake not finished") => {
+            return Err(LOST);
+        }
+        Ok(Err(_)) => return Err("CONFER_E_UPGRADE"),
+    };
+    let met = greet(websocket, PATIENCE).await?;
+    // snow computes with a point of low order; a careful client does not.
+    if met.server_key == [0; 32] || met.ephemeral == [0; 32] {
+        return Err("CONFER_E_HANDSHAKE");
+    }
+    Ok(met.finish().await)
+}
+
+/// The status that one chat, with a ping beside it, ends with.
+async fn judge_chat(mut client: Client) -> &'static str {
+    client.ask(2, "GET", "/ping", "").await;
+    client.chat(1, "hello", true).await;
+    let mut stream = Vec::new();
+    loop {
+        let message = match client.message(PATIENCE).await {
+            Ok(message) => message,
+            Err(End::Silence) => {
+                // Is anybody there? Not what was said before: a ping of now.
+                client.ask(3, "GET", "/ping", "").await;
+                return match client.message(PATIENCE).await {
+                    Ok(_) => "CONFER_E_STREAM_IDLE",
+                    Err(_) => "CONFER_E_DEAD_PEER",
+                };
+            }
+            Err(End::Closed(_)) => return LOST,
+            Err(End::Undecryptable) => return "CONFER_E_DECRYPT",
+            Err(End::Frame) => return "CONFER_E_FRAME",
+            Err(End::Limit) => return "CONFER_E_LIMIT",
+            Err(End::Text) => return "CONFER_E_PROTOCOL",
+        };
+        let Ok(response) = WebsocketResponse::decode(message) else {
+            return "CONFER_E_PROTOCOL";
+        };
+        let (Some(id), Some(status @ 100..=599)) = (response.id, response.status) else {
+            return "CONFER_E_PROTOCOL";
+        };
+        match (id, status) {
+            (1, 200) => {
+                stream.extend_from_slice(&response.body.unwrap_or_default());
+                match judge_events(&stream) {
+                    Some(status) => return status,
+                    None => continue,
+                }
+            }
+            (1, 401) => return "CONFER_E_UNAUTHORIZED",
+            (1, 402) => return "CONFER_E_PAYMENT_REQUIRED",
+            (1, _) => return "CONFER_E_REFUSED",
+            _ => {}
+        }
+    }
+}
+
+/// What is certain of a stream so far.
+fn judge_events(stream: &[u8]) -> Option<&'static str> {
+    const BROKEN: Option<&str> = Some("CONFER_E_EVENT");
+    let mut events = serde_json::Deserializer::from_slice(stream).into_iter::<Value>();
+    let mut start = 0;
+    while let Some(event) = events.next() {
+        match event {
+            Ok(event) => {
+                let size = events.byte_offset() - start;
+                if !event.is_object() || size > 16 << 20 || levels(&event) > 64 {
+                    return BROKEN;
+                }
+                if event["type"] == "completion" {
+                    return Some("CONFER_OK");
+                }
+                start = events.byte_offset();
+            }
+            Err(error) if error.is_eof() => return None,
+            Err(_) => return BROKEN,
+        }
+    }
+    None
+}
+
+fn levels(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => 1 + list.iter().map(levels).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(levels).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+#[test]
+fn names_are_unique_and_every_check_can_fail_alone() {
+    let faults = faults();
+    let mut names = BTreeSet::new();
+    let mut failing: BTreeMap<&str, usize> = BTreeMap::new();
+    for fault in &faults {
+        assert!(names.insert(&fault.name), "{} is there twice", fault.name);
+        match (&fault.check, fault.status.as_str()) {
+            (Some(check), "CONFER_E_REJECTED") => *failing.entry(check).or_default() += 1,
+            (None, "CONFER_E_REJECTED") => panic!("{} fails no check", fault.name),
+            _ => {}
+        }
+    }
+    for check in CHECKS {
+        assert!(
+            failing.remove(check).is_some(),
+            "nothing makes {check} fail"
+        );
+    }
+    assert!(failing.is_empty(), "unknown checks: {failing:?}");
+}
+
+#[test]
+fn an_unknown_fault_is_refused() {
+    let tried = Command::new(env!("CARGO_BIN_EXE_confer-enclave"))
+        .args(["--fault", "no-such"])
+        .output();
+    assert_eq!(tried.expect("it runs").status.code(), Some(2));
+}
+
+#[test]
+fn connections_and_streams_end_as_listed() {
+    let wrong = disagreements(&["connect", "any", "stream"], |enclave| {
+        run(async {
+            match judge_connecting(enclave).await {
+                Ok(client) => judge_chat(client).await.to_owned(),
+                Err(status) => status.to_owned(),
+            }
+        })
+    });
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn frames_that_are_allowed_carry_the_answer_they_should() {
+    for (fault, answer) in [
+        ("frame-interleaved", "before one two six after"),
+        ("frame-out-of-order", "before backwards after"),
+        ("frame-duplicate-same", "before thrice after"),
+        ("frame-no-id", "before nameless after"),
+        ("frame-empty-chunks", "before hollow after"),
+        ("frame-id-again", "before one two after"),
+        ("response-unknown-id", "before after"),
+    ] {
+        let enclave = Enclave::with_fault(fault);
+        run(async {
+            let mut client = Client::connect(&enclave).await;
+            client.chat(1, "hello", true).await;
+            assert_eq!(said(&client.events(1).await), answer, "{fault}");
+        });
+    }
+}
+
+/// What the reference verifier says of the release in the evidence.
+fn sigstore(enclave: &Enclave) -> Result<(), String> {
+    let evidence = run(hello(enclave)).evidence();
+    let policy = &enclave.policy()["sigstore"];
+    let text = |value: &Value| value.as_str().expect("a string").to_owned();
+    let root = TrustedRoot::from_json(&policy["trusted_root"].to_string()).expect("a trusted root");
+    let bundle =
+        Bundle::from_json(&text(&evidence["manifestBundle"])).map_err(|error| error.to_string())?;
+    let signer = IdentityMatcher::Email(text(&policy["identity"]));
+    let signer = VerificationPolicy::new(signer, text(&policy["issuer"]));
+    let verified = Verifier::new(&root).expect("a verifier").verify(
+        text(&evidence["manifest"]).as_bytes(),
+        &bundle,
+        &signer,
+    );
+    verified.map(drop).map_err(|error| error.to_string())
+}
+
+/// Some rules are the guard's alone; what the reference verifier can see, it must see, and for the right reason.
+#[test]
+fn the_reference_verifier_refuses_bad_releases_for_the_reason_listed() {
+    for (fault, reason) in [
+        ("release-other-bytes", "signature"),
+        ("release-other-ca", "certificate"),
+        ("release-no-code-signing", "certificate"),
+        ("release-no-sct", "SCT"),
+        ("release-bad-sct", "SCT"),
+        ("release-other-ct-log", "SCT"),
+        ("release-logged-late", "certificate"),
+        ("release-other-email", "identity"),
+        ("release-other-issuer", "issuer"),
+        ("release-uri-san", "identity"),
+        ("log-no-proof", "proof"),
+        ("log-bad-promise", "SET"),
+        ("log-time-future", "future"),
+        ("log-bad-proof", "proof"),
+        ("log-other-checkpoint-key", "checkpoint"),
+        ("digest-other", "digest"),
+        ("manifest-altered", "digest"),
+    ] {
+        let enclave = Enclave::with_fault(fault);
+        let refused = sigstore(&enclave).expect_err(fault);
+        assert!(
+            refused.to_lowercase().contains(&reason.to_lowercase()),
+            "{fault}: {refused}"
+        );
+    }
+    for fault in ["none", "log-witness", "token-v2", "tcb-warn", "mrtd-other"] {
+        sigstore(&Enclave::with_fault(fault)).expect(fault);
+    }
+}

@@ -1,0 +1,140 @@
+//! Promises about `include/confer.h`: it is what cbindgen makes of `src/ffi`, and no export is missing or unguarded.
+//!
+//! `make header` runs this with `CONFER_UPDATE_HEADER=1`, which writes the header instead of comparing it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+/// The header's sections, in order.
+const SECTIONS: [&str; 11] = [
+    "version",
+    "status",
+    "error",
+    "policy",
+    "user_data",
+    "config",
+    "report",
+    "connect",
+    "request",
+    "event",
+    "stream",
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sections() -> impl Iterator<Item = PathBuf> {
+    SECTIONS
+        .into_iter()
+        .map(|name| root().join(format!("src/ffi/{name}.rs")))
+}
+
+fn generate() -> String {
+    let config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
+    let mut builder = cbindgen::Builder::new().with_config(config);
+    for section in sections() {
+        builder = builder.with_src(section);
+    }
+    let mut header = Vec::new();
+    builder.generate().unwrap().write(&mut header);
+    String::from_utf8(header).unwrap()
+}
+
+/// The names of all exports in the sources of `src/ffi`.
+fn exports() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(root().join("src/ffi")).unwrap() {
+        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
+        for line in source
+            .lines()
+            .filter(|line| line.starts_with("pub") && line.contains("extern \"C\" fn "))
+        {
+            let name = line
+                .split("extern \"C\" fn ")
+                .nth(1)
+                .unwrap()
+                .split('(')
+                .next()
+                .unwrap();
+            names.insert(name.to_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn the_committed_header_is_what_the_sources_say() {
+    let path = root().join("include/confer.h");
+    let header = generate();
+    if std::env::var_os("CONFER_UPDATE_HEADER").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        return fs::write(path, header).unwrap();
+    }
+    let committed = fs::read_to_string(path).unwrap();
+    assert!(
+        committed == header,
+        "include/confer.h is out of date: run `make header`"
+    );
+}
+
+#[test]
+fn every_export_is_declared_and_documented() {
+    let header = generate();
+    let (names, lines) = (exports(), header.lines().collect::<Vec<_>>());
+    assert!(names.len() > 50, "exports were found: {}", names.len());
+    for name in names {
+        // Its declaration begins a line; mentions in comments stand behind an asterisk.
+        let declared = |line: &str| !line.starts_with(' ') && line.contains(&format!("{name}("));
+        let at = lines
+            .iter()
+            .position(|line| declared(line))
+            .unwrap_or_else(|| panic!("{name} is not declared"));
+        assert_eq!(lines[at - 1], " */", "{name} has no documentation");
+    }
+}
+
+/// curl's `symbols-in-versions`: each export with the version that added it. `make symbols` holds the built library
+/// against the same list.
+#[test]
+fn the_list_of_symbols_is_complete() {
+    let list = fs::read_to_string(root().join("docs/symbols-in-versions")).unwrap();
+    let lines = list
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty());
+    let listed: BTreeSet<String> = lines
+        .map(|line| {
+            let (name, version) = line.split_once(' ').expect("a name and a version");
+            assert_eq!(version.trim().split('.').count(), 3, "{line}");
+            name.to_owned()
+        })
+        .collect();
+    assert_eq!(listed, exports(), "docs/symbols-in-versions");
+}
+
+#[test]
+fn every_status_of_the_library_is_in_the_header_with_its_number() {
+    let header = generate();
+    for (status, name, _) in confer::error::Status::ALL {
+        let define = format!("#define {name} {}", *status as i32);
+        assert!(header.lines().any(|line| line == define), "{define}");
+    }
+    let defined = header.lines().filter(|line| {
+        [
+            "#define CONFER_E_",
+            "#define CONFER_OK",
+            "#define CONFER_TIMEOUT",
+            "#define CONFER_END",
+        ]
+        .iter()
+        .any(|prefix| line.starts_with(prefix))
+    });
+    assert_eq!(defined.count(), confer::error::Status::ALL.len());
+}
+
+#[test]
+fn the_header_names_no_path_of_the_machine_that_wrote_it() {
+    let header = generate();
+    assert!(!header.contains(env!("CARGO_MANIFEST_DIR")));
+}
