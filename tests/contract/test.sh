@@ -172,7 +172,8 @@ judge pipe "$(cat pipe.code)" 5 CONFER_E_FILE
 interrupt() { # NAME FILE-THAT-FILLS ARGUMENT…
   local name=$1 sign=$2 child; shift 2
   : >"$sign"
-  CONFER_TOKEN=$token "$chat" --url "$url" --policy "$policy" "$@" >"$name.out" 2>"$name.err" &
+  # <&0: without it a program in the background reads from /dev/null, and so the end of its input.
+  CONFER_TOKEN=$token "$chat" --url "$url" --policy "$policy" "$@" <&0 >"$name.out" 2>"$name.err" &
   child=$!
   until_ test -s "$sign" || bad "$name: nothing came"
   command_line=$(tr '\0' ' ' <"/proc/$child/cmdline")
