@@ -19,6 +19,9 @@ pub const MAX_EVENT: usize = 16 << 20;
 /// The deepest nesting of an event, its own braces included (protocol section 5).
 pub const MAX_EVENT_DEPTH: u32 = 64;
 
+/// White space that events may keep alive, beside a quarter of their own size.
+const MAX_BLANK: usize = 256;
+
 /// What an event is. The numbers are those of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -102,6 +105,23 @@ pub struct Details {
     pub max_context_tokens: Option<i64>,
 }
 
+impl Details {
+    fn weight(&self) -> usize {
+        let texts = [
+            &self.type_name,
+            &self.tool_call_id,
+            &self.tool_name,
+            &self.tool_arguments,
+            &self.full_content,
+        ];
+        size_of::<Details>() + texts.map(weight).iter().sum::<usize>()
+    }
+}
+
+fn weight(text: &Option<Text>) -> usize {
+    text.as_ref().map_or(0, |text| text.0.len())
+}
+
 static NONE: Details = Details {
     type_name: None,
     tool_call_id: None,
@@ -178,7 +198,8 @@ impl Weighted for Event {
     fn weight(&self) -> usize {
         /// The event itself, and the allocations' own cost.
         const FIXED: usize = 160;
-        FIXED + self.json.len() + self.text.as_ref().map_or(0, |text| text.0.len())
+        let details = self.details.as_ref().map_or(0, |details| details.weight());
+        FIXED + self.json.len() + weight(&self.text) + details
     }
 }
 
@@ -349,6 +370,20 @@ pub enum Split {
 impl Splitter {
     /// Appends the events that end in `body`. On an error, those before it are in `events`.
     pub fn push(&mut self, body: Bytes, events: &mut Vec<Event>) -> Result<Split> {
+        let (held, before) = (body.len(), events.len());
+        let result = self.split(body, events);
+        // White space between events must not be kept with them: nothing counts it.
+        let events = &mut events[before..];
+        let kept: usize = events.iter().map(|event| event.json.len()).sum();
+        if held > kept + kept / 4 + MAX_BLANK {
+            for event in events {
+                event.json = Bytes::copy_from_slice(&event.json);
+            }
+        }
+        result
+    }
+
+    fn split(&mut self, body: Bytes, events: &mut Vec<Event>) -> Result<Split> {
         let mut rest = body;
         loop {
             if self.scan.depth == 0 {
@@ -533,6 +568,26 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(contents(&events), ["a", "b", "c}\"{"]);
+    }
+
+    #[test]
+    fn an_event_keeps_no_white_space_alive() {
+        let mut body = br#"{"type":"token","content":"a"}"#.to_vec();
+        body.resize(64 << 10, b' ');
+        let body = Bytes::from(body);
+        let mut events = Vec::new();
+        Splitter::default().push(body.clone(), &mut events).unwrap();
+        assert_eq!(contents(&events), ["a"]);
+        assert!(!body.as_ptr_range().contains(&events[0].json.as_ptr()));
+    }
+
+    #[test]
+    fn all_that_an_event_holds_is_in_its_weight() {
+        let long = "x".repeat(10_000);
+        let json =
+            format!(r#"{{"type":"tool_response","content":"{long}","full_content":"{long}"}}"#);
+        let (events, _) = split(&[json.as_bytes()]).unwrap();
+        assert!(events[0].weight() > 40_000);
     }
 
     #[test]

@@ -5,8 +5,14 @@ use std::fmt;
 
 use bytes::Bytes;
 use prost::Message as _;
+use prost::encoding::DecodeContext;
 
-use super::{Error, pb};
+use super::{Error, frugal, pb};
+
+/// Headers of one response. The protocol knows one, `Content-Length` (section 4).
+pub const MAX_HEADERS: usize = 64;
+/// Bytes of them, as they come.
+pub const MAX_HEADER_BYTES: usize = 16 << 10;
 
 /// A request as it goes out.
 #[derive(Clone)]
@@ -64,8 +70,9 @@ impl Response {
     /// Reads a whole message. A response without `id` or `status`, or with a status outside 100 to 599, is an error of
     /// the connection.
     pub fn decode(message: Bytes) -> Result<Response, Error> {
-        let response = pb::WebsocketResponse::decode(message)
-            .map_err(|e| Error::Message(format!("not a response: {e}")))?;
+        let held = message.len();
+        bound_headers(&message)?;
+        let response = pb::WebsocketResponse::decode(message).map_err(not_a_response)?;
         let id = response
             .id
             .ok_or_else(|| Error::Message("a response without id".into()))?;
@@ -79,10 +86,46 @@ impl Response {
         Ok(Response {
             id,
             status,
-            body: response.body.unwrap_or_default(),
+            body: frugal(response.body.unwrap_or_default(), held),
             headers: response.headers,
         })
     }
+}
+
+/// Counts the headers before they are read: as a map they would take many times the memory that they came in.
+fn bound_headers(mut message: &[u8]) -> Result<(), Error> {
+    /// `WebsocketResponse.headers`.
+    const TAG: u32 = 4;
+    let (mut count, mut bytes) = (0, 0);
+    while !message.is_empty() {
+        let before = message.len();
+        // Hidden from prost's documentation, but what the code calls that its derive writes here.
+        let tag = prost::encoding::decode_key(&mut message)
+            .and_then(|(tag, wire_type)| {
+                prost::encoding::skip_field(
+                    wire_type,
+                    tag,
+                    &mut message,
+                    DecodeContext::default(),
+                )?;
+                Ok(tag)
+            })
+            .map_err(not_a_response)?;
+        if tag == TAG {
+            count += 1;
+            bytes += before - message.len();
+        }
+    }
+    if count > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
+        return Err(Error::Limit(format!(
+            "a response with {count} headers of {bytes} bytes; the bounds are {MAX_HEADERS} and {MAX_HEADER_BYTES}"
+        )));
+    }
+    Ok(())
+}
+
+fn not_a_response(e: prost::DecodeError) -> Error {
+    Error::Message(format!("not a response: {e}"))
 }
 
 impl fmt::Debug for Response {
@@ -120,6 +163,50 @@ mod tests {
         for good in [100, 200, 599] {
             assert_eq!(decode(Some(-7), Some(good)).unwrap().status as i32, good);
         }
+    }
+
+    #[test]
+    fn headers_are_bounded_in_number_and_in_bytes() {
+        let decode = |headers: HashMap<String, String>| {
+            let (id, status) = (Some(1), Some(200));
+            let response = pb::WebsocketResponse {
+                id,
+                status,
+                headers,
+                ..Default::default()
+            };
+            Response::decode(response.encode_to_vec().into())
+        };
+        let many = |n| (0..n).map(|i| (format!("h{i}"), "v".into())).collect();
+        let long = |len| HashMap::from([("Content-Length".into(), "1".repeat(len))]);
+        assert_eq!(
+            decode(many(MAX_HEADERS)).unwrap().headers.len(),
+            MAX_HEADERS
+        );
+        assert!(matches!(
+            decode(many(MAX_HEADERS + 1)),
+            Err(Error::Limit(_))
+        ));
+        assert!(decode(long(MAX_HEADER_BYTES - 100)).is_ok());
+        assert!(matches!(
+            decode(long(MAX_HEADER_BYTES)),
+            Err(Error::Limit(_))
+        ));
+    }
+
+    #[test]
+    fn a_body_keeps_no_headers_alive() {
+        let response = pb::WebsocketResponse {
+            id: Some(1),
+            status: Some(200),
+            body: Some("x".into()),
+            headers: HashMap::from([("h".into(), "v".repeat(1_000))]),
+        };
+        let message = Bytes::from(response.encode_to_vec());
+        let within = message.as_ptr_range();
+        let response = Response::decode(message.clone()).unwrap();
+        assert_eq!(response.body, "x");
+        assert!(!within.contains(&response.body.as_ptr()));
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod frame;
 mod message;
 mod reassembly;
 
+use bytes::Bytes;
+
 /// The messages of `proto/confer.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 mod pb {
@@ -13,7 +15,7 @@ mod pb {
 }
 
 pub use frame::{Fragments, MAX_FRAME_LEN, MAX_FRAME_PAYLOAD};
-pub use message::{Request, Response};
+pub use message::{MAX_HEADER_BYTES, MAX_HEADERS, Request, Response};
 pub use reassembly::{MAX_CHUNKS, MAX_UNFINISHED, MAX_UNFINISHED_BYTES, Reassembler};
 
 /// A peer that broke a rule of the wire. Either one ends the connection.
@@ -25,6 +27,18 @@ pub enum Error {
     Limit(String),
     /// A whole message is not the response that the protocol describes.
     Message(String),
+}
+
+/// `view`, or a copy of it where it is a small part of the `held` bytes of memory that it keeps alive. Bounds count what
+/// is kept by its length; without this a peer could have each byte keep a whole message, in fields that nobody reads.
+pub fn frugal(view: Bytes, held: usize) -> Bytes {
+    /// The fields of a frame, or of a response, around what is kept of it.
+    const FIELDS: usize = 64;
+    if held <= view.len() + view.len() / 4 + FIELDS {
+        view
+    } else {
+        Bytes::copy_from_slice(&view)
+    }
 }
 
 /// The enclave's side of the messages, for the tests of rooms above.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
-use super::{Error, pb};
+use super::{Error, frugal, pb};
 
 /// Messages that may be unfinished at once (protocol section 3).
 pub const MAX_UNFINISHED: usize = 64;
@@ -35,11 +35,12 @@ impl Reassembler {
     /// Takes one frame, and returns the message that it completes. The message of a single frame is a view of
     /// `frame`: nothing is copied.
     pub fn push(&mut self, frame: Bytes) -> Result<Option<Bytes>, Error> {
+        let held = frame.len();
         let frame = pb::NoiseTransportFrame::decode(frame)
             .map_err(|e| Error::Frame(format!("not a transport frame: {e}")))?;
         // Absent `chunk_id` and `chunk_index` are 0; an absent `total_chunks` is an error, as 0 is.
         let (id, index, total) = (frame.chunk_id(), frame.chunk_index(), frame.total_chunks());
-        let payload = frame.payload.unwrap_or_default();
+        let payload = frugal(frame.payload.unwrap_or_default(), held);
 
         if total == 0 {
             return Err(Error::Frame("total_chunks is absent or 0".into()));
@@ -246,6 +247,22 @@ mod tests {
             r.push(chunk(1, 1_024, 2_000, b"x")),
             Err(Error::Limit(_))
         ));
+    }
+
+    #[test]
+    fn a_chunk_keeps_no_more_alive_than_it_counts_for() {
+        // A field that no schema knows, and one byte of payload.
+        let mut padded = vec![0xfa, 0x01, 0x80, 0x80, 0x03];
+        padded.resize(padded.len() + (48 << 10), 7);
+        padded.extend_from_slice(&chunk(1, 0, 1, b"x"));
+        let frame = Bytes::from(padded);
+        let within = frame.as_ptr_range();
+        let whole = Reassembler::default().push(frame.clone()).unwrap().unwrap();
+        assert_eq!(whole, "x");
+        assert!(
+            !within.contains(&whole.as_ptr()),
+            "a copy, not a view of 48 KiB"
+        );
     }
 
     #[test]
