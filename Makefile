@@ -25,10 +25,10 @@ all: lib examples
 
 lib: $(LIB)
 
-# cargo knows what is out of date; the copies carry the names that installed files have. The crate types are named,
+# cargo knows what is out of date, and the target folder is named, wherever the environment wants it; the copies carry the names that installed files have. The crate types are named,
 # without the tests' rlib, because cargo drops link-time optimisation silently where there is one.
 $(LIB): FORCE
-	$(CARGO) rustc --release --lib --locked --crate-type cdylib,staticlib
+	$(CARGO) rustc --release --lib --locked --target-dir target --crate-type cdylib,staticlib
 	@mkdir -p build/lib
 	@cmp -s target/release/libconfer.so build/lib/libconfer.so.$(VERSION) || \
 	  { cp target/release/libconfer.so build/lib/new && mv build/lib/new build/lib/libconfer.so.$(VERSION) && \
@@ -42,7 +42,7 @@ header:
 enclave: $(ENCLAVE)
 
 $(ENCLAVE): FORCE
-	$(CARGO) build --locked --manifest-path tests/enclave/Cargo.toml
+	$(CARGO) build --locked --manifest-path tests/enclave/Cargo.toml --target-dir tests/enclave/target
 	@mkdir -p build/bin
 	@ln -sf ../../tests/enclave/target/debug/confer-enclave $@
 
@@ -72,23 +72,26 @@ toolchains:
 
 # What a static library needs beside it: a test links so.
 LIBS_PRIVATE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+INTO := $(DESTDIR)$(PREFIX)
 
-install: $(LIB)
-	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
-	install -m 755 build/lib/libconfer.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/
-	strip --strip-unneeded $(DESTDIR)$(PREFIX)/lib/libconfer.so.$(VERSION)
-	ln -sf libconfer.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libconfer.so.0
-	ln -sf libconfer.so.0 $(DESTDIR)$(PREFIX)/lib/libconfer.so
-	install -m 644 build/lib/libconfer.a $(DESTDIR)$(PREFIX)/lib/
-	strip --strip-debug $(DESTDIR)$(PREFIX)/lib/libconfer.a
-	install -m 644 include/confer.h include/confer.hpp $(DESTDIR)$(PREFIX)/include/
+# It builds nothing: `sudo make install` must not run a compiler as root.
+install:
+	@test -e build/lib/libconfer.so.$(VERSION) || { echo "nothing is built yet: make lib" >&2; exit 1; }
+	install -d "$(INTO)/lib/pkgconfig" "$(INTO)/include"
+	install -m 755 build/lib/libconfer.so.$(VERSION) "$(INTO)/lib/"
+	strip --strip-unneeded "$(INTO)/lib/libconfer.so.$(VERSION)"
+	ln -sf libconfer.so.$(VERSION) "$(INTO)/lib/libconfer.so.0"
+	ln -sf libconfer.so.0 "$(INTO)/lib/libconfer.so"
+	install -m 644 build/lib/libconfer.a "$(INTO)/lib/"
+	strip --strip-debug "$(INTO)/lib/libconfer.a"
+	install -m 644 include/confer.h include/confer.hpp "$(INTO)/include/"
 	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: confer' \
 	  'Description: Client for attested inference by Confer' 'Version: $(VERSION)' 'Libs: -L$${libdir} -lconfer' \
-	  'Libs.private: $(LIBS_PRIVATE)' 'Cflags: -I$${includedir}' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/confer.pc
+	  'Libs.private: $(LIBS_PRIVATE)' 'Cflags: -I$${includedir}' > "$(INTO)/lib/pkgconfig/confer.pc"
 
 clean:
 	rm -rf build
-	$(CARGO) clean
-	$(CARGO) clean --manifest-path tests/enclave/Cargo.toml
+	$(CARGO) clean --target-dir target
+	$(CARGO) clean --manifest-path tests/enclave/Cargo.toml --target-dir tests/enclave/target
 
 FORCE:

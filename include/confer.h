@@ -53,29 +53,35 @@
  *              handle that it came from; with its length where `len` is not NULL.
  * Handles      Opaque. Each has one _free, which takes NULL and never waits. They may be freed in any order.
  * Threads      Every function may be called from any thread, and every handle be used by several at once, unless its
- *              type says otherwise. A handle must not be freed while a getter on it runs; other calls may.
+ *              type says otherwise. A handle may be freed while another thread waits in a call on it, which then
+ *              returns; not while another thread is about to begin a call on it, or runs a getter.
  * Const        A function that takes `const T *` does not change the handle.
  * Callbacks    Run on one thread for each client, in order, and never on a thread that serves the network. A client
- *              without callbacks has no such thread; a slow callback holds up no other client.
+ *              without callbacks has no such thread; a slow callback holds up no other client. A callback must
+ *              return: it must not throw an exception through the library or leave by longjmp. What it is given is lent
+ *              and is not to be freed, but for the stream's own handle, if that was not freed before.
  *
  *              In a callback                                    answers
  *              ---------------------------------------------    ----------------------------
- *              starting a chat, confer_connect_start()          as elsewhere
- *              _cancel, _trigger, _free, getters                as elsewhere
  *              confer_stream_next(), confer_connecting_wait()
  *                with timeout 0                                 as elsewhere
  *                with any other timeout                         CONFER_E_WOULD_DEADLOCK
- *              confer_connect(), confer_close()                 CONFER_E_WOULD_DEADLOCK
+ *              confer_connect(), confer_close(),
+ *                confer_runtime_wait()                          CONFER_E_WOULD_DEADLOCK
+ *              all else: starting a chat or a connection,
+ *                _cancel, _trigger, _free, setters, getters     as elsewhere
  *
  * Fork         After a fork, the child of a process that used the library gets CONFER_E_FORKED from every call that
  *              returns a status; getters are safe there, and freeing does nothing. A program that is started by exec is
  *              not concerned.
  * Signals      No signal handler is installed. No function here may be called from one.
- * Output       The library prints nothing and changes no global state of the process.
+ * Output       The library prints nothing. It takes no global logger; of the process it changes nothing but that it
+ *              registers a fork handler, which goes when the library is unloaded.
  * Limits       What a peer can cause is bounded: 65,535 bytes a WebSocket message; 64 unfinished messages of at most
  *              4,096 pieces and 64 MiB together; 16 MiB and 64 levels an event; 16 MiB of memory that wait to be read
- *              on a stream, and one message. What an application can cause, too: 4,096 open requests a connection; 32 MiB a request,
- *              64 MiB waiting to be sent.
+ *              on a stream, and what one read of the socket completes. What an application can cause, too: 4,096 open
+ *              requests a connection; 32 MiB a request, 64 MiB waiting to be sent; 1,024 log records that wait for a
+ *              slow callback, beyond which records are dropped, and their number logged.
  */
 
 
@@ -542,8 +548,8 @@ typedef struct {
 #define CONFER_E_EVENT 405
 
 /**
- * The enclave's evidence does not satisfy the policy. Nothing was sent to it but the handshake's first message; see
- * confer_error_check_id() and confer_error_report().
+ * The enclave's evidence does not satisfy the policy. Nothing was sent to it but the token, with the upgrade, and the
+ * handshake's first message; see confer_error_check_id() and confer_error_report().
  */
 #define CONFER_E_REJECTED 500
 
@@ -595,8 +601,19 @@ const char *confer_version_string(void);
  * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while a runtime with another number of workers
  * runs. Any thread.
  */
-confer_status confer_set_worker_threads(size_t count,
-                                        confer_error **error);
+confer_status confer_runtime_set_workers(size_t count,
+                                         confer_error **error);
+
+/**
+ * Waits until no thread of the library runs, so that it can be unloaded: after the last client was freed, after a
+ * connection that failed, or after handles were freed without confer_close().
+ *
+ * `timeout_ms`: 0 looks and does not wait, negative waits for as long as clients live and callbacks take.
+ * Returns CONFER_OK, or CONFER_TIMEOUT while a thread runs, which it does as long as a client is open.
+ * Errors: CONFER_E_WOULD_DEADLOCK in a callback. Any thread.
+ */
+confer_status confer_runtime_wait(int64_t timeout_ms,
+                                  confer_error **error);
 
 /**
  * The name of a status's constant, such as "CONFER_E_REJECTED"; "CONFER_E_UNKNOWN" for a number that this version
@@ -696,7 +713,7 @@ confer_status confer_policy_parse(const char *json,
                                   confer_error **error);
 
 /**
- * Reads a policy from a file. As confer_policy_parse(), and CONFER_E_FILE if the file cannot be read.
+ * Reads a policy from a file. As confer_policy_parse(), and CONFER_E_FILE if it cannot be read. A pipe is read to its end.
  */
 confer_status confer_policy_load(const char *path,
                                  size_t path_len,
@@ -764,8 +781,8 @@ confer_status confer_config_set_policy(confer_config *config,
 /**
  * A file in which fetched key sets of Intel are kept, so that the next process need not fetch them. Default none. It
  * is read when connecting and replaced whole after a fetch; its content is verified like any key set, so it need not be
- * protected. A file that exists and holds no key set is not touched: connecting fails with CONFER_E_FILE. A file that
- * cannot be written is a warning in the log.
+ * protected. A file that holds something else than a key set is not touched: connecting fails with CONFER_E_FILE; an
+ * empty one counts as none. A file that cannot be written is a warning in the log.
  */
 confer_status confer_config_set_jwks_cache_file(confer_config *config,
                                                 const char *path,
@@ -816,8 +833,11 @@ confer_status confer_config_set_idle_timeout_ms(confer_config *config,
  * key at any level.
  *
  * `level`: records up to this one of CONFER_LOG_* are made. `log`: may be NULL for none.
- * `user_data`: passed to `log`; `destroy` runs once when neither the configuration nor a client needs it any more; if
- * this call fails, before it returns.
+ * `user_data`: passed to `log`. Clients that are made from one configuration share it, and each has a thread for its
+ * callbacks: several clients may use it at once.
+ * `destroy`: runs once when neither the configuration nor a client needs `user_data` any more, on the thread that let
+ * go of it last: one that sets another log or frees the configuration, or a client's callback thread. If this call
+ * fails, it runs before the call returns.
  */
 confer_status confer_config_set_log(confer_config *config,
                                     int32_t level,
@@ -1048,11 +1068,12 @@ const char *confer_report_advisory(const confer_report *report,
  * Verifies exported evidence again, offline.
  *
  * `evidence`, `evidence_len`: what confer_report_evidence() gave. `policy`: NULL for the production policy.
- * `at`: the time of the verification, Unix seconds; negative for the time at which the evidence was captured.
+ * `at`: the time of the verification, Unix seconds; -1 for the time at which the evidence was captured.
  * `report`: receives the report if the evidence satisfies the policy; free it with confer_report_free().
  *
  * Errors: CONFER_E_REJECTED if it does not, with the report in the error; CONFER_E_INVALID_JSON if it is no such
- * file. The file is not authenticated: its time and its key are the exporter's word.
+ * file; CONFER_E_INVALID_ARGUMENT for a negative time but -1. The file is not authenticated: its time and its key are
+ * the exporter's word.
  */
 confer_status confer_evidence_verify(const char *evidence,
                                      size_t evidence_len,
@@ -1076,7 +1097,7 @@ confer_status confer_cancel_new(confer_cancel **cancel, confer_error **error);
  * Cancels every confer_connect() that was given this handle, now and later: they return CONFER_E_CANCELLED. Never
  * waits; calling it again changes nothing; NULL is allowed. Also allowed in a callback; not in a signal handler.
  */
-void confer_cancel_trigger(const confer_cancel *cancel);
+void confer_cancel_trigger(confer_cancel *cancel);
 
 /**
  * Frees a cancel handle. Calls that were given it go on, and can no longer be cancelled by it. NULL is allowed.
@@ -1102,7 +1123,9 @@ confer_status confer_connect(const confer_config *config,
  * Begins to connect and returns at once. Watch it with confer_config_set_stage_callback(), confer_connecting_fd() or
  * confer_connecting_wait(), which also takes the outcome. Allowed in a callback.
  *
- * `connecting`: receives the handle; free it with confer_connecting_free().
+ * `connecting`: receives the handle, before any callback runs; free it with confer_connecting_free().
+ * Errors: CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_SYSTEM if there is no thread to be had. All else is the
+ * outcome.
  */
 confer_status confer_connect_start(const confer_config *config,
                                    confer_connecting **connecting,
@@ -1113,7 +1136,8 @@ confer_status confer_connect_start(const confer_config *config,
  *
  * `timeout_ms`: 0 looks and does not wait, negative waits as long as the configuration's limits allow.
  * Returns CONFER_OK with the client, CONFER_TIMEOUT if there is no outcome yet.
- * Errors: those of confer_connect(). In a callback, CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
+ * Errors: those of confer_connect(). CONFER_E_INVALID_ARGUMENT once the outcome was taken. In a callback,
+ * CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
  */
 confer_status confer_connecting_wait(confer_connecting *connecting,
                                      int64_t timeout_ms,
@@ -1128,6 +1152,8 @@ int32_t confer_connecting_stage(const confer_connecting *connecting);
 /**
  * A descriptor that becomes readable when there is an outcome to take, for poll(), epoll, kqueue or an event loop. It
  * belongs to the handle: do not read, write or close it, nor use it after the handle was freed.
+ *
+ * Errors: CONFER_E_SYSTEM if there is no descriptor to be had.
  */
 confer_status confer_connecting_fd(confer_connecting *connecting,
                                    int *fd,
@@ -1137,7 +1163,7 @@ confer_status confer_connecting_fd(confer_connecting *connecting,
  * Gives up connecting: the outcome is CONFER_E_CANCELLED, unless it is decided already. Never waits; calling it again
  * changes nothing; NULL is allowed. Also allowed in a callback.
  */
-void confer_connecting_cancel(const confer_connecting *connecting);
+void confer_connecting_cancel(confer_connecting *connecting);
 
 /**
  * Frees the handle. Cancels if there is no outcome yet, and closes a client that was not taken. Never waits; NULL is
@@ -1161,12 +1187,14 @@ confer_status confer_client_check(const confer_client *client, confer_error **er
 
 /**
  * Closes the connection. Cancels its streams, which end with CONFER_E_CLOSED; lets outstanding callbacks run; ends the
- * library's threads that no other client needs. After it returned CONFER_OK and the last handle was freed, no thread of
- * the library runs, and it can be unloaded. The client still has to be freed; other calls on it answer CONFER_E_CLOSED,
- * but confer_attestation_report(), which goes on to answer.
+ * library's threads that no other client needs. After the last client was closed so, with CONFER_OK, and the last handle
+ * was freed, no thread of the library runs. It can then be unloaded, once the application's own threads that called it
+ * have ended too. The client still has to be freed; starting chats on it answers CONFER_E_CLOSED, and
+ * confer_attestation_report() goes on to answer.
  *
- * `timeout_ms`: how long to wait, negative for as long as callbacks take.
- * Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed.
+ * `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and a name lookup that is still under way
+ * for a connection that was given up.
+ * Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed, also by several threads.
  * Errors: CONFER_E_WOULD_DEADLOCK in a callback.
  */
 confer_status confer_close(confer_client *client,
@@ -1175,12 +1203,13 @@ confer_status confer_close(confer_client *client,
 
 /**
  * Frees a client. Never waits, and is allowed in a callback. Streams that are still open keep the connection until they
- * are freed too. Without confer_close() before, threads may run on for a moment. NULL is allowed.
+ * are freed too. Without confer_close() before, threads may run on for a moment: see confer_runtime_wait(). NULL is
+ * allowed.
  */
 void confer_client_free(confer_client *client);
 
 /**
- * A new chat request: no message yet, the service's default model, no web search.
+ * A new chat request: no message yet, the model "Qwen/Qwen3-235B-A22B-Instruct-2507-tput", no web search.
  *
  * `request`: receives the request; free it with confer_chat_request_free().
  */
@@ -1189,7 +1218,7 @@ confer_status confer_chat_request_new(confer_chat_request **request, confer_erro
 /**
  * Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied. A request holds 32 MiB at most, all in all.
  *
- * Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for a role that there is not.
  */
 confer_status confer_chat_request_add_message(confer_chat_request *request,
                                               int32_t role,
@@ -1200,7 +1229,7 @@ confer_status confer_chat_request_add_message(confer_chat_request *request,
 /**
  * Appends a message that is given as a JSON object, such as one with `imageRefs`. It is sent as it is written.
  *
- * Errors: CONFER_E_INVALID_JSON, with the position.
+ * Errors: CONFER_E_INVALID_JSON, with the position, or for what is no object; CONFER_E_TOO_LARGE.
  */
 confer_status confer_chat_request_add_message_json(confer_chat_request *request,
                                                    const char *json,
@@ -1208,7 +1237,10 @@ confer_status confer_chat_request_add_message_json(confer_chat_request *request,
                                                    confer_error **error);
 
 /**
- * Names the model; not blank. Newer servers serve their own model whatever is asked for.
+ * Names the model; not blank. Default "Qwen/Qwen3-235B-A22B-Instruct-2507-tput". Newer servers serve their own model
+ * whatever is asked for.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for a blank one, CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
  */
 confer_status confer_chat_request_set_model(confer_chat_request *request,
                                             const char *model,
@@ -1228,7 +1260,7 @@ confer_status confer_chat_request_set_web_search(confer_chat_request *request,
  * Setting it again replaces it.
  *
  * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages", "model" and "webSearch",
- * which have functions of their own, and for "stream", which the library sets.
+ * which have functions of their own, for "stream", which the library sets, and for no name; CONFER_E_TOO_LARGE.
  */
 confer_status confer_chat_request_set_property(confer_chat_request *request,
                                                const char *name,
@@ -1253,8 +1285,8 @@ int32_t confer_event_type(const confer_event *event);
 const char *confer_event_json(const confer_event *event, size_t *len);
 
 /**
- * The text of a token, a thought or a tool's result; NULL if the event has none. It may hold NUL characters: use
- * `len`. Borrowed from the event, NUL-terminated. `len` may be NULL.
+ * The text of a token, a thought or a tool's result. Of CONFER_EVENT_TOKEN and CONFER_EVENT_THINKING never NULL: empty
+ * if the event has none; of others NULL then. It may hold NUL characters: use `len`. Borrowed from the event, NUL-terminated. `len` may be NULL.
  */
 const char *confer_event_content(const confer_event *event,
                                  size_t *len);
@@ -1304,7 +1336,7 @@ int64_t confer_event_max_context_tokens(const confer_event *event);
  * `stream`: receives the handle; free it with confer_stream_free().
  *
  * If this call fails, its return value is all there is: no event, no `on_done`; `destroy` runs once before it returns,
- * unless the table itself was NULL, of unknown size, or set members that this version does not know.
+ * unless the table itself was NULL or its `size` that of no table.
  * Errors: CONFER_E_CLOSED and the status with which the connection ended; CONFER_E_TOO_LARGE, CONFER_E_TOO_MANY;
  * CONFER_E_INVALID_ARGUMENT, also for a request without a message.
  */
@@ -1354,7 +1386,7 @@ confer_status confer_stream_fd(confer_stream *stream,
  * its end was decided already. The server is not told: the protocol has no way to. Never waits; calling it again
  * changes nothing; NULL is allowed. Any thread, also in a callback.
  */
-void confer_stream_cancel(const confer_stream *stream);
+void confer_stream_cancel(confer_stream *stream);
 
 /**
  * Cancels and frees a stream. Callbacks still run to their end: `on_done`, then `destroy`. A thread that waits in

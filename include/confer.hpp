@@ -13,7 +13,7 @@
 //         auto client = confer::client::connect(confer::config().token(token ? token : ""));
 //         auto answer = client.pull(confer::chat_request().message(CONFER_ROLE_USER, "Hello!"));
 //         for (const confer::event &event : answer)
-//             if (event.type() == CONFER_EVENT_TOKEN) std::cout << *event.content() << std::flush;
+//             if (event.type() == CONFER_EVENT_TOKEN) std::cout << event.content().value_or("") << std::flush;
 //     } catch (const confer::error &error) {
 //         std::cerr << error.name() << ": " << error.what() << '\n';
 //         return 1;
@@ -24,7 +24,8 @@
 // Lifetimes   A std::string_view lives as long as the object that returned it; an `event` as long as its callback, or
 //             until the next one is pulled. A `report` shares ownership and can be kept.
 // Callbacks   Run on the client's callback thread. What an on_event throws stops the stream and arrives in on_done, and
-//             in stream::wait(). What a log or stage function throws is dropped: there is nobody to tell.
+//             in stream::wait(). What a log or stage function throws is dropped: there is nobody to tell. The clients of
+//             one `config` share these two, and call each in turns, though from a thread each.
 // Destructors That of a `stream` cancels it and waits until its functions have returned and were destroyed, so that they
 //             may refer to what the calling function owns; within a callback, and in a forked child, it does not wait.
 //             No other destructor waits.
@@ -87,26 +88,12 @@ inline std::optional<std::int64_t> known(std::int64_t value) {
     return value < 0 ? std::nullopt : std::optional<std::int64_t>(value);
 }
 
-// Whether this thread runs a callback, where waiting for a callback would never end.
-inline bool &in_callback() noexcept {
-    thread_local bool inside = false;
-    return inside;
-}
-
-struct callback_scope {
-    bool outer = std::exchange(in_callback(), true);
-    callback_scope() = default;
-    callback_scope(const callback_scope &) = delete;
-    callback_scope &operator=(const callback_scope &) = delete;
-    ~callback_scope() { in_callback() = outer; }
-};
-
-// Whether this process was forked after the library was used: no callback runs here any more.
-inline bool forked() noexcept {
-    confer_cancel *probe = nullptr;
-    const confer_status status = confer_cancel_new(&probe, nullptr);
-    confer_cancel_free(probe);
-    return status == CONFER_E_FORKED;
+// Whether a call may wait here, as confer.h has it: CONFER_E_WOULD_DEADLOCK on a thread that runs callbacks, of whichever
+// client and face; CONFER_E_FORKED where no callback will ever run; else CONFER_OK.
+inline confer_status may_wait() noexcept {
+    // Of nothing to close it says so last.
+    const confer_status status = confer_close(nullptr, 0, nullptr);
+    return status == CONFER_E_INVALID_ARGUMENT ? CONFER_OK : status;
 }
 
 }  // namespace detail
@@ -284,20 +271,20 @@ public:
     config &idle_timeout(milliseconds limit) { return set(confer_config_set_idle_timeout_ms, count(limit)); }
 
     config &log(std::int32_t level, log_function function) {
-        auto owned = std::make_unique<log_function>(std::move(function));
+        auto owned = std::make_unique<shared<log_function>>(std::move(function));
         const auto call = [](void *data, std::int32_t at, const char *target, const char *message) noexcept {
-            quietly([&] { (*static_cast<log_function *>(data))(at, target, message); });
+            static_cast<shared<log_function> *>(data)->run(at, target, message);
         };
         return set(confer_config_set_log, level, confer_log_fn(call), static_cast<void *>(owned.release()),
-                   confer_destroy_fn(destroy<log_function>));
+                   confer_destroy_fn(destroy<shared<log_function>>));
     }
     config &on_stage(stage_function function) {
-        auto owned = std::make_unique<stage_function>(std::move(function));
+        auto owned = std::make_unique<shared<stage_function>>(std::move(function));
         const auto call = [](void *data, std::int32_t stage) noexcept {
-            quietly([&] { (*static_cast<stage_function *>(data))(stage); });
+            static_cast<shared<stage_function> *>(data)->run(stage);
         };
         return set(confer_config_set_stage_callback, confer_stage_fn(call), static_cast<void *>(owned.release()),
-                   confer_destroy_fn(destroy<stage_function>));
+                   confer_destroy_fn(destroy<shared<stage_function>>));
     }
 
     const confer_config *get() const noexcept { return handle_.get(); }
@@ -314,14 +301,21 @@ private:
     }
     // A negative time becomes a number beyond every bound, which the setter refuses by name.
     static std::uint64_t count(milliseconds time) noexcept { return static_cast<std::uint64_t>(time.count()); }
+    // A function that the clients of this configuration call, each from a thread of its own.
     template <class Function>
-    static void quietly(Function function) noexcept {
-        const detail::callback_scope scope;
-        try {
-            function();
-        } catch (...) {
+    struct shared {
+        explicit shared(Function from) : function(std::move(from)) {}
+        template <class... Arguments>
+        void run(Arguments... arguments) noexcept {
+            try {
+                const std::lock_guard<std::mutex> lock(mutex);
+                function(arguments...);
+            } catch (...) {
+            }
         }
-    }
+        Function function;
+        std::mutex mutex;
+    };
     template <class T>
     static void destroy(void *data) noexcept {
         delete static_cast<T *>(data);
@@ -418,9 +412,8 @@ public:
 
     // Waits until the functions have run to their end, then throws what on_done was given, or what it threw itself.
     void wait() const {
-        // The same answer as confer.h gives, and from the same place.
-        if (detail::in_callback()) throw error(CONFER_E_WOULD_DEADLOCK, nullptr);
-        if (detail::forked()) throw error(CONFER_E_FORKED, nullptr);
+        if (const confer_status status = detail::may_wait(); status != CONFER_OK) throw error(status, nullptr);
+        if (!shared_) throw error(CONFER_E_INVALID_ARGUMENT, nullptr);
         std::unique_lock<std::mutex> lock(shared_->mutex);
         shared_->ended.wait(lock, [this] { return shared_->over; });
         if (shared_->failure) std::rethrow_exception(shared_->failure);
@@ -453,13 +446,12 @@ private:
     void end() noexcept {
         if (!handle_) return;
         handle_.reset();
-        if (detail::in_callback() || detail::forked()) return;
+        if (detail::may_wait() != CONFER_OK) return;
         std::unique_lock<std::mutex> lock(shared_->mutex);
         shared_->ended.wait(lock, [this] { return shared_->over; });
     }
 
     static std::int32_t on_event(void *data, confer_stream *, const confer_event *lent) noexcept {
-        const detail::callback_scope scope;
         shared &self = **static_cast<std::shared_ptr<shared> *>(data);
         if (!self.functions.on_event) return 0;
         try {
@@ -471,7 +463,6 @@ private:
     }
 
     static void on_done(void *data, confer_stream *, confer_status status, const confer_error *lent) noexcept {
-        const detail::callback_scope scope;
         shared &self = **static_cast<std::shared_ptr<shared> *>(data);
         std::exception_ptr failure = std::move(self.thrown);
         try {
@@ -489,7 +480,6 @@ private:
     }
 
     static void destroy(void *data) noexcept {
-        const detail::callback_scope scope;
         const std::unique_ptr<std::shared_ptr<shared>> owned(static_cast<std::shared_ptr<shared> *>(data));
         shared &self = **owned;
         self.functions = {};
@@ -574,7 +564,7 @@ class canceller {
 public:
     canceller() : handle_(detail::make<confer_cancel>(confer_cancel_new)) {}
     void trigger() const noexcept { confer_cancel_trigger(handle_.get()); }
-    const confer_cancel *get() const noexcept { return handle_.get(); }
+    confer_cancel *get() const noexcept { return handle_.get(); }
 
 private:
     detail::owned<confer_cancel, confer_cancel_free> handle_;

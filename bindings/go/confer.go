@@ -39,7 +39,8 @@ import (
 type Config struct {
 	// Endpoint is the URL of the WebSocket, path included, without the token. Default: Confer's own service.
 	Endpoint string
-	// Token is the account's token. Required; no way of printing a Config shows it.
+	// Token is the account's token. Required. Printing a Config does not show it; but fmt asks no method of a Config that
+	// lies in an unexported field of another struct, and prints all of it.
 	Token string `json:"-"`
 	// Policy is what is trusted. Default: ProductionPolicy.
 	Policy *Policy

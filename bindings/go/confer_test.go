@@ -196,7 +196,8 @@ func TestAContextCancelsConnecting(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errors.New("enough"))
 	defer cancel()
 	_, err := confer.Connect(ctx, config)
-	if !errors.Is(err, confer.ErrCancelled) || !errors.Is(err, context.Cause(ctx)) {
+	if !errors.Is(err, confer.ErrCancelled) || !errors.Is(err, context.Cause(ctx)) ||
+		!errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 	config.ConnectTimeout = 50 * time.Millisecond

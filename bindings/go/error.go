@@ -43,18 +43,13 @@ type Error struct {
 	// Report is, for ErrRejected, that of the enclave that was refused.
 	Report *Report
 
-	cause error
+	context []error
 }
 
 func (e *Error) Error() string { return "confer: " + e.Status.String() + ": " + e.Message }
 
-// Unwrap gives the status, and the context's error.
-func (e *Error) Unwrap() []error {
-	if e.cause != nil {
-		return []error{e.Status, e.cause}
-	}
-	return []error{e.Status}
-}
+// Unwrap gives the status and, if a context ended the call, that context's error and cause.
+func (e *Error) Unwrap() []error { return append([]error{e.Status}, e.context...) }
 
 // takeError reads an error and frees it.
 func takeError(status C.confer_status, failure *C.confer_error) *Error {
@@ -86,7 +81,9 @@ func madeHere(status Status, message string) *Error {
 // because notes that it was this context that cancelled.
 func (e *Error) because(ctx context.Context) *Error {
 	if e.Status == ErrCancelled {
-		e.cause = context.Cause(ctx)
+		if err := ctx.Err(); err != nil {
+			e.context = []error{err, context.Cause(ctx)}
+		}
 	}
 	return e
 }

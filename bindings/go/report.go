@@ -119,7 +119,9 @@ func VerifyEvidence(evidence string, policy *Policy, at time.Time) (*Report, err
 	var trusted *C.confer_policy
 	if policy != nil {
 		defer runtime.KeepAlive(policy)
-		trusted = policy.handle
+		if trusted = policy.handle; trusted == nil {
+			return nil, madeHere(ErrInvalidArgument, "policy: it was not made by a function of this package")
+		}
 	}
 	seconds := C.int64_t(-1)
 	if !at.IsZero() {

@@ -22,7 +22,7 @@ int chat(const confer::config &config, std::string_view prompt) {
     checklist(client.report());
     confer::stream_functions functions;
     functions.on_event = [](const confer::event &event) {
-        if (event.type() == CONFER_EVENT_TOKEN) std::cout << *event.content() << std::flush;
+        if (event.type() == CONFER_EVENT_TOKEN) std::cout << event.content().value_or("") << std::flush;
         return confer::flow::go_on;
     };
     client.stream(confer::chat_request().message(CONFER_ROLE_USER, prompt), functions).wait();

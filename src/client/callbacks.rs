@@ -8,9 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::ending::{self, Which};
 use super::latch::Latch;
 use crate::error::{Error, Result, Status};
-use crate::panics;
+use crate::{fork, panics};
 
 thread_local! {
     static HERE: Cell<bool> = const { Cell::new(false) };
@@ -38,17 +39,29 @@ pub struct Callbacks {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Keeps a callback thread until what it is held for was posted: without it a close on another thread could end the
+/// thread between the promise of a callback and the callback.
+pub struct Hold(Arc<Queue>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.state().holds -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
 #[derive(Default)]
 struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    ended: Latch,
+    ended: Arc<Latch>,
 }
 
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
     closing: bool,
+    holds: usize,
     waiting: bool,
 }
 
@@ -72,7 +85,7 @@ impl Queue {
             if let Some(job) = state.jobs.pop_front() {
                 return Some(job);
             }
-            if state.closing {
+            if state.closing && state.holds == 0 {
                 return None;
             }
             state.waiting = true;
@@ -128,23 +141,27 @@ impl Callbacks {
         self.queue.post(Job::Pump(pump));
     }
 
+    /// Keeps the thread while there is more to post.
+    pub fn hold(&self) -> Hold {
+        self.queue.state().holds += 1;
+        Hold(self.queue.clone())
+    }
+
     fn finish(&self) {
         self.queue.state().closing = true;
         self.queue.changed.notify_all();
     }
 
-    /// Lets the thread run what was posted and end, and waits for it until `deadline`. True if it has ended.
+    /// Lets the thread run what was posted and what is still held for, and waits for its end until `deadline`. True if
+    /// it has ended.
     pub fn join(&self, deadline: Option<Instant>) -> bool {
         self.finish();
         if !self.queue.ended.wait(deadline) {
             return false;
         }
-        if let Some(thread) = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        // Under the lock: a second one that waits finds it joined, and not merely about to be.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
             let _ = thread.join(); // it has nothing left to do
         }
         true
@@ -154,5 +171,12 @@ impl Callbacks {
 impl Drop for Callbacks {
     fn drop(&mut self) {
         self.finish(); // and no join: the last handle may be dropped in a callback
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take().filter(|_| !fork::in_child()) {
+            ending::enter(Which::Callbacks, self.queue.ended.clone(), thread);
+        }
     }
 }

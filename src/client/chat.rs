@@ -98,20 +98,26 @@ impl Default for ChatRequest {
             model: DEFAULT_MODEL.into(),
             web_search: false,
             others: Vec::new(),
-            size: 0,
+            size: DEFAULT_MODEL.len(),
         }
     }
 }
 
 impl ChatRequest {
     fn grow(&mut self, by: usize) -> Result<()> {
-        if by > MAX_BODY - self.size.min(MAX_BODY) {
+        self.replace(0, by)
+    }
+
+    /// Accounts for a part that takes the place of another.
+    fn replace(&mut self, old: usize, by: usize) -> Result<()> {
+        let rest = self.size - old;
+        if by > MAX_BODY - rest.min(MAX_BODY) {
             return Err(Error::new(
                 Status::TooLarge,
                 format!("a chat request of more than {MAX_BODY} bytes"),
             ));
         }
-        self.size += by;
+        self.size = rest + by;
         Ok(())
     }
 
@@ -144,7 +150,7 @@ impl ChatRequest {
         if model.trim().is_empty() {
             return Err(Error::new(Status::InvalidArgument, "model: it is blank"));
         }
-        self.grow(model.len())?;
+        self.replace(self.model.len(), model.len())?;
         self.model = model.into();
         Ok(())
     }
@@ -164,16 +170,21 @@ impl ChatRequest {
             return Err(Error::new(Status::InvalidArgument, message));
         }
         let value = raw("json", json)?;
-        self.grow(name.len() + json.len())?;
-        match self.others.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => *old = value,
+        let known = self.others.iter().position(|(known, _)| known == name);
+        let old = known.map_or(0, |at| name.len() + self.others[at].1.get().len());
+        self.replace(old, name.len() + value.get().len())?;
+        match known {
+            Some(at) => self.others[at].1 = value,
             None => self.others.push((name.into(), value)),
         }
         Ok(())
     }
 
-    /// The body. `webSearch` is always written: the server takes its absence for consent.
-    fn body(&self) -> Result<Bytes> {
+    /// The request as it will be sent. `webSearch` is always written: the server takes its absence for consent.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a request without a message.
+    pub fn prepare(&self) -> Result<PreparedChat> {
         if self.messages.is_empty() {
             return Err(Error::new(
                 Status::InvalidArgument,
@@ -181,7 +192,7 @@ impl ChatRequest {
             ));
         }
         serde_json::to_vec(self)
-            .map(Bytes::from)
+            .map(|body| PreparedChat(body.into()))
             .map_err(|_| Error::new(Status::InvalidJson, "request: no JSON form"))
     }
 }
@@ -218,6 +229,9 @@ fn raw(argument: &str, json: &str) -> Result<Box<RawValue>> {
     })
 }
 
+/// A chat request that can be sent: its JSON.
+pub struct PreparedChat(Bytes);
+
 /// The events of one answer. Dropping it cancels.
 pub struct ChatStream {
     /// Streams keep their connection: a client may be dropped first.
@@ -231,9 +245,8 @@ impl ChatStream {
     pub(super) fn start(
         client: Client,
         session: &Session,
-        request: &ChatRequest,
+        PreparedChat(body): PreparedChat,
     ) -> Result<ChatStream> {
-        let body = request.body()?;
         let reader = session.downgrade();
         let inbox = Arc::new(Inbox::new(move || reader.resume()));
         let receiver = Events {
@@ -290,6 +303,16 @@ struct Events {
     inbox: Arc<Inbox<Event>>,
 }
 
+impl Drop for Events {
+    /// A stream comes to an end however the connection's task does. Only the first end counts.
+    fn drop(&mut self) {
+        self.inbox.end(Err(Error::new(
+            Status::Panic,
+            "the connection's task ended without a word",
+        )));
+    }
+}
+
 impl Receiver for Events {
     fn piece(&mut self, body: Bytes) -> Flow {
         match self.splitter.push(body, &mut self.batch) {
@@ -327,7 +350,7 @@ mod tests {
             .set_property("temperature", "0.10000000000000000001")
             .unwrap();
         request.set_property("temperature", "1e-3").unwrap();
-        let body = request.body().unwrap();
+        let body = request.prepare().unwrap().0;
         assert_eq!(
             std::str::from_utf8(&body).unwrap(),
             concat!(
@@ -336,7 +359,9 @@ mod tests {
             )
         );
         request.set_web_search(true);
-        assert!(String::from_utf8_lossy(&request.body().unwrap()).contains(r#""webSearch":true"#));
+        assert!(
+            String::from_utf8_lossy(&request.prepare().unwrap().0).contains(r#""webSearch":true"#)
+        );
     }
 
     #[test]
@@ -362,6 +387,6 @@ mod tests {
             );
         }
         assert!(request.add_message_json("[]").is_err());
-        assert!(request.body().is_err(), "a request has a message");
+        assert!(request.prepare().is_err(), "a request has a message");
     }
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::callbacks::Callbacks;
-use super::chat::{ChatRequest, ChatStream};
+use super::callbacks::{Callbacks, Hold};
+use super::chat::{ChatStream, PreparedChat};
 use super::config::Config;
+use super::ending::{self, Which};
 use super::latch::Latch;
 use super::log::{Level, Log};
 use super::runtime::Runtime;
@@ -39,10 +40,15 @@ impl Cancel {
     }
 }
 
+/// How long a failed connection waits for its threads. They end at once, but for a name lookup that the system does not
+/// let go of, and for a callback that takes its time.
+const LINGER: Duration = Duration::from_millis(100);
+
 /// A connection under way. Dropping it cancels.
 pub struct Connecting {
     result: Arc<Inbox<Connected>>,
     stage: Arc<AtomicI32>,
+    /// This attempt's own: the wish that an application shares between attempts is expressed by the application alone.
     cancel: Cancel,
 }
 
@@ -55,8 +61,13 @@ impl Weighted for Connected {
 }
 
 impl Connecting {
-    /// Begins to connect. The configuration is read now and can be changed or dropped afterwards.
-    pub fn start(config: &Config, cancel: Cancel) -> Result<Connecting> {
+    /// Begins to connect. The configuration is read now and can be changed or dropped afterwards. `cancel` is a wish
+    /// that others can express. What connects is given to `store` before it does anything, and so before any callback.
+    pub fn start<T>(
+        config: &Config,
+        cancel: Cancel,
+        store: impl FnOnce(Connecting) -> T,
+    ) -> Result<T> {
         let settings = config.settings()?;
         let callbacks = OnceLock::new();
         if config.log.is_some() || config.stages.is_some() {
@@ -72,27 +83,26 @@ impl Connecting {
             stages: config.stages.clone().zip(callbacks.get().cloned()),
         };
         let runtime = Runtime::shared()?;
-        let result = Arc::new(Inbox::new(|| ()));
-        let connecting = Connecting {
-            result: result.clone(),
+        // Whoever takes the client may close it at once, and with it the callback thread; but the end is still to be told.
+        let hold = callbacks.get().map(|callbacks| callbacks.hold());
+        let outcome = Outcome(Arc::new(Inbox::new(|| ())));
+        let own = Cancel::default();
+        let stored = store(Connecting {
+            result: outcome.0.clone(),
             stage: watcher.stage.clone(),
-            cancel: cancel.clone(),
-        };
+            cancel: own.clone(),
+        });
         let held = runtime.clone();
         runtime.spawn(async move {
-            let attempt = connect(&settings, &watcher, held, callbacks, &cancel);
-            let outcome = panics::caught(attempt).await.and_then(|outcome| outcome);
-            tell_outcome(&log, &settings, &outcome);
-            // Told, and let go of, first: whoever takes the client may close it at once, and with it the callback thread.
+            let attempt = connect(&settings, &watcher, held, callbacks, [&own, &cancel]);
+            let result = panics::caught(attempt).await.and_then(|result| result);
+            tell_outcome(&log, &settings, &result);
+            outcome.set(result);
             watcher.end();
             log.release();
-            let end = match outcome {
-                Ok(client) => result.deliver(&mut vec![Connected(client)]),
-                Err(error) => Err(error),
-            };
-            result.end(end);
+            drop(hold);
         });
-        Ok(connecting)
+        Ok(stored)
     }
 
     /// Waits for the outcome until `deadline`; without one, for as long as the time limits allow. `None`: not yet. The
@@ -107,6 +117,16 @@ impl Connecting {
                 "connecting: its outcome was taken before",
             )),
         }
+    }
+
+    /// Waits for the outcome, and after a failure for the threads that only this attempt needed: there will be no client
+    /// to close.
+    pub fn finish(self) -> Result<Client> {
+        let outcome = self.wait(None);
+        if outcome.is_err() {
+            ending::wait(None, Some(Instant::now() + LINGER));
+        }
+        outcome?.ok_or_else(|| Error::new(Status::Panic, "connecting ended without an outcome"))
     }
 
     /// The stage that it is in, or was in when it ended.
@@ -129,6 +149,29 @@ impl Drop for Connecting {
     fn drop(&mut self) {
         self.cancel();
         self.result.discard(); // a client that nobody took is closed
+    }
+}
+
+/// Where the outcome goes. It comes to an end however the task that owns it does.
+struct Outcome(Arc<Inbox<Connected>>);
+
+impl Outcome {
+    fn set(self, result: Result<Client>) {
+        let end = match result {
+            Ok(client) => self.0.deliver(&mut vec![Connected(client)]),
+            Err(error) => Err(error),
+        };
+        self.0.end(end);
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        // Only the first end counts.
+        self.0.end(Err(Error::new(
+            Status::Panic,
+            "connecting ended without an outcome",
+        )));
     }
 }
 
@@ -184,28 +227,31 @@ async fn connect(
     watcher: &Watcher,
     runtime: Arc<Runtime>,
     callbacks: OnceLock<Arc<Callbacks>>,
-    cancel: &Cancel,
+    [own, shared]: [&Cancel; 2],
 ) -> Result<Client> {
     let watch = |stage| watcher.entered(stage);
+    let cancelled = || Error::new(Status::Cancelled, "connecting was cancelled");
     let established = tokio::select! {
         biased;
-        () = cancel.cancelled() => return Err(Error::new(Status::Cancelled, "connecting was cancelled")),
+        () = own.cancelled() => return Err(cancelled()),
+        () = shared.cancelled() => return Err(cancelled()),
         established = establish(settings, &watch) => established?,
     };
     let evidenced = established.evidenced.clone();
     let (session, task) = Session::new(established, settings.limits);
     let ended = Arc::new(Latch::default());
     runtime.spawn({
-        let (runtime, ended, log) = (runtime.clone(), ended.clone(), watcher.log.clone());
+        let ended = SetOnDrop(ended.clone());
+        let (runtime, log) = (runtime.clone(), watcher.log.clone());
         async move {
             let end = task.await;
             log.record(Level::Info, "confer::session", || {
                 format!("the connection ended: {end}")
             });
-            // Order matters: whoever closes waits for `ended`, and then is the last to hold the runtime.
+            // Order matters: whoever closes waits for `ended`, and then for the end of runtimes that were let go of.
             log.release();
             drop(runtime);
-            ended.set();
+            drop(ended);
         }
     });
     let resources = Resources {
@@ -218,6 +264,15 @@ async fn connect(
         ended,
         resources: Mutex::new(resources),
     })))
+}
+
+/// Sets a latch however the task that owns it ends.
+struct SetOnDrop(Arc<Latch>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
 }
 
 /// A connection to a verified enclave. Clones share it; it closes when the last of them and of its streams is dropped.
@@ -233,6 +288,7 @@ struct Shared {
 }
 
 struct Resources {
+    /// None once the client was closed.
     runtime: Option<Arc<Runtime>>,
     callbacks: OnceLock<Arc<Callbacks>>,
 }
@@ -251,28 +307,39 @@ impl Client {
     }
 
     /// Sends a chat and returns the stream of its events.
-    pub fn chat(&self, request: &ChatRequest) -> Result<ChatStream> {
-        ChatStream::start(self.clone(), &self.0.session, request)
+    pub fn chat(&self, chat: PreparedChat) -> Result<ChatStream> {
+        if self.resources().runtime.is_none() {
+            return Err(closed());
+        }
+        ChatStream::start(self.clone(), &self.0.session, chat)
     }
 
-    /// The thread for callbacks, started when it is first needed.
-    pub fn callbacks(&self) -> Result<Arc<Callbacks>> {
+    /// The thread for callbacks, started when it is first needed, and held for the caller.
+    pub fn callbacks(&self) -> Result<(Arc<Callbacks>, Hold)> {
         let resources = self.resources();
         if resources.runtime.is_none() {
-            return Err(Error::new(Status::Closed, "the client was closed"));
+            return Err(closed());
         }
-        if let Some(callbacks) = resources.callbacks.get() {
-            return Ok(callbacks.clone());
-        }
-        let callbacks = Callbacks::start()?;
-        let _ = resources.callbacks.set(callbacks.clone());
-        Ok(callbacks)
+        let callbacks = match resources.callbacks.get() {
+            Some(callbacks) => callbacks.clone(),
+            None => {
+                let callbacks = Callbacks::start()?;
+                let _ = resources.callbacks.set(callbacks.clone());
+                callbacks
+            }
+        };
+        // Under the lock, and so before `close` looks at the thread.
+        let hold = callbacks.hold();
+        Ok((callbacks, hold))
     }
 
     /// Ends the connection and every stream, lets the callbacks finish, and ends the threads that only this client
-    /// needed; until `deadline`. False: it goes on ending behind.
+    /// needed; until `deadline`. False: it goes on ending behind. It can be called again, also by several at once.
     pub fn close(&self, deadline: Option<Instant>) -> bool {
         self.0.session.close();
+        // The connection's task holds the runtime as long as it needs it.
+        let runtime = self.resources().runtime.take();
+        drop(runtime);
         if !self.0.ended.wait(deadline) {
             return false;
         }
@@ -280,11 +347,7 @@ impl Client {
         if callbacks.is_some_and(|callbacks| !callbacks.join(deadline)) {
             return false;
         }
-        let runtime = self.resources().runtime.take();
-        if let Some(runtime) = runtime {
-            runtime.release(deadline);
-        }
-        true
+        ending::wait(Some(Which::Runtime), deadline)
     }
 
     /// Why the connection ended, if it has.
@@ -297,6 +360,10 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.session.close();
     }
+}
+
+fn closed() -> Error {
+    Error::new(Status::Closed, "the client was closed")
 }
 
 /// A deadline from a wait in milliseconds; negative waits for ever.

@@ -147,9 +147,13 @@ impl Event {
         })?;
         let own = |text: Option<Cow<'_, str>>| text.map(|text| Text::new(&text));
         let kind = fields.kind.as_deref().map_or(Kind::Other, Kind::of);
-        let content = own(fields.content);
+        let mut content = own(fields.content);
         let details = match kind {
-            Kind::Token | Kind::Thinking => None,
+            Kind::Token | Kind::Thinking => {
+                // Whoever appends what a token brings may do so without a look: a peer that sends none ends no process.
+                content.get_or_insert_with(|| Text::new(""));
+                None
+            }
             _ => Some(Box::new(Details {
                 type_name: own(fields.kind),
                 tool_call_id: own(fields.tool_call_id),
@@ -588,6 +592,18 @@ mod tests {
             format!(r#"{{"type":"tool_response","content":"{long}","full_content":"{long}"}}"#);
         let (events, _) = split(&[json.as_bytes()]).unwrap();
         assert!(events[0].weight() > 40_000);
+    }
+
+    #[test]
+    fn a_token_always_has_a_content() {
+        for json in [
+            r#"{"type":"token"}"#,
+            r#"{"type":"thinking","content":5}"#,
+            r#"{"content":null,"type":"token"}"#,
+        ] {
+            let (events, _) = split(&[json.as_bytes()]).unwrap();
+            assert_eq!(contents(&events), [""], "{json}");
+        }
     }
 
     #[test]

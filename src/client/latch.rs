@@ -17,6 +17,11 @@ impl Latch {
         self.changed.notify_all();
     }
 
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        *self.set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until it is set, or until `deadline`; without one, for as long as it takes. True if it is set.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
         let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);

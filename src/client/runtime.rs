@@ -3,11 +3,13 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::ending::{self, Which};
+use super::latch::Latch;
 use crate::error::{Error, Result, Status};
-use crate::fork;
+use crate::{fork, panics};
 
 /// Worker threads, unless set otherwise. A worker decrypts about as fast as a network delivers; a second one keeps a
 /// verification, which takes a millisecond or two, from delaying another connection's tokens.
@@ -18,7 +20,23 @@ pub const MAX_WORKERS: usize = 64;
 const IDLE_HELPER: Duration = Duration::from_secs(2);
 const MAX_HELPERS: usize = 8;
 
-static SHARED: Mutex<Weak<Runtime>> = Mutex::new(Weak::new());
+static SHARED: Mutex<Shared> = Mutex::new(Shared {
+    runtime: Weak::new(),
+    running: 0,
+});
+/// Told when a runtime was let go of.
+static GONE: Condvar = Condvar::new();
+
+struct Shared {
+    runtime: Weak<Runtime>,
+    /// Runtimes that were made and not let go of.
+    running: usize,
+}
+
+fn shared() -> MutexGuard<'static, Shared> {
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 static WORKERS: AtomicUsize = AtomicUsize::new(DEFAULT_WORKERS);
 
 /// The shared runtime.
@@ -30,8 +48,8 @@ pub fn set_workers(count: usize) -> Result<()> {
         let message = format!("worker_threads: {count}; the bounds are 1 and {MAX_WORKERS}");
         return Err(Error::new(Status::InvalidArgument, message));
     }
-    let shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if shared.strong_count() > 0 && WORKERS.load(Ordering::Relaxed) != count {
+    let shared = shared();
+    if shared.runtime.strong_count() > 0 && WORKERS.load(Ordering::Relaxed) != count {
         let message = "worker_threads: the runtime is running; set it before the first connection";
         return Err(Error::new(Status::Busy, message));
     }
@@ -42,21 +60,25 @@ pub fn set_workers(count: usize) -> Result<()> {
 impl Runtime {
     /// The runtime of this process, made if there is none.
     pub fn shared() -> Result<Arc<Runtime>> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(runtime) = shared.upgrade() {
+        let mut shared = shared();
+        if let Some(runtime) = shared.runtime.upgrade() {
             return Ok(runtime);
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder
             .worker_threads(WORKERS.load(Ordering::Relaxed))
             .max_blocking_threads(MAX_HELPERS)
             .thread_keep_alive(IDLE_HELPER)
             .thread_name("confer-worker")
             .enable_io()
-            .enable_time()
-            .build()
+            .enable_time();
+        // tokio panics where the system refuses it a worker thread.
+        let runtime = panics::catch(|| builder.build())
+            .map_err(|_| Error::new(Status::System, "no thread for the runtime"))?
             .map_err(|e| Error::new(Status::System, format!("no runtime: {e}")))?;
         let runtime = Arc::new(Runtime(Some(runtime)));
-        *shared = Arc::downgrade(&runtime);
+        shared.runtime = Arc::downgrade(&runtime);
+        shared.running += 1;
         Ok(runtime)
     }
 
@@ -66,26 +88,64 @@ impl Runtime {
             runtime.spawn(task);
         }
     }
-
-    /// Lets go of the runtime; whoever is the last waits until its threads have ended, or until `deadline`.
-    pub fn release(self: Arc<Runtime>, deadline: Option<Instant>) {
-        let Some(mut last) = Arc::into_inner(self) else {
-            return;
-        };
-        if let Some(runtime) = last.0.take() {
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            runtime.shutdown_timeout(left.unwrap_or(Duration::MAX / 4));
-        }
-    }
 }
 
 impl Drop for Runtime {
+    /// Never waits: the last user may be one of the runtime's own tasks. Its threads are joined by one that does nothing
+    /// else, and that can be waited for.
     fn drop(&mut self) {
         let Some(runtime) = self.0.take() else { return };
         if fork::in_child() {
-            std::mem::forget(runtime); // its threads are not in this process
-        } else {
-            runtime.shutdown_background(); // never waits: the last user may be one of its own tasks
+            return std::mem::forget(runtime); // its threads are not in this process
         }
+        let (ended, slot) = (
+            Arc::new(Latch::default()),
+            Arc::new(Mutex::new(Some(runtime))),
+        );
+        let reaper = std::thread::Builder::new()
+            .name("confer-reaper".into())
+            .spawn({
+                let (ended, slot) = (ended.clone(), slot.clone());
+                move || {
+                    let runtime = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    if let Some(runtime) = runtime {
+                        let _ = panics::catch(|| runtime.shutdown_timeout(Duration::MAX / 4));
+                    }
+                    ended.set();
+                }
+            });
+        match reaper {
+            Ok(thread) => ending::enter(Which::Runtime, ended, thread),
+            // No thread to be had: the runtime's own end by themselves, unseen.
+            Err(_) => {
+                let runtime = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+                runtime
+                    .into_iter()
+                    .for_each(tokio::runtime::Runtime::shutdown_background);
+            }
+        }
+        shared().running -= 1; // after it was entered: whoever waits sees the one or the other
+        GONE.notify_all();
     }
+}
+
+/// Waits until no thread of the library runs, or until `deadline`. True if none does; false also while a client lives
+/// that needs one.
+pub fn wait_for_threads(deadline: Option<Instant>) -> bool {
+    let mut shared = shared();
+    while shared.running > 0 {
+        let left = match deadline {
+            None => Duration::MAX,
+            Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+        };
+        if left == Duration::ZERO {
+            return false;
+        }
+        shared = GONE
+            .wait_timeout(shared, left)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+    }
+    drop(shared);
+    ending::wait(None, deadline)
 }

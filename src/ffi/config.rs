@@ -111,9 +111,8 @@ pub unsafe extern "C" fn confer_config_new(
     config: *mut *mut confer_config,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `config` is NULL or writable.
-        let out = unsafe { handle::out(config, "config") }?;
+    // SAFETY: `config` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(config, "config") }, |out| {
         out.set(handle::give(confer_config {
             config: Mutex::new(Config::new()),
             poison: Poison::default(),
@@ -177,8 +176,8 @@ pub unsafe extern "C" fn confer_config_set_policy(
 
 /// A file in which fetched key sets of Intel are kept, so that the next process need not fetch them. Default none. It
 /// is read when connecting and replaced whole after a fetch; its content is verified like any key set, so it need not be
-/// protected. A file that exists and holds no key set is not touched: connecting fails with CONFER_E_FILE. A file that
-/// cannot be written is a warning in the log.
+/// protected. A file that holds something else than a key set is not touched: connecting fails with CONFER_E_FILE; an
+/// empty one counts as none. A file that cannot be written is a warning in the log.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_jwks_cache_file(
     config: *mut confer_config,
@@ -325,8 +324,11 @@ impl Sink for LogCallback {
 /// key at any level.
 ///
 /// `level`: records up to this one of CONFER_LOG_* are made. `log`: may be NULL for none.
-/// `user_data`: passed to `log`; `destroy` runs once when neither the configuration nor a client needs it any more; if
-/// this call fails, before it returns.
+/// `user_data`: passed to `log`. Clients that are made from one configuration share it, and each has a thread for its
+/// callbacks: several clients may use it at once.
+/// `destroy`: runs once when neither the configuration nor a client needs `user_data` any more, on the thread that let
+/// go of it last: one that sets another log or frees the configuration, or a client's callback thread. If this call
+/// fails, it runs before the call returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_log(
     config: *mut confer_config,
@@ -336,8 +338,9 @@ pub unsafe extern "C" fn confer_config_set_log(
     destroy: confer_destroy_fn,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // First of all: `destroy` runs on every failure.
+    let user_data = UserData::new(user_data, destroy);
     guard::done(error, || {
-        let user_data = UserData::new(user_data, destroy);
         let level = match level {
             CONFER_LOG_ERROR => Level::Error,
             CONFER_LOG_WARN => Level::Warn,
@@ -377,8 +380,9 @@ pub unsafe extern "C" fn confer_config_set_stage_callback(
     destroy: confer_destroy_fn,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // First of all: `destroy` runs on every failure.
+    let user_data = UserData::new(user_data, destroy);
     guard::done(error, || {
-        let user_data = UserData::new(user_data, destroy);
         let sink = stage.map(|call| {
             let tell = move |stage: Option<Stage>| {
                 let stage = stage.map_or(CONFER_STAGE_ENDED, |stage| stage as i32);

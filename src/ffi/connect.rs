@@ -53,9 +53,8 @@ pub unsafe extern "C" fn confer_cancel_new(
     cancel: *mut *mut confer_cancel,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `cancel` is NULL or writable.
-        let out = unsafe { handle::out(cancel, "cancel") }?;
+    // SAFETY: `cancel` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(cancel, "cancel") }, |out| {
         out.set(handle::give(confer_cancel(Cancel::default())));
         Ok(())
     })
@@ -64,10 +63,10 @@ pub unsafe extern "C" fn confer_cancel_new(
 /// Cancels every confer_connect() that was given this handle, now and later: they return CONFER_E_CANCELLED. Never
 /// waits; calling it again changes nothing; NULL is allowed. Also allowed in a callback; not in a signal handler.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_cancel_trigger(cancel: *const confer_cancel) {
+pub unsafe extern "C" fn confer_cancel_trigger(cancel: *mut confer_cancel) {
     guard::quiet(|| {
         // SAFETY: NULL or a live handle.
-        if let Some(cancel) = unsafe { handle::peek(cancel) } {
+        if let Ok(cancel) = unsafe { handle::borrow(cancel, "cancel") } {
             cancel.0.cancel();
         }
     });
@@ -95,21 +94,17 @@ pub unsafe extern "C" fn confer_connect(
     client: *mut *mut confer_client,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `client` is NULL or writable; the handles are NULL or live.
-        let out = unsafe { handle::out(client, "client") }?;
+    // SAFETY: `client` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(client, "client") }, |out| {
+        // SAFETY: the handles are NULL or live.
         guard::may_wait("confer_connect")?;
         let cancel = unsafe { handle::peek(cancel) }
             .map(|cancel| cancel.0.clone())
             .unwrap_or_default();
-        let connecting =
-            unsafe { confer_config::with(config, |config| Connecting::start(config, cancel)) }?;
-        let connected = connecting.wait(None)?;
-        give(
-            &out,
-            connected
-                .ok_or_else(|| Error::new(Status::Panic, "connecting ended without an outcome"))?,
-        );
+        let connecting = unsafe {
+            confer_config::with(config, |config| Connecting::start(config, cancel, |it| it))
+        }?;
+        give(out, connecting.finish()?);
         Ok(())
     })
 }
@@ -124,35 +119,43 @@ fn give(out: &Out<*mut confer_client>, client: Client) {
 /// Begins to connect and returns at once. Watch it with confer_config_set_stage_callback(), confer_connecting_fd() or
 /// confer_connecting_wait(), which also takes the outcome. Allowed in a callback.
 ///
-/// `connecting`: receives the handle; free it with confer_connecting_free().
+/// `connecting`: receives the handle, before any callback runs; free it with confer_connecting_free().
+/// Errors: CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_SYSTEM if there is no thread to be had. All else is the
+/// outcome.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connect_start(
     config: *const confer_config,
     connecting: *mut *mut confer_connecting,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `connecting` is NULL or writable; `config` is NULL or live.
-        let out = unsafe { handle::out(connecting, "connecting") }?;
-        let started = unsafe {
-            confer_config::with(config, |config| {
-                Connecting::start(config, Cancel::default())
-            })
-        }?;
-        out.set(handle::give(confer_connecting {
-            connecting: started,
-            pipe: OnceLock::new(),
-            poison: Poison::default(),
-        }));
-        Ok(())
-    })
+    // SAFETY: `connecting` is NULL or writable.
+    guard::gives(
+        error,
+        unsafe { handle::out(connecting, "connecting") },
+        |out| {
+            // SAFETY: `config` is NULL or live.
+            let store = |connecting| {
+                out.set(handle::give(confer_connecting {
+                    connecting,
+                    pipe: OnceLock::new(),
+                    poison: Poison::default(),
+                }));
+            };
+            unsafe {
+                confer_config::with(config, |config| {
+                    Connecting::start(config, Cancel::default(), store)
+                })
+            }
+        },
+    )
 }
 
 /// Waits for the outcome and takes it: the client, or the error as confer_connect() has it. It can be taken once.
 ///
 /// `timeout_ms`: 0 looks and does not wait, negative waits as long as the configuration's limits allow.
 /// Returns CONFER_OK with the client, CONFER_TIMEOUT if there is no outcome yet.
-/// Errors: those of confer_connect(). In a callback, CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
+/// Errors: those of confer_connect(). CONFER_E_INVALID_ARGUMENT once the outcome was taken. In a callback,
+/// CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connecting_wait(
     connecting: *mut confer_connecting,
@@ -160,9 +163,11 @@ pub unsafe extern "C" fn confer_connecting_wait(
     client: *mut *mut confer_client,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // SAFETY: `client` is NULL or writable.
+    let out = unsafe { handle::out(client, "client") };
     guard::status(error, || {
-        // SAFETY: `client` is NULL or writable; `connecting` is NULL or live.
-        let out = unsafe { handle::out(client, "client") }?;
+        let out = out?;
+        // SAFETY: `connecting` is NULL or live.
         let connecting = unsafe { handle::borrow(connecting, "connecting") }?;
         if timeout_ms != 0 {
             guard::may_wait("confer_connecting_wait")?;
@@ -191,6 +196,8 @@ pub unsafe extern "C" fn confer_connecting_stage(connecting: *const confer_conne
 
 /// A descriptor that becomes readable when there is an outcome to take, for poll(), epoll, kqueue or an event loop. It
 /// belongs to the handle: do not read, write or close it, nor use it after the handle was freed.
+///
+/// Errors: CONFER_E_SYSTEM if there is no descriptor to be had.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connecting_fd(
     connecting: *mut confer_connecting,
@@ -229,10 +236,10 @@ pub(super) fn pipe(
 /// Gives up connecting: the outcome is CONFER_E_CANCELLED, unless it is decided already. Never waits; calling it again
 /// changes nothing; NULL is allowed. Also allowed in a callback.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_connecting_cancel(connecting: *const confer_connecting) {
+pub unsafe extern "C" fn confer_connecting_cancel(connecting: *mut confer_connecting) {
     guard::quiet(|| {
         // SAFETY: NULL or a live handle.
-        if let Some(connecting) = unsafe { handle::peek(connecting) } {
+        if let Ok(connecting) = unsafe { handle::borrow(connecting, "connecting") } {
             connecting.connecting.cancel();
         }
     });
@@ -259,9 +266,9 @@ pub unsafe extern "C" fn confer_attestation_report(
     report: *mut *mut confer_report,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `report` is NULL or writable; `client` is NULL or live.
-        let out = unsafe { handle::out(report, "report") }?;
+    // SAFETY: `report` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(report, "report") }, |out| {
+        // SAFETY: `client` is NULL or live.
         unsafe {
             confer_client::with(client, |client| {
                 out.set(handle::give(confer_report::new(client.evidenced().clone())));
@@ -284,12 +291,14 @@ pub unsafe extern "C" fn confer_client_check(
 }
 
 /// Closes the connection. Cancels its streams, which end with CONFER_E_CLOSED; lets outstanding callbacks run; ends the
-/// library's threads that no other client needs. After it returned CONFER_OK and the last handle was freed, no thread of
-/// the library runs, and it can be unloaded. The client still has to be freed; other calls on it answer CONFER_E_CLOSED,
-/// but confer_attestation_report(), which goes on to answer.
+/// library's threads that no other client needs. After the last client was closed so, with CONFER_OK, and the last handle
+/// was freed, no thread of the library runs. It can then be unloaded, once the application's own threads that called it
+/// have ended too. The client still has to be freed; starting chats on it answers CONFER_E_CLOSED, and
+/// confer_attestation_report() goes on to answer.
 ///
-/// `timeout_ms`: how long to wait, negative for as long as callbacks take.
-/// Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed.
+/// `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and a name lookup that is still under way
+/// for a connection that was given up.
+/// Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed, also by several threads.
 /// Errors: CONFER_E_WOULD_DEADLOCK in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_close(
@@ -307,7 +316,8 @@ pub unsafe extern "C" fn confer_close(
 }
 
 /// Frees a client. Never waits, and is allowed in a callback. Streams that are still open keep the connection until they
-/// are freed too. Without confer_close() before, threads may run on for a moment. NULL is allowed.
+/// are freed too. Without confer_close() before, threads may run on for a moment: see confer_runtime_wait(). NULL is
+/// allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_free(client: *mut confer_client) {
     // SAFETY: NULL, or a live handle that is not used afterwards.

@@ -58,8 +58,8 @@ unsafe fn part(
     })
 }
 
-/// The text of a token, a thought or a tool's result; NULL if the event has none. It may hold NUL characters: use
-/// `len`. Borrowed from the event, NUL-terminated. `len` may be NULL.
+/// The text of a token, a thought or a tool's result. Of CONFER_EVENT_TOKEN and CONFER_EVENT_THINKING never NULL: empty
+/// if the event has none; of others NULL then. It may hold NUL characters: use `len`. Borrowed from the event, NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_content(
     event: *const confer_event,

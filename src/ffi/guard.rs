@@ -8,6 +8,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::confer_error;
+use super::handle::Out;
 use super::status::{CONFER_OK, confer_status};
 use crate::error::{Error, Result, Status};
 use crate::{fork, panics};
@@ -49,6 +50,16 @@ pub(super) fn done(
     work: impl FnOnce() -> Result<()>,
 ) -> confer_status {
     status(error, || work().map(|()| CONFER_OK))
+}
+
+/// Guards a call that gives a handle through `out`, which is made before anything else: so the output is NULL unless
+/// `work` sets it, also in a forked child.
+pub(super) fn gives<T>(
+    error: *mut *mut confer_error,
+    out: Result<Out<*mut T>>,
+    work: impl FnOnce(&Out<*mut T>) -> Result<()>,
+) -> confer_status {
+    done(error, || work(&out?))
 }
 
 /// Guards a getter, which answers `otherwise` where there is nothing to get.

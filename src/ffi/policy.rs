@@ -48,9 +48,8 @@ pub unsafe extern "C" fn confer_policy_production(
     policy: *mut *mut confer_policy,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `policy` is NULL or writable.
-        let out = unsafe { handle::out(policy, "policy") }?;
+    // SAFETY: `policy` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(policy, "policy") }, |out| {
         out.set(confer_policy::give(Policy::production())?);
         Ok(())
     })
@@ -63,9 +62,8 @@ pub unsafe extern "C" fn confer_policy_strict(
     policy: *mut *mut confer_policy,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `policy` is NULL or writable.
-        let out = unsafe { handle::out(policy, "policy") }?;
+    // SAFETY: `policy` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(policy, "policy") }, |out| {
         out.set(confer_policy::give(Policy::strict())?);
         Ok(())
     })
@@ -83,9 +81,9 @@ pub unsafe extern "C" fn confer_policy_parse(
     policy: *mut *mut confer_policy,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `policy` is NULL or writable; `json` is as the contract of texts says.
-        let out = unsafe { handle::out(policy, "policy") }?;
+    // SAFETY: `policy` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(policy, "policy") }, |out| {
+        // SAFETY: `json` is as the contract of texts says.
         let document = unsafe { text::bytes(json, json_len, "json") }?;
         out.set(confer_policy::give(
             Policy::parse(document).map_err(|e| invalid(&e.to_string()))?,
@@ -94,7 +92,7 @@ pub unsafe extern "C" fn confer_policy_parse(
     })
 }
 
-/// Reads a policy from a file. As confer_policy_parse(), and CONFER_E_FILE if the file cannot be read.
+/// Reads a policy from a file. As confer_policy_parse(), and CONFER_E_FILE if it cannot be read. A pipe is read to its end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_policy_load(
     path: *const c_char,
@@ -102,9 +100,9 @@ pub unsafe extern "C" fn confer_policy_load(
     policy: *mut *mut confer_policy,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `policy` is NULL or writable; `path` is as the contract of texts says.
-        let out = unsafe { handle::out(policy, "policy") }?;
+    // SAFETY: `policy` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(policy, "policy") }, |out| {
+        // SAFETY: `path` is as the contract of texts says.
         let path = unsafe { text::read(path, path_len, "path") }?;
         let unreadable = |e: std::io::Error| Error::new(Status::File, format!("path: {path}: {e}"));
         let mut document = Vec::new();

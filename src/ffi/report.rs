@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::error::confer_error;
 use super::policy::confer_policy;
-use super::status::{CONFER_OK, confer_status};
+use super::status::confer_status;
 use super::{guard, handle, text};
 use crate::attestation::{Check, Evidenced, Export, Outcome, Report, Verdict};
 use crate::client::Text;
@@ -549,11 +549,12 @@ pub unsafe extern "C" fn confer_report_advisory(
 /// Verifies exported evidence again, offline.
 ///
 /// `evidence`, `evidence_len`: what confer_report_evidence() gave. `policy`: NULL for the production policy.
-/// `at`: the time of the verification, Unix seconds; negative for the time at which the evidence was captured.
+/// `at`: the time of the verification, Unix seconds; -1 for the time at which the evidence was captured.
 /// `report`: receives the report if the evidence satisfies the policy; free it with confer_report_free().
 ///
 /// Errors: CONFER_E_REJECTED if it does not, with the report in the error; CONFER_E_INVALID_JSON if it is no such
-/// file. The file is not authenticated: its time and its key are the exporter's word.
+/// file; CONFER_E_INVALID_ARGUMENT for a negative time but -1. The file is not authenticated: its time and its key are
+/// the exporter's word.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_evidence_verify(
     evidence: *const c_char,
@@ -563,21 +564,27 @@ pub unsafe extern "C" fn confer_evidence_verify(
     report: *mut *mut confer_report,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::status(error, || {
-        // SAFETY: `report` is NULL or writable; `evidence` is as the contract of texts says; `policy` is NULL or live.
-        let out = unsafe { handle::out(report, "report") }?;
+    // SAFETY: `report` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(report, "report") }, |out| {
+        // SAFETY: `evidence` is as the contract of texts says; `policy` is NULL or live.
         let file = unsafe { text::bytes(evidence, evidence_len, "evidence") }?;
+        let at = match at {
+            -1 => None,
+            at => Some(u64::try_from(at).map_err(|_| {
+                Error::new(Status::InvalidArgument, format!("at: {at} is before 1970"))
+            })?),
+        };
         let invalid = |why: String| Error::new(Status::InvalidJson, format!("evidence: {why}"));
         let export = Export::parse(file).map_err(|e| invalid(e.to_string()))?;
         let verifier = match unsafe { handle::peek(policy) } {
             Some(policy) => policy.verifier.clone(),
             None => crate::client::production_verifier(),
         };
-        let report = export.replay(&verifier, u64::try_from(at).ok());
+        let report = export.replay(&verifier, at);
         let evidenced = Arc::new(Evidenced { report, export });
         accepted(&evidenced)?;
         out.set(handle::give(confer_report::new(evidenced)));
-        Ok(CONFER_OK)
+        Ok(())
     })
 }
 

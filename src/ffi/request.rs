@@ -51,7 +51,7 @@ pub const CONFER_ROLE_TOOL_CALL: i32 = 4;
 /// A tool's result; the content is a JSON text with `toolCallId`, `toolName` and `content`.
 pub const CONFER_ROLE_TOOL_RESPONSE: i32 = 5;
 
-/// A new chat request: no message yet, the service's default model, no web search.
+/// A new chat request: no message yet, the model "Qwen/Qwen3-235B-A22B-Instruct-2507-tput", no web search.
 ///
 /// `request`: receives the request; free it with confer_chat_request_free().
 #[unsafe(no_mangle)]
@@ -59,9 +59,8 @@ pub unsafe extern "C" fn confer_chat_request_new(
     request: *mut *mut confer_chat_request,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `request` is NULL or writable.
-        let out = unsafe { handle::out(request, "request") }?;
+    // SAFETY: `request` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(request, "request") }, |out| {
         out.set(handle::give(confer_chat_request {
             request: Mutex::new(ChatRequest::default()),
             poison: Poison::default(),
@@ -72,7 +71,7 @@ pub unsafe extern "C" fn confer_chat_request_new(
 
 /// Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied. A request holds 32 MiB at most, all in all.
 ///
-/// Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for a role that there is not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_message(
     request: *mut confer_chat_request,
@@ -96,7 +95,7 @@ pub unsafe extern "C" fn confer_chat_request_add_message(
 
 /// Appends a message that is given as a JSON object, such as one with `imageRefs`. It is sent as it is written.
 ///
-/// Errors: CONFER_E_INVALID_JSON, with the position.
+/// Errors: CONFER_E_INVALID_JSON, with the position, or for what is no object; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_message_json(
     request: *mut confer_chat_request,
@@ -111,7 +110,10 @@ pub unsafe extern "C" fn confer_chat_request_add_message_json(
     })
 }
 
-/// Names the model; not blank. Newer servers serve their own model whatever is asked for.
+/// Names the model; not blank. Default "Qwen/Qwen3-235B-A22B-Instruct-2507-tput". Newer servers serve their own model
+/// whatever is asked for.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT for a blank one, CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_model(
     request: *mut confer_chat_request,
@@ -149,7 +151,7 @@ pub unsafe extern "C" fn confer_chat_request_set_web_search(
 /// Setting it again replaces it.
 ///
 /// Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages", "model" and "webSearch",
-/// which have functions of their own, and for "stream", which the library sets.
+/// which have functions of their own, for "stream", which the library sets, and for no name; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_property(
     request: *mut confer_chat_request,

@@ -83,8 +83,8 @@ pub const CONFER_E_LIMIT: confer_status = 404;
 /// A streamed answer holds bytes that are no event. Ends that stream alone.
 pub const CONFER_E_EVENT: confer_status = 405;
 
-/// The enclave's evidence does not satisfy the policy. Nothing was sent to it but the handshake's first message; see
-/// confer_error_check_id() and confer_error_report().
+/// The enclave's evidence does not satisfy the policy. Nothing was sent to it but the token, with the upgrade, and the
+/// handshake's first message; see confer_error_check_id() and confer_error_report().
 pub const CONFER_E_REJECTED: confer_status = 500;
 
 /// The enclave answered with a status other than 200; see confer_error_http_status() and confer_error_peer_text().

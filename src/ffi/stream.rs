@@ -15,8 +15,9 @@ use super::request::confer_chat_request;
 use super::signal::Pipe;
 use super::status::{CONFER_END, CONFER_OK, CONFER_TIMEOUT, confer_status};
 use super::user_data::{UserData, confer_destroy_fn};
-use crate::client::{Callbacks, ChatStream, Pump, deadline};
+use crate::client::{Callbacks, ChatStream, Hold, Pump, deadline};
 use crate::error::{Error, Progress, Result, Status};
+use crate::panics;
 use crate::session::{Next, Signal};
 
 /// A streamed answer. Any thread; but only one at a time may read it with confer_stream_next().
@@ -84,22 +85,17 @@ impl confer_stream_callbacks {
     ///
     /// # Safety
     /// `table` is NULL or readable for the size that its first member says.
-    unsafe fn read(table: *const confer_stream_callbacks) -> Result<confer_stream_callbacks> {
-        let invalid = |why: String| {
-            Err(Error::new(
-                Status::InvalidArgument,
-                format!("callbacks: {why}"),
-            ))
-        };
+    unsafe fn read(table: *const confer_stream_callbacks) -> Result<Table> {
+        let invalid = |why: &str| Error::new(Status::InvalidArgument, format!("callbacks: {why}"));
         if table.is_null() {
-            return invalid("it is NULL; for pulling, use confer_chat_pull".into());
+            return Err(invalid("it is NULL; for pulling, use confer_chat_pull"));
         }
         // SAFETY: not NULL, so its first member is readable.
         let size = unsafe { (&raw const (*table).size).read_unaligned() };
         if !(offset_of!(confer_stream_callbacks, on_event)..=MAX_TABLE).contains(&size) {
-            return invalid(format!(
+            return Err(invalid(&format!(
                 "{size} is not the size of any table; set it to sizeof(confer_stream_callbacks)"
-            ));
+            )));
         }
         let mut known = confer_stream_callbacks {
             size: size_of::<confer_stream_callbacks>(),
@@ -109,19 +105,31 @@ impl confer_stream_callbacks {
             destroy: None,
         };
         // SAFETY: readable for `size` bytes; a prefix of the table is whole members, and NULL is their absence.
-        unsafe {
+        let unknown = unsafe {
             let bytes = std::slice::from_raw_parts(table.cast::<u8>(), size);
             let (head, tail) = bytes.split_at(size.min(size_of::<confer_stream_callbacks>()));
-            if tail.iter().any(|byte| *byte != 0) {
-                return invalid(
-                    "it sets members that this version of the library does not know".into(),
-                );
-            }
             let whole = head.len() - head.len() % size_of::<*const c_void>();
             std::ptr::copy_nonoverlapping(head.as_ptr(), (&raw mut known).cast::<u8>(), whole);
+            tail.iter().any(|byte| *byte != 0)
+        };
+        // From here on `destroy` runs, whatever comes.
+        let user_data = UserData::new(known.user_data, known.destroy);
+        if unknown {
+            return Err(invalid(
+                "it sets members that this version of the library does not know",
+            ));
         }
-        Ok(known)
+        Ok(Table {
+            calls: known,
+            user_data,
+        })
     }
+}
+
+/// An application's callbacks, and its data, which this owns.
+struct Table {
+    calls: confer_stream_callbacks,
+    user_data: UserData,
 }
 
 /// Sends a chat and streams its answer to callbacks.
@@ -131,7 +139,7 @@ impl confer_stream_callbacks {
 /// `stream`: receives the handle; free it with confer_stream_free().
 ///
 /// If this call fails, its return value is all there is: no event, no `on_done`; `destroy` runs once before it returns,
-/// unless the table itself was NULL, of unknown size, or set members that this version does not know.
+/// unless the table itself was NULL or its `size` that of no table.
 /// Errors: CONFER_E_CLOSED and the status with which the connection ended; CONFER_E_TOO_LARGE, CONFER_E_TOO_MANY;
 /// CONFER_E_INVALID_ARGUMENT, also for a request without a message.
 #[unsafe(no_mangle)]
@@ -142,19 +150,17 @@ pub unsafe extern "C" fn confer_chat_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every failure below.
-        let table = unsafe { confer_stream_callbacks::read(callbacks) }?;
-        let user_data = UserData::new(table.user_data, table.destroy);
-        // SAFETY: `stream` is NULL or writable; the handles are NULL or live.
-        let out = unsafe { handle::out(stream, "stream") }?;
-        let (chat, thread) = unsafe {
+    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every failure below.
+    let table = unsafe { confer_stream_callbacks::read(callbacks) };
+    // SAFETY: `stream` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(stream, "stream") }, |out| {
+        let Table { calls, user_data } = table?;
+        // SAFETY: the handles are NULL or live.
+        let (chat, thread, hold) = unsafe {
             confer_client::with(client, |client| {
-                let thread = client.callbacks()?;
-                Ok((
-                    confer_chat_request::with(request, |request| client.chat(request))?,
-                    thread,
-                ))
+                let chat = confer_chat_request::with(request, |request| request.prepare())?;
+                let (thread, hold) = client.callbacks()?;
+                Ok((client.chat(chat)?, thread, hold))
             })
         }?;
         let handle = handle::give(confer_stream {
@@ -170,8 +176,9 @@ pub unsafe extern "C" fn confer_chat_stream(
             thread,
             open: Mutex::new(Some(Open {
                 stream: shared.clone(),
-                table,
+                calls,
                 _user_data: user_data,
+                _hold: hold,
             })),
         });
         shared.stream.set_signal(delivery);
@@ -187,12 +194,14 @@ pub unsafe extern "C" fn confer_chat_pull(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `stream` is NULL or writable; the handles are NULL or live.
-        let out = unsafe { handle::out(stream, "stream") }?;
+    // SAFETY: `stream` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(stream, "stream") }, |out| {
+        // SAFETY: the handles are NULL or live.
         let chat = unsafe {
             confer_client::with(client, |client| {
-                confer_chat_request::with(request, |request| client.chat(request))
+                client.chat(confer_chat_request::with(request, |request| {
+                    request.prepare()
+                })?)
             })
         }?;
         let reader = Reader::Pull(Pull::default());
@@ -307,10 +316,10 @@ pub unsafe extern "C" fn confer_stream_fd(
 /// its end was decided already. The server is not told: the protocol has no way to. Never waits; calling it again
 /// changes nothing; NULL is allowed. Any thread, also in a callback.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_stream_cancel(stream: *const confer_stream) {
+pub unsafe extern "C" fn confer_stream_cancel(stream: *mut confer_stream) {
     guard::quiet(|| {
         // SAFETY: NULL or a live handle.
-        if let Some(stream) = unsafe { handle::peek(stream) } {
+        if let Ok(stream) = unsafe { handle::borrow(stream, "stream") } {
             stream.stream.cancel();
         }
     });
@@ -338,9 +347,11 @@ struct Delivery {
 
 struct Open {
     stream: Arc<confer_stream>,
-    table: confer_stream_callbacks,
-    /// Dropped last, and its drop is `destroy`.
+    calls: confer_stream_callbacks,
+    /// Dropped behind the stream, and its drop is `destroy`.
     _user_data: UserData,
+    /// Until all of that is over.
+    _hold: Hold,
 }
 
 // SAFETY: the table's pointers are the application's, which the header asks to be callable on the callback thread; no
@@ -371,32 +382,33 @@ impl Pump for Delivery {
         else {
             return false;
         };
-        let at_once = Some(Instant::now());
-        for _ in 0..TURN {
-            match open.stream.stream.next(at_once) {
-                Next::Item(event) => {
-                    if !open.event(event) {
-                        open.stream.stream.cancel();
-                        let stopped = Error::new(Status::Stopped, "on_event asked to stop");
-                        open.done(Err(stopped.with_progress(Progress::PartlyAnswered)));
-                        return false;
-                    }
-                }
-                Next::End(result) => {
-                    open.done(result);
-                    return false;
-                }
-                Next::Over => return false,
-                Next::Empty => {
-                    *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
-                    // What came since `Empty` raised the signal, and so posted this pump again.
-                    return false;
-                }
+        let turn = panics::catch(|| open.turn()).unwrap_or_else(|panic| {
+            open.stream.stream.cancel();
+            Turned::Done(Err(panic))
+        });
+        match turn {
+            Turned::Done(result) => open.done(result),
+            Turned::Over => {}
+            // What came since `Waits` raised the signal, and so posted this pump again.
+            Turned::Waits | Turned::GoesOn => {
+                *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
+                return matches!(turn, Turned::GoesOn);
             }
         }
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
-        true
+        false
     }
+}
+
+/// What came of a stream's turn.
+enum Turned {
+    /// There is nothing to deliver for now.
+    Waits,
+    /// There is more, after other streams had their turn.
+    GoesOn,
+    /// The stream ended so, and `on_done` is due.
+    Done(Result<()>),
+    /// `on_done` was called before.
+    Over,
 }
 
 impl Open {
@@ -404,23 +416,43 @@ impl Open {
         Arc::as_ptr(&self.stream).cast_mut()
     }
 
+    /// Delivers the events that are there, a bounded number of them.
+    fn turn(&self) -> Turned {
+        let at_once = Some(Instant::now());
+        for _ in 0..TURN {
+            match self.stream.stream.next(at_once) {
+                Next::Item(event) => {
+                    if !self.event(event) {
+                        self.stream.stream.cancel();
+                        let stopped = Error::new(Status::Stopped, "on_event asked to stop");
+                        return Turned::Done(Err(stopped.with_progress(Progress::PartlyAnswered)));
+                    }
+                }
+                Next::End(result) => return Turned::Done(result),
+                Next::Over => return Turned::Over,
+                Next::Empty => return Turned::Waits,
+            }
+        }
+        Turned::GoesOn
+    }
+
     fn event(&self, event: crate::client::Event) -> bool {
-        let Some(on_event) = self.table.on_event else {
+        let Some(on_event) = self.calls.on_event else {
             return true;
         };
         let event = confer_event(event);
         // SAFETY: the application gave function and user data together; handle and event live during the call.
-        unsafe { on_event(self.table.user_data, self.handle(), &raw const event) == 0 }
+        unsafe { on_event(self.calls.user_data, self.handle(), &raw const event) == 0 }
     }
 
     /// The end: `on_done`, and then, with the drop of the user data, `destroy`.
     fn done(self, result: Result<()>) {
         let error = result.err().map(confer_error::new);
-        if let Some(on_done) = self.table.on_done {
+        if let Some(on_done) = self.calls.on_done {
             let lent = error.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
             let status = error.as_ref().map_or(CONFER_OK, confer_error::status);
             // SAFETY: as in `event`; the error lives during the call.
-            unsafe { on_done(self.table.user_data, self.handle(), status, lent) };
+            unsafe { on_done(self.calls.user_data, self.handle(), status, lent) };
         }
     }
 }

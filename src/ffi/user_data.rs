@@ -13,8 +13,8 @@ pub(super) struct UserData {
     destroy: confer_destroy_fn,
 }
 
-// SAFETY: the header asks that user data may be handed from thread to thread; the library never uses it on two threads
-// at once, since a client's callbacks run one at a time.
+// SAFETY: the header asks that user data may be handed from thread to thread, and says where several clients may use it
+// at once (those of one configuration); the library itself only passes the pointer on.
 unsafe impl Send for UserData {}
 // SAFETY: as above; a shared reference gives out the pointer alone.
 unsafe impl Sync for UserData {}

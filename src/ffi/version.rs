@@ -4,7 +4,7 @@ use std::ffi::c_char;
 
 use super::error::confer_error;
 use super::guard;
-use super::status::confer_status;
+use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
 
 /// Major version: changes when something is taken away. While it is 0, see the CHANGELOG.
 pub const CONFER_VERSION_MAJOR: u32 = 0;
@@ -35,11 +35,29 @@ pub extern "C" fn confer_version_string() -> *const c_char {
 /// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while a runtime with another number of workers
 /// runs. Any thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_set_worker_threads(
+pub unsafe extern "C" fn confer_runtime_set_workers(
     count: usize,
     error: *mut *mut confer_error,
 ) -> confer_status {
     guard::done(error, || crate::client::set_workers(count))
+}
+
+/// Waits until no thread of the library runs, so that it can be unloaded: after the last client was freed, after a
+/// connection that failed, or after handles were freed without confer_close().
+///
+/// `timeout_ms`: 0 looks and does not wait, negative waits for as long as clients live and callbacks take.
+/// Returns CONFER_OK, or CONFER_TIMEOUT while a thread runs, which it does as long as a client is open.
+/// Errors: CONFER_E_WOULD_DEADLOCK in a callback. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_runtime_wait(
+    timeout_ms: i64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::status(error, || {
+        guard::may_wait("confer_runtime_wait")?;
+        let none = crate::client::wait_for_threads(crate::client::deadline(timeout_ms));
+        Ok(if none { CONFER_OK } else { CONFER_TIMEOUT })
+    })
 }
 
 #[cfg(test)]

@@ -47,7 +47,38 @@ enum Kind {
     /// On loopback.
     Plain(TcpStream),
     /// Boxed: its state is ten times the size of a socket.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Quiet>>),
+}
+
+/// A socket that is written to by `send` alone, which asks for no SIGPIPE. rustls would write vectors, and `writev` has
+/// no way to ask: a peer that resets would end the application's process, whose signals are not the library's to ignore.
+struct Quiet(TcpStream);
+
+impl AsyncRead for Quiet {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+/// The default of `is_write_vectored` is no.
+impl AsyncWrite for Quiet {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 impl Stream {
@@ -112,7 +143,7 @@ pub async fn secure(endpoint: &Endpoint, stream: TcpStream) -> Result<Stream> {
     let name =
         ServerName::try_from(endpoint.host().to_owned()).map_err(|e| failed(e.to_string()))?;
     let stream = TlsConnector::from(TLS.clone())
-        .connect(name, stream)
+        .connect(name, Quiet(stream))
         .await
         .map_err(|e| failed(e.to_string()))?;
     Ok(Kind::Tls(Box::new(stream)).into())

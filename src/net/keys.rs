@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use super::{Endpoint, connect, resolve, secure};
 use crate::attestation::JwkSet;
 use crate::error::{Error, Result, Status};
+use crate::panics;
 
 /// Intel's key set was 11 KiB in 2023.
 const MAX_KEY_SET: usize = 1 << 20;
@@ -144,12 +145,9 @@ impl KeySource {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(Error::new(
-            Status::Panic,
-            "reading or writing the key-set cache failed",
-        ))
-    })
+    let done = tokio::task::spawn_blocking(|| panics::catch(work)).await;
+    let ended = |_| Error::new(Status::Panic, "the helper thread ended without a result");
+    done.map_err(ended)??
 }
 
 fn read_cache(path: &Path) -> Result<Option<JwkSet>> {
@@ -188,8 +186,10 @@ fn read_cache(path: &Path) -> Result<Option<JwkSet>> {
     }
 }
 
-/// Whole or not at all: a reader, or a crash, never meets half a file.
+/// Whole or not at all: a reader, or a crash, never meets half a file. What is no key set is not replaced: it may have
+/// come there since the file was read.
 fn write_cache(path: &Path, text: &[u8]) -> std::result::Result<(), String> {
+    read_cache(path).map_err(|e| e.message().to_owned())?;
     let failed = |e: io::Error| {
         format!(
             "jwks_cache_file: {}: {e}; the key set was not kept",

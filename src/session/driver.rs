@@ -72,19 +72,20 @@ impl Driver {
     /// Runs until the connection ends, and says why. Every open request has ended then.
     pub(super) async fn run(&mut self) -> Error {
         let error = poll_fn(|cx| self.poll(cx)).await;
-        self.end(&error);
+        self.end(&error).await;
         if self.closing {
             self.say_goodbye().await;
         }
         error
     }
 
-    /// Ends every request, also those that were on their way into the core.
-    pub(super) fn end(&mut self, error: &Error) {
+    /// Ends every request, also those that are on their way into the core: the channel is empty only once no thread is
+    /// in the middle of sending.
+    pub(super) async fn end(&mut self, error: &Error) {
         let _ = self.ended.set(error.clone()); // first: a request that comes too late is told why
         self.core.fail(error);
         self.commands.close();
-        while let Ok(command) = self.commands.try_recv() {
+        while let Some(command) = self.commands.recv().await {
             if let Command::Open(opening) = command {
                 opening.receiver.end(Err(error.clone()));
             }

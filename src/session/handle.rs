@@ -67,7 +67,7 @@ impl Session {
             match panics::caught(driver.run()).await {
                 Ok(error) => error,
                 Err(panic) => {
-                    driver.end(&panic);
+                    let _ = panics::caught(driver.end(&panic)).await;
                     panic
                 }
             }
@@ -85,6 +85,9 @@ impl Session {
                 Status::TooLarge,
                 format!("a request of {len} bytes; the bound is {MAX_BODY}"),
             ));
+        }
+        if let Some(end) = self.end() {
+            return Err(end);
         }
         admit(
             &self.0.load.open,
@@ -109,12 +112,13 @@ impl Session {
             body,
             receiver,
         };
-        match self.0.commands.send(Command::Open(opening)) {
-            Ok(()) => Ok(id),
-            Err(_) => Err(self
-                .end()
-                .unwrap_or_else(|| Error::new(Status::Closed, "the connection has ended"))),
-        }
+        self.0.commands.send(Command::Open(opening)).map_err(|_| {
+            self.0.load.open.fetch_sub(1, Ordering::Relaxed);
+            self.0.load.queued_bytes.fetch_sub(len, Ordering::Relaxed);
+            self.end()
+                .unwrap_or_else(|| Error::new(Status::Closed, "the connection has ended"))
+        })?;
+        Ok(id)
     }
 
     /// Gives a request up. Its receiver hears of the end, if it has not already.

@@ -59,8 +59,8 @@ struct State<T> {
     paused: bool,
     /// The application wants no more: entries are dropped, the end is not.
     discarding: bool,
-    /// A thread waits on `ready`.
-    waiting: bool,
+    /// Threads that wait on `ready`.
+    waiting: usize,
     signal: Option<Arc<dyn Signal>>,
 }
 
@@ -81,7 +81,7 @@ impl<T: Weighted> Inbox<T> {
                 end: End::Open,
                 paused: false,
                 discarding: false,
-                waiting: false,
+                waiting: 0,
                 signal: None,
             }),
             ready: Condvar::new(),
@@ -130,9 +130,9 @@ impl<T: Weighted> Inbox<T> {
         if was_empty && let Some(signal) = &state.signal {
             signal.raise();
         }
-        if state.waiting {
+        if state.waiting > 0 {
             drop(state);
-            self.ready.notify_one();
+            self.ready.notify_all(); // an end is for all who wait, and of these there is nearly always one
         }
     }
 
@@ -157,7 +157,7 @@ impl<T: Weighted> Inbox<T> {
                 End::Ended(result) => return Next::End(result),
                 End::Taken => return Next::Over,
             }
-            state.waiting = true;
+            state.waiting += 1;
             state = match deadline {
                 None => self
                     .ready
@@ -166,7 +166,7 @@ impl<T: Weighted> Inbox<T> {
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left == Duration::ZERO {
-                        state.waiting = false;
+                        state.waiting -= 1;
                         return Next::Empty;
                     }
                     self.ready
@@ -175,7 +175,7 @@ impl<T: Weighted> Inbox<T> {
                         .0
                 }
             };
-            state.waiting = false;
+            state.waiting -= 1;
         }
     }
 
@@ -311,6 +311,23 @@ mod tests {
             [true, false, true],
             "up once the end was reached"
         );
+    }
+
+    #[test]
+    fn every_waiting_reader_wakes_for_the_end_whoever_looked_meanwhile() {
+        let inbox = Arc::new(Inbox::<usize>::new(|| ()));
+        let readers = [(); 2].map(|()| {
+            let inbox = inbox.clone();
+            std::thread::spawn(move || matches!(inbox.next(None), Next::End(_) | Next::Over))
+        });
+        while inbox.state().waiting < 2 {
+            std::thread::yield_now();
+        }
+        assert!(matches!(inbox.next(now()), Next::Empty));
+        inbox.end(Ok(()));
+        for reader in readers {
+            assert!(reader.join().unwrap());
+        }
     }
 
     #[test]

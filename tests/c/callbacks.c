@@ -185,7 +185,7 @@ static void a_table_of_a_newer_header_is_accepted_if_its_tail_is_zero_and_refuse
     CHECK(refused.stream == NULL);
     confer_chat_request_free(request);
     enclave_close(client);
-    CHECK(gate_count(&refused.events) == 0 && gate_count(&refused.done) == 0 && gate_count(&refused.destroyed) == 0);
+    CHECK(gate_count(&refused.events) == 0 && gate_count(&refused.done) == 0 && gate_count(&refused.destroyed) == 1);
     confer_stream_free(accepted.stream);
     enclave_stop(&enclave);
 }
@@ -196,6 +196,7 @@ static void a_missing_table_and_one_of_unknown_size_destroy_nothing(void) {
     confer_chat_request *request = chat_request("hi");
     struct recorder recorder = RECORDER;
     confer_stream_callbacks table = recorder_table(&recorder);
+    recorder.stream = (confer_stream *)&recorder; /* what was there before */
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "callbacks", confer_chat_stream(client, request, NULL, &recorder.stream, &error));
     const size_t sizes[] = {0, 1, sizeof(size_t), SIZE_MAX, SIZE_MAX / 2};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -279,6 +280,49 @@ static void a_refused_request_reaches_done_with_the_enclaves_words(void) {
     enclave_stop(&enclave);
 }
 
+struct closing {
+    confer_client *client;
+    struct gate go;
+};
+
+static void *close_when_told(void *data) {
+    struct closing *closing = data;
+    gate_wait(&closing->go, 1);
+    CHECK_OK(confer_close(closing->client, -1, &error));
+    return NULL;
+}
+
+/* Whichever comes first, what was started ends, and what was not started destroys. */
+static void a_start_that_races_a_close_comes_to_its_end_on_every_path(void) {
+    enum { ROUNDS = 40, STARTS = 20 };
+    enclave_start(&enclave, NULL);
+    for (int round = 0; round < ROUNDS; round++) {
+        struct closing closing = {enclave_connect(&enclave), GATE};
+        struct recorder recorders[STARTS];
+        confer_chat_request *request = chat_request("/silent");
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, close_when_told, &closing) == 0);
+        for (int i = 0; i < STARTS; i++) {
+            recorders[i] = (struct recorder)RECORDER;
+            confer_stream_callbacks table = recorder_table(&recorders[i]);
+            if (i == round % STARTS) gate_raise(&closing.go);
+            confer_status status = confer_chat_stream(closing.client, request, &table, &recorders[i].stream, NULL);
+            CHECK(status == CONFER_OK || status == CONFER_E_CLOSED);
+            CHECK((status == CONFER_OK) == (recorders[i].stream != NULL));
+        }
+        CHECK(pthread_join(thread, NULL) == 0);
+        for (int i = 0; i < STARTS; i++) {
+            int started = recorders[i].stream != NULL;
+            CHECK(gate_count(&recorders[i].destroyed) == 1 && gate_count(&recorders[i].done) == started);
+            CHECK(!started || recorders[i].status == CONFER_E_CLOSED);
+            confer_stream_free(recorders[i].stream);
+        }
+        confer_chat_request_free(request);
+        confer_client_free(closing.client);
+    }
+    enclave_stop(&enclave);
+}
+
 int main(void) {
     static const struct promise promises[] = {
         PROMISE(events_come_in_order_on_one_named_thread_then_done_then_destroy),
@@ -294,6 +338,7 @@ int main(void) {
         PROMISE(a_start_that_fails_destroys_once_before_it_returns_and_calls_nothing_else),
         PROMISE(a_stream_with_callbacks_cannot_be_pulled),
         PROMISE(a_refused_request_reaches_done_with_the_enclaves_words),
+        PROMISE(a_start_that_races_a_close_comes_to_its_end_on_every_path),
     };
     return KEEP_PROMISES(promises);
 }

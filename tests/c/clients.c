@@ -90,21 +90,67 @@ static void after_a_close_that_returned_no_library_thread_runs(void) {
     enclave_stop(&enclave);
 }
 
+static void a_close_that_is_polled_is_done_when_it_says_so(void) {
+    enclave_start(&enclave, NULL);
+    for (int i = 0; i < 10; i++) {
+        confer_client *client = enclave_connect(&enclave);
+        confer_status status;
+        while ((status = confer_close(client, 0, NULL)) == CONFER_TIMEOUT) check_pause();
+        CHECK(status == CONFER_OK);
+        CHECK(check_count_named(WORKER) == 0 && check_count_named("confer-reaper") == 0);
+        confer_client_free(client);
+    }
+    enclave_stop(&enclave);
+}
+
+static void threads_can_be_waited_for_without_a_client_to_close(void) {
+    struct enclave drops;
+    enclave_start(&enclave, NULL);
+    enclave_start(&drops, "accept-drop");
+    CHECK_OK(confer_runtime_wait(-1, &error));
+    int threads = check_count_threads();
+    confer_client *client = enclave_connect(&enclave);
+    CHECK_STATUS(CONFER_TIMEOUT, confer_runtime_wait(0, &error));
+    CHECK_STATUS(CONFER_TIMEOUT, confer_runtime_wait(10, &error));
+    confer_client_free(client);
+    CHECK_OK(confer_runtime_wait(-1, &error));
+    CHECK(check_count_threads() == threads);
+    confer_config *config = enclave_config(&drops);
+    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_connect(config, NULL, &client, &error));
+    confer_config_free(config);
+    CHECK_OK(confer_runtime_wait(-1, &error));
+    CHECK(check_count_threads() == threads);
+    enclave_stop(&drops);
+    enclave_stop(&enclave);
+}
+
+static void a_closed_client_answers_closed_however_often_it_is_asked(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_chat_request *request = chat_request("hi");
+    confer_stream *stream = NULL;
+    CHECK_OK(confer_close(client, -1, &error));
+    for (int i = 0; i < 5000; i++) CHECK_STATUS(CONFER_E_CLOSED, confer_chat_pull(client, request, &stream, &error));
+    confer_chat_request_free(request);
+    confer_client_free(client);
+    enclave_stop(&enclave);
+}
+
 static void the_worker_count_can_be_set_while_no_client_lives(void) {
     enclave_start(&enclave, NULL);
-    CHECK_OK(confer_set_worker_threads(3, &error));
+    CHECK_OK(confer_runtime_set_workers(3, &error));
     confer_client *client = enclave_connect(&enclave);
     chat_says(client, "hi", "You said: hi");
     while (check_count_named(WORKER) < 3) check_pause(); /* a thread names itself */
     CHECK(check_count_named(WORKER) == 3);
-    CHECK_STATUS(CONFER_E_BUSY, confer_set_worker_threads(1, &error));
-    CHECK_OK(confer_set_worker_threads(3, &error));
+    CHECK_STATUS(CONFER_E_BUSY, confer_runtime_set_workers(1, &error));
+    CHECK_OK(confer_runtime_set_workers(3, &error));
     enclave_close(client);
-    CHECK_OK(confer_set_worker_threads(1, &error));
+    CHECK_OK(confer_runtime_set_workers(1, &error));
     client = enclave_connect(&enclave);
     chat_says(client, "alone", "You said: alone");
     enclave_close(client);
-    CHECK_OK(confer_set_worker_threads(2, &error));
+    CHECK_OK(confer_runtime_set_workers(2, &error));
     enclave_stop(&enclave);
 }
 
@@ -115,6 +161,9 @@ int main(void) {
         PROMISE(closing_one_client_leaves_another_open),
         PROMISE(a_client_can_be_closed_by_several_threads_at_once),
         PROMISE(after_a_close_that_returned_no_library_thread_runs),
+        PROMISE(a_close_that_is_polled_is_done_when_it_says_so),
+        PROMISE(threads_can_be_waited_for_without_a_client_to_close),
+        PROMISE(a_closed_client_answers_closed_however_often_it_is_asked),
         PROMISE(the_worker_count_can_be_set_while_no_client_lives),
     };
     return KEEP_PROMISES(promises);

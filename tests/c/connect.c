@@ -86,6 +86,7 @@ static void exported_evidence_verifies_again_by_the_same_policy_and_time_alone(v
     CHECK_STATUS(CONFER_E_REJECTED, confer_evidence_verify(evidence, len, NULL, -1, &again, &error));
     CHECK_STATUS(CONFER_E_INVALID_JSON, confer_evidence_verify(evidence, len - 1, policy, -1, &again, &error));
     CHECK_STATUS(CONFER_E_INVALID_JSON, confer_evidence_verify("{}", SIZE_MAX, policy, -1, &again, &error));
+    CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "at", confer_evidence_verify(evidence, len, policy, -2, &again, &error));
     confer_policy_free(policy);
     confer_report_free(report);
     enclave_stop(&enclave);
@@ -208,6 +209,88 @@ static void every_stage_is_told_in_order_and_then_the_end_once(void) {
     enclave_stop(&enclave);
 }
 
+struct taker {
+    confer_connecting *connecting;
+    confer_client *client;
+    confer_status status;
+    int early;
+    struct gate ended;
+};
+
+static void take_at_the_end(void *user_data, int32_t stage) {
+    struct taker *taker = user_data;
+    taker->early += taker->connecting == NULL;
+    if (stage != CONFER_STAGE_ENDED) return;
+    taker->status = confer_connecting_wait(taker->connecting, 0, &taker->client, NULL);
+    gate_raise(&taker->ended);
+}
+
+static void the_client_can_be_taken_when_the_end_of_connecting_is_told(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, NULL);
+    for (int i = 0; i < 20; i++) {
+        struct taker taker = {NULL, NULL, -1, 0, GATE};
+        confer_config *config = enclave_config(&enclave);
+        CHECK_OK(confer_config_set_stage_callback(config, take_at_the_end, &taker, NULL, &error));
+        CHECK_OK(confer_connect_start(config, &taker.connecting, &error));
+        gate_wait(&taker.ended, 1);
+        CHECK(taker.status == CONFER_OK && taker.client != NULL && taker.early == 0);
+        confer_connecting_free(taker.connecting);
+        confer_config_free(config);
+        enclave_close(taker.client);
+    }
+    enclave_stop(&enclave);
+}
+
+static void a_cancel_handle_serves_many_connections_until_it_is_triggered(void) {
+    struct enclave enclave, drops;
+    enclave_start(&enclave, NULL);
+    enclave_start(&drops, "accept-drop");
+    confer_cancel *cancel = NULL;
+    CHECK_OK(confer_cancel_new(&cancel, &error));
+    confer_config *config = enclave_config(&enclave), *dropping = enclave_config(&drops);
+    confer_client *clients[2] = {NULL, NULL}, *none = (confer_client *)&enclave;
+    CHECK_OK(confer_connect(config, cancel, &clients[0], &error));
+    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_connect(dropping, cancel, &none, &error));
+    CHECK(none == NULL);
+    CHECK_OK(confer_connect(config, cancel, &clients[1], &error));
+    confer_cancel_trigger(cancel);
+    CHECK_STATUS(CONFER_E_CANCELLED, confer_connect(config, cancel, &none, &error));
+    confer_cancel_free(cancel);
+    chat_says(clients[0], "still here", "You said: still here");
+    enclave_close(clients[0]);
+    enclave_close(clients[1]);
+    confer_config_free(config);
+    confer_config_free(dropping);
+    enclave_stop(&drops);
+    enclave_stop(&enclave);
+}
+
+static void *wait_for_the_outcome(void *data) {
+    confer_client *client = NULL;
+    confer_status status = confer_connecting_wait(data, -1, &client, NULL);
+    CHECK(client == NULL && (status == CONFER_E_CANCELLED || status == CONFER_E_INVALID_ARGUMENT));
+    return NULL;
+}
+
+static void every_thread_that_waits_for_an_outcome_wakes(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, "message1-stall");
+    confer_config *config = enclave_config(&enclave);
+    confer_connecting *connecting = NULL;
+    confer_client *client = NULL;
+    pthread_t threads[3];
+    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    for (int i = 0; i < 3; i++) CHECK(pthread_create(&threads[i], NULL, wait_for_the_outcome, connecting) == 0);
+    for (int i = 0; i < 20; i++) CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(connecting, i % 2 * 5, &client, &error));
+    confer_connecting_cancel(connecting);
+    for (int i = 0; i < 3; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+    confer_connecting_free(connecting);
+    confer_config_free(config);
+    CHECK_OK(confer_runtime_wait(-1, &error));
+    enclave_stop(&enclave);
+}
+
 static void a_connection_can_be_asked_for_before_the_configuration_changes(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
@@ -234,6 +317,9 @@ int main(void) {
         PROMISE(a_wait_for_a_connection_ends_with_its_time_limit),
         PROMISE(every_stage_is_told_in_order_and_then_the_end_once),
         PROMISE(a_connection_can_be_asked_for_before_the_configuration_changes),
+        PROMISE(the_client_can_be_taken_when_the_end_of_connecting_is_told),
+        PROMISE(a_cancel_handle_serves_many_connections_until_it_is_triggered),
+        PROMISE(every_thread_that_waits_for_an_outcome_wakes),
     };
     return KEEP_PROMISES(promises);
 }

@@ -53,19 +53,24 @@ struct handles {
     confer_error *refusal;
 };
 
+static void count_destroyed(void *user_data) {
+    ++*(int *)user_data;
+}
+
 static void use_everything(void *data) {
     struct handles *handles = data;
-    confer_config *config = NULL;
-    confer_policy *policy = NULL;
-    confer_cancel *cancel = NULL;
-    confer_connecting *connecting = NULL;
-    confer_client *client = NULL;
-    confer_report *report = NULL;
-    confer_chat_request *request = NULL;
-    confer_stream *stream = NULL;
+    /* What was there before: a handle output is NULL after a failure. */
+    confer_config *config = handles->config;
+    confer_policy *policy = handles->policy;
+    confer_cancel *cancel = handles->cancel;
+    confer_connecting *connecting = handles->connecting;
+    confer_client *client = handles->client;
+    confer_report *report = handles->report;
+    confer_chat_request *request = handles->request;
+    confer_stream *stream = handles->stream;
     const confer_event *event = NULL;
-    int fd = -1;
-    confer_stream_callbacks table = {sizeof table, NULL, NULL, NULL, NULL};
+    int fd = -1, destroyed = 0;
+    confer_stream_callbacks table = {sizeof table, &destroyed, NULL, NULL, count_destroyed};
     CHECK_STATUS(CONFER_E_FORKED, confer_config_new(&config, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_config_set_token(handles->config, "t", 1, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_policy_production(&policy, &error));
@@ -79,12 +84,17 @@ static void use_everything(void *data) {
     CHECK_STATUS(CONFER_E_FORKED, confer_chat_request_new(&request, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_chat_request_set_web_search(handles->request, true, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_chat_pull(handles->client, handles->request, &stream, &error));
+    stream = handles->stream;
     CHECK_STATUS(CONFER_E_FORKED, confer_chat_stream(handles->client, handles->request, &table, &stream, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_stream_next(handles->stream, -1, &event, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_stream_fd(handles->stream, &fd, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_close(handles->client, -1, &error));
-    CHECK_STATUS(CONFER_E_FORKED, confer_set_worker_threads(2, &error));
-    CHECK(config == NULL && policy == NULL && client == NULL && stream == NULL && request == NULL && fd == -1);
+    CHECK_STATUS(CONFER_E_FORKED, confer_runtime_set_workers(2, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_config_set_log(handles->config, CONFER_LOG_WARN, NULL, &destroyed, count_destroyed, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_config_set_stage_callback(handles->config, NULL, &destroyed, count_destroyed, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_runtime_wait(-1, &error));
+    CHECK(config == NULL && policy == NULL && cancel == NULL && connecting == NULL && client == NULL && report == NULL);
+    CHECK(request == NULL && stream == NULL && fd == -1 && destroyed == 3);
 
     CHECK(confer_version_number() == CONFER_VERSION_NUMBER);
     CHECK(confer_report_verified(handles->report) && confer_report_json(handles->report, NULL) != NULL);

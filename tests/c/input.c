@@ -257,8 +257,8 @@ static void numbers_outside_their_bounds_are_refused(void) {
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "name", confer_chat_request_set_property(request, "", 0, "1", 1, &error));
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "path", confer_config_set_jwks_cache_file(config, "", 0, &error));
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "path", confer_config_set_jwks_cache_file(config, "a\0b", 3, &error));
-    CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "worker", confer_set_worker_threads(0, &error));
-    CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "worker", confer_set_worker_threads(65, &error));
+    CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "worker", confer_runtime_set_workers(0, &error));
+    CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "worker", confer_runtime_set_workers(65, &error));
     teardown();
 }
 

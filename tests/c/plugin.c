@@ -20,15 +20,14 @@ void plugin_chat(void) {
     enclave_stop(&enclave);
 }
 
-/* There is no client to close then: the plug-in sees the threads end before it lets itself be unloaded. */
+/* There is no client to close then: the plug-in waits for the threads before it lets itself be unloaded. */
 void plugin_fail_to_connect(void) {
     struct enclave enclave;
     enclave_start(&enclave, "accept-drop");
-    int threads = check_count_threads();
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
     CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_connect(config, NULL, &client, &error));
     confer_config_free(config);
-    while (check_count_threads() != threads) check_pause();
+    CHECK_OK(confer_runtime_wait(-1, &error));
     enclave_stop(&enclave);
 }

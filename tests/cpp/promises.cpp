@@ -51,7 +51,7 @@ Exception fails(Function function) {
 std::string text_of(confer::pull_stream stream) {
     std::string text;
     for (const confer::event &event : stream)
-        if (event.type() == CONFER_EVENT_TOKEN) text += *event.content();
+        if (event.type() == CONFER_EVENT_TOKEN) text += event.content().value();
     return text;
 }
 

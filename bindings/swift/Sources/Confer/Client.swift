@@ -64,10 +64,18 @@ public final class Client: Sendable {
     }
 }
 
-/// A streamed answer, read by one task.
+/// A streamed answer. A stream of Swift's can be handed to several tasks, and an event is lent until the next one is
+/// taken: so it is taken and copied in one turn.
 private final class Answer: Sendable {
     private let stream: Handle
     private let descriptor: Int32
+    private let turns = DispatchQueue(label: "confer.answer")
+
+    private enum Taken {
+        case event(Event)
+        case end
+        case nothing
+    }
 
     init(to request: ChatRequest, from client: Handle) throws {
         let request = try request.native()
@@ -81,15 +89,26 @@ private final class Answer: Sendable {
     func next() async throws -> Event? {
         try await withTaskCancellationHandler {
             while true {
-                var event: OpaquePointer?
-                switch try cancellableCall({ confer_stream_next(stream.pointer, 0, &event, $0) }) {
-                case CONFER_OK: return Event(event!)
-                case CONFER_END: return nil
-                default: await readable(descriptor)
+                switch try take() {
+                case .event(let event): return event
+                case .end: return nil
+                case .nothing: await readable(descriptor)
                 }
             }
         } onCancel: {
             confer_stream_cancel(stream.pointer)
+        }
+    }
+
+    /// Looks and does not wait.
+    private func take() throws -> Taken {
+        try turns.sync {
+            var event: OpaquePointer?
+            switch try cancellableCall({ confer_stream_next(stream.pointer, 0, &event, $0) }) {
+            case CONFER_OK: return .event(Event(event!))
+            case CONFER_END: return .end
+            default: return .nothing
+            }
         }
     }
 }

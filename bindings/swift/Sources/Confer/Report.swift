@@ -97,7 +97,8 @@ public struct Report: Sendable {
     /// Verifies exported evidence again, offline, at the time of its capture unless `at` says otherwise. If it is refused,
     /// the error's report says why.
     public static func verify(evidence: String, policy: Policy, at: Date? = nil) throws -> Report {
-        let seconds = at.map { Int64($0.timeIntervalSince1970) } ?? -1
+        // What is no number of seconds becomes one that the library refuses.
+        let seconds = at.map { Int64(exactly: $0.timeIntervalSince1970.rounded(.down)) ?? .min } ?? -1
         let report = try Handle(free: confer_report_free) { report, error in
             withText(evidence) { confer_evidence_verify($0, $1, policy.handle.pointer, seconds, report, error) }
         }

@@ -132,6 +132,30 @@ struct Promises {
         #expect(try await failure { [hasty] in _ = try await Client.connect(hasty) }.status == .stageTimeout)
     }
 
+    /// Each event reaches one of them, whole.
+    @Test func twoTasksCanShareAStream() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let answer = client.chat(ChatRequest("/tokens 20000 40"))
+        let counts = try await withThrowingTaskGroup(of: Int.self) { group in
+            for _ in 0..<2 {
+                group.addTask {
+                    var tokens = 0
+                    for try await event in answer {
+                        if case .token(let text) = event {
+                            #expect(text.utf8.count == 40)
+                            tokens += 1
+                        }
+                    }
+                    return tokens
+                }
+            }
+            return try await group.reduce(0, +)
+        }
+        #expect(counts == 20000)
+        try await client.close()
+    }
+
     @Test func leavingTheLoopLetsTheStreamGo() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
