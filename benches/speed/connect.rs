@@ -94,7 +94,7 @@ impl Trust {
             .expect("the policy names a URL");
         Trust {
             policy,
-            keys: (*keys).clone(),
+            keys: (*keys.keys).clone(),
         }
     }
 

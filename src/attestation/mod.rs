@@ -2,7 +2,7 @@
 //!
 //! Verification is a pure function of the evidence, the handshake's key, the policy, a key set and a time. It does no
 //! I/O and reads no clock, so it can be replayed, fuzzed and timed. (`sigstore-verify` does look at the system's
-//! clock, to refuse log entries from the future.) There is no switch that turns it off: another enclave is reached
+//! clock, to refuse log entries from the future and keys and authorities that have not begun.) There is no switch that turns it off: another enclave is reached
 //! with another policy.
 //!
 //! ```text
@@ -70,7 +70,7 @@ impl Verifier {
     /// The name of the key that the evidence needs and that neither the policy nor `fetched` has. If there is one,
     /// [`Policy::jwks_url`] should be fetched once and the evidence verified with what came.
     ///
-    /// It looks at the token's header alone and trusts nothing. Evidence that will be refused anyway needs no key.
+    /// It looks at the token's header alone and trusts nothing.
     pub fn needs_keys(&self, evidence: &[u8], fetched: Option<&JwkSet>) -> Option<Kid> {
         let (evidence, _) = evidence::read(evidence);
         let kid = Token::new(readable_token(&evidence)?).kid()?;
@@ -302,13 +302,13 @@ impl Verifier {
     }
 }
 
-/// The attestation, where it is a token: that of another platform than TDX is something else.
+/// The attestation, where it can be a token: SEV-SNP sends a raw report in its place.
 fn readable_token(evidence: &evidence::Evidence) -> Option<&str> {
-    let platform = Platform::parse(evidence.platform.as_deref()?);
-    if platform == Some(Platform::Tdx) {
-        evidence.attestation.as_deref()
-    } else {
+    let platform = evidence.platform.as_deref().and_then(Platform::parse);
+    if platform == Some(Platform::SevSnp) {
         None
+    } else {
+        evidence.attestation.as_deref()
     }
 }
 
@@ -533,7 +533,10 @@ mod tests {
                 &format!("\"platform\":\"{other}\""),
                 1,
             );
-            assert_eq!(failures(&verify(text.as_bytes())), ["platform"]);
+            let report = verify(text.as_bytes());
+            assert_eq!(failures(&report), ["platform"]);
+            // The token is at hand, and so is evaluated.
+            assert_eq!(with_outcome(&report, Outcome::Skip), NONE);
         }
     }
 

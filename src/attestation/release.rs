@@ -84,8 +84,8 @@ struct Remembered {
 /// What `sigstore-verify` proved.
 #[derive(Clone, Copy)]
 struct Proven {
-    /// The latest of the authenticated signing times, Unix seconds.
-    signed_at: u64,
+    /// The earliest and the latest of the authenticated signing times, Unix seconds.
+    signed_at: [u64; 2],
 }
 
 /// That, or the check that `sigstore-verify`'s first error belongs to, and its words.
@@ -140,7 +140,10 @@ impl Releases {
         };
         let (logged, proven) = match recalled {
             Some(proven) => (Ok(()), Ok(proven)),
-            None => (self.logs.check(&guarded), self.prove(manifest, bundle)),
+            None => {
+                let proven = self.prove(manifest, bundle);
+                (self.logged(&guarded, &proven), proven)
+            }
         };
 
         let signer = Signer::read(&guarded.certificate);
@@ -166,6 +169,15 @@ impl Releases {
             }
         }
         appraisal
+    }
+
+    /// What this floor itself asks of the log.
+    fn logged(&self, guarded: &Guarded, proven: &Proof) -> Result<(), Finding> {
+        self.logs.check(guarded)?;
+        let times = proven.as_ref().map_or(&[][..], |proven| &proven.signed_at);
+        times
+            .iter()
+            .try_for_each(|time| self.logs.valid_at(&guarded.entry.log_id, *time))
     }
 
     fn recall(&self, name: &[u8; 32]) -> Option<Proven> {
@@ -303,7 +315,7 @@ fn log_entry(
     // sigstore-verify holds signing times against the system's clock; a pure function holds them against `now`, and
     // first, so that a time in the future reads the same whenever it is asked.
     let latest = now.saturating_add(leeway);
-    let proven_time = proven.as_ref().ok().map(|proven| proven.signed_at);
+    let proven_time = proven.as_ref().ok().map(|proven| proven.signed_at[1]);
     let signed_at = guarded.entry.integrated_time.max(proven_time);
     if let Some(time) = signed_at.filter(|time| *time > latest) {
         return Finding::fail("The release was signed after the time of this verification.")
@@ -387,13 +399,13 @@ fn complete(result: &VerificationResult) -> Option<Proven> {
         && result.sct_verified()
         && result.tlog_verified()
         && result.identity_policy_checked();
-    let latest = result
-        .verified_timestamps()
-        .iter()
-        .map(|time| time.as_second())
-        .max()?;
+    let times = || {
+        let times = result.verified_timestamps().iter();
+        times.map(|time| time.as_second())
+    };
+    let seconds = |time: i64| u64::try_from(time).ok();
     all.then_some(Proven {
-        signed_at: u64::try_from(latest).ok()?,
+        signed_at: [seconds(times().min()?)?, seconds(times().max()?)?],
     })
 }
 
@@ -495,8 +507,13 @@ mod tests {
     const NOW: u64 = 1_749_470_258;
 
     fn releases(identity: &str, issuer: &str) -> Releases {
+        releases_by(identity, issuer, |_| ())
+    }
+
+    fn releases_by(identity: &str, issuer: &str, change: impl FnOnce(&mut Value)) -> Releases {
         let mut policy: Value = serde_json::from_str(Policy::production().json()).unwrap();
-        let root: Value = serde_json::from_str(SIGSTORE_STAGING_TRUSTED_ROOT).unwrap();
+        let mut root: Value = serde_json::from_str(SIGSTORE_STAGING_TRUSTED_ROOT).unwrap();
+        change(&mut root);
         policy["sigstore"] =
             json!({ "trusted_root": root, "identity": identity, "issuer": issuer });
         Releases::new(
@@ -529,6 +546,31 @@ mod tests {
     #[test]
     fn a_real_rekor_v2_entry_verifies_by_proof_and_timestamp() {
         assert_eq!(appraise(ARTIFACT, REKOR_V2, NOW), [Pass, Pass, Pass, Fail]);
+    }
+
+    /// `sigstore-verify` asks that of v1 entries alone.
+    #[test]
+    fn a_log_whose_key_had_ended_or_not_begun_vouches_for_nothing() {
+        let long_ago = "2020-01-01T00:00:00Z";
+        for (period, outcome) in [
+            (
+                json!({ "start": long_ago, "end": "2025-06-09T11:57:37Z" }),
+                Fail,
+            ),
+            (
+                json!({ "start": long_ago, "end": "2025-06-09T11:57:39Z" }),
+                Pass,
+            ),
+            (json!({ "start": "2025-06-09T11:57:39Z" }), Fail),
+        ] {
+            let releases = releases_by("jku@goto.fi", "https://github.com/login/oauth", |root| {
+                for log in root["tlogs"].as_array_mut().unwrap() {
+                    log["publicKey"]["validFor"] = period.clone();
+                }
+            });
+            let appraisal = releases.appraise(ARTIFACT, REKOR_V2, NOW, 0, Memory::Leave);
+            assert_eq!(outcomes(appraisal)[2], outcome, "{period}");
+        }
     }
 
     #[test]
@@ -574,7 +616,7 @@ mod tests {
     #[test]
     fn signer_and_digest_are_held_against_the_policy_here_as_well() {
         let releases = releases("jku@goto.fi", "https://github.com/login/oauth");
-        let proven = Ok(Proven { signed_at: 0 });
+        let proven = Ok(Proven { signed_at: [0; 2] });
         let identity = |email: &str, issuer: &str| {
             let (email, issuer) = (email.to_owned(), issuer.to_owned());
             let finding = releases.identity(Ok(&Signer { email, issuer }), &proven);
@@ -640,6 +682,9 @@ mod tests {
                     "{pointer} {last}"
                 );
                 assert!(!digest_alone || signature == Skip, "{pointer} {last}");
+                // A time that no authority vouches for is the log's business, as the specification has it.
+                let timestamp = pointer.ends_with("signedTimestamp");
+                assert!(!timestamp || log == Fail, "{pointer} {last}");
             }
         }
     }
@@ -649,7 +694,7 @@ mod tests {
         let releases = releases("a@b.c", "https://d.e");
         let release = |index: u8| Remembered {
             name: [index; 32],
-            proven: Proven { signed_at: 0 },
+            proven: Proven { signed_at: [0; 2] },
         };
         for index in 0..=MAX_REMEMBERED as u8 {
             releases.remember(release(index));
@@ -667,7 +712,7 @@ mod tests {
         // What was remembered is not asked again, but everything beside the signatures is.
         releases.remember(Remembered {
             name: name("{}", REKOR_V2),
-            proven: Proven { signed_at: 0 },
+            proven: Proven { signed_at: [0; 2] },
         });
         assert_eq!(appraise(Memory::Use), [Pass, Pass, Pass, Fail]);
         assert_eq!(appraise(Memory::Leave), [Skip, Pass, Skip, Fail]);

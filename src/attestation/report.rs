@@ -363,6 +363,15 @@ impl Report {
         first(Outcome::Fail).or_else(|| first(Outcome::Skip))
     }
 
+    /// Whether that check is the only one that failed. What depends on it is skipped then.
+    pub fn fails_alone(&self, id: CheckId) -> bool {
+        let mut failed = self
+            .checks
+            .iter()
+            .filter(|check| check.outcome == Outcome::Fail);
+        failed.next().is_some_and(|check| check.id() == id) && failed.next().is_none()
+    }
+
     /// The report as JSON with the stable names of the specification's section 4.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]

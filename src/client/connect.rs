@@ -97,6 +97,9 @@ impl Connecting {
             let attempt = connect(&settings, &watcher, held, callbacks, [&own, &cancel]);
             let result = panics::caught(attempt).await.and_then(|result| result);
             tell_outcome(&log, &settings, &result);
+            if let Some(failure) = settings.keys.kept().await {
+                log.record(Level::Warn, "confer::connect", || failure);
+            }
             outcome.set(result);
             watcher.end();
             log.release();
@@ -216,9 +219,6 @@ fn tell_outcome(log: &Log, settings: &Settings, outcome: &Result<Client>) {
             )
         }),
         Err(error) => log.record(Level::Error, "confer::connect", || error.to_string()),
-    }
-    if let Some(failure) = settings.keys.take_cache_failure() {
-        log.record(Level::Warn, "confer::connect", || failure);
     }
 }
 

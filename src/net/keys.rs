@@ -8,12 +8,14 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::task::JoinHandle;
 
 use super::{Endpoint, connect, resolve, secure};
 use crate::attestation::JwkSet;
@@ -22,6 +24,8 @@ use crate::panics;
 
 /// Intel's key set was 11 KiB in 2023.
 const MAX_KEY_SET: usize = 1 << 20;
+/// How long connecting waits for the cache file to be written.
+const MAX_WRITE: Duration = Duration::from_secs(5);
 
 /// The key sets that this process knows, by where they come from.
 #[derive(Default)]
@@ -65,7 +69,16 @@ struct State {
     fetches: u64,
     failure: Option<Error>,
     cache_was_read: bool,
-    cache_failure: Option<String>,
+    /// What was fetched is being written to the cache file.
+    writing: Option<JoinHandle<Option<String>>>,
+}
+
+/// A key set that is newer than the one that was known.
+pub struct Newer {
+    /// The keys.
+    pub keys: Arc<JwkSet>,
+    /// They were fetched for whoever asked, alone or together with others: what is not among them is not to be had.
+    pub fetched: bool,
 }
 
 impl KeySource {
@@ -88,14 +101,22 @@ impl KeySource {
         Ok(state.keys.clone())
     }
 
-    /// Why the last key set could not be kept in the cache file. That stops no connection: the keys are at hand.
-    pub fn take_cache_failure(&self) -> Option<String> {
-        self.state().cache_failure.take()
+    /// Waits for a key set that is being kept in the cache file, [`MAX_WRITE`] at most, and says why it could not be. That
+    /// stops no connection, and counts for none of its time limits: the keys are at hand.
+    pub async fn kept(&self) -> Option<String> {
+        let writing = self.state().writing.take()?;
+        let what = match tokio::time::timeout(MAX_WRITE, writing).await {
+            Ok(Ok(failure)) => return failure,
+            Ok(Err(_)) => "the helper thread ended without a result",
+            Err(_) => "it is still being written",
+        };
+        let path = self.cache.as_deref().unwrap_or(Path::new(""));
+        Some(format!("jwks_cache_file: {}: {what}", path.display()))
     }
 
     /// A newer key set than `known`: one that another connection fetched meanwhile, or else a fetch, one for all who
     /// wait. `Ok(None)`: the policy names no URL.
-    pub async fn newer_than(&self, known: Option<&Arc<JwkSet>>) -> Result<Option<Arc<JwkSet>>> {
+    pub async fn newer_than(&self, known: Option<&Arc<JwkSet>>) -> Result<Option<Newer>> {
         let Some(url) = &self.url else {
             return Ok(None);
         };
@@ -103,41 +124,38 @@ impl KeySource {
         let _turn = self.turn.lock().await;
         {
             let state = self.state();
+            let fetched = state.fetches != before; // by one that this one waited for
             if let Some(keys) = &state.keys
                 && known.is_none_or(|known| !Arc::ptr_eq(known, keys))
             {
-                return Ok(Some(keys.clone()));
+                let keys = keys.clone();
+                return Ok(Some(Newer { keys, fetched }));
             }
-            if state.fetches != before
-                && let Some(failure) = &state.failure
-            {
-                return Err(failure.clone()); // what came of the fetch that this one waited for
+            if fetched && let Some(failure) = &state.failure {
+                return Err(failure.clone());
             }
         }
-        let fetched = match get(url).await {
-            Ok(text) => JwkSet::parse(&text)
-                .map(|keys| (keys, text))
-                .map_err(|e| unusable(url, &e.to_string())),
+        let endpoint = Endpoint::https(url)?;
+        let fetched = match get(&endpoint).await {
+            Ok(text) => match JwkSet::parse(&text) {
+                Ok(keys) => Ok((Arc::new(keys), text)),
+                Err(e) => Err(unusable(&endpoint, &e.to_string())),
+            },
             Err(error) => Err(error),
         };
-        let (result, text) = match fetched {
-            Ok((keys, text)) => (Ok(Arc::new(keys)), text),
-            Err(error) => (Err(error), Vec::new()),
-        };
-        {
-            let mut state = self.state();
-            state.fetches += 1;
-            state.failure = result.as_ref().err().cloned();
-            if let Ok(keys) = &result {
-                state.keys = Some(keys.clone());
-            }
+        let mut state = self.state();
+        state.fetches += 1;
+        state.failure = fetched.as_ref().err().cloned();
+        let (keys, text) = fetched?;
+        state.keys = Some(keys.clone());
+        if let Some(path) = self.cache.clone() {
+            let write = move || panics::catch(|| write_cache(&path, &text).err());
+            state.writing = Some(tokio::task::spawn_blocking(move || {
+                write().unwrap_or_else(|panic| Some(panic.message().to_owned()))
+            }));
         }
-        let keys = result?;
-        let Some(path) = self.cache.clone() else {
-            return Ok(Some(keys));
-        };
-        self.state().cache_failure = blocking(move || Ok(write_cache(&path, &text).err())).await?;
-        Ok(Some(keys))
+        let fetched = true;
+        Ok(Some(Newer { keys, fetched }))
     }
 }
 
@@ -197,10 +215,11 @@ fn write_cache(path: &Path, text: &[u8]) -> std::result::Result<(), String> {
         )
     };
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(format!(".{:016x}.tmp", random()));
     let temporary = path.with_file_name(name);
     let write = || {
-        let mut file = fs::File::create(&temporary)?;
+        // New: another process, or one in another container, may write its own at the same time.
+        let mut file = fs::File::create_new(&temporary)?;
         file.write_all(text)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -211,15 +230,22 @@ fn write_cache(path: &Path, text: &[u8]) -> std::result::Result<(), String> {
     })
 }
 
-fn unusable(url: &str, why: &str) -> Error {
-    Error::new(Status::Connect, format!("key set of {url}: {why}"))
+/// A name that no one else has chosen.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+/// An endpoint is written without its query, into which an application may have put a secret.
+fn unusable(endpoint: &Endpoint, why: &str) -> Error {
+    Error::new(Status::Connect, format!("key set of {endpoint}: {why}"))
 }
 
 /// One GET over HTTP/1.1; no redirect is followed.
-async fn get(url: &str) -> Result<Vec<u8>> {
-    let endpoint = Endpoint::https(url)?;
-    let failed = |why: String| unusable(url, &why);
-    let stream = secure(&endpoint, connect(&resolve(&endpoint).await?).await?).await?;
+async fn get(endpoint: &Endpoint) -> Result<Vec<u8>> {
+    let failed = |why: String| unusable(endpoint, &why);
+    let stream = secure(endpoint, connect(&resolve(endpoint).await?).await?).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|e| failed(e.to_string()))?;

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::core::noise_error;
 use super::driver::{closed, lost};
-use crate::attestation::{Evidenced, Export, JwkSet, Report, Verified, Verifier};
+use crate::attestation::{CheckId, Evidenced, Export, JwkSet, Report, Verified, Verifier};
 use crate::error::{Error, Result, Status};
 use crate::net::{self, Endpoint, KeySource, Socket, Token};
 use crate::noise::{Channel, Initiator, Unverified};
@@ -168,6 +168,7 @@ async fn stages(settings: &Settings, watch: Watch<'_>) -> Result<Established> {
         Err(failure) => (known, Some(failure)),
     };
 
+    let verify_began = Instant::now();
     let appraised = run
         .stage(Stage::Verify, async {
             Ok(appraise(verifier, &unverified, known.as_deref()))
@@ -180,27 +181,21 @@ async fn stages(settings: &Settings, watch: Watch<'_>) -> Result<Established> {
     let evidenced = Arc::new(Evidenced { report, export });
     let Some(verified) = verified else {
         let rejection = rejection(&evidenced);
-        // Without the key set nothing can be said of the enclave, and it may be there later; any other refusal stays one.
-        return Err(match failure {
-            Some(failure) => rejection
-                .because("The key set could not be fetched", &failure)
-                .with_retryable(true),
-            None => rejection,
-        });
+        let Some(failure) = failure else {
+            return Err(rejection);
+        };
+        // Where the key set alone is missing, it may be there later; any other refusal stays one.
+        let retryable = failure.retryable() && evidenced.report.fails_alone(CheckId::ItaKey);
+        return Err(rejection
+            .because("The key set could not be fetched", &failure)
+            .with_retryable(retryable));
     };
 
     let (message, channel) = unverified.accept(&verified).map_err(noise_error)?;
-    let sent = tokio::time::timeout(
-        limits.stage[Stage::Verify as usize],
-        send(&mut socket, message),
-    )
-    .await;
-    sent.unwrap_or_else(|_| {
-        Err(timed_out(
-            "sending message 3",
-            limits.stage[Stage::Verify as usize],
-        ))
-    })?;
+    let limit = limits.stage[Stage::Verify as usize];
+    let left = limit.saturating_sub(verify_began.elapsed());
+    let sent = tokio::time::timeout(left, send(&mut socket, message)).await;
+    sent.unwrap_or_else(|_| Err(timed_out(Stage::Verify.name(), limit)))?;
     Ok(Established {
         socket,
         channel,
@@ -238,8 +233,8 @@ async fn send(socket: &mut Socket, message: Vec<u8>) -> Result<()> {
         .map_err(lost)
 }
 
-/// The key set, fetched if the token's key is not in what is known. The first newer one may be what another connection
-/// fetched meanwhile; what is newer than that was fetched for this one.
+/// The key set, fetched if the token's key is not in what is known, and once: the name is the enclave's choice. What
+/// another connection fetched meanwhile is looked at first.
 async fn find_key(
     verifier: &Verifier,
     keys: &KeySource,
@@ -254,7 +249,12 @@ async fn find_key(
             break;
         }
         match keys.newer_than(known.as_ref()).await? {
-            Some(newer) => known = Some(newer),
+            Some(newer) => {
+                known = Some(newer.keys);
+                if newer.fetched {
+                    break;
+                }
+            }
             None => break,
         }
     }

@@ -151,6 +151,10 @@ impl Failure {
     pub fn message(&self) -> &str {
         text(unsafe { confer_error_message(self.0, ptr::null_mut()) }).unwrap_or("")
     }
+    pub fn retryable(&self) -> bool {
+        unsafe { confer_error_retryable(self.0) }
+    }
+
     pub fn check(&self) -> Option<&str> {
         text(unsafe { confer_error_check_id(self.0, ptr::null_mut()) })
     }

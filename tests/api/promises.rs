@@ -168,6 +168,58 @@ fn a_log_at_the_most_talkative_level_holds_neither_token_nor_prompt() {
     }
 }
 
+fn fetches(enclave: &Enclave) -> usize {
+    let events = enclave.events();
+    let fetches = events.iter().filter(|line| line["event"] == "key-set");
+    fetches.count()
+}
+
+#[test]
+fn a_key_that_is_in_no_set_is_fetched_once_for_a_connection() {
+    let enclave = Enclave::start(Some("key-unknown"));
+    let failure = connect(&config(&enclave)).err().unwrap();
+    assert_eq!(failure.check(), Some("ita.key"));
+    assert_eq!(fetches(&enclave), 1, "the name is the enclave's choice");
+    assert!(!failure.retryable());
+}
+
+#[test]
+fn only_a_key_set_that_is_missing_alone_makes_a_refusal_worth_another_try() {
+    let refusal = |fault| {
+        connect(&config(&Enclave::start(Some(fault))))
+            .err()
+            .unwrap()
+    };
+    let failure = refusal("key-server-500");
+    assert_eq!(
+        (failure.check(), failure.retryable()),
+        (Some("ita.key"), true)
+    );
+    let failure = refusal("mrtd-other");
+    assert_eq!(
+        (failure.check(), failure.retryable()),
+        (Some("tdx.mrtd"), false)
+    );
+}
+
+#[test]
+fn a_query_of_the_endpoint_is_in_no_report() {
+    let enclave = Enclave::start(None);
+    let config = config(&enclave);
+    let url = format!("{}?tenant=s3cret", enclave.url);
+    call(|e| unsafe { confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e) })
+        .unwrap();
+    let client = connect(&config).unwrap();
+    let mut report = std::ptr::null_mut();
+    call(|e| unsafe { confer_attestation_report(client.0, &mut report, e) }).unwrap();
+    let report = Report(report);
+    let json = text(unsafe { confer_report_json(report.0, std::ptr::null_mut()) }).unwrap();
+    assert!(
+        json.contains(&enclave.url) && !json.contains("s3cret"),
+        "{json}"
+    );
+}
+
 #[test]
 fn a_reconnect_does_not_fetch_the_key_set_again() {
     let enclave = Enclave::start(None);
@@ -175,14 +227,7 @@ fn a_reconnect_does_not_fetch_the_key_set_again() {
     for _ in 0..3 {
         connect(&config).unwrap();
     }
-    assert_eq!(
-        enclave
-            .events()
-            .iter()
-            .filter(|line| line["event"] == "key-set")
-            .count(),
-        1
-    );
+    assert_eq!(fetches(&enclave), 1);
 }
 
 #[test]
@@ -205,14 +250,7 @@ fn a_cache_file_spares_the_next_process_the_fetch() {
     connect(&with_cache(&cache)).unwrap();
     assert!(std::fs::read_to_string(&cache).unwrap().contains("x5c"));
     connect(&with_cache(&cache)).unwrap(); // what the first one knew went with it: this one reads the file
-    assert_eq!(
-        enclave
-            .events()
-            .iter()
-            .filter(|line| line["event"] == "key-set")
-            .count(),
-        1
-    );
+    assert_eq!(fetches(&enclave), 1);
 
     let precious = "not a key set, but somebody's work";
     std::fs::write(&work, precious).unwrap();
@@ -236,14 +274,7 @@ fn waiting_connections_share_one_fetch_of_the_key_set() {
             scope.spawn(|| connect(&config).unwrap());
         }
     });
-    assert_eq!(
-        enclave
-            .events()
-            .iter()
-            .filter(|line| line["event"] == "key-set")
-            .count(),
-        1
-    );
+    assert_eq!(fetches(&enclave), 1);
 }
 
 #[test]

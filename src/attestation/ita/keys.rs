@@ -123,7 +123,7 @@ impl JwkSet {
         })
     }
 
-    /// The key of that name. A name is a hash of the key's certificate, so the first is as good as any.
+    /// The key of that name. Intel lists a name once for each algorithm; of doubled ones the first counts.
     pub(in crate::attestation) fn find(&self, kid: &Kid) -> Option<&Jwk> {
         self.keys.iter().find(|key| key.kid == *kid)
     }

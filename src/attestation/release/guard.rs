@@ -1,7 +1,8 @@
 //! The guard before `sigstore-verify`: a bundle has one form, down to the spelling of each value.
 //!
-//! Keys are exactly those listed here, numbers are canonical decimals in strings, bytes are canonical base64. So no
-//! two texts carry one meaning, and nothing rides along that no one looks at. It decides nothing about trust.
+//! Keys are exactly those listed here, numbers are canonical decimals in strings, bytes are canonical base64: each value
+//! has one spelling, and no key rides along that no one looks at. (JSON's own freedoms stay, such as the order of keys.)
+//! It decides nothing about trust.
 
 use std::fmt;
 
@@ -20,6 +21,11 @@ const MAX_PROOF: usize = 64;
 
 /// The most RFC 3161 timestamps that are looked at. Each costs a certificate chain. Real bundles have one.
 const MAX_TIMESTAMPS: usize = 4;
+
+/// The largest certificate and the largest timestamp that are looked at; real ones have 0.8 and 1.3 KiB. Both are DER of
+/// a stranger's making, and `der` sorts each set that it reads by insertion: without a bound, 47 KiB of a set in falling
+/// order cost seconds.
+const MAX_DER: usize = 8 * 1024;
 
 /// The most signatures on a checkpoint that are looked at: the log's and its witnesses'.
 const MAX_NOTE_SIGNATURES: usize = 16;
@@ -134,7 +140,7 @@ pub(super) fn read(text: &str) -> Result<Guarded, FormError> {
     bytes(&signature.get("signature")?)?;
 
     Ok(Guarded {
-        certificate: bytes(&certificate.get("rawBytes")?)?,
+        certificate: der(&certificate.get("rawBytes")?)?,
         digest: hash(&message.get("digest")?)?,
         entry: read_entry(entry, timestamps)?,
     })
@@ -242,13 +248,20 @@ fn timestamps(data: Node<'_>) -> Result<usize, FormError> {
     }
     let count = timestamps.len();
     for timestamp in timestamps {
-        bytes(
-            &timestamp
-                .exactly(&["signedTimestamp"], &[])?
-                .get("signedTimestamp")?,
-        )?;
+        der(&timestamp
+            .exactly(&["signedTimestamp"], &[])?
+            .get("signedTimestamp")?)?;
     }
     Ok(count)
+}
+
+/// A structure in DER, of at most [`MAX_DER`] bytes.
+fn der(node: &Node<'_>) -> Result<Vec<u8>, FormError> {
+    let bytes = bytes(node)?;
+    if bytes.len() > MAX_DER {
+        return Err(node.error(format!("has more than {MAX_DER} bytes")).into());
+    }
+    Ok(bytes)
 }
 
 /// The digest in the entry's body, which the log keeps as canonical JSON. That its other values are the bundle's is
@@ -417,6 +430,17 @@ pub(super) mod tests {
         match read(&bundle.to_string()) {
             Ok(_) => panic!("accepted: {bundle}"),
             Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn certificates_and_timestamps_are_bounded_before_they_are_parsed() {
+        let timestamp =
+            "/verificationMaterial/timestampVerificationData/rfc3161Timestamps/0/signedTimestamp";
+        for place in ["/verificationMaterial/certificate/rawBytes", timestamp] {
+            let with = |len| set(v2(), place, STANDARD.encode(vec![0; len]).into());
+            assert!(read(&with(MAX_DER).to_string()).is_ok());
+            assert!(error(&with(MAX_DER + 1)).contains("has more than 8192 bytes"));
         }
     }
 

@@ -1,10 +1,11 @@
 //! What `sigstore-verify` leaves open about the log: that a checkpoint is that of the very log which the entry names.
 //!
-//! The crate accepts a checkpoint by any log of the trusted root, whatever origin it states. It knows nothing of
-//! signers and manifests.
+//! The crate accepts a checkpoint by any log of the trusted root, whatever origin it states, and for Rekor v2 also by one
+//! whose key had ended. It knows nothing of signers and manifests.
 
+use jiff::Timestamp;
 use sigstore_verify::crypto::VerificationKey;
-use sigstore_verify::trust_root::TrustedRoot;
+use sigstore_verify::trust_root::{TimeRange, TrustedRoot};
 use sigstore_verify::types::SignatureBytes;
 use url::Url;
 
@@ -20,6 +21,8 @@ struct Log {
     url: String,
     host: String,
     key: VerificationKey,
+    /// When its key may sign.
+    valid_for: Option<TimeRange>,
 }
 
 impl Logs {
@@ -43,6 +46,7 @@ impl Logs {
                 host: host.ok_or_else(|| unusable("has no host in its address"))?,
                 key: VerificationKey::from_spki(&log.public_key.raw_bytes)
                     .map_err(|_| unusable("has no usable key"))?,
+                valid_for: log.public_key.valid_for,
             })
         };
         root.tlogs
@@ -59,6 +63,25 @@ impl Logs {
     /// The base URL of that log.
     pub(super) fn url(&self, id: &[u8; 32]) -> Option<&str> {
         self.find(id).map(|log| log.url.as_str())
+    }
+
+    /// The log's key was valid at a signing time that is proven, Unix seconds. `sigstore-verify` holds the promise of a
+    /// v1 entry against that, and of a v2 entry nothing; so this floor holds every entry against it.
+    pub(super) fn valid_at(&self, id: &[u8; 32], time: u64) -> Result<(), Finding> {
+        let instant = i64::try_from(time)
+            .ok()
+            .and_then(|time| Timestamp::from_second(time).ok());
+        let valid = self.find(id).zip(instant).is_some_and(|(log, instant)| {
+            let period = log.valid_for.as_ref();
+            period.is_none_or(|period| period.contains(instant))
+        });
+        if valid {
+            return Ok(());
+        }
+        Err(
+            Finding::fail("The log's key was not valid when the release was signed.")
+                .observed(time.to_string()),
+        )
     }
 
     /// The checkpoint is of the log that the entry names, and of the tree that the proof is about.
