@@ -1,4 +1,5 @@
-//! Promises about `include/confer.h`: it is what cbindgen makes of `src/ffi`, and no export is missing or unguarded.
+//! Promises about `include/confer.h`: it is what cbindgen makes of `src/ffi`, no export is missing, and no number was
+//! changed. (That each export is guarded, `build.rs` sees to.)
 //!
 //! `make header` runs this with `CONFER_UPDATE_HEADER=1`, which writes the header instead of comparing it.
 
@@ -95,8 +96,8 @@ fn every_export_is_declared_and_documented() {
     }
 }
 
-/// curl's `symbols-in-versions`: each export with the version that added it. `make symbols` holds the built library
-/// against the same list.
+/// curl's `symbols-in-versions`: each export with the version that added it. `tests/c/test.sh` holds the built
+/// library against the same list.
 #[test]
 fn the_list_of_symbols_is_complete() {
     let list = fs::read_to_string(root().join("docs/symbols-in-versions")).unwrap();
@@ -111,6 +112,36 @@ fn the_list_of_symbols_is_complete() {
         })
         .collect();
     assert_eq!(listed, exports(), "docs/symbols-in-versions");
+}
+
+/// Statuses, stages, roles and all other numbers of the header, and the table that crosses the boundary: programs that
+/// were compiled against an older header hold them, so they are never renumbered. The list is written by hand.
+#[test]
+fn no_number_of_the_header_was_changed() {
+    let header = generate();
+    let list = fs::read_to_string(root().join("docs/numbers-in-versions")).unwrap();
+    let listed: BTreeSet<&str> = list
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| line.rsplit_once(' ').expect("a version").0)
+        .collect();
+    let defined: BTreeSet<&str> = header
+        .lines()
+        .filter_map(|line| line.strip_prefix("#define "))
+        .filter(|define| define.contains(' ') && !define.starts_with("CONFER_VERSION_"))
+        .collect();
+    assert_eq!(listed, defined, "docs/numbers-in-versions");
+
+    use confer::ffi::stream::confer_stream_callbacks as table;
+    let word = size_of::<usize>();
+    let members = [
+        std::mem::offset_of!(table, size),
+        std::mem::offset_of!(table, user_data),
+        std::mem::offset_of!(table, on_event),
+        std::mem::offset_of!(table, on_done),
+        std::mem::offset_of!(table, destroy),
+    ];
+    assert_eq!(members, [0, 1, 2, 3, 4].map(|index| index * word));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! Verification is a pure function of the evidence, the handshake's key, the policy, a key set and a time. It does no
 //! I/O and reads no clock, so it can be replayed, fuzzed and timed. (`sigstore-verify` does look at the system's
-//! clock, to refuse log entries from the future and keys and authorities that have not begun.) There is no switch that turns it off: another enclave is reached
-//! with another policy.
+//! clock, to refuse log entries from the future, and keys and authorities that have not begun.) There is no switch that
+//! turns it off: another enclave is reached with another policy.
 //!
 //! ```text
 //! evidence ─► evidence.format
