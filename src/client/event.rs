@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
@@ -79,9 +80,33 @@ impl Text {
 pub struct Event {
     kind: Kind,
     json: Bytes,
-    text: Option<Text>,
+    content: Content,
     details: Option<Box<Details>>,
     json_text: OnceLock<Text>,
+}
+
+/// `content`, which C borrows with a NUL behind it.
+enum Content {
+    Absent,
+    /// Made when it was parsed, for it has escapes.
+    Made(Text),
+    /// As it stands in the JSON, and copied from there when it is asked for: on the thread that reads, so that the
+    /// connection's task copies nothing, and what is allocated is freed on the same thread.
+    Within(Range<usize>, OnceLock<Text>),
+}
+
+impl Content {
+    fn of(content: Option<Cow<'_, str>>, json: &str) -> Content {
+        match content {
+            None => Content::Absent,
+            Some(Cow::Owned(text)) => Content::Made(Text::new(&text)),
+            Some(Cow::Borrowed(text)) => {
+                // It was borrowed from there.
+                let start = text.as_ptr().addr() - json.as_ptr().addr();
+                Content::Within(start..start + text.len(), OnceLock::new())
+            }
+        }
+    }
 }
 
 /// What only some events have.
@@ -147,11 +172,13 @@ impl Event {
         })?;
         let own = |text: Option<Cow<'_, str>>| text.map(|text| Text::new(&text));
         let kind = fields.kind.as_deref().map_or(Kind::Other, Kind::of);
-        let mut content = own(fields.content);
+        let mut content = Content::of(fields.content, text);
         let details = match kind {
             Kind::Token | Kind::Thinking => {
                 // Whoever appends what a token brings may do so without a look: a peer that sends none ends no process.
-                content.get_or_insert_with(|| Text::new(""));
+                if let Content::Absent = content {
+                    content = Content::Made(Text::new(""));
+                }
                 None
             }
             _ => Some(Box::new(Details {
@@ -167,7 +194,7 @@ impl Event {
         };
         Ok(Event {
             kind,
-            text: content,
+            content,
             details,
             json_text: OnceLock::new(),
             json,
@@ -181,7 +208,14 @@ impl Event {
 
     /// `content`.
     pub fn content(&self) -> Option<&Text> {
-        self.text.as_ref()
+        match &self.content {
+            Content::Absent => None,
+            Content::Made(text) => Some(text),
+            // It was UTF-8 when it was parsed.
+            Content::Within(range, text) => Some(
+                text.get_or_init(|| Text::new(&String::from_utf8_lossy(&self.json[range.clone()]))),
+            ),
+        }
     }
 
     /// The rest of what this library knows.
@@ -203,7 +237,12 @@ impl Weighted for Event {
         /// The event itself, and the allocations' own cost.
         const FIXED: usize = 160;
         let details = self.details.as_ref().map_or(0, |details| details.weight());
-        FIXED + self.json.len() + weight(&self.text) + details
+        let content = match &self.content {
+            Content::Made(text) => text.0.len(),
+            // Made for the one event that is being read.
+            Content::Absent | Content::Within(..) => 0,
+        };
+        FIXED + self.json.len() + content + details
     }
 }
 
@@ -591,7 +630,7 @@ mod tests {
         let json =
             format!(r#"{{"type":"tool_response","content":"{long}","full_content":"{long}"}}"#);
         let (events, _) = split(&[json.as_bytes()]).unwrap();
-        assert!(events[0].weight() > 40_000);
+        assert!(events[0].weight() > 30_000);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub type Socket = WebSocketStream<Stream>;
 
 /// What a read asks of the socket at once. tungstenite's default of 128 KiB is allocated by each idle connection and
 /// cleared before each read; 16 KiB takes a 64 KiB message in four reads.
-const READ_BUFFER: usize = 16 << 10;
+const READ_BUFFER: usize = 24 << 10;
 /// Writes are collected up to this size; a message that exceeds it goes out at once.
 const WRITE_BUFFER: usize = 16 << 10;
 /// The session hands over a message only when the one before is out, so this is never reached.

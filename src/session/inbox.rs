@@ -11,7 +11,7 @@ use crate::error::{Error, Result, Status};
 
 /// From here on an inbox counts as full, and the socket is not read if no other request is open. It holds some seconds
 /// of a fast model's tokens.
-pub const FULL_BYTES: usize = 256 << 10;
+pub const FULL_BYTES: usize = 1024 << 10;
 /// Above this a stream fails as one that is read too slowly (c-api, "Pull"). A message that arrives below it is
 /// always taken whole, so an inbox holds this much and one message at most.
 pub const MAX_BYTES: usize = 16 << 20;
