@@ -79,7 +79,7 @@
  *              registers a fork handler, which goes when the library is unloaded.
  * Limits       What a peer can cause is bounded: 65,535 bytes a WebSocket message; 64 unfinished messages of at most
  *              4,096 pieces and 64 MiB together; 16 MiB and 64 levels an event; 16 MiB of memory that wait to be read
- *              on a stream, and what one read of the socket completes. What an application can cause, too: 4,096 open
+ *              on a stream, and one event; 64 headers a response. What an application can cause, too: 4,096 open
  *              requests a connection; 32 MiB a request, 64 MiB waiting to be sent; 1,024 log records that wait for a
  *              slow callback, beyond which records are dropped, and their number logged.
  */

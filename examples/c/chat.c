@@ -41,7 +41,7 @@ static struct {
 /* --- standard error ----------------------------------------------------------------------------------------------- */
 
 static const char *bold = "", *dim = "", *red = "", *green = "", *yellow = "", *plain = "";
-static bool last_line_written;
+static bool last_line_written, in_mid_line; /* of standard error */
 
 static void use_colours_on_a_terminal(void) {
     if (!isatty(STDERR_FILENO) || getenv("NO_COLOR") != NULL) return;
@@ -57,11 +57,18 @@ static int exit_code(confer_status status) {
     return status < 600 ? NO_CONNECTION : FAILED;
 }
 
+/* What is said next begins a line of its own, also behind thoughts that broke off. */
+static void end_line(void) {
+    if (in_mid_line) fputc('\n', stderr);
+    in_mid_line = false;
+}
+
 /* Writes the line that scripts rely on, and gives the exit code. */
 static int say_last_line(confer_status status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     flockfile(stderr); /* say_warning() runs on a thread of the library */
+    end_line();
     fprintf(stderr, "confer: %s: ", confer_status_name(status));
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
@@ -74,7 +81,10 @@ static int say_last_line(confer_status status, const char *format, ...) {
 /* Says why a call failed, and frees the error. */
 static int say_error(confer_error *error) {
     const char *peer = confer_error_peer_text(error, NULL);
-    if (peer != NULL) fprintf(stderr, "The enclave says: %s\n", peer);
+    if (peer != NULL) {
+        end_line();
+        fprintf(stderr, "The enclave says: %s\n", peer);
+    }
     int code = say_last_line(confer_error_status(error), "%s", confer_error_message(error, NULL));
     confer_error_free(error);
     return code;
@@ -296,13 +306,16 @@ static void show_event(const confer_event *event, FILE *kept) {
     if (options.json) {
         print_json(json, json_len);
     } else if (type == CONFER_EVENT_TOKEN && content != NULL) {
+        end_line();
         print_text(stdout, content, len);
     } else if (type == CONFER_EVENT_THINKING && content != NULL) {
         fputs(dim, stderr);
         print_text(stderr, content, len);
         fputs(plain, stderr);
+        if (len > 0) in_mid_line = content[len - 1] != '\n';
     } else if (type == CONFER_EVENT_TOOL_CALL || type == CONFER_EVENT_CLIENT_TOOL_CALL) {
         const char *name = confer_event_tool_name(event, &len);
+        end_line();
         fputs(type == CONFER_EVENT_TOOL_CALL ? "[the enclave runs its tool " : "[left undone: the tool ", stderr);
         if (name != NULL) print_text(stderr, name, len);
         fputs("]\n", stderr);
@@ -347,7 +360,7 @@ static int ask(confer_client *client, confer_chat_request *request, const char *
     if (options.json) print_done(status);
     else if (answer_len > 0 && answer[answer_len - 1] != '\n') putchar('\n');
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == CONFER_OK) output_error = errno;
-    if (status == CONFER_OK && output_error == 0 && answer_len > 0) /* a conversation can become too long */
+    if (status == CONFER_OK && output_error == 0 && answer_len > 0 && options.once == NULL) /* it can become too long */
         status = confer_chat_request_add_message(request, CONFER_ROLE_ASSISTANT, answer, answer_len, &error);
     free(answer);
     if (output_error != 0) {
@@ -404,7 +417,11 @@ static int read_options(int argc, char **argv) {
             continue;
         }
         while (which < count && strcmp(argv[at], named[which].name) != 0) which++;
-        if (which == count) return wrong_usage("unknown argument ", argv[at]);
+        if (which == count) { /* --token=SECRET is a likely slip: what stands behind the name is not repeated */
+            argv[at][strcspn(argv[at], "=")] = '\0';
+            return wrong_usage("unknown argument, or one whose value must stand apart: ",
+                               strncmp(argv[at], "--", 2) == 0 ? argv[at] : "(not an option)");
+        }
         if (at + 1 == argc) return wrong_usage("a value is missing after ", argv[at]);
         *named[which].value = argv[++at];
         if (named[which].value == &token) { /* ps shows command lines: take it from there */

@@ -314,11 +314,18 @@ impl Drop for Events {
 }
 
 impl Receiver for Events {
-    fn piece(&mut self, body: Bytes) -> Flow {
-        match self.splitter.push(body, &mut self.batch) {
-            Ok(Split::More) => Flow::More,
-            Ok(Split::Complete) => Flow::Done,
-            Err(error) => Flow::Broken(error),
+    fn piece(&mut self, mut body: Bytes) -> Flow {
+        loop {
+            match self.splitter.push(&mut body, &mut self.batch) {
+                Ok(Split::More) => return Flow::More,
+                Ok(Split::Complete) => return Flow::Done,
+                Err(error) => return Flow::Broken(error),
+                Ok(Split::Slice) => {
+                    if let Err(error) = self.flush() {
+                        return Flow::Broken(error);
+                    }
+                }
+            }
         }
     }
 

@@ -97,8 +97,14 @@ impl Connecting {
             let attempt = connect(&settings, &watcher, held, callbacks, [&own, &cancel]);
             let result = panics::caught(attempt).await.and_then(|result| result);
             tell_outcome(&log, &settings, &result);
-            if let Some(failure) = settings.keys.kept().await {
-                log.record(Level::Warn, "confer::connect", || failure);
+            if result.is_ok() {
+                tokio::select! {
+                    kept = settings.keys.kept() => if let Some(failure) = kept {
+                        log.record(Level::Warn, "confer::connect", || failure);
+                    },
+                    () = own.cancelled() => {}
+                    () = cancel.cancelled() => {}
+                }
             }
             outcome.set(result);
             watcher.end();

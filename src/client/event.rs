@@ -401,24 +401,30 @@ pub struct Splitter {
     scan: Scan,
 }
 
+/// Events are handed over once they weigh this much: a body may hold millions of them, and each takes far more memory
+/// than the two bytes that are enough for one.
+pub const SLICE: usize = 64 << 10;
+
 /// What came of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Split {
-    /// The answer goes on.
+    /// All of the body was read, and the answer goes on.
     More,
+    /// There is more in the body, after these events were handed over.
+    Slice,
     /// A `completion` was among the events; what follows it is ignored.
     Complete,
 }
 
 impl Splitter {
-    /// Appends the events that end in `body`. On an error, those before it are in `events`.
-    pub fn push(&mut self, body: Bytes, events: &mut Vec<Event>) -> Result<Split> {
-        let (held, before) = (body.len(), events.len());
+    /// Takes from `body`, and appends the events that end in what it took. On an error, those before it are in `events`.
+    pub fn push(&mut self, body: &mut Bytes, events: &mut Vec<Event>) -> Result<Split> {
+        let (len, before) = (body.len(), events.len());
         let result = self.split(body, events);
         // White space between events must not be kept with them: nothing counts it.
-        let events = &mut events[before..];
+        let (taken, events) = (len - body.len(), &mut events[before..]);
         let kept: usize = events.iter().map(|event| event.json.len()).sum();
-        if held > kept + kept / 4 + MAX_BLANK {
+        if taken > kept + kept / 4 + MAX_BLANK {
             for event in events {
                 event.json = Bytes::copy_from_slice(&event.json);
             }
@@ -426,8 +432,8 @@ impl Splitter {
         result
     }
 
-    fn split(&mut self, body: Bytes, events: &mut Vec<Event>) -> Result<Split> {
-        let mut rest = body;
+    fn split(&mut self, rest: &mut Bytes, events: &mut Vec<Event>) -> Result<Split> {
+        let mut weight = 0;
         loop {
             if self.scan.depth == 0 {
                 let blank = rest
@@ -441,7 +447,7 @@ impl Splitter {
                     Some(_) => return Err(broken("bytes between events that are no JSON object")),
                 }
             }
-            let end = self.scan.advance(&rest)?;
+            let end = self.scan.advance(rest)?;
             let len = end.unwrap_or(rest.len());
             if self.partial.len() + len > MAX_EVENT {
                 return Err(broken(&format!("an event of more than {MAX_EVENT} bytes")));
@@ -459,9 +465,13 @@ impl Splitter {
             };
             let event = Event::parse(json)?;
             let complete = event.kind == Kind::Completion;
+            weight += event.weight();
             events.push(event);
             if complete {
                 return Ok(Split::Complete);
+            }
+            if weight >= SLICE && !rest.is_empty() {
+                return Ok(Split::Slice);
             }
         }
     }
@@ -586,7 +596,13 @@ mod tests {
         let (mut splitter, mut events) = (Splitter::default(), Vec::new());
         let mut last = Split::More;
         for body in bodies {
-            last = splitter.push(Bytes::copy_from_slice(body), &mut events)?;
+            let mut body = Bytes::copy_from_slice(body);
+            loop {
+                last = splitter.push(&mut body, &mut events)?;
+                if last != Split::Slice {
+                    break;
+                }
+            }
             if last == Split::Complete {
                 break;
             }
@@ -619,7 +635,9 @@ mod tests {
         body.resize(64 << 10, b' ');
         let body = Bytes::from(body);
         let mut events = Vec::new();
-        Splitter::default().push(body.clone(), &mut events).unwrap();
+        Splitter::default()
+            .push(&mut body.clone(), &mut events)
+            .unwrap();
         assert_eq!(contents(&events), ["a"]);
         assert!(!body.as_ptr_range().contains(&events[0].json.as_ptr()));
     }
@@ -631,6 +649,19 @@ mod tests {
             format!(r#"{{"type":"tool_response","content":"{long}","full_content":"{long}"}}"#);
         let (events, _) = split(&[json.as_bytes()]).unwrap();
         assert!(events[0].weight() > 30_000);
+    }
+
+    #[test]
+    fn a_body_of_many_events_comes_in_slices() {
+        let mut body = Bytes::from("{}".repeat(1 << 20));
+        let (mut splitter, mut events, mut total) = (Splitter::default(), Vec::new(), 0);
+        while splitter.push(&mut body, &mut events).unwrap() == Split::Slice {
+            let weight: usize = events.iter().map(Event::weight).sum();
+            assert!((SLICE..2 * SLICE).contains(&weight), "{weight}");
+            total += events.len();
+            events.clear();
+        }
+        assert_eq!(total + events.len(), 1 << 20);
     }
 
     #[test]

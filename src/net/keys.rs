@@ -25,7 +25,7 @@ use crate::panics;
 /// Intel's key set was 11 KiB in 2023.
 const MAX_KEY_SET: usize = 1 << 20;
 /// How long connecting waits for the cache file to be written.
-const MAX_WRITE: Duration = Duration::from_secs(5);
+const MAX_WRITE: Duration = Duration::from_secs(1);
 
 /// The key sets that this process knows, by where they come from.
 #[derive(Default)]

@@ -83,6 +83,7 @@ pub(super) struct Core {
     exchanges: HashMap<i64, Exchange>,
     touched: Vec<i64>,
     ping: Option<Ping>,
+    next_ping_id: i64,
     next_ping: Instant,
     /// No exchange is silent for too long before this. A lower bound: what is heard only moves the instant back, so
     /// the exchanges are looked through when it has come, and not for each message.
@@ -93,7 +94,7 @@ pub(super) struct Core {
     paused: bool,
 }
 
-/// Ids below zero are the library's own pings; an application's requests count up from 1.
+/// Ids below zero are the library's own pings, counting down; an application's requests count up from 1.
 const FIRST_PING_ID: i64 = -1;
 
 impl Core {
@@ -107,6 +108,7 @@ impl Core {
             exchanges: HashMap::new(),
             touched: Vec::new(),
             ping: None,
+            next_ping_id: FIRST_PING_ID,
             next_ping: now + limits.keepalive,
             next_idle: now + limits.idle,
             moved: now,
@@ -156,12 +158,10 @@ impl Core {
     /// Ends a request that the application no longer wants. There is no cancel message: what is not sent is dropped,
     /// what is partly sent goes out whole, and later responses are ignored as those of an unknown id.
     pub(super) fn cancel(&mut self, id: i64, now: Instant) {
-        let Some(exchange) = self.exchanges.get(&id) else {
+        if !self.exchanges.contains_key(&id) {
             return;
-        };
-        if exchange.progress == Progress::NotSent {
-            self.drop_unsent(id);
         }
+        self.drop_unsent(id);
         self.finish(
             id,
             Err(Error::new(
@@ -172,7 +172,12 @@ impl Core {
         self.read_on_if_shared(now);
     }
 
+    /// Drops what is not sent at all. What is partly sent goes out whole: a server keeps an unfinished message for ever.
     fn drop_unsent(&mut self, id: i64) {
+        let exchange = self.exchanges.get(&id);
+        if exchange.is_none_or(|exchange| exchange.progress != Progress::NotSent) {
+            return;
+        }
         if let Some(at) = self.outgoing.iter().position(|out| out.id == id) {
             let out = self.outgoing.remove(at).expect("it was just found");
             self.load.queued_bytes.fetch_sub(out.len, Ordering::Relaxed);
@@ -310,8 +315,8 @@ impl Core {
         if now >= self.next_ping {
             self.next_ping = now + self.limits.keepalive;
             if self.ping.is_none() {
-                // One at a time, so one id does; it is never reused while a response to it can be awaited.
-                let id = FIRST_PING_ID;
+                let id = self.next_ping_id; // never used again: a late answer settles no later ping
+                self.next_ping_id -= 1;
                 self.ping = Some(Ping { id, sent: now });
                 self.send(
                     wire::Request {
@@ -535,13 +540,20 @@ mod tests {
         }
 
         fn open(&mut self, id: i64) -> (Heard, Arc<std::sync::atomic::AtomicBool>) {
+            self.open_with(id, Bytes::from_static(b"{}"))
+        }
+
+        fn open_with(
+            &mut self,
+            id: i64,
+            body: Bytes,
+        ) -> (Heard, Arc<std::sync::atomic::AtomicBool>) {
             let (heard, full) = (Heard::default(), Arc::default());
             let receiver = Box::new(Listener {
                 heard: heard.clone(),
                 full: Arc::clone(&full),
             });
             self.core.load.open.fetch_add(1, Ordering::Relaxed);
-            let body = Bytes::from_static(b"{}");
             self.core
                 .load
                 .queued_bytes
@@ -598,10 +610,44 @@ mod tests {
     #[test]
     fn a_ping_goes_out_every_20_seconds_and_an_answer_settles_it() {
         let mut peer = Peer::new();
-        for _ in 0..3 {
+        for turn in 0..3 {
+            let id = FIRST_PING_ID - turn; // unique on the connection
             peer.pass(20).unwrap();
-            assert_eq!(peer.sent(), [(FIRST_PING_ID, "GET /ping".into())]);
-            peer.answer(FIRST_PING_ID, 200, "PONG").unwrap();
+            assert_eq!(peer.sent(), [(id, "GET /ping".into())]);
+            peer.answer(id, 200, "PONG").unwrap();
+        }
+        peer.pass(20).unwrap();
+        peer.sent();
+        peer.answer(FIRST_PING_ID, 200, "PONG").unwrap(); // a late one settles no later ping
+        assert!(peer.core.ping.is_some());
+    }
+
+    #[test]
+    fn a_request_that_is_partly_sent_goes_out_whole_whoever_gives_it_up() {
+        for expires in [false, true] {
+            let mut peer = Peer::new();
+            let (heard, _) = peer.open_with(1, Bytes::from(vec![b' '; 3 << 16]));
+            let first = peer.core.transmit(peer.now).unwrap().unwrap();
+            if expires {
+                peer.now += Duration::from_secs(180);
+                peer.core.moved(peer.now);
+                peer.core.tick(peer.now).unwrap();
+                assert_eq!(heard.failure(), (Status::StreamIdle, Progress::MaybeSent));
+            } else {
+                peer.core.cancel(1, peer.now);
+                assert_eq!(heard.failure(), (Status::Cancelled, Progress::MaybeSent));
+            }
+            let mut frame = vec![0; first.len()];
+            let len = peer.transport.read_message(&first, &mut frame).unwrap();
+            frame.truncate(len);
+            assert_eq!(peer.reassembler.push(frame.into()), Ok(None));
+            assert_eq!(peer.sent()[0], (1, "POST /x".into()));
+            assert_eq!(peer.core.load.queued_bytes.load(Ordering::Relaxed), 0);
+
+            let (unsent, _) = peer.open(2);
+            peer.core.cancel(2, peer.now);
+            assert_eq!(unsent.failure(), (Status::Cancelled, Progress::NotSent));
+            assert!(peer.sent().is_empty(), "what is not sent is dropped");
         }
     }
 
@@ -631,10 +677,10 @@ mod tests {
         let (heard, _) = peer.open(1);
         peer.sent();
         peer.answer(1, 200, "piece").unwrap();
-        for _ in 0..8 {
+        for turn in 0..8 {
             peer.pass(20).unwrap();
             peer.sent();
-            peer.answer(FIRST_PING_ID, 200, "PONG").unwrap();
+            peer.answer(FIRST_PING_ID - turn, 200, "PONG").unwrap();
         }
         peer.pass(20).unwrap();
         assert_eq!(

@@ -110,9 +110,12 @@ impl Driver {
         loop {
             let now = Instant::now();
             self.obey(cx, now)?;
-            self.write(cx, now)?;
+            let written = self.write(cx, now);
             let more = self.read(cx, now)?;
             self.core.flush(now);
+            if !more {
+                written?; // what the peer had said before it went is read first
+            }
             self.notice_movement(now);
             let ticked = self.keep_time(cx, now)?;
             if !more && !ticked {
@@ -216,8 +219,9 @@ impl Driver {
         if deadline < self.timer.deadline().into_std() {
             self.timer.as_mut().reset(deadline.into());
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
+        if self.timer.as_mut().poll(cx).is_ready() {
             self.timer.as_mut().reset(deadline.into());
+            return Ok(true); // and look at the clock again
         }
         Ok(false)
     }

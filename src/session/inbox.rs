@@ -11,9 +11,9 @@ use crate::error::{Error, Result, Status};
 
 /// From here on an inbox counts as full, and the socket is not read if no other request is open. It holds some seconds
 /// of a fast model's tokens.
-pub const FULL_BYTES: usize = 1024 << 10;
-/// Above this a stream fails as one that is read too slowly (c-api, "Pull"). A message that arrives below it is
-/// always taken whole, so an inbox holds this much and one message at most.
+pub const FULL_BYTES: usize = 1 << 20;
+/// Above this a stream fails as one that is read too slowly (c-api, "Pull"). What is delivered at once below it is
+/// always taken, so that one large entry fails nobody who keeps up.
 pub const MAX_BYTES: usize = 16 << 20;
 
 /// What an entry of an inbox counts for.

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use confer::ffi::config::*;
 use confer::ffi::connect::*;
@@ -101,6 +102,7 @@ fn try_fault(fault: &Value) -> Result<(), String> {
         |failure| crate::harness::name(failure.status()),
         |()| "CONFER_OK".into(),
     );
+    judge_connection(&client, &found)?;
     if let Err(failure) = &outcome {
         no_secret(&enclave, failure)?;
     }
@@ -108,6 +110,32 @@ fn try_fault(fault: &Value) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("expected {expected}, got {outcome:?}"))
+    }
+}
+
+/// What ends a stream ends that stream alone; what ends a connection is why it ended.
+fn judge_connection(client: &Client, status: &str) -> Result<(), String> {
+    let connection = call(|e| unsafe { confer_client_check(client.0, e) });
+    let streams_own = [
+        "CONFER_OK",
+        "CONFER_E_EVENT",
+        "CONFER_E_REFUSED",
+        "CONFER_E_UNAUTHORIZED",
+        "CONFER_E_PAYMENT_REQUIRED",
+        "CONFER_E_STREAM_IDLE",
+    ];
+    let expected = if streams_own.contains(&status) {
+        "CONFER_OK"
+    } else {
+        status
+    };
+    let found = connection.map_or_else(|failure| name(failure.status()), |_| "CONFER_OK".into());
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!(
+            "the stream ended with {status}, and the connection with {found}"
+        ))
     }
 }
 
@@ -134,6 +162,14 @@ fn judge_refusal(fault: &Value, enclave: &Enclave, failure: &Failure) -> Result<
     if failure.status() != CONFER_E_REJECTED {
         return Ok(());
     }
+    // The enclave writes its log behind: what it saw is known once the connection has ended there.
+    let began = Instant::now();
+    while !enclave.saw("ended") {
+        if began.elapsed() > Duration::from_secs(10) {
+            return Err("the refused connection was not closed".into());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
     if enclave.saw("message-3") {
         return Err("a refused enclave saw message 3".into());
     }
@@ -153,7 +189,19 @@ fn judge_refusal(fault: &Value, enclave: &Enclave, failure: &Failure) -> Result<
     if report["verdict"] != "rejected" || failed.len() != 1 || failed[0]["id"] != fault["check"] {
         return Err(format!("it does not fail alone: {failed:?}"));
     }
-    Ok(())
+    // A claim that fails its check keeps no other from being made.
+    let id = fault["check"].as_str().unwrap();
+    let claims = !["evidence.format", "platform", "ita.key", "ita.signature"].contains(&id);
+    let checks = report["checks"].as_array().unwrap();
+    let skipped = checks.iter().find(|check| {
+        let theirs = check["id"].as_str().unwrap();
+        let of_the_release = theirs.starts_with("release.") || theirs.starts_with("tdx.rtmr");
+        check["outcome"] == "skip" && claims && !(id.starts_with("release.") && of_the_release)
+    });
+    match skipped {
+        Some(skipped) => Err(format!("{id} failed, and so this was not made: {skipped}")),
+        None => Ok(()),
+    }
 }
 
 fn judge_report(fault: &Value, client: &Client) -> Result<(), String> {

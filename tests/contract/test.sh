@@ -128,6 +128,8 @@ holds nothing_is_asked_when_the_report_cannot_be_kept test ! -s unwritable_repor
 
 # --- what the caller gets wrong
 talk unknown_option 2 CONFER_E_INVALID_ARGUMENT --verbose
+talk a_token_in_the_option 2 CONFER_E_INVALID_ARGUMENT "--token=$token" --once "$PROMPT"
+talk a_prompt_in_the_option 2 CONFER_E_INVALID_ARGUMENT "--once=$PROMPT"
 talk a_missing_value 2 CONFER_E_INVALID_ARGUMENT --once
 talk no_number 2 CONFER_E_INVALID_ARGUMENT --timeout soon
 talk no_time_at_all 2 CONFER_E_INVALID_ARGUMENT --timeout 0
@@ -154,6 +156,8 @@ holds done_is_said_of_a_failed_connection_too test "$(cat refused.out)" = '{"typ
 
 # --- requests
 talk status 5 CONFER_E_REFUSED --once '/status 503'
+talk thought 5 CONFER_E_REFUSED --once '/thinking-status 503'
+holds the_enclaves_words_begin_a_line grep -q '^The enclave says: ' thought.err
 talk midstream 5 CONFER_E_UNAUTHORIZED --json --once '/status-midstream 401'
 holds what_came_before_a_failure_is_shown grep -q '"type":"token"' midstream.out
 talk script 5 CONFER_E_REFUSED < <(printf '/status 503\nnever\n')

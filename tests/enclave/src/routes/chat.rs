@@ -229,6 +229,12 @@ impl Chat {
                 let refusal = Step::Refuse(status as i32, format!("status {status} as asked"));
                 Box::new([text("one "), text("two "), refusal].into_iter())
             }
+            "/thinking-status" => {
+                let status = number(599).ok_or("/thinking-status N")?;
+                let thought = json!({ "type": "thinking", "content": "Let me think. " });
+                let refusal = Step::Refuse(status as i32, format!("status {status} as asked"));
+                Box::new([Step::Event(thought), refusal].into_iter())
+            }
             "/thinking" => self.ended(vec![
                 Step::Event(json!({ "type": "thinking", "content": "Let me think. " })),
                 Step::Event(json!({ "type": "thinking", "content": "Done." })),

@@ -125,12 +125,18 @@ impl Chain {
             ],
         }
         .sign(&keys.ita_ca)?;
+        // The world's own leaf is the same at each start, as its key set may be cached; an altered one is altered as of now.
+        let since = if plan.leaf_valid == ChainPlan::default().leaf_valid {
+            keys.made_at
+        } else {
+            time::now()
+        };
         let mut leaf = Certificate {
             serial: &[1],
             subject: LEAF,
             issuer: if plan.surplus_ca { SUB_CA } else { SIGNING_CA },
-            not_before: keys.made_at + plan.leaf_valid.0,
-            not_after: keys.made_at + plan.leaf_valid.1,
+            not_before: since + plan.leaf_valid.0,
+            not_after: since + plan.leaf_valid.1,
             key: &keys.ita_leaf,
             extensions: vec![
                 x509::no_authority(),
