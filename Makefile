@@ -77,7 +77,7 @@ INTO := $(DESTDIR)$(PREFIX)
 # It builds nothing: `sudo make install` must not run a compiler as root.
 install:
 	@test -e build/lib/libconfer.so.$(VERSION) || { echo "nothing is built yet: make lib" >&2; exit 1; }
-	install -d "$(INTO)/lib/pkgconfig" "$(INTO)/include"
+	install -d "$(INTO)/lib/pkgconfig" "$(INTO)/include" "$(INTO)/share/confer"
 	install -m 755 build/lib/libconfer.so.$(VERSION) "$(INTO)/lib/"
 	strip --strip-unneeded "$(INTO)/lib/libconfer.so.$(VERSION)"
 	ln -sf libconfer.so.$(VERSION) "$(INTO)/lib/libconfer.so.0"
@@ -85,6 +85,7 @@ install:
 	install -m 644 build/lib/libconfer.a "$(INTO)/lib/"
 	strip --strip-debug "$(INTO)/lib/libconfer.a"
 	install -m 644 include/confer.h include/confer.hpp "$(INTO)/include/"
+	install -m 644 tests/c/valgrind.supp "$(INTO)/share/confer/"
 	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: confer' \
 	  'Description: Client for attested inference by Confer' 'Version: $(VERSION)' 'Libs: -L$${libdir} -lconfer' \
 	  'Libs.private: $(LIBS_PRIVATE)' 'Cflags: -I$${includedir}' > "$(INTO)/lib/pkgconfig/confer.pc"

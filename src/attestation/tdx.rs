@@ -234,7 +234,10 @@ pub(super) fn release(claims: &Claims, pins: Option<&[ReleasePin]>) -> Result {
             Finding::pass("The release is one that the policy lists.").observed(observed)
         } else {
             Finding::fail("The release is none that the policy lists.")
-                .expected(format!("one of {} releases", pins.len()))
+                .expected(format!(
+                    "one of the policy's tdx.releases ({} listed)",
+                    pins.len()
+                ))
                 .observed(observed)
         },
     )

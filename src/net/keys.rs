@@ -3,7 +3,6 @@
 //! A key set may come from anywhere: whether a key in it counts is for `attestation` to say. So nothing here is trusted,
 //! only bounded. One fetch serves all connections that wait for it.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -29,7 +28,7 @@ const MAX_WRITE: Duration = Duration::from_secs(1);
 
 /// The key sets that this process knows, by where they come from.
 #[derive(Default)]
-pub struct KeySources(Mutex<HashMap<Place, Weak<KeySource>>>);
+pub struct KeySources(Mutex<Vec<(Place, Weak<KeySource>)>>);
 
 type Place = (Option<String>, Option<PathBuf>);
 
@@ -38,17 +37,18 @@ impl KeySources {
     pub fn at(&self, url: Option<&str>, cache: Option<&Path>) -> Arc<KeySource> {
         let place = (url.map(str::to_owned), cache.map(Path::to_owned));
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(source) = known.get(&place).and_then(Weak::upgrade) {
+        known.retain(|(_, source)| source.strong_count() > 0);
+        let same = known.iter().find(|(known, _)| *known == place);
+        if let Some(source) = same.and_then(|(_, source)| source.upgrade()) {
             return source;
         }
-        known.retain(|_, source| source.strong_count() > 0);
         let source = Arc::new(KeySource {
             url: place.0.clone(),
             cache: place.1.clone(),
             state: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
         });
-        known.insert(place, Arc::downgrade(&source));
+        known.push((place, Arc::downgrade(&source)));
         source
     }
 }

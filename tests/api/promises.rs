@@ -63,6 +63,106 @@ fn an_export_verifies_again_offline_and_an_altered_one_does_not() {
     unsafe { confer::ffi::policy::confer_policy_free(policy) };
 }
 
+/// Each getter gives what its name says: the JSON's member of that place.
+#[test]
+fn the_getters_of_a_report_are_the_members_of_its_json() {
+    type Text = unsafe extern "C" fn(*const confer_report, *mut usize) -> *const std::ffi::c_char;
+    type Number = unsafe extern "C" fn(*const confer_report) -> i64;
+    let enclave = Enclave::start(None);
+    let client = connect(&config(&enclave)).unwrap();
+    let mut report = ptr::null_mut();
+    call(|e| unsafe { confer_attestation_report(client.0, &mut report, e) }).unwrap();
+    let report = Report(report);
+    let json = text(unsafe { confer_report_json(report.0, ptr::null_mut()) }).unwrap();
+    let json: serde_json::Value = serde_json::from_str(json).unwrap();
+    let texts: [(&str, Text); 20] = [
+        ("/platform", confer_report_platform),
+        ("/policy/name", confer_report_policy_name),
+        ("/policy/sha256", confer_report_policy_sha256),
+        ("/endpoint", confer_report_endpoint),
+        ("/server_key", confer_report_server_key),
+        ("/manifest_sha256", confer_report_manifest_sha256),
+        ("/release/image_version", confer_report_image_version),
+        ("/release/proxy_version", confer_report_proxy_version),
+        ("/release/signer", confer_report_signer),
+        ("/release/issuer", confer_report_issuer),
+        ("/release/log/url", confer_report_log_url),
+        ("/tdx/mrtd", confer_report_mrtd),
+        ("/tdx/rtmr0", confer_report_rtmr0),
+        ("/tdx/rtmr1", confer_report_rtmr1),
+        ("/tdx/rtmr2", confer_report_rtmr2),
+        ("/tdx/rtmr3", confer_report_rtmr3),
+        ("/tdx/tcb_status", confer_report_tcb_status),
+        ("/tdx/tcb_date", confer_report_tcb_date),
+        ("/checks/0/id", first_check_id),
+        ("/checks/0/detail", first_check_detail),
+    ];
+    let mut seen = std::collections::BTreeSet::new();
+    for (place, getter) in texts {
+        let mut len = 0;
+        let found = text(unsafe { getter(report.0, &mut len) }).expect(place);
+        assert_eq!(
+            json.pointer(place).unwrap().as_str(),
+            Some(found),
+            "{place}"
+        );
+        assert_eq!(found.len(), len, "{place}");
+        seen.insert(found);
+    }
+    // Values that are alike would hide a mix-up; image and proxy have one version here.
+    assert!(seen.len() >= texts.len() - 1, "{seen:?}");
+    let numbers: [(&str, Number); 5] = [
+        ("/verified_at", confer_report_verified_at),
+        ("/expires_at", confer_report_expires_at),
+        ("/release/log/index", confer_report_log_index),
+        (
+            "/release/log/integrated_time",
+            confer_report_log_integrated_time,
+        ),
+        ("/tdx/seam_svn", confer_report_seam_svn),
+    ];
+    for (place, getter) in numbers {
+        let found = unsafe { getter(report.0) };
+        assert_eq!(
+            json.pointer(place).unwrap().as_i64(),
+            Some(found),
+            "{place}"
+        );
+    }
+
+    unsafe extern "C" fn first_check_id(
+        report: *const confer_report,
+        len: *mut usize,
+    ) -> *const std::ffi::c_char {
+        unsafe { confer_report_check_id(report, 0, len) }
+    }
+    unsafe extern "C" fn first_check_detail(
+        report: *const confer_report,
+        len: *mut usize,
+    ) -> *const std::ffi::c_char {
+        unsafe { confer_report_check_detail(report, 0, len) }
+    }
+}
+
+#[test]
+fn more_than_4096_open_requests_are_refused_and_one_that_ends_makes_room() {
+    let enclave = Enclave::start(None);
+    let client = connect(&config(&enclave)).unwrap();
+    let mut open: Vec<_> = (0..4_096)
+        .map(|_| pull(&client, "/silent").unwrap())
+        .collect();
+    let failure = pull(&client, "/silent").err().unwrap();
+    assert_eq!(failure.status(), CONFER_E_TOO_MANY);
+    assert!(failure.retryable() && failure.message().contains("4096"));
+    open.pop();
+    let began = Instant::now();
+    while let Err(failure) = pull(&client, "there is room") {
+        assert_eq!(failure.status(), CONFER_E_TOO_MANY);
+        assert!(began.elapsed() < Duration::from_secs(20));
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn many_streams_share_a_connection_and_none_is_mixed_up() {
     let enclave = Enclave::start(None);
