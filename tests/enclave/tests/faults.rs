@@ -149,6 +149,14 @@ async fn judge_chat(mut client: Client) -> &'static str {
         let (Some(id), Some(status @ 100..=599)) = (response.id, response.status) else {
             return "CONFER_E_PROTOCOL";
         };
+        // The library's bounds, which no rule of the protocol states.
+        let sizes = response
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        if response.headers.len() > 64 || sizes.sum::<usize>() > 16 << 10 {
+            return "CONFER_E_LIMIT";
+        }
         match (id, status) {
             (1, 200) => {
                 stream.extend_from_slice(&response.body.unwrap_or_default());

@@ -517,7 +517,44 @@ pub(super) const FAULTS: &[Fault] = &[
             }))])
         })],
     ),
+    ends(
+        Stream,
+        LIMIT,
+        "response-headers-many",
+        "a response with 65 headers",
+        &[Twist::Answer(|id| {
+            let headers = (0..65).map(|index| (format!("h{index}"), String::new()));
+            then([Step::Send(Outgoing::Response(Response {
+                headers: headers.collect(),
+                ..event(id, "decked ")
+            }))])
+        })],
+    ),
+    ends(
+        Stream,
+        LIMIT,
+        "response-headers-long",
+        "a response with a header of 17 KiB",
+        &[Twist::Answer(|id| {
+            let headers = [("Content-Length".to_owned(), "1".repeat(17 << 10))];
+            then([Step::Send(Outgoing::Response(Response {
+                headers: headers.into(),
+                ..event(id, "decked ")
+            }))])
+        })],
+    ),
     // ---- events
+    well(
+        "event-token-empty",
+        "tokens without a content, and with one that is no text",
+        &[Twist::Answer(|_| {
+            between([
+                Step::Body(r#"{"type":"token"}"#.into()),
+                Step::Body(r#"{"type":"token","content":5}"#.into()),
+                Step::Body(r#"{"type":"thinking","content":null}"#.into()),
+            ])
+        })],
+    ),
     ends(
         Stream,
         EVENT,
