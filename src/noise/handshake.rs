@@ -138,9 +138,10 @@ pub(super) mod testing {
             .read(&write(&mut responder, &[]).unwrap())
             .unwrap();
         let (message, channel) = unverified.finish(&[]).unwrap();
-        responder
+        let payload = responder
             .read_message(&message, &mut [0; MAX_HANDSHAKE_OUT])
             .unwrap();
+        assert_eq!(payload, 0, "message 3 has no payload");
         (channel, responder.into_transport_mode().unwrap())
     }
 }
@@ -339,5 +340,10 @@ mod tests {
             "message 1 is an ephemeral key and an empty payload"
         );
         assert_ne!(one, two);
+        let client_key = || {
+            let transport = testing::pair().1;
+            transport.get_remote_static().expect("XX sends it").to_vec()
+        };
+        assert_ne!(client_key(), client_key(), "nor does it keep a static key");
     }
 }

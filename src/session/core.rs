@@ -623,6 +623,20 @@ mod tests {
     }
 
     #[test]
+    fn each_message_has_a_chunk_id_of_its_own() {
+        let mut peer = Peer::new();
+        let mut beginnings = std::collections::HashSet::new();
+        for id in 1..=20 {
+            peer.open(id);
+            let message = peer.core.transmit(peer.now).unwrap().unwrap();
+            let mut frame = vec![0; message.len()];
+            peer.transport.read_message(&message, &mut frame).unwrap();
+            beginnings.insert(frame[..9].to_vec()); // a frame begins with it
+        }
+        assert_eq!(beginnings.len(), 20);
+    }
+
+    #[test]
     fn a_request_that_is_partly_sent_goes_out_whole_whoever_gives_it_up() {
         for expires in [false, true] {
             let mut peer = Peer::new();
