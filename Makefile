@@ -26,8 +26,9 @@ all: lib examples
 
 lib: $(LIB)
 
-# cargo knows what is out of date, and the target folder is named, wherever the environment wants it; the copies carry the names that installed files have. The crate types are named,
-# without the tests' rlib, because cargo drops link-time optimisation silently where there is one.
+# cargo knows what is out of date; its target folder is named, for the environment may want another. The copies carry the
+# names that installed files have. The crate types are named, without the tests' rlib, because cargo drops link-time
+# optimisation silently where there is one.
 $(LIB): FORCE
 	$(CARGO) rustc --release --lib --locked --target-dir target --crate-type cdylib,staticlib
 	@mkdir -p build/lib
