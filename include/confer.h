@@ -130,6 +130,52 @@
 #define CONFER_PROGRESS_PARTLY_ANSWERED 2
 
 /**
+ * The check holds.
+ */
+#define CONFER_OUTCOME_PASS 0
+
+/**
+ * The check holds, but the policy asks to be told, as of firmware that is not up to date.
+ */
+#define CONFER_OUTCOME_WARN 1
+
+/**
+ * The check does not hold.
+ */
+#define CONFER_OUTCOME_FAIL 2
+
+/**
+ * The check could not be made: what it needs is missing. It rejects as a failure does.
+ */
+#define CONFER_OUTCOME_SKIP 3
+
+/**
+ * The connection broke, with confer_connection_event_error(), and is made again.
+ */
+#define CONFER_CONNECTION_LOST 1
+
+/**
+ * An attempt begins after a pause: confer_connection_event_attempt(), confer_connection_event_delay_ms(). If the
+ * connection did not break, it is to be replaced, and serves meanwhile.
+ */
+#define CONFER_CONNECTION_ATTEMPT 2
+
+/**
+ * The attempt failed with confer_connection_event_error().
+ */
+#define CONFER_CONNECTION_FAILED 3
+
+/**
+ * There is a new connection, verified: confer_connection_event_report(), confer_connection_event_release_changed().
+ */
+#define CONFER_CONNECTION_CONNECTED 4
+
+/**
+ * There will be no other: the client has ended, with confer_connection_event_error().
+ */
+#define CONFER_CONNECTION_ENDED 5
+
+/**
  * The endpoint's host name is looked up. Default limit 10 s.
  */
 #define CONFER_STAGE_RESOLVE 0
@@ -165,6 +211,22 @@
 #define CONFER_STAGE_VERIFY 6
 
 /**
+ * The proxy is asked for a tunnel, where there is one. Default limit 10 s.
+ */
+#define CONFER_STAGE_PROXY 7
+
+/**
+ * The application's token provider is asked; the first stage, where there is one. Default limit 15 s.
+ */
+#define CONFER_STAGE_TOKEN 8
+
+/**
+ * The application is asked whether another release than before will do; the last stage before message 3. Default limit
+ * 15 s.
+ */
+#define CONFER_STAGE_RELEASE 9
+
+/**
  * Connecting has ended, well or not: confer_connecting_wait() will not wait any more.
  */
 #define CONFER_STAGE_ENDED 100
@@ -190,24 +252,49 @@
 #define CONFER_LOG_DEBUG 4
 
 /**
- * The check holds.
+ * Bytes that were given to sockets, TLS and WebSocket included.
  */
-#define CONFER_OUTCOME_PASS 0
+#define CONFER_COUNTER_BYTES_SENT 0
 
 /**
- * The check holds, but the policy asks to be told, as of firmware that is not up to date.
+ * Bytes that came from sockets.
  */
-#define CONFER_OUTCOME_WARN 1
+#define CONFER_COUNTER_BYTES_RECEIVED 1
 
 /**
- * The check does not hold.
+ * Whole messages that were sent: requests, chunks of documents, pings.
  */
-#define CONFER_OUTCOME_FAIL 2
+#define CONFER_COUNTER_MESSAGES_SENT 2
 
 /**
- * The check could not be made: what it needs is missing. It rejects as a failure does.
+ * Whole messages that came.
  */
-#define CONFER_OUTCOME_SKIP 3
+#define CONFER_COUNTER_MESSAGES_RECEIVED 3
+
+/**
+ * Keepalive pings that were sent.
+ */
+#define CONFER_COUNTER_PINGS_SENT 4
+
+/**
+ * Keepalive pings that were answered.
+ */
+#define CONFER_COUNTER_PINGS_ANSWERED 5
+
+/**
+ * Microseconds that the last of them took; 0 before the first.
+ */
+#define CONFER_COUNTER_ROUND_TRIP_US 6
+
+/**
+ * Connections that were made and verified, the first one included.
+ */
+#define CONFER_COUNTER_CONNECTIONS 7
+
+/**
+ * Attempts to connect again that failed.
+ */
+#define CONFER_COUNTER_FAILED_ATTEMPTS 8
 
 /**
  * The person who asks.
@@ -238,6 +325,21 @@
  * A tool's result; the content is a JSON text with `toolCallId`, `toolName` and `content`.
  */
 #define CONFER_ROLE_TOOL_RESPONSE 5
+
+/**
+ * The answer is one response: one CONFER_EVENT_BODY.
+ */
+#define CONFER_ENDING_ONE_RESPONSE 0
+
+/**
+ * The answer comes in events, as that of a chat, and ends with CONFER_EVENT_COMPLETION.
+ */
+#define CONFER_ENDING_COMPLETION 1
+
+/**
+ * The answer comes in pieces, each a CONFER_EVENT_BODY, and ends when as many bytes have come as Content-Length says.
+ */
+#define CONFER_ENDING_CONTENT_LENGTH 2
 
 /**
  * A type that this version does not know, or none: see confer_event_json(). Not an error.
@@ -275,6 +377,27 @@
 #define CONFER_EVENT_COMPLETION 6
 
 /**
+ * A piece of an answer that does not come in events: confer_event_content(), which need not be text and can end within
+ * a character; confer_event_received(). The answer of a chat that is not streamed, a page, a document, any response.
+ */
+#define CONFER_EVENT_BODY 7
+
+/**
+ * More of an upload was given to the network: confer_event_sent().
+ */
+#define CONFER_EVENT_PROGRESS 8
+
+/**
+ * The answer to an embeddings request: confer_event_embeddings().
+ */
+#define CONFER_EVENT_EMBEDDINGS 9
+
+/**
+ * The answer to a ping: confer_event_round_trip_us().
+ */
+#define CONFER_EVENT_PONG 10
+
+/**
  * A wish to stop connecting, which any thread can express. Any thread, also several at once.
  */
 typedef struct confer_cancel confer_cancel;
@@ -286,8 +409,8 @@ typedef struct confer_cancel confer_cancel;
 typedef struct confer_chat_request confer_chat_request;
 
 /**
- * A connection to a verified enclave. Any thread, also several at once. It stays open until it is closed, or until it
- * and all its streams are freed.
+ * A connection to a verified enclave, or several one after the other; see confer_config_set_reconnect(). Any thread, also
+ * several at once. It stays open until it is closed, or until it and all its streams are freed.
  */
 typedef struct confer_client confer_client;
 
@@ -304,12 +427,23 @@ typedef struct confer_config confer_config;
 typedef struct confer_connecting confer_connecting;
 
 /**
+ * Something that became of the connection. Lent to a callback; immutable while it lives.
+ */
+typedef struct confer_connection_event confer_connection_event;
+
+/**
+ * The messages of a conversation, in this process alone: the library stores nothing. Any thread. Give it to a request
+ * with confer_chat_request_set_conversation().
+ */
+typedef struct confer_conversation confer_conversation;
+
+/**
  * Why a call or a stream failed. Immutable: any thread may read it, also several at once.
  */
 typedef struct confer_error confer_error;
 
 /**
- * One event of a streamed answer. Lent by a stream or a callback; immutable while it lives.
+ * One event of a stream. Lent by a stream or a callback; immutable while it lives.
  */
 typedef struct confer_event confer_event;
 
@@ -326,9 +460,27 @@ typedef struct confer_policy confer_policy;
 typedef struct confer_report confer_report;
 
 /**
- * A streamed answer. Any thread; but only one at a time may read it with confer_stream_next().
+ * A request of any route but the chat. Any thread may use it; calls on one request take turns. Starting it copies it, so
+ * it can be changed, sent again or freed at once afterwards; only a document from a callback can be sent but once.
+ */
+typedef struct confer_request confer_request;
+
+/**
+ * A request under way, of any kind, and what it brings. Any thread; but only one at a time may read it with
+ * confer_stream_next().
  */
 typedef struct confer_stream confer_stream;
+
+/**
+ * A question for a token, to be answered once. Any thread. Freed without an answer, it says that there is no token.
+ */
+typedef struct confer_token_request confer_token_request;
+
+/**
+ * A call of a tool by the model, to be answered once. Any thread. Freed without an answer, it tells the model that there
+ * is none.
+ */
+typedef struct confer_tool_call confer_tool_call;
 
 /**
  * How a call or a stream ended. Zero is success; 1 and 2 are no errors; the rest comes in families of a hundred:
@@ -339,11 +491,11 @@ typedef struct confer_stream confer_stream;
 typedef int32_t confer_status;
 
 /**
- * Takes a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as "confer::connect";
- * `message`: English. Both texts are NUL-terminated UTF-8 and valid during the call. Runs on the client's callback
- * thread.
+ * Asks for a token. `request` now belongs to the application: answer it with confer_token_request_answer() or
+ * confer_token_request_fail(), at once or later and from any thread, and free it with confer_token_request_free(). Called
+ * on the client's callback thread; within confer_connect() too, which waits meanwhile.
  */
-typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target, const char *message);
+typedef void (*confer_token_fn)(void *user_data, confer_token_request *request);
 
 /**
  * Destroys the user data: called once, after the last callback. May be NULL.
@@ -351,9 +503,41 @@ typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target
 typedef void (*confer_destroy_fn)(void *user_data);
 
 /**
+ * Told what becomes of the connection, on the client's callback thread.
+ */
+typedef void (*confer_connection_fn)(void *user_data, const confer_connection_event *event);
+
+/**
+ * Asked whether an enclave will do whose release is another than before; it satisfies the policy. Returns 0 to accept it.
+ * Both reports are lent during the call. On the client's callback thread, within the time limit of CONFER_STAGE_RELEASE.
+ */
+typedef int32_t (*confer_release_fn)(void *user_data, const confer_report *before, const confer_report *now);
+
+/**
+ * Takes a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as "confer::connect";
+ * `message`: English. Both texts are NUL-terminated UTF-8 and valid during the call. Runs on the client's callback
+ * thread.
+ */
+typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target, const char *message);
+
+/**
  * Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback thread.
  */
 typedef void (*confer_stage_fn)(void *user_data, int32_t stage);
+
+/**
+ * Runs a tool. `call` now belongs to the application: answer it with confer_tool_call_answer() or
+ * confer_tool_call_fail(), at once or later and from any thread, and free it with confer_tool_call_free(). Called on the
+ * client's callback thread: a tool that takes its time holds up the client's other callbacks, unless it answers later.
+ */
+typedef void (*confer_tool_fn)(void *user_data, confer_tool_call *call);
+
+/**
+ * Fills the beginning of `buffer`, and returns how many of its `size` bytes; 0 at the end of the document; a negative
+ * number to give up, and the stream ends with CONFER_E_STOPPED. Called on the client's callback thread, until 1 MiB has
+ * come or the document ends: one that waits holds up the client's other callbacks.
+ */
+typedef int64_t (*confer_read_fn)(void *user_data, uint8_t *buffer, size_t size);
 
 /**
  * What a stream calls, on the client's callback thread: one call at a time, in order.
@@ -483,6 +667,16 @@ typedef struct {
 #define CONFER_E_SYSTEM 204
 
 /**
+ * The application's token provider gave no token; the message repeats its reason.
+ */
+#define CONFER_E_TOKEN 205
+
+/**
+ * The connection reached its maximal age, or its evidence expired, and reconnecting is off.
+ */
+#define CONFER_E_EXPIRED 206
+
+/**
  * The endpoint's host name has no address.
  */
 #define CONFER_E_RESOLVE 300
@@ -554,6 +748,11 @@ typedef struct {
 #define CONFER_E_REJECTED 500
 
 /**
+ * The enclave satisfies the policy, but its release is another one than before, and the application refused that.
+ */
+#define CONFER_E_RELEASE_REFUSED 501
+
+/**
  * The enclave answered with a status other than 200; see confer_error_http_status() and confer_error_peer_text().
  */
 #define CONFER_E_REFUSED 600
@@ -564,7 +763,8 @@ typedef struct {
 #define CONFER_E_UNAUTHORIZED 601
 
 /**
- * The enclave answered 402: connect again with a fresh token.
+ * The enclave answered 402: connect again with a fresh token. With a token provider and reconnecting on, the library did
+ * so once, and the fresh token did not help either.
  */
 #define CONFER_E_PAYMENT_REQUIRED 602
 
@@ -578,6 +778,11 @@ typedef struct {
  * event takes for its JSON and again for its text.
  */
 #define CONFER_E_SLOW_CONSUMER 604
+
+/**
+ * The model still calls tools after the last round that was allowed; see confer_chat_request_set_tool_limits().
+ */
+#define CONFER_E_TOOL_ROUNDS 605
 
 #ifdef __cplusplus
 extern "C" {
@@ -741,126 +946,6 @@ const char *confer_policy_sha256(const confer_policy *policy,
  * Frees a policy. Configurations that use it keep what they need. NULL is allowed.
  */
 void confer_policy_free(confer_policy *policy);
-
-/**
- * A new configuration: Confer's own service, the production policy, every limit at its default. Only the token is
- * missing.
- *
- * `config`: receives the configuration; free it with confer_config_free().
- */
-confer_status confer_config_new(confer_config **config,
-                                confer_error **error);
-
-/**
- * Where to connect: the URL of the WebSocket, path included, without the token, at most 2,048 bytes. `wss://`, or
- * `ws://` for a loopback address. Default "wss://inference.confer.to/websocket".
- *
- * Errors: CONFER_E_INVALID_URL.
- */
-confer_status confer_config_set_endpoint(confer_config *config,
-                                         const char *url,
-                                         size_t url_len,
-                                         confer_error **error);
-
-/**
- * The account's token, at most 8,192 bytes. No default: connecting without one is an error. The library sends it in
- * the upgrade's request line and writes it nowhere else.
- */
-confer_status confer_config_set_token(confer_config *config,
-                                      const char *token,
-                                      size_t token_len,
-                                      confer_error **error);
-
-/**
- * What is trusted. Default: confer_policy_production(). The configuration keeps what it needs; the policy can be freed.
- */
-confer_status confer_config_set_policy(confer_config *config,
-                                       const confer_policy *policy,
-                                       confer_error **error);
-
-/**
- * A file in which fetched key sets of Intel are kept, so that the next process need not fetch them. Default none. It
- * is read when connecting and replaced whole after a fetch; its content is verified like any key set, so it need not be
- * protected. A file that holds something else than a key set is not touched: connecting fails with CONFER_E_FILE; an
- * empty one counts as none. A file that cannot be written is a warning in the log.
- */
-confer_status confer_config_set_jwks_cache_file(confer_config *config,
-                                                const char *path,
-                                                size_t path_len,
-                                                confer_error **error);
-
-/**
- * The time limit of one stage of connecting, in milliseconds, 1 to 86,400,000. `stage`: one of CONFER_STAGE_*, where
- * the defaults stand.
- */
-confer_status confer_config_set_stage_timeout_ms(confer_config *config,
-                                                 int32_t stage,
-                                                 uint64_t timeout_ms,
-                                                 confer_error **error);
-
-/**
- * The time limit of all stages together, in milliseconds, 1 to 86,400,000. Default 60,000.
- */
-confer_status confer_config_set_connect_timeout_ms(confer_config *config,
-                                                   uint64_t timeout_ms,
-                                                   confer_error **error);
-
-/**
- * The time between keepalive pings, in milliseconds, 1 to 86,400,000. Default 20,000.
- */
-confer_status confer_config_set_keepalive_ms(confer_config *config,
-                                             uint64_t interval_ms,
-                                             confer_error **error);
-
-/**
- * How long a ping may stay unanswered while no byte moves in either direction before the connection counts as dead,
- * in milliseconds, 1 to 86,400,000. Default 20,000.
- */
-confer_status confer_config_set_dead_peer_ms(confer_config *config,
-                                             uint64_t timeout_ms,
-                                             confer_error **error);
-
-/**
- * How long nothing may come for a request before it fails with CONFER_E_STREAM_IDLE, in milliseconds, 1 to
- * 86,400,000. Default 180,000. A server can lose a stream without a word while it still answers pings.
- */
-confer_status confer_config_set_idle_timeout_ms(confer_config *config,
-                                                uint64_t timeout_ms,
-                                                confer_error **error);
-
-/**
- * Where the log goes. Default nowhere: the library prints nothing. No record holds a token, a prompt, an answer or a
- * key at any level.
- *
- * `level`: records up to this one of CONFER_LOG_* are made. `log`: may be NULL for none.
- * `user_data`: passed to `log`. Clients that are made from one configuration share it, and each has a thread for its
- * callbacks: several clients may use it at once.
- * `destroy`: runs once when neither the configuration nor a client needs `user_data` any more, on the thread that let
- * go of it last: one that sets another log or frees the configuration, or a client's callback thread. If this call
- * fails, it runs before the call returns.
- */
-confer_status confer_config_set_log(confer_config *config,
-                                    int32_t level,
-                                    confer_log_fn log,
-                                    void *user_data,
-                                    confer_destroy_fn destroy,
-                                    confer_error **error);
-
-/**
- * Who is told of the stages of connecting. Default no one.
- *
- * `stage`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
- */
-confer_status confer_config_set_stage_callback(confer_config *config,
-                                               confer_stage_fn stage,
-                                               void *user_data,
-                                               confer_destroy_fn destroy,
-                                               confer_error **error);
-
-/**
- * Frees a configuration. Clients that were made from it are not affected. NULL is allowed.
- */
-void confer_config_free(confer_config *config);
 
 /**
  * Whether the enclave satisfies the policy: every check passed or warned. False for NULL.
@@ -1089,6 +1174,264 @@ confer_status confer_evidence_verify(const char *evidence,
 void confer_report_free(confer_report *report);
 
 /**
+ * Gives the token, at most 8,192 bytes.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for an empty one and for a second answer; CONFER_E_TOO_LARGE; CONFER_E_INVALID_UTF8.
+ * After an error that is about the token another one can be given.
+ */
+confer_status confer_token_request_answer(confer_token_request *request,
+                                          const char *token,
+                                          size_t token_len,
+                                          confer_error **error);
+
+/**
+ * There is no token: the attempt to connect fails with CONFER_E_TOKEN and `reason`, of which 1,024 characters are kept.
+ * It must hold no secret: it becomes part of errors and of the log.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8.
+ */
+confer_status confer_token_request_fail(confer_token_request *request,
+                                        const char *reason,
+                                        size_t reason_len,
+                                        confer_error **error);
+
+/**
+ * Frees a request. NULL is allowed.
+ */
+void confer_token_request_free(confer_token_request *request);
+
+/**
+ * What happened: one of CONFER_CONNECTION_*. New numbers can appear in later versions.
+ */
+int32_t confer_connection_event_type(const confer_connection_event *event);
+
+/**
+ * Why the connection broke, the attempt failed or the client ended; NULL for others. Borrowed from the event.
+ */
+const confer_error *confer_connection_event_error(const confer_connection_event *event);
+
+/**
+ * Why the new connection is trusted; NULL for others. Borrowed from the event.
+ */
+const confer_report *confer_connection_event_report(const confer_connection_event *event);
+
+/**
+ * Whether the new connection's release (its manifest) is another one than that of the connection before.
+ */
+bool confer_connection_event_release_changed(const confer_connection_event *event);
+
+/**
+ * Which attempt in a row begins, from 1; 0 for others.
+ */
+uint32_t confer_connection_event_attempt(const confer_connection_event *event);
+
+/**
+ * The pause before the attempt, in milliseconds; -1 for others.
+ */
+int64_t confer_connection_event_delay_ms(const confer_connection_event *event);
+
+/**
+ * A new configuration: Confer's own service, the production policy, every limit at its default. Only the token is
+ * missing.
+ *
+ * `config`: receives the configuration; free it with confer_config_free().
+ */
+confer_status confer_config_new(confer_config **config,
+                                confer_error **error);
+
+/**
+ * Where to connect: the URL of the WebSocket, path included, without the token, at most 2,048 bytes. `wss://`, or
+ * `ws://` for a loopback address. Default "wss://inference.confer.to/websocket".
+ *
+ * Errors: CONFER_E_INVALID_URL.
+ */
+confer_status confer_config_set_endpoint(confer_config *config,
+                                         const char *url,
+                                         size_t url_len,
+                                         confer_error **error);
+
+/**
+ * The account's token, at most 8,192 bytes. No default: connecting without one, and without a provider, is an error. The
+ * library sends it in the upgrade's request line and writes it nowhere else.
+ */
+confer_status confer_config_set_token(confer_config *config,
+                                      const char *token,
+                                      size_t token_len,
+                                      confer_error **error);
+
+/**
+ * Who gives a token for each connection, the first one too, in the place of confer_config_set_token(). Default no one.
+ *
+ * `provider`: asked on the client's callback thread before each attempt to connect; its time limit is that of
+ * CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last token ends, if that is a JWT that
+ * says when, and the connection is replaced by one with the fresh token. May be NULL for none.
+ * `user_data`, `destroy`: as for confer_config_set_log().
+ */
+confer_status confer_config_set_token_provider(confer_config *config,
+                                               confer_token_fn provider,
+                                               void *user_data,
+                                               confer_destroy_fn destroy,
+                                               confer_error **error);
+
+/**
+ * Whether a connection that breaks is made again. Default off: the client ends with its connection.
+ *
+ * Each new connection goes through the whole verification, with the same policy. A request that was not sent when the
+ * connection broke is sent on the next one; of others the stream ends with the connection's error, and
+ * confer_error_progress() says how far they had come: nothing is sent twice. Requests that are started meanwhile wait.
+ *
+ * `max_attempts`: how many may fail in a row before the client ends with the last one's error; 0 for off. A connection
+ * that breaks within 10 s counts as one. An enclave that the policy refuses ends the client at once.
+ * `first_delay_ms`, `max_delay_ms`: the pause before an attempt is a random part of the first delay, which doubles with
+ * each failure up to the most; 1 to 86,400,000. A server that asks for a longer one has it.
+ */
+confer_status confer_config_set_reconnect(confer_config *config,
+                                          uint32_t max_attempts,
+                                          uint64_t first_delay_ms,
+                                          uint64_t max_delay_ms,
+                                          confer_error **error);
+
+/**
+ * When a connection that works is replaced by a fresh one, which is verified anew. Default never.
+ *
+ * With reconnecting on, the new connection is made first; requests that are under way end on the old one, of which four
+ * may linger. Where none can be made, requests wait, and the client ends as after a connection that broke. With
+ * reconnecting off, the connection ends with CONFER_E_EXPIRED.
+ *
+ * `max_age_ms`: the age that a connection may reach, at least 10,000 and at most 86,400,000; 0 for any.
+ * `with_evidence`: not beyond the time at which its evidence expires, confer_report_expires_at() tells it. That is some minutes
+ * after the enclave had its token from Intel.
+ */
+confer_status confer_config_set_max_age(confer_config *config,
+                                        uint64_t max_age_ms,
+                                        bool with_evidence,
+                                        confer_error **error);
+
+/**
+ * Who is told of what becomes of the connection: that it broke, each attempt to make it again, and how that ended.
+ * Default no one.
+ *
+ * `connection`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
+ */
+confer_status confer_config_set_connection_callback(confer_config *config,
+                                                    confer_connection_fn connection,
+                                                    void *user_data,
+                                                    confer_destroy_fn destroy,
+                                                    confer_error **error);
+
+/**
+ * Who decides about an enclave that satisfies the policy, but runs another release (manifest) than the connection before
+ * it. Default no one: the policy alone decides. Refused, it gets no message 3, and the client ends with
+ * CONFER_E_RELEASE_REFUSED.
+ *
+ * `release`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
+ */
+confer_status confer_config_set_release_callback(confer_config *config,
+                                                 confer_release_fn release,
+                                                 void *user_data,
+                                                 confer_destroy_fn destroy,
+                                                 confer_error **error);
+
+/**
+ * What is trusted. Default: confer_policy_production(). The configuration keeps what it needs; the policy can be freed.
+ */
+confer_status confer_config_set_policy(confer_config *config,
+                                       const confer_policy *policy,
+                                       confer_error **error);
+
+/**
+ * A file in which fetched key sets of Intel are kept, so that the next process need not fetch them. Default none. It
+ * is read when connecting and replaced whole after a fetch; its content is verified like any key set, so it need not be
+ * protected. A file that holds something else than a key set is not touched: connecting fails with CONFER_E_FILE; an
+ * empty one counts as none. A file that cannot be written is a warning in the log.
+ */
+confer_status confer_config_set_jwks_cache_file(confer_config *config,
+                                                const char *path,
+                                                size_t path_len,
+                                                confer_error **error);
+
+/**
+ * The time limit of one stage of connecting, in milliseconds, 1 to 86,400,000. `stage`: one of CONFER_STAGE_*, where
+ * the defaults stand.
+ */
+confer_status confer_config_set_stage_timeout_ms(confer_config *config,
+                                                 int32_t stage,
+                                                 uint64_t timeout_ms,
+                                                 confer_error **error);
+
+/**
+ * The time limit of all stages together, in milliseconds, 1 to 86,400,000. Default 60,000.
+ */
+confer_status confer_config_set_connect_timeout_ms(confer_config *config,
+                                                   uint64_t timeout_ms,
+                                                   confer_error **error);
+
+/**
+ * The time between keepalive pings, in milliseconds, 1 to 86,400,000. Default 20,000.
+ */
+confer_status confer_config_set_keepalive_ms(confer_config *config,
+                                             uint64_t interval_ms,
+                                             confer_error **error);
+
+/**
+ * How long a ping may stay unanswered while no byte moves in either direction before the connection counts as dead,
+ * in milliseconds, 1 to 86,400,000. Default 20,000.
+ */
+confer_status confer_config_set_dead_peer_ms(confer_config *config,
+                                             uint64_t timeout_ms,
+                                             confer_error **error);
+
+/**
+ * How long nothing may come for a request before it fails with CONFER_E_STREAM_IDLE, in milliseconds, 1 to
+ * 86,400,000. Default 180,000. A server can lose a stream without a word while it still answers pings.
+ */
+confer_status confer_config_set_idle_timeout_ms(confer_config *config,
+                                                uint64_t timeout_ms,
+                                                confer_error **error);
+
+/**
+ * How long the enclave may be silent after confer_client_network_changed() before the connection counts as dead, in
+ * milliseconds, 1 to 86,400,000. Default 5,000.
+ */
+confer_status confer_config_set_probe_timeout_ms(confer_config *config,
+                                                 uint64_t timeout_ms,
+                                                 confer_error **error);
+
+/**
+ * Where the log goes. Default nowhere: the library prints nothing. No record holds a token, a prompt, an answer or a
+ * key at any level.
+ *
+ * `level`: records up to this one of CONFER_LOG_* are made. `log`: may be NULL for none.
+ * `user_data`: passed to `log`. Clients that are made from one configuration share it, and each has a thread for its
+ * callbacks: several clients may use it at once.
+ * `destroy`: runs once when neither the configuration nor a client needs `user_data` any more, on the thread that let
+ * go of it last: one that sets another log or frees the configuration, or a client's callback thread. If this call
+ * fails, it runs before the call returns.
+ */
+confer_status confer_config_set_log(confer_config *config,
+                                    int32_t level,
+                                    confer_log_fn log,
+                                    void *user_data,
+                                    confer_destroy_fn destroy,
+                                    confer_error **error);
+
+/**
+ * Who is told of the stages of connecting. Default no one.
+ *
+ * `stage`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
+ */
+confer_status confer_config_set_stage_callback(confer_config *config,
+                                               confer_stage_fn stage,
+                                               void *user_data,
+                                               confer_destroy_fn destroy,
+                                               confer_error **error);
+
+/**
+ * Frees a configuration. Clients that were made from it are not affected. NULL is allowed.
+ */
+void confer_config_free(confer_config *config);
+
+/**
  * A new cancel handle; free it with confer_cancel_free().
  */
 confer_status confer_cancel_new(confer_cancel **cancel, confer_error **error);
@@ -1172,7 +1515,7 @@ void confer_connecting_cancel(confer_connecting *connecting);
 void confer_connecting_free(confer_connecting *connecting);
 
 /**
- * Why the enclave of a live client is trusted.
+ * Why the enclave of a live client is trusted: that of the connection in use, or of the last one.
  *
  * `report`: receives the report; free it with confer_report_free(). It does not need the client any more.
  */
@@ -1181,9 +1524,31 @@ confer_status confer_attestation_report(const confer_client *client,
                                         confer_error **error);
 
 /**
- * Whether the connection lives: CONFER_OK while it does, then the status and error with which it ended.
+ * Whether the client lives: CONFER_OK while it does, then the status and error with which it ended. With reconnecting on
+ * it lives between two connections too; confer_client_connected() tells these apart.
  */
-confer_status confer_client_check(const confer_client *client, confer_error **error);
+confer_status confer_client_check(const confer_client *client,
+                                  confer_error **error);
+
+/**
+ * Whether there is a connection at this moment.
+ */
+bool confer_client_connected(const confer_client *client);
+
+/**
+ * The application says that the network changed, or that the machine has slept. A connection is asked at once whether it
+ * still lives, and is given the time of confer_config_set_probe_timeout_ms() for that; one that is being made again is
+ * made without a further pause. Never waits. Also allowed in a callback.
+ */
+confer_status confer_client_network_changed(confer_client *client,
+                                            confer_error **error);
+
+/**
+ * What the client has done so far: one of CONFER_COUNTER_*; 0 for others. (How long each stage of connecting took is in
+ * the report's `timings_us`.)
+ */
+uint64_t confer_client_counter(const confer_client *client,
+                               int32_t counter);
 
 /**
  * Closes the connection. Cancels its streams, which end with CONFER_E_CLOSED; lets outstanding callbacks run; ends the
@@ -1207,6 +1572,105 @@ confer_status confer_close(confer_client *client,
  * allowed.
  */
 void confer_client_free(confer_client *client);
+
+/**
+ * A new conversation without messages; free it with confer_conversation_free().
+ */
+confer_status confer_conversation_new(confer_conversation **conversation, confer_error **error);
+
+/**
+ * Reads what confer_conversation_json() wrote. At most 64 MiB.
+ *
+ * Errors: CONFER_E_INVALID_JSON, with the position or the message that is wrong, also for unknown keys and for another
+ * version; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_conversation_parse(const char *json,
+                                        size_t json_len,
+                                        confer_conversation **conversation,
+                                        confer_error **error);
+
+/**
+ * The whole conversation as one JSON document, `{"version": 1, "messages": […], "context_tokens": n,
+ * "max_context_tokens": n}`, the last two null before the first completion. It holds what was said: keep it as you would
+ * keep that. Borrowed until the next call of this function on the same conversation. NUL-terminated; `len` may be NULL.
+ */
+const char *confer_conversation_json(const confer_conversation *conversation,
+                                     size_t *len);
+
+/**
+ * Appends a message; `role` as in confer_chat_request_add_message(). A conversation holds 32 MiB at most.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for a role that there is not; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_conversation_add_message(confer_conversation *conversation,
+                                              int32_t role,
+                                              const char *content,
+                                              size_t content_len,
+                                              confer_error **error);
+
+/**
+ * Drops all messages but the first `count`.
+ */
+confer_status confer_conversation_truncate(confer_conversation *conversation,
+                                           size_t count,
+                                           confer_error **error);
+
+/**
+ * How many messages it has.
+ */
+size_t confer_conversation_message_count(const confer_conversation *conversation);
+
+/**
+ * How many tokens the conversation had at its last completion; -1 before the first.
+ *
+ * `max`: receives how many it can have, or -1. May be NULL.
+ */
+int64_t confer_conversation_context_tokens(const confer_conversation *conversation, int64_t *max);
+
+/**
+ * Frees a conversation. NULL is allowed.
+ */
+void confer_conversation_free(confer_conversation *conversation);
+
+/**
+ * The call's id. Borrowed from the call, NUL-terminated. `len` may be NULL.
+ */
+const char *confer_tool_call_id(const confer_tool_call *call, size_t *len);
+
+/**
+ * The tool's name. Borrowed from the call, NUL-terminated. `len` may be NULL.
+ */
+const char *confer_tool_call_name(const confer_tool_call *call, size_t *len);
+
+/**
+ * The arguments, a text that the model wrote: it should be JSON by the tool's schema, and need not be. Borrowed from the
+ * call, NUL-terminated. `len` may be NULL.
+ */
+const char *confer_tool_call_arguments(const confer_tool_call *call,
+                                       size_t *len);
+
+/**
+ * The tool's result, for the model. The stream may have ended meanwhile: that is no error.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8.
+ */
+confer_status confer_tool_call_answer(confer_tool_call *call,
+                                      const char *content,
+                                      size_t content_len,
+                                      confer_error **error);
+
+/**
+ * The tool failed. The model is told "Error: " and the reason, and goes on. As confer_tool_call_answer() otherwise.
+ */
+confer_status confer_tool_call_fail(confer_tool_call *call,
+                                    const char *reason,
+                                    size_t reason_len,
+                                    confer_error **error);
+
+/**
+ * Frees a call. NULL is allowed.
+ */
+void confer_tool_call_free(confer_tool_call *call);
 
 /**
  * A new chat request: no message yet, the model "Qwen/Qwen3-235B-A22B-Instruct-2507-tput", no web search.
@@ -1256,11 +1720,168 @@ confer_status confer_chat_request_set_web_search(confer_chat_request *request,
                                                  confer_error **error);
 
 /**
- * Sets any other property, such as "temperature" or "clientTools", to a JSON value, which is sent as it is written.
- * Setting it again replaces it.
+ * Whether the answer comes in events, token by token. Default true. Otherwise it is one CONFER_EVENT_BODY with the
+ * assistant's text; tools are not run for it, and no conversation is continued.
+ */
+confer_status confer_chat_request_set_stream(confer_chat_request *request,
+                                             bool stream,
+                                             confer_error **error);
+
+/**
+ * How freely the model chooses: 0 or more. Default: the server's.
  *
- * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages", "model" and "webSearch",
- * which have functions of their own, for "stream", which the library sets, and for no name; CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ */
+confer_status confer_chat_request_set_temperature(confer_chat_request *request,
+                                                  double temperature,
+                                                  confer_error **error);
+
+/**
+ * The share of probability from which tokens are chosen: above 0, up to 1. Default: the server's.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ */
+confer_status confer_chat_request_set_top_p(confer_chat_request *request, double top_p, confer_error **error);
+
+/**
+ * The least probability of a token, as a share of that of the likeliest: 0 to 1. Default: the server's.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ */
+confer_status confer_chat_request_set_min_p(confer_chat_request *request, double min_p, confer_error **error);
+
+/**
+ * From how many of the likeliest tokens is chosen: 1 or more, or -1 for all. Default: the server's.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ */
+confer_status confer_chat_request_set_top_k(confer_chat_request *request,
+                                            int32_t top_k,
+                                            confer_error **error);
+
+/**
+ * What a token loses that occurred already: -2 to 2. Default: the server's.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ */
+confer_status confer_chat_request_set_presence_penalty(confer_chat_request *request,
+                                                       double penalty,
+                                                       confer_error **error);
+
+/**
+ * What a token loses for each time that it occurred already: -2 to 2. Default: the server's.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ */
+confer_status confer_chat_request_set_frequency_penalty(confer_chat_request *request,
+                                                        double penalty,
+                                                        confer_error **error);
+
+/**
+ * By what the weight of a token is divided that occurred already: above 0; 1 changes nothing. Default: the server's.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ */
+confer_status confer_chat_request_set_repetition_penalty(confer_chat_request *request,
+                                                         double penalty,
+                                                         confer_error **error);
+
+/**
+ * The most tokens that the answer may have: 1 or more. Default: the server's.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ */
+confer_status confer_chat_request_set_max_tokens(confer_chat_request *request,
+                                                 int64_t max_tokens,
+                                                 confer_error **error);
+
+/**
+ * Whether the answer is to be JSON. Default: the server's.
+ */
+confer_status confer_chat_request_set_json(confer_chat_request *request, bool json, confer_error **error);
+
+/**
+ * Whether the model reasons before it answers, in CONFER_EVENT_THINKING. Default: the server's.
+ */
+confer_status confer_chat_request_set_thinking(confer_chat_request *request,
+                                               bool thinking,
+                                               confer_error **error);
+
+/**
+ * Names a stored document that the chat is about. A text of length 0 is left out, `attachment_id` aside, and so is
+ * `source_bytes` if it is negative. `encryption_key` is for the enclave alone; the library writes it nowhere else.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT without `attachment_id` and for more than 1,024 documents; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_chat_request_add_document(confer_chat_request *request,
+                                               const char *attachment_id,
+                                               size_t attachment_id_len,
+                                               const char *filename,
+                                               size_t filename_len,
+                                               const char *content_type,
+                                               size_t content_type_len,
+                                               int64_t source_bytes,
+                                               const char *source_object_key,
+                                               size_t source_object_key_len,
+                                               const char *encryption_key,
+                                               size_t encryption_key_len,
+                                               confer_error **error);
+
+/**
+ * Names a tool that the model may call.
+ *
+ * `name`: not empty, unique in the request. `description`: for the model. `parameters`: the JSON Schema of the arguments,
+ * an object.
+ * `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn. The library then sends
+ * the results with the next request, and so on until an answer calls no tools: all of it is one stream, with a
+ * CONFER_EVENT_COMPLETION at the end of each answer. NULL: the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs
+ * the tool by itself; so it does for all tools of an answer that calls one of these. A call of a tool that the request
+ * does not name is answered with that.
+ * `user_data`: passed to `tool`; streams that run at once share it. `destroy`: runs once when neither the request nor a
+ * stream needs it any more, on the callback thread or in the call that let go of it last; also if this call fails.
+ *
+ * Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for the name, and for more
+ * than 1,024 tools; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_chat_request_add_tool(confer_chat_request *request,
+                                           const char *name,
+                                           size_t name_len,
+                                           const char *description,
+                                           size_t description_len,
+                                           const char *parameters,
+                                           size_t parameters_len,
+                                           confer_tool_fn tool,
+                                           void *user_data,
+                                           confer_destroy_fn destroy,
+                                           confer_error **error);
+
+/**
+ * How often tools are run for one chat, and how long each may take.
+ *
+ * `max_rounds`: answers of the model whose tools are run, up to 1,000; default 16. A further one ends the stream with
+ * CONFER_E_TOOL_ROUNDS. `timeout_ms`: 1 to 86,400,000; default 300,000. A tool that takes longer has failed, and the
+ * model is told so. (The model may call 256 tools in one round.)
+ */
+confer_status confer_chat_request_set_tool_limits(confer_chat_request *request,
+                                                  uint32_t max_rounds,
+                                                  uint64_t timeout_ms,
+                                                  confer_error **error);
+
+/**
+ * Continues a conversation: its messages go in front of those of the request, and when the answer is complete the
+ * request's messages and what the model said and did are added to it. An answer that fails, or is given up, adds nothing.
+ * NULL for none, which is the default. The request keeps what it needs of the conversation, which can be freed.
+ */
+confer_status confer_chat_request_set_conversation(confer_chat_request *request,
+                                                   const confer_conversation *conversation,
+                                                   confer_error **error);
+
+/**
+ * Sets any other property to a JSON value, which is sent as it is written: one that later servers know, or one of the
+ * above with a value that its setter refuses. Setting it again replaces it.
+ *
+ * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages", "model", "webSearch",
+ * "stream", "clientTools" and "documents", which the library has to know, and for no name; CONFER_E_TOO_LARGE.
  */
 confer_status confer_chat_request_set_property(confer_chat_request *request,
                                                const char *name,
@@ -1275,18 +1896,168 @@ confer_status confer_chat_request_set_property(confer_chat_request *request,
 void confer_chat_request_free(confer_chat_request *request);
 
 /**
+ * A request of any route, such as one that this version has no function for: its verb, at most 32 bytes; its path, at
+ * most 2,048; and how its answer ends, one of CONFER_ENDING_*. Nothing on the wire marks an end: a wrong `ending` loses
+ * the rest of an answer, or waits for one until the idle limit.
+ *
+ * `request`: receives the request; free it with confer_request_free().
+ * Errors: CONFER_E_INVALID_ARGUMENT for a verb, path or ending that cannot be; CONFER_E_INVALID_UTF8.
+ */
+confer_status confer_request_new(const char *verb,
+                                 size_t verb_len,
+                                 const char *path,
+                                 size_t path_len,
+                                 int32_t ending,
+                                 confer_request **request,
+                                 confer_error **error);
+
+/**
+ * The body of a request that was made with confer_request_new(); UTF-8, copied, at most 32 MiB. Default none.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for another request; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_request_set_body(confer_request *request,
+                                      const char *body,
+                                      size_t body_len,
+                                      confer_error **error);
+
+/**
+ * `GET /ping`: brings one CONFER_EVENT_PONG with the round-trip time. (The library pings by itself to keep a connection;
+ * this one is for those who want to know.)
+ */
+confer_status confer_request_new_ping(confer_request **request,
+                                      confer_error **error);
+
+/**
+ * `POST /v1/embeddings`: brings one CONFER_EVENT_EMBEDDINGS with a row for each text. Add 1 to 64 texts with
+ * confer_request_add_text().
+ *
+ * `is_query`: the texts are queries, and not what is searched.
+ */
+confer_status confer_request_new_embeddings(bool is_query, confer_request **request, confer_error **error);
+
+/**
+ * Adds a text to an embeddings request; copied.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for another request; CONFER_E_TOO_LARGE for the 65th, and for more than 32 MiB in
+ * all; CONFER_E_INVALID_UTF8.
+ */
+confer_status confer_request_add_text(confer_request *request,
+                                      const char *content,
+                                      size_t content_len,
+                                      confer_error **error);
+
+/**
+ * `POST /v1/fetch/html`: the enclave fetches a page, and its HTML comes as one CONFER_EVENT_BODY. The page's server, and
+ * whoever sees the enclave's traffic, learn that it was fetched, though not by whom.
+ *
+ * `url`: not empty.
+ */
+confer_status confer_request_new_fetch(const char *url,
+                                       size_t url_len,
+                                       confer_request **request,
+                                       confer_error **error);
+
+/**
+ * A header with which the page is fetched; at most 64. Setting one again replaces it.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for another request, and without a name; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_request_set_header(confer_request *request,
+                                        const char *name,
+                                        size_t name_len,
+                                        const char *value,
+                                        size_t value_len,
+                                        confer_error **error);
+
+/**
+ * `POST /v1/document/extract`: uploads a document, of which CONFER_EVENT_PROGRESS tells how much was sent, and brings its
+ * content as JSON, in pieces: CONFER_EVENT_BODY. Give it the document with one of confer_request_set_document_…(). The
+ * server takes 50 MiB, and 10 uploads at once on a connection; a further one is CONFER_E_TOO_MANY. An answer can come,
+ * or a refusal, while the upload still runs: then no more of it is sent.
+ *
+ * (`POST /v2/document/extract`, for a document that is stored already, is a confer_request_new() with
+ * CONFER_ENDING_CONTENT_LENGTH.)
+ *
+ * `filename`: not empty.
+ */
+confer_status confer_request_new_extraction(const char *filename,
+                                            size_t filename_len,
+                                            confer_request **request,
+                                            confer_error **error);
+
+/**
+ * An option of an extraction, as JSON: "content_type" and "image_export_mode" (strings), "ocr", "table_structure" and
+ * "include_images" (true or false), or what later servers know. Default: the server's.
+ *
+ * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for another request, and for "filename" and
+ * "total_length", which the library sets; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_request_set_option(confer_request *request,
+                                        const char *name,
+                                        size_t name_len,
+                                        const char *json,
+                                        size_t json_len,
+                                        confer_error **error);
+
+/**
+ * The document, from memory; copied once, here.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction.
+ */
+confer_status confer_request_set_document_bytes(confer_request *request,
+                                                const uint8_t *bytes,
+                                                size_t len,
+                                                confer_error **error);
+
+/**
+ * The document, from a regular file, which is opened now, read while it is sent, and closed when neither the request nor
+ * a stream needs it. One that becomes shorter meanwhile ends the stream with CONFER_E_FILE; what is appended is left out.
+ *
+ * Errors: CONFER_E_FILE if it cannot be opened or is no regular file; CONFER_E_INVALID_ARGUMENT for another request.
+ */
+confer_status confer_request_set_document_file(confer_request *request,
+                                               const char *path,
+                                               size_t path_len,
+                                               confer_error **error);
+
+/**
+ * The document, as a callback reads it. It can be sent once: the library never asks for the same bytes again, and so
+ * never repeats such a request.
+ *
+ * `total_length`: how many bytes it has, or -1 if that is not known.
+ * `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback thread after the upload,
+ * whether complete or not, or in the call that lets go of a document that was never sent; also if this call fails.
+ * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction, and without `read`.
+ */
+confer_status confer_request_set_document_callback(confer_request *request,
+                                                   int64_t total_length,
+                                                   confer_read_fn read,
+                                                   void *user_data,
+                                                   confer_destroy_fn destroy,
+                                                   confer_error **error);
+
+/**
+ * Frees a request. NULL is allowed.
+ */
+void confer_request_free(confer_request *request);
+
+/**
  * What the event is: one of CONFER_EVENT_*. New numbers can appear in later versions.
  */
 int32_t confer_event_type(const confer_event *event);
 
 /**
- * The event as it came, a JSON object. Borrowed from the event, NUL-terminated. `len` may be NULL.
+ * The event as it came, a JSON object; NULL for CONFER_EVENT_BODY and those after it, which come otherwise. Borrowed
+ * from the event, NUL-terminated. `len` may be NULL.
  */
-const char *confer_event_json(const confer_event *event, size_t *len);
+const char *confer_event_json(const confer_event *event,
+                              size_t *len);
 
 /**
- * The text of a token, a thought or a tool's result. Of CONFER_EVENT_TOKEN and CONFER_EVENT_THINKING never NULL: empty
- * if the event has none; of others NULL then. It may hold NUL characters: use `len`. Borrowed from the event, NUL-terminated. `len` may be NULL.
+ * The text of a token, a thought or a tool's result; the bytes of a piece. Of CONFER_EVENT_TOKEN, CONFER_EVENT_THINKING
+ * and CONFER_EVENT_BODY never NULL: empty if the event has none; of others NULL then. It may hold NUL characters: use
+ * `len`. Borrowed from the event, NUL-terminated. `len` may be NULL.
  */
 const char *confer_event_content(const confer_event *event,
                                  size_t *len);
@@ -1329,6 +2100,36 @@ int64_t confer_event_context_tokens(const confer_event *event);
 int64_t confer_event_max_context_tokens(const confer_event *event);
 
 /**
+ * Of CONFER_EVENT_PROGRESS: how many bytes of the document were given to the network; -1 for other events.
+ *
+ * `total`: receives how many it has, or -1 if that is not known. May be NULL.
+ */
+int64_t confer_event_sent(const confer_event *event, int64_t *total);
+
+/**
+ * Of CONFER_EVENT_BODY: how many bytes of the answer have come, this piece included; -1 for other events.
+ *
+ * `total`: receives how many there will be, or -1 if that is not known. May be NULL.
+ */
+int64_t confer_event_received(const confer_event *event, int64_t *total);
+
+/**
+ * Of CONFER_EVENT_EMBEDDINGS: the embeddings, row after row, one row for each text in the order of the request; all
+ * values are finite. NULL for other events. Borrowed from the event.
+ *
+ * `rows`, `columns`: receive how many texts, and the dimension. May be NULL.
+ */
+const float *confer_event_embeddings(const confer_event *event,
+                                     size_t *rows,
+                                     size_t *columns);
+
+/**
+ * Of CONFER_EVENT_PONG: microseconds from the moment at which the ping was given to the network to that of its answer;
+ * -1 for other events.
+ */
+int64_t confer_event_round_trip_us(const confer_event *event);
+
+/**
  * Sends a chat and streams its answer to callbacks.
  *
  * `callbacks`: copied. They run on a thread of the client's own, never on one that serves the network, and not before
@@ -1353,6 +2154,25 @@ confer_status confer_chat_pull(const confer_client *client,
                                const confer_chat_request *request,
                                confer_stream **stream,
                                confer_error **error);
+
+/**
+ * Sends a request of another kind and brings what comes of it to callbacks. As confer_chat_stream() otherwise; and
+ * CONFER_E_INVALID_ARGUMENT for a request that is not complete: see the function that makes it.
+ */
+confer_status confer_request_stream(const confer_client *client,
+                                    const confer_request *request,
+                                    const confer_stream_callbacks *callbacks,
+                                    confer_stream **stream,
+                                    confer_error **error);
+
+/**
+ * Sends a request of another kind; what comes of it is pulled with confer_stream_next(). As confer_request_stream()
+ * otherwise.
+ */
+confer_status confer_request_pull(const confer_client *client,
+                                  const confer_request *request,
+                                  confer_stream **stream,
+                                  confer_error **error);
 
 /**
  * Takes the next event.

@@ -39,6 +39,8 @@ pub enum Status {
     Stopped = 202,
     Panic = 203,
     System = 204,
+    Token = 205,
+    Expired = 206,
 
     Resolve = 300,
     Connect = 301,
@@ -56,12 +58,14 @@ pub enum Status {
     Event = 405,
 
     Rejected = 500,
+    ReleaseRefused = 501,
 
     Refused = 600,
     Unauthorized = 601,
     PaymentRequired = 602,
     StreamIdle = 603,
     SlowConsumer = 604,
+    ToolRounds = 605,
 }
 
 impl Status {
@@ -151,6 +155,16 @@ impl Status {
             "the system refused a thread or a descriptor",
         ),
         (
+            Status::Token,
+            "CONFER_E_TOKEN",
+            "the application's token provider gave no token",
+        ),
+        (
+            Status::Expired,
+            "CONFER_E_EXPIRED",
+            "the connection reached its maximal age, or its evidence expired",
+        ),
+        (
             Status::Resolve,
             "CONFER_E_RESOLVE",
             "the endpoint's host name has no address",
@@ -217,6 +231,11 @@ impl Status {
             "the enclave's evidence does not satisfy the policy",
         ),
         (
+            Status::ReleaseRefused,
+            "CONFER_E_RELEASE_REFUSED",
+            "the release is another one than before, and the application refused it",
+        ),
+        (
             Status::Refused,
             "CONFER_E_REFUSED",
             "the enclave answered with a status other than 200",
@@ -240,6 +259,11 @@ impl Status {
             Status::SlowConsumer,
             "CONFER_E_SLOW_CONSUMER",
             "the application reads a stream too slowly",
+        ),
+        (
+            Status::ToolRounds,
+            "CONFER_E_TOOL_ROUNDS",
+            "the model still calls tools after the last round that was allowed",
         ),
     ];
 

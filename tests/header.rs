@@ -8,16 +8,21 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The header's sections, in order.
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 16] = [
     "version",
     "status",
     "error",
     "policy",
     "user_data",
-    "config",
     "report",
+    "token",
+    "connection",
+    "config",
     "connect",
+    "conversation",
+    "tool",
     "request",
+    "route",
     "event",
     "stream",
 ];
@@ -156,7 +161,7 @@ fn every_status_of_the_library_is_in_the_header_with_its_number() {
             "#define CONFER_E_",
             "#define CONFER_OK",
             "#define CONFER_TIMEOUT",
-            "#define CONFER_END",
+            "#define CONFER_END ",
         ]
         .iter()
         .any(|prefix| line.starts_with(prefix))

@@ -1,94 +1,120 @@
-//! A chat: the request that an application builds, and the stream of events that comes back (protocol section 5).
+//! A chat: the request that an application builds (protocol section 5).
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-use super::connect::Client;
-use super::event::{Event, Split, Splitter};
+use super::answer::{Answer, Reading};
+use super::event::Event;
+use super::exchange::Exchange;
+use super::history::{Call, Conversation, Message, Role};
+use super::json;
+use super::link::Link;
+use super::tools::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_ROUNDS, Run, Tool};
 use crate::error::{Error, Result, Status};
-use crate::session::{Flow, Inbox, MAX_BODY, Next, Receiver, Request, Session, Signal};
-
-/// Who wrote a message. The numbers are those of the C API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-#[allow(missing_docs)]
-pub enum Role {
-    User = 0,
-    Assistant = 1,
-    System = 2,
-    Developer = 3,
-    ToolCall = 4,
-    ToolResponse = 5,
-}
-
-impl Role {
-    /// All of them, by number.
-    pub const ALL: [Role; 6] = [
-        Role::User,
-        Role::Assistant,
-        Role::System,
-        Role::Developer,
-        Role::ToolCall,
-        Role::ToolResponse,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Role::User => "user",
-            Role::Assistant => "assistant",
-            Role::System => "system",
-            Role::Developer => "developer",
-            Role::ToolCall => "tool_call",
-            Role::ToolResponse => "tool_response",
-        }
-    }
-}
+use crate::session::{Inbox, MAX_BODY, Request};
 
 /// What the plan names; newer servers serve their own model whatever is asked for (protocol section 5).
 const DEFAULT_MODEL: &str = "Qwen/Qwen3-235B-A22B-Instruct-2507-tput";
 
-/// Properties that have setters of their own; `stream` is the library's.
-const OWN_PROPERTIES: [&str; 4] = ["messages", "model", "webSearch", "stream"];
+/// Properties that have setters of their own alone, for the library has to know them.
+const OWN_PROPERTIES: [&str; 6] = [
+    "messages",
+    "model",
+    "webSearch",
+    "stream",
+    "clientTools",
+    "documents",
+];
+
+/// Tools and documents of one request.
+pub const MAX_TOOLS: usize = 1_024;
+
+/// A property with a number, and what newer servers take for it (protocol section 5). The numbers are those of the C API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Number {
+    Temperature,
+    TopP,
+    MinP,
+    TopK,
+    PresencePenalty,
+    FrequencyPenalty,
+    RepetitionPenalty,
+    MaxTokens,
+}
+
+impl Number {
+    /// The property's name, its bounds in words, and whether a number is within.
+    fn rule(self) -> (&'static str, &'static str, fn(f64) -> bool) {
+        match self {
+            Number::Temperature => ("temperature", "at least 0", |n| n >= 0.0),
+            Number::TopP => ("topP", "above 0, up to 1", |n| n > 0.0 && n <= 1.0),
+            Number::MinP => ("minP", "0 to 1", |n| (0.0..=1.0).contains(&n)),
+            Number::TopK => ("topK", "-1, or at least 1", |n| n == -1.0 || n >= 1.0),
+            Number::PresencePenalty => ("presencePenalty", "-2 to 2", |n| n.abs() <= 2.0),
+            Number::FrequencyPenalty => ("frequencyPenalty", "-2 to 2", |n| n.abs() <= 2.0),
+            Number::RepetitionPenalty => ("repetitionPenalty", "above 0", |n| n > 0.0),
+            Number::MaxTokens => ("maxTokens", "at least 1", |n| n >= 1.0),
+        }
+    }
+}
 
 /// A chat request under construction.
 #[derive(Clone)]
 pub struct ChatRequest {
-    messages: Vec<Message>,
+    pub(super) messages: Vec<Message>,
     model: String,
     web_search: bool,
+    stream: bool,
+    tools: Vec<ClientTool>,
+    documents: Vec<Map<String, Value>>,
     /// Set by the application as JSON, in order.
     others: Vec<(String, Box<RawValue>)>,
+    conversation: Option<Conversation>,
+    /// Rounds of tools that the library runs.
+    pub(super) max_rounds: u32,
+    /// How long one of them may take.
+    pub(super) tool_limit: Duration,
     /// What all of it comes to, about.
     size: usize,
 }
 
+/// A tool that the model may call.
 #[derive(Clone)]
-enum Message {
-    Text {
-        role: Role,
-        content: String,
-    },
-    /// As the application wrote it.
-    Json(Box<RawValue>),
+struct ClientTool {
+    name: String,
+    description: String,
+    parameters: Box<RawValue>,
+    /// None: the application runs it by itself.
+    run: Option<Arc<dyn Tool>>,
 }
 
-impl Serialize for Message {
+impl Serialize for ClientTool {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        match self {
-            Message::Json(json) => json.serialize(serializer),
-            Message::Text { role, content } => {
-                let mut map = serializer.serialize_map(Some(2))?;
-                map.serialize_entry("role", role.name())?;
-                map.serialize_entry("content", content)?;
-                map.end()
-            }
-        }
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("name", &self.name)?;
+        map.serialize_entry("description", &self.description)?;
+        map.serialize_entry("parameters", &self.parameters)?;
+        map.end()
     }
+}
+
+/// A stored document that a chat is about.
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct StoredDocument<'a> {
+    pub attachment_id: &'a str,
+    pub filename: &'a str,
+    pub content_type: &'a str,
+    pub source_bytes: Option<u64>,
+    pub source_object_key: &'a str,
+    pub encryption_key: &'a str,
 }
 
 impl Default for ChatRequest {
@@ -97,7 +123,13 @@ impl Default for ChatRequest {
             messages: Vec::new(),
             model: DEFAULT_MODEL.into(),
             web_search: false,
+            stream: true,
+            tools: Vec::new(),
+            documents: Vec::new(),
             others: Vec::new(),
+            conversation: None,
+            max_rounds: DEFAULT_ROUNDS,
+            tool_limit: DEFAULT_TOOL_LIMIT,
             size: DEFAULT_MODEL.len(),
         }
     }
@@ -112,10 +144,7 @@ impl ChatRequest {
     fn replace(&mut self, old: usize, by: usize) -> Result<()> {
         let rest = self.size - old;
         if by > MAX_BODY - rest.min(MAX_BODY) {
-            return Err(Error::new(
-                Status::TooLarge,
-                format!("a chat request of more than {MAX_BODY} bytes"),
-            ));
+            return Err(too_large());
         }
         self.size = rest + by;
         Ok(())
@@ -133,16 +162,15 @@ impl ChatRequest {
 
     /// Appends a message given as a JSON object, for properties that have no setter.
     pub fn add_message_json(&mut self, json: &str) -> Result<()> {
-        let value = raw("message", json)?;
-        if !value.get().starts_with('{') {
-            return Err(Error::new(
-                Status::InvalidJson,
-                "message: it is no JSON object",
-            ));
-        }
+        let message = Message::json(json)?;
         self.grow(json.len())?;
-        self.messages.push(Message::Json(value));
+        self.messages.push(message);
         Ok(())
+    }
+
+    /// Puts a conversation's messages in front of its own; what the model answers is added to it.
+    pub fn set_conversation(&mut self, conversation: Option<Conversation>) {
+        self.conversation = conversation;
     }
 
     /// Names the model.
@@ -160,6 +188,101 @@ impl ChatRequest {
         self.web_search = allowed;
     }
 
+    /// Whether the answer comes in events, or as one text.
+    pub fn set_stream(&mut self, stream: bool) {
+        self.stream = stream;
+    }
+
+    /// Sets a property to a number within its bounds.
+    pub fn set_number(&mut self, number: Number, value: f64) -> Result<()> {
+        let (name, bounds, holds) = number.rule();
+        if !value.is_finite() || !holds(value) {
+            let message = format!("{name}: {value}; it has to be {bounds}");
+            return Err(Error::new(Status::InvalidArgument, message));
+        }
+        self.set_property(name, &value.to_string())
+    }
+
+    /// Sets a property to a whole number within its bounds.
+    pub fn set_integer(&mut self, number: Number, value: i64) -> Result<()> {
+        self.set_number(number, value as f64)?;
+        self.set_property(number.rule().0, &value.to_string()) // all of its digits
+    }
+
+    /// Sets a property to true or false.
+    pub fn set_flag(&mut self, name: &'static str, value: bool) -> Result<()> {
+        self.set_property(name, if value { "true" } else { "false" })
+    }
+
+    /// Names a tool to the model. With `run`, the library calls it and sends its result with the next request; without,
+    /// that is for the application.
+    pub fn add_tool(
+        &mut self,
+        name: &str,
+        description: &str,
+        parameters: &str,
+        run: Option<Arc<dyn Tool>>,
+    ) -> Result<()> {
+        let invalid = |why: String| Err(Error::new(Status::InvalidArgument, why));
+        if name.is_empty() {
+            return invalid("name: it is empty".into());
+        }
+        if self.tools.iter().any(|tool| tool.name == name) {
+            return invalid("name: there is a tool of this name".into());
+        }
+        if self.tools.len() == MAX_TOOLS {
+            return invalid(format!("a request with more than {MAX_TOOLS} tools"));
+        }
+        let parameters = json::object("parameters", parameters)?;
+        self.grow(name.len() + description.len() + parameters.get().len())?;
+        self.tools.push(ClientTool {
+            name: name.into(),
+            description: description.into(),
+            parameters,
+            run,
+        });
+        Ok(())
+    }
+
+    /// How often tools may be run for one chat, and how long each may take.
+    pub fn set_tool_limits(&mut self, max_rounds: u32, limit: Duration) -> Result<()> {
+        if max_rounds > MAX_ROUNDS {
+            let message = format!("max_rounds: {max_rounds}; the bound is {MAX_ROUNDS}");
+            return Err(Error::new(Status::InvalidArgument, message));
+        }
+        (self.max_rounds, self.tool_limit) = (max_rounds, limit);
+        Ok(())
+    }
+
+    /// Names a stored document. Empty texts are left out.
+    pub fn add_document(&mut self, document: &StoredDocument<'_>) -> Result<()> {
+        if document.attachment_id.is_empty() {
+            let message = "attachment_id: it is empty";
+            return Err(Error::new(Status::InvalidArgument, message));
+        }
+        if self.documents.len() == MAX_TOOLS {
+            let message = format!("a request with more than {MAX_TOOLS} documents");
+            return Err(Error::new(Status::InvalidArgument, message));
+        }
+        let texts = [
+            ("attachmentId", document.attachment_id),
+            ("filename", document.filename),
+            ("contentType", document.content_type),
+            ("sourceObjectKey", document.source_object_key),
+            ("encryptionKey", document.encryption_key),
+        ];
+        let mut map = Map::new();
+        for (name, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
+            self.grow(name.len() + text.len())?;
+            map.insert((*name).into(), (*text).into());
+        }
+        if let Some(bytes) = document.source_bytes {
+            map.insert("sourceBytes".into(), bytes.into());
+        }
+        self.documents.push(map);
+        Ok(())
+    }
+
     /// Sets any other property to a JSON value; setting it again replaces it.
     pub fn set_property(&mut self, name: &str, json: &str) -> Result<()> {
         if name.is_empty() {
@@ -169,7 +292,7 @@ impl ChatRequest {
             let message = format!("name: {name} has a setter of its own, or is set by the library");
             return Err(Error::new(Status::InvalidArgument, message));
         }
-        let value = raw("json", json)?;
+        let value = json::raw("json", json)?;
         let known = self.others.iter().position(|(known, _)| known == name);
         let old = known.map_or(0, |at| name.len() + self.others[at].1.get().len());
         self.replace(old, name.len() + value.get().len())?;
@@ -180,165 +303,143 @@ impl ChatRequest {
         Ok(())
     }
 
+    /// The tool of this name, if the library runs it.
+    pub(super) fn tool(&self, name: &str) -> Option<Arc<dyn Tool>> {
+        let tool = self.tools.iter().find(|tool| tool.name == name)?;
+        tool.run.clone()
+    }
+
+    /// Whether there are tools that the library runs.
+    pub(super) fn runs_tools(&self) -> bool {
+        self.tools.iter().any(|tool| tool.run.is_some())
+    }
+
+    /// Whether the library can answer all of these calls: none is for the application. A tool that nobody named is
+    /// answered with that.
+    pub(super) fn runs(&self, calls: &[Call]) -> bool {
+        let own = |call: &Call| {
+            let mut tools = self.tools.iter();
+            tools.any(|tool| tool.name == call.name && tool.run.is_none())
+        };
+        self.runs_tools() && !calls.iter().any(own)
+    }
+
     /// The request as it will be sent. `webSearch` is always written: the server takes its absence for consent.
+    pub(super) fn body(&self) -> Result<Bytes> {
+        let body = serde_json::to_vec(self);
+        let body = body.map_err(|_| Error::new(Status::InvalidJson, "request: no JSON form"))?;
+        if body.len() > MAX_BODY {
+            return Err(too_large());
+        }
+        Ok(body.into())
+    }
+
+    /// The request with all of its messages.
     ///
     /// # Errors
     /// `InvalidArgument` for a request without a message.
     pub fn prepare(&self) -> Result<PreparedChat> {
-        if self.messages.is_empty() {
+        let conversation = self.conversation.clone();
+        let follows = self.stream && (conversation.is_some() || self.runs_tools());
+        let with_history = conversation.as_ref().map(|conversation| {
+            let mut whole = self.clone();
+            whole.messages = conversation.messages();
+            whole.messages.extend(self.messages.iter().cloned());
+            whole
+        });
+        let whole = with_history.as_ref().unwrap_or(self);
+        let known = whole.messages.len() - self.messages.len();
+        if whole.messages.is_empty() {
             return Err(Error::new(
                 Status::InvalidArgument,
                 "request: it has no message",
             ));
         }
-        serde_json::to_vec(self)
-            .map(|body| PreparedChat(body.into()))
-            .map_err(|_| Error::new(Status::InvalidJson, "request: no JSON form"))
+        Ok(PreparedChat {
+            body: whole.body()?,
+            stream: self.stream,
+            follow: follows.then(|| Follow {
+                whole: with_history.unwrap_or_else(|| self.clone()),
+                conversation,
+                known,
+            }),
+        })
     }
+}
+
+fn too_large() -> Error {
+    Error::new(
+        Status::TooLarge,
+        format!("a chat request of more than {MAX_BODY} bytes"),
+    )
 }
 
 impl Serialize for ChatRequest {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("model", &self.model)?;
-        map.serialize_entry("stream", &true)?;
+        map.serialize_entry("stream", &self.stream)?;
         map.serialize_entry("webSearch", &self.web_search)?;
         for (name, value) in &self.others {
             map.serialize_entry(name, value)?;
+        }
+        if !self.tools.is_empty() {
+            map.serialize_entry("clientTools", &self.tools)?;
+        }
+        if !self.documents.is_empty() {
+            map.serialize_entry("documents", &self.documents)?;
         }
         map.serialize_entry("messages", &self.messages)?;
         map.end()
     }
 }
 
-/// Reads a JSON value, and keeps it as it was written: numbers lose no digit. Errors tell a position and quote nothing.
-fn raw(argument: &str, json: &str) -> Result<Box<RawValue>> {
-    serde_json::from_str(json).map_err(|e| {
-        let why = match e.classify() {
-            serde_json::error::Category::Eof => "it ends too early",
-            _ => "not JSON",
+/// A chat request that can be sent: its JSON, and what follows it.
+pub struct PreparedChat {
+    body: Bytes,
+    stream: bool,
+    follow: Option<Follow>,
+}
+
+/// What comes after a chat's first answer.
+pub(super) struct Follow {
+    /// The request with all messages.
+    pub(super) whole: ChatRequest,
+    /// What the answer is added to.
+    pub(super) conversation: Option<Conversation>,
+    /// How many of the messages it has already.
+    pub(super) known: usize,
+}
+
+impl PreparedChat {
+    pub(super) fn send(
+        self,
+        link: &Link,
+        exchange: &Arc<Exchange>,
+        inbox: &Arc<Inbox<Event>>,
+    ) -> Result<Option<Arc<Run>>> {
+        let run = match self.follow {
+            None => None,
+            Some(follow) => Some(Run::new(link, exchange, inbox, follow)?),
         };
-        Error::new(
-            Status::InvalidJson,
-            format!(
-                "{argument}: {why}, at line {} column {}",
-                e.line(),
-                e.column()
-            ),
-        )
-    })
-}
-
-/// A chat request that can be sent: its JSON.
-pub struct PreparedChat(Bytes);
-
-/// The events of one answer. Dropping it cancels.
-pub struct ChatStream {
-    /// Streams keep their connection: a client may be dropped first.
-    client: Client,
-    session: Session,
-    id: i64,
-    inbox: Arc<Inbox<Event>>,
-}
-
-impl ChatStream {
-    pub(super) fn start(
-        client: Client,
-        session: &Session,
-        PreparedChat(body): PreparedChat,
-    ) -> Result<ChatStream> {
-        let reader = session.downgrade();
-        let inbox = Arc::new(Inbox::new(move || reader.resume()));
-        let receiver = Events {
-            splitter: Splitter::default(),
-            batch: Vec::new(),
-            inbox: inbox.clone(),
+        let reading = match &run {
+            Some(run) => run.reading(),
+            None if self.stream => Reading::Events(Default::default(), None),
+            None => Reading::OneResponse,
         };
-        let request = Request {
-            verb: "POST",
-            path: "/v1/vllm/chat/completions",
-            body,
-        };
-        let id = session.request(request, Box::new(receiver))?;
-        Ok(ChatStream {
-            client,
-            session: session.clone(),
-            id,
-            inbox,
-        })
-    }
-
-    /// The next event, waiting for it until `deadline`.
-    pub fn next(&self, deadline: Option<Instant>) -> Next<Event> {
-        self.inbox.next(deadline)
-    }
-
-    /// Gives the answer up: nothing more is delivered but the end. Never waits; again changes nothing.
-    pub fn cancel(&self) {
-        self.inbox.discard();
-        self.session.cancel(self.id);
-    }
-
-    /// Installs what is told when there is something to take.
-    pub fn set_signal(&self, signal: Arc<dyn Signal>) {
-        self.inbox.set_signal(signal);
-    }
-
-    /// The client that it belongs to.
-    pub fn client(&self) -> &Client {
-        &self.client
+        let answer = Answer::new(reading, None, inbox.clone());
+        link.request(request(self.body), exchange.clone(), answer)?;
+        Ok(run)
     }
 }
 
-impl Drop for ChatStream {
-    fn drop(&mut self) {
-        self.cancel();
-    }
-}
-
-/// The connection's end of a chat stream.
-struct Events {
-    splitter: Splitter,
-    batch: Vec<Event>,
-    inbox: Arc<Inbox<Event>>,
-}
-
-impl Drop for Events {
-    /// A stream comes to an end however the connection's task does. Only the first end counts.
-    fn drop(&mut self) {
-        self.inbox.end(Err(Error::new(
-            Status::Panic,
-            "the connection's task ended without a word",
-        )));
-    }
-}
-
-impl Receiver for Events {
-    fn piece(&mut self, mut body: Bytes) -> Flow {
-        loop {
-            match self.splitter.push(&mut body, &mut self.batch) {
-                Ok(Split::More) => return Flow::More,
-                Ok(Split::Complete) => return Flow::Done,
-                Err(error) => return Flow::Broken(error),
-                Ok(Split::Slice) => {
-                    if let Err(error) = self.flush() {
-                        return Flow::Broken(error);
-                    }
-                }
-            }
-        }
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        self.inbox.deliver(&mut self.batch)
-    }
-
-    fn pause_if_full(&self) -> bool {
-        self.inbox.pause_if_full()
-    }
-
-    fn end(self: Box<Self>, result: Result<()>) {
-        self.inbox.end(result);
+/// The request of a chat.
+pub(super) fn request(body: Bytes) -> Request {
+    Request {
+        verb: "POST".into(),
+        path: "/v1/vllm/chat/completions".into(),
+        body,
+        upload: None,
     }
 }
 
@@ -357,7 +458,7 @@ mod tests {
             .set_property("temperature", "0.10000000000000000001")
             .unwrap();
         request.set_property("temperature", "1e-3").unwrap();
-        let body = request.prepare().unwrap().0;
+        let body = request.prepare().unwrap().body;
         assert_eq!(
             std::str::from_utf8(&body).unwrap(),
             concat!(
@@ -367,7 +468,8 @@ mod tests {
         );
         request.set_web_search(true);
         assert!(
-            String::from_utf8_lossy(&request.prepare().unwrap().0).contains(r#""webSearch":true"#)
+            String::from_utf8_lossy(&request.prepare().unwrap().body)
+                .contains(r#""webSearch":true"#)
         );
     }
 

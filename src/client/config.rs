@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use once_cell::sync::Lazy;
 
-use super::log::{Level, Sink};
+use super::callbacks::Callbacks;
+use super::dial::{Dialer, ReleaseSink, TokenProvider};
+use super::link::{ChangeSink, Reconnect, Renew};
+use super::log::{Level, Log, Sink};
 use crate::attestation::{Policy, Verifier};
 use crate::error::{Error, Result, Status};
 use crate::net::{Endpoint, KeySource, KeySources, Token};
@@ -43,6 +46,16 @@ pub struct Config {
     pub log: Option<(Level, Arc<dyn Sink>)>,
     /// Who is told of the stages.
     pub stages: Option<StageSink>,
+    /// Who gives a token for each connection.
+    pub provider: Option<Arc<dyn TokenProvider>>,
+    /// Who is asked whether another release will do.
+    pub release: Option<ReleaseSink>,
+    /// Who is told of what becomes of the connection.
+    pub changes: Option<ChangeSink>,
+    /// Whether and how a broken connection is made again.
+    pub reconnect: Option<Reconnect>,
+    /// When a connection that works is replaced.
+    pub renew: Renew,
 }
 
 impl Config {
@@ -59,6 +72,11 @@ impl Config {
             limits: Limits::default(),
             log: None,
             stages: None,
+            provider: None,
+            release: None,
+            changes: None,
+            reconnect: None,
+            renew: Renew::default(),
         }
     }
 
@@ -103,17 +121,48 @@ impl Config {
         Ok(wait)
     }
 
-    /// What a connection is made from.
-    pub(super) fn settings(&self) -> Result<Settings> {
-        let token = self.token.clone();
-        Ok(Settings {
-            endpoint: self.endpoint.clone(),
-            token: token
-                .ok_or_else(|| Error::new(Status::InvalidArgument, "token: none was set"))?,
-            verifier: self.verifier.clone(),
-            keys: self.keys.clone(),
-            limits: self.limits,
-        })
+    /// Whether it is complete.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.token.is_none() && self.provider.is_none() {
+            return Err(Error::new(
+                Status::InvalidArgument,
+                "token: none was set, and no provider",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether something of it runs on a client's callback thread.
+    pub(super) fn needs_callbacks(&self) -> bool {
+        self.log.is_some()
+            || self.stages.is_some()
+            || self.provider.is_some()
+            || self.release.is_some()
+            || self.changes.is_some()
+    }
+
+    /// What connections are made with.
+    pub(super) fn dialer(&self, callbacks: Option<&Arc<Callbacks>>) -> Dialer {
+        let log = match (&self.log, callbacks) {
+            (Some((level, sink)), Some(thread)) => Log::new(*level, sink.clone(), thread.clone()),
+            _ => Log::default(),
+        };
+        Dialer {
+            settings: Settings {
+                endpoint: self.endpoint.clone(),
+                verifier: self.verifier.clone(),
+                keys: self.keys.clone(),
+                limits: self.limits,
+            },
+            token: self.token.clone(),
+            provider: self.provider.clone(),
+            release: self.release.clone(),
+            changes: self.changes.clone(),
+            reconnect: self.reconnect,
+            renew: self.renew,
+            log,
+            callbacks: callbacks.cloned(),
+        }
     }
 }
 

@@ -1,44 +1,20 @@
-//! A client from its first stage to its last thread: connecting, which can be watched and cancelled; the verified
-//! connection; closing.
+//! Connecting for the first time, which can be watched and cancelled.
 
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-
-use super::callbacks::{Callbacks, Hold};
-use super::chat::{ChatStream, PreparedChat};
+use super::callbacks::Callbacks;
+use super::client::Client;
 use super::config::Config;
-use super::ending::{self, Which};
-use super::latch::Latch;
+use super::dial::{Cancel, Dialer, cancelled};
+use super::ending;
+use super::link::Link;
 use super::log::{Level, Log};
 use super::runtime::Runtime;
-use crate::attestation::Evidenced;
 use crate::error::{Error, Result, Status};
 use crate::panics;
-use crate::session::{Inbox, Next, Session, Settings, Signal, Stage, Weighted, establish};
-
-/// A wish to stop, from any thread; it holds for all that it was given to.
-#[derive(Clone)]
-pub struct Cancel(Arc<watch::Sender<bool>>);
-
-impl Default for Cancel {
-    fn default() -> Cancel {
-        Cancel(Arc::new(watch::Sender::new(false)))
-    }
-}
-
-impl Cancel {
-    /// Asks to stop. Never waits; asking again changes nothing.
-    pub fn cancel(&self) {
-        self.0.send_replace(true);
-    }
-
-    async fn cancelled(&self) {
-        let _ = self.0.subscribe().wait_for(|cancelled| *cancelled).await;
-    }
-}
+use crate::session::{Inbox, Next, Signal, Stage, Weighted};
 
 /// How long a failed connection waits for its threads. They end at once, but for a name lookup that the system does not
 /// let go of, and for a callback that takes its time.
@@ -68,15 +44,13 @@ impl Connecting {
         cancel: Cancel,
         store: impl FnOnce(Connecting) -> T,
     ) -> Result<T> {
-        let settings = config.settings()?;
+        config.check()?;
         let callbacks = OnceLock::new();
-        if config.log.is_some() || config.stages.is_some() {
+        if config.needs_callbacks() {
             let _ = callbacks.set(Callbacks::start()?);
         }
-        let log = match (&config.log, callbacks.get()) {
-            (Some((level, sink)), Some(thread)) => Log::new(*level, sink.clone(), thread.clone()),
-            _ => Log::default(),
-        };
+        let dialer = config.dialer(callbacks.get());
+        let log = dialer.log.clone();
         let watcher = Watcher {
             stage: Arc::new(AtomicI32::new(Stage::Resolve as i32)),
             log: log.clone(),
@@ -94,12 +68,11 @@ impl Connecting {
         });
         let held = runtime.clone();
         runtime.spawn(async move {
-            let attempt = connect(&settings, &watcher, held, callbacks, [&own, &cancel]);
-            let result = panics::caught(attempt).await.and_then(|result| result);
-            tell_outcome(&log, &settings, &result);
+            let keys = dialer.settings.keys.clone();
+            let result = connect(dialer, &watcher, held, callbacks, [&own, &cancel]).await;
             if result.is_ok() {
                 tokio::select! {
-                    kept = settings.keys.kept() => if let Some(failure) = kept {
+                    kept = keys.kept() => if let Some(failure) = kept {
                         log.record(Level::Warn, "confer::connect", || failure);
                     },
                     () = own.cancelled() => {}
@@ -214,166 +187,43 @@ impl Watcher {
     }
 }
 
-fn tell_outcome(log: &Log, settings: &Settings, outcome: &Result<Client>) {
+fn tell_outcome(dialer: &Dialer, outcome: &Result<super::dial::Dialed>) {
+    let log = &dialer.log;
     match outcome {
-        Ok(client) => log.record(Level::Info, "confer::connect", || {
-            let release = &client.evidenced().report.release.image_version;
-            let release = release.as_deref().unwrap_or("without a version");
-            format!(
-                "verified and connected: {}, release {release}",
-                settings.endpoint
-            )
+        Ok(dialed) => log.record(Level::Info, "confer::connect", || {
+            let report = &dialed.established.evidenced.report;
+            let release = report.release.image_version.as_deref();
+            let release = release.unwrap_or("without a version");
+            let endpoint = &dialer.settings.endpoint;
+            format!("verified and connected: {endpoint}, release {release}")
         }),
         Err(error) => log.record(Level::Error, "confer::connect", || error.to_string()),
     }
 }
 
 async fn connect(
-    settings: &Settings,
+    dialer: Dialer,
     watcher: &Watcher,
     runtime: Arc<Runtime>,
     callbacks: OnceLock<Arc<Callbacks>>,
     [own, shared]: [&Cancel; 2],
 ) -> Result<Client> {
     let watch = |stage| watcher.entered(stage);
-    let cancelled = || Error::new(Status::Cancelled, "connecting was cancelled");
-    let established = tokio::select! {
-        biased;
-        () = own.cancelled() => return Err(cancelled()),
-        () = shared.cancelled() => return Err(cancelled()),
-        established = establish(settings, &watch) => established?,
+    let attempt = async {
+        tokio::select! {
+            biased;
+            () = own.cancelled() => Err(cancelled()),
+            () = shared.cancelled() => Err(cancelled()),
+            dialed = dialer.dial(None, &watch) => dialed,
+        }
     };
-    let evidenced = established.evidenced.clone();
-    let (session, task) = Session::new(established, settings.limits);
-    let ended = Arc::new(Latch::default());
-    runtime.spawn({
-        let ended = SetOnDrop(ended.clone());
-        let (runtime, log) = (runtime.clone(), watcher.log.clone());
-        async move {
-            let end = task.await;
-            log.record(Level::Info, "confer::session", || {
-                format!("the connection ended: {end}")
-            });
-            // Order matters: whoever closes waits for `ended`, and then for the end of runtimes that were let go of.
-            log.release();
-            drop(runtime);
-            drop(ended);
+    let dialed = panics::caught(attempt).await.and_then(|dialed| dialed);
+    tell_outcome(&dialer, &dialed);
+    match dialed {
+        Ok(dialed) => Ok(Client::new(Link::new(dialer, dialed, runtime, callbacks))),
+        Err(error) => {
+            dialer.release();
+            Err(error)
         }
-    });
-    let resources = Resources {
-        runtime: Some(runtime),
-        callbacks,
-    };
-    Ok(Client(Arc::new(Shared {
-        session,
-        evidenced,
-        ended,
-        resources: Mutex::new(resources),
-    })))
-}
-
-/// Sets a latch however the task that owns it ends.
-struct SetOnDrop(Arc<Latch>);
-
-impl Drop for SetOnDrop {
-    fn drop(&mut self) {
-        self.0.set();
     }
-}
-
-/// A connection to a verified enclave. Clones share it; it closes when the last of them and of its streams is dropped.
-#[derive(Clone)]
-pub struct Client(Arc<Shared>);
-
-struct Shared {
-    session: Session,
-    evidenced: Arc<Evidenced>,
-    /// The connection's task has ended.
-    ended: Arc<Latch>,
-    resources: Mutex<Resources>,
-}
-
-struct Resources {
-    /// None once the client was closed.
-    runtime: Option<Arc<Runtime>>,
-    callbacks: OnceLock<Arc<Callbacks>>,
-}
-
-impl Client {
-    fn resources(&self) -> MutexGuard<'_, Resources> {
-        self.0
-            .resources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Why the connection was trusted.
-    pub fn evidenced(&self) -> &Arc<Evidenced> {
-        &self.0.evidenced
-    }
-
-    /// Sends a chat and returns the stream of its events.
-    pub fn chat(&self, chat: PreparedChat) -> Result<ChatStream> {
-        if self.resources().runtime.is_none() {
-            return Err(closed());
-        }
-        ChatStream::start(self.clone(), &self.0.session, chat)
-    }
-
-    /// The thread for callbacks, started when it is first needed, and held for the caller.
-    pub fn callbacks(&self) -> Result<(Arc<Callbacks>, Hold)> {
-        let resources = self.resources();
-        if resources.runtime.is_none() {
-            return Err(closed());
-        }
-        let callbacks = match resources.callbacks.get() {
-            Some(callbacks) => callbacks.clone(),
-            None => {
-                let callbacks = Callbacks::start()?;
-                let _ = resources.callbacks.set(callbacks.clone());
-                callbacks
-            }
-        };
-        // Under the lock, and so before `close` looks at the thread.
-        let hold = callbacks.hold();
-        Ok((callbacks, hold))
-    }
-
-    /// Ends the connection and every stream, lets the callbacks finish, and ends the threads that only this client
-    /// needed; until `deadline`. False: it goes on ending behind. It can be called again, also by several at once.
-    pub fn close(&self, deadline: Option<Instant>) -> bool {
-        self.0.session.close();
-        // The connection's task holds the runtime as long as it needs it.
-        let runtime = self.resources().runtime.take();
-        drop(runtime);
-        if !self.0.ended.wait(deadline) {
-            return false;
-        }
-        let callbacks = self.resources().callbacks.get().cloned();
-        if callbacks.is_some_and(|callbacks| !callbacks.join(deadline)) {
-            return false;
-        }
-        ending::wait(Some(Which::Runtime), deadline)
-    }
-
-    /// Why the connection ended, if it has.
-    pub fn end(&self) -> Option<Error> {
-        self.0.session.end()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.session.close();
-    }
-}
-
-fn closed() -> Error {
-    Error::new(Status::Closed, "the client was closed")
-}
-
-/// A deadline from a wait in milliseconds; negative waits for ever.
-pub fn deadline(timeout_ms: i64) -> Option<Instant> {
-    let wait = Duration::from_millis(u64::try_from(timeout_ms).ok()?);
-    Some(Instant::now() + wait.min(Duration::from_secs(u32::MAX.into())))
 }

@@ -1,4 +1,5 @@
-//! The events of a streamed chat (protocol section 5): found in the bytes of the answer, and read.
+//! What a stream brings: the events of a chat (protocol section 5), found in the bytes of the answer and read; and, of
+//! other routes, pieces of the answer, numbers, and how far a transfer has come.
 //!
 //! The published server writes one event to a response body; several in one body, and one over several, are accepted
 //! too. An event's end is found by a state machine that looks at each byte once, so that one-byte bodies cost no more.
@@ -7,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
@@ -41,6 +43,14 @@ pub enum Kind {
     ClientToolCall = 5,
     /// The end of the answer.
     Completion = 6,
+    /// A piece of an answer that does not come in events.
+    Body = 7,
+    /// More of an upload was sent.
+    Progress = 8,
+    /// The answer to an embeddings request.
+    Embeddings = 9,
+    /// The answer to a ping.
+    Pong = 10,
 }
 
 impl Kind {
@@ -76,9 +86,10 @@ impl Text {
     }
 }
 
-/// One event, owned; its JSON is a view of the message it came in.
+/// One event, owned.
 pub struct Event {
     kind: Kind,
+    /// A view of the message that it came in: its JSON, or the piece that it is.
     json: Bytes,
     content: Content,
     details: Option<Box<Details>>,
@@ -93,6 +104,8 @@ enum Content {
     /// As it stands in the JSON, and copied from there when it is asked for: on the thread that reads, so that the
     /// connection's task copies nothing, and what is allocated is freed on the same thread.
     Within(Range<usize>, OnceLock<Text>),
+    /// All of the bytes, which need not be text, with a NUL behind them; copied as above.
+    Piece(OnceLock<Box<[u8]>>),
 }
 
 impl Content {
@@ -128,6 +141,24 @@ pub struct Details {
     pub context_tokens: Option<i64>,
     /// The most that a conversation can have.
     pub max_context_tokens: Option<i64>,
+    /// Bytes of the upload that were sent, and all that it has, if that is known.
+    pub sent: Option<(u64, Option<u64>)>,
+    /// Bytes of the answer that came, this piece included, and all that were announced, if they were.
+    pub received: Option<(u64, Option<u64>)>,
+    /// How long a ping took.
+    pub round_trip: Option<Duration>,
+    /// Embeddings.
+    pub matrix: Option<Matrix>,
+}
+
+/// One row for each text, of equal length.
+pub struct Matrix {
+    /// Row after row.
+    pub values: Box<[f32]>,
+    /// How many texts.
+    pub rows: usize,
+    /// The length of a row.
+    pub columns: usize,
 }
 
 impl Details {
@@ -139,7 +170,8 @@ impl Details {
             &self.tool_arguments,
             &self.full_content,
         ];
-        size_of::<Details>() + texts.map(weight).iter().sum::<usize>()
+        let matrix = self.matrix.as_ref().map_or(0, |m| size_of_val(&*m.values));
+        size_of::<Details>() + matrix + texts.map(weight).iter().sum::<usize>()
     }
 }
 
@@ -156,6 +188,10 @@ static NONE: Details = Details {
     pending_tool_calls: None,
     context_tokens: None,
     max_context_tokens: None,
+    sent: None,
+    received: None,
+    round_trip: None,
+    matrix: None,
 };
 
 impl Event {
@@ -190,6 +226,7 @@ impl Event {
                 pending_tool_calls: fields.pending_tool_calls,
                 context_tokens: fields.context_tokens,
                 max_context_tokens: fields.max_context_tokens,
+                ..Details::default()
             })),
         };
         Ok(Event {
@@ -201,15 +238,49 @@ impl Event {
         })
     }
 
+    /// A piece of an answer.
+    pub(super) fn body(piece: Bytes, received: u64, total: Option<u64>) -> Event {
+        Event {
+            json: piece,
+            content: Content::Piece(OnceLock::new()),
+            ..Event::with(
+                Kind::Body,
+                Details {
+                    received: Some((received, total)),
+                    ..Details::default()
+                },
+            )
+        }
+    }
+
+    /// An event that has no JSON.
+    pub(super) fn with(kind: Kind, details: Details) -> Event {
+        Event {
+            kind,
+            json: Bytes::new(),
+            content: Content::Absent,
+            details: Some(Box::new(details)),
+            json_text: OnceLock::new(),
+        }
+    }
+
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
+    /// The bytes of a piece, with a NUL behind them.
+    pub fn piece(&self) -> Option<&[u8]> {
+        let Content::Piece(piece) = &self.content else {
+            return None;
+        };
+        Some(piece.get_or_init(|| [&self.json[..], &[0]].concat().into()))
+    }
+
     /// `content`.
     pub fn content(&self) -> Option<&Text> {
         match &self.content {
-            Content::Absent => None,
+            Content::Absent | Content::Piece(_) => None,
             Content::Made(text) => Some(text),
             // It was UTF-8 when it was parsed.
             Content::Within(range, text) => Some(
@@ -223,12 +294,14 @@ impl Event {
         self.details.as_deref().unwrap_or(&NONE)
     }
 
-    /// The event as it came, byte for byte.
-    pub fn json(&self) -> &Text {
-        self.json_text.get_or_init(|| {
-            // It was UTF-8 when it was parsed.
-            Text::new(&String::from_utf8_lossy(&self.json))
-        })
+    /// The event as it came, byte for byte; none where it did not come as JSON.
+    pub fn json(&self) -> Option<&Text> {
+        if self.kind as i32 >= Kind::Body as i32 {
+            return None;
+        }
+        // It was UTF-8 when it was parsed.
+        let text = || Text::new(&String::from_utf8_lossy(&self.json));
+        Some(self.json_text.get_or_init(text))
     }
 }
 
@@ -240,7 +313,7 @@ impl Weighted for Event {
         let content = match &self.content {
             Content::Made(text) => text.0.len(),
             // Made for the one event that is being read.
-            Content::Absent | Content::Within(..) => 0,
+            Content::Absent | Content::Within(..) | Content::Piece(_) => 0,
         };
         FIXED + self.json.len() + content + details
     }
@@ -700,7 +773,7 @@ mod tests {
         ] {
             let (events, end) = split(&[json.as_bytes()]).unwrap();
             assert_eq!((events[0].kind(), end), (Kind::Other, Split::More));
-            assert_eq!(events[0].json().as_str(), json);
+            assert_eq!(events[0].json().unwrap().as_str(), json);
         }
     }
 

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::connection::{confer_connection_fn, confer_release_fn, connection, release};
 use super::error::confer_error;
 use super::guard::{self, Poison};
 use super::policy::confer_policy;
 use super::status::confer_status;
+use super::token::{confer_token_fn, provider};
 use super::user_data::{UserData, confer_destroy_fn};
 use super::{handle, text};
-use crate::client::{Config, Level, Sink};
+use crate::client::{Config, Level, Reconnect, Sink};
 use crate::error::{Error, Result, Status};
 use crate::session::{Limits, Stage};
 
@@ -73,6 +75,13 @@ pub const CONFER_STAGE_HANDSHAKE: i32 = 4;
 pub const CONFER_STAGE_KEY_SET: i32 = 5;
 /// The evidence is verified and, if it holds, message 3 is sent. Default limit 15 s.
 pub const CONFER_STAGE_VERIFY: i32 = 6;
+/// The proxy is asked for a tunnel, where there is one. Default limit 10 s.
+pub const CONFER_STAGE_PROXY: i32 = 7;
+/// The application's token provider is asked; the first stage, where there is one. Default limit 15 s.
+pub const CONFER_STAGE_TOKEN: i32 = 8;
+/// The application is asked whether another release than before will do; the last stage before message 3. Default limit
+/// 15 s.
+pub const CONFER_STAGE_RELEASE: i32 = 9;
 /// Connecting has ended, well or not: confer_connecting_wait() will not wait any more.
 pub const CONFER_STAGE_ENDED: i32 = 100;
 
@@ -139,8 +148,8 @@ pub unsafe extern "C" fn confer_config_set_endpoint(
     })
 }
 
-/// The account's token, at most 8,192 bytes. No default: connecting without one is an error. The library sends it in
-/// the upgrade's request line and writes it nowhere else.
+/// The account's token, at most 8,192 bytes. No default: connecting without one, and without a provider, is an error. The
+/// library sends it in the upgrade's request line and writes it nowhere else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_token(
     config: *mut confer_config,
@@ -152,6 +161,161 @@ pub unsafe extern "C" fn confer_config_set_token(
         // SAFETY: NULL or a live handle; `token` is as the contract of texts says.
         let token = unsafe { text::read(token, token_len, "token") }?;
         unsafe { confer_config::with(config, |config| config.set_token(token)) }
+    })
+}
+
+/// Who gives a token for each connection, the first one too, in the place of confer_config_set_token(). Default no one.
+///
+/// `provider`: asked on the client's callback thread before each attempt to connect; its time limit is that of
+/// CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last token ends, if that is a JWT that
+/// says when, and the connection is replaced by one with the fresh token. May be NULL for none.
+/// `user_data`, `destroy`: as for confer_config_set_log().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_token_provider(
+    config: *mut confer_config,
+    provider: confer_token_fn,
+    user_data: *mut c_void,
+    destroy: confer_destroy_fn,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // First of all: `destroy` runs on every failure.
+    let user_data = UserData::new(user_data, destroy);
+    guard::done(error, || {
+        let provider = self::provider(provider, user_data);
+        // SAFETY: as in confer_config_set_log.
+        drop(unsafe {
+            confer_config::with(config, |config| {
+                Ok(std::mem::replace(&mut config.provider, provider))
+            })
+        }?);
+        Ok(())
+    })
+}
+
+/// Whether a connection that breaks is made again. Default off: the client ends with its connection.
+///
+/// Each new connection goes through the whole verification, with the same policy. A request that was not sent when the
+/// connection broke is sent on the next one; of others the stream ends with the connection's error, and
+/// confer_error_progress() says how far they had come: nothing is sent twice. Requests that are started meanwhile wait.
+///
+/// `max_attempts`: how many may fail in a row before the client ends with the last one's error; 0 for off. A connection
+/// that breaks within 10 s counts as one. An enclave that the policy refuses ends the client at once.
+/// `first_delay_ms`, `max_delay_ms`: the pause before an attempt is a random part of the first delay, which doubles with
+/// each failure up to the most; 1 to 86,400,000. A server that asks for a longer one has it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_reconnect(
+    config: *mut confer_config,
+    max_attempts: u32,
+    first_delay_ms: u64,
+    max_delay_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let reconnect = match max_attempts {
+            0 => None,
+            attempts => Some(Reconnect {
+                attempts,
+                first: Config::wait("first_delay_ms", first_delay_ms)?,
+                most: Config::wait("max_delay_ms", max_delay_ms)?,
+            }),
+        };
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_config::with(config, |config| {
+                config.reconnect = reconnect;
+                Ok(())
+            })
+        }
+    })
+}
+
+/// When a connection that works is replaced by a fresh one, which is verified anew. Default never.
+///
+/// With reconnecting on, the new connection is made first; requests that are under way end on the old one, of which four
+/// may linger. Where none can be made, requests wait, and the client ends as after a connection that broke. With
+/// reconnecting off, the connection ends with CONFER_E_EXPIRED.
+///
+/// `max_age_ms`: the age that a connection may reach, at least 10,000 and at most 86,400,000; 0 for any.
+/// `with_evidence`: not beyond the time at which its evidence expires, confer_report_expires_at() tells it. That is some minutes
+/// after the enclave had its token from Intel.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_max_age(
+    config: *mut confer_config,
+    max_age_ms: u64,
+    with_evidence: bool,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        /// Below it, a client would do little but connect.
+        const LEAST: u64 = 10_000;
+        if (1..LEAST).contains(&max_age_ms) {
+            let message = format!("max_age_ms: {max_age_ms}; it has to be 0, or at least {LEAST}");
+            return Err(Error::new(Status::InvalidArgument, message));
+        }
+        let max_age = match max_age_ms {
+            0 => None,
+            age => Some(Config::wait("max_age_ms", age)?),
+        };
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_config::with(config, |config| {
+                (config.renew.max_age, config.renew.with_evidence) = (max_age, with_evidence);
+                Ok(())
+            })
+        }
+    })
+}
+
+/// Who is told of what becomes of the connection: that it broke, each attempt to make it again, and how that ended.
+/// Default no one.
+///
+/// `connection`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_connection_callback(
+    config: *mut confer_config,
+    connection: confer_connection_fn,
+    user_data: *mut c_void,
+    destroy: confer_destroy_fn,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // First of all: `destroy` runs on every failure.
+    let user_data = UserData::new(user_data, destroy);
+    guard::done(error, || {
+        let sink = self::connection(connection, user_data);
+        // SAFETY: as in confer_config_set_log.
+        drop(unsafe {
+            confer_config::with(config, |config| {
+                Ok(std::mem::replace(&mut config.changes, sink))
+            })
+        }?);
+        Ok(())
+    })
+}
+
+/// Who decides about an enclave that satisfies the policy, but runs another release (manifest) than the connection before
+/// it. Default no one: the policy alone decides. Refused, it gets no message 3, and the client ends with
+/// CONFER_E_RELEASE_REFUSED.
+///
+/// `release`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_release_callback(
+    config: *mut confer_config,
+    release: confer_release_fn,
+    user_data: *mut c_void,
+    destroy: confer_destroy_fn,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // First of all: `destroy` runs on every failure.
+    let user_data = UserData::new(user_data, destroy);
+    guard::done(error, || {
+        let sink = self::release(release, user_data);
+        // SAFETY: as in confer_config_set_log.
+        drop(unsafe {
+            confer_config::with(config, |config| {
+                Ok(std::mem::replace(&mut config.release, sink))
+            })
+        }?);
+        Ok(())
     })
 }
 
@@ -294,6 +458,24 @@ pub unsafe extern "C" fn confer_config_set_idle_timeout_ms(
         unsafe {
             set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
                 limits.idle = wait
+            })
+        }
+    })
+}
+
+/// How long the enclave may be silent after confer_client_network_changed() before the connection counts as dead, in
+/// milliseconds, 1 to 86,400,000. Default 5,000.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_probe_timeout_ms(
+    config: *mut confer_config,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
+                limits.probe = wait
             })
         }
     })

@@ -26,8 +26,8 @@ pub struct confer_connecting {
     poison: Poison,
 }
 
-/// A connection to a verified enclave. Any thread, also several at once. It stays open until it is closed, or until it
-/// and all its streams are freed.
+/// A connection to a verified enclave, or several one after the other; see confer_config_set_reconnect(). Any thread, also
+/// several at once. It stays open until it is closed, or until it and all its streams are freed.
 #[allow(non_camel_case_types)]
 pub struct confer_client {
     client: Client,
@@ -257,7 +257,7 @@ pub unsafe extern "C" fn confer_connecting_free(connecting: *mut confer_connecti
     });
 }
 
-/// Why the enclave of a live client is trusted.
+/// Why the enclave of a live client is trusted: that of the connection in use, or of the last one.
 ///
 /// `report`: receives the report; free it with confer_report_free(). It does not need the client any more.
 #[unsafe(no_mangle)]
@@ -271,14 +271,15 @@ pub unsafe extern "C" fn confer_attestation_report(
         // SAFETY: `client` is NULL or live.
         unsafe {
             confer_client::with(client, |client| {
-                out.set(handle::give(confer_report::new(client.evidenced().clone())));
+                out.set(handle::give(confer_report::new(client.evidenced())));
                 Ok(())
             })
         }
     })
 }
 
-/// Whether the connection lives: CONFER_OK while it does, then the status and error with which it ended.
+/// Whether the client lives: CONFER_OK while it does, then the status and error with which it ended. With reconnecting on
+/// it lives between two connections too; confer_client_connected() tells these apart.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_check(
     client: *const confer_client,
@@ -287,6 +288,76 @@ pub unsafe extern "C" fn confer_client_check(
     guard::done(error, || {
         // SAFETY: NULL or a live handle.
         unsafe { confer_client::with(client, |client| client.end().map_or(Ok(()), Err)) }
+    })
+}
+
+/// Whether there is a connection at this moment.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_client_connected(client: *const confer_client) -> bool {
+    // SAFETY: NULL or a live handle.
+    guard::get(false, || {
+        unsafe { handle::peek(client) }.map(|client| client.client.link().connected())
+    })
+}
+
+/// The application says that the network changed, or that the machine has slept. A connection is asked at once whether it
+/// still lives, and is given the time of confer_config_set_probe_timeout_ms() for that; one that is being made again is
+/// made without a further pause. Never waits. Also allowed in a callback.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_client_network_changed(
+    client: *mut confer_client,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_client::with(client, |client| {
+                client.link().network_changed();
+                Ok(())
+            })
+        }
+    })
+}
+
+/// Bytes that were given to sockets, TLS and WebSocket included.
+pub const CONFER_COUNTER_BYTES_SENT: i32 = 0;
+/// Bytes that came from sockets.
+pub const CONFER_COUNTER_BYTES_RECEIVED: i32 = 1;
+/// Whole messages that were sent: requests, chunks of documents, pings.
+pub const CONFER_COUNTER_MESSAGES_SENT: i32 = 2;
+/// Whole messages that came.
+pub const CONFER_COUNTER_MESSAGES_RECEIVED: i32 = 3;
+/// Keepalive pings that were sent.
+pub const CONFER_COUNTER_PINGS_SENT: i32 = 4;
+/// Keepalive pings that were answered.
+pub const CONFER_COUNTER_PINGS_ANSWERED: i32 = 5;
+/// Microseconds that the last of them took; 0 before the first.
+pub const CONFER_COUNTER_ROUND_TRIP_US: i32 = 6;
+/// Connections that were made and verified, the first one included.
+pub const CONFER_COUNTER_CONNECTIONS: i32 = 7;
+/// Attempts to connect again that failed.
+pub const CONFER_COUNTER_FAILED_ATTEMPTS: i32 = 8;
+
+/// What the client has done so far: one of CONFER_COUNTER_*; 0 for others. (How long each stage of connecting took is in
+/// the report's `timings_us`.)
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_client_counter(client: *const confer_client, counter: i32) -> u64 {
+    guard::get(0, || {
+        // SAFETY: NULL or a live handle.
+        let link = unsafe { handle::peek(client) }?.client.link();
+        let counter = match counter {
+            CONFER_COUNTER_BYTES_SENT => &link.stats.bytes_sent,
+            CONFER_COUNTER_BYTES_RECEIVED => &link.stats.bytes_received,
+            CONFER_COUNTER_MESSAGES_SENT => &link.stats.messages_sent,
+            CONFER_COUNTER_MESSAGES_RECEIVED => &link.stats.messages_received,
+            CONFER_COUNTER_PINGS_SENT => &link.stats.pings_sent,
+            CONFER_COUNTER_PINGS_ANSWERED => &link.stats.pings_answered,
+            CONFER_COUNTER_ROUND_TRIP_US => &link.stats.round_trip_us,
+            CONFER_COUNTER_CONNECTIONS => &link.attempts.connected,
+            CONFER_COUNTER_FAILED_ATTEMPTS => &link.attempts.failed,
+            _ => return None,
+        };
+        Some(counter.load(std::sync::atomic::Ordering::Relaxed))
     })
 }
 

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use super::{guard, handle, text};
 use crate::client::{Event, Kind, Text};
 
-/// One event of a streamed answer. Lent by a stream or a callback; immutable while it lives.
+/// One event of a stream. Lent by a stream or a callback; immutable while it lives.
 #[allow(non_camel_case_types)]
 pub struct confer_event(pub(super) Event);
 
@@ -24,6 +24,16 @@ pub const CONFER_EVENT_CLIENT_TOOL_CALL: i32 = 5;
 /// The end of the answer; the stream is complete after it.
 pub const CONFER_EVENT_COMPLETION: i32 = 6;
 
+/// A piece of an answer that does not come in events: confer_event_content(), which need not be text and can end within
+/// a character; confer_event_received(). The answer of a chat that is not streamed, a page, a document, any response.
+pub const CONFER_EVENT_BODY: i32 = 7;
+/// More of an upload was given to the network: confer_event_sent().
+pub const CONFER_EVENT_PROGRESS: i32 = 8;
+/// The answer to an embeddings request: confer_event_embeddings().
+pub const CONFER_EVENT_EMBEDDINGS: i32 = 9;
+/// The answer to a ping: confer_event_round_trip_us().
+pub const CONFER_EVENT_PONG: i32 = 10;
+
 /// What the event is: one of CONFER_EVENT_*. New numbers can appear in later versions.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_type(event: *const confer_event) -> i32 {
@@ -33,7 +43,8 @@ pub unsafe extern "C" fn confer_event_type(event: *const confer_event) -> i32 {
     })
 }
 
-/// The event as it came, a JSON object. Borrowed from the event, NUL-terminated. `len` may be NULL.
+/// The event as it came, a JSON object; NULL for CONFER_EVENT_BODY and those after it, which come otherwise. Borrowed
+/// from the event, NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_json(
     event: *const confer_event,
@@ -41,7 +52,7 @@ pub unsafe extern "C" fn confer_event_json(
 ) -> *const c_char {
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live event; `len` is NULL or writable.
-        Some(unsafe { text::lend(handle::peek(event).map(|e| e.0.json()), len) })
+        Some(unsafe { text::lend(handle::peek(event).and_then(|e| e.0.json()), len) })
     })
 }
 
@@ -58,16 +69,21 @@ unsafe fn part(
     })
 }
 
-/// The text of a token, a thought or a tool's result. Of CONFER_EVENT_TOKEN and CONFER_EVENT_THINKING never NULL: empty
-/// if the event has none; of others NULL then. It may hold NUL characters: use `len`. Borrowed from the event, NUL-terminated. `len` may be NULL.
+/// The text of a token, a thought or a tool's result; the bytes of a piece. Of CONFER_EVENT_TOKEN, CONFER_EVENT_THINKING
+/// and CONFER_EVENT_BODY never NULL: empty if the event has none; of others NULL then. It may hold NUL characters: use
+/// `len`. Borrowed from the event, NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_content(
     event: *const confer_event,
     len: *mut usize,
 ) -> *const c_char {
-    // SAFETY: NULL or a live event; `len` is NULL or writable.
     guard::get(std::ptr::null(), || {
-        Some(unsafe { part(event, len, Event::content) })
+        // SAFETY: NULL or a live event; `len` is NULL or writable.
+        let event = unsafe { handle::peek(event) };
+        Some(match event.and_then(|e| e.0.piece()) {
+            Some(piece) => unsafe { text::lend_bytes(piece, len) },
+            None => unsafe { text::lend(event.and_then(|e| e.0.content()), len) },
+        })
     })
 }
 
@@ -147,7 +163,79 @@ pub unsafe extern "C" fn confer_event_max_context_tokens(event: *const confer_ev
     })
 }
 
+/// # Safety
+/// `total` is NULL or writable.
+unsafe fn transfer(transfer: Option<(u64, Option<u64>)>, total: *mut i64) -> i64 {
+    let signed = |bytes: Option<u64>| bytes.and_then(|it| i64::try_from(it).ok()).unwrap_or(-1);
+    if !total.is_null() {
+        // SAFETY: not NULL, and so writable by the contract.
+        unsafe { total.write(signed(transfer.and_then(|(_, total)| total))) };
+    }
+    signed(transfer.map(|(bytes, _)| bytes))
+}
+
+/// Of CONFER_EVENT_PROGRESS: how many bytes of the document were given to the network; -1 for other events.
+///
+/// `total`: receives how many it has, or -1 if that is not known. May be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_sent(event: *const confer_event, total: *mut i64) -> i64 {
+    guard::get(-1, || {
+        // SAFETY: NULL or a live event; `total` is NULL or writable.
+        Some(unsafe { transfer(handle::peek(event).and_then(|e| e.0.details().sent), total) })
+    })
+}
+
+/// Of CONFER_EVENT_BODY: how many bytes of the answer have come, this piece included; -1 for other events.
+///
+/// `total`: receives how many there will be, or -1 if that is not known. May be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_received(event: *const confer_event, total: *mut i64) -> i64 {
+    guard::get(-1, || {
+        // SAFETY: NULL or a live event; `total` is NULL or writable.
+        let received = unsafe { handle::peek(event) }.and_then(|e| e.0.details().received);
+        Some(unsafe { transfer(received, total) })
+    })
+}
+
+/// Of CONFER_EVENT_EMBEDDINGS: the embeddings, row after row, one row for each text in the order of the request; all
+/// values are finite. NULL for other events. Borrowed from the event.
+///
+/// `rows`, `columns`: receive how many texts, and the dimension. May be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_embeddings(
+    event: *const confer_event,
+    rows: *mut usize,
+    columns: *mut usize,
+) -> *const f32 {
+    guard::get(std::ptr::null(), || {
+        // SAFETY: NULL or a live event.
+        let matrix = unsafe { handle::peek(event) }.and_then(|e| e.0.details().matrix.as_ref());
+        let size = matrix.map_or((0, 0), |matrix| (matrix.rows, matrix.columns));
+        for (out, value) in [(rows, size.0), (columns, size.1)] {
+            if !out.is_null() {
+                // SAFETY: not NULL, and so writable by the contract.
+                unsafe { out.write(value) };
+            }
+        }
+        matrix.map(|matrix| matrix.values.as_ptr())
+    })
+}
+
+/// Of CONFER_EVENT_PONG: microseconds from the moment at which the ping was given to the network to that of its answer;
+/// -1 for other events.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_round_trip_us(event: *const confer_event) -> i64 {
+    // SAFETY: NULL or a live event.
+    guard::get(-1, || {
+        let round_trip = unsafe { handle::peek(event) }.and_then(|e| e.0.details().round_trip);
+        round_trip.and_then(|it| i64::try_from(it.as_micros()).ok())
+    })
+}
+
 const _: () = {
+    assert!(Kind::Body as i32 == CONFER_EVENT_BODY && Kind::Pong as i32 == CONFER_EVENT_PONG);
+    assert!(Kind::Progress as i32 == CONFER_EVENT_PROGRESS);
+    assert!(Kind::Embeddings as i32 == CONFER_EVENT_EMBEDDINGS);
     assert!(Kind::Other as i32 == CONFER_EVENT_OTHER && Kind::Token as i32 == CONFER_EVENT_TOKEN);
     assert!(
         Kind::Thinking as i32 == CONFER_EVENT_THINKING

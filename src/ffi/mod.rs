@@ -15,13 +15,18 @@ mod user_data;
 
 pub mod config;
 pub mod connect;
+pub mod connection;
+pub mod conversation;
 pub mod error;
 pub mod event;
 pub mod policy;
 pub mod report;
 pub mod request;
+pub mod route;
 pub mod status;
 pub mod stream;
+pub mod token;
+pub mod tool;
 pub mod version;
 
 pub use user_data::confer_destroy_fn;

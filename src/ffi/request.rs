@@ -1,13 +1,16 @@
 //! Chat requests: the section "Chat request" of the header.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::sync::{Mutex, PoisonError};
 
+use super::conversation::confer_conversation;
 use super::error::confer_error;
 use super::guard::{self, Poison};
 use super::status::confer_status;
+use super::tool::{confer_tool_fn, tool};
+use super::user_data::{UserData, confer_destroy_fn};
 use super::{handle, text};
-use crate::client::{ChatRequest, Role};
+use crate::client::{ChatRequest, Config, Number, Role, StoredDocument};
 use crate::error::{Error, Result, Status};
 
 /// A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies it, so it can be
@@ -69,6 +72,13 @@ pub unsafe extern "C" fn confer_chat_request_new(
     })
 }
 
+pub(super) fn read_role(role: i32) -> Result<Role> {
+    let known = Role::ALL.iter().find(|known| **known as i32 == role);
+    known
+        .copied()
+        .ok_or_else(|| Error::new(Status::InvalidArgument, "role: there is no such role"))
+}
+
 /// Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied. A request holds 32 MiB at most, all in all.
 ///
 /// Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for a role that there is not.
@@ -81,12 +91,7 @@ pub unsafe extern "C" fn confer_chat_request_add_message(
     error: *mut *mut confer_error,
 ) -> confer_status {
     guard::done(error, || {
-        let role = Role::ALL
-            .iter()
-            .find(|known| **known as i32 == role)
-            .copied();
-        let role =
-            role.ok_or_else(|| Error::new(Status::InvalidArgument, "role: there is no such role"))?;
+        let role = read_role(role)?;
         // SAFETY: NULL or a live handle; `content` is as the contract of texts says.
         let content = unsafe { text::read(content, content_len, "content") }?;
         unsafe { confer_chat_request::with(request, |request| request.add_message(role, content)) }
@@ -147,11 +152,338 @@ pub unsafe extern "C" fn confer_chat_request_set_web_search(
     })
 }
 
-/// Sets any other property, such as "temperature" or "clientTools", to a JSON value, which is sent as it is written.
-/// Setting it again replaces it.
+/// Whether the answer comes in events, token by token. Default true. Otherwise it is one CONFER_EVENT_BODY with the
+/// assistant's text; tools are not run for it, and no conversation is continued.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_stream(
+    request: *mut confer_chat_request,
+    stream: bool,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.set_stream(stream);
+                Ok(())
+            })
+        }
+    })
+}
+
+/// How freely the model chooses: 0 or more. Default: the server's.
 ///
-/// Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages", "model" and "webSearch",
-/// which have functions of their own, for "stream", which the library sets, and for no name; CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_temperature(
+    request: *mut confer_chat_request,
+    temperature: f64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.set_number(Number::Temperature, temperature)
+            })
+        }
+    })
+}
+
+/// The share of probability from which tokens are chosen: above 0, up to 1. Default: the server's.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_top_p(
+    request: *mut confer_chat_request,
+    top_p: f64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| request.set_number(Number::TopP, top_p))
+        }
+    })
+}
+
+/// The least probability of a token, as a share of that of the likeliest: 0 to 1. Default: the server's.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_min_p(
+    request: *mut confer_chat_request,
+    min_p: f64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| request.set_number(Number::MinP, min_p))
+        }
+    })
+}
+
+/// From how many of the likeliest tokens is chosen: 1 or more, or -1 for all. Default: the server's.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_top_k(
+    request: *mut confer_chat_request,
+    top_k: i32,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.set_integer(Number::TopK, top_k.into())
+            })
+        }
+    })
+}
+
+/// What a token loses that occurred already: -2 to 2. Default: the server's.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_presence_penalty(
+    request: *mut confer_chat_request,
+    penalty: f64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.set_number(Number::PresencePenalty, penalty)
+            })
+        }
+    })
+}
+
+/// What a token loses for each time that it occurred already: -2 to 2. Default: the server's.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_frequency_penalty(
+    request: *mut confer_chat_request,
+    penalty: f64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.set_number(Number::FrequencyPenalty, penalty)
+            })
+        }
+    })
+}
+
+/// By what the weight of a token is divided that occurred already: above 0; 1 changes nothing. Default: the server's.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_repetition_penalty(
+    request: *mut confer_chat_request,
+    penalty: f64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.set_number(Number::RepetitionPenalty, penalty)
+            })
+        }
+    })
+}
+
+/// The most tokens that the answer may have: 1 or more. Default: the server's.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_max_tokens(
+    request: *mut confer_chat_request,
+    max_tokens: i64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.set_integer(Number::MaxTokens, max_tokens)
+            })
+        }
+    })
+}
+
+/// Whether the answer is to be JSON. Default: the server's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_json(
+    request: *mut confer_chat_request,
+    json: bool,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe { confer_chat_request::with(request, |request| request.set_flag("json", json)) }
+    })
+}
+
+/// Whether the model reasons before it answers, in CONFER_EVENT_THINKING. Default: the server's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_thinking(
+    request: *mut confer_chat_request,
+    thinking: bool,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| request.set_flag("thinking", thinking))
+        }
+    })
+}
+
+/// Names a stored document that the chat is about. A text of length 0 is left out, `attachment_id` aside, and so is
+/// `source_bytes` if it is negative. `encryption_key` is for the enclave alone; the library writes it nowhere else.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT without `attachment_id` and for more than 1,024 documents; CONFER_E_TOO_LARGE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_add_document(
+    request: *mut confer_chat_request,
+    attachment_id: *const c_char,
+    attachment_id_len: usize,
+    filename: *const c_char,
+    filename_len: usize,
+    content_type: *const c_char,
+    content_type_len: usize,
+    source_bytes: i64,
+    source_object_key: *const c_char,
+    source_object_key_len: usize,
+    encryption_key: *const c_char,
+    encryption_key_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; the texts are as their contract says.
+        let document = unsafe {
+            StoredDocument {
+                attachment_id: text::read(attachment_id, attachment_id_len, "attachment_id")?,
+                filename: text::read(filename, filename_len, "filename")?,
+                content_type: text::read(content_type, content_type_len, "content_type")?,
+                source_bytes: u64::try_from(source_bytes).ok(),
+                source_object_key: text::read(
+                    source_object_key,
+                    source_object_key_len,
+                    "source_object_key",
+                )?,
+                encryption_key: text::read(encryption_key, encryption_key_len, "encryption_key")?,
+            }
+        };
+        unsafe { confer_chat_request::with(request, |request| request.add_document(&document)) }
+    })
+}
+
+/// Names a tool that the model may call.
+///
+/// `name`: not empty, unique in the request. `description`: for the model. `parameters`: the JSON Schema of the arguments,
+/// an object.
+/// `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn. The library then sends
+/// the results with the next request, and so on until an answer calls no tools: all of it is one stream, with a
+/// CONFER_EVENT_COMPLETION at the end of each answer. NULL: the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs
+/// the tool by itself; so it does for all tools of an answer that calls one of these. A call of a tool that the request
+/// does not name is answered with that.
+/// `user_data`: passed to `tool`; streams that run at once share it. `destroy`: runs once when neither the request nor a
+/// stream needs it any more, on the callback thread or in the call that let go of it last; also if this call fails.
+///
+/// Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for the name, and for more
+/// than 1,024 tools; CONFER_E_TOO_LARGE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_add_tool(
+    request: *mut confer_chat_request,
+    name: *const c_char,
+    name_len: usize,
+    description: *const c_char,
+    description_len: usize,
+    parameters: *const c_char,
+    parameters_len: usize,
+    tool: confer_tool_fn,
+    user_data: *mut c_void,
+    destroy: confer_destroy_fn,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // First of all: `destroy` runs on every failure.
+    let user_data = UserData::new(user_data, destroy);
+    guard::done(error, || {
+        let run = self::tool(tool, user_data);
+        // SAFETY: NULL or a live handle; the texts are as their contract says.
+        let (name, description, parameters) = unsafe {
+            (
+                text::read(name, name_len, "name")?,
+                text::read(description, description_len, "description")?,
+                text::read(parameters, parameters_len, "parameters")?,
+            )
+        };
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.add_tool(name, description, parameters, run)
+            })
+        }
+    })
+}
+
+/// How often tools are run for one chat, and how long each may take.
+///
+/// `max_rounds`: answers of the model whose tools are run, up to 1,000; default 16. A further one ends the stream with
+/// CONFER_E_TOOL_ROUNDS. `timeout_ms`: 1 to 86,400,000; default 300,000. A tool that takes longer has failed, and the
+/// model is told so. (The model may call 256 tools in one round.)
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_tool_limits(
+    request: *mut confer_chat_request,
+    max_rounds: u32,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let limit = Config::wait("timeout_ms", timeout_ms)?;
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.set_tool_limits(max_rounds, limit)
+            })
+        }
+    })
+}
+
+/// Continues a conversation: its messages go in front of those of the request, and when the answer is complete the
+/// request's messages and what the model said and did are added to it. An answer that fails, or is given up, adds nothing.
+/// NULL for none, which is the default. The request keeps what it needs of the conversation, which can be freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_conversation(
+    request: *mut confer_chat_request,
+    conversation: *const confer_conversation,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: each is NULL or a live handle.
+        let conversation = unsafe { handle::peek(conversation) }.map(|it| it.conversation.clone());
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.set_conversation(conversation);
+                Ok(())
+            })
+        }
+    })
+}
+
+/// Sets any other property to a JSON value, which is sent as it is written: one that later servers know, or one of the
+/// above with a value that its setter refuses. Setting it again replaces it.
+///
+/// Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages", "model", "webSearch",
+/// "stream", "clientTools" and "documents", which the library has to know, and for no name; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_property(
     request: *mut confer_chat_request,

@@ -54,6 +54,10 @@ pub const CONFER_E_STOPPED: confer_status = 202;
 pub const CONFER_E_PANIC: confer_status = 203;
 /// The system refused a thread, a descriptor or randomness.
 pub const CONFER_E_SYSTEM: confer_status = 204;
+/// The application's token provider gave no token; the message repeats its reason.
+pub const CONFER_E_TOKEN: confer_status = 205;
+/// The connection reached its maximal age, or its evidence expired, and reconnecting is off.
+pub const CONFER_E_EXPIRED: confer_status = 206;
 
 /// The endpoint's host name has no address.
 pub const CONFER_E_RESOLVE: confer_status = 300;
@@ -86,18 +90,23 @@ pub const CONFER_E_EVENT: confer_status = 405;
 /// The enclave's evidence does not satisfy the policy. Nothing was sent to it but the token, with the upgrade, and the
 /// handshake's first message; see confer_error_check_id() and confer_error_report().
 pub const CONFER_E_REJECTED: confer_status = 500;
+/// The enclave satisfies the policy, but its release is another one than before, and the application refused that.
+pub const CONFER_E_RELEASE_REFUSED: confer_status = 501;
 
 /// The enclave answered with a status other than 200; see confer_error_http_status() and confer_error_peer_text().
 pub const CONFER_E_REFUSED: confer_status = 600;
 /// The enclave answered 401: it does not accept the token.
 pub const CONFER_E_UNAUTHORIZED: confer_status = 601;
-/// The enclave answered 402: connect again with a fresh token.
+/// The enclave answered 402: connect again with a fresh token. With a token provider and reconnecting on, the library did
+/// so once, and the fresh token did not help either.
 pub const CONFER_E_PAYMENT_REQUIRED: confer_status = 602;
 /// A streamed answer stopped without an end, for longer than the idle limit.
 pub const CONFER_E_STREAM_IDLE: confer_status = 603;
 /// The application reads a stream too slowly while other requests are open: more than 16 MiB of memory wait, which an
 /// event takes for its JSON and again for its text.
 pub const CONFER_E_SLOW_CONSUMER: confer_status = 604;
+/// The model still calls tools after the last round that was allowed; see confer_chat_request_set_tool_limits().
+pub const CONFER_E_TOOL_ROUNDS: confer_status = 605;
 
 static TEXTS: Lazy<Vec<(confer_status, CString, CString)>> = Lazy::new(|| {
     let text = |text: &str| CString::new(text).expect("no NUL in our own texts");

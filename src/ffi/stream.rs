@@ -12,18 +12,20 @@ use super::event::confer_event;
 use super::guard::{self, Poison};
 use super::handle::{self, Out};
 use super::request::confer_chat_request;
+use super::route::confer_request;
 use super::signal::Pipe;
 use super::status::{CONFER_END, CONFER_OK, CONFER_TIMEOUT, confer_status};
 use super::user_data::{UserData, confer_destroy_fn};
-use crate::client::{Callbacks, ChatStream, Hold, Pump, deadline};
+use crate::client::{Callbacks, Client, Hold, Pump, Stream, deadline};
 use crate::error::{Error, Progress, Result, Status};
 use crate::panics;
 use crate::session::{Next, Signal};
 
-/// A streamed answer. Any thread; but only one at a time may read it with confer_stream_next().
+/// A request under way, of any kind, and what it brings. Any thread; but only one at a time may read it with
+/// confer_stream_next().
 #[allow(non_camel_case_types)]
 pub struct confer_stream {
-    stream: ChatStream,
+    stream: Stream,
     reader: Reader,
     poison: Poison,
 }
@@ -88,7 +90,9 @@ impl confer_stream_callbacks {
     unsafe fn read(table: *const confer_stream_callbacks) -> Result<Table> {
         let invalid = |why: &str| Error::new(Status::InvalidArgument, format!("callbacks: {why}"));
         if table.is_null() {
-            return Err(invalid("it is NULL; for pulling, use confer_chat_pull"));
+            return Err(invalid(
+                "it is NULL; for pulling there is a function of its own",
+            ));
         }
         // SAFETY: not NULL, so its first member is readable.
         let size = unsafe { (&raw const (*table).size).read_unaligned() };
@@ -154,36 +158,82 @@ pub unsafe extern "C" fn confer_chat_stream(
     let table = unsafe { confer_stream_callbacks::read(callbacks) };
     // SAFETY: `stream` is NULL or writable.
     guard::gives(error, unsafe { handle::out(stream, "stream") }, |out| {
-        let Table { calls, user_data } = table?;
         // SAFETY: the handles are NULL or live.
-        let (chat, thread, hold) = unsafe {
-            confer_client::with(client, |client| {
-                let chat = confer_chat_request::with(request, |request| request.prepare())?;
-                let (thread, hold) = client.callbacks()?;
-                Ok((client.chat(chat)?, thread, hold))
-            })
-        }?;
-        let handle = handle::give(confer_stream {
-            stream: chat,
-            reader: Reader::Callbacks,
-            poison: Poison::default(),
-        });
-        out.set(handle);
-        // SAFETY: it was just made.
-        let shared = unsafe { handle::borrow(handle, "stream") }?;
-        let delivery = Arc::new_cyclic(|this| Delivery {
-            this: this.clone(),
-            thread,
-            open: Mutex::new(Some(Open {
-                stream: shared.clone(),
-                calls,
-                _user_data: user_data,
-                _hold: hold,
-            })),
-        });
-        shared.stream.set_signal(delivery);
-        Ok(())
+        unsafe { deliver(client, table?, out, |client| chat(client, request)) }
     })
+}
+
+/// # Safety
+/// `request` is NULL or a live handle.
+unsafe fn chat(client: &Client, request: *const confer_chat_request) -> Result<Stream> {
+    // SAFETY: passed on.
+    client.chat(unsafe { confer_chat_request::with(request, |request| request.prepare()) }?)
+}
+
+/// # Safety
+/// `request` is NULL or a live handle.
+unsafe fn other(client: &Client, request: *const confer_request) -> Result<Stream> {
+    // SAFETY: passed on.
+    client.request(unsafe { confer_request::with(request, |request| request.prepare()) }?)
+}
+
+/// Starts a stream whose events go to callbacks.
+///
+/// # Safety
+/// `client` is NULL or a live handle.
+unsafe fn deliver(
+    client: *const confer_client,
+    table: Table,
+    out: &Out<*mut confer_stream>,
+    start: impl FnOnce(&Client) -> Result<Stream>,
+) -> Result<()> {
+    let Table { calls, user_data } = table;
+    // SAFETY: passed on.
+    let (stream, thread, hold) = unsafe {
+        confer_client::with(client, |client| {
+            let (thread, hold) = client.callbacks()?;
+            Ok((start(client)?, thread, hold))
+        })
+    }?;
+    let handle = handle::give(confer_stream {
+        stream,
+        reader: Reader::Callbacks,
+        poison: Poison::default(),
+    });
+    out.set(handle);
+    // SAFETY: it was just made.
+    let shared = unsafe { handle::borrow(handle, "stream") }?;
+    let delivery = Arc::new_cyclic(|this| Delivery {
+        this: this.clone(),
+        thread,
+        open: Mutex::new(Some(Open {
+            stream: shared.clone(),
+            calls,
+            _user_data: user_data,
+            _hold: hold,
+        })),
+    });
+    shared.stream.set_signal(delivery);
+    Ok(())
+}
+
+/// Starts a stream that is pulled.
+///
+/// # Safety
+/// `client` is NULL or a live handle.
+unsafe fn pull(
+    client: *const confer_client,
+    out: &Out<*mut confer_stream>,
+    start: impl FnOnce(&Client) -> Result<Stream>,
+) -> Result<()> {
+    // SAFETY: passed on.
+    let stream = unsafe { confer_client::with(client, start) }?;
+    out.set(handle::give(confer_stream {
+        stream,
+        reader: Reader::Pull(Pull::default()),
+        poison: Poison::default(),
+    }));
+    Ok(())
 }
 
 /// Sends a chat, whose answer is then pulled with confer_stream_next(). As confer_chat_stream() otherwise.
@@ -197,20 +247,42 @@ pub unsafe extern "C" fn confer_chat_pull(
     // SAFETY: `stream` is NULL or writable.
     guard::gives(error, unsafe { handle::out(stream, "stream") }, |out| {
         // SAFETY: the handles are NULL or live.
-        let chat = unsafe {
-            confer_client::with(client, |client| {
-                client.chat(confer_chat_request::with(request, |request| {
-                    request.prepare()
-                })?)
-            })
-        }?;
-        let reader = Reader::Pull(Pull::default());
-        out.set(handle::give(confer_stream {
-            stream: chat,
-            reader,
-            poison: Poison::default(),
-        }));
-        Ok(())
+        unsafe { pull(client, out, |client| chat(client, request)) }
+    })
+}
+
+/// Sends a request of another kind and brings what comes of it to callbacks. As confer_chat_stream() otherwise; and
+/// CONFER_E_INVALID_ARGUMENT for a request that is not complete: see the function that makes it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_request_stream(
+    client: *const confer_client,
+    request: *const confer_request,
+    callbacks: *const confer_stream_callbacks,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every failure below.
+    let table = unsafe { confer_stream_callbacks::read(callbacks) };
+    // SAFETY: `stream` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(stream, "stream") }, |out| {
+        // SAFETY: the handles are NULL or live.
+        unsafe { deliver(client, table?, out, |client| other(client, request)) }
+    })
+}
+
+/// Sends a request of another kind; what comes of it is pulled with confer_stream_next(). As confer_request_stream()
+/// otherwise.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_request_pull(
+    client: *const confer_client,
+    request: *const confer_request,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: `stream` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(stream, "stream") }, |out| {
+        // SAFETY: the handles are NULL or live.
+        unsafe { pull(client, out, |client| other(client, request)) }
     })
 }
 

@@ -65,6 +65,18 @@ pub(super) unsafe fn lend(text: Option<&Text>, len: *mut usize) -> *const c_char
     pointer
 }
 
+/// Lends bytes that end with a NUL, which the length does not count.
+///
+/// # Safety
+/// `len` is NULL or writable.
+pub(super) unsafe fn lend_bytes(bytes: &[u8], len: *mut usize) -> *const c_char {
+    if !len.is_null() {
+        // SAFETY: not NULL, and so writable by the contract.
+        unsafe { len.write(bytes.len() - 1) };
+    }
+    bytes.as_ptr().cast()
+}
+
 /// Bytes as lower-case hex digits.
 pub(super) fn hex(bytes: &[u8]) -> Text {
     Text::new(

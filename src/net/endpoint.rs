@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use url::{Host, Url};
 
 use crate::error::{Error, Result, Status};
@@ -25,6 +27,20 @@ impl Token {
             )),
             _ => Ok(Token(token.into())),
         }
+    }
+
+    /// When it ends, in Unix seconds, if it is a JWT that says so: unverified, and good for nothing but to ask for the
+    /// next one in time (protocol section 1).
+    pub fn ends(&self) -> Option<u64> {
+        #[derive(serde::Deserialize)]
+        struct Claims {
+            exp: u64,
+        }
+        let mut parts = self.0.split('.');
+        let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
+        let claims: Claims = serde_json::from_slice(&claims).ok()?;
+        Some(claims.exp)
     }
 }
 

@@ -8,22 +8,44 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc::WeakUnboundedSender;
 
-use super::Limits;
+use super::driver::Command;
+use super::stats::Stats;
+use super::upload::{Data, MAX_AHEAD, MAX_CHUNK, Source, Supply};
+use super::{Limits, Request};
 use crate::error::{Error, Progress, Result, Status};
 use crate::noise::{self, Channel};
-use crate::wire::{self, Fragments, Reassembler, Response};
+use crate::wire::{self, Chunk, Fragments, MAX_FRAME_PAYLOAD, Reassembler, Response};
 
 /// What a request does with its answer.
 pub trait Receiver: Send {
+    /// Some of the request was given to the socket, `data` bytes of its upload among it. True: there is something to
+    /// [`Receiver::flush`].
+    fn sent(&mut self, data: usize, now: Instant) -> bool {
+        let _ = (data, now);
+        false
+    }
     /// Takes the next piece of the answer. What it makes of it may wait for [`Receiver::flush`].
-    fn piece(&mut self, body: Bytes) -> Flow;
+    fn piece(&mut self, piece: Piece) -> Flow;
     /// Hands over what the last pieces gave, once for all that one read of the socket brought.
     fn flush(&mut self) -> Result<()>;
     /// Whether the application leaves so much unread that the socket should not be read for it.
     fn pause_if_full(&self) -> bool;
     /// How the exchange ended. Called once, and nothing after it.
     fn end(self: Box<Self>, result: Result<()>);
+    /// There will be no exchange. In the place of [`Receiver::end`].
+    fn refuse(self: Box<Self>, error: Error);
+}
+
+/// A piece of an answer, whose status was 200.
+pub struct Piece {
+    /// A view of the message that it came in.
+    pub body: Bytes,
+    /// As they came; names are compared without case.
+    pub headers: HashMap<String, String>,
+    /// When it came.
+    pub at: Instant,
 }
 
 /// Whether an answer goes on.
@@ -39,10 +61,10 @@ pub enum Flow {
 /// A request on its way into the core.
 pub(super) struct Opening {
     pub(super) id: i64,
-    pub(super) verb: &'static str,
-    pub(super) path: &'static str,
-    pub(super) body: Bytes,
+    pub(super) request: Request,
     pub(super) receiver: Box<dyn Receiver>,
+    /// The way for what an upload's source brings later.
+    pub(super) commands: WeakUnboundedSender<Command>,
 }
 
 /// How much is under way on a connection; shared with the handle that admits requests.
@@ -50,6 +72,7 @@ pub(super) struct Opening {
 pub(super) struct Load {
     pub(super) open: AtomicUsize,
     pub(super) queued_bytes: AtomicUsize,
+    pub(super) uploads: AtomicUsize,
 }
 
 struct Exchange {
@@ -57,19 +80,39 @@ struct Exchange {
     progress: Progress,
     /// When something was last heard of it, or else when it was sent.
     heard: Instant,
-    /// Pieces wait for `flush`.
+    /// Something waits for `flush`.
     touched: bool,
+    upload: Option<Upload>,
+}
+
+/// A document on its way out.
+struct Upload {
+    source: Box<dyn Source>,
+    commands: WeakUnboundedSender<Command>,
+    /// The request that opens it, until its first chunk is there.
+    opening: Option<wire::Request>,
+    next_seq: u32,
+    /// Chunks that wait to be sent.
+    queued: usize,
+    /// The source was asked, and the application has not answered.
+    asked: bool,
+    /// The last chunk is queued, or was sent.
+    complete: bool,
 }
 
 struct Outgoing {
     id: i64,
+    /// What counts as waiting to be sent.
     len: usize,
+    /// Data of an upload that is not yet sent.
+    data: usize,
     fragments: Fragments,
 }
 
 struct Ping {
     id: i64,
-    sent: Instant,
+    queued: Instant,
+    sent: Option<Instant>,
 }
 
 /// The state of one connection.
@@ -78,10 +121,15 @@ pub(super) struct Core {
     reassembler: Reassembler,
     limits: Limits,
     load: Arc<Load>,
+    stats: Arc<Stats>,
     outgoing: VecDeque<Outgoing>,
     plaintext: BytesMut,
     exchanges: HashMap<i64, Exchange>,
     touched: Vec<i64>,
+    /// Ends with the last exchange: a newer connection has taken its place.
+    retiring: bool,
+    /// The network changed, and something must be heard until then.
+    probe: Option<Instant>,
     ping: Option<Ping>,
     next_ping_id: i64,
     next_ping: Instant,
@@ -98,15 +146,24 @@ pub(super) struct Core {
 const FIRST_PING_ID: i64 = -1;
 
 impl Core {
-    pub(super) fn new(channel: Channel, limits: Limits, load: Arc<Load>, now: Instant) -> Core {
+    pub(super) fn new(
+        channel: Channel,
+        limits: Limits,
+        load: Arc<Load>,
+        stats: Arc<Stats>,
+        now: Instant,
+    ) -> Core {
         Core {
             channel,
             reassembler: Reassembler::default(),
             load,
+            stats,
             outgoing: VecDeque::new(),
             plaintext: BytesMut::new(),
             exchanges: HashMap::new(),
             touched: Vec::new(),
+            retiring: false,
+            probe: None,
             ping: None,
             next_ping_id: FIRST_PING_ID,
             next_ping: now + limits.keepalive,
@@ -121,38 +178,111 @@ impl Core {
     pub(super) fn open(&mut self, opening: Opening, now: Instant) {
         let Opening {
             id,
-            verb,
-            path,
-            body,
+            request,
             receiver,
+            commands,
         } = opening;
+        let len = request.body.len();
+        let message = wire::Request {
+            id,
+            verb: request.verb,
+            path: request.path,
+            body: request.body,
+            chunk: None,
+        };
+        let (message, upload) = match request.upload {
+            None => (Some(message), None),
+            Some(source) => {
+                let upload = Upload {
+                    source,
+                    commands,
+                    opening: Some(message),
+                    next_seq: 0,
+                    queued: 0,
+                    asked: false,
+                    complete: false,
+                };
+                (None, Some(upload))
+            }
+        };
         let exchange = Exchange {
             receiver,
             progress: Progress::NotSent,
             heard: now,
             touched: false,
+            upload,
         };
         if self.exchanges.is_empty() {
             self.next_idle = now + self.limits.idle;
         }
         self.exchanges.insert(id, exchange);
-        let len = body.len();
-        self.send(
-            wire::Request {
-                id,
-                verb,
-                path,
-                body,
-            },
-            len,
-        );
+        match message {
+            Some(message) => self
+                .outgoing
+                .push_back(outgoing(id, message.encode(), len, 0)),
+            None => self.feed(id, now),
+        }
         self.read_on_if_shared(now);
     }
 
-    fn send(&mut self, request: wire::Request, len: usize) {
-        let id = request.id;
-        let fragments = Fragments::new(random_chunk_id(), request.encode());
-        self.outgoing.push_back(Outgoing { id, len, fragments });
+    /// Asks an upload's source for as much as may wait to be sent.
+    fn feed(&mut self, id: i64, now: Instant) {
+        while let Some(exchange) = self.exchanges.get_mut(&id)
+            && let Some(upload) = &mut exchange.upload
+            && !upload.asked
+            && !upload.complete
+            && upload.queued < MAX_AHEAD
+        {
+            upload.asked = true;
+            let supply = Supply::new(upload.commands.clone(), id);
+            match upload.source.next(supply) {
+                Some(data) => self.take_data(id, data, now),
+                None => return,
+            }
+        }
+    }
+
+    /// The source of an upload brings what it was asked for.
+    pub(super) fn supply(&mut self, id: i64, data: Result<Data>, now: Instant) {
+        self.take_data(id, data, now);
+        self.feed(id, now);
+    }
+
+    fn take_data(&mut self, id: i64, data: Result<Data>, now: Instant) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return; // given up meanwhile
+        };
+        let Some(upload) = exchange.upload.as_mut().filter(|upload| upload.asked) else {
+            return;
+        };
+        upload.asked = false;
+        exchange.heard = now;
+        let Data { bytes, last } = match data {
+            Ok(data) => data,
+            Err(error) => return self.finish(id, Err(error)),
+        };
+        let len = bytes.len();
+        if len > MAX_CHUNK || upload.next_seq > MAX_SEQ {
+            let message = format!("a chunk {} of {len} bytes", upload.next_seq);
+            return self.finish(id, Err(Error::new(Status::TooLarge, message)));
+        }
+        let chunk = Chunk {
+            seq: upload.next_seq,
+            data: bytes,
+            last,
+        };
+        upload.next_seq += 1;
+        upload.queued += 1;
+        upload.complete = last;
+        let (message, body) = match upload.opening.take() {
+            Some(opening) => {
+                let body = opening.body.len();
+                let chunk = Some(chunk);
+                (wire::Request { chunk, ..opening }.encode(), body)
+            }
+            None => (chunk.encode(id), 0),
+        };
+        self.outgoing.push_back(outgoing(id, message, body, len));
     }
 
     /// Ends a request that the application no longer wants. There is no cancel message: what is not sent is dropped,
@@ -161,7 +291,6 @@ impl Core {
         if !self.exchanges.contains_key(&id) {
             return;
         }
-        self.drop_unsent(id);
         self.finish(
             id,
             Err(Error::new(
@@ -172,16 +301,17 @@ impl Core {
         self.read_on_if_shared(now);
     }
 
-    /// Drops what is not sent at all. What is partly sent goes out whole: a server keeps an unfinished message for ever.
+    /// Drops what is not sent of a request that has ended. What is partly sent goes out whole: a server keeps an
+    /// unfinished message for ever.
     fn drop_unsent(&mut self, id: i64) {
-        let exchange = self.exchanges.get(&id);
-        if exchange.is_none_or(|exchange| exchange.progress != Progress::NotSent) {
-            return;
-        }
-        if let Some(at) = self.outgoing.iter().position(|out| out.id == id) {
-            let out = self.outgoing.remove(at).expect("it was just found");
-            self.load.queued_bytes.fetch_sub(out.len, Ordering::Relaxed);
-        }
+        let load = &self.load;
+        self.outgoing.retain(|out| {
+            let kept = out.id != id || out.fragments.begun();
+            if !kept {
+                load.queued_bytes.fetch_sub(out.len, Ordering::Relaxed);
+            }
+            kept
+        });
     }
 
     /// The next Noise message for the socket.
@@ -191,14 +321,31 @@ impl Core {
                 self.plaintext = BytesMut::new(); // an idle connection keeps no buffer
                 return Ok(None);
             };
+            let id = out.id;
             if !out.fragments.next_into(&mut self.plaintext) {
                 self.load.queued_bytes.fetch_sub(out.len, Ordering::Relaxed);
                 self.outgoing.pop_front();
+                Stats::count(&self.stats.messages_sent, 1);
+                if let Some(exchange) = self.exchanges.get_mut(&id)
+                    && let Some(upload) = &mut exchange.upload
+                {
+                    upload.queued -= 1;
+                    self.feed(id, now);
+                }
                 continue;
             }
-            if let Some(exchange) = self.exchanges.get_mut(&out.id) {
+            // Which bytes of a frame are data does not matter: their sum is right when the message is out.
+            let data = out.data.min(MAX_FRAME_PAYLOAD);
+            out.data -= data;
+            if let Some(exchange) = self.exchanges.get_mut(&id) {
                 exchange.progress = exchange.progress_at_least(Progress::MaybeSent);
                 exchange.heard = now;
+                if exchange.receiver.sent(data, now) && !exchange.touched {
+                    exchange.touched = true;
+                    self.touched.push(id);
+                }
+            } else if let Some(ping) = self.ping.as_mut().filter(|ping| ping.id == id) {
+                ping.sent = Some(now);
             }
             return self
                 .channel
@@ -215,15 +362,18 @@ impl Core {
             return Ok(());
         };
         let response = Response::decode(message).map_err(wire_error)?;
+        Stats::count(&self.stats.messages_received, 1);
+        self.probe = None; // it lives
         self.respond(response, now);
         Ok(())
     }
 
     fn respond(&mut self, response: Response, now: Instant) {
         let id = response.id;
-        if self.ping.as_ref().is_some_and(|ping| ping.id == id) {
-            self.ping = None; // any answer shows that the enclave lives
-            return;
+        if let Some(ping) = self.ping.take_if(|ping| ping.id == id) {
+            // Any answer shows that the enclave lives.
+            let sent = ping.sent.unwrap_or(ping.queued);
+            return self.stats.answered(now.saturating_duration_since(sent));
         }
         // A response for an unknown id is ignored: cancelled requests and ended ones look so.
         let Some(exchange) = self.exchanges.get_mut(&id) else {
@@ -234,7 +384,12 @@ impl Core {
         if response.status != 200 {
             return self.finish(id, Err(refusal(&response)));
         }
-        match exchange.receiver.piece(response.body) {
+        let piece = Piece {
+            body: response.body,
+            headers: response.headers,
+            at: now,
+        };
+        match exchange.receiver.piece(piece) {
             Flow::More => {
                 if !exchange.touched {
                     exchange.touched = true;
@@ -302,7 +457,10 @@ impl Core {
             return earliest;
         }
         if let Some(ping) = &self.ping {
-            earliest = earliest.min(ping.sent.max(self.moved) + self.limits.dead_after);
+            earliest = earliest.min(ping.queued.max(self.moved) + self.limits.dead_after);
+        }
+        if let Some(probe) = self.probe {
+            earliest = earliest.min(probe);
         }
         if !self.exchanges.is_empty() {
             earliest = earliest.min(self.next_idle);
@@ -314,29 +472,21 @@ impl Core {
     pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
         if now >= self.next_ping {
             self.next_ping = now + self.limits.keepalive;
-            if self.ping.is_none() {
-                let id = self.next_ping_id; // never used again: a late answer settles no later ping
-                self.next_ping_id -= 1;
-                self.ping = Some(Ping { id, sent: now });
-                self.send(
-                    wire::Request {
-                        id,
-                        verb: "GET",
-                        path: "/ping",
-                        body: Bytes::new(),
-                    },
-                    0,
-                );
-            }
+            self.ping(now);
         }
         if self.paused {
             return Ok(());
         }
         if let Some(ping) = &self.ping
-            && now >= ping.sent.max(self.moved) + self.limits.dead_after
+            && now >= ping.queued.max(self.moved) + self.limits.dead_after
         {
             let limit = self.limits.dead_after.as_millis();
             let message = format!("a ping has no answer and no byte moved for {limit} ms");
+            return Err(Error::new(Status::DeadPeer, message));
+        }
+        if self.probe.is_some_and(|probe| now >= probe) {
+            let limit = self.limits.probe.as_millis();
+            let message = format!("nothing came for {limit} ms after the network changed");
             return Err(Error::new(Status::DeadPeer, message));
         }
         if now >= self.next_idle {
@@ -345,11 +495,52 @@ impl Core {
         Ok(())
     }
 
+    /// Asks whether the enclave is still there. Ahead of all that waits, between the frames of a long message if need
+    /// be: so a ping measures the network and not the queue.
+    fn ping(&mut self, now: Instant) {
+        if self.ping.is_some() {
+            return;
+        }
+        let id = self.next_ping_id; // never used again: a late answer settles no later ping
+        self.next_ping_id -= 1;
+        self.ping = Some(Ping {
+            id,
+            queued: now,
+            sent: None,
+        });
+        let message = wire::Request {
+            id,
+            verb: "GET".into(),
+            path: "/ping".into(),
+            body: Bytes::new(),
+            chunk: None,
+        };
+        self.outgoing
+            .push_front(outgoing(id, message.encode(), 0, 0));
+        Stats::count(&self.stats.pings_sent, 1);
+    }
+
+    /// The network changed: the enclave has to be heard again soon.
+    pub(super) fn probe(&mut self, now: Instant) {
+        self.ping(now);
+        self.probe = Some(now + self.limits.probe);
+    }
+
+    /// Ends the connection once the last exchange has.
+    pub(super) fn retire(&mut self) {
+        self.retiring = true;
+    }
+
+    /// Whether a retired connection has nothing left to do.
+    pub(super) fn retired(&self) -> bool {
+        self.retiring && self.exchanges.is_empty()
+    }
+
     /// Ends the requests of which nothing was heard for the idle limit: some failures inside the server send nothing
     /// more, while pings are still answered (protocol section 4).
     fn end_silent(&mut self, now: Instant) {
         let idle = self.limits.idle;
-        let silent = |exchange: &Exchange| now >= exchange.heard + idle;
+        let silent = |exchange: &Exchange| now >= exchange.silent_since(now) + idle;
         let expired: Vec<i64> = self
             .exchanges
             .iter()
@@ -358,16 +549,19 @@ impl Core {
             .collect();
         for id in expired {
             let message = format!("nothing came for this request for {} ms", idle.as_millis());
-            self.drop_unsent(id);
             self.finish(id, Err(Error::new(Status::StreamIdle, message)));
         }
-        let heard = self.exchanges.values().map(|exchange| exchange.heard);
+        let heard = self
+            .exchanges
+            .values()
+            .map(|exchange| exchange.silent_since(now));
         self.next_idle = heard.min().unwrap_or(now) + idle;
     }
 
     /// Ends every open request with the connection's own end.
     pub(super) fn fail(&mut self, error: &Error) {
-        let open: Vec<i64> = self.exchanges.keys().copied().collect();
+        let mut open: Vec<i64> = self.exchanges.keys().copied().collect();
+        open.sort_unstable(); // in the order in which they were asked for
         for id in open {
             self.finish(id, Err(error.clone()));
         }
@@ -378,6 +572,16 @@ impl Core {
             return;
         };
         self.load.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(upload) = &exchange.upload {
+            self.load.uploads.fetch_sub(1, Ordering::Relaxed);
+            if let Some(opening) = &upload.opening {
+                let waiting = opening.body.len();
+                self.load.queued_bytes.fetch_sub(waiting, Ordering::Relaxed);
+            }
+        }
+        if exchange.upload.is_some() || exchange.progress == Progress::NotSent {
+            self.drop_unsent(id);
+        }
         // What came before the end is delivered before it.
         let flushed = exchange.receiver.flush();
         let progress = exchange.progress;
@@ -389,12 +593,32 @@ impl Core {
 }
 
 impl Exchange {
+    /// Since when it is for the enclave to say something. Not while the application has an upload wait.
+    fn silent_since(&self, now: Instant) -> Instant {
+        match &self.upload {
+            Some(upload) if upload.asked && upload.queued == 0 => now,
+            _ => self.heard,
+        }
+    }
+
     fn progress_at_least(&self, progress: Progress) -> Progress {
         if self.progress == Progress::NotSent {
             progress
         } else {
             self.progress
         }
+    }
+}
+
+/// `seq` is below 2^31 (protocol section 4).
+const MAX_SEQ: u32 = i32::MAX as u32;
+
+fn outgoing(id: i64, message: Bytes, len: usize, data: usize) -> Outgoing {
+    Outgoing {
+        id,
+        len,
+        data,
+        fragments: Fragments::new(random_chunk_id(), message),
     }
 }
 
@@ -463,11 +687,15 @@ impl Default for Limits {
                 seconds(15),
                 seconds(15),
                 seconds(15),
+                seconds(10),
+                seconds(15),
+                seconds(15),
             ],
             connect: seconds(60),
             keepalive: seconds(20),
             dead_after: seconds(20),
             idle: seconds(180),
+            probe: seconds(5),
         }
     }
 }
@@ -499,9 +727,9 @@ mod tests {
     }
 
     impl Receiver for Listener {
-        fn piece(&mut self, body: Bytes) -> Flow {
-            let last = body == "last";
-            self.heard.0.lock().unwrap().0.push(body);
+        fn piece(&mut self, piece: Piece) -> Flow {
+            let last = piece.body == "last";
+            self.heard.0.lock().unwrap().0.push(piece.body);
             if last { Flow::Done } else { Flow::More }
         }
         fn flush(&mut self) -> Result<()> {
@@ -513,6 +741,9 @@ mod tests {
         fn end(self: Box<Self>, result: Result<()>) {
             let before = self.heard.0.lock().unwrap().1.replace(result);
             assert!(before.is_none(), "an exchange ends once");
+        }
+        fn refuse(self: Box<Self>, error: Error) {
+            self.end(Err(error));
         }
     }
 
@@ -530,7 +761,8 @@ mod tests {
         fn new() -> Peer {
             let (channel, transport) = pair();
             let now = Instant::now();
-            let core = Core::new(channel, Limits::default(), Arc::default(), now);
+            let (load, stats) = (Arc::default(), Arc::default());
+            let core = Core::new(channel, Limits::default(), load, stats, now);
             Peer {
                 core,
                 transport,
@@ -558,13 +790,18 @@ mod tests {
                 .load
                 .queued_bytes
                 .fetch_add(body.len(), Ordering::Relaxed);
+            let request = Request {
+                verb: "POST".into(),
+                path: "/x".into(),
+                body,
+                upload: None,
+            };
             self.core.open(
                 Opening {
                     id,
-                    verb: "POST",
-                    path: "/x",
-                    body,
+                    request,
                     receiver,
+                    commands: tokio::sync::mpsc::unbounded_channel().0.downgrade(),
                 },
                 self.now,
             );
@@ -655,7 +892,7 @@ mod tests {
             let len = peer.transport.read_message(&first, &mut frame).unwrap();
             frame.truncate(len);
             assert_eq!(peer.reassembler.push(frame.into()), Ok(None));
-            assert_eq!(peer.sent()[0], (1, "POST /x".into()));
+            assert!(peer.sent().contains(&(1, "POST /x".into())));
             assert_eq!(peer.core.load.queued_bytes.load(Ordering::Relaxed), 0);
 
             let (unsent, _) = peer.open(2);

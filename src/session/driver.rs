@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::core::{Core, Opening};
+use super::upload::Data;
 use crate::error::{Error, Result, Status};
 use crate::net::Socket;
 
@@ -30,8 +31,14 @@ const BATCH_BYTES: usize = 128 << 10;
 pub(super) enum Command {
     Open(Opening),
     Cancel(i64),
+    /// The next part of an upload, or why there is none.
+    Supply(i64, Result<Data>),
     /// A reader made room.
     Resume,
+    /// The network changed: is the peer still there?
+    Probe,
+    /// No new requests will come; end with the last of those that are open.
+    Retire,
     Close,
 }
 
@@ -118,6 +125,11 @@ impl Driver {
             }
             self.notice_movement(now);
             let ticked = self.keep_time(cx, now)?;
+            if self.core.retired() {
+                self.closing = true;
+                let message = "a newer connection has taken the place of this one";
+                return Err(Error::new(Status::Closed, message));
+            }
             if !more && !ticked {
                 return Ok(());
             }
@@ -129,7 +141,10 @@ impl Driver {
             match command {
                 Some(Command::Open(opening)) => self.core.open(opening, now),
                 Some(Command::Cancel(id)) => self.core.cancel(id, now),
+                Some(Command::Supply(id, data)) => self.core.supply(id, data, now),
                 Some(Command::Resume) => self.core.resume(now),
+                Some(Command::Probe) => self.core.probe(now),
+                Some(Command::Retire) => self.core.retire(),
                 Some(Command::Close) | None => {
                     self.closing = true;
                     return Err(Error::new(Status::Closed, "the client was closed"));

@@ -4,6 +4,7 @@
 //! the proof of a verified report, so nothing is sent before verification.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +18,7 @@ use crate::error::{Error, Result, Status};
 use crate::net::{self, Endpoint, KeySource, Socket, Token};
 use crate::noise::{Channel, Initiator, Unverified};
 
-/// What connecting does, in order. The numbers are those of the C API.
+/// What connecting does. The numbers are those of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Stage {
@@ -35,11 +36,17 @@ pub enum Stage {
     KeySet = 5,
     /// The evidence is verified; if it holds, message 3 is sent.
     Verify = 6,
+    /// A proxy is asked for a tunnel.
+    Proxy = 7,
+    /// The application is asked for a token.
+    Token = 8,
+    /// The application is asked whether another release than before will do.
+    Release = 9,
 }
 
 impl Stage {
-    /// All of them, in order.
-    pub const ALL: [Stage; 7] = [
+    /// All of them, by number.
+    pub const ALL: [Stage; 10] = [
         Stage::Resolve,
         Stage::Tcp,
         Stage::Tls,
@@ -47,6 +54,9 @@ impl Stage {
         Stage::Handshake,
         Stage::KeySet,
         Stage::Verify,
+        Stage::Proxy,
+        Stage::Token,
+        Stage::Release,
     ];
 
     /// The stage's name, as in errors and in the report's `timings_us`.
@@ -59,6 +69,9 @@ impl Stage {
             Stage::Handshake => "handshake",
             Stage::KeySet => "key_set",
             Stage::Verify => "verify",
+            Stage::Proxy => "proxy",
+            Stage::Token => "token",
+            Stage::Release => "release",
         }
     }
 }
@@ -76,14 +89,14 @@ pub struct Limits {
     pub dead_after: Duration,
     /// How long a request may be silent.
     pub idle: Duration,
+    /// How long the peer may be silent after the network changed.
+    pub probe: Duration,
 }
 
 /// What a connection is made from.
 pub struct Settings {
     /// Where to.
     pub endpoint: Endpoint,
-    /// The account's secret.
-    pub token: Token,
     /// The policy, and what it remembers.
     pub verifier: Arc<Verifier>,
     /// Intel's keys.
@@ -105,13 +118,22 @@ pub struct Established {
 /// Told of each stage as it begins.
 pub type Watch<'a> = &'a (dyn Fn(Stage) + Sync);
 
-/// Connects, verifies, and completes the handshake; or says which stage failed, how, and what the report is.
-pub async fn establish(settings: &Settings, watch: Watch<'_>) -> Result<Established> {
-    let limit = settings.limits.connect;
-    match tokio::time::timeout(limit, stages(settings, watch)).await {
-        Ok(result) => result,
-        Err(_) => Err(timed_out("connecting", limit)),
-    }
+/// Asked, once an enclave is verified and before message 3 can leave, whether it is wanted too.
+pub type Approval<'a> = &'a (dyn Fn(Arc<Evidenced>) -> Approving<'a> + Sync);
+/// The answer of an [`Approval`].
+pub type Approving<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
+/// Runs one stage within its time limit.
+pub async fn stage<T>(
+    limits: &Limits,
+    stage: Stage,
+    watch: Watch<'_>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let limit = limits.stage[stage as usize];
+    watch(stage);
+    let result = tokio::time::timeout(limit, work).await;
+    result.unwrap_or_else(|_| Err(timed_out(stage.name(), limit)))
 }
 
 struct Run<'a> {
@@ -123,19 +145,22 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn stage<T>(&mut self, stage: Stage, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let limit = self.limits.stage[stage as usize];
-        (self.watch)(stage);
         let began = Instant::now();
-        let result = tokio::time::timeout(limit, work).await;
+        let result = self::stage(self.limits, stage, self.watch, work).await;
         self.timings_us.push((stage.name(), micros(began)));
-        result.unwrap_or_else(|_| Err(timed_out(stage.name(), limit)))
+        result
     }
 }
 
-async fn stages(settings: &Settings, watch: Watch<'_>) -> Result<Established> {
+/// Connects, verifies, and completes the handshake; or says which stage failed, how, and what the report is.
+pub async fn establish(
+    settings: &Settings,
+    token: &Token,
+    watch: Watch<'_>,
+    approval: Approval<'_>,
+) -> Result<Established> {
     let Settings {
         endpoint,
-        token,
         verifier,
         keys,
         limits,
@@ -168,7 +193,7 @@ async fn stages(settings: &Settings, watch: Watch<'_>) -> Result<Established> {
         Err(failure) => (known, Some(failure)),
     };
 
-    let verify_began = Instant::now();
+    let began = Instant::now();
     let appraised = run
         .stage(Stage::Verify, async {
             Ok(appraise(verifier, &unverified, known.as_deref()))
@@ -191,9 +216,10 @@ async fn stages(settings: &Settings, watch: Watch<'_>) -> Result<Established> {
             .with_retryable(retryable));
     };
 
-    let (message, channel) = unverified.accept(&verified).map_err(noise_error)?;
     let limit = limits.stage[Stage::Verify as usize];
-    let left = limit.saturating_sub(verify_began.elapsed());
+    let left = limit.saturating_sub(began.elapsed());
+    stage(limits, Stage::Release, &|_| (), approval(evidenced.clone())).await?;
+    let (message, channel) = unverified.accept(&verified).map_err(noise_error)?;
     let sent = tokio::time::timeout(left, send(&mut socket, message)).await;
     sent.unwrap_or_else(|_| Err(timed_out(Stage::Verify.name(), limit)))?;
     Ok(Established {

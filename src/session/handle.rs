@@ -1,6 +1,7 @@
 //! The application's side of a connection: admits requests, cancels them, and closes.
 
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -11,6 +12,8 @@ use super::Limits;
 use super::core::{Core, Load, Opening, Receiver};
 use super::driver::{Command, Driver};
 use super::establish::Established;
+use super::stats::Stats;
+use super::upload::{MAX_UPLOADS, Source};
 use crate::error::{Error, Result, Status};
 use crate::panics;
 
@@ -38,12 +41,14 @@ struct Shared {
 
 /// What is asked.
 pub struct Request {
-    /// `GET` or `POST`.
-    pub verb: &'static str,
-    /// The route.
-    pub path: &'static str,
+    /// `GET` or `POST`; not empty.
+    pub verb: Cow<'static, str>,
+    /// The route; not empty.
+    pub path: Cow<'static, str>,
     /// Empty, or UTF-8 text.
     pub body: Bytes,
+    /// A document that goes with it, in chunks.
+    pub upload: Option<Box<dyn Source>>,
 }
 
 impl Session {
@@ -51,10 +56,12 @@ impl Session {
     pub fn new(
         established: Established,
         limits: Limits,
+        stats: Arc<Stats>,
     ) -> (Session, impl Future<Output = Error> + Send + use<>) {
         let (commands, received) = unbounded_channel();
         let load = Arc::new(Load::default());
-        let core = Core::new(established.channel, limits, load.clone(), Instant::now());
+        let now = Instant::now();
+        let core = Core::new(established.channel, limits, load.clone(), stats, now);
         let shared = Shared {
             commands,
             load,
@@ -76,10 +83,41 @@ impl Session {
         (session, task)
     }
 
-    /// Sends a request. `receiver` hears of its end exactly once, unless this fails: then it is dropped unheard.
-    pub fn request(&self, request: Request, receiver: Box<dyn Receiver>) -> Result<i64> {
-        let Request { verb, path, body } = request;
-        let len = body.len();
+    /// Sends a request. `receiver` hears of its end exactly once, unless this fails: then both are given back.
+    pub fn request(
+        &self,
+        request: Request,
+        receiver: Box<dyn Receiver>,
+    ) -> std::result::Result<i64, (Error, Request, Box<dyn Receiver>)> {
+        if let Err(error) = self.admit(&request) {
+            return Err((error, request, receiver));
+        }
+        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        let opening = Opening {
+            id,
+            request,
+            receiver,
+            commands: self.0.commands.downgrade(),
+        };
+        match self.0.commands.send(Command::Open(opening)) {
+            Ok(()) => Ok(id),
+            Err(refused) => {
+                let Command::Open(opening) = refused.0 else {
+                    unreachable!("it is what was sent");
+                };
+                self.0.load.dismiss(&opening.request);
+                Err((self.ended(), opening.request, opening.receiver))
+            }
+        }
+    }
+
+    fn ended(&self) -> Error {
+        self.end()
+            .unwrap_or_else(|| Error::new(Status::Closed, "the connection has ended"))
+    }
+
+    fn admit(&self, request: &Request) -> Result<()> {
+        let len = request.body.len();
         if len > MAX_BODY {
             return Err(Error::new(
                 Status::TooLarge,
@@ -89,36 +127,7 @@ impl Session {
         if let Some(end) = self.end() {
             return Err(end);
         }
-        admit(
-            &self.0.load.open,
-            1,
-            MAX_OPEN,
-            "requests are open on this connection",
-        )?;
-        admit(
-            &self.0.load.queued_bytes,
-            len,
-            MAX_QUEUED,
-            "bytes wait to be sent on this connection",
-        )
-        .inspect_err(|_| {
-            self.0.load.open.fetch_sub(1, Ordering::Relaxed);
-        })?;
-        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
-        let opening = Opening {
-            id,
-            verb,
-            path,
-            body,
-            receiver,
-        };
-        self.0.commands.send(Command::Open(opening)).map_err(|_| {
-            self.0.load.open.fetch_sub(1, Ordering::Relaxed);
-            self.0.load.queued_bytes.fetch_sub(len, Ordering::Relaxed);
-            self.end()
-                .unwrap_or_else(|| Error::new(Status::Closed, "the connection has ended"))
-        })?;
-        Ok(id)
+        self.0.load.admit(request)
     }
 
     /// Gives a request up. Its receiver hears of the end, if it has not already.
@@ -129,6 +138,16 @@ impl Session {
     /// A handle that does not keep the connection.
     pub fn downgrade(&self) -> WeakSession {
         WeakSession(Arc::downgrade(&self.0))
+    }
+
+    /// The network changed: finds out at once whether the peer is still there.
+    pub fn probe(&self) {
+        let _ = self.0.commands.send(Command::Probe);
+    }
+
+    /// Lets what is open come to its end, and then ends the connection.
+    pub fn retire(&self) {
+        let _ = self.0.commands.send(Command::Retire);
     }
 
     /// Ends the connection and, with it, every open request.
@@ -143,6 +162,18 @@ impl Session {
 }
 
 impl WeakSession {
+    /// Gives a request up. False: the connection has gone, and with it the request.
+    pub fn cancel(&self, id: i64) -> bool {
+        let shared = self.0.upgrade();
+        shared.is_some_and(|shared| shared.commands.send(Command::Cancel(id)).is_ok())
+    }
+
+    /// Whether the connection has ended.
+    pub fn has_ended(&self) -> bool {
+        let shared = self.0.upgrade();
+        shared.is_none_or(|shared| shared.ended.get().is_some())
+    }
+
     /// Tells the task that a reader made room.
     pub fn resume(&self) {
         if let Some(shared) = self.0.upgrade() {
@@ -151,11 +182,36 @@ impl WeakSession {
     }
 }
 
-fn admit(counter: &AtomicUsize, more: usize, bound: usize, what: &str) -> Result<()> {
-    let admitted = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
-        now.checked_add(more).filter(|sum| *sum <= bound)
-    });
-    admitted
-        .map(drop)
-        .map_err(|_| Error::new(Status::TooMany, format!("{bound} {what}")))
+impl Load {
+    /// Counts a request, or refuses it.
+    fn admit(&self, request: &Request) -> Result<()> {
+        let (len, uploads) = (request.body.len(), usize::from(request.upload.is_some()));
+        let all = [
+            (&self.open, 1, MAX_OPEN, "requests are open"),
+            (&self.queued_bytes, len, MAX_QUEUED, "bytes wait to be sent"),
+            (&self.uploads, uploads, MAX_UPLOADS, "uploads are open"),
+        ];
+        for (at, (counter, more, bound, what)) in all.iter().enumerate() {
+            let admitted = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                now.checked_add(*more).filter(|sum| sum <= bound)
+            });
+            if admitted.is_err() {
+                for (counter, more, ..) in &all[..at] {
+                    counter.fetch_sub(*more, Ordering::Relaxed);
+                }
+                let message = format!("{bound} {what} on this connection");
+                return Err(Error::new(Status::TooMany, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what [`Load::admit`] counted.
+    fn dismiss(&self, request: &Request) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.queued_bytes
+            .fetch_sub(request.body.len(), Ordering::Relaxed);
+        self.uploads
+            .fetch_sub(usize::from(request.upload.is_some()), Ordering::Relaxed);
+    }
 }

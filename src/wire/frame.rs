@@ -33,6 +33,11 @@ impl Fragments {
         }
     }
 
+    /// Whether a frame was taken already: the message then has to go out whole.
+    pub fn begun(&self) -> bool {
+        self.next_index > 0
+    }
+
     /// Writes the next frame into `out`, which it clears first. False when the message is complete.
     pub fn next_into(&mut self, out: &mut BytesMut) -> bool {
         if self.next_index == self.total {

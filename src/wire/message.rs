@@ -1,5 +1,6 @@
 //! Requests and responses as whole messages (protocol section 4).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -19,26 +20,61 @@ pub const MAX_HEADER_BYTES: usize = 16 << 10;
 pub struct Request {
     /// Unique on the connection.
     pub id: i64,
-    /// `GET` or `POST`.
-    pub verb: &'static str,
-    /// The route.
-    pub path: &'static str,
+    /// `GET` or `POST`; not empty.
+    pub verb: Cow<'static, str>,
+    /// The route; not empty.
+    pub path: Cow<'static, str>,
     /// UTF-8 text, or empty for none.
     pub body: Bytes,
+    /// The first chunk, where the request opens an upload.
+    pub chunk: Option<Chunk>,
+}
+
+/// A part of an uploaded document (protocol section 6).
+#[derive(Clone)]
+pub struct Chunk {
+    /// From 0.
+    pub seq: u32,
+    /// May be empty.
+    pub data: Bytes,
+    /// Nothing follows it.
+    pub last: bool,
 }
 
 impl Request {
     /// The message's bytes.
     pub fn encode(self) -> Bytes {
-        let request = pb::WebsocketRequest {
+        encode(pb::WebsocketRequest {
             id: Some(self.id),
             verb: Some(self.verb.into()),
             path: Some(self.path.into()),
             body: (!self.body.is_empty()).then_some(self.body),
-            chunk: None,
-        };
-        request.encode_to_vec().into()
+            chunk: self.chunk.map(Chunk::into_message),
+        })
     }
+}
+
+impl Chunk {
+    /// The bytes of the message that continues the upload of request `id`.
+    pub fn encode(self, id: i64) -> Bytes {
+        encode(pb::WebsocketRequest {
+            id: Some(id),
+            chunk: Some(self.into_message()),
+            ..Default::default()
+        })
+    }
+
+    fn into_message(self) -> pb::StreamChunk {
+        pb::StreamChunk {
+            data: (!self.data.is_empty()).then_some(self.data),
+            r#final: Some(self.last),
+            seq: Some(self.seq),
+        }
+    }
+}
+
+fn encode(request: pb::WebsocketRequest) -> Bytes {
+    request.encode_to_vec().into()
 }
 
 impl fmt::Debug for Request {
@@ -213,9 +249,10 @@ mod tests {
     fn a_debug_format_shows_no_body() {
         let request = Request {
             id: 1,
-            verb: "POST",
-            path: "/x",
+            verb: "POST".into(),
+            path: "/x".into(),
             body: Bytes::from_static(b"secret"),
+            chunk: None,
         };
         assert!(!format!("{request:?}").contains("secret"));
         let pb = pb::WebsocketResponse {

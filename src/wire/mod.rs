@@ -15,7 +15,7 @@ mod pb {
 }
 
 pub use frame::{Fragments, MAX_FRAME_LEN, MAX_FRAME_PAYLOAD};
-pub use message::{MAX_HEADER_BYTES, MAX_HEADERS, Request, Response};
+pub use message::{Chunk, MAX_HEADER_BYTES, MAX_HEADERS, Request, Response};
 pub use reassembly::{MAX_CHUNKS, MAX_UNFINISHED, MAX_UNFINISHED_BYTES, Reassembler};
 
 /// A peer that broke a rule of the wire. Either one ends the connection.
@@ -49,13 +49,15 @@ pub(crate) mod testing {
 
     use super::pb;
 
-    /// Id, and verb and path, of a request.
+    /// Id, and verb and path, of a request; of a chunk, its number, size, and whether it is the last.
     pub(crate) fn read_request(message: Bytes) -> (i64, String) {
         let request = pb::WebsocketRequest::decode(message).unwrap();
-        (
-            request.id(),
-            format!("{} {}", request.verb(), request.path()),
-        )
+        let mut text = format!("{} {}", request.verb(), request.path());
+        if let Some(chunk) = &request.chunk {
+            let end = if chunk.r#final() { " final" } else { "" };
+            text += &format!("[{}: {}{end}]", chunk.seq(), chunk.data().len());
+        }
+        (request.id(), text.trim().to_owned())
     }
 
     /// A response as a whole message.

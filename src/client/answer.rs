@@ -1,0 +1,359 @@
+//! What the connection does with an answer: one reading for each way in which answers end (protocol section 4).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::event::{Details, Event, Kind, Matrix, Split, Splitter};
+use crate::error::{Error, Result, Status};
+use crate::session::{Flow, Inbox, Piece, Receiver};
+
+/// How an answer ends. The numbers are those of the C API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Ending {
+    /// With the one response.
+    OneResponse = 0,
+    /// With the event of type `completion`.
+    Completion = 1,
+    /// When as many bytes have come as `Content-Length` says.
+    ContentLength = 2,
+}
+
+impl Ending {
+    /// All of them, by number.
+    pub const ALL: [Ending; 3] = [
+        Ending::OneResponse,
+        Ending::Completion,
+        Ending::ContentLength,
+    ];
+
+    pub(super) fn reading(self) -> Reading {
+        match self {
+            Ending::OneResponse => Reading::OneResponse,
+            Ending::Completion => Reading::Events(Splitter::default(), None),
+            Ending::ContentLength => Reading::Counted {
+                length: None,
+                received: 0,
+            },
+        }
+    }
+}
+
+/// Follows a chat: sees its events, and is asked when it has ended whether that is the stream's end.
+pub(super) trait Sequel: Send {
+    /// An event came.
+    fn event(&mut self, event: &Event);
+    /// The exchange ended well, or not. What is returned ends the stream; nothing if there is more to come.
+    fn end(self: Box<Self>, result: Result<()>) -> Option<Result<()>>;
+}
+
+/// How an answer is read.
+pub(super) enum Reading {
+    /// One response, whatever it holds.
+    OneResponse,
+    /// Events up to `completion`.
+    Events(Splitter, Option<Box<dyn Sequel>>),
+    /// As many bytes as are announced.
+    Counted { length: Option<u64>, received: u64 },
+    /// One response with as many rows as there are texts.
+    Embeddings { texts: usize },
+    /// One response, and when it was asked for.
+    Ping { sent: Option<Instant> },
+}
+
+/// The connection's end of a stream.
+pub(super) struct Answer {
+    reading: Reading,
+    upload: Option<Transfer>,
+    batch: Vec<Event>,
+    inbox: Arc<Inbox<Event>>,
+    ended: bool,
+}
+
+/// An upload's way.
+pub(super) struct Transfer {
+    pub(super) sent: u64,
+    pub(super) total: Option<u64>,
+}
+
+impl Answer {
+    pub(super) fn new(
+        reading: Reading,
+        upload: Option<Transfer>,
+        inbox: Arc<Inbox<Event>>,
+    ) -> Box<Answer> {
+        Box::new(Answer {
+            reading,
+            upload,
+            batch: Vec::new(),
+            inbox,
+            ended: false,
+        })
+    }
+
+    /// The exchange has ended: so has the stream, unless it goes on with another one.
+    fn conclude(&mut self, result: Result<()>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let sequel = match &mut self.reading {
+            Reading::Events(_, sequel) => sequel.take(),
+            _ => None,
+        };
+        let result = match sequel {
+            Some(sequel) => sequel.end(result),
+            None => Some(result),
+        };
+        if let Some(result) = result {
+            self.inbox.end(result);
+        }
+    }
+
+    fn read(&mut self, piece: Piece) -> Result<Flow> {
+        match &mut self.reading {
+            Reading::OneResponse => {
+                let len = piece.body.len() as u64;
+                self.batch.push(Event::body(piece.body, len, Some(len)));
+                Ok(Flow::Done)
+            }
+            Reading::Events(..) => self.read_events(piece),
+            Reading::Counted { length, received } => {
+                let announced = content_length(&piece)?;
+                if length.is_some_and(|length| length != announced) {
+                    return Err(broken("Content-Length changed within an answer"));
+                }
+                *length = Some(announced);
+                *received += piece.body.len() as u64;
+                if *received > announced {
+                    let message = format!("{received} bytes came; Content-Length is {announced}");
+                    return Err(broken(&message));
+                }
+                let flow = if *received == announced {
+                    Flow::Done
+                } else {
+                    Flow::More
+                };
+                if !piece.body.is_empty() {
+                    let event = Event::body(piece.body, *received, Some(announced));
+                    self.batch.push(event);
+                }
+                Ok(flow)
+            }
+            Reading::Embeddings { texts } => {
+                let matrix = Some(read_matrix(&piece.body, *texts)?);
+                let details = Details {
+                    matrix,
+                    ..Details::default()
+                };
+                self.batch.push(Event::with(Kind::Embeddings, details));
+                Ok(Flow::Done)
+            }
+            Reading::Ping { sent } => {
+                let sent = sent.unwrap_or(piece.at);
+                let round_trip = Some(piece.at.saturating_duration_since(sent));
+                let details = Details {
+                    round_trip,
+                    ..Details::default()
+                };
+                self.batch.push(Event::with(Kind::Pong, details));
+                Ok(Flow::Done)
+            }
+        }
+    }
+
+    fn read_events(&mut self, mut piece: Piece) -> Result<Flow> {
+        loop {
+            let Reading::Events(splitter, sequel) = &mut self.reading else {
+                return Ok(Flow::More);
+            };
+            let before = self.batch.len();
+            let split = splitter.push(&mut piece.body, &mut self.batch);
+            if let Some(sequel) = sequel {
+                self.batch[before..].iter().for_each(|it| sequel.event(it));
+            }
+            match split? {
+                Split::More => return Ok(Flow::More),
+                Split::Complete => return Ok(Flow::Done),
+                Split::Slice => self.flush()?,
+            }
+        }
+    }
+}
+
+impl Drop for Answer {
+    /// A stream comes to an end however the connection's task does.
+    fn drop(&mut self) {
+        self.conclude(Err(Error::new(
+            Status::Panic,
+            "the connection's task ended without a word",
+        )));
+    }
+}
+
+impl Receiver for Answer {
+    fn sent(&mut self, data: usize, now: Instant) -> bool {
+        if let Reading::Ping { sent } = &mut self.reading {
+            *sent = Some(now);
+        }
+        let Some(upload) = &mut self.upload else {
+            return false;
+        };
+        if data == 0 {
+            return false;
+        }
+        upload.sent += data as u64;
+        let details = Details {
+            sent: Some((upload.sent, upload.total)),
+            ..Details::default()
+        };
+        // What was not handed over yet is out of date.
+        self.batch.retain(|event| event.kind() != Kind::Progress);
+        self.batch.push(Event::with(Kind::Progress, details));
+        true
+    }
+
+    fn piece(&mut self, piece: Piece) -> Flow {
+        self.read(piece).unwrap_or_else(Flow::Broken)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.inbox.deliver(&mut self.batch)
+    }
+
+    fn pause_if_full(&self) -> bool {
+        self.inbox.pause_if_full()
+    }
+
+    fn end(mut self: Box<Self>, result: Result<()>) {
+        self.conclude(result);
+    }
+
+    fn refuse(mut self: Box<Self>, error: Error) {
+        self.conclude(Err(error));
+    }
+}
+
+/// `Content-Length`, which every piece carries (protocol section 4).
+fn content_length(piece: &Piece) -> Result<u64> {
+    /// More would be no document's size.
+    const MAX_DIGITS: usize = 12;
+    let mut found = None;
+    for (name, value) in &piece.headers {
+        if !name.eq_ignore_ascii_case("content-length") {
+            continue;
+        }
+        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+        let length = (digits && (1..=MAX_DIGITS).contains(&value.len()))
+            .then(|| value.parse().ok())
+            .flatten()
+            .ok_or_else(|| broken("a Content-Length that is not 1 to 12 digits"))?;
+        if found.is_some_and(|found| found != length) {
+            return Err(broken("two different Content-Lengths in one response"));
+        }
+        found = Some(length);
+    }
+    found.ok_or_else(|| broken("a piece of an answer without Content-Length"))
+}
+
+/// Reads `{"embeddings": [[float…]…], "dimension": int}` (protocol section 4), into one allocation: a vector for each
+/// row would let a peer make many times its bytes.
+fn read_matrix(body: &[u8], texts: usize) -> Result<Matrix> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        embeddings: &'a RawValue,
+        dimension: usize,
+    }
+    // serde_json's message could quote the answer; its position does not.
+    let no_json = |e: serde_json::Error| {
+        let (line, column) = (e.line(), e.column());
+        broken(&format!(
+            "an answer that is no embeddings of one dimension, at line {line} column {column}"
+        ))
+    };
+    let answer: Answer<'_> = serde_json::from_slice(body).map_err(no_json)?;
+    let (columns, mut values) = (answer.dimension, Vec::new());
+    let rows = Rows {
+        columns,
+        values: &mut values,
+    };
+    let mut json = serde_json::Deserializer::from_str(answer.embeddings.get());
+    let rows = rows.deserialize(&mut json).map_err(no_json)?;
+    if rows != texts {
+        return Err(broken(&format!("{rows} embeddings for {texts} texts")));
+    }
+    Ok(Matrix {
+        values: values.into(),
+        rows,
+        columns,
+    })
+}
+
+/// Reads rows of equal length, and says how many.
+struct Rows<'a> {
+    columns: usize,
+    values: &'a mut Vec<f32>,
+}
+
+/// Reads one of them.
+struct Row<'a>(&'a mut Vec<f32>);
+
+impl<'de> DeserializeSeed<'de> for Rows<'_> {
+    type Value = usize;
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> std::result::Result<usize, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Rows<'_> {
+    type Value = usize;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of embeddings")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<usize, A::Error> {
+        let mut rows = 0;
+        while let Some(len) = seq.next_element_seed(Row(self.values))? {
+            rows += 1;
+            if len != self.columns {
+                return Err(serde::de::Error::custom("another dimension"));
+            }
+            if len == 0 {
+                return Err(serde::de::Error::custom("an empty embedding"));
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Row<'_> {
+    type Value = usize;
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> std::result::Result<usize, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Row<'_> {
+    type Value = usize;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an embedding")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<usize, A::Error> {
+        let before = self.0.len();
+        while let Some(value) = seq.next_element::<f32>()? {
+            if !value.is_finite() {
+                return Err(serde::de::Error::custom("a number that no float can be"));
+            }
+            self.0.push(value);
+        }
+        Ok(self.0.len() - before)
+    }
+}
+
+fn broken(why: &str) -> Error {
+    Error::new(Status::Protocol, why)
+}

@@ -1,0 +1,181 @@
+//! How a client gets a verified connection: with a token, from the application or its provider; through every stage; and
+//! where an earlier one was to another release, with the application's consent. The first connection and each later one
+//! are made here alike.
+
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+
+use super::callbacks::Callbacks;
+use super::link::{Change, ChangeSink, Reconnect, Renew};
+use super::log::Log;
+use crate::attestation::Evidenced;
+use crate::error::{Error, Result, Status};
+use crate::net::Token;
+use crate::session::{Approval, Established, Settings, Stage, establish, stage};
+
+/// A wish to stop, from any thread; it holds for all that it was given to.
+#[derive(Clone)]
+pub struct Cancel(Arc<watch::Sender<bool>>);
+
+impl Default for Cancel {
+    fn default() -> Cancel {
+        Cancel(Arc::new(watch::Sender::new(false)))
+    }
+}
+
+impl Cancel {
+    /// Asks to stop. Never waits; asking again changes nothing.
+    pub fn cancel(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(super) async fn cancelled(&self) {
+        let _ = self.0.subscribe().wait_for(|cancelled| *cancelled).await;
+    }
+}
+
+pub(super) fn cancelled() -> Error {
+    Error::new(Status::Cancelled, "cancelled by the application")
+}
+
+/// Gives a token for each connection.
+pub trait TokenProvider: Send + Sync {
+    /// Is asked for a token, on the client's callback thread; it may answer later, and from any thread.
+    fn ask(&self, question: TokenQuestion);
+}
+
+/// What a provider answers. Dropped without an answer, it says that there is no token.
+pub struct TokenQuestion(Option<oneshot::Sender<Result<Token>>>);
+
+impl TokenQuestion {
+    /// Gives the token. An error for what can be none; the question stays open then.
+    pub fn answer(&mut self, token: &str) -> Result<()> {
+        let token = Token::new(token)?;
+        self.send(Ok(token))
+    }
+
+    /// There is none, for a reason that holds no secret.
+    pub fn fail(&mut self, reason: &str) -> Result<()> {
+        let reason: String = reason.chars().take(MAX_REASON).collect();
+        let message = format!("the token provider: {reason}");
+        self.send(Err(Error::new(Status::Token, message)))
+    }
+
+    fn send(&mut self, answer: Result<Token>) -> Result<()> {
+        let question = self.0.take().ok_or_else(|| {
+            Error::new(Status::InvalidArgument, "question: it was answered before")
+        })?;
+        let _ = question.send(answer); // nobody waits any more where the time is over
+        Ok(())
+    }
+}
+
+/// Characters of a provider's reason that an error repeats.
+const MAX_REASON: usize = 1_024;
+
+/// Told when a connection's release is another than that of the one before, and says whether it is accepted. It satisfies
+/// the policy in any case. On the client's callback thread.
+pub type ReleaseSink = Arc<dyn Fn(&Arc<Evidenced>, &Arc<Evidenced>) -> bool + Send + Sync>;
+
+/// What a client's connections are made with.
+pub struct Dialer {
+    pub(super) settings: Settings,
+    /// Used where there is no provider.
+    pub(super) token: Option<Token>,
+    pub(super) provider: Option<Arc<dyn TokenProvider>>,
+    pub(super) release: Option<ReleaseSink>,
+    pub(super) changes: Option<ChangeSink>,
+    pub(super) reconnect: Option<Reconnect>,
+    pub(super) renew: Renew,
+    pub(super) log: Log,
+    /// Where all of these run; there is one if there is any of them.
+    pub(super) callbacks: Option<Arc<Callbacks>>,
+}
+
+/// A verified connection, and when the token that it was made with ends, in Unix seconds, if a fresh one can be had.
+pub(super) struct Dialed {
+    pub(super) established: Established,
+    pub(super) token_ends: Option<u64>,
+}
+
+impl Dialer {
+    /// Connects and verifies. `before`: why the connection before this one was trusted.
+    pub(super) async fn dial(
+        &self,
+        before: Option<&Arc<Evidenced>>,
+        watch: &(dyn Fn(Stage) + Sync),
+    ) -> Result<Dialed> {
+        let limits = &self.settings.limits;
+        let work = async {
+            let token = stage(limits, Stage::Token, watch, self.find_token()).await?;
+            let approval: Approval<'_> = &|evidenced| Box::pin(self.approve(before, evidenced));
+            let established = establish(&self.settings, &token, watch, approval).await?;
+            Ok(Dialed {
+                established,
+                token_ends: token.ends().filter(|_| self.provider.is_some()),
+            })
+        };
+        let limit = limits.connect;
+        let timed_out = |_| {
+            let message = format!("connecting: no result within {} ms", limit.as_millis());
+            Err(Error::new(Status::StageTimeout, message))
+        };
+        tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or_else(timed_out)
+    }
+
+    async fn find_token(&self) -> Result<Token> {
+        let (Some(provider), Some(callbacks)) = (&self.provider, &self.callbacks) else {
+            let none = || Error::new(Status::InvalidArgument, "token: none was set");
+            return self.token.clone().ok_or_else(none);
+        };
+        let (question, answer) = oneshot::channel();
+        let provider = provider.clone();
+        callbacks.post(move || provider.ask(TokenQuestion(Some(question))));
+        answer.await.unwrap_or_else(|_| {
+            Err(Error::new(
+                Status::Token,
+                "the token provider let go of the question without an answer",
+            ))
+        })
+    }
+
+    async fn approve(&self, before: Option<&Arc<Evidenced>>, now: Arc<Evidenced>) -> Result<()> {
+        let Some(before) =
+            before.filter(|before| before.report.manifest_sha256 != now.report.manifest_sha256)
+        else {
+            return Ok(());
+        };
+        let (Some(release), Some(callbacks)) = (&self.release, &self.callbacks) else {
+            return Ok(()); // the policy is what decides
+        };
+        let (told, answer) = oneshot::channel();
+        let (release, before) = (release.clone(), before.clone());
+        callbacks.post(move || {
+            let _ = told.send(release(&before, &now));
+        });
+        if answer.await.unwrap_or(false) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Status::ReleaseRefused,
+            "the enclave's release is another one than before, and the application refused it",
+        ))
+    }
+
+    pub(super) fn tell(&self, change: Change) {
+        if let (Some(changes), Some(callbacks)) = (&self.changes, &self.callbacks) {
+            let changes = changes.clone();
+            callbacks.post(move || changes(change));
+        }
+    }
+
+    /// Lets go of the application's callbacks on their own thread: a task's end must not run a `destroy` on a worker.
+    pub(super) fn release(self) {
+        if let Some(callbacks) = self.callbacks.clone() {
+            callbacks.post(move || drop(self));
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! JSON that an application gives, kept as it was written.
+
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result, Status};
+
+/// Reads a JSON value, and keeps it as it was written: numbers lose no digit. Errors tell a position and quote nothing.
+pub(super) fn raw(argument: &str, json: &str) -> Result<Box<RawValue>> {
+    serde_json::from_str(json).map_err(|e| invalid(argument, &e))
+}
+
+/// Reads a JSON object, and keeps it as it was written.
+pub(super) fn object(argument: &str, json: &str) -> Result<Box<RawValue>> {
+    let value = raw(argument, json)?;
+    if !value.get().starts_with('{') {
+        let message = format!("{argument}: it is no JSON object");
+        return Err(Error::new(Status::InvalidJson, message));
+    }
+    Ok(value)
+}
+
+/// Why JSON could not be read.
+pub(super) fn invalid(argument: &str, e: &serde_json::Error) -> Error {
+    let why = match e.classify() {
+        serde_json::error::Category::Eof => "it ends too early",
+        serde_json::error::Category::Data => "it is not what is expected",
+        _ => "not JSON",
+    };
+    let (line, column) = (e.line(), e.column());
+    Error::new(
+        Status::InvalidJson,
+        format!("{argument}: {why}, at line {line} column {column}"),
+    )
+}

@@ -1,0 +1,816 @@
+//! The way of an application's requests to its verified enclave, over as many connections as that takes: one after the
+//! other, each verified in full (`dial`), with the requests that wait in between.
+//!
+//! What was not sent when a connection broke is sent on the next one. What may have been sent is never repeated: its
+//! stream is told how far it had come.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+use super::callbacks::{Callbacks, Hold};
+use super::dial::{Cancel, Dialed, Dialer, cancelled};
+use super::exchange::Exchange;
+use super::latch::Latch;
+use super::log::Level;
+use super::runtime::Runtime;
+use super::tracked::Tracked;
+use crate::attestation::Evidenced;
+use crate::error::{Error, Progress, Result, Status};
+use crate::session::{Limits, MAX_OPEN, MAX_QUEUED, Receiver, Request, Session, Stats};
+
+const CONNECT: &str = "confer::connect";
+
+/// Connections that end with their last request, beside the one in use; the oldest is closed for a further one.
+const MAX_RETIRED: usize = 4;
+
+/// Whether and how a broken connection is made again.
+#[derive(Clone, Copy, Debug)]
+pub struct Reconnect {
+    /// Attempts in a row that may fail before the client gives up.
+    pub attempts: u32,
+    /// The longest pause before the first of them; it doubles with each.
+    pub first: Duration,
+    /// The longest pause at all.
+    pub most: Duration,
+}
+
+/// When a connection that works is replaced by a fresh one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Renew {
+    /// The age that a connection may reach.
+    pub max_age: Option<Duration>,
+    /// Not beyond the time at which the evidence expires.
+    pub with_evidence: bool,
+}
+
+/// A token is replaced this long before it ends, so that no request is refused for it.
+const TOKEN_LEAD: Duration = Duration::from_secs(60);
+/// Renewals are at least so far apart, whatever a token or evidence says of its end.
+const MIN_AGE: Duration = Duration::from_secs(10);
+/// A connection that lived for less counts as another failed attempt: a server that drops each one must not be dialled
+/// in a loop.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// What becomes of a client's connection.
+pub enum Change {
+    /// It broke; the client connects again.
+    Lost(Error),
+    /// An attempt begins after a pause. Where the connection did not break, it serves meanwhile.
+    Attempt {
+        /// From 1, in a row.
+        number: u32,
+        /// The pause.
+        pause: Duration,
+    },
+    /// The attempt failed.
+    Failed(Error),
+    /// There is a new connection, verified.
+    Connected {
+        /// Why it is trusted.
+        evidenced: Arc<Evidenced>,
+        /// Its manifest is another one than before.
+        release_changed: bool,
+    },
+    /// There will be no other: the client has ended.
+    Ended(Error),
+}
+
+/// Told of each [`Change`], on the client's callback thread.
+pub type ChangeSink = Arc<dyn Fn(Change) + Send + Sync>;
+
+/// Counts what only a link knows.
+#[derive(Default)]
+pub struct Attempts {
+    /// Connections that were made and verified.
+    pub connected: std::sync::atomic::AtomicU64,
+    /// Attempts that failed.
+    pub failed: std::sync::atomic::AtomicU64,
+}
+
+/// What a client's handles, its connections' tasks and its requests share.
+pub struct Link {
+    this: Weak<Link>,
+    limits: Limits,
+    reconnect: Option<Reconnect>,
+    renew: Renew,
+    provides_tokens: bool,
+    /// How it ended, once every task of it has.
+    pub ended: Arc<Latch>,
+    /// What its connections count.
+    pub stats: Arc<Stats>,
+    /// What it counts itself.
+    pub attempts: Attempts,
+    closed: Cancel,
+    /// The network changed, or someone needs a connection: the pause before an attempt ends.
+    wake: Notify,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    /// Why the connection is trusted; of the last one, once there is none.
+    evidenced: Arc<Evidenced>,
+    /// Counts the connections.
+    serial: u64,
+    /// An attempt to connect is under way.
+    attempting: bool,
+    /// Attempts that failed in a row, and connections that broke at once.
+    failures: u32,
+    /// Requests that wait for a connection, in the order in which they came.
+    waiting: BTreeMap<u64, Waiting>,
+    waiting_bytes: usize,
+    next: u64,
+    /// Streams that wait for the application's tools.
+    parked: Vec<Weak<dyn Parked>>,
+    /// None once the client was closed.
+    runtime: Option<Arc<Runtime>>,
+    /// Connections whose place a newer one has taken, with their numbers: they end with their last request.
+    retired: Vec<(u64, Session)>,
+    /// What tasks need. Each keeps it; None once there will be no other task.
+    tools: Option<Arc<Tools>>,
+    /// Kept beyond the end of the client, so that closing can wait for it.
+    callbacks: OnceLock<Arc<Callbacks>>,
+}
+
+enum Phase {
+    Up(Live),
+    /// Between two connections.
+    Down,
+    Over(Error),
+}
+
+struct Live {
+    session: Session,
+    serial: u64,
+    since: (Instant, SystemTime),
+    /// By the clock on the wall: where the evidence has expired, it did so also while the machine slept.
+    expires_at: Option<u64>,
+}
+
+struct Waiting {
+    job: Job,
+    /// Only a connection with a greater number will do.
+    after: u64,
+}
+
+/// A request on its way to a connection.
+pub(super) struct Job {
+    /// The order in which it was asked for.
+    pub(super) order: u64,
+    pub(super) request: Request,
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) receiver: Box<dyn Receiver>,
+}
+
+/// A stream between two exchanges.
+pub(super) trait Parked: Send + Sync {
+    /// The client was closed.
+    fn end(&self, error: Error);
+}
+
+/// What a link's tasks need, the application's callbacks among it. The last task to go says that all have ended.
+struct Tools {
+    dialer: Option<Dialer>,
+    ended: Arc<Latch>,
+}
+
+impl Tools {
+    fn dialer(&self) -> &Dialer {
+        self.dialer.as_ref().expect("it goes with its last owner")
+    }
+}
+
+impl Drop for Tools {
+    fn drop(&mut self) {
+        if let Some(dialer) = self.dialer.take() {
+            dialer.release();
+        }
+        self.ended.set();
+    }
+}
+
+impl Link {
+    /// A link over its first connection.
+    pub(super) fn new(
+        dialer: Dialer,
+        dialed: Dialed,
+        runtime: Arc<Runtime>,
+        callbacks: OnceLock<Arc<Callbacks>>,
+    ) -> Arc<Link> {
+        let ended = Arc::new(Latch::default());
+        let link = Arc::new_cyclic(|this| Link {
+            this: this.clone(),
+            limits: dialer.settings.limits,
+            reconnect: dialer.reconnect,
+            renew: dialer.renew,
+            provides_tokens: dialer.provider.is_some(),
+            stats: Arc::default(),
+            attempts: Attempts::default(),
+            closed: Cancel::default(),
+            wake: Notify::new(),
+            state: Mutex::new(State {
+                phase: Phase::Down,
+                evidenced: dialed.established.evidenced.clone(),
+                serial: 0,
+                attempting: false,
+                failures: 0,
+                waiting: BTreeMap::new(),
+                waiting_bytes: 0,
+                next: 0,
+                retired: Vec::new(),
+                parked: Vec::new(),
+                runtime: Some(runtime),
+                tools: Some(Arc::new(Tools {
+                    dialer: Some(dialer),
+                    ended: ended.clone(),
+                })),
+                callbacks,
+            }),
+            ended,
+        });
+        link.install(dialed);
+        link
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code of a caller runs under the lock, so a poisoned state is still a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // --- requests -----------------------------------------------------------------------------------------------------
+
+    /// Sends a request, or lets it wait for a connection. If this fails, the receiver is dropped unheard.
+    pub(super) fn request(
+        &self,
+        request: Request,
+        exchange: Arc<Exchange>,
+        receiver: Box<dyn Receiver>,
+    ) -> Result<()> {
+        let mut state = self.state();
+        let order = state.next;
+        state.next += 1;
+        let receiver = Tracked::new(self.this.clone(), order, &request, &exchange, receiver);
+        let job = Job {
+            order,
+            request,
+            exchange,
+            receiver: Box::new(receiver),
+        };
+        self.send(&mut state, job, 0).map_err(|(error, _)| error)
+    }
+
+    /// A request that has not been sent, or was refused for its token, is to be sent on another connection than `before`.
+    pub(super) fn again(&self, job: Job, after: u64) {
+        let mut state = self.state();
+        if let Err((error, job)) = self.send(&mut state, job, after) {
+            drop(state);
+            job.receiver.refuse(error);
+        }
+    }
+
+    fn send(
+        &self,
+        state: &mut State,
+        job: Job,
+        after: u64,
+    ) -> std::result::Result<(), (Error, Job)> {
+        if job.exchange.cancelled() {
+            return Err((cancelled(), job));
+        }
+        let mut after = after;
+        match &state.phase {
+            Phase::Over(error) => {
+                let error = error.clone().with_progress(Progress::NotSent);
+                return Err((error, job));
+            }
+            Phase::Up(live) if live.serial > after => {
+                if !self.renew.due(live) {
+                    let (session, serial) = (live.session.clone(), live.serial);
+                    return match place(&session, serial, job) {
+                        // It broke, and its end is on its way here.
+                        Err((_, job)) if session.end().is_some() && self.reconnects() => {
+                            self.wait(state, job, serial)
+                        }
+                        placed => placed,
+                    };
+                }
+                after = live.serial;
+            }
+            Phase::Up(_) | Phase::Down => {}
+        }
+        self.wait(state, job, after)?;
+        self.connect(state);
+        Ok(())
+    }
+
+    fn wait(
+        &self,
+        state: &mut State,
+        job: Job,
+        after: u64,
+    ) -> std::result::Result<(), (Error, Job)> {
+        let len = job.request.body.len();
+        if state.waiting.len() >= MAX_OPEN || state.waiting_bytes + len > MAX_QUEUED {
+            let message = format!(
+                "{} requests of {} bytes wait for a connection",
+                state.waiting.len(),
+                state.waiting_bytes
+            );
+            return Err((Error::new(Status::TooMany, message), job));
+        }
+        job.exchange.leave();
+        state.waiting_bytes += len;
+        state.waiting.insert(job.order, Waiting { job, after });
+        Ok(())
+    }
+
+    /// A stream is between two exchanges: it is told if the client is closed.
+    pub(super) fn park(&self, stream: Weak<dyn Parked>) {
+        let mut state = self.state();
+        if state.runtime.is_some() {
+            state.parked.retain(|parked| parked.strong_count() > 0);
+            return state.parked.push(stream);
+        }
+        drop(state);
+        if let Some(stream) = stream.upgrade() {
+            stream.end(closed());
+        }
+    }
+
+    /// A handle that does not keep it.
+    pub(super) fn weak(&self) -> Weak<Link> {
+        self.this.clone()
+    }
+
+    /// Ends a request that waits.
+    pub(super) fn drop_waiting(&self, exchange: &Arc<Exchange>) {
+        let mut state = self.state();
+        let found = state
+            .waiting
+            .iter()
+            .find(|(_, waiting)| Arc::ptr_eq(&waiting.job.exchange, exchange))
+            .map(|(order, _)| *order);
+        let Some(waiting) = found.and_then(|order| state.waiting.remove(&order)) else {
+            return;
+        };
+        state.waiting_bytes -= waiting.job.request.body.len();
+        drop(state);
+        waiting.job.receiver.refuse(cancelled());
+    }
+
+    // --- connections --------------------------------------------------------------------------------------------------
+
+    /// Takes a new connection into use, and sends what waits.
+    fn install(&self, dialed: Dialed) {
+        let Dialed {
+            established,
+            token_ends,
+        } = dialed;
+        let evidenced = established.evidenced.clone();
+        let (session, task) = Session::new(established, self.limits, self.stats.clone());
+        count(&self.attempts.connected);
+        let mut state = self.state();
+        state.attempting = false;
+        let (Some(runtime), Some(tools)) = (state.runtime.clone(), state.tools.clone()) else {
+            return; // the client was closed meanwhile, and the session goes with its handle
+        };
+        let release_changed =
+            state.evidenced.report.manifest_sha256 != evidenced.report.manifest_sha256;
+        state.serial += 1;
+        let serial = state.serial;
+        let live = Live {
+            session: session.clone(),
+            serial,
+            since: (Instant::now(), SystemTime::now()),
+            expires_at: evidenced
+                .report
+                .expires_at
+                .and_then(|at| u64::try_from(at).ok()),
+        };
+        let renew_in = self.renew.after(&live, token_ends);
+        state.evidenced = evidenced.clone();
+        let old = std::mem::replace(&mut state.phase, Phase::Up(live));
+        if let Phase::Up(old) = old {
+            old.session.retire();
+            state.retired.push((old.serial, old.session));
+            if state.retired.len() > MAX_RETIRED {
+                state.retired.remove(0).1.close();
+            }
+        }
+        let mut failed = Vec::new();
+        let waiting = std::mem::take(&mut state.waiting);
+        state.waiting_bytes = 0;
+        for (order, waiting) in waiting {
+            if waiting.after >= serial {
+                state.waiting_bytes += waiting.job.request.body.len();
+                state.waiting.insert(order, waiting);
+            } else if waiting.job.exchange.cancelled() {
+                failed.push((cancelled(), waiting.job));
+            } else if let Err(refused) = place(&session, serial, waiting.job) {
+                failed.push(refused);
+            }
+        }
+        let (held, this, own) = (runtime.clone(), self.this.clone(), tools.clone());
+        runtime.spawn(async move {
+            let mut task = std::pin::pin!(task);
+            let end = match renew_in {
+                None => task.await,
+                Some(renew_in) => tokio::select! {
+                    end = &mut task => end,
+                    () = tokio::time::sleep(renew_in) => {
+                        if let Some(link) = this.upgrade() {
+                            link.replace(serial);
+                        }
+                        task.await
+                    }
+                },
+            };
+            if let Some(link) = this.upgrade() {
+                link.broke(serial, end, own.dialer());
+            }
+            // Order matters: whoever closes waits for the tasks' end, and then for that of runtimes that were let go of.
+            drop(held);
+            drop(own);
+        });
+        if serial > 1 {
+            tools.dialer().log.record(Level::Info, CONNECT, || {
+                format!("verified and connected again: connection {serial}")
+            });
+            tools.dialer().tell(Change::Connected {
+                evidenced,
+                release_changed,
+            });
+        }
+        drop(state);
+        for (error, job) in failed {
+            job.receiver.refuse(error);
+        }
+    }
+
+    /// A connection has reached its age.
+    fn replace(&self, serial: u64) {
+        let mut state = self.state();
+        let due = matches!(&state.phase, Phase::Up(live) if live.serial == serial);
+        if !due {
+            return;
+        }
+        if self.reconnects() {
+            return self.connect(&mut state);
+        }
+        let Phase::Up(live) = &state.phase else {
+            return;
+        };
+        let session = live.session.clone();
+        let why = Error::new(
+            Status::Expired,
+            "the connection reached its age, and is not to be made again",
+        );
+        let waiting = self.end(&mut state, why);
+        drop(state);
+        session.close();
+        waiting.tell();
+    }
+
+    /// A connection has ended.
+    fn broke(&self, serial: u64, why: Error, dialer: &Dialer) {
+        dialer.log.record(Level::Info, "confer::session", || {
+            format!("the connection ended: {why}")
+        });
+        let mut state = self.state();
+        state.retired.retain(|(retired, _)| *retired != serial);
+        let current = matches!(&state.phase, Phase::Up(live) if live.serial == serial);
+        if !current {
+            return; // a retired one
+        }
+        if let Phase::Up(live) = &state.phase
+            && live.since.0.elapsed() >= SETTLED
+        {
+            state.failures = 0;
+        }
+        if !self.reconnects() || !mended_by_connecting(&why) {
+            let waiting = self.end(&mut state, why);
+            drop(state);
+            return waiting.tell();
+        }
+        state.phase = Phase::Down;
+        dialer.tell(Change::Lost(why));
+        self.connect(&mut state);
+    }
+
+    /// Begins to connect, unless that is under way.
+    fn connect(&self, state: &mut State) {
+        if state.attempting {
+            return;
+        }
+        let (Some(runtime), Some(tools), Some(this)) = (
+            state.runtime.clone(),
+            state.tools.clone(),
+            self.this.upgrade(),
+        ) else {
+            return;
+        };
+        state.attempting = true;
+        let hold = state.callbacks.get().map(|callbacks| callbacks.hold());
+        let held = runtime.clone();
+        runtime.spawn(async move {
+            let attempt = crate::panics::caught(this.attempt(tools.dialer())).await;
+            if let Err(panic) = attempt {
+                this.give_up(panic);
+            }
+            drop((this, hold));
+            drop(held);
+            drop(tools);
+        });
+    }
+
+    /// Connects until there is a connection, or until that is hopeless.
+    async fn attempt(&self, dialer: &Dialer) {
+        let mut asked: Option<Duration> = None;
+        loop {
+            let (number, before, replacing) = {
+                let state = self.state();
+                let replacing = matches!(state.phase, Phase::Up(_));
+                (state.failures + 1, state.evidenced.clone(), replacing)
+            };
+            let pause = self.pause(number, replacing).max(asked.unwrap_or_default());
+            dialer.log.record(Level::Info, CONNECT, || {
+                let pause = pause.as_millis();
+                format!("connecting again in {pause} ms, attempt {number}")
+            });
+            dialer.tell(Change::Attempt { number, pause });
+            let dialed = tokio::select! {
+                biased;
+                () = self.closed.cancelled() => return,
+                dialed = async {
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.wake.notified() => {}
+                    }
+                    dialer.dial(Some(&before), &|_| ()).await
+                } => dialed,
+            };
+            let error = match dialed {
+                Ok(dialed) => return self.install(dialed),
+                Err(error) => error,
+            };
+            count(&self.attempts.failed);
+            dialer.log.record(Level::Warn, CONNECT, || {
+                format!("attempt {number} failed: {error}")
+            });
+            dialer.tell(Change::Failed(error.clone()));
+            asked = error.retry_delay();
+            let mut state = self.state();
+            state.failures += 1;
+            let most = self.reconnect.map_or(0, |reconnect| reconnect.attempts);
+            if state.failures >= most || !helped_by_waiting(&error) {
+                drop(state);
+                return self.give_up(error);
+            }
+        }
+    }
+
+    /// At random up to a limit that doubles ("full jitter"), so that the clients of a server that went do not come back
+    /// in step. A connection that only replaces one is not waited for.
+    fn pause(&self, number: u32, replacing: bool) -> Duration {
+        let Some(reconnect) = self.reconnect else {
+            return Duration::ZERO;
+        };
+        if number <= 1 && replacing {
+            return Duration::ZERO;
+        }
+        let doubled = 2u32.saturating_pow(number.saturating_sub(1).min(30));
+        let limit = reconnect.first.saturating_mul(doubled).min(reconnect.most);
+        jitter(limit)
+    }
+
+    /// There will be no new connection. Where the old one still works, only those who need a new one are told.
+    fn give_up(&self, error: Error) {
+        let mut state = self.state();
+        state.attempting = false;
+        state.failures = 0;
+        let usable = match &state.phase {
+            Phase::Up(live) => !self.renew.due(live) && helped_by_waiting(&error),
+            Phase::Down => false,
+            Phase::Over(_) => return,
+        };
+        if usable {
+            let waiting = std::mem::take(&mut state.waiting);
+            state.waiting_bytes = 0;
+            drop(state);
+            return Told { waiting, error }.tell();
+        }
+        let session = match &state.phase {
+            Phase::Up(live) => Some(live.session.clone()),
+            _ => None,
+        };
+        let waiting = self.end(&mut state, error);
+        drop(state);
+        if let Some(session) = session {
+            session.close();
+        }
+        waiting.tell();
+    }
+
+    /// The client has ended: nothing more is sent.
+    #[must_use]
+    fn end(&self, state: &mut State, error: Error) -> Told {
+        if !matches!(state.phase, Phase::Over(_)) {
+            if let Some(tools) = &state.tools {
+                tools.dialer().tell(Change::Ended(error.clone()));
+            }
+            state.phase = Phase::Over(error.clone());
+        }
+        state.attempting = false;
+        state.waiting_bytes = 0;
+        let waiting = std::mem::take(&mut state.waiting);
+        state.tools = None; // the tasks that still run keep theirs
+        Told { waiting, error }
+    }
+
+    /// Whether there can be a connection with a fresh token.
+    pub(super) fn provides_tokens(&self) -> bool {
+        self.provides_tokens && self.reconnects()
+    }
+
+    /// Whether a request that was not sent will be sent on the next connection.
+    pub(super) fn reconnects(&self) -> bool {
+        self.reconnect.is_some()
+    }
+
+    // --- the application ----------------------------------------------------------------------------------------------
+
+    /// The application says that the network changed: the connection is probed, or made again without a pause.
+    pub fn network_changed(&self) {
+        let state = self.state();
+        match &state.phase {
+            Phase::Up(live) => live.session.probe(),
+            Phase::Down => self.wake.notify_one(),
+            Phase::Over(_) => {}
+        }
+    }
+
+    /// Why the connection, or the last one, was trusted.
+    pub fn evidenced(&self) -> Arc<Evidenced> {
+        self.state().evidenced.clone()
+    }
+
+    /// Why the client ended, if it has.
+    pub fn end_error(&self) -> Option<Error> {
+        match &self.state().phase {
+            Phase::Over(error) => Some(error.clone()),
+            Phase::Up(live) if !self.reconnects() => live.session.end(),
+            _ => None,
+        }
+    }
+
+    /// Whether there is a connection now.
+    pub fn connected(&self) -> bool {
+        matches!(&self.state().phase, Phase::Up(live) if live.session.end().is_none())
+    }
+
+    /// The thread for callbacks, started when it is first needed, and held for the caller.
+    pub fn callbacks(&self) -> Result<(Arc<Callbacks>, Hold)> {
+        let state = self.state();
+        if state.runtime.is_none() {
+            return Err(closed());
+        }
+        let callbacks = match state.callbacks.get() {
+            Some(callbacks) => callbacks.clone(),
+            None => {
+                let callbacks = Callbacks::start()?;
+                let _ = state.callbacks.set(callbacks.clone());
+                callbacks
+            }
+        };
+        // Under the lock, and so before `close` looks at the thread.
+        let hold = callbacks.hold();
+        Ok((callbacks, hold))
+    }
+
+    /// The runtime, for what is done beside the connections.
+    pub(super) fn runtime(&self) -> Result<Arc<Runtime>> {
+        let state = self.state();
+        state.runtime.clone().ok_or_else(closed)
+    }
+
+    /// Ends the connection and every request. The threads go when the tasks have ended.
+    pub fn close(&self) {
+        self.closed.cancel();
+        let mut state = self.state();
+        let session = match &state.phase {
+            Phase::Up(live) => Some(live.session.clone()),
+            _ => None,
+        };
+        let waiting = self.end(&mut state, closed());
+        let (runtime, retired) = (state.runtime.take(), std::mem::take(&mut state.retired));
+        let parked = std::mem::take(&mut state.parked);
+        drop(state);
+        let parked = parked.iter().filter_map(Weak::upgrade);
+        parked.for_each(|stream| stream.end(closed()));
+        let retired = retired.into_iter().map(|(_, session)| session);
+        session.into_iter().chain(retired).for_each(|it| it.close());
+        waiting.tell();
+        drop(runtime);
+    }
+
+    /// The client's callback thread, if it has one.
+    pub fn callback_thread(&self) -> Option<Arc<Callbacks>> {
+        self.state().callbacks.get().cloned()
+    }
+}
+
+/// Requests that end unsent. They are told outside the lock: what they do then is not the link's to know.
+struct Told {
+    waiting: BTreeMap<u64, Waiting>,
+    error: Error,
+}
+
+impl Told {
+    fn tell(self) {
+        for waiting in self.waiting.into_values() {
+            let error = self.error.clone().with_progress(Progress::NotSent);
+            waiting.job.receiver.refuse(error);
+        }
+    }
+}
+
+/// Gives a request to a connection.
+fn place(session: &Session, serial: u64, job: Job) -> std::result::Result<(), (Error, Job)> {
+    let Job {
+        order,
+        request,
+        exchange,
+        receiver,
+    } = job;
+    exchange
+        .place(session, serial, || session.request(request, receiver))
+        .map_err(|(error, request, receiver)| {
+            let exchange = exchange.clone();
+            let job = Job {
+                order,
+                request,
+                exchange,
+                receiver,
+            };
+            (error, job)
+        })
+}
+
+impl Renew {
+    fn due(&self, live: &Live) -> bool {
+        let (monotonic, wall) = (live.since.0.elapsed(), live.since.1.elapsed());
+        // A clock that was set back says nothing; one that went on while the machine slept does.
+        let age = wall.map_or(monotonic, |wall| wall.max(monotonic));
+        if age < MIN_AGE {
+            return false;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_secs());
+        let expired = live.expires_at.is_some_and(|at| now >= at);
+        self.max_age.is_some_and(|max| age >= max) || (self.with_evidence && expired)
+    }
+
+    /// How long a connection may serve, all in all.
+    fn after(&self, live: &Live, token_ends: Option<u64>) -> Option<Duration> {
+        let now = live.since.1.duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_secs());
+        let until = |at: u64| Duration::from_secs(at.saturating_sub(now));
+        let evidence = live.expires_at.filter(|_| self.with_evidence).map(until);
+        let token = token_ends.map(|at| until(at).saturating_sub(TOKEN_LEAD));
+        let all = [self.max_age, evidence, token];
+        all.into_iter().flatten().min().map(|age| age.max(MIN_AGE))
+    }
+}
+
+/// Whether a connection that ended so is one that another can take the place of: the network's failures, and bytes that
+/// were broken on the way.
+fn mended_by_connecting(error: &Error) -> bool {
+    let code = error.status() as i32;
+    (300..500).contains(&code)
+}
+
+/// Whether an attempt that failed so can succeed later. A refused enclave is none that may be asked again and again,
+/// unless the key set alone was missing.
+fn helped_by_waiting(error: &Error) -> bool {
+    let code = error.status() as i32;
+    (300..500).contains(&code)
+        || error.retryable()
+        || matches!(error.status(), Status::Token | Status::System)
+}
+
+fn jitter(limit: Duration) -> Duration {
+    let mut bytes = [0; 4];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    limit.mul_f64(f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX))
+}
+
+fn count(counter: &std::sync::atomic::AtomicU64) {
+    counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(Status::Closed, "the client was closed")
+}

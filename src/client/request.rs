@@ -1,0 +1,322 @@
+//! Requests of every route but the chat: ping, embeddings, fetch, documents, and whatever will come (protocol section 4).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::answer::{Answer, Ending, Reading, Transfer};
+use super::event::Event;
+use super::exchange::Exchange;
+use super::link::Link;
+use super::upload::Document;
+use crate::error::{Error, Result, Status};
+use crate::session::{Inbox, MAX_BODY, Request};
+
+/// Texts of one embeddings request (protocol section 4).
+pub const MAX_TEXTS: usize = 64;
+/// Bytes of a verb and of a path that an application gives.
+pub const MAX_VERB: usize = 32;
+/// See [`MAX_VERB`].
+pub const MAX_PATH: usize = 2_048;
+/// Headers of one fetch.
+pub const MAX_FETCH_HEADERS: usize = 64;
+
+/// A request under construction.
+#[derive(Clone)]
+pub struct RouteRequest {
+    route: Route,
+    /// What all of its texts come to, about.
+    size: usize,
+}
+
+#[derive(Clone)]
+enum Route {
+    Any {
+        verb: String,
+        path: String,
+        body: String,
+        ending: Ending,
+    },
+    Ping,
+    Embeddings {
+        texts: Vec<String>,
+        is_query: bool,
+    },
+    Fetch {
+        url: String,
+        headers: Map<String, Value>,
+    },
+    Extraction {
+        options: Map<String, Value>,
+        document: Option<Document>,
+    },
+}
+
+impl Route {
+    fn name(&self) -> &'static str {
+        match self {
+            Route::Any { .. } => "a general",
+            Route::Ping => "a ping",
+            Route::Embeddings { .. } => "an embeddings",
+            Route::Fetch { .. } => "a fetch",
+            Route::Extraction { .. } => "an extraction",
+        }
+    }
+}
+
+impl RouteRequest {
+    fn new(route: Route) -> RouteRequest {
+        RouteRequest { route, size: 0 }
+    }
+
+    /// Any route: its verb, its path, and how its answer ends.
+    pub fn any(verb: &str, path: &str, ending: Ending) -> Result<RouteRequest> {
+        for (name, text, most) in [("verb", verb, MAX_VERB), ("path", path, MAX_PATH)] {
+            if text.is_empty() || text.len() > most || text.contains(['\0', '\r', '\n']) {
+                let message = format!("{name}: 1 to {most} bytes on one line, without NUL");
+                return Err(Error::new(Status::InvalidArgument, message));
+            }
+        }
+        Ok(RouteRequest::new(Route::Any {
+            verb: verb.into(),
+            path: path.into(),
+            body: String::new(),
+            ending,
+        }))
+    }
+
+    /// `GET /ping`.
+    pub fn ping() -> RouteRequest {
+        RouteRequest::new(Route::Ping)
+    }
+
+    /// `POST /v1/embeddings`.
+    pub fn embeddings(is_query: bool) -> RouteRequest {
+        RouteRequest::new(Route::Embeddings {
+            texts: Vec::new(),
+            is_query,
+        })
+    }
+
+    /// `POST /v1/fetch/html`.
+    pub fn fetch(url: &str) -> Result<RouteRequest> {
+        if url.is_empty() {
+            return Err(Error::new(Status::InvalidArgument, "url: it is empty"));
+        }
+        let mut request = RouteRequest::new(Route::Fetch {
+            url: url.into(),
+            headers: Map::new(),
+        });
+        request.grow(url.len())?;
+        Ok(request)
+    }
+
+    /// `POST /v1/document/extract`.
+    pub fn extraction(filename: &str) -> Result<RouteRequest> {
+        if filename.is_empty() {
+            return Err(Error::new(Status::InvalidArgument, "filename: it is empty"));
+        }
+        let mut request = RouteRequest::new(Route::Extraction {
+            options: Map::from_iter([("filename".to_owned(), filename.into())]),
+            document: None,
+        });
+        request.grow(filename.len())?;
+        Ok(request)
+    }
+
+    fn grow(&mut self, by: usize) -> Result<()> {
+        let size = self.size.saturating_add(by);
+        if size > MAX_BODY {
+            let message = format!("a request of more than {MAX_BODY} bytes");
+            return Err(Error::new(Status::TooLarge, message));
+        }
+        self.size = size;
+        Ok(())
+    }
+
+    fn not_for(&self, what: &str) -> Error {
+        let message = format!("request: {what} is not for {} request", self.route.name());
+        Error::new(Status::InvalidArgument, message)
+    }
+
+    /// The body of a general request.
+    pub fn set_body(&mut self, text: &str) -> Result<()> {
+        let Route::Any { body, .. } = &self.route else {
+            return Err(self.not_for("a body"));
+        };
+        self.size -= body.len();
+        self.grow(text.len())?;
+        if let Route::Any { body, .. } = &mut self.route {
+            *body = text.into();
+        }
+        Ok(())
+    }
+
+    /// One more text to embed.
+    pub fn add_text(&mut self, text: &str) -> Result<()> {
+        let Route::Embeddings { texts, .. } = &self.route else {
+            return Err(self.not_for("a text"));
+        };
+        if texts.len() == MAX_TEXTS {
+            let message = format!("an embeddings request of more than {MAX_TEXTS} texts");
+            return Err(Error::new(Status::TooLarge, message));
+        }
+        self.grow(text.len())?;
+        if let Route::Embeddings { texts, .. } = &mut self.route {
+            texts.push(text.into());
+        }
+        Ok(())
+    }
+
+    /// A header with which the page is fetched; a name that was set before gets the new value.
+    pub fn set_header(&mut self, name: &str, value: &str) -> Result<()> {
+        let Route::Fetch { headers, .. } = &self.route else {
+            return Err(self.not_for("a header"));
+        };
+        if name.is_empty() {
+            return Err(Error::new(Status::InvalidArgument, "name: it is empty"));
+        }
+        if headers.len() == MAX_FETCH_HEADERS && !headers.contains_key(name) {
+            let message = format!("a fetch with more than {MAX_FETCH_HEADERS} headers");
+            return Err(Error::new(Status::TooLarge, message));
+        }
+        self.grow(name.len() + value.len())?;
+        if let Route::Fetch { headers, .. } = &mut self.route {
+            headers.insert(name.into(), value.into());
+        }
+        Ok(())
+    }
+
+    /// An option of an extraction, as JSON; the newer ones too that this version does not know. `total_length` is set by
+    /// the document, `filename` when the request is made.
+    pub fn set_option(&mut self, name: &str, json: &str) -> Result<()> {
+        let Route::Extraction { .. } = &self.route else {
+            return Err(self.not_for("an option"));
+        };
+        if name.is_empty() || ["filename", "total_length"].contains(&name) {
+            let message = "name: it is empty, or is set by the library";
+            return Err(Error::new(Status::InvalidArgument, message));
+        }
+        let value: Value = serde_json::from_str(super::json::raw("json", json)?.get())
+            .map_err(|_| Error::new(Status::InvalidJson, "json: not JSON"))?;
+        self.grow(name.len() + json.len())?;
+        if let Route::Extraction { options, .. } = &mut self.route {
+            options.insert(name.into(), value);
+        }
+        Ok(())
+    }
+
+    /// The document of an extraction. Returns the one whose place it takes, and itself where it has none.
+    pub fn set_document(
+        &mut self,
+        new: Document,
+    ) -> std::result::Result<Option<Document>, (Error, Document)> {
+        let Route::Extraction { document, .. } = &mut self.route else {
+            return Err((self.not_for("a document"), new));
+        };
+        Ok(document.replace(new))
+    }
+
+    /// The request as it will be sent.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for embeddings of no text, and for an extraction without a document, or with one that was sent.
+    pub fn prepare(&self) -> Result<PreparedRequest> {
+        let missing = |what: &str| {
+            let message = format!("request: {what}");
+            Err(Error::new(Status::InvalidArgument, message))
+        };
+        let prepared = |verb, path, body: String, reading| PreparedRequest {
+            verb: Cow::Borrowed(verb),
+            path: Cow::Borrowed(path),
+            body: body.into(),
+            reading,
+            document: None,
+        };
+        Ok(match &self.route {
+            Route::Any {
+                verb,
+                path,
+                body,
+                ending,
+            } => PreparedRequest {
+                verb: verb.clone().into(),
+                path: path.clone().into(),
+                body: body.clone().into(),
+                reading: ending.reading(),
+                document: None,
+            },
+            Route::Ping => {
+                let reading = Reading::Ping { sent: None };
+                prepared("GET", "/ping", String::new(), reading)
+            }
+            Route::Embeddings { texts, is_query } => {
+                if texts.is_empty() {
+                    return missing("it has no text");
+                }
+                let body = json!({ "texts": texts, "isQuery": is_query });
+                let texts = texts.len();
+                let reading = Reading::Embeddings { texts };
+                prepared("POST", "/v1/embeddings", body.to_string(), reading)
+            }
+            Route::Fetch { url, headers } => {
+                let body = json!({ "url": url, "headers": headers });
+                let reading = Reading::OneResponse;
+                prepared("POST", "/v1/fetch/html", body.to_string(), reading)
+            }
+            Route::Extraction { options, document } => {
+                let Some(document) = document else {
+                    return missing("it has no document");
+                };
+                let document = document.take()?;
+                let mut options = options.clone();
+                if let Some(length) = document.length() {
+                    options.insert("total_length".into(), length.into());
+                }
+                let body = Value::Object(options).to_string();
+                let reading = Ending::ContentLength.reading();
+                PreparedRequest {
+                    document: Some(document),
+                    ..prepared("POST", "/v1/document/extract", body, reading)
+                }
+            }
+        })
+    }
+}
+
+/// A request that can be sent.
+pub struct PreparedRequest {
+    verb: Cow<'static, str>,
+    path: Cow<'static, str>,
+    body: Bytes,
+    reading: Reading,
+    document: Option<Document>,
+}
+
+impl PreparedRequest {
+    pub(super) fn send(
+        self,
+        link: &Link,
+        exchange: &Arc<Exchange>,
+        inbox: &Arc<Inbox<Event>>,
+    ) -> Result<()> {
+        let transfer = self.document.as_ref().map(|document| Transfer {
+            sent: 0,
+            total: document.length(),
+        });
+        let upload = match self.document {
+            None => None,
+            Some(document) => Some(document.source(link)?),
+        };
+        let request = Request {
+            verb: self.verb,
+            path: self.path,
+            body: self.body,
+            upload,
+        };
+        let answer = Answer::new(self.reading, transfer, inbox.clone());
+        link.request(request, exchange.clone(), answer)
+    }
+}

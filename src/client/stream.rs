@@ -1,0 +1,68 @@
+//! A stream: what an application holds while a request of any kind is under way.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::client::Client;
+use super::event::Event;
+use super::exchange::Exchange;
+use super::link::Link;
+use super::tools::Run;
+use crate::error::Result;
+use crate::session::{Inbox, Next, Signal};
+
+/// What one request brings, until its end. Dropping it cancels.
+pub struct Stream {
+    /// Streams keep their connection: a client may be dropped first.
+    client: Client,
+    exchange: Arc<Exchange>,
+    inbox: Arc<Inbox<Event>>,
+    /// The rounds of a chat with tools that the library runs.
+    run: Option<Arc<Run>>,
+}
+
+impl Stream {
+    /// A stream whose request `start` sends.
+    pub(super) fn start(
+        client: &Client,
+        start: impl FnOnce(&Link, &Arc<Exchange>, &Arc<Inbox<Event>>) -> Result<Option<Arc<Run>>>,
+    ) -> Result<Stream> {
+        let exchange = Arc::new(Exchange::default());
+        let reader = exchange.clone();
+        let inbox = Arc::new(Inbox::new(move || reader.resume()));
+        let run = start(client.link(), &exchange, &inbox)?;
+        Ok(Stream {
+            client: client.clone(),
+            exchange,
+            inbox,
+            run,
+        })
+    }
+
+    /// The next event, waiting for it until `deadline`.
+    pub fn next(&self, deadline: Option<Instant>) -> Next<Event> {
+        self.inbox.next(deadline)
+    }
+
+    /// Gives the answer up: nothing more is delivered but the end. Never waits; again changes nothing.
+    pub fn cancel(&self) {
+        self.inbox.discard();
+        if !self.exchange.cancel() {
+            self.client.link().drop_waiting(&self.exchange);
+        }
+        if let Some(run) = &self.run {
+            run.cancel();
+        }
+    }
+
+    /// Installs what is told when there is something to take.
+    pub fn set_signal(&self, signal: Arc<dyn Signal>) {
+        self.inbox.set_signal(signal);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}

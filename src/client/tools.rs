@@ -1,0 +1,335 @@
+//! The rounds of a chat whose tools the library runs: an answer that calls tools, their results, the next request, until an
+//! answer calls none (protocol section 5). And what follows a chat in a conversation.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use super::answer::{Answer, Reading, Sequel};
+use super::callbacks::{Callbacks, Hold};
+use super::chat::{ChatRequest, Follow};
+use super::event::{Event, Splitter};
+use super::exchange::Exchange;
+use super::history::{Call, Conversation, Message, Turn};
+use super::link::{Link, Parked};
+use crate::error::{Error, Progress, Result, Status};
+use crate::session::Inbox;
+
+/// Rounds of tools that one chat may have, unless set otherwise. A model that has not come to an answer by then hardly
+/// will.
+pub const DEFAULT_ROUNDS: u32 = 16;
+/// The most that can be set.
+pub const MAX_ROUNDS: u32 = 1_000;
+/// How long a tool may take, unless set otherwise.
+pub const DEFAULT_TOOL_LIMIT: Duration = Duration::from_secs(300);
+/// Tools that the model may call in one round.
+pub const MAX_CALLS: usize = 256;
+
+/// A tool of the application's.
+pub trait Tool: Send + Sync {
+    /// Is called, on the client's callback thread; it may answer later, and from any thread.
+    fn call(&self, call: ToolCall);
+}
+
+/// One call of a tool, to be answered once. Dropped without an answer, it tells the model that there is none.
+pub struct ToolCall {
+    call: Call,
+    run: Weak<Run>,
+    round: u32,
+    at: usize,
+    answered: bool,
+}
+
+impl ToolCall {
+    /// The call's id.
+    pub fn id(&self) -> &str {
+        &self.call.id
+    }
+
+    /// The tool's name.
+    pub fn name(&self) -> &str {
+        &self.call.name
+    }
+
+    /// The arguments, a JSON text by the model: it need not be what the schema asks for.
+    pub fn arguments(&self) -> &str {
+        &self.call.arguments
+    }
+
+    /// The tool's result, for the model.
+    pub fn answer(&mut self, content: &str) -> Result<()> {
+        self.send(content.to_owned())
+    }
+
+    /// The tool failed; the model is told why.
+    pub fn fail(&mut self, reason: &str) -> Result<()> {
+        self.send(format!("Error: {reason}"))
+    }
+
+    fn send(&mut self, content: String) -> Result<()> {
+        if std::mem::replace(&mut self.answered, true) {
+            let message = "call: it was answered before";
+            return Err(Error::new(Status::InvalidArgument, message));
+        }
+        if let Some(run) = self.run.upgrade() {
+            run.answered(self.round, self.at, content);
+        }
+        Ok(()) // nobody waits any more for what was given up
+    }
+}
+
+impl Drop for ToolCall {
+    fn drop(&mut self) {
+        if !self.answered {
+            let _ = self.fail("the tool gave no answer");
+        }
+    }
+}
+
+/// A chat over all of its rounds.
+pub struct Run {
+    this: Weak<Run>,
+    link: Weak<Link>,
+    exchange: Arc<Exchange>,
+    inbox: Arc<Inbox<Event>>,
+    conversation: Option<Conversation>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// With all messages so far. Gone when the chat has ended.
+    request: Option<ChatRequest>,
+    /// How many of them the conversation has already.
+    known: usize,
+    round: u32,
+    /// What the tools of this round were asked, and what they answered.
+    calls: Vec<(Call, Option<String>)>,
+    /// Where tools run, if there are any.
+    thread: Option<(Arc<Callbacks>, Hold)>,
+}
+
+impl Run {
+    /// Follows a chat that will be sent.
+    pub(super) fn new(
+        link: &Link,
+        exchange: &Arc<Exchange>,
+        inbox: &Arc<Inbox<Event>>,
+        follow: Follow,
+    ) -> Result<Arc<Run>> {
+        let Follow {
+            whole,
+            conversation,
+            known,
+        } = follow;
+        let thread = match whole.runs_tools() {
+            true => Some(link.callbacks()?),
+            false => None,
+        };
+        Ok(Arc::new_cyclic(|this| Run {
+            this: this.clone(),
+            link: link.weak(),
+            exchange: exchange.clone(),
+            inbox: inbox.clone(),
+            conversation,
+            state: Mutex::new(State {
+                known,
+                request: Some(whole),
+                round: 0,
+                calls: Vec::new(),
+                thread,
+            }),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What reads the answer of the next exchange.
+    pub(super) fn reading(&self) -> Reading {
+        let sequel = self.this.upgrade().map(|run| {
+            Box::new(Round {
+                run,
+                turn: Turn::default(),
+            }) as Box<dyn Sequel>
+        });
+        Reading::Events(Splitter::default(), sequel)
+    }
+
+    /// A round has its answer. What is returned ends the stream.
+    fn answer(&self, mut turn: Turn) -> Option<Result<()>> {
+        let messages = match turn.messages() {
+            Ok(messages) => messages,
+            Err(error) => return Some(Err(error)),
+        };
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(request) = &mut state.request else {
+            return Some(Err(super::dial::cancelled()));
+        };
+        request.messages.extend(messages);
+        let runs = turn.pending && !turn.calls.is_empty() && request.runs(&turn.calls);
+        if !runs {
+            let new = &request.messages[state.known..];
+            let kept = self
+                .conversation
+                .as_ref()
+                .map_or(Ok(()), |conversation| conversation.add_turn(new, &turn));
+            return Some(kept);
+        }
+        if state.round == request.max_rounds || turn.calls.len() > MAX_CALLS {
+            let (rounds, calls) = (request.max_rounds, turn.calls.len());
+            let message = format!("after {rounds} rounds, the model calls {calls} more tools");
+            return Some(Err(Error::new(Status::ToolRounds, message)));
+        }
+        if self.exchange.cancelled() {
+            return Some(Err(super::dial::cancelled())); // asked here, for `cancel` looks at the calls
+        }
+        state.round += 1;
+        let round = state.round;
+        state.calls = turn.calls.drain(..).map(|call| (call, None)).collect();
+        self.call_tools(state);
+        drop(guard);
+        let Some(link) = self.link.upgrade() else {
+            return Some(Err(super::link::closed()));
+        };
+        // Told at once if the client was closed meanwhile.
+        link.park(self.this.clone());
+        self.limit(&link, round);
+        None
+    }
+
+    fn call_tools(&self, state: &mut State) {
+        let (Some(request), Some((thread, _))) = (&state.request, &state.thread) else {
+            return;
+        };
+        for (at, (call, _)) in state.calls.iter().enumerate() {
+            let tool = request.tool(&call.name);
+            let call = ToolCall {
+                call: call.clone(),
+                run: self.this.clone(),
+                round: state.round,
+                at,
+                answered: false,
+            };
+            thread.post(move || match tool {
+                Some(tool) => tool.call(call),
+                None => {
+                    let mut call = call;
+                    let _ = call.fail("there is no tool of this name");
+                }
+            });
+        }
+    }
+
+    /// Tools that take too long have no answer.
+    fn limit(&self, link: &Link, round: u32) {
+        let Some(limit) = self.state().request.as_ref().map(|it| it.tool_limit) else {
+            return;
+        };
+        let (Ok(runtime), run) = (link.runtime(), self.this.clone()) else {
+            return;
+        };
+        runtime.spawn(async move {
+            tokio::time::sleep(limit).await;
+            if let Some(run) = run.upgrade() {
+                let calls = run.state().calls.len();
+                for at in 0..calls {
+                    let late = format!("Error: no answer within {} ms", limit.as_millis());
+                    run.answered(round, at, late);
+                }
+            }
+        });
+    }
+
+    /// A tool answered. With the last of them, the next request goes out.
+    fn answered(&self, round: u32, at: usize, content: String) {
+        let mut state = self.state();
+        if state.round != round {
+            return; // too late
+        }
+        match state.calls.get_mut(at) {
+            Some((_, answer)) if answer.is_none() => *answer = Some(content),
+            _ => return,
+        }
+        if state.calls.iter().any(|(_, answer)| answer.is_none()) {
+            return;
+        }
+        let calls = std::mem::take(&mut state.calls);
+        let Some(request) = &mut state.request else {
+            return;
+        };
+        for (call, answer) in calls {
+            let answer = answer.unwrap_or_default();
+            request
+                .messages
+                .push(Message::tool_response(&call.id, &call.name, &answer));
+        }
+        let body = request.body();
+        drop(state);
+        let sent = body.and_then(|body| {
+            let link = self.link.upgrade().ok_or_else(super::link::closed)?;
+            let answer = Answer::new(self.reading(), None, self.inbox.clone());
+            link.request(super::chat::request(body), self.exchange.clone(), answer)
+        });
+        if let Err(error) = sent {
+            self.end(error);
+        }
+    }
+
+    /// Ends the stream between two exchanges.
+    fn end(&self, error: Error) {
+        self.conclude();
+        self.inbox
+            .end(Err(error.with_progress(Progress::PartlyAnswered)));
+    }
+
+    /// Lets go of what is the application's, on its own thread.
+    fn conclude(&self) {
+        let mut state = self.state();
+        state.calls.clear();
+        let (request, thread) = (state.request.take(), state.thread.take());
+        drop(state);
+        if let Some((thread, hold)) = thread {
+            thread.post(move || drop(request));
+            drop(hold);
+        }
+    }
+
+    /// The application gives the stream up. Where an exchange is under way, that tells of the end.
+    pub(super) fn cancel(&self) {
+        if !self.state().calls.is_empty() {
+            self.end(super::dial::cancelled());
+        }
+    }
+}
+
+impl Parked for Run {
+    fn end(&self, error: Error) {
+        if !self.state().calls.is_empty() {
+            Run::end(self, error);
+        }
+    }
+}
+
+/// One exchange of a run.
+struct Round {
+    run: Arc<Run>,
+    turn: Turn,
+}
+
+impl Sequel for Round {
+    fn event(&mut self, event: &Event) {
+        self.turn.note(event);
+    }
+
+    fn end(self: Box<Self>, result: Result<()>) -> Option<Result<()>> {
+        let later = self.run.state().round > 0;
+        let end = match result {
+            Ok(()) => self.run.answer(self.turn)?,
+            Err(error) if later => Err(error.with_progress(Progress::PartlyAnswered)),
+            Err(error) => Err(error),
+        };
+        self.run.conclude();
+        Some(end)
+    }
+}

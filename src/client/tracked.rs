@@ -1,0 +1,154 @@
+//! A request's receiver on its way over several connections: it sends the request again where that is right, and only
+//! there. What may have been sent is never sent again, but for the one case in which the enclave says that it did nothing:
+//! status 402 as the first answer, for which a fresh token helps (protocol section 4).
+
+use std::borrow::Cow;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::exchange::Exchange;
+use super::link::{Job, Link};
+use crate::error::{Error, Progress, Result, Status};
+use crate::session::{Again, Flow, Piece, Receiver, Request};
+
+/// Knows how to ask once more.
+pub(super) struct Tracked {
+    link: Weak<Link>,
+    order: u64,
+    exchange: Arc<Exchange>,
+    inner: Box<dyn Receiver>,
+    /// Gone once the enclave has begun to answer.
+    request: Option<Kept>,
+    /// The refusal for which it was sent again, once.
+    refused: Option<Error>,
+}
+
+/// What is kept of a request to send it again.
+struct Kept {
+    verb: Cow<'static, str>,
+    path: Cow<'static, str>,
+    body: Bytes,
+    upload: Upload,
+}
+
+enum Upload {
+    None,
+    /// It can be read from its beginning as often as it takes.
+    Again(Again),
+    /// The application gives it once.
+    Once,
+}
+
+impl Tracked {
+    pub(super) fn new(
+        link: Weak<Link>,
+        order: u64,
+        request: &Request,
+        exchange: &Arc<Exchange>,
+        inner: Box<dyn Receiver>,
+    ) -> Tracked {
+        let upload = match &request.upload {
+            None => Upload::None,
+            Some(source) => source.again().map_or(Upload::Once, Upload::Again),
+        };
+        Tracked {
+            link,
+            order,
+            exchange: exchange.clone(),
+            inner,
+            request: Some(Kept {
+                verb: request.verb.clone(),
+                path: request.path.clone(),
+                body: request.body.clone(),
+                upload,
+            }),
+            refused: None,
+        }
+    }
+
+    /// The request anew, unless it cannot be made again.
+    fn again(&self) -> Option<Request> {
+        let kept = self.request.as_ref()?;
+        let upload = match &kept.upload {
+            Upload::None => None,
+            Upload::Again(again) => Some(again()),
+            Upload::Once => return None,
+        };
+        Some(Request {
+            verb: kept.verb.clone(),
+            path: kept.path.clone(),
+            body: kept.body.clone(),
+            upload,
+        })
+    }
+
+    /// After which connection, and so on which next one, this end is none; if at all.
+    fn after(&self, error: &Error, link: &Link) -> Option<u64> {
+        if self.exchange.cancelled() || self.request.is_none() {
+            return None;
+        }
+        let unsent = error.progress() == Progress::NotSent
+            && link.reconnects()
+            && self.exchange.connection_ended();
+        let unpaid = error.status() == Status::PaymentRequired
+            && self.refused.is_none()
+            && link.provides_tokens();
+        (unsent || unpaid).then(|| self.exchange.serial())
+    }
+}
+
+impl Receiver for Tracked {
+    fn sent(&mut self, data: usize, now: Instant) -> bool {
+        self.inner.sent(data, now)
+    }
+
+    fn piece(&mut self, piece: Piece) -> Flow {
+        self.request = None;
+        self.inner.piece(piece)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.inner.flush()
+    }
+
+    fn pause_if_full(&self) -> bool {
+        self.inner.pause_if_full()
+    }
+
+    fn end(mut self: Box<Self>, result: Result<()>) {
+        let Err(error) = result else {
+            return self.inner.end(Ok(()));
+        };
+        let Some(link) = self.link.upgrade() else {
+            return self.inner.end(Err(error));
+        };
+        let Some((after, request)) = self.after(&error, &link).zip(self.again()) else {
+            return self.inner.end(Err(error));
+        };
+        if error.status() == Status::PaymentRequired {
+            self.refused = Some(error);
+        }
+        let (order, exchange) = (self.order, self.exchange.clone());
+        link.again(
+            Job {
+                order,
+                request,
+                exchange,
+                receiver: self,
+            },
+            after,
+        );
+    }
+
+    /// There is no connection with a fresh token: the enclave's own word stands.
+    fn refuse(self: Box<Self>, error: Error) {
+        let own = matches!(error.status(), Status::Cancelled | Status::Closed);
+        let error = match self.refused {
+            Some(refused) if !own => refused.because("There is no other connection", &error),
+            _ => error,
+        };
+        self.inner.refuse(error);
+    }
+}

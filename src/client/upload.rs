@@ -1,0 +1,262 @@
+//! Documents on their way out: from memory, from a file, or from the application's read callback. Each is asked for a
+//! chunk when the connection will soon take it, so none of them is in memory whole but for the first.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::callbacks::{Callbacks, Hold};
+use super::link::Link;
+use crate::error::{Error, Result, Status};
+use crate::panics;
+use crate::session::{Again, Data, MAX_CHUNK, Source, Supply};
+
+/// A document that can be uploaded.
+#[derive(Clone)]
+pub enum Document {
+    /// All of it, copied from the application.
+    Memory(Bytes),
+    /// An open file, and how long it was when it was opened.
+    File(Arc<File>, u64),
+    /// Read once, by the application.
+    Callback {
+        /// Gone once it was sent.
+        read: Arc<Mutex<Option<Box<dyn Read>>>>,
+        /// If it is known.
+        length: Option<u64>,
+    },
+}
+
+/// An application's way to read a document.
+pub trait Read: Send {
+    /// Fills the beginning of `buffer` and says how much of it; 0 at the end. On the client's callback thread.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize>;
+}
+
+impl Document {
+    /// A file, which is opened now and read later.
+    pub fn open(path: &Path) -> Result<Document> {
+        let failed = |why: &str| {
+            let message = format!("{}: {why}", path.display());
+            Error::new(Status::File, message)
+        };
+        let file = File::open(path).map_err(|e| failed(&e.to_string()))?;
+        let metadata = file.metadata().map_err(|e| failed(&e.to_string()))?;
+        if !metadata.is_file() {
+            return Err(failed("it is no regular file; read others by a callback"));
+        }
+        Ok(Document::File(Arc::new(file), metadata.len()))
+    }
+
+    /// A document that the application reads, of this length if it is known.
+    pub fn callback(read: Box<dyn Read>, length: Option<u64>) -> Document {
+        let read = Arc::new(Mutex::new(Some(read)));
+        Document::Callback { read, length }
+    }
+
+    /// How long it is, if that is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        match self {
+            Document::Memory(bytes) => Some(bytes.len() as u64),
+            Document::File(_, length) => Some(*length),
+            Document::Callback { length, .. } => *length,
+        }
+    }
+
+    /// The document for one request.
+    pub(super) fn take(&self) -> Result<Document> {
+        let Document::Callback { read, length } = self else {
+            return Ok(self.clone());
+        };
+        let taken = read.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = taken.ok_or_else(|| {
+            let message = "request: its document was given by a callback, and was sent before";
+            Error::new(Status::InvalidArgument, message)
+        })?;
+        Ok(Document::callback(taken, *length))
+    }
+
+    pub(super) fn source(self, link: &Link) -> Result<Box<dyn Source>> {
+        Ok(match self {
+            Document::Memory(rest) => Box::new(Memory {
+                whole: rest.clone(),
+                rest,
+            }),
+            Document::File(file, length) => Box::new(FromFile {
+                file,
+                length,
+                at: 0,
+            }),
+            Document::Callback { read, length } => {
+                let (thread, hold) = link.callbacks()?;
+                let read = read.lock().unwrap_or_else(PoisonError::into_inner).take();
+                Box::new(FromCallback {
+                    reader: Arc::new(Reader {
+                        read: Mutex::new(Reading {
+                            read,
+                            left: length,
+                            length,
+                        }),
+                        given_up: AtomicBool::new(false),
+                    }),
+                    thread,
+                    _hold: hold,
+                })
+            }
+        })
+    }
+}
+
+struct Memory {
+    whole: Bytes,
+    rest: Bytes,
+}
+
+impl Source for Memory {
+    fn next(&mut self, supply: Supply) -> Option<Result<Data>> {
+        supply.not_needed();
+        let bytes = self.rest.split_to(self.rest.len().min(MAX_CHUNK));
+        let last = self.rest.is_empty();
+        Some(Ok(Data { bytes, last }))
+    }
+
+    fn again(&self) -> Option<Again> {
+        let whole = self.whole.clone();
+        Some(Box::new(move || {
+            Box::new(Memory {
+                whole: whole.clone(),
+                rest: whole.clone(),
+            })
+        }))
+    }
+}
+
+/// Read by a helper thread: a disk may take its time.
+struct FromFile {
+    file: Arc<File>,
+    length: u64,
+    at: u64,
+}
+
+impl Source for FromFile {
+    fn next(&mut self, supply: Supply) -> Option<Result<Data>> {
+        let (file, at) = (self.file.clone(), self.at);
+        let left = self.length - at;
+        let len = usize::try_from(left).unwrap_or(MAX_CHUNK).min(MAX_CHUNK);
+        self.at += len as u64;
+        let last = self.at == self.length;
+        tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; len];
+            let read = file.read_exact_at(&mut bytes, at).map_err(|e| {
+                let message = format!("the document: at byte {at}: {e}");
+                Error::new(Status::File, message)
+            });
+            supply.give(read.map(|()| Data {
+                bytes: bytes.into(),
+                last,
+            }));
+        });
+        None
+    }
+
+    fn again(&self) -> Option<Again> {
+        let (file, length) = (self.file.clone(), self.length);
+        Some(Box::new(move || {
+            let file = file.clone();
+            Box::new(FromFile {
+                file,
+                length,
+                at: 0,
+            })
+        }))
+    }
+}
+
+/// Read by the application, on its callback thread, which it is given back on.
+struct FromCallback {
+    reader: Arc<Reader>,
+    thread: Arc<Callbacks>,
+    /// Until the application's data was let go of.
+    _hold: Hold,
+}
+
+struct Reader {
+    read: Mutex<Reading>,
+    /// Nobody waits for more.
+    given_up: AtomicBool,
+}
+
+struct Reading {
+    read: Option<Box<dyn Read>>,
+    left: Option<u64>,
+    length: Option<u64>,
+}
+
+impl Source for FromCallback {
+    fn next(&mut self, supply: Supply) -> Option<Result<Data>> {
+        let reader = self.reader.clone();
+        self.thread.post(move || {
+            let data = panics::catch(|| reader.fill()).and_then(|data| data);
+            supply.give(data);
+        });
+        None
+    }
+
+    fn again(&self) -> Option<Again> {
+        None // what the application has read out is gone
+    }
+}
+
+impl Drop for FromCallback {
+    fn drop(&mut self) {
+        self.reader.given_up.store(true, Ordering::Relaxed);
+        let reader = self.reader.clone();
+        // Here it could be a worker, on which nothing of the application's may run.
+        self.thread.post(move || {
+            let mut reading = reader.read.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(reading.read.take());
+        });
+    }
+}
+
+impl Reader {
+    /// Reads a whole chunk, or up to the end.
+    fn fill(&self) -> Result<Data> {
+        let mut reading = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let Reading { read, left, length } = &mut *reading;
+        let Some(read) = read else {
+            return Err(Error::new(Status::Cancelled, "the upload has ended"));
+        };
+        let most = left.map_or(MAX_CHUNK, |left| {
+            usize::try_from(left).unwrap_or(MAX_CHUNK).min(MAX_CHUNK)
+        });
+        let (mut bytes, mut len, mut last) = (vec![0; most], 0, false);
+        while len < most && !self.given_up.load(Ordering::Relaxed) {
+            let more = read.read(&mut bytes[len..])?;
+            if more > most - len {
+                let message = format!("read: {more} bytes for a buffer of {}", most - len);
+                return Err(Error::new(Status::InvalidArgument, message));
+            }
+            if more == 0 {
+                if let Some(length) = length {
+                    let message = format!("read: the document ended before its {length} bytes");
+                    return Err(Error::new(Status::InvalidArgument, message));
+                }
+                last = true;
+                break;
+            }
+            len += more;
+        }
+        bytes.truncate(len);
+        if let Some(left) = left {
+            *left -= len as u64;
+            last = *left == 0;
+        }
+        let bytes = bytes.into();
+        Ok(Data { bytes, last })
+    }
+}

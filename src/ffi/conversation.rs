@@ -1,0 +1,176 @@
+//! Conversations: the section "Conversation" of the header.
+
+use std::ffi::c_char;
+use std::sync::{Mutex, PoisonError};
+
+use super::error::confer_error;
+use super::guard::{self, Poison};
+use super::request::read_role;
+use super::status::confer_status;
+use super::{handle, text};
+use crate::client::{Conversation, Text};
+use crate::error::Result;
+
+/// The messages of a conversation, in this process alone: the library stores nothing. Any thread. Give it to a request
+/// with confer_chat_request_set_conversation().
+#[allow(non_camel_case_types)]
+pub struct confer_conversation {
+    pub(super) conversation: Conversation,
+    /// What confer_conversation_json() lent last.
+    lent: Mutex<Option<Text>>,
+    poison: Poison,
+}
+
+impl confer_conversation {
+    fn new(conversation: Conversation) -> confer_conversation {
+        confer_conversation {
+            conversation,
+            lent: Mutex::default(),
+            poison: Poison::default(),
+        }
+    }
+
+    /// # Safety
+    /// `conversation` is NULL or a live handle.
+    unsafe fn with<T>(
+        conversation: *const confer_conversation,
+        work: impl FnOnce(&Conversation) -> Result<T>,
+    ) -> Result<T> {
+        // SAFETY: passed on.
+        let conversation = unsafe { handle::borrow(conversation, "conversation") }?;
+        conversation
+            .poison
+            .guard(|| work(&conversation.conversation))
+    }
+}
+
+/// A new conversation without messages; free it with confer_conversation_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_conversation_new(
+    conversation: *mut *mut confer_conversation,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: `conversation` is NULL or writable.
+    let out = unsafe { handle::out(conversation, "conversation") };
+    guard::gives(error, out, |out| {
+        out.set(handle::give(confer_conversation::new(
+            Conversation::default(),
+        )));
+        Ok(())
+    })
+}
+
+/// Reads what confer_conversation_json() wrote. At most 64 MiB.
+///
+/// Errors: CONFER_E_INVALID_JSON, with the position or the message that is wrong, also for unknown keys and for another
+/// version; CONFER_E_TOO_LARGE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_conversation_parse(
+    json: *const c_char,
+    json_len: usize,
+    conversation: *mut *mut confer_conversation,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: `conversation` is NULL or writable.
+    let out = unsafe { handle::out(conversation, "conversation") };
+    guard::gives(error, out, |out| {
+        // SAFETY: `json` is as the contract of texts says.
+        let json = unsafe { text::read(json, json_len, "json") }?;
+        out.set(handle::give(confer_conversation::new(
+            Conversation::from_json(json)?,
+        )));
+        Ok(())
+    })
+}
+
+/// The whole conversation as one JSON document, `{"version": 1, "messages": […], "context_tokens": n,
+/// "max_context_tokens": n}`, the last two null before the first completion. It holds what was said: keep it as you would
+/// keep that. Borrowed until the next call of this function on the same conversation. NUL-terminated; `len` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_conversation_json(
+    conversation: *const confer_conversation,
+    len: *mut usize,
+) -> *const c_char {
+    guard::get(std::ptr::null(), || {
+        // SAFETY: NULL or a live handle; `len` is NULL or writable.
+        let it = unsafe { handle::peek(conversation) }?;
+        let json = Text::new(&it.conversation.to_json());
+        let mut lent = it.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(unsafe { text::lend(Some(lent.insert(json)), len) })
+    })
+}
+
+/// Appends a message; `role` as in confer_chat_request_add_message(). A conversation holds 32 MiB at most.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT for a role that there is not; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_conversation_add_message(
+    conversation: *mut confer_conversation,
+    role: i32,
+    content: *const c_char,
+    content_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let role = read_role(role)?;
+        // SAFETY: NULL or a live handle; `content` is as the contract of texts says.
+        let content = unsafe { text::read(content, content_len, "content") }?;
+        unsafe { confer_conversation::with(conversation, |it| it.add_message(role, content)) }
+    })
+}
+
+/// Drops all messages but the first `count`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_conversation_truncate(
+    conversation: *mut confer_conversation,
+    count: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_conversation::with(conversation, |it| {
+                it.truncate(count);
+                Ok(())
+            })
+        }
+    })
+}
+
+/// How many messages it has.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_conversation_message_count(
+    conversation: *const confer_conversation,
+) -> usize {
+    // SAFETY: NULL or a live handle.
+    guard::get(0, || {
+        unsafe { handle::peek(conversation) }.map(|it| it.conversation.count())
+    })
+}
+
+/// How many tokens the conversation had at its last completion; -1 before the first.
+///
+/// `max`: receives how many it can have, or -1. May be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_conversation_context_tokens(
+    conversation: *const confer_conversation,
+    max: *mut i64,
+) -> i64 {
+    guard::get(-1, || {
+        // SAFETY: NULL or a live handle.
+        let it = unsafe { handle::peek(conversation) };
+        let (tokens, most) = it.map_or((None, None), |it| it.conversation.context_tokens());
+        if !max.is_null() {
+            // SAFETY: not NULL, and so writable by the contract.
+            unsafe { max.write(most.unwrap_or(-1)) };
+        }
+        tokens
+    })
+}
+
+/// Frees a conversation. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_conversation_free(conversation: *mut confer_conversation) {
+    // SAFETY: NULL, or a live handle that is not used afterwards.
+    guard::quiet(|| drop(unsafe { handle::take(conversation) }));
+}

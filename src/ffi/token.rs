@@ -1,0 +1,107 @@
+//! Token providers: the section "Tokens" of the header.
+
+use std::ffi::{c_char, c_void};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::error::confer_error;
+use super::guard::{self, Poison};
+use super::status::confer_status;
+use super::user_data::UserData;
+use super::{handle, text};
+use crate::client::{TokenProvider, TokenQuestion};
+use crate::error::Result;
+
+/// A question for a token, to be answered once. Any thread. Freed without an answer, it says that there is no token.
+#[allow(non_camel_case_types)]
+pub struct confer_token_request {
+    question: Mutex<TokenQuestion>,
+    poison: Poison,
+}
+
+/// Asks for a token. `request` now belongs to the application: answer it with confer_token_request_answer() or
+/// confer_token_request_fail(), at once or later and from any thread, and free it with confer_token_request_free(). Called
+/// on the client's callback thread; within confer_connect() too, which waits meanwhile.
+#[allow(non_camel_case_types)]
+pub type confer_token_fn =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, request: *mut confer_token_request)>;
+
+struct ProviderCallback {
+    call: unsafe extern "C" fn(*mut c_void, *mut confer_token_request),
+    user_data: UserData,
+}
+
+impl TokenProvider for ProviderCallback {
+    fn ask(&self, question: TokenQuestion) {
+        let handle = handle::give(confer_token_request {
+            question: Mutex::new(question),
+            poison: Poison::default(),
+        });
+        // SAFETY: the application gave function and user data together, and the request becomes its own.
+        unsafe { (self.call)(self.user_data.pointer(), handle) };
+    }
+}
+
+/// The provider that an application gave, if it gave one.
+pub(super) fn provider(
+    call: Option<unsafe extern "C" fn(*mut c_void, *mut confer_token_request)>,
+    user_data: UserData,
+) -> Option<Arc<dyn TokenProvider>> {
+    call.map(|call| Arc::new(ProviderCallback { call, user_data }) as Arc<dyn TokenProvider>)
+}
+
+/// # Safety
+/// `request` is NULL or a live handle.
+unsafe fn with<T>(
+    request: *const confer_token_request,
+    work: impl FnOnce(&mut TokenQuestion) -> Result<T>,
+) -> Result<T> {
+    // SAFETY: passed on.
+    let request = unsafe { handle::borrow(request, "request") }?;
+    let question = &request.question;
+    request
+        .poison
+        .guard(|| work(&mut question.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// Gives the token, at most 8,192 bytes.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT for an empty one and for a second answer; CONFER_E_TOO_LARGE; CONFER_E_INVALID_UTF8.
+/// After an error that is about the token another one can be given.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_token_request_answer(
+    request: *mut confer_token_request,
+    token: *const c_char,
+    token_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `token` is as the contract of texts says.
+        let token = unsafe { text::read(token, token_len, "token") }?;
+        unsafe { with(request, |question| question.answer(token)) }
+    })
+}
+
+/// There is no token: the attempt to connect fails with CONFER_E_TOKEN and `reason`, of which 1,024 characters are kept.
+/// It must hold no secret: it becomes part of errors and of the log.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_token_request_fail(
+    request: *mut confer_token_request,
+    reason: *const c_char,
+    reason_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `reason` is as the contract of texts says.
+        let reason = unsafe { text::read(reason, reason_len, "reason") }?;
+        unsafe { with(request, |question| question.fail(reason)) }
+    })
+}
+
+/// Frees a request. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_token_request_free(request: *mut confer_token_request) {
+    // SAFETY: NULL, or a live handle that is not used afterwards.
+    guard::quiet(|| drop(unsafe { handle::take(request) }));
+}

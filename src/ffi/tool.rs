@@ -1,0 +1,145 @@
+//! Tools: the section "Tools" of the header.
+
+use std::ffi::{c_char, c_void};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::error::confer_error;
+use super::guard::{self, Poison};
+use super::status::confer_status;
+use super::user_data::UserData;
+use super::{handle, text};
+use crate::client::{Text, Tool, ToolCall};
+use crate::error::Result;
+
+/// A call of a tool by the model, to be answered once. Any thread. Freed without an answer, it tells the model that there
+/// is none.
+#[allow(non_camel_case_types)]
+pub struct confer_tool_call {
+    call: Mutex<ToolCall>,
+    id: Text,
+    name: Text,
+    arguments: Text,
+    poison: Poison,
+}
+
+/// Runs a tool. `call` now belongs to the application: answer it with confer_tool_call_answer() or
+/// confer_tool_call_fail(), at once or later and from any thread, and free it with confer_tool_call_free(). Called on the
+/// client's callback thread: a tool that takes its time holds up the client's other callbacks, unless it answers later.
+#[allow(non_camel_case_types)]
+pub type confer_tool_fn =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, call: *mut confer_tool_call)>;
+
+struct ToolCallback {
+    call: unsafe extern "C" fn(*mut c_void, *mut confer_tool_call),
+    user_data: UserData,
+}
+
+impl Tool for ToolCallback {
+    fn call(&self, call: ToolCall) {
+        let handle = handle::give(confer_tool_call {
+            id: Text::new(call.id()),
+            name: Text::new(call.name()),
+            arguments: Text::new(call.arguments()),
+            call: Mutex::new(call),
+            poison: Poison::default(),
+        });
+        // SAFETY: the application gave function and user data together, and the call becomes its own.
+        unsafe { (self.call)(self.user_data.pointer(), handle) };
+    }
+}
+
+/// The tool that an application gave, if it gave one.
+pub(super) fn tool(
+    call: Option<unsafe extern "C" fn(*mut c_void, *mut confer_tool_call)>,
+    user_data: UserData,
+) -> Option<Arc<dyn Tool>> {
+    call.map(|call| Arc::new(ToolCallback { call, user_data }) as Arc<dyn Tool>)
+}
+
+/// The call's id. Borrowed from the call, NUL-terminated. `len` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_tool_call_id(
+    call: *const confer_tool_call,
+    len: *mut usize,
+) -> *const c_char {
+    guard::get(std::ptr::null(), || {
+        // SAFETY: NULL or a live handle; `len` is NULL or writable.
+        Some(unsafe { text::lend(handle::peek(call).map(|call| &call.id), len) })
+    })
+}
+
+/// The tool's name. Borrowed from the call, NUL-terminated. `len` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_tool_call_name(
+    call: *const confer_tool_call,
+    len: *mut usize,
+) -> *const c_char {
+    guard::get(std::ptr::null(), || {
+        // SAFETY: NULL or a live handle; `len` is NULL or writable.
+        Some(unsafe { text::lend(handle::peek(call).map(|call| &call.name), len) })
+    })
+}
+
+/// The arguments, a text that the model wrote: it should be JSON by the tool's schema, and need not be. Borrowed from the
+/// call, NUL-terminated. `len` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_tool_call_arguments(
+    call: *const confer_tool_call,
+    len: *mut usize,
+) -> *const c_char {
+    guard::get(std::ptr::null(), || {
+        // SAFETY: NULL or a live handle; `len` is NULL or writable.
+        Some(unsafe { text::lend(handle::peek(call).map(|call| &call.arguments), len) })
+    })
+}
+
+/// # Safety
+/// `call` is NULL or a live handle.
+unsafe fn with<T>(
+    call: *const confer_tool_call,
+    work: impl FnOnce(&mut ToolCall) -> Result<T>,
+) -> Result<T> {
+    // SAFETY: passed on.
+    let call = unsafe { handle::borrow(call, "call") }?;
+    call.poison
+        .guard(|| work(&mut call.call.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// The tool's result, for the model. The stream may have ended meanwhile: that is no error.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_tool_call_answer(
+    call: *mut confer_tool_call,
+    content: *const c_char,
+    content_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `content` is as the contract of texts says.
+        let content = unsafe { text::read(content, content_len, "content") }?;
+        unsafe { with(call, |call| call.answer(content)) }
+    })
+}
+
+/// The tool failed. The model is told "Error: " and the reason, and goes on. As confer_tool_call_answer() otherwise.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_tool_call_fail(
+    call: *mut confer_tool_call,
+    reason: *const c_char,
+    reason_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `reason` is as the contract of texts says.
+        let reason = unsafe { text::read(reason, reason_len, "reason") }?;
+        unsafe { with(call, |call| call.fail(reason)) }
+    })
+}
+
+/// Frees a call. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_tool_call_free(call: *mut confer_tool_call) {
+    // SAFETY: NULL, or a live handle that is not used afterwards.
+    guard::quiet(|| drop(unsafe { handle::take(call) }));
+}
