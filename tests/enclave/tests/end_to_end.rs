@@ -77,6 +77,11 @@ fn directives_shape_the_answer() {
             ("/unknown-event", "before after"),
             ("/server-tool", "The sky is clear."),
             ("/slow 1 2", "slow0 slow1 "),
+            (
+                "/repeat 3 1 of the  7th ",
+                "of the  7th 0of the  7th 1of the  7th 2",
+            ),
+            ("/repeat 2 0 x", "x0x1"),
         ]
         .into_iter()
         .enumerate()
@@ -94,6 +99,87 @@ fn directives_shape_the_answer() {
         assert_eq!(client.answer().await.0, 503);
         client.chat(52, "/big 200000", true).await;
         assert_eq!(client.events(52).await[0].to_string().len(), 200_000);
+    });
+}
+
+/// A conversation as an application leads it: each client call is answered with its own id.
+#[test]
+fn tools_are_called_until_the_directive_is_content() {
+    let enclave = Enclave::start(&[]);
+    let history = |role: &str, part: &str, event: &Value, text: &Value| {
+        let content = json!({
+            "toolCallId": event["tool_call_id"], "toolName": event["tool_name"], part: text,
+        });
+        json!({ "role": role, "content": content.to_string() })
+    };
+    run(async {
+        let mut client = Client::connect(&enclave).await;
+        for (directive, rounds, answer) in [
+            (
+                r#"/client-tools 3 clock {"a": 1}"#,
+                1,
+                "The tools answered: call-1 | call-2 | call-3",
+            ),
+            (
+                r#"/tool-rounds 2 clock {"a": 1}"#,
+                2,
+                "The tools answered: call-1 | call-2",
+            ),
+            (
+                r#"/mixed-tools clock {"a": 1}"#,
+                1,
+                "The tools answered: clear sky, 21 degrees | call-1",
+            ),
+            (
+                r#"/client-tool clock {"a": 1}"#,
+                1,
+                "The tool answered: call-1",
+            ),
+        ] {
+            let mut messages = vec![json!({ "role": "user", "content": directive })];
+            for _ in 0..rounds {
+                client.converse(1, &messages, true).await;
+                let events = client.events(1).await;
+                assert_eq!(events.last().expect("an end")["pending_tool_calls"], true);
+                if !said(&events).is_empty() {
+                    messages.push(json!({ "role": "assistant", "content": said(&events) }));
+                }
+                for event in &events {
+                    let text = &event["tool_arguments"];
+                    match event["type"].as_str() {
+                        Some("tool_call") => {
+                            messages.push(history("tool_call", "toolArguments", event, text));
+                        }
+                        Some("tool_response") => {
+                            let full = &event["full_content"];
+                            messages.push(history("tool_response", "content", event, full));
+                        }
+                        Some("client_tool_call") => {
+                            let id = &event["tool_call_id"];
+                            messages.push(history("tool_call", "toolArguments", event, text));
+                            messages.push(history("tool_response", "content", event, id));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            client.converse(2, &messages, true).await;
+            let events = client.events(2).await;
+            assert_eq!(said(&events), answer);
+            assert!(events.last().expect("an end")["pending_tool_calls"].is_null());
+            messages[0]["content"] = "/echo-messages".into();
+            client.converse(3, &messages, true).await;
+            let echoed: Value = serde_json::from_str(&said(&client.events(3).await)).expect("JSON");
+            assert_eq!(echoed, Value::from(messages.clone()));
+            messages[0]["content"] = directive.into();
+            messages.pop();
+            client.converse(4, &messages, true).await;
+            if !directive.starts_with("/client-tool ") {
+                assert_eq!(client.answer().await.0, 400, "{directive}");
+            } else {
+                client.events(4).await;
+            }
+        }
     });
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::tools::{self, Turn};
 use crate::answer::Step;
 
 const ROLES: [&str; 6] = [
@@ -140,26 +141,52 @@ impl Chat {
 
     /// The built-in generator's answer. `body` is the request as it came.
     pub(crate) fn answer(&self, body: &str) -> Script {
-        let last = self.messages().last();
-        if let Some(last) = last
+        let messages = self.messages();
+        let at = messages
+            .iter()
+            .rposition(|message| message["role"] == "user");
+        let asked = at.map_or("", |at| Self::content(&messages[at]));
+        let since = &messages[at.map_or(0, |at| at + 1)..];
+        match self.answer_to(asked, since, body) {
+            Ok(steps) => steps,
+            Err(reason) => Box::new([Step::Refuse(400, reason)].into_iter()),
+        }
+    }
+
+    /// The answer to a user's message, given the messages after it; an error is a refusal's reason.
+    fn answer_to(&self, asked: &str, since: &[Value], body: &str) -> Result<Script, String> {
+        let line = asked.lines().next().unwrap_or_default();
+        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+        // These rule what comes after them too.
+        if let Some(turn) = tools::turn(name, rest, since)? {
+            return Ok(match turn {
+                Turn::Call(events) => self.pending(events),
+                Turn::Answer(text) => self.say(&text),
+            });
+        }
+        if name == "/echo-messages" {
+            let messages = Value::from(self.messages()).to_string();
+            return Ok(self.ended(vec![Step::Event(token(&messages))]));
+        }
+        if let Some(last) = since.last()
             && last["role"] == "tool_response"
         {
             let result: Value = serde_json::from_str(Self::content(last)).unwrap_or_default();
             let result = result["content"].as_str().unwrap_or_default();
-            return self.say(&format!("The tool answered: {result}"));
+            return Ok(self.say(&format!("The tool answered: {result}")));
         }
-        let asked = self
-            .messages()
-            .iter()
-            .rev()
-            .find(|message| message["role"] == "user");
-        let asked = asked.map_or("", Self::content);
-        match self.directive(asked, body) {
-            Ok(Some(steps)) => steps,
-            Ok(None) if asked.is_empty() => self.say("You said nothing."),
-            Ok(None) => self.say(&format!("You said: {asked}")),
-            Err(usage) => Box::new([Step::Refuse(400, usage.into())].into_iter()),
-        }
+        Ok(match self.directive(name, rest, body)? {
+            Some(steps) => steps,
+            None if asked.is_empty() => self.say("You said nothing."),
+            None => self.say(&format!("You said: {asked}")),
+        })
+    }
+
+    /// Events, then the end that waits for tools.
+    fn pending(&self, events: Vec<Value>) -> Script {
+        let mut end = completion(self.context_tokens());
+        end["pending_tool_calls"] = true.into();
+        Box::new(events.into_iter().chain([end]).map(Step::Event))
     }
 
     /// Words as token events, then the end.
@@ -177,9 +204,12 @@ impl Chat {
     }
 
     /// The steps that a message's first line asks for; an error says how that directive is written.
-    fn directive(&self, asked: &str, body: &str) -> Result<Option<Script>, &'static str> {
-        let line = asked.lines().next().unwrap_or_default();
-        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+    fn directive(
+        &self,
+        name: &str,
+        rest: &str,
+        body: &str,
+    ) -> Result<Option<Script>, &'static str> {
         let mut numbers = rest
             .split_whitespace()
             .map(|number| number.parse::<usize>().ok());
@@ -188,8 +218,10 @@ impl Chat {
         Ok(Some(match name {
             "/tokens" => {
                 const USAGE: &str = "/tokens N SIZE";
-                let (count, size) =
-                    (number(MAX_TOKENS).ok_or(USAGE)?, number(MAX_TOKEN_BYTES).ok_or(USAGE)?);
+                let (count, size) = (
+                    number(MAX_TOKENS).ok_or(USAGE)?,
+                    number(MAX_TOKEN_BYTES).ok_or(USAGE)?,
+                );
                 let event = token(&filler(size));
                 let context = self.context_tokens() + count;
                 Box::new(
@@ -219,10 +251,34 @@ impl Chat {
                         .chain([Step::Event(completion(context))]),
                 )
             }
+            "/repeat" => {
+                const USAGE: &str = "/repeat N PAUSE_MS TEXT";
+                let (count, pause) = (
+                    number(MAX_TOKENS).ok_or(USAGE)?,
+                    number(MAX_PAUSE.as_millis() as usize).ok_or(USAGE)?,
+                );
+                let text = rest.splitn(3, ' ').nth(2).ok_or(USAGE)?.to_owned();
+                let pause = (pause > 0).then(|| Duration::from_millis(pause as u64));
+                let context = self.context_tokens() + count;
+                Box::new(
+                    (0..count)
+                        .flat_map(move |at| {
+                            let token = Step::Event(token(&format!("{text}{at}")));
+                            pause.map(Step::Wait).into_iter().chain([token])
+                        })
+                        .chain([Step::Event(completion(context))]),
+                )
+            }
             "/silent" => Box::new([text("before the silence ")].into_iter()),
             "/status" => {
                 let status = number(599).ok_or("/status N")?;
-                Box::new([Step::Refuse(status as i32, format!("status {status} as asked"))].into_iter())
+                Box::new(
+                    [Step::Refuse(
+                        status as i32,
+                        format!("status {status} as asked"),
+                    )]
+                    .into_iter(),
+                )
             }
             "/status-midstream" => {
                 let status = number(599).ok_or("/status-midstream N")?;
@@ -248,39 +304,28 @@ impl Chat {
                 text("after"),
             ]),
             "/client-tool" => {
-                const USAGE: &str = "/client-tool NAME JSON";
-                let (tool, arguments) = rest.split_once(' ').unwrap_or((rest, "{}"));
-                if tool.is_empty() || serde_json::from_str::<Value>(arguments).is_err() {
-                    return Err(USAGE);
-                }
-                let mut end = completion(self.context_tokens());
-                end["pending_tool_calls"] = true.into();
-                let call = json!({
-                    "type": "client_tool_call", "tool_call_id": "call-1", "tool_name": tool,
-                    "tool_arguments": arguments,
-                });
-                Box::new([call, end].map(Step::Event).into_iter())
+                let (tool, arguments) = tools::tool_of(rest).ok_or("/client-tool NAME JSON")?;
+                self.pending(vec![tools::client_call("call-1", tool, arguments)])
             }
-            "/server-tool" => self.ended(vec![
-                Step::Event(json!({
-                    "type": "tool_call", "tool_call_id": "call-1", "tool_name": "web_search",
-                    "tool_arguments": "{\"query\":\"weather\"}",
-                })),
-                Step::Event(json!({
-                    "type": "tool_response", "tool_call_id": "call-1", "tool_name": "web_search",
-                    "content": "clear sky", "full_content": "clear sky, 21 degrees", "image_refs": [],
-                })),
-                text("The sky is clear."),
-            ]),
+            "/server-tool" => {
+                let mut steps: Vec<_> = tools::server_search("call-1").map(Step::Event).into();
+                steps.push(text("The sky is clear."));
+                self.ended(steps)
+            }
             "/pack" => {
-                let events = [token("one "), token("two "), token("three")].map(|event| event.to_string());
+                let events =
+                    [token("one "), token("two "), token("three")].map(|event| event.to_string());
                 let end = completion(self.context_tokens() + events.len());
                 let body = format!("{}{} \n\t{}\r\n{end}", events[0], events[1], events[2]);
                 Box::new([Step::Body(body.into())].into_iter())
             }
             "/split" => {
                 // Also within a character of several bytes and within an escape.
-                let event = format!("{}{}", token("cut \u{e9}\u{1f600} \"here\" "), completion(1));
+                let event = format!(
+                    "{}{}",
+                    token("cut \u{e9}\u{1f600} \"here\" "),
+                    completion(1)
+                );
                 let bytes = Bytes::from(event);
                 Box::new((0..bytes.len()).map(move |at| Step::Body(bytes.slice(at..at + 1))))
             }

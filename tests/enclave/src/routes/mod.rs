@@ -6,6 +6,7 @@ pub(crate) mod chat;
 mod document;
 mod embeddings;
 mod fetch;
+mod tools;
 mod upload;
 
 use std::sync::{Arc, Mutex, PoisonError};

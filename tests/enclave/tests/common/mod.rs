@@ -259,9 +259,13 @@ impl Client {
     }
 
     pub async fn chat(&mut self, id: i64, content: &str, stream: bool) {
-        let body = serde_json::json!({
-            "messages": [{ "role": "user", "content": content }], "model": "m", "stream": stream,
-        });
+        let message = serde_json::json!({ "role": "user", "content": content });
+        self.converse(id, &[message], stream).await;
+    }
+
+    /// A chat with a history.
+    pub async fn converse(&mut self, id: i64, messages: &[Value], stream: bool) {
+        let body = serde_json::json!({ "messages": messages, "model": "m", "stream": stream });
         self.ask(id, "POST", "/v1/vllm/chat/completions", &body.to_string())
             .await;
     }
