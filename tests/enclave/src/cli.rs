@@ -1,12 +1,17 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use crate::faults::{self, Fault};
+use crate::Faulty;
+use crate::faults::{self, Twist};
+use crate::tokens::{Class, Tokens};
 use crate::upstream::Upstream;
 
 pub(crate) const USAGE: &str = "\
-usage: confer-enclave [--port N] [--state DIR] [--token TOKEN] [--log FILE] [--fault NAME]
+usage: confer-enclave [--port N] [--key-port N] [--state DIR] [--release VERSION]
+                      [--token TOKEN]… [--expired-token TOKEN]… [--unauthorized-token TOKEN]…
+                      [--fault NAME [--fault-from N] [--fault-until M]] [--log FILE]
                       [--upstream URL [--upstream-model M]] [--exit-with-stdin]
        confer-enclave --list-faults
 ";
@@ -20,10 +25,12 @@ pub(crate) enum Command {
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) port: u16,
+    pub(crate) key_port: u16,
     pub(crate) state: Option<PathBuf>,
-    pub(crate) token: Option<String>,
+    pub(crate) release: Option<String>,
+    pub(crate) tokens: Tokens,
     pub(crate) log: Option<PathBuf>,
-    pub(crate) fault: Option<&'static Fault>,
+    pub(crate) faulty: Faulty,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) exit_with_stdin: bool,
 }
@@ -31,18 +38,31 @@ pub(crate) struct Options {
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut options = Options::default();
     let (mut upstream, mut model) = (None, None);
+    let (mut from, mut until) = (None, None);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
-            "--port" => options.port = value()?.parse().map_err(|_| "--port needs a number")?,
+            "--port" => options.port = number(&argument, value()?)?,
+            "--key-port" => options.key_port = number(&argument, value()?)?,
             "--state" => options.state = Some(value()?.into()),
-            "--token" => options.token = Some(value()?),
+            "--release" => {
+                let version = value()?;
+                if version.is_empty() {
+                    return Err("--release needs a version".into());
+                }
+                options.release = Some(version);
+            }
+            "--token" => options.tokens.add(value()?, Class::Accepted)?,
+            "--expired-token" => options.tokens.add(value()?, Class::Expired)?,
+            "--unauthorized-token" => options.tokens.add(value()?, Class::Unauthorized)?,
             "--log" => options.log = Some(value()?.into()),
             "--fault" => {
                 let name = value()?;
-                options.fault =
+                options.faulty.fault =
                     Some(faults::find(&name).ok_or(format!("no fault is named {name}"))?);
             }
+            "--fault-from" => from = Some(number(&argument, value()?)?),
+            "--fault-until" => until = Some(number(&argument, value()?)?),
             "--upstream" => upstream = Some(value()?),
             "--upstream-model" => model = Some(value()?),
             "--exit-with-stdin" => options.exit_with_stdin = true,
@@ -56,5 +76,37 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         (None, None) => None,
         (None, Some(_)) => return Err("--upstream-model needs --upstream".into()),
     };
+    if from.is_some() || until.is_some() {
+        limit(
+            &mut options.faulty,
+            from.unwrap_or(1),
+            until.unwrap_or(u64::MAX),
+        )?;
+    }
     Ok(Command::Serve(Box::new(options)))
+}
+
+fn number<N: FromStr>(option: &str, text: String) -> Result<N, String> {
+    text.parse().map_err(|_| format!("{option} needs a number"))
+}
+
+/// Leaves a fault to some connections, if it can be.
+fn limit(faulty: &mut Faulty, from: u64, until: u64) -> Result<(), String> {
+    let fault = faulty
+        .fault
+        .ok_or("--fault-from and --fault-until need --fault")?;
+    if from == 0 || until < from {
+        return Err(
+            "connections are counted from 1, and --fault-until is not before --fault-from".into(),
+        );
+    }
+    if fault.twists.iter().any(Twist::is_worldwide) {
+        return Err(format!(
+            "{} changes policy or key set, which all connections share: \
+             --fault-from and --fault-until cannot limit it",
+            fault.name
+        ));
+    }
+    (faulty.from, faulty.until) = (from, until);
+    Ok(())
 }

@@ -19,10 +19,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::answer::{Outbox, Outgoing, send};
-use crate::faults::{Act, Stage, Twist};
+use crate::faults::{Act, Stage, Twist, Upload};
 use crate::log::{sha256, shown};
 use crate::noise::{MAX_HANDSHAKE_READ, MAX_MESSAGE, TAG};
 use crate::routes::Routes;
+use crate::tokens::Class;
 use crate::upgrade::Upgrade;
 use crate::wire::{Asked, Frame, Reassembly, read_request, response, split};
 use crate::{Enclave, Failure, noise, world};
@@ -40,6 +41,9 @@ const LEFT: &str = "the client left during the handshake";
 const OUTBOX: usize = 256;
 /// Requests that are answered at once.
 const MAX_IN_FLIGHT: usize = 4_096;
+/// For faults of uploads: how late an upload is opened, and how many bytes are read at most.
+const LATE: Duration = Duration::from_millis(300);
+const NOT_READ: usize = 256 << 10;
 
 /// Serves a connection to its end, and writes that end into the log.
 pub(crate) async fn serve(stream: TcpStream, enclave: Arc<Enclave>, number: u64) {
@@ -47,6 +51,7 @@ pub(crate) async fn serve(stream: TcpStream, enclave: Arc<Enclave>, number: u64)
     let connection = Connection {
         enclave: &enclave,
         number,
+        twists: enclave.twists(number),
     };
     let why = match connection.run(stream).await {
         Ok(()) => "the client left".to_owned(),
@@ -58,6 +63,7 @@ pub(crate) async fn serve(stream: TcpStream, enclave: Arc<Enclave>, number: u64)
 struct Connection<'a> {
     enclave: &'a Arc<Enclave>,
     number: u64,
+    twists: &'static [Twist],
 }
 
 impl Connection<'_> {
@@ -68,8 +74,7 @@ impl Connection<'_> {
     async fn run(&self, stream: TcpStream) -> Result<(), Failure> {
         stream.set_nodelay(true)?;
         if self
-            .enclave
-            .twists()
+            .twists
             .iter()
             .any(|twist| matches!(twist, Twist::Reset))
         {
@@ -78,7 +83,7 @@ impl Connection<'_> {
         self.reach(Stage::Accept, None).await?;
         let upgrade = Upgrade::read(stream).await?;
         self.reach(Stage::Upgrade, None).await?;
-        for twist in self.enclave.twists() {
+        for twist in self.twists {
             if let Twist::UpgradeAnswer(answer, act) = twist {
                 let stream = upgrade.write(*answer).await?;
                 self.log("fault", json!({}));
@@ -89,8 +94,17 @@ impl Connection<'_> {
                 return Err("dropped, as the fault wants".into());
             }
         }
-        let mut websocket = upgrade.answer(&self.enclave.token).await?;
-        self.log("upgraded", json!({}));
+        let class = upgrade.class(&self.enclave.tokens);
+        let told = json!({ "token": class.map_or("refused", Class::name) });
+        let Some(class) = class else {
+            self.log("refused", told);
+            return Err(match upgrade.answer(false).await {
+                Ok(_) => "an unknown token was let in".into(),
+                Err(why) => why,
+            });
+        };
+        let mut websocket = upgrade.answer(true).await?;
+        self.log("upgraded", told);
         self.reach(Stage::Open, Some(&mut websocket)).await?;
         let transport = self.handshake(&mut websocket).await?;
         let transport = Arc::new(transport);
@@ -108,6 +122,8 @@ impl Connection<'_> {
             nonce: 0,
             reassembly: Reassembly::default(),
             connection: self,
+            refusal: class.refusal(),
+            taken: 0,
         };
         // Whichever ends first ends both; answers still being made find the outbox closed.
         match future::select(Box::pin(reader.run(outbox)), Box::pin(writer.run(answers))).await {
@@ -123,7 +139,7 @@ impl Connection<'_> {
 
     /// What a fault does at a stage, if it does anything there.
     async fn reach(&self, stage: Stage, websocket: Option<&mut WebSocket>) -> Result<(), Failure> {
-        let act = self.enclave.twists().iter().find_map(|twist| match twist {
+        let act = self.twists.iter().find_map(|twist| match twist {
             Twist::At(at, act) if *at == stage => Some(*act),
             _ => None,
         });
@@ -154,7 +170,7 @@ impl Connection<'_> {
         &self,
         websocket: &mut WebSocket,
     ) -> Result<StatelessTransportState, Failure> {
-        let weak = self.enclave.twists().iter().find_map(|twist| match twist {
+        let weak = self.twists.iter().find_map(|twist| match twist {
             Twist::Weak(weak) => Some(*weak),
             _ => None,
         });
@@ -167,12 +183,12 @@ impl Connection<'_> {
             Some(noise::Weak::Static) => [0; 32],
             _ => self.enclave.static_key.public,
         };
-        let evidence = self.enclave.world.evidence(&shown)?;
+        let evidence = self.enclave.world.evidence(&shown, self.twists)?;
         let mut buffer = vec![0; MAX_MESSAGE];
         let length = state.write_message(&evidence, &mut buffer)?;
         buffer.truncate(length);
         let mut message = None;
-        for twist in self.enclave.twists() {
+        for twist in self.twists {
             match twist {
                 Twist::Message2(change) => buffer = change(buffer),
                 Twist::Message2Text => message = Some(Message::text("message 2")),
@@ -244,11 +260,19 @@ struct Reader<'a> {
     nonce: u64,
     reassembly: Reassembly,
     connection: &'a Connection<'a>,
+    /// What each request but a ping is answered, by the token's class.
+    refusal: Option<(i32, &'static str)>,
+    /// Bytes of all frames so far.
+    taken: usize,
 }
 
 impl Reader<'_> {
     async fn run(mut self, outbox: Outbox) -> Result<End, Failure> {
-        let routes = Routes::new(Arc::clone(self.connection.enclave), outbox.clone());
+        let routes = Routes::new(
+            Arc::clone(self.connection.enclave),
+            self.connection.number,
+            outbox.clone(),
+        );
         let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         let mut plaintext = vec![0; MAX_MESSAGE];
         loop {
@@ -276,6 +300,14 @@ impl Reader<'_> {
                     .await;
             };
             self.nonce += 1;
+            self.taken += length;
+            if self.taken > NOT_READ
+                && self.has(|twist| matches!(twist, Twist::Upload(Upload::NotRead)))
+            {
+                self.connection.log("fault", json!({}));
+                let _ = send(&outbox, Outgoing::Stall).await;
+                return future::pending().await;
+            }
             let whole = match self
                 .reassembly
                 .take(Bytes::copy_from_slice(&plaintext[..length]))
@@ -307,35 +339,66 @@ impl Reader<'_> {
         outbox: &Outbox,
     ) -> Result<(), Failure> {
         self.log(&asked);
-        for twist in self.connection.enclave.twists() {
-            match (twist, &asked) {
-                (Twist::Mute, _) => return Ok(()),
-                (Twist::RefuseAll(status, reason), Asked::Open { id, .. }) => {
-                    let refusal = response(*id, *status, *reason);
-                    let _ = send(outbox, Outgoing::Response(refusal)).await;
-                    return Ok(());
-                }
-                _ => {}
-            }
-        }
-        let Some(work) = routes.take(asked) else {
+        if self.has(|twist| matches!(twist, Twist::Mute)) {
             return Ok(());
+        }
+        if let Asked::Open { id, chunk, .. } = &asked
+            && let Some((status, reason)) = self.refusal(&asked)
+        {
+            if chunk.is_some() {
+                routes.forget_upload(*id);
+            }
+            let refusal = response(*id, status, reason);
+            let _ = send(outbox, Outgoing::Response(refusal)).await;
+            return Ok(());
+        }
+        let opens = matches!(asked, Asked::Open { chunk: Some(_), .. });
+        let late = opens && self.has(|twist| matches!(twist, Twist::Upload(Upload::OpensLate)));
+        let work = if late {
+            Err(asked)
+        } else {
+            match routes.take(asked) {
+                Some(work) => Ok(work),
+                None => return Ok(()),
+            }
         };
         // Past the bound the reader waits, and with it the client.
         let permit = Arc::clone(in_flight).acquire_owned().await?;
         let routes = routes.clone();
         tokio::spawn(async move {
-            // Gone: the connection has ended, and with it the wish for an answer.
-            let _ = routes.answer(work).await;
+            let work = match work {
+                Ok(work) => Some(work),
+                Err(asked) => {
+                    tokio::time::sleep(LATE).await;
+                    routes.take(asked)
+                }
+            };
+            if let Some(work) = work {
+                // Gone: the connection has ended, and with it the wish for an answer.
+                let _ = routes.answer(work).await;
+            }
             drop(permit);
         });
         Ok(())
     }
 
+    fn has(&self, is: fn(&Twist) -> bool) -> bool {
+        self.connection.twists.iter().any(is)
+    }
+
+    /// What this request is answered whatever it asks.
+    fn refusal(&self, asked: &Asked) -> Option<(i32, &'static str)> {
+        let of_the_fault = self.connection.twists.iter().find_map(|twist| match twist {
+            Twist::RefuseAll(status, reason) => Some((*status, *reason)),
+            _ => None,
+        });
+        of_the_fault.or(self.refusal.filter(|_| !is_ping(asked)))
+    }
+
     fn log(&self, asked: &Asked) {
         let connection = self.connection;
         match asked {
-            Asked::Open { id, verb, path, .. } if verb == "GET" && path == "/ping" => {
+            Asked::Open { id, .. } if is_ping(asked) => {
                 connection.log("ping", json!({ "id": id }));
             }
             Asked::Open { id, verb, path, body, chunk } => connection.log(
@@ -354,6 +417,10 @@ impl Reader<'_> {
             ),
         }
     }
+}
+
+fn is_ping(asked: &Asked) -> bool {
+    matches!(asked, Asked::Open { verb, path, .. } if verb == "GET" && path == "/ping")
 }
 
 struct Writer<'a> {

@@ -38,10 +38,13 @@ async fn answer(mut stream: TcpStream, enclave: &Enclave) -> std::io::Result<()>
     }
     let known = head.starts_with(format!("GET {PATH} HTTP/1.1\r\n").as_bytes());
     enclave.log.write(0, "key-set", json!({ "known": known }));
-    let twist = enclave.twists().iter().find_map(|twist| match twist {
-        Twist::KeyServer(twist) => Some(*twist),
-        _ => None,
-    });
+    let twist = enclave
+        .worldwide_twists()
+        .iter()
+        .find_map(|twist| match twist {
+            Twist::KeyServer(twist) => Some(*twist),
+            _ => None,
+        });
     let whole = |head: &str, body: &str| {
         format!(
             "{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",

@@ -13,6 +13,7 @@ mod key_server;
 mod log;
 mod noise;
 mod routes;
+mod tokens;
 mod upgrade;
 mod upstream;
 mod wire;
@@ -30,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use cli::{Command, Options};
 use faults::Twist;
 use files::Folder;
+use tokens::Class;
 use world::{Kept, World};
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -41,15 +43,53 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Enclave {
     pub(crate) world: World,
     pub(crate) static_key: noise::StaticKey,
-    pub(crate) token: String,
+    pub(crate) tokens: tokens::Tokens,
     pub(crate) log: log::Log,
     pub(crate) upstream: Option<upstream::Upstream>,
-    fault: Option<&'static faults::Fault>,
+    faulty: Faulty,
+}
+
+/// The fault, and the connections that meet it.
+#[derive(Clone, Copy)]
+pub(crate) struct Faulty {
+    pub(crate) fault: Option<&'static faults::Fault>,
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+}
+
+impl Default for Faulty {
+    fn default() -> Self {
+        Self {
+            fault: None,
+            from: 1,
+            until: u64::MAX,
+        }
+    }
+}
+
+impl Faulty {
+    /// What is changed for all.
+    fn worldwide(&self) -> &'static [Twist] {
+        self.fault.map_or(&[], |fault| fault.twists)
+    }
+
+    /// What is changed for the connection of this number.
+    fn of(&self, connection: u64) -> &'static [Twist] {
+        if (self.from..=self.until).contains(&connection) {
+            self.worldwide()
+        } else {
+            &[]
+        }
+    }
 }
 
 impl Enclave {
-    pub(crate) fn twists(&self) -> &'static [Twist] {
-        self.fault.map_or(&[], |fault| fault.twists)
+    pub(crate) fn worldwide_twists(&self) -> &'static [Twist] {
+        self.faulty.worldwide()
+    }
+
+    pub(crate) fn twists(&self, connection: u64) -> &'static [Twist] {
+        self.faulty.of(connection)
     }
 }
 
@@ -90,14 +130,14 @@ fn start(options: Options) -> Result<(), Failure> {
 }
 
 /// Makes the world, says where it is, and serves until told to stop.
-async fn serve(options: Options) -> Result<(), Failure> {
+async fn serve(mut options: Options) -> Result<(), Failure> {
     // From here on a signal ends the loop below, so that the temporary folder goes in every case.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let folder = Folder::temporary()?;
     let log = log::Log::open(options.log.as_deref())?;
     let listener = TcpListener::bind(("127.0.0.1", options.port)).await?;
-    let key_listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let key_listener = TcpListener::bind(("127.0.0.1", options.key_port)).await?;
 
     let kept = match &options.state {
         Some(path) => {
@@ -107,23 +147,28 @@ async fn serve(options: Options) -> Result<(), Failure> {
         None => Kept::generate()?,
     };
     let key_set_url = format!("http://{}{}", key_listener.local_addr()?, key_server::PATH);
-    let twists = options.fault.map_or(&[] as &[Twist], |fault| fault.twists);
-    let world = World::new(kept, key_set_url, twists)?;
+    let release = options.release.as_deref();
+    let world = World::new(kept, release, key_set_url, options.faulty.worldwide())?;
     // Never under `--state`, which several enclaves may share: each has a key server and so a policy of its own.
     let policy = folder.file("policy.json");
     files::create(&policy, world.policy.as_bytes())?;
 
+    if options.tokens.accepted().is_none() {
+        options
+            .tokens
+            .add(world::account_token(), Class::Accepted)?;
+    }
     let enclave = Arc::new(Enclave {
         world,
         static_key: noise::StaticKey::generate()?,
-        token: options.token.unwrap_or_else(world::account_token),
+        tokens: options.tokens,
         log,
         upstream: options.upstream,
-        fault: options.fault,
+        faulty: options.faulty,
     });
     let line = json!({
         "url": format!("ws://{}{}", listener.local_addr()?, upgrade::PATH),
-        "token": enclave.token,
+        "token": enclave.tokens.accepted(),
         "policy": policy,
     });
     let mut out = std::io::stdout();

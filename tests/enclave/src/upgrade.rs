@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::constant_time;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -12,6 +11,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::Failure;
+use crate::tokens::{Class, Tokens};
 
 pub(crate) const PATH: &str = "/websocket";
 const MAX_HEAD: usize = 16 << 10;
@@ -73,11 +73,13 @@ impl Upgrade {
         })
     }
 
+    /// What the client's token is good for, if anything.
+    pub(crate) fn class(&self, tokens: &Tokens) -> Option<Class> {
+        self.token.as_deref().and_then(|given| tokens.class(given))
+    }
+
     /// Answers as the published server does: it throws on a bad token, which is a 500.
-    pub(crate) async fn answer(self, token: &str) -> Result<WebSocketStream<TcpStream>, Failure> {
-        let known = self.token.as_deref().is_some_and(|given| {
-            constant_time::verify_slices_are_equal(given, token.as_bytes()).is_ok()
-        });
+    pub(crate) async fn answer(self, known: bool) -> Result<WebSocketStream<TcpStream>, Failure> {
         match &self.accept {
             _ if self.path != PATH => self.refuse("404 Not Found").await,
             None => self.refuse("400 Bad Request").await,

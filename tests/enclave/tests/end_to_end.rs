@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::schema::{StreamChunk, WebsocketRequest};
-use common::{Client, Enclave, End, PATIENCE, hello, run, said, scratch, upgrade};
+use common::schema::WebsocketRequest;
+use common::{Client, Enclave, End, PATIENCE, chunk, hello, opening, run, said, scratch, upgrade};
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -314,28 +314,6 @@ async fn document(client: &mut Client, id: i64) -> Value {
         if document.len() == length {
             return serde_json::from_slice(&document).expect("JSON");
         }
-    }
-}
-
-fn chunk(id: i64, seq: u32, data: &[u8], last: bool) -> WebsocketRequest {
-    let chunk = StreamChunk {
-        data: Some(data.to_vec().into()),
-        r#final: Some(last),
-        seq: Some(seq),
-    };
-    WebsocketRequest {
-        id: Some(id),
-        chunk: Some(chunk),
-        ..Default::default()
-    }
-}
-
-fn opening(id: i64, options: &Value, first: &[u8], last: bool) -> WebsocketRequest {
-    WebsocketRequest {
-        verb: Some("POST".into()),
-        path: Some("/v1/document/extract".into()),
-        body: Some(options.to_string().into()),
-        ..chunk(id, 0, first, last)
     }
 }
 

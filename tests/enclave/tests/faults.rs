@@ -6,14 +6,15 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use common::schema::WebsocketResponse;
-use common::{Client, Enclave, End, greet, hello, run, said, upgrade};
+use common::{Client, Enclave, End, chunk, greet, hello, opening, run, said, upgrade};
 use prost::Message as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sigstore_verify::trust_root::TrustedRoot;
 use sigstore_verify::types::Bundle;
 use sigstore_verify::{IdentityMatcher, VerificationPolicy, Verifier};
@@ -21,6 +22,9 @@ use tokio_tungstenite::tungstenite::Error;
 
 /// Long beside what loopback needs, short beside what a test may take.
 const PATIENCE: Duration = Duration::from_millis(1_500);
+/// A document of more than `upload-not-read` reads: so many chunks, each of so many bytes.
+const PARTS: u32 = 4;
+const PART: usize = 100_000;
 const LOST: &str = "CONFER_E_CONNECTION_LOST";
 
 /// Section 3 of attestation.md, in its order.
@@ -173,6 +177,54 @@ async fn judge_chat(mut client: Client) -> &'static str {
     }
 }
 
+/// The status that one document, with a ping beside it, ends with.
+async fn judge_document(mut client: Client) -> &'static str {
+    let part = vec![b'x'; PART];
+    let options = json!({ "filename": "a.txt", "content_type": "text/plain" });
+    client.ask(2, "GET", "/ping", "").await;
+    client.send(&opening(1, &options, &part, false)).await;
+    for seq in 1..PARTS {
+        client.send(&chunk(1, seq, &part, seq + 1 == PARTS)).await;
+    }
+    let (mut length, mut taken) = (None, 0);
+    loop {
+        let message = match client.message(PATIENCE).await {
+            Ok(message) => message,
+            Err(End::Silence) => {
+                client.ask(3, "GET", "/ping", "").await;
+                return match client.message(PATIENCE).await {
+                    Ok(_) => "CONFER_E_STREAM_IDLE",
+                    Err(_) => "CONFER_E_DEAD_PEER",
+                };
+            }
+            Err(end) => panic!("{end:?}"),
+        };
+        let response = WebsocketResponse::decode(message).expect("a response");
+        match (response.id, response.status) {
+            (Some(1), Some(200)) => {}
+            (Some(1), _) => return "CONFER_E_REFUSED",
+            _ => continue,
+        }
+        let mut headers = response.headers.iter();
+        let found = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        let Some((_, stated)) = found else {
+            return "CONFER_E_PROTOCOL";
+        };
+        let digits = stated.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits || !(1..=12).contains(&stated.len()) {
+            return "CONFER_E_PROTOCOL";
+        }
+        let stated: usize = stated.parse().expect("digits");
+        taken += response.body.map_or(0, |body| body.len());
+        if *length.get_or_insert(stated) != stated || taken > stated {
+            return "CONFER_E_PROTOCOL";
+        }
+        if taken == stated {
+            return "CONFER_OK";
+        }
+    }
+}
+
 /// What is certain of a stream so far.
 fn judge_events(stream: &[u8]) -> Option<&'static str> {
     const BROKEN: Option<&str> = Some("CONFER_E_EVENT");
@@ -246,6 +298,74 @@ fn connections_and_streams_end_as_listed() {
         })
     });
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn documents_end_as_listed() {
+    let wrong = disagreements(&["document"], |enclave| {
+        run(async {
+            judge_document(Client::connect(enclave).await)
+                .await
+                .to_owned()
+        })
+    });
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What the enclave received of an upload, by its log: outcome, bytes and hash.
+fn uploads(log: &Path) -> Vec<(String, u64, String)> {
+    let lines = common::log_lines(log);
+    let uploads = lines.iter().filter(|line| line["event"] == "upload");
+    let text = |value: &Value| value.as_str().expect("a string").to_owned();
+    uploads
+        .map(|line| {
+            let bytes = line["bytes"].as_u64().expect("a number");
+            (text(&line["outcome"]), bytes, text(&line["sha256"]))
+        })
+        .collect()
+}
+
+#[test]
+fn the_log_tells_what_was_received_of_an_upload() {
+    let hash = |parts: u32| {
+        let bytes: Vec<u8> = (0..parts).flat_map(|seq| vec![seq as u8; PART]).collect();
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
+        let hash: String = hash
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        (bytes.len() as u64, hash)
+    };
+    for (fault, outcome, received) in [
+        ("none", "complete", PARTS),
+        ("upload-opens-late", "complete", PARTS),
+        ("upload-never-answered", "complete", PARTS),
+        ("upload-refused-midway", "refused", 3),
+        ("upload-answers-early", "complete", 1),
+    ] {
+        let log = common::scratch(fault);
+        let path = log.to_str().expect("UTF-8");
+        let enclave = Enclave::start(&["--fault", fault, "--log", path]);
+        run(async {
+            let mut client = Client::connect(&enclave).await;
+            let options = json!({ "filename": "a" });
+            client.send(&opening(1, &options, &[0; PART], false)).await;
+            for seq in 1..PARTS {
+                let part = [seq as u8; PART];
+                client.send(&chunk(1, seq, &part, seq + 1 == PARTS)).await;
+            }
+            while uploads(&log).is_empty() {
+                tokio::task::yield_now().await;
+            }
+            let (bytes, hash) = hash(received);
+            assert_eq!(
+                uploads(&log),
+                [(outcome.to_owned(), bytes, hash)],
+                "{fault}"
+            );
+        });
+    }
 }
 
 #[test]

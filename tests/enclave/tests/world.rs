@@ -55,6 +55,27 @@ fn the_bundle_verifies_with_the_policys_root() {
 }
 
 #[test]
+fn another_release_verifies_with_the_same_root_and_has_registers_of_its_own() {
+    let enclave = Enclave::start(&["--release", "0.2.0"]);
+    let evidence = run(hello(&enclave)).evidence();
+    sigstore(&enclave.policy(), &evidence).expect("the reference verifier accepts it");
+    let manifest: Value =
+        serde_json::from_str(evidence["manifest"].as_str().expect("text")).expect("JSON");
+    let token = evidence["attestation"].as_str().expect("text");
+    let claims = token.split('.').nth(1).expect("claims");
+    let claims: Value =
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64url"))
+            .expect("JSON");
+    let kept = run(hello(&Enclave::start(&[]))).evidence();
+    let kept: Value = serde_json::from_str(kept["manifest"].as_str().expect("text")).expect("JSON");
+    for register in ["rtmr1", "rtmr2"] {
+        let measured = &manifest["tdxMeasurements"][register];
+        assert_eq!(measured, &claims[format!("tdx_{register}")]);
+        assert_ne!(measured, &kept["tdxMeasurements"][register]);
+    }
+}
+
+#[test]
 fn the_token_is_signed_by_the_listed_key_and_bound_to_the_noise_key() {
     let enclave = Enclave::start(&[]);
     run(async {

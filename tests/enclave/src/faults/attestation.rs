@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Fault, KeyServer, Twist, accepted, rejected, warned};
 use crate::world::sigstore::Sct;
 use crate::world::time::{self, DAY, HOUR, MINUTE};
-use crate::world::{Measurements, ita};
+use crate::world::{Measurements, VERSION, ita};
 
 /// One level more than any bound on nesting near 64.
 const TOO_DEEP: usize = 100;
@@ -1605,7 +1605,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "release-listed",
         "a policy that lists this release, after another",
         &[Twist::Policy(|policy| {
-            let ours = Measurements::new();
+            let ours = Measurements::of(VERSION);
             policy["tdx"]["releases"] = json!([
                 { "rtmr1": "ab".repeat(48), "rtmr2": "cd".repeat(48) },
                 { "rtmr1": ours.rtmr1, "rtmr2": ours.rtmr2 },

@@ -1,9 +1,10 @@
-//! What goes wrong in the answer to a document: its end is `Content-Length` bytes (protocol.md section 4).
+//! What goes wrong in an upload (protocol.md section 6), and in the answer to a document, whose end is
+//! `Content-Length` bytes (section 4).
 
 use std::collections::HashMap;
 
 use super::Scope::Document;
-use super::{Expect, Fault, Twist, ends};
+use super::{Expect, Fault, Twist, Upload, ends};
 use crate::answer::{Outgoing, Step};
 use crate::wire::{Response, response};
 
@@ -44,6 +45,39 @@ fn lengths(id: i64, first: &str, second: &str) -> Vec<Step> {
 }
 
 pub(super) const FAULTS: &[Fault] = &[
+    // ---- uploads
+    well(
+        "upload-answers-early",
+        "a whole answer after the first chunk, while more chunks come",
+        &[Twist::Upload(Upload::AnswersEarly)],
+    ),
+    ends(
+        Document,
+        "CONFER_E_REFUSED",
+        "upload-refused-midway",
+        "status 422 after the third chunk, or at the end if fewer come",
+        &[Twist::Upload(Upload::RefusedMidway)],
+    ),
+    well(
+        "upload-opens-late",
+        "the message that opens an upload waits for 300 ms, and chunks overtake it",
+        &[Twist::Upload(Upload::OpensLate)],
+    ),
+    ends(
+        Document,
+        "CONFER_E_STREAM_IDLE",
+        "upload-never-answered",
+        "the document is taken, pings are answered, and nothing else",
+        &[Twist::Document(|_| Vec::new())],
+    ),
+    ends(
+        Document,
+        "CONFER_E_DEAD_PEER",
+        "upload-not-read",
+        "the socket is read no more after 256 KiB, and nothing answered, pings neither",
+        &[Twist::Upload(Upload::NotRead)],
+    ),
+    // ---- answers
     ends(
         Document,
         PROTOCOL,

@@ -76,6 +76,19 @@ pub(crate) enum Act {
     Stall,
 }
 
+/// What becomes of an upload instead.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Upload {
+    /// It is answered whole after its first chunk.
+    AnswersEarly,
+    /// It is refused after its third chunk, or at its end.
+    RefusedMidway,
+    /// Its opening message waits; chunks overtake it.
+    OpensLate,
+    /// After so many bytes the socket is read no more, and nothing answered.
+    NotRead,
+}
+
 /// How the key server answers instead.
 #[derive(Clone, Copy)]
 pub(crate) enum KeyServer {
@@ -130,9 +143,22 @@ pub(crate) enum Twist {
     Answer(fn(i64) -> Vec<Step>),
     /// The answer to each document, given its id.
     Document(fn(i64) -> Vec<Step>),
+    Upload(Upload),
 }
 
 impl Twist {
+    /// It changes what all connections share: policy, key set or chain.
+    pub(crate) fn is_worldwide(&self) -> bool {
+        matches!(
+            self,
+            Self::Chain(_)
+                | Self::KeySet(_)
+                | Self::KeyServer(_)
+                | Self::Policy(_)
+                | Self::KeysInPolicy
+        )
+    }
+
     pub(crate) fn changes_release(&self) -> bool {
         matches!(
             self,

@@ -31,6 +31,16 @@ pub(crate) struct Options {
     pub(crate) total_length: Option<usize>,
 }
 
+impl Options {
+    /// For a part of the document: it may end within a character, so it is no text.
+    pub(crate) fn of_a_part(self) -> Self {
+        Self {
+            content_type: None,
+            ..self
+        }
+    }
+}
+
 /// A status and a reason.
 pub(crate) type Refusal = (i32, &'static str);
 

@@ -11,17 +11,25 @@ mod upload;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::json;
+
 use crate::Enclave;
 use crate::answer::{Gone, Outbox, Outgoing, Step, Steps, script, send, stream, text};
-use crate::faults::Twist;
+use crate::faults::{Twist, Upload};
+use crate::log::sha256;
 use crate::wire::{Asked, Chunk, response};
 use document::{Options, Refusal};
 use upload::{Progress, Uploads};
+
+/// For the fault of an upload refused midway: after how many chunks, and how.
+const REFUSED_AFTER: usize = 3;
+const MIDWAY: Refusal = (422, "the document cannot be processed");
 
 /// The routes of one connection.
 #[derive(Clone)]
 pub(crate) struct Routes {
     enclave: Arc<Enclave>,
+    connection: u64,
     outbox: Outbox,
     uploads: Arc<Mutex<Uploads<Options>>>,
 }
@@ -41,9 +49,10 @@ pub(crate) enum Work {
 }
 
 impl Routes {
-    pub(crate) fn new(enclave: Arc<Enclave>, outbox: Outbox) -> Self {
+    pub(crate) fn new(enclave: Arc<Enclave>, connection: u64, outbox: Outbox) -> Self {
         Self {
             enclave,
+            connection,
             outbox,
             uploads: Arc::default(),
         }
@@ -77,7 +86,50 @@ impl Routes {
             }
             Asked::Continue { id, chunk } => (id, self.uploads().proceed(id, chunk)),
         };
-        (progress != Progress::Quiet).then_some(Work::Upload { id, progress })
+        let progress = self.misbehave(id, progress);
+        let (outcome, data) = match &progress {
+            Progress::Quiet => return None,
+            Progress::Complete(_, data) => ("complete", data),
+            Progress::Refused(_, _, data) => ("refused", data),
+        };
+        self.enclave.log.write(
+            self.connection,
+            "upload",
+            json!({ "id": id, "outcome": outcome, "bytes": data.len(), "sha256": sha256(data) }),
+        );
+        Some(Work::Upload { id, progress })
+    }
+
+    /// What a fault makes of an upload's progress.
+    fn misbehave(&self, id: i64, progress: Progress<Options>) -> Progress<Options> {
+        let fault = self.twists().iter().find_map(|twist| match twist {
+            Twist::Upload(upload) => Some(*upload),
+            _ => None,
+        });
+        match (fault, progress) {
+            (Some(Upload::AnswersEarly), Progress::Quiet) => match self.uploads().cut_short(id) {
+                Some((options, data)) => Progress::Complete(options.of_a_part(), data),
+                None => Progress::Quiet,
+            },
+            (Some(Upload::RefusedMidway), Progress::Quiet)
+                if self.uploads().chunks(id) == REFUSED_AFTER =>
+            {
+                self.uploads().refuse(id, MIDWAY.0, MIDWAY.1)
+            }
+            (Some(Upload::RefusedMidway), Progress::Complete(_, data)) => {
+                Progress::Refused(MIDWAY.0, MIDWAY.1, data)
+            }
+            (_, progress) => progress,
+        }
+    }
+
+    fn twists(&self) -> &'static [Twist] {
+        self.enclave.twists(self.connection)
+    }
+
+    /// Chunks of a request that was refused before it was looked at: they vanish.
+    pub(crate) fn forget_upload(&self, id: i64) {
+        self.uploads().refuse(id, 0, "");
     }
 
     fn uploads(&self) -> std::sync::MutexGuard<'_, Uploads<Options>> {
@@ -135,7 +187,7 @@ impl Routes {
     }
 
     async fn document(&self, id: i64, answer: Result<String, Refusal>) -> Result<(), Gone> {
-        let fault = self.enclave.twists().iter().find_map(|twist| match twist {
+        let fault = self.twists().iter().find_map(|twist| match twist {
             Twist::Document(script) => Some(*script),
             _ => None,
         });
@@ -158,7 +210,7 @@ impl Routes {
                 return stream(&self.outbox, id, script([Step::Refuse(400, reason)])).await;
             }
         };
-        let fault = self.enclave.twists().iter().find_map(|twist| match twist {
+        let fault = self.twists().iter().find_map(|twist| match twist {
             Twist::Answer(script) if chat.stream => Some(*script),
             _ => None,
         });
@@ -178,7 +230,7 @@ impl Routes {
 fn extracted(progress: Progress<Options>) -> Result<String, Refusal> {
     match progress {
         Progress::Complete(options, document) => document::extract(&options, &document),
-        Progress::Refused(status, reason) => Err((status, reason)),
+        Progress::Refused(status, reason, _) => Err((status, reason)),
         Progress::Quiet => Err((500, "nothing was asked")),
     }
 }

@@ -24,8 +24,8 @@ pub(crate) enum Progress<Options> {
     /// More chunks are to come; or nobody waits for this one.
     Quiet,
     Complete(Options, Vec<u8>),
-    /// A status and a reason; further chunks vanish.
-    Refused(i32, &'static str),
+    /// A status, a reason, and what had come until then; further chunks vanish.
+    Refused(i32, &'static str, Vec<u8>),
 }
 
 /// All uploads of a connection, by the id of their requests.
@@ -137,8 +137,20 @@ impl<Options> Uploads<Options> {
         status: i32,
         reason: &'static str,
     ) -> Progress<Options> {
-        self.end(id);
-        Progress::Refused(status, reason)
+        let data = self.end(id).map(|upload| upload.data);
+        Progress::Refused(status, reason, data.unwrap_or_default())
+    }
+
+    /// Ends an open upload as if it were whole.
+    pub(crate) fn cut_short(&mut self, id: i64) -> Option<(Options, Vec<u8>)> {
+        let upload = self.open.contains_key(&id).then(|| self.end(id))??;
+        Some((upload.options, upload.data))
+    }
+
+    /// How many chunks of an open upload have come.
+    pub(crate) fn chunks(&self, id: i64) -> usize {
+        let upload = self.open.get(&id);
+        upload.map_or(0, |upload| upload.next as usize + upload.ahead.len())
     }
 
     fn end(&mut self, id: i64) -> Option<Upload<Options>> {
@@ -217,7 +229,7 @@ mod tests {
     }
 
     fn refused(progress: Progress<()>) -> bool {
-        matches!(progress, Progress::Refused(400, _))
+        matches!(progress, Progress::Refused(400, ..))
     }
 
     #[test]
@@ -317,6 +329,6 @@ mod tests {
             );
         }
         let more = uploads.open(-1, (), None, chunk(0, "", false));
-        assert!(matches!(more, Progress::Refused(503, _)));
+        assert!(matches!(more, Progress::Refused(503, ..)));
     }
 }

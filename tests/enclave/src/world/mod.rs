@@ -22,6 +22,9 @@ use crate::Failure;
 use crate::faults::Twist;
 use keys::{Key, Kind, Rsa};
 
+/// The release that is kept; `--release` shows another.
+pub(crate) const VERSION: &str = "0.1.14";
+
 /// The private half.
 pub(crate) struct Keys {
     made_at: i64,
@@ -57,13 +60,18 @@ pub(crate) struct Measurements {
 }
 
 impl Measurements {
-    pub(crate) fn new() -> Self {
+    /// Of a release: kernel and image are its own.
+    pub(crate) fn of(version: &str) -> Self {
         let measure = |what: &str| hex(digest::digest(&digest::SHA384, what.as_bytes()).as_ref());
+        let released = |what: &str| match version {
+            VERSION => measure(what),
+            other => measure(&format!("{what}, {other}")),
+        };
         Self {
             mrtd: measure("the local enclave's firmware"),
             rtmr0: measure("the local enclave's configuration"),
-            rtmr1: measure("the local enclave's kernel"),
-            rtmr2: measure("the local enclave's image"),
+            rtmr1: released("the local enclave's kernel"),
+            rtmr2: released("the local enclave's image"),
         }
     }
 }
@@ -100,7 +108,7 @@ impl Keys {
 impl Kept {
     pub(crate) fn generate() -> Result<Self, Failure> {
         let keys = Keys::generate()?;
-        let release = Release::sign(&keys, &[])?;
+        let release = Release::sign(&keys, VERSION, &[])?;
         Ok(Self { keys, release })
     }
 
@@ -176,12 +184,12 @@ impl Kept {
 }
 
 impl Release {
-    fn sign(keys: &Keys, twists: &[Twist]) -> Result<Self, Failure> {
-        let measurements = Measurements::new();
+    fn sign(keys: &Keys, version: &str, twists: &[Twist]) -> Result<Self, Failure> {
+        let measurements = Measurements::of(version);
         let mut manifest = json!({
             "artifactType": "confer-enclave-image",
-            "imageVersion": "0.1.14",
-            "proxyVersion": "0.1.14",
+            "imageVersion": version,
+            "proxyVersion": version,
             "tdxMeasurements": {
                 "mrtd": measurements.mrtd,
                 "rtmr0": measurements.rtmr0,
@@ -222,8 +230,10 @@ pub(crate) struct World {
     leaf: Key,
     key_id: String,
     key_set_url: String,
+    measurements: Measurements,
     release: Release,
-    twists: &'static [Twist],
+    /// What connections with a fault are shown instead, if the fault is of the release.
+    other_release: Option<Release>,
     /// The document that the key server serves.
     pub(crate) key_set: String,
     /// The document that a client is given.
@@ -233,10 +243,15 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(
         kept: Kept,
+        version: Option<&str>,
         key_set_url: String,
         twists: &'static [Twist],
     ) -> Result<Self, Failure> {
-        let Kept { keys, release } = kept;
+        let Kept { keys, mut release } = kept;
+        let version = version.unwrap_or(VERSION);
+        if version != VERSION {
+            release = Release::sign(&keys, version, &[])?;
+        }
         let mut plan = ita::ChainPlan::default();
         let pinned = ita::Chain::issue(&keys, &plan)?.root_sha256();
         for twist in twists {
@@ -255,7 +270,7 @@ impl World {
                 "jwks_url": key_set_url, "jwks": null, "leeway_s": 60,
             },
             "tdx": {
-                "mrtd": [Measurements::new().mrtd],
+                "mrtd": [Measurements::of(version).mrtd],
                 "min_seam_svn": 1,
                 "tcb_status": {
                     "accept": ["UpToDate", "SWHardeningNeeded"],
@@ -282,37 +297,45 @@ impl World {
                 _ => {}
             }
         }
-        let release = if twists.iter().any(Twist::changes_release) {
-            Release::sign(&keys, twists)?
-        } else {
-            release
-        };
+        let changed = twists.iter().any(Twist::changes_release);
+        let other_release = changed
+            .then(|| Release::sign(&keys, version, twists))
+            .transpose()?;
         Ok(Self {
             key_id: chain.key_id(),
             leaf: keys.ita_leaf,
             key_set_url,
+            measurements: Measurements::of(version),
             release,
-            twists,
+            other_release,
             key_set: json!({ "keys": entries }).to_string(),
             policy: serde_json::to_string_pretty(&policy)?,
         })
     }
 
-    /// Message 2's payload for a responder with this static key.
-    pub(crate) fn evidence(&self, static_key: &[u8; 32]) -> Result<Vec<u8>, Failure> {
+    /// Message 2's payload for a responder with this static key, on a connection with these twists.
+    pub(crate) fn evidence(
+        &self,
+        static_key: &[u8; 32],
+        twists: &[Twist],
+    ) -> Result<Vec<u8>, Failure> {
+        let release = match &self.other_release {
+            Some(other) if twists.iter().any(Twist::changes_release) => other,
+            _ => &self.release,
+        };
         let mut evidence = json!({
             "platform": "TDX",
-            "attestation": self.token(static_key)?,
-            "manifest": self.release.manifest,
-            "manifestBundle": self.release.bundle,
+            "attestation": self.token(static_key, twists)?,
+            "manifest": release.manifest,
+            "manifestBundle": release.bundle,
         });
-        for twist in self.twists {
+        for twist in twists {
             if let Twist::Evidence(change) = twist {
                 change(&mut evidence);
             }
         }
         let mut bytes = evidence.to_string().into_bytes();
-        for twist in self.twists {
+        for twist in twists {
             if let Twist::EvidenceBytes(change) = twist {
                 bytes = change(bytes);
             }
@@ -321,13 +344,13 @@ impl World {
     }
 
     /// A fresh token for this static key.
-    fn token(&self, static_key: &[u8; 32]) -> Result<String, Failure> {
+    fn token(&self, static_key: &[u8; 32], twists: &[Twist]) -> Result<String, Failure> {
         let mut report_data = random::<64>();
         report_data[..32].copy_from_slice(static_key);
         let mut header = ita::header(&self.key_id, &self.key_set_url);
-        let mut claims = ita::claims(&report_data, &Measurements::new());
+        let mut claims = ita::claims(&report_data, &self.measurements);
         let mut padding = Rsa::Ps384;
-        for twist in self.twists {
+        for twist in twists {
             match twist {
                 Twist::Header(change) => change(&mut header),
                 Twist::Claims(change) => change(&mut claims),
@@ -339,7 +362,7 @@ impl World {
             Value::Object(header).to_string(),
             Value::Object(claims).to_string(),
         );
-        for twist in self.twists {
+        for twist in twists {
             match twist {
                 Twist::HeaderText(change) => header = change(header),
                 Twist::ClaimsText(change) => claims = change(claims),
@@ -347,7 +370,7 @@ impl World {
             }
         }
         let mut token = ita::sign(&self.leaf, padding, &header, &claims)?;
-        for twist in self.twists {
+        for twist in twists {
             if let Twist::Token(change) = twist {
                 token = change(token);
             }

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 pub mod schema {
     include!(concat!(env!("OUT_DIR"), "/confer.rs"));
 }
-use schema::{NoiseTransportFrame, WebsocketRequest, WebsocketResponse};
+use schema::{NoiseTransportFrame, StreamChunk, WebsocketRequest, WebsocketResponse};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -82,6 +82,16 @@ impl Enclave {
             .expect("ws://HOST/…")
     }
 
+    /// The ports of the enclave and of its key server.
+    pub fn ports(&self) -> [String; 2] {
+        let policy = self.policy();
+        let keys = policy["ita"]["jwks_url"].as_str().expect("a URL");
+        [self.url.as_str(), keys].map(|url| {
+            let rest = url.rsplit_once(':').expect("a port").1;
+            rest.split('/').next().expect("a port").to_owned()
+        })
+    }
+
     pub fn process_id(&self) -> u32 {
         self.process.id()
     }
@@ -119,7 +129,11 @@ pub struct Waiting {
 }
 
 pub async fn hello(enclave: &Enclave) -> Waiting {
-    let websocket = upgrade(enclave, &enclave.token).await.expect("an upgrade");
+    hello_as(enclave, &enclave.token).await
+}
+
+pub async fn hello_as(enclave: &Enclave, token: &str) -> Waiting {
+    let websocket = upgrade(enclave, token).await.expect("an upgrade");
     greet(websocket, PATIENCE).await.expect("message 2")
 }
 
@@ -221,7 +235,11 @@ pub enum End {
 
 impl Client {
     pub async fn connect(enclave: &Enclave) -> Self {
-        hello(enclave).await.finish().await
+        Self::connect_as(enclave, &enclave.token).await
+    }
+
+    pub async fn connect_as(enclave: &Enclave, token: &str) -> Self {
+        hello_as(enclave, token).await.finish().await
     }
 
     pub async fn send_plaintext(&mut self, plaintext: &[u8]) {
@@ -371,11 +389,44 @@ impl Client {
     }
 }
 
+/// A chunk of an upload.
+pub fn chunk(id: i64, seq: u32, data: &[u8], last: bool) -> WebsocketRequest {
+    let chunk = StreamChunk {
+        data: Some(data.to_vec().into()),
+        r#final: Some(last),
+        seq: Some(seq),
+    };
+    WebsocketRequest {
+        id: Some(id),
+        chunk: Some(chunk),
+        ..Default::default()
+    }
+}
+
+/// The message that opens an upload.
+pub fn opening(id: i64, options: &Value, first: &[u8], last: bool) -> WebsocketRequest {
+    WebsocketRequest {
+        verb: Some("POST".into()),
+        path: Some("/v1/document/extract".into()),
+        body: Some(options.to_string().into()),
+        ..chunk(id, 0, first, last)
+    }
+}
+
 /// The contents of all token events.
 pub fn said(events: &[Value]) -> String {
     let tokens = events.iter().filter(|event| event["type"] == "token");
     tokens
         .filter_map(|event| event["content"].as_str())
+        .collect()
+}
+
+/// The lines of a log.
+pub fn log_lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).expect("the log");
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).expect("a JSON line"))
         .collect()
 }
 
