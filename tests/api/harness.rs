@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use confer::ffi::config::*;
 use confer::ffi::connect::*;
+use confer::ffi::conversation::*;
 use confer::ffi::error::*;
 use confer::ffi::event::*;
 use confer::ffi::policy::*;
 use confer::ffi::report::*;
 use confer::ffi::request::*;
+use confer::ffi::route::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
 use serde_json::Value;
@@ -61,6 +63,14 @@ pub struct Enclave {
 
 impl Enclave {
     pub fn start(fault: Option<&str>) -> Enclave {
+        let fault = fault.map(|fault| ["--fault", fault]);
+        Enclave::with(fault.iter().flatten())
+    }
+
+    /// An enclave with further options.
+    pub fn with<'a>(
+        options: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr> + 'a>,
+    ) -> Enclave {
         // The keys are made once; each enclave writes a policy of its own.
         let (log, state) = (fresh("log"), scratch().join("state"));
         let mut command = Command::new(enclave_program());
@@ -69,10 +79,8 @@ impl Enclave {
             .arg("--state")
             .arg(state)
             .arg("--log")
-            .arg(&log);
-        if let Some(fault) = fault {
-            command.args(["--fault", fault]);
-        }
+            .arg(&log)
+            .args(options);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -99,6 +107,24 @@ impl Enclave {
         log.lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        let (_, rest) = self.url.rsplit_once(':').unwrap();
+        rest.split('/').next().unwrap().parse().unwrap()
+    }
+
+    /// Requests of this path that it saw, over all connections.
+    pub fn requests(&self, path: &str) -> Vec<Value> {
+        let of_path = |line: &Value| line["event"] == "request" && line["path"] == path;
+        self.events().into_iter().filter(of_path).collect()
+    }
+
+    /// Ends without a word to anyone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     pub fn saw(&self, event: &str) -> bool {
@@ -141,6 +167,8 @@ owner!(Config, confer_config, confer_config_free);
 owner!(Client, confer_client, confer_client_free);
 owner!(Request, confer_chat_request, confer_chat_request_free);
 owner!(Stream, confer_stream, confer_stream_free);
+owner!(Route, confer_request, confer_request_free);
+owner!(Conversation, confer_conversation, confer_conversation_free);
 owner!(Failure, confer_error, confer_error_free);
 owner!(Report, confer_report, confer_report_free);
 
@@ -150,6 +178,12 @@ impl Failure {
     }
     pub fn message(&self) -> &str {
         text(unsafe { confer_error_message(self.0, ptr::null_mut()) }).unwrap_or("")
+    }
+    pub fn progress(&self) -> i32 {
+        unsafe { confer_error_progress(self.0) }
+    }
+    pub fn http_status(&self) -> i32 {
+        unsafe { confer_error_http_status(self.0) }
     }
     pub fn retryable(&self) -> bool {
         unsafe { confer_error_retryable(self.0) }
@@ -251,21 +285,45 @@ pub fn pull(client: &Client, prompt: &str) -> Result<Stream, Failure> {
         .map(|_| Stream(stream))
 }
 
-/// Reads a stream to its end: the text, and how it ended.
-pub fn read(stream: &Stream) -> (String, Result<(), Failure>) {
-    let mut answer = String::new();
+/// Any other request.
+pub fn send(client: &Client, request: &Route) -> Result<Stream, Failure> {
+    let mut stream = ptr::null_mut();
+    call(|e| unsafe { confer_request_pull(client.0, request.0, &mut stream, e) })
+        .inspect_err(|_| assert!(stream.is_null()))
+        .map(|_| Stream(stream))
+}
+
+/// Makes a request by one of the functions that do.
+pub fn route(
+    make: impl FnOnce(*mut *mut confer_request, *mut *mut confer_error) -> confer_status,
+) -> Result<Route, Failure> {
+    let mut request = ptr::null_mut();
+    call(|e| make(&mut request, e)).map(|_| Route(request))
+}
+
+/// An extraction of a document in memory.
+pub fn extraction(document: &[u8]) -> Route {
+    let request = extraction_of("test.txt");
+    call(|e| unsafe {
+        confer_request_set_document_bytes(request.0, document.as_ptr(), document.len(), e)
+    })
+    .unwrap();
+    request
+}
+
+/// An extraction whose document is yet to be given.
+pub fn extraction_of(name: &str) -> Route {
+    route(|r, e| unsafe { confer_request_new_extraction(name.as_ptr().cast(), name.len(), r, e) })
+        .unwrap()
+}
+
+/// Reads a stream to its end by `take`, and says how it ended.
+pub fn drain(stream: &Stream, mut take: impl FnMut(*const confer_event)) -> Result<(), Failure> {
     loop {
         let mut event = ptr::null();
         match call(|e| unsafe { confer_stream_next(stream.0, 60_000, &mut event, e) }) {
-            Ok(CONFER_OK) => unsafe {
-                if confer_event_type(event) == CONFER_EVENT_TOKEN {
-                    let mut len = 0;
-                    let content = confer_event_content(event, &mut len);
-                    let content = std::slice::from_raw_parts(content.cast::<u8>(), len);
-                    answer += std::str::from_utf8(content).unwrap();
-                }
-            },
-            Ok(CONFER_END) => return (answer, Ok(())),
+            Ok(CONFER_OK) => take(event),
+            Ok(CONFER_END) => return Ok(()),
             Ok(other) => panic!("{} within a minute", name(other)),
             Err(failure) => {
                 // The end is told once; afterwards there is nothing more.
@@ -273,8 +331,45 @@ pub fn read(stream: &Stream) -> (String, Result<(), Failure>) {
                     call(|e| unsafe { confer_stream_next(stream.0, 0, &mut event, e) }).unwrap(),
                     CONFER_END
                 );
-                return (answer, Err(failure));
+                return Err(failure);
             }
         }
     }
+}
+
+/// The content of an event, as bytes.
+pub fn content(event: *const confer_event) -> Vec<u8> {
+    let mut len = 0;
+    let content = unsafe { confer_event_content(event, &mut len) };
+    assert!(!content.is_null());
+    unsafe {
+        assert_eq!(*content.add(len), 0, "a NUL stands behind it");
+        std::slice::from_raw_parts(content.cast::<u8>(), len).to_vec()
+    }
+}
+
+/// Reads a stream of pieces to its end.
+pub fn read_body(stream: &Stream) -> (Vec<u8>, Result<(), Failure>) {
+    let mut body = Vec::new();
+    let end = drain(stream, |event| {
+        if unsafe { confer_event_type(event) } == CONFER_EVENT_BODY {
+            body.extend(content(event));
+            assert_eq!(
+                unsafe { confer_event_received(event, ptr::null_mut()) },
+                body.len() as i64
+            );
+        }
+    });
+    (body, end)
+}
+
+/// Reads a stream to its end: the text, and how it ended.
+pub fn read(stream: &Stream) -> (String, Result<(), Failure>) {
+    let mut answer = String::new();
+    let end = drain(stream, |event| {
+        if unsafe { confer_event_type(event) } == CONFER_EVENT_TOKEN {
+            answer += std::str::from_utf8(&content(event)).unwrap();
+        }
+    });
+    (answer, end)
 }

@@ -5,3 +5,5 @@
 mod faults;
 mod harness;
 mod promises;
+mod service;
+mod uploads;

@@ -1,0 +1,785 @@
+//! Every route, tools and conversations.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use confer::ffi::connect::*;
+use confer::ffi::conversation::*;
+use confer::ffi::event::*;
+use confer::ffi::request::*;
+use confer::ffi::route::*;
+use confer::ffi::status::*;
+use confer::ffi::stream::*;
+use confer::ffi::tool::*;
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+/// A client of an enclave of its own.
+fn connected() -> (Enclave, Client) {
+    let enclave = Enclave::start(None);
+    let client = connect(&config(&enclave)).unwrap();
+    (enclave, client)
+}
+
+macro_rules! set {
+    ($function:ident($handle:expr $(, $argument:expr)*)) => {
+        call(|e| unsafe { $function($handle.0 $(, $argument)*, e) })
+    };
+}
+
+fn t(text: &str) -> *const std::ffi::c_char {
+    text.as_ptr().cast()
+}
+
+#[test]
+fn a_ping_brings_its_round_trip() {
+    let (_enclave, client) = connected();
+    let request = route(|r, e| unsafe { confer_request_new_ping(r, e) }).unwrap();
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let stream = send(&client, &request).unwrap();
+        drain(&stream, |event| unsafe {
+            assert_eq!(confer_event_type(event), CONFER_EVENT_PONG);
+            assert!(confer_event_json(event, ptr::null_mut()).is_null());
+            times.push(confer_event_round_trip_us(event));
+        })
+        .unwrap();
+    }
+    assert_eq!(times.len(), 3);
+    assert!(
+        times.iter().all(|us| (1..10_000_000).contains(us)),
+        "{times:?}"
+    );
+}
+
+#[test]
+fn embeddings_come_as_a_matrix_with_a_row_for_each_text() {
+    let (enclave, client) = connected();
+    let embed = |texts: &[&str], is_query| {
+        let request =
+            route(|r, e| unsafe { confer_request_new_embeddings(is_query, r, e) }).unwrap();
+        for text in texts {
+            set!(confer_request_add_text(request, t(text), text.len())).unwrap();
+        }
+        let mut matrix = Vec::new();
+        drain(&send(&client, &request)?, |event| unsafe {
+            assert_eq!(confer_event_type(event), CONFER_EVENT_EMBEDDINGS);
+            let (mut rows, mut columns) = (0, 0);
+            let values = confer_event_embeddings(event, &mut rows, &mut columns);
+            let values = std::slice::from_raw_parts(values, rows * columns);
+            matrix.extend(values.chunks(columns).map(<[f32]>::to_vec));
+        })?;
+        Ok::<_, Failure>(matrix)
+    };
+    let rows = embed(&["one", "two \"quoted\"", "one"], false).unwrap();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[0], rows[2]);
+    assert_ne!(rows[0], rows[1]);
+    for row in &rows {
+        let norm: f32 = row.iter().map(|x| x * x).sum();
+        assert!(row.len() == 64 && (norm - 1.0).abs() < 1e-5);
+    }
+    assert_ne!(
+        embed(&["one"], true).unwrap()[0],
+        rows[0],
+        "isQuery is told"
+    );
+
+    let many = vec!["x"; 64];
+    assert_eq!(embed(&many, false).unwrap().len(), 64);
+    let failure = embed(&[], false).unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
+    let request = route(|r, e| unsafe { confer_request_new_embeddings(false, r, e) }).unwrap();
+    for _ in 0..64 {
+        set!(confer_request_add_text(request, t("x"), 1)).unwrap();
+    }
+    let refused = set!(confer_request_add_text(request, t("x"), 1)).unwrap_err();
+    assert_eq!(refused.status(), CONFER_E_TOO_LARGE);
+    assert_eq!(enclave.requests("/v1/embeddings").len(), 3);
+}
+
+#[test]
+fn a_page_is_fetched_and_a_refusal_says_why() {
+    let (_enclave, client) = connected();
+    let fetch = |url: &str| {
+        let request =
+            route(|r, e| unsafe { confer_request_new_fetch(t(url), url.len(), r, e) }).unwrap();
+        set!(confer_request_set_header(
+            request,
+            t("accept"),
+            6,
+            t("text/html"),
+            9
+        ))
+        .unwrap();
+        read_body(&send(&client, &request).unwrap())
+    };
+    let (page, end) = fetch("http://example.test/");
+    end.unwrap();
+    assert!(String::from_utf8(page).unwrap().contains("<html"));
+    let failure = fetch("http://unreachable.test/").1.unwrap_err();
+    assert_eq!(
+        (failure.status(), failure.http_status()),
+        (CONFER_E_REFUSED, 502)
+    );
+    assert!(failure.retryable());
+}
+
+#[test]
+fn a_chat_that_is_not_streamed_is_one_text() {
+    let (_enclave, client) = connected();
+    let request = request("hello there");
+    set!(confer_chat_request_set_stream(request, false)).unwrap();
+    let mut stream = ptr::null_mut();
+    call(|e| unsafe { confer_chat_pull(client.0, request.0, &mut stream, e) }).unwrap();
+    let (body, end) = read_body(&Stream(stream));
+    end.unwrap();
+    assert_eq!(body, b"You said: hello there");
+}
+
+#[test]
+fn any_route_can_be_asked_with_any_ending() {
+    let (enclave, client) = connected();
+    let any = |verb: &str, path: &str, body: &str, ending| {
+        let request = route(|r, e| unsafe {
+            confer_request_new(t(verb), verb.len(), t(path), path.len(), ending, r, e)
+        })?;
+        set!(confer_request_set_body(request, t(body), body.len()))?;
+        send(&client, &request)
+    };
+    let (pong, end) = read_body(&any("GET", "/ping", "", CONFER_ENDING_ONE_RESPONSE).unwrap());
+    end.unwrap();
+    assert_eq!(pong, b"PONG");
+
+    let chat = json!({"model": "m", "stream": true, "webSearch": false,
+                      "messages": [{"role": "user", "content": "raw"}]});
+    let path = "/v1/vllm/chat/completions";
+    let chat = any("POST", path, &chat.to_string(), CONFER_ENDING_COMPLETION).unwrap();
+    let (answer, end) = read(&chat);
+    end.unwrap();
+    assert_eq!(answer, "You said: raw");
+
+    let reference = json!({"sourceObjectKey": "k", "encryptionKey": "secret"}).to_string();
+    let path = "/v2/document/extract";
+    let stored = any("POST", path, &reference, CONFER_ENDING_CONTENT_LENGTH).unwrap();
+    let (document, end) = read_body(&stored);
+    end.unwrap();
+    let document: Value = serde_json::from_slice(&document).unwrap();
+    assert_eq!(document["reference"]["sourceObjectKey"], "k");
+
+    let (_, end) = read_body(&any("GET", "/no/route", "", CONFER_ENDING_ONE_RESPONSE).unwrap());
+    assert_eq!(end.unwrap_err().http_status(), 404);
+
+    for (verb, path, ending) in [
+        ("", "/x", 0),
+        ("GET", "", 0),
+        ("GET", "/x\r\n", 0),
+        ("GET", "/x", 3),
+    ] {
+        let failure = any(verb, path, "", ending)
+            .err()
+            .expect("it cannot be sent");
+        assert_eq!(
+            failure.status(),
+            CONFER_E_INVALID_ARGUMENT,
+            "{verb} {path} {ending}"
+        );
+    }
+    assert_eq!(enclave.requests("/no/route").len(), 1);
+}
+
+/// Whole messages of 65,489 and 65,490 bytes are one frame and two (protocol section 3).
+#[test]
+fn a_message_that_fills_a_frame_and_one_that_is_a_byte_longer_arrive() {
+    let (enclave, client) = connected();
+    let path = "/v1/vllm/chat/completions";
+    let empty =
+        json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": ""}]});
+    let empty = empty.to_string();
+    for whole in [65_489, 65_490] {
+        // Around the body: id (2 bytes, small), verb (2 + 4), path (2 + 25), and the body's tag and length (1 + 3).
+        let around = 2 + 6 + 2 + path.len() + 4;
+        let padding = " ".repeat(whole - around - empty.len());
+        let body = empty.replace("\"content\":\"\"", &format!("\"content\":\"{padding}\""));
+        assert_eq!(body.len() + around, whole);
+        let request = route(|r, e| unsafe {
+            let ending = CONFER_ENDING_COMPLETION;
+            confer_request_new(t("POST"), 4, t(path), path.len(), ending, r, e)
+        })
+        .unwrap();
+        set!(confer_request_set_body(request, t(&body), body.len())).unwrap();
+        let sent = unsafe { confer_client_counter(client.0, CONFER_COUNTER_MESSAGES_SENT) };
+        read(&send(&client, &request).unwrap()).1.unwrap();
+        let later = unsafe { confer_client_counter(client.0, CONFER_COUNTER_MESSAGES_SENT) };
+        assert_eq!(later, sent + 1);
+        let requests = enclave.requests(path);
+        assert_eq!(requests.last().unwrap()["body_bytes"], body.len());
+    }
+}
+
+#[test]
+fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_refuse() {
+    let (_enclave, client) = connected();
+    let request = request("/echo-request");
+    set!(confer_chat_request_set_temperature(request, 0.7)).unwrap();
+    set!(confer_chat_request_set_top_p(request, 1.0)).unwrap();
+    set!(confer_chat_request_set_min_p(request, 0.0)).unwrap();
+    set!(confer_chat_request_set_top_k(request, -1)).unwrap();
+    set!(confer_chat_request_set_presence_penalty(request, -2.0)).unwrap();
+    set!(confer_chat_request_set_frequency_penalty(request, 2.0)).unwrap();
+    set!(confer_chat_request_set_repetition_penalty(request, 1.1)).unwrap();
+    set!(confer_chat_request_set_max_tokens(request, i64::MAX)).unwrap();
+    set!(confer_chat_request_set_json(request, false)).unwrap();
+    set!(confer_chat_request_set_thinking(request, true)).unwrap();
+    set!(confer_chat_request_add_document(
+        request,
+        t("id-1"),
+        4,
+        t("a.pdf"),
+        5,
+        ptr::null(),
+        0,
+        17,
+        t("key"),
+        3,
+        t("secret"),
+        6
+    ))
+    .unwrap();
+    for (name, outcome) in [
+        (
+            "temperature",
+            set!(confer_chat_request_set_temperature(request, -0.1)),
+        ),
+        (
+            "temperature",
+            set!(confer_chat_request_set_temperature(request, f64::NAN)),
+        ),
+        ("topP", set!(confer_chat_request_set_top_p(request, 0.0))),
+        ("minP", set!(confer_chat_request_set_min_p(request, 1.5))),
+        ("topK", set!(confer_chat_request_set_top_k(request, 0))),
+        (
+            "presencePenalty",
+            set!(confer_chat_request_set_presence_penalty(request, -2.1)),
+        ),
+        (
+            "frequencyPenalty",
+            set!(confer_chat_request_set_frequency_penalty(request, 2.1)),
+        ),
+        (
+            "repetitionPenalty",
+            set!(confer_chat_request_set_repetition_penalty(request, 0.0)),
+        ),
+        (
+            "maxTokens",
+            set!(confer_chat_request_set_max_tokens(request, 0)),
+        ),
+    ] {
+        let failure = outcome.unwrap_err();
+        assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
+        assert!(failure.message().contains(name), "{failure:?}");
+    }
+    let mut stream = ptr::null_mut();
+    call(|e| unsafe { confer_chat_pull(client.0, request.0, &mut stream, e) }).unwrap();
+    let (echo, end) = read(&Stream(stream));
+    end.unwrap();
+    let sent: Value = serde_json::from_str(&echo).unwrap();
+    for (name, value) in [
+        ("temperature", json!(0.7)),
+        ("topP", json!(1)),
+        ("minP", json!(0)),
+        ("topK", json!(-1)),
+        ("presencePenalty", json!(-2)),
+        ("frequencyPenalty", json!(2)),
+        ("repetitionPenalty", json!(1.1)),
+        ("maxTokens", json!(i64::MAX)),
+        ("json", json!(false)),
+        ("thinking", json!(true)),
+        ("webSearch", json!(false)),
+        ("stream", json!(true)),
+    ] {
+        assert_eq!(sent[name], value, "{name}");
+    }
+    let document = json!([{"attachmentId": "id-1", "filename": "a.pdf", "sourceBytes": 17,
+                           "sourceObjectKey": "key", "encryptionKey": "secret"}]);
+    assert_eq!(sent["documents"], document);
+}
+
+#[test]
+fn a_thousand_streams_share_a_connection_and_each_has_its_own_text() {
+    let (_enclave, client) = connected();
+    const STREAMS: usize = 1_000;
+    const TOKENS: usize = 10;
+    let streams: Vec<Stream> = (0..STREAMS)
+        .map(|at| pull(&client, &format!("/repeat {TOKENS} 5 s{at}:")).unwrap())
+        .collect();
+    for (at, stream) in streams.iter().enumerate() {
+        let (answer, end) = read(stream);
+        end.unwrap();
+        let expected: String = (0..TOKENS).map(|token| format!("s{at}:{token}")).collect();
+        assert_eq!(answer.replace(' ', ""), expected);
+    }
+}
+
+// --- tools -----------------------------------------------------------------------------------------------------------
+
+/// What a tool does, on a thread of the test's.
+struct Tool {
+    calls: Mutex<Sender<Call>>,
+    destroyed: Sender<()>,
+}
+
+/// A call under way: its name and arguments.
+struct Call(*mut confer_tool_call, String, String);
+unsafe impl Send for Call {}
+
+unsafe extern "C" fn on_call(user_data: *mut c_void, call: *mut confer_tool_call) {
+    let tool = unsafe { &*user_data.cast::<Tool>() };
+    let part = |get: unsafe extern "C" fn(_, _) -> _| {
+        text(unsafe { get(call.cast_const(), ptr::null_mut()) })
+            .unwrap()
+            .to_owned()
+    };
+    let (name, arguments) = (
+        part(confer_tool_call_name),
+        part(confer_tool_call_arguments),
+    );
+    tool.calls
+        .lock()
+        .unwrap()
+        .send(Call(call, name, arguments))
+        .unwrap();
+}
+
+unsafe extern "C" fn destroy(user_data: *mut c_void) {
+    let tool = unsafe { Box::from_raw(user_data.cast::<Tool>()) };
+    let _ = tool.destroyed.send(());
+}
+
+/// A request with a tool "local", whose calls `run` answers on another thread. Also says when the tool was destroyed.
+fn with_tool(
+    prompt: &str,
+    run: impl Fn(&Call) + Send + 'static,
+) -> (Request, std::sync::mpsc::Receiver<()>) {
+    let request = request(prompt);
+    let (calls, incoming) = channel::<Call>();
+    let (destroyed, gone) = channel();
+    std::thread::spawn(move || {
+        for call in incoming {
+            run(&call);
+            unsafe { confer_tool_call_free(call.0) };
+        }
+    });
+    let tool = Box::into_raw(Box::new(Tool {
+        calls: Mutex::new(calls),
+        destroyed,
+    }));
+    let schema = r#"{"type":"object"}"#;
+    set!(confer_chat_request_add_tool(
+        request,
+        t("local"),
+        5,
+        t("A tool."),
+        7,
+        t(schema),
+        schema.len(),
+        Some(on_call),
+        tool.cast(),
+        Some(destroy)
+    ))
+    .unwrap();
+    (request, gone)
+}
+
+fn answer(call: &Call, content: &str) {
+    set!(confer_tool_call_answer(call, t(content), content.len())).unwrap();
+}
+
+fn chat(client: &Client, request: &Request) -> Stream {
+    let mut stream = ptr::null_mut();
+    call(|e| unsafe { confer_chat_pull(client.0, request.0, &mut stream, e) }).unwrap();
+    Stream(stream)
+}
+
+const CHATS: &str = "/v1/vllm/chat/completions";
+
+#[test]
+fn a_tool_is_run_and_its_result_comes_back_to_the_model() {
+    let (enclave, client) = connected();
+    let (request, gone) = with_tool("/client-tool local {\"a\":1}", |call| {
+        assert_eq!((call.1.as_str(), call.2.as_str()), ("local", "{\"a\":1}"));
+        answer(call, "42 \"units\"");
+        let again = set!(confer_tool_call_answer(call, t("x"), 1)).unwrap_err();
+        assert_eq!(again.status(), CONFER_E_INVALID_ARGUMENT);
+    });
+    let stream = chat(&client, &request);
+    let mut completions = 0;
+    let mut said = String::new();
+    drain(&stream, |event| unsafe {
+        match confer_event_type(event) {
+            CONFER_EVENT_COMPLETION => completions += 1,
+            CONFER_EVENT_TOKEN => said += &String::from_utf8(content(event)).unwrap(),
+            _ => {}
+        }
+    })
+    .unwrap();
+    assert_eq!(
+        (said.as_str(), completions),
+        ("The tool answered: 42 \"units\"", 2)
+    );
+    assert_eq!(enclave.requests(CHATS).len(), 2);
+    drop(request);
+    gone.recv_timeout(Duration::from_secs(10))
+        .expect("destroy runs once the chat is over");
+}
+
+#[test]
+fn parallel_calls_are_answered_in_any_order_and_a_failing_tool_ends_nothing() {
+    let (_enclave, client) = connected();
+    let held = Mutex::new(Vec::new());
+    let (request, _gone) = with_tool("/client-tools 3 local {}", move |call| {
+        // Answered when the last has come, and the last first.
+        let mut held = held.lock().unwrap();
+        held.push(call.0 as usize);
+        if held.len() < 3 {
+            return;
+        }
+        let id = |handle| text(unsafe { confer_tool_call_id(handle, ptr::null_mut()) }).unwrap();
+        answer(call, id(call.0));
+    });
+    // The first two are freed by the test's thread without an answer.
+    let (said, end) = read(&chat(&client, &request));
+    end.unwrap();
+    let none = "Error: the tool gave no answer";
+    assert_eq!(
+        said,
+        format!("The tools answered: {none} | {none} | call-3")
+    );
+}
+
+#[test]
+fn an_endless_loop_ends_at_its_cap() {
+    let (enclave, client) = connected();
+    let (request, _gone) = with_tool("/endless-tool local {}", |call| answer(call, "more"));
+    set!(confer_chat_request_set_tool_limits(request, 3, 5_000)).unwrap();
+    let failure = read(&chat(&client, &request)).1.unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_TOOL_ROUNDS);
+    assert_eq!(enclave.requests(CHATS).len(), 4, "three rounds of tools");
+    let (rounds, _gone) = with_tool("/tool-rounds 3 local {}", |call| answer(call, "ok"));
+    set!(confer_chat_request_set_tool_limits(rounds, 3, 5_000)).unwrap();
+    let (said, end) = read(&chat(&client, &rounds));
+    end.unwrap();
+    assert_eq!(said, "The tools answered: ok | ok | ok");
+}
+
+#[test]
+fn a_tool_that_takes_too_long_has_failed_and_a_close_does_not_wait_for_it() {
+    let (_enclave, client) = connected();
+    let (calls, kept) = channel::<usize>();
+    let request = request("/client-tool local {}");
+    unsafe extern "C" fn keep(user_data: *mut c_void, call: *mut confer_tool_call) {
+        let calls = unsafe { &*user_data.cast::<Sender<usize>>() };
+        calls.send(call as usize).unwrap();
+    }
+    unsafe extern "C" fn drop_sender(user_data: *mut c_void) {
+        drop(unsafe { Box::from_raw(user_data.cast::<Sender<usize>>()) });
+    }
+    let calls = Box::into_raw(Box::new(calls));
+    set!(confer_chat_request_add_tool(
+        request,
+        t("local"),
+        5,
+        t("d"),
+        1,
+        t("{}"),
+        2,
+        Some(keep),
+        calls.cast(),
+        Some(drop_sender)
+    ))
+    .unwrap();
+    set!(confer_chat_request_set_tool_limits(request, 4, 200)).unwrap();
+    let (said, end) = read(&chat(&client, &request));
+    end.unwrap();
+    assert_eq!(said, "The tool answered: Error: no answer within 200 ms");
+    let late = Call(kept.recv().unwrap() as *mut _, String::new(), String::new());
+    answer(&late, "too late"); // no error, and no effect
+    unsafe { confer_tool_call_free(late.0) };
+
+    set!(confer_chat_request_set_tool_limits(request, 4, 60_000)).unwrap();
+    let stream = chat(&client, &request);
+    let waiting = kept.recv().unwrap();
+    let began = Instant::now();
+    assert_eq!(set!(confer_close(client, 5_000)).unwrap(), CONFER_OK);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(read(&stream).1.unwrap_err().status(), CONFER_E_CLOSED);
+    unsafe { confer_tool_call_free(waiting as *mut _) };
+}
+
+#[test]
+fn a_stream_that_is_cancelled_while_its_tool_runs_ends_at_once() {
+    let (enclave, client) = connected();
+    let (begun, waits) = channel();
+    let (go, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let (request, _gone) = with_tool("/client-tool local {}", move |call| {
+        begun.send(()).unwrap();
+        gate.lock().unwrap().recv().unwrap();
+        answer(call, "late");
+    });
+    let stream = chat(&client, &request);
+    waits.recv().unwrap();
+    unsafe { confer_stream_cancel(stream.0) };
+    let failure = read(&stream).1.unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_CANCELLED);
+    assert_eq!(
+        failure.progress(),
+        confer::ffi::error::CONFER_PROGRESS_PARTLY_ANSWERED
+    );
+    go.send(()).unwrap();
+    read(&pull(&client, "still there").unwrap()).1.unwrap();
+    assert_eq!(
+        enclave.requests(CHATS).len(),
+        2,
+        "the late answer sends nothing"
+    );
+}
+
+#[test]
+fn an_application_can_run_its_tools_by_itself() {
+    let (enclave, client) = connected();
+    let request = request("/client-tool local {}");
+    set!(confer_chat_request_add_tool(
+        request,
+        t("local"),
+        5,
+        t("d"),
+        1,
+        t("{}"),
+        2,
+        None,
+        ptr::null_mut(),
+        None
+    ))
+    .unwrap();
+    let mut seen = Vec::new();
+    drain(&chat(&client, &request), |event| unsafe {
+        seen.push((
+            confer_event_type(event),
+            confer_event_pending_tool_calls(event),
+        ));
+    })
+    .unwrap();
+    let expected = [
+        (CONFER_EVENT_CLIENT_TOOL_CALL, false),
+        (CONFER_EVENT_COMPLETION, true),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(enclave.requests(CHATS).len(), 1);
+    let twice = set!(confer_chat_request_add_tool(
+        request,
+        t("local"),
+        5,
+        t("d"),
+        1,
+        t("{}"),
+        2,
+        None,
+        ptr::null_mut(),
+        None
+    ));
+    assert_eq!(twice.unwrap_err().status(), CONFER_E_INVALID_ARGUMENT);
+    for schema in ["", "[]", "{"] {
+        let bad = set!(confer_chat_request_add_tool(
+            request,
+            t("other"),
+            5,
+            t("d"),
+            1,
+            t(schema),
+            schema.len(),
+            None,
+            ptr::null_mut(),
+            None
+        ));
+        assert_eq!(bad.unwrap_err().status(), CONFER_E_INVALID_JSON, "{schema}");
+    }
+}
+
+#[test]
+fn the_history_of_a_round_has_what_the_server_said_and_did_in_order() {
+    let (_enclave, client) = connected();
+    let (request, _gone) = with_tool("/mixed-tools local {}", |call| answer(call, "mine"));
+    // The enclave holds the history to what it said.
+    let (said, end) = read(&chat(&client, &request));
+    end.unwrap();
+    assert!(said.ends_with("mine"), "{said}");
+}
+
+// --- conversations -----------------------------------------------------------------------------------------------------
+
+fn conversation() -> Conversation {
+    let mut it = ptr::null_mut();
+    call(|e| unsafe { confer_conversation_new(&mut it, e) }).unwrap();
+    Conversation(it)
+}
+
+fn json_of(conversation: &Conversation) -> Value {
+    let json = unsafe { confer_conversation_json(conversation.0, ptr::null_mut()) };
+    serde_json::from_str(text(json).unwrap()).unwrap()
+}
+
+#[test]
+fn a_conversation_keeps_its_history_and_its_tokens_and_survives_as_json() {
+    let (_enclave, client) = connected();
+    let kept = conversation();
+    set!(confer_conversation_add_message(
+        kept,
+        CONFER_ROLE_SYSTEM,
+        t("Be kind."),
+        8
+    ))
+    .unwrap();
+    assert_eq!(
+        unsafe { confer_conversation_context_tokens(kept.0, ptr::null_mut()) },
+        -1
+    );
+    let ask = |conversation: &Conversation, prompt: &str| {
+        let request = request(prompt);
+        set!(confer_chat_request_set_conversation(
+            request,
+            conversation.0
+        ))
+        .unwrap();
+        read(&chat(&client, &request))
+    };
+    ask(&kept, "hello").1.unwrap();
+    let document = json_of(&kept);
+    assert_eq!(
+        document["messages"],
+        json!([{"role": "system", "content": "Be kind."},
+               {"role": "user", "content": "hello"},
+               {"role": "assistant", "content": "You said: hello"}])
+    );
+    let mut most = 0;
+    let tokens = unsafe { confer_conversation_context_tokens(kept.0, &mut most) };
+    assert!(tokens > 0 && most > tokens);
+    assert_eq!(document["context_tokens"], tokens);
+
+    // What failed adds nothing.
+    ask(&kept, "/status-midstream 500").1.unwrap_err();
+    assert_eq!(unsafe { confer_conversation_message_count(kept.0) }, 3);
+
+    let text = document.to_string();
+    let mut again = ptr::null_mut();
+    call(|e| unsafe { confer_conversation_parse(t(&text), text.len(), &mut again, e) }).unwrap();
+    let again = Conversation(again);
+    assert_eq!(json_of(&again), document);
+    let (seen, end) = ask(&again, "/echo-messages");
+    end.unwrap();
+    let seen: Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!(seen.as_array().unwrap().len(), 4);
+    assert_eq!(seen[2]["content"], "You said: hello");
+    set!(confer_conversation_truncate(again, 3)).unwrap();
+    assert_eq!(json_of(&again)["messages"], document["messages"]);
+}
+
+#[test]
+fn a_conversation_with_tools_keeps_all_rounds() {
+    let (_enclave, client) = connected();
+    let kept = conversation();
+    let (request, _gone) = with_tool("/client-tool local {\"x\":2}", |call| answer(call, "7"));
+    set!(confer_chat_request_set_conversation(request, kept.0)).unwrap();
+    read(&chat(&client, &request)).1.unwrap();
+    let messages = json_of(&kept)["messages"].clone();
+    let roles: Vec<&str> = messages
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["role"].as_str().unwrap())
+        .collect();
+    assert_eq!(roles, ["user", "tool_call", "tool_response", "assistant"]);
+    let response: Value = serde_json::from_str(messages[2]["content"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        response,
+        json!({"toolCallId": "call-1", "toolName": "local", "content": "7"})
+    );
+}
+
+#[test]
+fn a_document_that_is_no_conversation_is_refused() {
+    for bad in [
+        "",
+        "[]",
+        r#"{"version":2,"messages":[],"context_tokens":null,"max_context_tokens":null}"#,
+        r#"{"version":1,"messages":[{"role":"king","content":""}],"context_tokens":null,"max_context_tokens":null}"#,
+        r#"{"version":1,"messages":[{"role":"user"}],"context_tokens":null,"max_context_tokens":null}"#,
+        r#"{"version":1,"messages":[],"context_tokens":null,"max_context_tokens":null,"more":1}"#,
+    ] {
+        let mut it = ptr::null_mut();
+        let parsed = call(|e| unsafe { confer_conversation_parse(t(bad), bad.len(), &mut it, e) });
+        assert_eq!(parsed.unwrap_err().status(), CONFER_E_INVALID_JSON, "{bad}");
+        assert!(it.is_null());
+    }
+}
+
+/// The other face: the same through callbacks.
+#[test]
+fn every_kind_of_request_can_go_to_callbacks() {
+    let (_enclave, client) = connected();
+    struct Seen(Mutex<Vec<i32>>, Sender<(confer_status, Vec<i32>)>);
+    unsafe extern "C" fn on_event(
+        user_data: *mut c_void,
+        _: *mut confer_stream,
+        event: *const confer_event,
+    ) -> i32 {
+        let seen = unsafe { &*user_data.cast::<Seen>() };
+        seen.0
+            .lock()
+            .unwrap()
+            .push(unsafe { confer_event_type(event) });
+        0
+    }
+    unsafe extern "C" fn on_done(
+        user_data: *mut c_void,
+        _: *mut confer_stream,
+        status: confer_status,
+        _: *const confer::ffi::error::confer_error,
+    ) {
+        let seen = unsafe { &*user_data.cast::<Seen>() };
+        let events = seen.0.lock().unwrap().clone();
+        seen.1.send((status, events)).unwrap();
+    }
+    unsafe extern "C" fn destroy(user_data: *mut c_void) {
+        drop(unsafe { Box::from_raw(user_data.cast::<Seen>()) });
+    }
+    let embeddings = route(|r, e| unsafe { confer_request_new_embeddings(true, r, e) }).unwrap();
+    set!(confer_request_add_text(embeddings, t("x"), 1)).unwrap();
+    let ping = route(|r, e| unsafe { confer_request_new_ping(r, e) }).unwrap();
+    for (request, last) in [
+        (ping, CONFER_EVENT_PONG),
+        (embeddings, CONFER_EVENT_EMBEDDINGS),
+        (extraction(b"words"), CONFER_EVENT_BODY),
+    ] {
+        let (told, done) = channel();
+        let seen = Box::into_raw(Box::new(Seen(Mutex::default(), told)));
+        let table = confer_stream_callbacks {
+            size: size_of::<confer_stream_callbacks>(),
+            user_data: seen.cast(),
+            on_event: Some(on_event),
+            on_done: Some(on_done),
+            destroy: Some(destroy),
+        };
+        let mut stream = ptr::null_mut();
+        call(|e| unsafe { confer_request_stream(client.0, request.0, &table, &mut stream, e) })
+            .unwrap();
+        let stream = Stream(stream);
+        let (status, events) = done.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!((status, events.last()), (CONFER_OK, Some(&last)));
+        drop(stream);
+    }
+}
