@@ -397,7 +397,9 @@ impl Link {
             old.session.retire();
             state.retired.push((old.serial, old.session));
             if state.retired.len() > MAX_RETIRED {
-                state.retired.remove(0).1.close();
+                let message = "it ran on a connection whose place newer ones have taken long ago";
+                let oldest = state.retired.remove(0).1;
+                oldest.end_with(Error::new(Status::Expired, message));
             }
         }
         let mut failed = Vec::new();
@@ -468,9 +470,9 @@ impl Link {
             Status::Expired,
             "the connection reached its age, and is not to be made again",
         );
-        let waiting = self.end(&mut state, why);
+        let waiting = self.end(&mut state, why.clone());
         drop(state);
-        session.close();
+        session.end_with(why);
         waiting.tell();
     }
 
@@ -606,10 +608,10 @@ impl Link {
             Phase::Up(live) => Some(live.session.clone()),
             _ => None,
         };
-        let waiting = self.end(&mut state, error);
+        let waiting = self.end(&mut state, error.clone());
         drop(state);
         if let Some(session) = session {
-            session.close();
+            session.end_with(error);
         }
         waiting.tell();
     }

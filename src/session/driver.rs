@@ -39,7 +39,8 @@ pub(super) enum Command {
     Probe,
     /// No new requests will come; end with the last of those that are open.
     Retire,
-    Close,
+    /// End, for this reason.
+    Close(Error),
 }
 
 pub(super) struct Driver {
@@ -145,7 +146,11 @@ impl Driver {
                 Some(Command::Resume) => self.core.resume(now),
                 Some(Command::Probe) => self.core.probe(now),
                 Some(Command::Retire) => self.core.retire(),
-                Some(Command::Close) | None => {
+                Some(Command::Close(why)) => {
+                    self.closing = true;
+                    return Err(why);
+                }
+                None => {
                     self.closing = true;
                     return Err(Error::new(Status::Closed, "the client was closed"));
                 }

@@ -152,7 +152,12 @@ impl Session {
 
     /// Ends the connection and, with it, every open request.
     pub fn close(&self) {
-        let _ = self.0.commands.send(Command::Close);
+        self.end_with(Error::new(Status::Closed, "the client was closed"));
+    }
+
+    /// As [`Session::close`], for another reason.
+    pub fn end_with(&self, why: Error) {
+        let _ = self.0.commands.send(Command::Close(why));
     }
 
     /// Why the connection ended, once it has.

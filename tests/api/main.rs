@@ -5,5 +5,6 @@
 mod faults;
 mod harness;
 mod promises;
+mod reconnect;
 mod service;
 mod uploads;

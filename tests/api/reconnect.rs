@@ -1,0 +1,700 @@
+//! Connections that break and are made again: what is sent, what is told, and that nothing is sent twice.
+
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use confer::ffi::config::*;
+use confer::ffi::connect::*;
+use confer::ffi::connection::*;
+use confer::ffi::error::*;
+use confer::ffi::report::*;
+use confer::ffi::route::*;
+use confer::ffi::status::*;
+use confer::ffi::token::*;
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+const CHATS: &str = "/v1/vllm/chat/completions";
+const SOON: Duration = Duration::from_secs(20);
+
+/// What the application was told of the connection.
+#[derive(Clone, Debug, PartialEq)]
+enum Told {
+    Lost(i32),
+    Attempt(u32),
+    Failed(i32),
+    Connected(bool),
+    Ended(i32),
+}
+
+unsafe extern "C" fn on_change(user_data: *mut c_void, event: *const confer_connection_event) {
+    let told = unsafe { &*user_data.cast::<Sender<Told>>() };
+    let status = unsafe { confer_error_status(confer_connection_event_error(event)) };
+    let _ = told.send(match unsafe { confer_connection_event_type(event) } {
+        CONFER_CONNECTION_LOST => Told::Lost(status),
+        CONFER_CONNECTION_ATTEMPT => unsafe {
+            assert!(confer_connection_event_delay_ms(event) >= 0);
+            Told::Attempt(confer_connection_event_attempt(event))
+        },
+        CONFER_CONNECTION_FAILED => Told::Failed(status),
+        CONFER_CONNECTION_CONNECTED => unsafe {
+            assert!(confer_report_verified(confer_connection_event_report(
+                event
+            )));
+            Told::Connected(confer_connection_event_release_changed(event))
+        },
+        CONFER_CONNECTION_ENDED => Told::Ended(status),
+        other => panic!("a change of type {other}"),
+    });
+}
+
+unsafe extern "C" fn drop_told(user_data: *mut c_void) {
+    drop(unsafe { Box::from_raw(user_data.cast::<Sender<Told>>()) });
+}
+
+/// Reconnecting on, with short pauses.
+fn reconnecting(enclave: &Enclave, attempts: u32) -> (Config, Receiver<Told>) {
+    let config = config(enclave);
+    let (told, changes) = channel();
+    let told = Box::into_raw(Box::new(told));
+    unsafe {
+        call(|e| confer_config_set_reconnect(config.0, attempts, 50, 400, e)).unwrap();
+        call(|e| {
+            let (told, call) = (told.cast(), Some(on_change as _));
+            confer_config_set_connection_callback(config.0, call, told, Some(drop_told), e)
+        })
+        .unwrap();
+    }
+    (config, changes)
+}
+
+/// Another run of the same enclave: on the same port, with the same keys and token.
+fn restart(enclave: &Enclave, options: &[&str]) -> Enclave {
+    let port = enclave.port().to_string();
+    let same = ["--port", &port, "--token", &enclave.token];
+    Enclave::with(same.iter().chain(options))
+}
+
+/// Waits for one of these.
+fn await_told(changes: &Receiver<Told>, wanted: &Told) -> Vec<Told> {
+    let mut before = Vec::new();
+    loop {
+        let told = changes
+            .recv_timeout(SOON)
+            .unwrap_or_else(|_| panic!("{wanted:?} after {before:?}"));
+        if told == *wanted {
+            return before;
+        }
+        before.push(told);
+    }
+}
+
+/// Each body was seen once, by all runs together. (Each prompt in these tests is another one.)
+fn sent_once(runs: &[&Enclave]) {
+    let mut seen = BTreeMap::<String, usize>::new();
+    for request in runs.iter().flat_map(|run| run.requests(CHATS)) {
+        *seen.entry(request["body_sha256"].to_string()).or_default() += 1;
+    }
+    assert!(seen.values().all(|count| *count == 1), "{seen:?}");
+}
+
+#[test]
+fn a_client_survives_the_restart_of_its_enclave_and_nothing_is_sent_twice() {
+    let mut first = Enclave::start(None);
+    let (config, changes) = reconnecting(&first, 100);
+    let client = connect(&config).unwrap();
+    read(&pull(&client, "one").unwrap()).1.unwrap();
+    let answered = pull(&client, "/repeat 100000 5 x").unwrap();
+    let mut event = ptr::null();
+    call(|e| unsafe { confer::ffi::stream::confer_stream_next(answered.0, 10_000, &mut event, e) })
+        .unwrap();
+    let silent = pull(&client, "/slow 60000 1").unwrap();
+    while first.requests(CHATS).len() < 3 {
+        std::thread::yield_now();
+    }
+    first.kill();
+
+    // A stream that broke says how far it had come.
+    let failure = read(&answered).1.unwrap_err();
+    assert_eq!(
+        failure.progress(),
+        CONFER_PROGRESS_PARTLY_ANSWERED,
+        "{failure:?}"
+    );
+    assert_eq!(failure.status(), CONFER_E_CONNECTION_LOST);
+    let failure = read(&silent).1.unwrap_err();
+    assert_eq!(
+        failure.progress(),
+        CONFER_PROGRESS_MAYBE_SENT,
+        "{failure:?}"
+    );
+    await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
+
+    // What is asked meanwhile waits.
+    let waiting: Vec<Stream> = (0..5)
+        .map(|at| pull(&client, &format!("waiting {at}")).unwrap())
+        .collect();
+    assert!(!unsafe { confer_client_connected(client.0) });
+    call(|e| unsafe { confer_client_check(client.0, e) }).unwrap();
+    let given_up = pull(&client, "given up").unwrap();
+    unsafe { confer::ffi::stream::confer_stream_cancel(given_up.0) };
+    let failure = read(&given_up).1.unwrap_err();
+    assert_eq!(
+        (failure.status(), failure.progress()),
+        (CONFER_E_CANCELLED, CONFER_PROGRESS_NOT_SENT)
+    );
+
+    let second = restart(&first, &[]);
+    await_told(&changes, &Told::Connected(false));
+    for (at, stream) in waiting.iter().enumerate() {
+        let (answer, end) = read(stream);
+        end.unwrap();
+        assert_eq!(answer, format!("You said: waiting {at}"));
+    }
+    assert!(unsafe { confer_client_connected(client.0) });
+    sent_once(&[&first, &second]);
+    let order: Vec<Value> = second.requests(CHATS);
+    assert_eq!(order.len(), 5, "what was given up was not sent");
+    let count = |counter| unsafe { confer_client_counter(client.0, counter) };
+    assert_eq!(count(CONFER_COUNTER_CONNECTIONS), 2);
+    assert!(count(CONFER_COUNTER_MESSAGES_RECEIVED) > 5);
+}
+
+#[test]
+fn a_kill_at_any_stage_of_a_later_connection_is_followed_by_another_attempt() {
+    let listed = std::process::Command::new(enclave_program())
+        .arg("--list-faults")
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let faults: Vec<Value> = listed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let kills: Vec<&str> = faults
+        .iter()
+        .filter_map(|fault| fault["fault"].as_str())
+        .filter(|name| {
+            let (stage, how) = name.rsplit_once('-').unwrap_or((name, ""));
+            ["drop", "reset", "close"].contains(&how) && !["key-server", "stream"].contains(&stage)
+        })
+        .collect();
+    assert!(kills.len() >= 10, "{kills:?}");
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(kill) = kills.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut first = Enclave::start(None);
+                    let (config, changes) = reconnecting(&first, 50);
+                    let client = connect(&config).unwrap();
+                    first.kill();
+                    await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
+                    let waiting = pull(&client, "after all").unwrap();
+                    let second = restart(&first, &["--fault", kill, "--fault-until", "2"]);
+                    match read(&waiting) {
+                        (answer, Ok(())) if answer == "You said: after all" => {}
+                        // Where the enclave is killed after message 3, the request may have left.
+                        (_, Err(failure)) if failure.progress() != CONFER_PROGRESS_NOT_SENT => {}
+                        (_, end) => wrong.lock().unwrap().push(format!("{kill}: {end:?}")),
+                    }
+                    // The second connection is killed too, the third is not; each prompt is another one.
+                    let again = (0..3).find(|at| {
+                        let prompt = format!("and again {at}");
+                        match read(&pull(&client, &prompt).unwrap()).1 {
+                            Ok(()) => true,
+                            Err(failure) => {
+                                assert_ne!(failure.progress(), CONFER_PROGRESS_NOT_SENT);
+                                false
+                            }
+                        }
+                    });
+                    assert!(again.is_some(), "{kill}");
+                    sent_once(&[&first, &second]);
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_client_that_gives_up_says_why_to_all_who_wait() {
+    let mut enclave = Enclave::start(None);
+    let (config, changes) = reconnecting(&enclave, 3);
+    let client = connect(&config).unwrap();
+    enclave.kill();
+    await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
+    let waiting = pull(&client, PROMPT).unwrap();
+    let failure = read(&waiting).1.unwrap_err();
+    assert_eq!(
+        (failure.status(), failure.progress()),
+        (CONFER_E_CONNECT, CONFER_PROGRESS_NOT_SENT)
+    );
+    let before = await_told(&changes, &Told::Ended(CONFER_E_CONNECT));
+    // The connection had lived for less than 10 s, which is no failure; three attempts are.
+    let attempts: Vec<&Told> = before
+        .iter()
+        .filter(|told| matches!(told, Told::Attempt(_)))
+        .collect();
+    assert_eq!(
+        attempts,
+        [&Told::Attempt(1), &Told::Attempt(2), &Told::Attempt(3)]
+    );
+    let ended = call(|e| unsafe { confer_client_check(client.0, e) }).unwrap_err();
+    assert_eq!(ended.status(), CONFER_E_CONNECT);
+    let late = pull(&client, PROMPT).err().unwrap();
+    assert_eq!(late.status(), CONFER_E_CONNECT);
+    let count = |counter| unsafe { confer_client_counter(client.0, counter) };
+    assert_eq!(count(CONFER_COUNTER_FAILED_ATTEMPTS), 3);
+}
+
+#[test]
+fn without_reconnecting_a_client_ends_with_its_connection() {
+    let mut enclave = Enclave::start(None);
+    let client = connect(&config(&enclave)).unwrap();
+    let stream = pull(&client, "/silent").unwrap();
+    enclave.kill();
+    assert_eq!(
+        read(&stream).1.unwrap_err().status(),
+        CONFER_E_CONNECTION_LOST
+    );
+    let refused = loop {
+        match pull(&client, PROMPT) {
+            Err(failure) => break failure,
+            Ok(stream) => drop(read(&stream)),
+        }
+    };
+    assert_eq!(refused.status(), CONFER_E_CONNECTION_LOST);
+    assert_eq!(
+        call(|e| unsafe { confer_close(client.0, 5_000, e) }).unwrap(),
+        CONFER_OK
+    );
+}
+
+#[test]
+fn a_close_ends_an_attempt_that_is_under_way_and_all_who_wait() {
+    let mut enclave = Enclave::start(None);
+    let (config, changes) = reconnecting(&enclave, 1_000);
+    let client = connect(&config).unwrap();
+    enclave.kill();
+    await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
+    let waiting = pull(&client, PROMPT).unwrap();
+    let began = Instant::now();
+    assert_eq!(
+        call(|e| unsafe { confer_close(client.0, 5_000, e) }).unwrap(),
+        CONFER_OK
+    );
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(read(&waiting).1.unwrap_err().status(), CONFER_E_CLOSED);
+    await_told(&changes, &Told::Ended(CONFER_E_CLOSED));
+}
+
+// --- the release -----------------------------------------------------------------------------------------------------
+
+struct Judge {
+    refuses: bool,
+    asked: AtomicUsize,
+}
+
+unsafe extern "C" fn on_release(
+    user_data: *mut c_void,
+    before: *const confer_report,
+    now: *const confer_report,
+) -> i32 {
+    let judge = unsafe { &*user_data.cast::<Judge>() };
+    judge.asked.fetch_add(1, Ordering::SeqCst);
+    let hash = |report| text(unsafe { confer_report_manifest_sha256(report, ptr::null_mut()) });
+    assert_ne!(hash(before).unwrap(), hash(now).unwrap());
+    i32::from(judge.refuses)
+}
+
+#[test]
+fn another_release_is_told_and_can_be_refused_before_message_3() {
+    for refuses in [false, true] {
+        let mut first = Enclave::start(None);
+        let (config, changes) = reconnecting(&first, 20);
+        let judge = Arc::new(Judge {
+            refuses,
+            asked: AtomicUsize::new(0),
+        });
+        let user_data = Arc::as_ptr(&judge).cast_mut().cast();
+        call(|e| unsafe {
+            confer_config_set_release_callback(config.0, Some(on_release), user_data, None, e)
+        })
+        .unwrap();
+        let client = connect(&config).unwrap();
+        assert_eq!(
+            judge.asked.load(Ordering::SeqCst),
+            0,
+            "there was none before the first"
+        );
+        first.kill();
+        await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
+        let waiting = pull(&client, PROMPT).unwrap();
+        let second = restart(&first, &["--release", "9.9.9"]);
+        let (_, end) = read(&waiting);
+        if refuses {
+            let failure = end.unwrap_err();
+            assert_eq!(failure.status(), CONFER_E_RELEASE_REFUSED);
+            assert_eq!(failure.progress(), CONFER_PROGRESS_NOT_SENT);
+            await_told(&changes, &Told::Ended(CONFER_E_RELEASE_REFUSED));
+            assert!(!second.saw("message-3"));
+        } else {
+            end.unwrap();
+            await_told(&changes, &Told::Connected(true));
+        }
+        assert_eq!(judge.asked.load(Ordering::SeqCst), 1);
+        call(|e| unsafe { confer_close(client.0, 5_000, e) }).unwrap();
+    }
+}
+
+#[test]
+fn an_enclave_that_the_policy_refuses_ends_the_client_at_once() {
+    let mut first = Enclave::start(None);
+    let (config, changes) = reconnecting(&first, 1_000);
+    let client = connect(&config).unwrap();
+    first.kill();
+    await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
+    let waiting = pull(&client, PROMPT).unwrap();
+    let second = restart(&first, &["--fault", "debug-debuggable"]);
+    let failure = read(&waiting).1.unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_REJECTED);
+    await_told(&changes, &Told::Ended(CONFER_E_REJECTED));
+    assert!(!second.saw("message-3"));
+}
+
+// --- tokens ----------------------------------------------------------------------------------------------------------
+
+/// A provider that does as the test says with each question.
+struct Provider {
+    asked: AtomicUsize,
+    #[allow(clippy::type_complexity)]
+    act: Box<dyn Fn(usize, *mut confer_token_request) + Send + Sync>,
+}
+
+unsafe extern "C" fn on_token(user_data: *mut c_void, request: *mut confer_token_request) {
+    let provider = unsafe { &*user_data.cast::<Provider>() };
+    let number = provider.asked.fetch_add(1, Ordering::SeqCst);
+    (provider.act)(number, request);
+}
+
+unsafe extern "C" fn drop_provider(user_data: *mut c_void) {
+    drop(unsafe { Arc::from_raw(user_data.cast::<Provider>().cast_const()) });
+}
+
+fn give(request: *mut confer_token_request, token: &str) {
+    call(|e| unsafe {
+        confer_token_request_answer(request, token.as_ptr().cast(), token.len(), e)
+    })
+    .unwrap();
+    unsafe { confer_token_request_free(request) };
+}
+
+fn provide(
+    config: &Config,
+    act: impl Fn(usize, *mut confer_token_request) + Send + Sync + 'static,
+) -> Arc<Provider> {
+    let provider = Arc::new(Provider {
+        asked: AtomicUsize::new(0),
+        act: Box::new(act),
+    });
+    let user_data = Arc::into_raw(provider.clone()).cast_mut().cast();
+    call(|e| unsafe {
+        let (call, destroy) = (Some(on_token as _), Some(drop_provider as _));
+        confer_config_set_token_provider(config.0, call, user_data, destroy, e)
+    })
+    .unwrap();
+    provider
+}
+
+#[test]
+fn a_provider_is_asked_for_each_connection_and_may_answer_later_from_another_thread() {
+    let mut first = Enclave::start(None);
+    let (config, changes) = reconnecting(&first, 50);
+    let token = first.token.clone();
+    let provider = provide(&config, move |_, request| {
+        let (token, request) = (token.clone(), request as usize);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50)); // it is slow
+            give(request as *mut _, &token);
+        });
+    });
+    let client = connect(&config).unwrap();
+    assert_eq!(provider.asked.load(Ordering::SeqCst), 1);
+    first.kill();
+    let _second = restart(&first, &[]);
+    await_told(&changes, &Told::Connected(false));
+    assert!(provider.asked.load(Ordering::SeqCst) >= 2);
+    read(&pull(&client, PROMPT).unwrap()).1.unwrap();
+    drop(config);
+    call(|e| unsafe { confer_close(client.0, 5_000, e) }).unwrap();
+    assert_eq!(Arc::strong_count(&provider), 1, "destroyed");
+}
+
+#[test]
+fn a_provider_that_fails_or_never_answers_is_named_in_the_error() {
+    let enclave = Enclave::start(None);
+    let config = config(&enclave);
+    provide(&config, |_, request| unsafe {
+        let reason = "signed out";
+        call(|e| confer_token_request_fail(request, reason.as_ptr().cast(), reason.len(), e))
+            .unwrap();
+        confer_token_request_free(request);
+    });
+    let failure = connect(&config).err().unwrap();
+    assert_eq!(failure.status(), CONFER_E_TOKEN);
+    assert!(failure.message().contains("signed out"), "{failure:?}");
+
+    provide(&config, |_, request| unsafe {
+        confer_token_request_free(request)
+    });
+    assert_eq!(connect(&config).err().unwrap().status(), CONFER_E_TOKEN);
+
+    let (kept, questions) = channel::<usize>();
+    let kept = Mutex::new(kept);
+    provide(&config, move |_, request| {
+        kept.lock().unwrap().send(request as usize).unwrap()
+    });
+    call(|e| unsafe { confer_config_set_stage_timeout_ms(config.0, CONFER_STAGE_TOKEN, 100, e) })
+        .unwrap();
+    let failure = connect(&config).err().unwrap();
+    assert_eq!(failure.status(), CONFER_E_STAGE_TIMEOUT);
+    assert!(failure.message().contains("token"), "{failure:?}");
+    give(questions.recv().unwrap() as *mut _, "late"); // no effect, and no harm
+
+    provide(&config, |_, request| {
+        let empty = call(|e| unsafe { confer_token_request_answer(request, ptr::null(), 0, e) });
+        assert_eq!(empty.unwrap_err().status(), CONFER_E_INVALID_ARGUMENT);
+        give(request, "a lie"); // the enclave does not know it
+    });
+    let failure = connect(&config).err().unwrap();
+    assert_eq!(
+        (failure.status(), failure.http_status()),
+        (CONFER_E_UPGRADE, 500)
+    );
+    assert!(!failure.message().contains("lie"));
+    assert_eq!(enclave.requests(CHATS).len(), 0);
+}
+
+/// A JWT that says when it ends, and is signed by nobody.
+fn ending_in(seconds: i64, name: &str) -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64;
+    let claims = json!({"exp": now + seconds, "name": name}).to_string();
+    let encode = |text: &str| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(text);
+    format!(
+        "{}.{}.{}",
+        encode("{\"alg\":\"HS256\"}"),
+        encode(&claims),
+        encode(name)
+    )
+}
+
+#[test]
+fn a_refusal_for_the_token_is_answered_with_a_fresh_one_and_the_request_goes_out_once_more() {
+    let (stale, fresh) = (ending_in(900, "stale"), ending_in(900, "fresh"));
+    let enclave = Enclave::with(["--expired-token", &stale, "--token", &fresh]);
+    let (config, _changes) = reconnecting(&enclave, 5);
+    let (old, new) = (stale.clone(), fresh.clone());
+    let provider = provide(&config, move |number, request| {
+        give(request, if number == 0 { &old } else { &new });
+    });
+    let client = connect(&config).unwrap();
+    // Several at once share the fresh connection.
+    let streams: Vec<Stream> = (0..3)
+        .map(|at| pull(&client, &format!("paid {at}")).unwrap())
+        .collect();
+    for (at, stream) in streams.iter().enumerate() {
+        let (answer, end) = read(stream);
+        end.unwrap();
+        assert_eq!(answer, format!("You said: paid {at}"));
+    }
+    assert_eq!(provider.asked.load(Ordering::SeqCst), 2);
+    let requests = enclave.requests(CHATS);
+    assert_eq!(requests.iter().filter(|r| r["connection"] == 1).count(), 3);
+    assert_eq!(requests.iter().filter(|r| r["connection"] == 2).count(), 3);
+}
+
+#[test]
+fn a_second_refusal_for_the_token_is_the_error() {
+    let tokens = ["one", "two", "three"].map(|name| ending_in(900, name));
+    let expired = tokens.iter().flat_map(|token| ["--expired-token", token]);
+    let enclave = Enclave::with(expired);
+    let (config, _changes) = reconnecting(&enclave, 5);
+    let given = tokens.clone();
+    let provider = provide(&config, move |number, request| {
+        give(request, &given[number.min(2)])
+    });
+    let client = connect(&config).unwrap();
+    let failure = read(&pull(&client, PROMPT).unwrap()).1.unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_PAYMENT_REQUIRED);
+    assert_eq!(provider.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(enclave.requests(CHATS).len(), 2);
+}
+
+#[test]
+fn a_document_of_a_callback_is_not_sent_again_and_one_from_memory_is() {
+    let (stale, fresh) = (ending_in(900, "stale"), ending_in(900, "fresh"));
+    for from_callback in [true, false] {
+        let enclave = Enclave::with(["--expired-token", &stale, "--token", &fresh]);
+        let (config, _changes) = reconnecting(&enclave, 5);
+        let (old, new) = (stale.clone(), fresh.clone());
+        provide(&config, move |number, request| {
+            give(request, if number == 0 { &old } else { &new });
+        });
+        let client = connect(&config).unwrap();
+        unsafe extern "C" fn read_nothing(_: *mut c_void, _: *mut u8, _: usize) -> i64 {
+            0
+        }
+        let request = if from_callback {
+            let request = extraction_of("a.bin");
+            call(|e| unsafe {
+                let read = Some(read_nothing as _);
+                confer_request_set_document_callback(request.0, 0, read, ptr::null_mut(), None, e)
+            })
+            .unwrap();
+            request
+        } else {
+            extraction(b"from memory")
+        };
+        let (body, end) = read_body(&send(&client, &request).unwrap());
+        if from_callback {
+            assert_eq!(end.unwrap_err().status(), CONFER_E_PAYMENT_REQUIRED);
+            assert_eq!(enclave.requests("/v1/document/extract").len(), 1);
+        } else {
+            end.unwrap();
+            assert!(!body.is_empty());
+        }
+    }
+}
+
+#[test]
+fn without_a_provider_a_refusal_for_the_token_is_the_error() {
+    let token = ending_in(900, "only");
+    let enclave = Enclave::with(["--expired-token", &token]);
+    let (config, _changes) = reconnecting(&enclave, 5);
+    call(|e| unsafe { confer_config_set_token(config.0, token.as_ptr().cast(), token.len(), e) })
+        .unwrap();
+    let client = connect(&config).unwrap();
+    let failure = read(&pull(&client, PROMPT).unwrap()).1.unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_PAYMENT_REQUIRED);
+    assert_eq!(enclave.requests(CHATS).len(), 1);
+    let token = ending_in(900, "nobody");
+    let enclave = Enclave::with(["--unauthorized-token", &token]);
+    let (config, _changes) = reconnecting(&enclave, 5);
+    call(|e| unsafe { confer_config_set_token(config.0, token.as_ptr().cast(), token.len(), e) })
+        .unwrap();
+    let client = connect(&config).unwrap();
+    let failure = read(&pull(&client, PROMPT).unwrap()).1.unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_UNAUTHORIZED);
+}
+
+// --- age -------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_connection_is_replaced_at_its_age_and_what_runs_on_the_old_one_ends_there() {
+    let enclave = Enclave::start(None);
+    let (config, changes) = reconnecting(&enclave, 5);
+    call(|e| unsafe { confer_config_set_max_age(config.0, 10_000, false, e) }).unwrap();
+    let client = connect(&config).unwrap();
+    let long = pull(&client, "/repeat 120 100 x").unwrap(); // 12 s
+    await_told(&changes, &Told::Connected(false));
+    let (answer, end) = read(&pull(&client, "on the new one").unwrap());
+    end.unwrap();
+    assert_eq!(answer, "You said: on the new one");
+    let (answer, end) = read(&long);
+    end.unwrap();
+    assert_eq!(answer.matches('x').count(), 120);
+    assert_eq!(enclave.requests(CHATS).last().unwrap()["connection"], 2);
+    sent_once(&[&enclave]);
+}
+
+#[test]
+fn without_reconnecting_a_connection_ends_at_its_age() {
+    let enclave = Enclave::start(None);
+    let config = config(&enclave);
+    call(|e| unsafe { confer_config_set_max_age(config.0, 10_000, false, e) }).unwrap();
+    let client = connect(&config).unwrap();
+    let began = Instant::now();
+    let failure = read(&pull(&client, "/silent").unwrap()).1.unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_EXPIRED);
+    assert!(began.elapsed() > Duration::from_secs(8));
+    assert_eq!(
+        pull(&client, PROMPT).err().unwrap().status(),
+        CONFER_E_EXPIRED
+    );
+    for bad in [1, 9_999, 86_400_001] {
+        let bad = call(|e| unsafe { confer_config_set_max_age(config.0, bad, false, e) });
+        assert_eq!(bad.unwrap_err().status(), CONFER_E_INVALID_ARGUMENT);
+    }
+}
+
+#[test]
+fn a_token_is_replaced_before_it_ends_and_one_that_lies_causes_no_storm() {
+    // Both have ended long ago, so that each is due at once; but not more often than every 10 s.
+    let tokens = ["first", "second"].map(|name| ending_in(-3_600, name));
+    let enclave = Enclave::with(tokens.iter().flat_map(|token| ["--token", token]));
+    let (config, changes) = reconnecting(&enclave, 5);
+    let given = tokens.clone();
+    let provider = provide(&config, move |number, request| {
+        give(request, &given[number.min(1)])
+    });
+    let client = connect(&config).unwrap();
+    let began = Instant::now();
+    await_told(&changes, &Told::Connected(false));
+    assert!(
+        began.elapsed() > Duration::from_secs(9),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(provider.asked.load(Ordering::SeqCst), 2);
+    read(&pull(&client, PROMPT).unwrap()).1.unwrap();
+}
+
+// --- many ------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_thousand_clients_live_in_one_process_and_each_gets_its_answer() {
+    let enclave = Enclave::start(None);
+    let config = config(&enclave);
+    for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_RELEASE {
+        call(|e| unsafe { confer_config_set_stage_timeout_ms(config.0, stage, 60_000, e) })
+            .unwrap();
+    }
+    let mut connecting = Vec::new();
+    for _ in 0..1_000 {
+        let mut one = ptr::null_mut();
+        call(|e| unsafe { confer_connect_start(config.0, &mut one, e) }).unwrap();
+        connecting.push(one);
+    }
+    let clients: Vec<Client> = connecting
+        .into_iter()
+        .map(|one| {
+            let mut client = ptr::null_mut();
+            call(|e| unsafe { confer_connecting_wait(one, -1, &mut client, e) }).unwrap();
+            unsafe { confer_connecting_free(one) };
+            Client(client)
+        })
+        .collect();
+    let streams: Vec<Stream> = clients
+        .iter()
+        .enumerate()
+        .map(|(at, client)| pull(client, &format!("client {at}")).unwrap())
+        .collect();
+    for (at, stream) in streams.iter().enumerate() {
+        let (answer, end) = read(stream);
+        end.unwrap();
+        assert_eq!(answer, format!("You said: client {at}"));
+    }
+}
