@@ -4,6 +4,7 @@
 
 mod faults;
 mod harness;
+mod network;
 mod promises;
 mod reconnect;
 mod service;
