@@ -101,18 +101,17 @@ impl Enclave {
         }
     }
 
+    pub fn port(&self) -> u16 {
+        let (_, rest) = self.url.rsplit_once(':').unwrap();
+        rest.split('/').next().unwrap().parse().unwrap()
+    }
+
     /// What the enclave saw, in order.
     pub fn events(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         log.lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
-    }
-
-    /// The port that it listens on.
-    pub fn port(&self) -> u16 {
-        let (_, rest) = self.url.rsplit_once(':').unwrap();
-        rest.split('/').next().unwrap().parse().unwrap()
     }
 
     /// Requests of this path that it saw, over all connections.

@@ -4,8 +4,10 @@
 
 mod faults;
 mod harness;
+mod hostile_network;
 mod network;
 mod promises;
 mod reconnect;
+mod restarts;
 mod service;
 mod uploads;

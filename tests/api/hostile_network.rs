@@ -1,0 +1,324 @@
+//! What a network may do to a connection, and what must come of it: nothing is lost without an error, an error says what
+//! happened, and a peer that is gone is noticed in the time that the limits allow.
+
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use confer::ffi::config::*;
+use confer::ffi::connect::*;
+use confer::ffi::event::*;
+use confer::ffi::status::*;
+use confer::ffi::stream::*;
+
+use crate::harness::*;
+use crate::network::*;
+
+/// What is to go wrong.
+type Harm = fn(&Network);
+
+/// What a busy machine may add to a time limit.
+const SLACK: Duration = Duration::from_secs(3);
+const KEEPALIVE: Duration = Duration::from_millis(400);
+const DEAD_PEER: Duration = Duration::from_millis(1_000);
+
+/// An enclave, a network before it, and a configuration that goes through it.
+fn through(options: &[&str]) -> (Enclave, Network, Config) {
+    let enclave = Enclave::with(options);
+    let network = Network::to(enclave.port());
+    let config = config(&enclave);
+    let url = network.url();
+    call(|e| unsafe { confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e) })
+        .unwrap();
+    (enclave, network, config)
+}
+
+fn notice_the_dead(config: &Config) {
+    let (keepalive, dead_peer) = (KEEPALIVE.as_millis() as u64, DEAD_PEER.as_millis() as u64);
+    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, keepalive, e) }).unwrap();
+    call(|e| unsafe { confer_config_set_dead_peer_ms(config.0, dead_peer, e) }).unwrap();
+}
+
+/// Each stage of connecting may take as long as the slowest line here needs.
+fn be_patient(config: &Config) {
+    for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_VERIFY {
+        call(|e| unsafe { confer_config_set_stage_timeout_ms(config.0, stage, 30_000, e) })
+            .unwrap();
+    }
+}
+
+fn check(client: &Client) -> Result<confer_status, Failure> {
+    call(|e| unsafe { confer_client_check(client.0, e) })
+}
+
+/// Waits for a stream's first event.
+fn begun(stream: &Stream) {
+    let mut event = ptr::null();
+    let next = call(|e| unsafe { confer_stream_next(stream.0, 20_000, &mut event, e) });
+    assert_eq!(next.unwrap(), CONFER_OK);
+    assert_eq!(unsafe { confer_event_type(event) }, CONFER_EVENT_TOKEN);
+}
+
+/// Waits for a connection's end, without asking anything of it.
+fn ended(client: &Client) -> Failure {
+    let began = Instant::now();
+    loop {
+        if let Err(failure) = check(client) {
+            return failure;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "it lives on");
+        std::thread::yield_now();
+    }
+}
+
+fn noticed_in_time(since: Instant) {
+    let took = since.elapsed();
+    assert!(took < KEEPALIVE + DEAD_PEER + SLACK, "only after {took:?}");
+    // What was under way may have moved for a moment.
+    assert!(
+        took > DEAD_PEER - Duration::from_millis(100),
+        "after {took:?} already"
+    );
+}
+
+#[test]
+fn a_message_lost_swapped_doubled_or_damaged_ends_the_stream_and_what_came_before_is_whole() {
+    // 1 is the handshake's, 2 the first token: the third message is the second token.
+    let damages: [(&str, Harm, usize); 4] = [
+        ("lost", |network| network.lose_message(3), 1),
+        ("swapped", |network| network.swap_messages(3), 1),
+        ("doubled", |network| network.duplicate_message(3), 2),
+        ("damaged", |network| network.flip_byte(3), 1),
+    ];
+    for (what, damage, whole) in damages {
+        let (_enclave, network, config) = through(&[]);
+        damage(&network);
+        let client = connect(&config).unwrap();
+        let (answer, end) = read(&pull(&client, "/repeat 50 0 word").unwrap());
+        let failure = end.expect_err(what);
+        assert_eq!(failure.status(), CONFER_E_DECRYPT, "{what}: {failure:?}");
+        let before: String = (0..whole).map(|n| format!("word{n}")).collect();
+        assert_eq!(answer, before, "{what}");
+        assert_eq!(
+            check(&client).unwrap_err().status(),
+            CONFER_E_DECRYPT,
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn the_loss_of_the_last_message_is_noticed_by_the_next() {
+    let (_enclave, network, config) = through(&[]);
+    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 300, e) }).unwrap();
+    network.lose_message(3); // the completion
+    let client = connect(&config).unwrap();
+    let (answer, end) = read(&pull(&client, "/repeat 1 0 word").unwrap());
+    assert_eq!(answer, "word0");
+    assert_eq!(end.unwrap_err().status(), CONFER_E_DECRYPT);
+}
+
+#[test]
+fn a_handshake_message_that_is_lost_or_damaged_is_answered_with_no_message_3() {
+    let damages: [(Harm, confer_status); 2] = [
+        (|network| network.flip_byte(1), CONFER_E_HANDSHAKE),
+        (|network| network.lose_message(1), CONFER_E_STAGE_TIMEOUT),
+    ];
+    for (damage, status) in damages {
+        let (enclave, network, config) = through(&[]);
+        damage(&network);
+        call(|e| unsafe {
+            confer_config_set_stage_timeout_ms(config.0, CONFER_STAGE_HANDSHAKE, 1_000, e)
+        })
+        .unwrap();
+        let failure = connect(&config).err().unwrap();
+        assert_eq!(failure.status(), status, "{failure:?}");
+        assert!(
+            status != CONFER_E_STAGE_TIMEOUT || failure.message().contains("handshake"),
+            "{failure:?}"
+        );
+        let began = Instant::now();
+        while !enclave.saw("ended") {
+            assert!(began.elapsed() < Duration::from_secs(20), "it was not left");
+            std::thread::yield_now();
+        }
+        assert!(!enclave.saw("message-3"));
+    }
+}
+
+#[test]
+fn a_doubled_handshake_message_ends_the_connection() {
+    let (_enclave, network, config) = through(&[]);
+    network.duplicate_message(1);
+    let client = connect(&config).unwrap();
+    assert_eq!(ended(&client).status(), CONFER_E_DECRYPT);
+}
+
+#[test]
+fn a_black_hole_is_a_dead_peer_in_the_time_that_the_limits_allow() {
+    let (_enclave, network, config) = through(&[]);
+    notice_the_dead(&config);
+    let client = connect(&config).unwrap();
+    let stream = pull(&client, "/slow 20 100000").unwrap();
+    begun(&stream);
+    network.black_hole(true);
+    let since = Instant::now();
+    let failure = read(&stream).1.unwrap_err();
+    noticed_in_time(since);
+    assert_eq!(failure.status(), CONFER_E_DEAD_PEER, "{failure:?}");
+    assert_eq!(ended(&client).status(), CONFER_E_DEAD_PEER);
+
+    // A new connection gets as far as TCP.
+    be_patient(&config);
+    call(|e| unsafe { confer_config_set_stage_timeout_ms(config.0, CONFER_STAGE_UPGRADE, 500, e) })
+        .unwrap();
+    let failure = connect(&config).err().unwrap();
+    assert_eq!(failure.status(), CONFER_E_STAGE_TIMEOUT);
+    assert!(failure.message().contains("upgrade"), "{failure:?}");
+}
+
+#[test]
+fn a_connection_without_requests_notices_a_black_hole_too() {
+    let (_enclave, network, config) = through(&[]);
+    notice_the_dead(&config);
+    let client = connect(&config).unwrap();
+    network.black_hole(true);
+    let since = Instant::now();
+    assert_eq!(ended(&client).status(), CONFER_E_DEAD_PEER);
+    noticed_in_time(since);
+}
+
+#[test]
+fn a_half_open_connection_is_a_dead_peer_in_the_time_that_the_limits_allow() {
+    let (_enclave, network, config) = through(&[]);
+    notice_the_dead(&config);
+    let client = connect(&config).unwrap();
+    let stream = pull(&client, "/slow 20 100000").unwrap();
+    begun(&stream);
+    network.half_open();
+    let since = Instant::now();
+    let failure = read(&stream).1.unwrap_err();
+    noticed_in_time(since);
+    assert_eq!(failure.status(), CONFER_E_DEAD_PEER, "{failure:?}");
+    // The network is well again, and so is the next connection.
+    let (answer, end) = read(&pull(&connect(&config).unwrap(), PROMPT).unwrap());
+    end.unwrap();
+    assert!(answer.contains(PROMPT));
+}
+
+#[test]
+fn a_silence_shorter_than_the_limit_costs_nothing() {
+    let (_enclave, network, config) = through(&[]);
+    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 100, e) }).unwrap();
+    call(|e| unsafe { confer_config_set_dead_peer_ms(config.0, 10_000, e) }).unwrap();
+    let client = connect(&config).unwrap();
+    let stream = pull(&client, "/repeat 100 5 word").unwrap();
+    begun(&stream);
+    for _ in 0..3 {
+        network.black_hole(true);
+        std::thread::sleep(Duration::from_millis(300)); // several pings long
+        network.black_hole(false);
+    }
+    let (answer, end) = read(&stream);
+    end.unwrap();
+    let rest: String = (1..100).map(|n| format!("word{n}")).collect();
+    assert_eq!(answer, rest);
+    assert_eq!(check(&client).unwrap(), CONFER_OK);
+}
+
+#[test]
+fn a_slow_line_loses_nothing_and_is_no_dead_peer() {
+    let (_enclave, network, config) = through(&[]);
+    be_patient(&config);
+    notice_the_dead(&config);
+    for direction in [ToServer, ToClient] {
+        network.latency(direction, Duration::from_millis(200));
+        network.bandwidth(direction, Some(20_000));
+    }
+    let client = connect(&config).unwrap();
+    let streams: Vec<_> = (0..4)
+        .map(|n| {
+            (
+                n,
+                pull(&client, &format!("/repeat 100 0 stream {n} word ")).unwrap(),
+            )
+        })
+        .collect();
+    for (n, stream) in &streams {
+        let (answer, end) = read(stream);
+        end.unwrap();
+        let whole: String = (0..100).map(|at| format!("stream {n} word {at}")).collect();
+        assert_eq!(answer, whole);
+    }
+    assert_eq!(check(&client).unwrap(), CONFER_OK);
+}
+
+/// How connecting ended: the error, and the stage that it was in then.
+fn stage_of_the_end(config: &Config) -> (Failure, i32) {
+    let (mut connecting, mut client) = (ptr::null_mut(), ptr::null_mut());
+    unsafe {
+        call(|e| confer_connect_start(config.0, &mut connecting, e)).unwrap();
+        let failure =
+            call(|e| confer_connecting_wait(connecting, 20_000, &mut client, e)).unwrap_err();
+        let stage = confer_connecting_stage(connecting);
+        confer_connecting_free(connecting);
+        (failure, stage)
+    }
+}
+
+#[test]
+fn a_cut_while_connecting_is_an_error_of_the_stage_that_it_cut() {
+    // The upgrade's two heads have some hundred bytes each, message 2 some thousand.
+    for (direction, bytes, stage) in [
+        (ToServer, 20, CONFER_STAGE_UPGRADE),
+        (ToClient, 20, CONFER_STAGE_UPGRADE),
+        (ToClient, 2_000, CONFER_STAGE_HANDSHAKE),
+    ] {
+        for ending in [Ending::Reset, Ending::Finish] {
+            let (enclave, network, config) = through(&[]);
+            network.cut_after(direction, bytes, ending, Times::EachConnection);
+            let (failure, ended_in) = stage_of_the_end(&config);
+            let case = format!("{direction:?} {bytes} {ending:?}: {failure:?}");
+            assert_eq!(failure.status(), CONFER_E_CONNECTION_LOST, "{case}");
+            assert_eq!(ended_in, stage, "{case}");
+            assert!(failure.retryable(), "{case}");
+            if stage == CONFER_STAGE_UPGRADE {
+                assert!(failure.message().contains("upgrade"), "{case}");
+            }
+            assert!(!failure.message().contains(&enclave.token), "{case}");
+        }
+    }
+    let (_enclave, network, config) = through(&[]);
+    network.refuse(true);
+    let failure = connect(&config).err().unwrap();
+    assert!(
+        [CONFER_E_CONNECT, CONFER_E_CONNECTION_LOST].contains(&failure.status()),
+        "{failure:?}"
+    );
+    assert!(failure.retryable());
+}
+
+#[test]
+fn a_cut_in_mid_stream_ends_every_stream_and_the_connection() {
+    let (_enclave, network, config) = through(&[]);
+    let client = connect(&config).unwrap();
+    let streams = [(); 3].map(|()| pull(&client, "/slow 20 100000").unwrap());
+    streams.iter().for_each(begun);
+    network.cut();
+    for stream in &streams {
+        assert_eq!(
+            read(stream).1.unwrap_err().status(),
+            CONFER_E_CONNECTION_LOST
+        );
+    }
+    assert_eq!(ended(&client).status(), CONFER_E_CONNECTION_LOST);
+
+    network.cut_after(ToClient, 200_000, Ending::Finish, Times::Once);
+    let client = connect(&config).unwrap();
+    let (answer, end) = read(&pull(&client, "/tokens 100000 100").unwrap());
+    assert!(!answer.is_empty());
+    assert_eq!(end.unwrap_err().status(), CONFER_E_CONNECTION_LOST);
+    let (answer, end) = read(&pull(&connect(&config).unwrap(), PROMPT).unwrap());
+    end.unwrap();
+    assert!(answer.contains(PROMPT));
+    assert_eq!(network.connections(), 3);
+}

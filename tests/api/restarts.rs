@@ -1,0 +1,86 @@
+//! What a client that keeps its configuration finds when the enclave has been started again.
+
+use std::ptr;
+
+use confer::ffi::connect::*;
+use confer::ffi::report::*;
+
+use crate::harness::*;
+
+/// The options that start an enclave at the addresses of another.
+fn there(enclave: &Enclave) -> Vec<String> {
+    let policy = std::fs::read_to_string(&enclave.policy).unwrap();
+    let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
+    let keys = policy["ita"]["jwks_url"].as_str().unwrap();
+    let key_port = keys.rsplit_once(':').unwrap().1.split('/').next().unwrap();
+    let port = enclave.port().to_string();
+    ["--port", &port, "--key-port", key_port]
+        .map(str::to_owned)
+        .into()
+}
+
+fn start_again(options: &[String], more: &[&str], token: &str) -> Enclave {
+    let options = options.iter().map(String::as_str);
+    let options: Vec<_> = options
+        .chain(["--token", token])
+        .chain(more.iter().copied())
+        .collect();
+    Enclave::with(&options)
+}
+
+/// Manifest hash and image version of what a configuration connects to.
+fn release(config: &Config) -> (String, String) {
+    let client = connect(config).unwrap();
+    let mut report = ptr::null_mut();
+    call(|e| unsafe { confer_attestation_report(client.0, &mut report, e) }).unwrap();
+    let report = Report(report);
+    let got = |getter: unsafe extern "C" fn(_, _) -> _| {
+        text(unsafe { getter(report.0.cast_const(), ptr::null_mut()) })
+            .unwrap()
+            .to_owned()
+    };
+    (
+        got(confer_report_manifest_sha256),
+        got(confer_report_image_version),
+    )
+}
+
+fn fetches(enclave: &Enclave) -> usize {
+    let events = enclave.events();
+    events
+        .iter()
+        .filter(|line| line["event"] == "key-set")
+        .count()
+}
+
+#[test]
+fn another_release_is_verified_by_the_policy_of_the_first() {
+    let first = Enclave::start(None);
+    let (config, options) = (config(&first), there(&first));
+    let before = release(&config);
+    let token = first.token.clone();
+    drop(first);
+    let second = start_again(&options, &["--release", "0.2.0"], &token);
+    let after = release(&config);
+    assert_ne!(before.0, after.0);
+    assert_eq!(after.1, "0.2.0");
+    assert_eq!(fetches(&second), 0, "the key set was known");
+    drop(config); // and what it knew with it
+    // One that knows no key set yet finds it where the first one was.
+    let fresh = crate::harness::config(&second);
+    assert_eq!(release(&fresh), after);
+    assert_eq!(fetches(&second), 1);
+}
+
+#[test]
+fn an_enclave_at_the_same_address_needs_no_key_server_where_its_keys_are_known() {
+    let first = Enclave::start(None);
+    let (config, options) = (config(&first), there(&first));
+    let before = release(&config);
+    let token = first.token.clone();
+    drop(first);
+    // Without `--key-port` the policy names an address where nobody is any more.
+    let second = start_again(&options[..2], &[], &token);
+    assert_eq!(release(&config), before);
+    assert_eq!(fetches(&second), 0);
+}
