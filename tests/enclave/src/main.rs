@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +36,8 @@ use tokens::Class;
 use world::{Kept, World};
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Open files that a few thousand connections need; many shells allow 1,024, or 256.
+const OPEN_FILES: u64 = 10_000;
 
 /// Why something ended; for the log and for stderr.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -119,7 +122,23 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
+/// Raises this process's limit of open files, as far as the system lets it.
+fn allow_many_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = OPEN_FILES.min(limit.maximum.unwrap_or(OPEN_FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit {
+            current: Some(wanted),
+            ..limit
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            eprintln!("confer-enclave: open files: {error}");
+        }
+    }
+}
+
 fn start(options: Options) -> Result<(), Failure> {
+    allow_many_connections();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

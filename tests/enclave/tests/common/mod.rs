@@ -44,8 +44,19 @@ impl Enclave {
 
     /// In the world that the arguments say, or in a fresh one.
     pub fn start_alone(arguments: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_confer-enclave"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_confer-enclave"));
+        Self::run(command.args(arguments))
+    }
+
+    /// From a shell that allows few open files.
+    pub fn start_with_few_files() -> Self {
+        const FEW: &str = "ulimit -Sn 256 && exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        Self::run(command.args(["-c", FEW, env!("CARGO_BIN_EXE_confer-enclave")]))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut process = command
             .arg("--exit-with-stdin")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
