@@ -206,6 +206,20 @@ fn a_half_open_connection_is_a_dead_peer_in_the_time_that_the_limits_allow() {
 }
 
 #[test]
+fn a_peer_that_answers_no_ping_lives_while_bytes_move_and_is_dead_after_that() {
+    let (_enclave, _network, config) = through(&["--fault", "ping-never"]);
+    notice_the_dead(&config);
+    let client = connect(&config).unwrap();
+    // Three times as long as a dead peer would be borne with.
+    let (answer, end) = read(&pull(&client, "/repeat 45 100 word").unwrap());
+    let since = Instant::now();
+    end.unwrap();
+    assert!(answer.ends_with("word44"));
+    assert_eq!(ended(&client).status(), CONFER_E_DEAD_PEER);
+    noticed_in_time(since);
+}
+
+#[test]
 fn a_silence_shorter_than_the_limit_costs_nothing() {
     let (_enclave, network, config) = through(&[]);
     call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 100, e) }).unwrap();

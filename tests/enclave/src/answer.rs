@@ -20,10 +20,12 @@ pub(crate) enum Outgoing {
     Frames(Vec<Frame>),
     /// A sealed message whose plaintext need not be a frame.
     Plaintext(Vec<u8>),
-    /// A response whose one sealed message goes through a function on its way out.
-    Distorted(Response, fn(Vec<u8>) -> Vec<Vec<u8>>),
+    /// Responses whose sealed messages go through a function on their way out.
+    Distorted(Vec<Response>, fn(Vec<Vec<u8>>) -> Vec<Vec<u8>>),
     /// A WebSocket binary message that Noise never saw.
     Binary(Vec<u8>),
+    /// Bytes that WebSocket never saw; with `Twist::Tap` alone.
+    Raw(&'static [u8]),
     /// A WebSocket text message.
     Text(&'static str),
     /// Close with this code, then end the connection.

@@ -2,6 +2,7 @@
 //!
 //! Specification: protocol.md sections 1 to 4. Answers themselves are made in `routes`.
 
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
 use serde_json::json;
 use snow::{HandshakeState, StatelessTransportState};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_tungstenite::WebSocketStream;
@@ -108,10 +110,12 @@ impl Connection<'_> {
         self.reach(Stage::Open, Some(&mut websocket)).await?;
         let transport = self.handshake(&mut websocket).await?;
         let transport = Arc::new(transport);
+        let tap = self.tap(&websocket)?;
         let (sink, source) = websocket.split();
         let (outbox, answers) = mpsc::channel(OUTBOX);
         let writer = Writer {
             sink,
+            tap,
             transport: Arc::clone(&transport),
             nonce: 0,
             connection: self,
@@ -123,6 +127,7 @@ impl Connection<'_> {
             reassembly: Reassembly::default(),
             connection: self,
             refusal: class.refusal(),
+            asked: false,
             taken: 0,
         };
         // Whichever ends first ends both; answers still being made find the outbox closed.
@@ -135,6 +140,15 @@ impl Connection<'_> {
             Either::Left((Err(why), _)) => Err(why),
             Either::Right((written, _)) => written,
         }
+    }
+
+    /// A second handle of the socket, if a fault writes past the WebSocket.
+    fn tap(&self, websocket: &WebSocket) -> Result<Option<TcpStream>, Failure> {
+        if !self.twists.iter().any(|twist| matches!(twist, Twist::Tap)) {
+            return Ok(None);
+        }
+        let socket = websocket.get_ref().as_fd().try_clone_to_owned()?;
+        Ok(Some(TcpStream::from_std(socket.into())?))
     }
 
     /// What a fault does at a stage, if it does anything there.
@@ -184,18 +198,27 @@ impl Connection<'_> {
             _ => self.enclave.static_key.public,
         };
         let evidence = self.enclave.world.evidence(&shown, self.twists)?;
-        let mut buffer = vec![0; MAX_MESSAGE];
-        let length = state.write_message(&evidence, &mut buffer)?;
-        buffer.truncate(length);
-        let mut message = None;
+        let mut buffer = message_2(&mut state, &evidence)?;
+        let (mut message, mut twice) = (None, false);
         for twist in self.twists {
             match twist {
                 Twist::Message2(change) => buffer = change(buffer),
                 Twist::Message2Text => message = Some(Message::text("message 2")),
+                Twist::Message2Twice => twice = true,
+                Twist::Message2Earlier => {
+                    let mut other = noise::responder(&self.enclave.static_key, None)?;
+                    let mut empty = [0; MAX_HANDSHAKE_READ];
+                    other.read_message(&noise::strange_message_1()?, &mut empty)?;
+                    buffer = message_2(&mut other, &evidence)?;
+                }
+                Twist::Message2Cut(act) => return self.cut(websocket, &buffer, *act).await,
                 _ => {}
             }
         }
         let message = message.unwrap_or_else(|| Message::binary(buffer));
+        if twice {
+            websocket.feed(message.clone()).await?;
+        }
         websocket.send(message).await?;
         self.log("message-2", json!({}));
         self.reach(Stage::Message2, Some(websocket)).await?;
@@ -204,6 +227,26 @@ impl Connection<'_> {
         self.log("message-3", json!({}));
         self.reach(Stage::Message3, Some(websocket)).await?;
         Ok(state.into_stateless_transport_mode()?)
+    }
+
+    /// Sends a frame that announces the whole message and holds half of it.
+    async fn cut(
+        &self,
+        websocket: &mut WebSocket,
+        message: &[u8],
+        act: Act,
+    ) -> Result<StatelessTransportState, Failure> {
+        const BINARY: u8 = 0x82;
+        const LENGTH_16: u8 = 126;
+        let mut frame = vec![BINARY, LENGTH_16];
+        frame.extend((message.len() as u16).to_be_bytes());
+        frame.extend(&message[..message.len() / 2]);
+        websocket.get_mut().write_all(&frame).await?;
+        self.log("fault", json!({}));
+        if let Act::Stall = act {
+            return future::pending().await;
+        }
+        Err("dropped, as the fault wants".into())
     }
 
     /// Reads one message of the handshake; one that is no good closes the connection.
@@ -239,6 +282,13 @@ impl Connection<'_> {
     }
 }
 
+fn message_2(state: &mut HandshakeState, evidence: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut message = vec![0; MAX_MESSAGE];
+    let length = state.write_message(evidence, &mut message)?;
+    message.truncate(length);
+    Ok(message)
+}
+
 fn close_message(code: u16) -> Message {
     Message::Close(Some(CloseFrame {
         code: code.into(),
@@ -262,6 +312,8 @@ struct Reader<'a> {
     connection: &'a Connection<'a>,
     /// What each request but a ping is answered, by the token's class.
     refusal: Option<(i32, &'static str)>,
+    /// Something but a ping was asked.
+    asked: bool,
     /// Bytes of all frames so far.
     taken: usize,
 }
@@ -332,14 +384,15 @@ impl Reader<'_> {
 
     /// Each request is answered by a task of its own: answers interleave.
     async fn dispatch(
-        &self,
+        &mut self,
         asked: Asked,
         routes: &Routes,
         in_flight: &Arc<Semaphore>,
         outbox: &Outbox,
     ) -> Result<(), Failure> {
         self.log(&asked);
-        if self.has(|twist| matches!(twist, Twist::Mute)) {
+        let mute = self.has(|twist| matches!(twist, Twist::Mute));
+        if mute || is_ping(&asked) && self.has(|twist| matches!(twist, Twist::NoPongs)) {
             return Ok(());
         }
         if let Asked::Open { id, chunk, .. } = &asked
@@ -387,9 +440,11 @@ impl Reader<'_> {
     }
 
     /// What this request is answered whatever it asks.
-    fn refusal(&self, asked: &Asked) -> Option<(i32, &'static str)> {
+    fn refusal(&mut self, asked: &Asked) -> Option<(i32, &'static str)> {
+        let first = !is_ping(asked) && !std::mem::replace(&mut self.asked, true);
         let of_the_fault = self.connection.twists.iter().find_map(|twist| match twist {
             Twist::RefuseAll(status, reason) => Some((*status, *reason)),
+            Twist::RefuseFirst(status, reason) if first => Some((*status, *reason)),
             _ => None,
         });
         of_the_fault.or(self.refusal.filter(|_| !is_ping(asked)))
@@ -425,6 +480,7 @@ fn is_ping(asked: &Asked) -> bool {
 
 struct Writer<'a> {
     sink: SplitSink<WebSocket, Message>,
+    tap: Option<TcpStream>,
     transport: Arc<StatelessTransportState>,
     nonce: u64,
     connection: &'a Connection<'a>,
@@ -463,12 +519,19 @@ impl Writer<'_> {
                 let sealed = self.seal(&plaintext)?;
                 self.sink.feed(Message::binary(sealed)).await?;
             }
-            Outgoing::Distorted(response, distort) => {
-                for frame in frames(&response) {
-                    for message in distort(self.seal(&frame.encode_to_vec())?) {
-                        self.sink.feed(Message::binary(message)).await?;
-                    }
+            Outgoing::Distorted(responses, distort) => {
+                let mut sealed = Vec::new();
+                for frame in responses.iter().flat_map(frames) {
+                    sealed.push(self.seal(&frame.encode_to_vec())?);
                 }
+                for message in distort(sealed) {
+                    self.sink.feed(Message::binary(message)).await?;
+                }
+            }
+            Outgoing::Raw(bytes) => {
+                self.sink.flush().await?;
+                let tap = self.tap.as_mut().ok_or("a fault without a tap")?;
+                tap.write_all(bytes).await?;
             }
             Outgoing::Binary(message) => self.sink.feed(Message::binary(message)).await?,
             Outgoing::Text(text) => self.sink.feed(Message::text(text)).await?,

@@ -51,6 +51,18 @@ pub(crate) fn responder(key: &StaticKey, weak: Option<Weak>) -> Result<Handshake
         .build_responder()?)
 }
 
+/// A message 1 of somebody else's.
+pub(crate) fn strange_message_1() -> Result<Vec<u8>, Failure> {
+    let key = StaticKey::generate()?;
+    let mut state = Builder::new(params()?)
+        .local_private_key(&key.private)?
+        .build_initiator()?;
+    let mut message = vec![0; MAX_HANDSHAKE_READ];
+    let length = state.write_message(&[], &mut message)?;
+    message.truncate(length);
+    Ok(message)
+}
+
 fn params() -> Result<NoiseParams, Failure> {
     Ok(PATTERN.parse()?)
 }

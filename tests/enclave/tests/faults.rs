@@ -369,6 +369,42 @@ fn the_log_tells_what_was_received_of_an_upload() {
 }
 
 #[test]
+fn a_document_larger_than_all_buffers_is_never_taken_whole() {
+    const MIB: u32 = 1 << 20;
+    let enclave = Enclave::with_fault("upload-not-read");
+    run(async {
+        let mut client = Client::connect(&enclave).await;
+        let part = vec![0; MIB as usize];
+        client
+            .send(&opening(1, &json!({ "filename": "a" }), &part, false))
+            .await;
+        let mut seq = 1;
+        while tokio::time::timeout(PATIENCE, client.send(&chunk(1, seq, &part, false)))
+            .await
+            .is_ok()
+        {
+            seq += 1;
+            assert!(seq < 50, "50 MiB were taken");
+        }
+    });
+}
+
+/// What came before is not forgotten: a client that tries again on the same connection is answered.
+#[test]
+fn the_first_request_alone_is_refused_and_pings_are_none() {
+    let enclave = Enclave::with_fault("request-402-first");
+    run(async {
+        let mut client = Client::connect(&enclave).await;
+        for (content, status) in [("hello", 402), ("hello", 200)] {
+            client.ask(1, "GET", "/ping", "").await;
+            assert_eq!(client.answer().await.0, 200);
+            client.chat(2, content, false).await;
+            assert_eq!(client.answer().await.0, status);
+        }
+    });
+}
+
+#[test]
 fn frames_that_are_allowed_carry_the_answer_they_should() {
     for (fault, answer) in [
         ("frame-interleaved", "before one two six after"),

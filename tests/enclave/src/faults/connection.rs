@@ -388,6 +388,34 @@ pub(super) const FAULTS: &[Fault] = &[
         "message 2 as a text message",
         &[Twist::Message2Text],
     ),
+    ends(
+        Connect,
+        LOST,
+        "message2-cut-drop",
+        "half of the frame of message 2, then hangs up",
+        &[Twist::Message2Cut(Act::Drop)],
+    ),
+    ends(
+        Connect,
+        TIMEOUT,
+        "message2-cut-stall",
+        "half of the frame of message 2, then nothing",
+        &[Twist::Message2Cut(Act::Stall)],
+    ),
+    ends(
+        Connect,
+        HANDSHAKE,
+        "message2-earlier",
+        "a good message 2, made for another connection",
+        &[Twist::Message2Earlier],
+    ),
+    ends(
+        Any,
+        "CONFER_E_DECRYPT",
+        "message2-twice",
+        "message 2, and message 2 again where transport messages should be",
+        &[Twist::Message2Twice],
+    ),
     // ---- a verified enclave that will not answer
     ends(
         Stream,
@@ -409,6 +437,13 @@ pub(super) const FAULTS: &[Fault] = &[
         "request-402",
         "answers every request with 402",
         &[Twist::RefuseAll(402, "Payment required")],
+    ),
+    ends(
+        Stream,
+        "CONFER_E_PAYMENT_REQUIRED",
+        "request-402-first",
+        "answers a connection's first request, pings aside, with 402",
+        &[Twist::RefuseFirst(402, "Payment required")],
     ),
     ends(
         Stream,

@@ -135,10 +135,21 @@ pub(crate) enum Twist {
     Message2(fn(Vec<u8>) -> Vec<u8>),
     /// Handshake message 2 as a WebSocket text message.
     Message2Text,
+    /// Handshake message 2 in a WebSocket frame that announces more than comes; then drop or stall.
+    Message2Cut(Act),
+    Message2Twice,
+    /// A handshake message 2 that was made for another connection's message 1.
+    Message2Earlier,
+    /// The socket beneath the WebSocket can be written to.
+    Tap,
     /// After the handshake: read on, answer nothing.
     Mute,
+    /// After the handshake: answer all but pings.
+    NoPongs,
     /// After the handshake: answer each request with this status.
     RefuseAll(i32, &'static str),
+    /// After the handshake: answer a connection's first request, pings aside, with this status.
+    RefuseFirst(i32, &'static str),
     /// The answer to each streamed chat, given its id.
     Answer(fn(i64) -> Vec<Step>),
     /// The answer to each document, given its id.

@@ -20,6 +20,8 @@ const EVENT: &str = "CONFER_E_EVENT";
 const LOST: &str = "CONFER_E_CONNECTION_LOST";
 
 const FIRST: &str = "before ";
+/// The header of a binary frame of 1,000 bytes, and three of them (RFC 6455, 5.2).
+const CUT_FRAME: &[u8] = &[0x82, 126, 0x03, 0xe8, 1, 2, 3];
 /// The default bounds of a client (sections 3 and 5), which these faults pass.
 const UNFINISHED: i64 = 64;
 const CHUNKS: u32 = 4_096;
@@ -324,8 +326,8 @@ pub(super) const FAULTS: &[Fault] = &[
         "a Noise message twice",
         &[Twist::Answer(|id| {
             then([Step::Send(Outgoing::Distorted(
-                event(id, "twice "),
-                |message| vec![message.clone(), message],
+                vec![event(id, "twice ")],
+                |messages| [messages.clone(), messages].concat(),
             ))])
         })],
     ),
@@ -336,10 +338,10 @@ pub(super) const FAULTS: &[Fault] = &[
         "a Noise message without its last byte",
         &[Twist::Answer(|id| {
             then([Step::Send(Outgoing::Distorted(
-                event(id, "cut "),
-                |mut message| {
-                    message.pop();
-                    vec![message]
+                vec![event(id, "cut ")],
+                |mut messages| {
+                    messages[0].pop();
+                    messages
                 },
             ))])
         })],
@@ -351,10 +353,10 @@ pub(super) const FAULTS: &[Fault] = &[
         "one bit of a Noise message",
         &[Twist::Answer(|id| {
             then([Step::Send(Outgoing::Distorted(
-                event(id, "bent "),
-                |mut message| {
-                    message[3] ^= 0x10;
-                    vec![message]
+                vec![event(id, "bent ")],
+                |mut messages| {
+                    messages[0][3] ^= 0x10;
+                    messages
                 },
             ))])
         })],
@@ -365,8 +367,34 @@ pub(super) const FAULTS: &[Fault] = &[
         "noise-dropped",
         "a Noise message that never arrives, and the one after it",
         &[Twist::Answer(|id| {
-            let lost = Outgoing::Distorted(event(id, "lost "), |_| Vec::new());
+            let lost = Outgoing::Distorted(vec![event(id, "lost ")], |_| Vec::new());
             then([Step::Send(lost), Step::Event(token("found"))])
+        })],
+    ),
+    ends(
+        Stream,
+        DECRYPT,
+        "noise-replayed-later",
+        "a Noise message once more, after another",
+        &[Twist::Answer(|id| {
+            let two = vec![event(id, "one "), event(id, "two ")];
+            then([Step::Send(Outgoing::Distorted(two, |mut messages| {
+                messages.push(messages[0].clone());
+                messages
+            }))])
+        })],
+    ),
+    ends(
+        Stream,
+        DECRYPT,
+        "noise-swapped",
+        "two Noise messages, the second first",
+        &[Twist::Answer(|id| {
+            let two = vec![event(id, "one "), event(id, "two ")];
+            then([Step::Send(Outgoing::Distorted(two, |mut messages| {
+                messages.swap(0, 1);
+                messages
+            }))])
         })],
     ),
     ends(
@@ -422,6 +450,36 @@ pub(super) const FAULTS: &[Fault] = &[
         &[Twist::Answer(|_| {
             then([Step::Send(Outgoing::Text("hello"))])
         })],
+    ),
+    ends(
+        Stream,
+        LOST,
+        "websocket-cut-drop",
+        "a WebSocket frame that announces 1,000 bytes and holds 3, then hangs up",
+        &[
+            Twist::Tap,
+            Twist::Answer(|_| {
+                then([
+                    Step::Send(Outgoing::Raw(CUT_FRAME)),
+                    Step::Send(Outgoing::Drop),
+                ])
+            }),
+        ],
+    ),
+    ends(
+        Stream,
+        "CONFER_E_DEAD_PEER",
+        "websocket-cut-stall",
+        "the same, and then nothing",
+        &[
+            Twist::Tap,
+            Twist::Answer(|_| {
+                then([
+                    Step::Send(Outgoing::Raw(CUT_FRAME)),
+                    Step::Send(Outgoing::Stall),
+                ])
+            }),
+        ],
     ),
     // ---- responses
     ends(
@@ -678,6 +736,25 @@ pub(super) const FAULTS: &[Fault] = &[
         })],
     ),
     // ---- ends
+    ends(
+        Stream,
+        "CONFER_E_STREAM_IDLE",
+        "answer-never",
+        "not one event; pings are answered",
+        &[Twist::Answer(|_| Vec::new())],
+    ),
+    well(
+        "ping-never",
+        "chats are answered, pings never: it lives while bytes move, and is dead after that",
+        &[Twist::NoPongs],
+    ),
+    ends(
+        Stream,
+        "CONFER_E_DEAD_PEER",
+        "ping-never-then-silence",
+        "the answer stops, and pings are never answered",
+        &[Twist::NoPongs, Twist::Answer(|_| then([]))],
+    ),
     ends(
         Stream,
         "CONFER_E_STREAM_IDLE",
