@@ -176,17 +176,18 @@
 #define CONFER_CONNECTION_ENDED 5
 
 /**
- * The endpoint's host name is looked up. Default limit 10 s.
+ * The endpoint's host name, or the proxy's, is looked up. Default limit 10 s.
  */
 #define CONFER_STAGE_RESOLVE 0
 
 /**
- * A TCP connection is made. Default limit 10 s.
+ * A TCP connection is made: all addresses of the name are tried, IPv6 and IPv4 in turn, each 250 ms after the one before
+ * or when that has failed. Default limit 10 s.
  */
 #define CONFER_STAGE_TCP 1
 
 /**
- * TLS is negotiated; nothing to do for ws://. Default limit 10 s.
+ * TLS is negotiated, with the endpoint itself; nothing to do for ws://. Default limit 10 s.
  */
 #define CONFER_STAGE_TLS 2
 
@@ -211,7 +212,8 @@
 #define CONFER_STAGE_VERIFY 6
 
 /**
- * The proxy is asked for a tunnel, where there is one. Default limit 10 s.
+ * A tunnel through the proxy is asked for, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS; entered only where there
+ * is one. Default limit 10 s.
  */
 #define CONFER_STAGE_PROXY 7
 
@@ -230,6 +232,16 @@
  * Connecting has ended, well or not: confer_connecting_wait() will not wait any more.
  */
 #define CONFER_STAGE_ENDED 100
+
+/**
+ * TLS trusts Mozilla's list of authorities, which is built into the library.
+ */
+#define CONFER_ROOTS_BUNDLED 0
+
+/**
+ * TLS trusts the authorities that the system does.
+ */
+#define CONFER_ROOTS_SYSTEM 1
 
 /**
  * Something failed.
@@ -677,12 +689,12 @@ typedef struct {
 #define CONFER_E_EXPIRED 206
 
 /**
- * The endpoint's host name has no address.
+ * The host name of the endpoint, or of the proxy, has no address.
  */
 #define CONFER_E_RESOLVE 300
 
 /**
- * No TCP connection to the endpoint.
+ * No TCP connection to the endpoint, or to the proxy; the message has what each address did.
  */
 #define CONFER_E_CONNECT 301
 
@@ -710,6 +722,12 @@ typedef struct {
  * The peer no longer answers keepalive pings, and no byte moves.
  */
 #define CONFER_E_DEAD_PEER 306
+
+/**
+ * The proxy refused or failed the tunnel to the endpoint; see confer_error_http_status(), which is 407 where it wants
+ * other credentials.
+ */
+#define CONFER_E_PROXY 307
 
 /**
  * The peer broke the protocol of WebSocket messages or responses.
@@ -851,7 +869,8 @@ const char *confer_error_check_id(const confer_error *error,
                                   size_t *len);
 
 /**
- * The HTTP status of a refused upgrade, or the status with which the enclave refused a request; 0 if there is none.
+ * The HTTP status of a refused upgrade or tunnel, or the status with which the enclave refused a request; 0 if there is
+ * none.
  */
 int32_t confer_error_http_status(const confer_error *error);
 
@@ -1249,6 +1268,67 @@ confer_status confer_config_set_endpoint(confer_config *config,
                                          const char *url,
                                          size_t url_len,
                                          confer_error **error);
+
+/**
+ * The proxy to connect through. Default none.
+ *
+ * `url`: `http://host:port` for HTTP CONNECT, or `socks5://host:port`; with credentials `http://user:password@host:port`,
+ * percent-encoded. At most 2,048 bytes; without a scheme `http://` is meant; the port is 80 or 1080 if none is given. Empty
+ * text: no proxy. For SOCKS5 user name and password have 1 to 255 bytes each. The endpoint's name is looked up by the
+ * proxy, never here; `socks5h://`, which says so elsewhere, is the same.
+ *
+ * Everything goes through it, Intel's key set too. TLS is with the endpoint itself: a proxy sees its name, sizes and
+ * times, and no token. Credentials go to the proxy in the clear, as in every such protocol, and are written nowhere
+ * else. A ws:// endpoint is on this machine, which a proxy does not lead to: connecting with both fails with
+ * CONFER_E_INVALID_URL.
+ *
+ * Errors: CONFER_E_INVALID_URL, which does not repeat the text.
+ */
+confer_status confer_config_set_proxy(confer_config *config,
+                                      const char *url,
+                                      size_t url_len,
+                                      confer_error **error);
+
+/**
+ * Takes the proxy from the process's environment, as it is during this call: the first of HTTPS_PROXY, https_proxy,
+ * ALL_PROXY and all_proxy that is not empty, in the form of confer_config_set_proxy(), which it replaces; none of them: no
+ * proxy. Without this call the environment is not looked at.
+ *
+ * Hosts in NO_PROXY, or no_proxy, are reached without it, by curl's rules: names, which stand for all below them too,
+ * addresses, and networks such as 10.0.0.0/8, parted by commas or spaces; `*` is every host. So are ws:// endpoints, which
+ * are on this machine. Other threads must not change the environment meanwhile.
+ *
+ * Errors: CONFER_E_INVALID_URL, which names the variable, if it holds no proxy that the library can use.
+ */
+confer_status confer_config_set_proxy_from_environment(confer_config *config,
+                                                       confer_error **error);
+
+/**
+ * Whose certificates count for TLS. Default CONFER_ROOTS_BUNDLED, which needs no file. The system's are read during
+ * this call, from where SSL_CERT_FILE and SSL_CERT_DIR say if they are set; call it again to read them anew. Neither has
+ * to do with the enclave's verification, whose roots stand in the policy.
+ *
+ * Clients of one configuration resume each other's TLS sessions, as long as its roots are not set again; those with the
+ * bundled roots all do.
+ *
+ * Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate; CONFER_E_INVALID_ARGUMENT.
+ * The roots from before then stay.
+ */
+confer_status confer_config_set_roots(confer_config *config,
+                                      int32_t roots,
+                                      confer_error **error);
+
+/**
+ * The application's own roots for TLS, in place of any others: certificates as PEM text, at most 1 MiB and 1,024 of them.
+ * What else the text holds is passed over.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT if there is no certificate in it or one that cannot be used, which is named by its
+ * place; CONFER_E_TOO_LARGE. The roots from before then stay.
+ */
+confer_status confer_config_set_roots_pem(confer_config *config,
+                                          const char *pem,
+                                          size_t pem_len,
+                                          confer_error **error);
 
 /**
  * The account's token, at most 8,192 bytes. No default: connecting without one, and without a provider, is an error. The

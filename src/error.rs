@@ -49,6 +49,7 @@ pub enum Status {
     StageTimeout = 304,
     ConnectionLost = 305,
     DeadPeer = 306,
+    Proxy = 307,
 
     Protocol = 400,
     Handshake = 401,
@@ -167,12 +168,12 @@ impl Status {
         (
             Status::Resolve,
             "CONFER_E_RESOLVE",
-            "the endpoint's host name has no address",
+            "the host name of the endpoint, or of the proxy, has no address",
         ),
         (
             Status::Connect,
             "CONFER_E_CONNECT",
-            "no TCP connection to the endpoint",
+            "no TCP connection to the endpoint, or to the proxy",
         ),
         (
             Status::Tls,
@@ -198,6 +199,11 @@ impl Status {
             Status::DeadPeer,
             "CONFER_E_DEAD_PEER",
             "the peer no longer answers keepalive pings",
+        ),
+        (
+            Status::Proxy,
+            "CONFER_E_PROXY",
+            "the proxy refused or failed the tunnel",
         ),
         (
             Status::Protocol,
@@ -300,6 +306,7 @@ impl Status {
                 | Status::StageTimeout
                 | Status::ConnectionLost
                 | Status::DeadPeer
+                | Status::Proxy
                 | Status::StreamIdle
         )
     }
@@ -415,7 +422,7 @@ impl Error {
     pub fn check(&self) -> Option<&'static str> {
         self.0.check
     }
-    /// The HTTP status of a refused upgrade, or the status of a refused request.
+    /// The HTTP status of a refused upgrade or tunnel, or the status of a refused request.
     pub fn http_status(&self) -> Option<u16> {
         self.0.http_status
     }

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use confer::attestation::{JwkSet, Policy, Verifier};
 use confer::ffi::connect::confer_close;
-use confer::net::KeySources;
+use confer::net::{KeySources, Route};
 use confer::noise::{Channel, Initiator};
 use futures_util::SinkExt;
 use tokio::runtime::Runtime;
@@ -87,7 +87,8 @@ pub struct Trust {
 impl Trust {
     pub fn load(enclave: &Enclave, runtime: &Runtime) -> Trust {
         let policy = std::fs::read(&enclave.policy).unwrap();
-        let source = KeySources::default().at(Policy::parse(&policy).unwrap().jwks_url(), None);
+        let policy = Policy::parse(&policy).unwrap();
+        let source = KeySources::default().at(policy.jwks_url(), None, &Route::default());
         let keys = runtime
             .block_on(source.newer_than(None))
             .unwrap()

@@ -42,6 +42,7 @@ const (
 	ErrStageTimeout   Status = C.CONFER_E_STAGE_TIMEOUT
 	ErrConnectionLost Status = C.CONFER_E_CONNECTION_LOST
 	ErrDeadPeer       Status = C.CONFER_E_DEAD_PEER
+	ErrProxy          Status = C.CONFER_E_PROXY
 
 	ErrProtocol  Status = C.CONFER_E_PROTOCOL
 	ErrHandshake Status = C.CONFER_E_HANDSHAKE

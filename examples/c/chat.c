@@ -213,7 +213,7 @@ static const char *keep_report(const confer_report *report) {
 static confer_status set_limits(confer_config *config, uint64_t ms, confer_error **error) {
     uint64_t keepalive = (ms + 3) / 4, dead_peer = (ms + 1) / 2;
     confer_status status = confer_config_set_connect_timeout_ms(config, ms, error);
-    for (int32_t stage = CONFER_STAGE_RESOLVE; stage <= CONFER_STAGE_VERIFY && status == CONFER_OK; stage++)
+    for (int32_t stage = CONFER_STAGE_RESOLVE; stage <= CONFER_STAGE_PROXY && status == CONFER_OK; stage++)
         status = confer_config_set_stage_timeout_ms(config, stage, (3 * ms + 3) / 4, error);
     if (status == CONFER_OK) status = confer_config_set_idle_timeout_ms(config, ms, error);
     if (status == CONFER_OK && keepalive < 20000) status = confer_config_set_keepalive_ms(config, keepalive, error);

@@ -12,7 +12,7 @@ use super::link::{ChangeSink, Reconnect, Renew};
 use super::log::{Level, Log, Sink};
 use crate::attestation::{Policy, Verifier};
 use crate::error::{Error, Result, Status};
-use crate::net::{Endpoint, KeySource, KeySources, Token};
+use crate::net::{Endpoint, KeySource, KeySources, Proxies, Roots, Route, Token};
 use crate::session::{Limits, Settings, Stage};
 
 /// The key sets that this process knows.
@@ -36,6 +36,7 @@ pub type StageSink = Arc<dyn Fn(Option<Stage>) + Send + Sync>;
 /// has verified and the key set.
 pub struct Config {
     endpoint: Endpoint,
+    route: Route,
     token: Option<Token>,
     verifier: Arc<Verifier>,
     cache: Option<PathBuf>,
@@ -61,12 +62,13 @@ pub struct Config {
 impl Config {
     /// The service itself, with the production policy; only the token is missing.
     pub fn new() -> Config {
-        let verifier = production_verifier();
+        let (verifier, route) = (production_verifier(), Route::default());
         Config {
             endpoint: Endpoint::websocket(Endpoint::PRODUCTION)
                 .expect("the built-in endpoint holds"),
             token: None,
-            keys: KEYS.at(verifier.policy().jwks_url(), None),
+            keys: KEYS.at(verifier.policy().jwks_url(), None, &route),
+            route,
             verifier,
             cache: None,
             limits: Limits::default(),
@@ -83,6 +85,35 @@ impl Config {
     /// The URL of the WebSocket, without the token.
     pub fn set_endpoint(&mut self, url: &str) -> Result<()> {
         self.endpoint = Endpoint::websocket(url)?;
+        Ok(())
+    }
+
+    /// The proxy, by its URL; empty for none.
+    pub fn set_proxy(&mut self, url: &str) -> Result<()> {
+        self.route.set_proxies(Proxies::given(url)?);
+        self.find_keys();
+        Ok(())
+    }
+
+    /// The proxy that the process's environment names, with its exceptions.
+    pub fn set_proxy_from_environment(&mut self) -> Result<()> {
+        let proxies = Proxies::from_environment(|name| std::env::var_os(name))?;
+        self.route.set_proxies(proxies);
+        self.find_keys();
+        Ok(())
+    }
+
+    /// Whose certificates count for TLS.
+    pub fn set_roots(&mut self, roots: Roots) -> Result<()> {
+        self.route.set_roots(roots)?;
+        self.find_keys();
+        Ok(())
+    }
+
+    /// The application's own roots for TLS.
+    pub fn set_roots_pem(&mut self, pem: &str) -> Result<()> {
+        self.route.set_roots_pem(pem)?;
+        self.find_keys();
         Ok(())
     }
 
@@ -105,7 +136,8 @@ impl Config {
     }
 
     fn find_keys(&mut self) {
-        self.keys = KEYS.at(self.verifier.policy().jwks_url(), self.cache.as_deref());
+        let url = self.verifier.policy().jwks_url();
+        self.keys = KEYS.at(url, self.cache.as_deref(), &self.route);
     }
 
     /// Checks a time limit: at least a millisecond, at most a day.
@@ -150,6 +182,7 @@ impl Config {
         Dialer {
             settings: Settings {
                 endpoint: self.endpoint.clone(),
+                route: self.route.clone(),
                 verifier: self.verifier.clone(),
                 keys: self.keys.clone(),
                 limits: self.limits,

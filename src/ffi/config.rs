@@ -15,6 +15,7 @@ use super::user_data::{UserData, confer_destroy_fn};
 use super::{handle, text};
 use crate::client::{Config, Level, Reconnect, Sink};
 use crate::error::{Error, Result, Status};
+use crate::net::Roots;
 use crate::session::{Limits, Stage};
 
 /// What clients are made from. Any thread may use it; calls on one configuration take turns. Connecting copies what it
@@ -61,11 +62,12 @@ unsafe fn set_limit(
     }
 }
 
-/// The endpoint's host name is looked up. Default limit 10 s.
+/// The endpoint's host name, or the proxy's, is looked up. Default limit 10 s.
 pub const CONFER_STAGE_RESOLVE: i32 = 0;
-/// A TCP connection is made. Default limit 10 s.
+/// A TCP connection is made: all addresses of the name are tried, IPv6 and IPv4 in turn, each 250 ms after the one before
+/// or when that has failed. Default limit 10 s.
 pub const CONFER_STAGE_TCP: i32 = 1;
-/// TLS is negotiated; nothing to do for ws://. Default limit 10 s.
+/// TLS is negotiated, with the endpoint itself; nothing to do for ws://. Default limit 10 s.
 pub const CONFER_STAGE_TLS: i32 = 2;
 /// The WebSocket upgrade is asked for, with the token. Default limit 10 s.
 pub const CONFER_STAGE_UPGRADE: i32 = 3;
@@ -75,7 +77,8 @@ pub const CONFER_STAGE_HANDSHAKE: i32 = 4;
 pub const CONFER_STAGE_KEY_SET: i32 = 5;
 /// The evidence is verified and, if it holds, message 3 is sent. Default limit 15 s.
 pub const CONFER_STAGE_VERIFY: i32 = 6;
-/// The proxy is asked for a tunnel, where there is one. Default limit 10 s.
+/// A tunnel through the proxy is asked for, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS; entered only where there
+/// is one. Default limit 10 s.
 pub const CONFER_STAGE_PROXY: i32 = 7;
 /// The application's token provider is asked; the first stage, where there is one. Default limit 15 s.
 pub const CONFER_STAGE_TOKEN: i32 = 8;
@@ -84,6 +87,11 @@ pub const CONFER_STAGE_TOKEN: i32 = 8;
 pub const CONFER_STAGE_RELEASE: i32 = 9;
 /// Connecting has ended, well or not: confer_connecting_wait() will not wait any more.
 pub const CONFER_STAGE_ENDED: i32 = 100;
+
+/// TLS trusts Mozilla's list of authorities, which is built into the library.
+pub const CONFER_ROOTS_BUNDLED: i32 = 0;
+/// TLS trusts the authorities that the system does.
+pub const CONFER_ROOTS_SYSTEM: i32 = 1;
 
 /// Something failed.
 pub const CONFER_LOG_ERROR: i32 = 1;
@@ -145,6 +153,103 @@ pub unsafe extern "C" fn confer_config_set_endpoint(
         // SAFETY: NULL or a live handle; `url` is as the contract of texts says.
         let url = unsafe { text::read(url, url_len, "url") }?;
         unsafe { confer_config::with(config, |config| config.set_endpoint(url)) }
+    })
+}
+
+/// The proxy to connect through. Default none.
+///
+/// `url`: `http://host:port` for HTTP CONNECT, or `socks5://host:port`; with credentials `http://user:password@host:port`,
+/// percent-encoded. At most 2,048 bytes; without a scheme `http://` is meant; the port is 80 or 1080 if none is given. Empty
+/// text: no proxy. For SOCKS5 user name and password have 1 to 255 bytes each. The endpoint's name is looked up by the
+/// proxy, never here; `socks5h://`, which says so elsewhere, is the same.
+///
+/// Everything goes through it, Intel's key set too. TLS is with the endpoint itself: a proxy sees its name, sizes and
+/// times, and no token. Credentials go to the proxy in the clear, as in every such protocol, and are written nowhere
+/// else. A ws:// endpoint is on this machine, which a proxy does not lead to: connecting with both fails with
+/// CONFER_E_INVALID_URL.
+///
+/// Errors: CONFER_E_INVALID_URL, which does not repeat the text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_proxy(
+    config: *mut confer_config,
+    url: *const c_char,
+    url_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `url` is as the contract of texts says.
+        let url = unsafe { text::read(url, url_len, "url") }?;
+        unsafe { confer_config::with(config, |config| config.set_proxy(url)) }
+    })
+}
+
+/// Takes the proxy from the process's environment, as it is during this call: the first of HTTPS_PROXY, https_proxy,
+/// ALL_PROXY and all_proxy that is not empty, in the form of confer_config_set_proxy(), which it replaces; none of them: no
+/// proxy. Without this call the environment is not looked at.
+///
+/// Hosts in NO_PROXY, or no_proxy, are reached without it, by curl's rules: names, which stand for all below them too,
+/// addresses, and networks such as 10.0.0.0/8, parted by commas or spaces; `*` is every host. So are ws:// endpoints, which
+/// are on this machine. Other threads must not change the environment meanwhile.
+///
+/// Errors: CONFER_E_INVALID_URL, which names the variable, if it holds no proxy that the library can use.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_proxy_from_environment(
+    config: *mut confer_config,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe { confer_config::with(config, Config::set_proxy_from_environment) }
+    })
+}
+
+/// Whose certificates count for TLS. Default CONFER_ROOTS_BUNDLED, which needs no file. The system's are read during
+/// this call, from where SSL_CERT_FILE and SSL_CERT_DIR say if they are set; call it again to read them anew. Neither has
+/// to do with the enclave's verification, whose roots stand in the policy.
+///
+/// Clients of one configuration resume each other's TLS sessions, as long as its roots are not set again; those with the
+/// bundled roots all do.
+///
+/// Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate; CONFER_E_INVALID_ARGUMENT.
+/// The roots from before then stay.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_roots(
+    config: *mut confer_config,
+    roots: i32,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let roots = match roots {
+            CONFER_ROOTS_BUNDLED => Roots::Bundled,
+            CONFER_ROOTS_SYSTEM => Roots::System,
+            _ => {
+                return Err(Error::new(
+                    Status::InvalidArgument,
+                    format!("roots: {roots} is none"),
+                ));
+            }
+        };
+        // SAFETY: NULL or a live handle.
+        unsafe { confer_config::with(config, |config| config.set_roots(roots)) }
+    })
+}
+
+/// The application's own roots for TLS, in place of any others: certificates as PEM text, at most 1 MiB and 1,024 of them.
+/// What else the text holds is passed over.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT if there is no certificate in it or one that cannot be used, which is named by its
+/// place; CONFER_E_TOO_LARGE. The roots from before then stay.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_roots_pem(
+    config: *mut confer_config,
+    pem: *const c_char,
+    pem_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `pem` is as the contract of texts says.
+        let pem = unsafe { text::read(pem, pem_len, "pem") }?;
+        unsafe { confer_config::with(config, |config| config.set_roots_pem(pem)) }
     })
 }
 

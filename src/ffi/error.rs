@@ -82,7 +82,8 @@ pub unsafe extern "C" fn confer_error_check_id(
     })
 }
 
-/// The HTTP status of a refused upgrade, or the status with which the enclave refused a request; 0 if there is none.
+/// The HTTP status of a refused upgrade or tunnel, or the status with which the enclave refused a request; 0 if there is
+/// none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) -> i32 {
     // SAFETY: NULL or a live handle.

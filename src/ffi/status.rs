@@ -59,9 +59,9 @@ pub const CONFER_E_TOKEN: confer_status = 205;
 /// The connection reached its maximal age, or its evidence expired, and reconnecting is off.
 pub const CONFER_E_EXPIRED: confer_status = 206;
 
-/// The endpoint's host name has no address.
+/// The host name of the endpoint, or of the proxy, has no address.
 pub const CONFER_E_RESOLVE: confer_status = 300;
-/// No TCP connection to the endpoint.
+/// No TCP connection to the endpoint, or to the proxy; the message has what each address did.
 pub const CONFER_E_CONNECT: confer_status = 301;
 /// No TLS session with the endpoint.
 pub const CONFER_E_TLS: confer_status = 302;
@@ -73,6 +73,9 @@ pub const CONFER_E_STAGE_TIMEOUT: confer_status = 304;
 pub const CONFER_E_CONNECTION_LOST: confer_status = 305;
 /// The peer no longer answers keepalive pings, and no byte moves.
 pub const CONFER_E_DEAD_PEER: confer_status = 306;
+/// The proxy refused or failed the tunnel to the endpoint; see confer_error_http_status(), which is 407 where it wants
+/// other credentials.
+pub const CONFER_E_PROXY: confer_status = 307;
 
 /// The peer broke the protocol of WebSocket messages or responses.
 pub const CONFER_E_PROTOCOL: confer_status = 400;

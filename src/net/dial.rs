@@ -1,45 +1,20 @@
-//! A byte stream to an endpoint: addresses, TCP, and TLS where the scheme asks for it.
+//! A byte stream to an endpoint: a socket that counts, and TLS where the scheme asks for it.
 //!
-//! Each step is a function of its own, so that the session can give each a time limit and name it in an error.
+//! Each step to it is a function of its own (see `tcp` and `tunnel`, too), so that the session can give each a time limit
+//! and name it in an error.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use once_cell::sync::Lazy;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Endpoint;
+use super::{Endpoint, Route};
 use crate::error::{Error, Result, Status};
-
-/// What the kernel may hold of what was written, which Linux doubles. "No byte moved" tells a dead peer from a slow line,
-/// and what lies here counts as moved: at 256 KiB a line of 13 KB/s is not yet taken for dead in 20 s.
-const SEND_BUFFER: u32 = 128 << 10;
-
-/// Addresses of one name that are tried, so that a hostile name server cannot make connecting endless.
-const MAX_ADDRESSES: usize = 16;
-
-/// One TLS configuration for the process: Mozilla's roots, which are compiled in so that no file is needed at run time,
-/// and aws-lc-rs under everything. Sessions are resumed from its memory.
-static TLS: Lazy<Arc<ClientConfig>> = Lazy::new(|| {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let roots = RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has the default versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
-});
 
 /// A connected byte stream.
 pub enum Stream {
@@ -108,65 +83,17 @@ impl AsyncWrite for Counted {
     }
 }
 
-/// The endpoint's addresses, in the resolver's order.
-pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>> {
-    let failed = |why: String| Error::new(Status::Resolve, format!("{}: {why}", endpoint.host()));
-    let addresses: Vec<_> = tokio::net::lookup_host((endpoint.host(), endpoint.port()))
-        .await
-        .map_err(|e| failed(e.to_string()))?
-        .take(MAX_ADDRESSES)
-        .collect();
-    if addresses.is_empty() {
-        return Err(failed("no address".into()));
-    }
-    addresses
-        .iter()
-        .try_for_each(|address| endpoint.check_address(address))?;
-    Ok(addresses)
-}
-
-/// The first address that accepts a TCP connection.
-pub async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream> {
-    let mut last = Error::new(Status::Connect, "no address to connect to");
-    for address in addresses {
-        match connect_to(*address).await {
-            Ok(stream) => {
-                // A frame is a whole message: waiting for more bytes would only add latency.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Err(e) => {
-                // Reset right behind its acceptance, a connection was there and is lost.
-                let status = match e.kind() {
-                    io::ErrorKind::ConnectionReset => Status::ConnectionLost,
-                    _ => Status::Connect,
-                };
-                last = Error::new(status, format!("{address}: {e}"));
-            }
-        }
-    }
-    Err(last)
-}
-
-async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.connect(address).await
-}
-
 /// TLS if the endpoint asks for it, with the name or address of its URL.
-pub async fn secure(endpoint: &Endpoint, stream: TcpStream) -> Result<Stream> {
+/// It ends there, whatever lies between.
+pub async fn secure(endpoint: &Endpoint, route: &Route, socket: Counted) -> Result<Stream> {
     if !endpoint.secure() {
-        return Ok(Stream::Plain(stream.into()));
+        return Ok(Stream::Plain(socket));
     }
     let failed = |why: String| Error::new(Status::Tls, format!("{}: {why}", endpoint.host()));
     let name =
         ServerName::try_from(endpoint.host().to_owned()).map_err(|e| failed(e.to_string()))?;
-    let stream = TlsConnector::from(TLS.clone())
-        .connect(name, Counted::from(stream))
+    let stream = TlsConnector::from(route.tls().clone())
+        .connect(name, socket)
         .await
         .map_err(|e| failed(e.to_string()))?;
     Ok(Stream::Tls(Box::new(stream)))
@@ -212,51 +139,97 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
     use std::sync::Arc;
 
-    use tokio::io::AsyncReadExt as _;
+    use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio_rustls::TlsAcceptor;
-    use tokio_rustls::rustls::ServerConfig;
 
+    use super::super::connect;
     use super::*;
 
-    /// The certificate names the right host, and nobody that Mozilla lists vouches for it.
-    #[test]
-    fn a_certificate_that_no_listed_authority_signed_is_refused_before_a_byte_is_sent() {
+    /// A server with a certificate that it signed itself. It sends a byte, and takes what comes.
+    struct Server {
+        listener: TcpListener,
+        acceptor: TlsAcceptor,
+        pem: String,
+    }
+
+    impl Server {
+        async fn for_name(name: &str) -> Server {
+            let own = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+            let key = own.signing_key.serialize_der().try_into().unwrap();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config = ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![own.cert.der().clone()], key)
+                .unwrap();
+            Server {
+                listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+                acceptor: Arc::new(config).into(),
+                pem: own.cert.pem(),
+            }
+        }
+
+        /// What one client sent.
+        async fn serve(&self) -> Vec<u8> {
+            let (socket, _) = self.listener.accept().await.unwrap();
+            let mut received = Vec::new();
+            if let Ok(mut stream) = self.acceptor.accept(socket).await {
+                stream.write_all(b"!").await.unwrap();
+                let _ = stream.read_to_end(&mut received).await;
+            }
+            received
+        }
+
+        /// What `serve` gives, and how the client's handshake ended: as the first or a resumed one.
+        async fn meet(&self, route: &Route) -> (Vec<u8>, Result<HandshakeKind>) {
+            let address = self.listener.local_addr().unwrap();
+            let endpoint = format!("wss://localhost:{}/websocket", address.port());
+            let endpoint = Endpoint::websocket(&endpoint).unwrap();
+            let dial = async {
+                let socket = connect(&[address], None).await.unwrap();
+                let mut stream = secure(&endpoint, route, socket).await?;
+                // The tickets come after the handshake, and before this.
+                assert_eq!(stream.read_u8().await.unwrap(), b'!');
+                let Stream::Tls(stream) = stream else {
+                    panic!("plain");
+                };
+                let (_, tls) = stream.get_ref();
+                assert_eq!(tls.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+                Ok(tls.handshake_kind().unwrap())
+            };
+            tokio::join!(self.serve(), dial)
+        }
+    }
+
+    fn trusting(pem: &str) -> Route {
+        let mut route = Route::default();
+        route.set_roots_pem(pem).unwrap();
+        route
+    }
+
+    fn run(work: impl Future<Output = ()>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = own.signing_key.serialize_der().try_into().unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let server = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![own.cert.der().clone()], key)
-            .unwrap();
-        runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let port = listener.local_addr().unwrap().port();
-            let serve = async {
-                let (socket, _) = listener.accept().await.unwrap();
-                match TlsAcceptor::from(Arc::new(server)).accept(socket).await {
-                    Err(_) => Vec::new(),
-                    Ok(mut stream) => {
-                        let mut received = Vec::new();
-                        let _ = stream.read_to_end(&mut received).await;
-                        received
-                    }
-                }
-            };
-            let dial = async {
-                let endpoint = Endpoint::websocket(&format!("wss://localhost:{port}/websocket"));
-                let stream = connect(&[([127, 0, 0, 1], port).into()]).await.unwrap();
-                secure(&endpoint.unwrap(), stream).await.err().unwrap()
-            };
-            let (received, error) = tokio::join!(serve, dial);
+        runtime.block_on(work);
+    }
+
+    /// The certificate names the right host, and nobody that Mozilla lists vouches for it.
+    #[test]
+    fn a_certificate_that_no_listed_authority_signed_is_refused_before_a_byte_is_sent() {
+        run(async {
+            let (received, met) = Server::for_name("localhost")
+                .await
+                .meet(&Route::default())
+                .await;
+            let error = met.unwrap_err();
             assert_eq!(error.status(), Status::Tls);
             assert!(error.message().contains("certificate"), "{error}");
             assert_eq!(received, b"");
@@ -264,16 +237,31 @@ mod tests {
     }
 
     #[test]
-    fn no_socket_is_written_to_in_vectors() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let socket = connect_to(listener.local_addr().unwrap()).await.unwrap();
-            assert!(socket.is_write_vectored(), "what `Counted` is there for");
-            assert!(!Counted::from(socket).is_write_vectored());
+    fn an_applications_own_roots_vouch_for_their_names_and_no_others() {
+        run(async {
+            let server = Server::for_name("localhost").await;
+            server.meet(&trusting(&server.pem)).await.1.unwrap();
+            let other = Server::for_name("other.test").await;
+            let (received, met) = other.meet(&trusting(&other.pem)).await;
+            assert_eq!(met.unwrap_err().status(), Status::Tls);
+            assert_eq!(received, b"");
+        });
+    }
+
+    #[test]
+    fn sessions_are_resumed_by_connections_of_one_configuration_and_by_no_others() {
+        run(async {
+            let server = Server::for_name("localhost").await;
+            let (route, other) = (trusting(&server.pem), trusting(&server.pem));
+            let copy = route.clone();
+            for (route, kind) in [
+                (&route, HandshakeKind::Full),
+                (&copy, HandshakeKind::Resumed),
+                (&route, HandshakeKind::Resumed),
+                (&other, HandshakeKind::Full),
+            ] {
+                assert_eq!(server.meet(route).await.1.unwrap(), kind);
+            }
         });
     }
 }

@@ -127,10 +127,13 @@ impl Endpoint {
 
     /// The host, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
+        unbracketed(self.url.host_str().expect("checked when it was read"))
+    }
+
+    /// Host and port, both always there: what a proxy is asked for.
+    pub(super) fn host_and_port(&self) -> String {
         let host = self.url.host_str().expect("checked when it was read");
-        host.strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host)
+        format!("{host}:{}", self.port())
     }
 
     /// Host and, unless it is the scheme's own, port: the `Host` header.
@@ -182,6 +185,13 @@ impl Endpoint {
             address.ip()
         )))
     }
+}
+
+/// An IPv6 address has brackets in URLs, and none elsewhere.
+pub(super) fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 fn invalid(why: &str) -> Error {
@@ -288,16 +298,27 @@ mod tests {
     fn host_and_port_are_as_the_url_says() {
         let of = |text| {
             let e = Endpoint::websocket(text).unwrap();
-            (e.host().to_owned(), e.port(), e.authority())
+            let both = (e.authority(), e.host_and_port());
+            (e.host().to_owned(), e.port(), both.0, both.1)
         };
-        assert_eq!(
-            of("wss://example.com/x"),
-            ("example.com".into(), 443, "example.com".into())
-        );
-        assert_eq!(of("ws://[::1]/x"), ("::1".into(), 80, "[::1]".into()));
-        assert_eq!(
-            of("ws://127.0.0.1:81/x"),
-            ("127.0.0.1".into(), 81, "127.0.0.1:81".into())
-        );
+        for (url, host, port, authority, both) in [
+            (
+                "wss://example.com/x",
+                "example.com",
+                443,
+                "example.com",
+                "example.com:443",
+            ),
+            ("ws://[::1]/x", "::1", 80, "[::1]", "[::1]:80"),
+            (
+                "ws://127.0.0.1:81/x",
+                "127.0.0.1",
+                81,
+                "127.0.0.1:81",
+                "127.0.0.1:81",
+            ),
+        ] {
+            assert_eq!(of(url), (host.into(), port, authority.into(), both.into()));
+        }
     }
 }

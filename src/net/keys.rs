@@ -16,7 +16,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
-use super::{Endpoint, connect, resolve, secure};
+use super::{Endpoint, Route, connect, resolve, secure, tunnel};
 use crate::attestation::JwkSet;
 use crate::error::{Error, Result, Status};
 use crate::panics;
@@ -28,35 +28,40 @@ const MAX_WRITE: Duration = Duration::from_secs(1);
 
 /// The key sets that this process knows, by where they come from.
 #[derive(Default)]
-pub struct KeySources(Mutex<Vec<(Place, Weak<KeySource>)>>);
-
-type Place = (Option<String>, Option<PathBuf>);
+pub struct KeySources(Mutex<Vec<Weak<KeySource>>>);
 
 impl KeySources {
-    /// The one source for this URL and this cache file.
-    pub fn at(&self, url: Option<&str>, cache: Option<&Path>) -> Arc<KeySource> {
-        let place = (url.map(str::to_owned), cache.map(Path::to_owned));
+    /// The one source for this URL, this cache file and this way to it. What comes is verified whichever way it came; but
+    /// who waits for another's fetch shares its time and its failure, and a proxy that hangs must not stop a client that
+    /// goes without. They meet again in the cache file.
+    pub fn at(&self, url: Option<&str>, cache: Option<&Path>, route: &Route) -> Arc<KeySource> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|(_, source)| source.strong_count() > 0);
-        let same = known.iter().find(|(known, _)| *known == place);
-        if let Some(source) = same.and_then(|(_, source)| source.upgrade()) {
+        known.retain(|source| source.strong_count() > 0);
+        let same = |source: &Arc<KeySource>| {
+            source.url.as_deref() == url
+                && source.cache.as_deref() == cache
+                && source.route == *route
+        };
+        if let Some(source) = known.iter().filter_map(Weak::upgrade).find(same) {
             return source;
         }
         let source = Arc::new(KeySource {
-            url: place.0.clone(),
-            cache: place.1.clone(),
+            url: url.map(str::to_owned),
+            cache: cache.map(Path::to_owned),
+            route: route.clone(),
             state: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
         });
-        known.push((place, Arc::downgrade(&source)));
+        known.push(Arc::downgrade(&source));
         source
     }
 }
 
-/// One place that a key set comes from.
+/// One place that a key set comes from, and the way to it.
 pub struct KeySource {
     url: Option<String>,
     cache: Option<PathBuf>,
+    route: Route,
     state: Mutex<State>,
     /// Held while a fetch is under way, so that there is one.
     turn: tokio::sync::Mutex<()>,
@@ -136,7 +141,7 @@ impl KeySource {
             }
         }
         let endpoint = Endpoint::https(url)?;
-        let fetched = match get(&endpoint).await {
+        let fetched = match get(&endpoint, &self.route).await {
             Ok(text) => match JwkSet::parse(&text) {
                 Ok(keys) => Ok((Arc::new(keys), text)),
                 Err(e) => Err(unusable(&endpoint, &e.to_string())),
@@ -243,9 +248,14 @@ fn unusable(endpoint: &Endpoint, why: &str) -> Error {
 }
 
 /// One GET over HTTP/1.1; no redirect is followed.
-async fn get(endpoint: &Endpoint) -> Result<Vec<u8>> {
+async fn get(endpoint: &Endpoint, route: &Route) -> Result<Vec<u8>> {
     let failed = |why: String| unusable(endpoint, &why);
-    let stream = secure(endpoint, connect(&resolve(endpoint).await?).await?).await?;
+    let proxy = route.proxy(endpoint)?;
+    let mut socket = connect(&resolve(endpoint, proxy).await?, proxy).await?;
+    if let Some(proxy) = proxy {
+        socket = tunnel(proxy, endpoint, socket).await?;
+    }
+    let stream = secure(endpoint, route, socket).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|e| failed(e.to_string()))?;

@@ -86,7 +86,7 @@ fn refusal(endpoint: &Endpoint, error: tungstenite::Error) -> Error {
 }
 
 /// `Retry-After` in its form of seconds (RFC 9110, section 10.2.3).
-fn retry_after<B>(response: &http::Response<B>) -> Option<Duration> {
+pub(super) fn retry_after<B>(response: &http::Response<B>) -> Option<Duration> {
     let seconds = response
         .headers()
         .get(http::header::RETRY_AFTER)?

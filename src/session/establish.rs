@@ -15,10 +15,10 @@ use super::core::noise_error;
 use super::driver::{closed, lost};
 use crate::attestation::{CheckId, Evidenced, Export, JwkSet, Report, Verified, Verifier};
 use crate::error::{Error, Result, Status};
-use crate::net::{self, Endpoint, KeySource, Socket, Token};
+use crate::net::{self, Endpoint, KeySource, Route, Socket, Token};
 use crate::noise::{Channel, Initiator, Unverified};
 
-/// What connecting does. The numbers are those of the C API.
+/// What connecting does. The numbers are those of the C API, and mostly the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Stage {
@@ -36,7 +36,7 @@ pub enum Stage {
     KeySet = 5,
     /// The evidence is verified; if it holds, message 3 is sent.
     Verify = 6,
-    /// A proxy is asked for a tunnel.
+    /// Where there is a proxy, a tunnel through it, between [`Stage::Tcp`] and [`Stage::Tls`].
     Proxy = 7,
     /// The application is asked for a token.
     Token = 8,
@@ -97,6 +97,8 @@ pub struct Limits {
 pub struct Settings {
     /// Where to.
     pub endpoint: Endpoint,
+    /// Which way.
+    pub route: Route,
     /// The policy, and what it remembers.
     pub verifier: Arc<Verifier>,
     /// Intel's keys.
@@ -161,6 +163,7 @@ pub async fn establish(
 ) -> Result<Established> {
     let Settings {
         endpoint,
+        route,
         verifier,
         keys,
         limits,
@@ -172,11 +175,23 @@ pub async fn establish(
         timings_us: Vec::new(),
     };
 
-    // A cache file that cannot be read is the application's mistake: it is told before anything is sent.
+    // A proxy that does not lead there, a cache file that cannot be read: the application's mistakes are told before
+    // anything is sent.
+    let proxy = route.proxy(endpoint)?;
     let known = keys.known().await?;
-    let addresses = run.stage(Stage::Resolve, net::resolve(endpoint)).await?;
-    let stream = run.stage(Stage::Tcp, net::connect(&addresses)).await?;
-    let stream = run.stage(Stage::Tls, net::secure(endpoint, stream)).await?;
+    let addresses = run
+        .stage(Stage::Resolve, net::resolve(endpoint, proxy))
+        .await?;
+    let mut socket = run
+        .stage(Stage::Tcp, net::connect(&addresses, proxy))
+        .await?;
+    if let Some(proxy) = proxy {
+        let tunnel = net::tunnel(proxy, endpoint, socket);
+        socket = run.stage(Stage::Proxy, tunnel).await?;
+    }
+    let stream = run
+        .stage(Stage::Tls, net::secure(endpoint, route, socket))
+        .await?;
     let mut socket = run
         .stage(Stage::Upgrade, net::upgrade(endpoint, token, stream))
         .await?;

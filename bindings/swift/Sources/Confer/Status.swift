@@ -39,6 +39,7 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let stageTimeout = Status(rawValue: CONFER_E_STAGE_TIMEOUT)
     public static let connectionLost = Status(rawValue: CONFER_E_CONNECTION_LOST)
     public static let deadPeer = Status(rawValue: CONFER_E_DEAD_PEER)
+    public static let proxy = Status(rawValue: CONFER_E_PROXY)
 
     // The peer broke the protocol.
     public static let `protocol` = Status(rawValue: CONFER_E_PROTOCOL)

@@ -1,0 +1,223 @@
+//! A tunnel through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6) and SOCKS5 (RFC 1928, RFC 1929).
+//!
+//! The proxy is nobody that is trusted. TLS runs through the tunnel and ends with the endpoint, so a proxy sees names and
+//! sizes; what it answers is bounded, and not repeated in errors but for numbers.
+
+use std::io;
+use std::net::IpAddr;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
+use hyper::{Request, upgrade};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Endpoint;
+use super::dial::Counted;
+use super::proxy::{Credentials, Protocol, Proxy};
+use super::websocket::retry_after;
+use crate::error::{Error, Result, Status};
+
+/// What a proxy's answer to CONNECT may take up; hyper's least.
+const MAX_HEAD: usize = 8 << 10;
+/// Headers of that answer.
+const MAX_HEADERS: usize = 64;
+
+/// Asks the proxy for a tunnel to the endpoint, over a socket that leads to the proxy.
+pub async fn tunnel(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<Counted> {
+    match proxy.protocol {
+        Protocol::Connect => connect(proxy, endpoint, socket).await,
+        Protocol::Socks5 => socks5(proxy, endpoint, socket).await,
+    }
+}
+
+fn failed(proxy: &Proxy, why: &str) -> Error {
+    Error::new(Status::Proxy, format!("{proxy}: {why}"))
+}
+
+/// hyper's client, which the key set is fetched with too: it bounds what it reads, gives the status, and gives the socket
+/// back. hyper-util's `Tunnel` tells no status but 407, and drops what comes behind the answer.
+async fn connect(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<Counted> {
+    let broken =
+        |e: hyper::Error| failed(proxy, &format!("CONNECT: {e}")).with_retryable(!e.is_parse());
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .handshake(TokioIo::new(socket))
+        .await
+        .map_err(broken)?;
+    let target = endpoint.host_and_port();
+    let mut request = Request::connect(&target).header(HOST, &target);
+    if let Some(credentials) = &proxy.credentials {
+        request = request.header(PROXY_AUTHORIZATION, basic(credentials));
+    }
+    let request = request
+        .body(Empty::<&[u8]>::new())
+        .map_err(|_| failed(proxy, "CONNECT: the endpoint cannot be a request target"))?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        if !status.is_success() {
+            let why = format!("CONNECT was refused: HTTP status {}", status.as_u16());
+            return Err(failed(proxy, &why)
+                .with_http_status(status.as_u16())
+                .with_retry_delay(retry_after(&response)));
+        }
+        upgrade::on(response).await.map_err(broken)
+    };
+    tokio::pin!(answer);
+    let upgraded = tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        _ = connection.with_upgrades() => answer.await, // it ends by giving the socket up
+    }?;
+    let parts = upgraded
+        .downcast::<TokioIo<Counted>>()
+        .map_err(|_| failed(proxy, "CONNECT: the socket was not given back"))?;
+    // In TLS the client speaks first.
+    if !parts.read_buf.is_empty() {
+        return Err(failed(proxy, "CONNECT: bytes came behind the answer"));
+    }
+    Ok(parts.io.into_inner())
+}
+
+/// RFC 7617.
+fn basic(credentials: &Credentials) -> HeaderValue {
+    let Credentials { user, password } = credentials;
+    let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
+    let mut value =
+        HeaderValue::from_str(&format!("Basic {encoded}")).expect("base64 is printable ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+/// The numbers of RFC 1928 and RFC 1929.
+mod socks {
+    pub const VERSION: u8 = 5;
+    pub const NO_AUTHENTICATION: u8 = 0;
+    pub const USER_AND_PASSWORD: u8 = 2;
+    pub const NO_METHOD: u8 = 0xff;
+    pub const NEGOTIATION: u8 = 1;
+    pub const CONNECT: u8 = 1;
+    pub const IPV4: u8 = 1;
+    pub const NAME: u8 = 3;
+    pub const IPV6: u8 = 4;
+    pub const SUCCEEDED: u8 = 0;
+    pub const NOT_ALLOWED: u8 = 2;
+    /// What the replies mean, by their number.
+    pub const REPLIES: [&str; 9] = [
+        "succeeded",
+        "general failure",
+        "not allowed by the ruleset",
+        "network unreachable",
+        "host unreachable",
+        "connection refused",
+        "TTL expired",
+        "command not supported",
+        "address type not supported",
+    ];
+}
+
+/// The few messages of it, read to their exact length, which is at most 262 bytes. (tokio-socks would bring a second
+/// thiserror, and hyper-util's a whole connector; neither names a reply that it does not know.)
+async fn socks5(proxy: &Proxy, endpoint: &Endpoint, mut socket: Counted) -> Result<Counted> {
+    let broken = |e: io::Error| failed(proxy, &format!("SOCKS5: {e}"));
+    let refused = |why: &str| failed(proxy, &format!("SOCKS5: {why}")).with_retryable(false);
+
+    let methods: &[u8] = match proxy.credentials {
+        None => &[socks::VERSION, 1, socks::NO_AUTHENTICATION],
+        Some(_) => &[
+            socks::VERSION,
+            2,
+            socks::NO_AUTHENTICATION,
+            socks::USER_AND_PASSWORD,
+        ],
+    };
+    socket.write_all(methods).await.map_err(broken)?;
+    let [version, method] = read(&mut socket).await.map_err(broken)?;
+    if version != socks::VERSION {
+        return Err(refused(&format!("it answers with version {version}")));
+    }
+    match (method, &proxy.credentials) {
+        (socks::NO_AUTHENTICATION, _) => {}
+        (socks::USER_AND_PASSWORD, Some(credentials)) => {
+            socket
+                .write_all(&user_and_password(credentials))
+                .await
+                .map_err(broken)?;
+            let [_, status] = read(&mut socket).await.map_err(broken)?;
+            if status != socks::SUCCEEDED {
+                return Err(refused("it does not accept user name and password"));
+            }
+        }
+        (socks::NO_METHOD, None) => return Err(refused("it asks for credentials")),
+        (socks::NO_METHOD, Some(_)) => return Err(refused("it takes no user name and password")),
+        _ => return Err(refused(&format!("it chose method {method}, not offered"))),
+    }
+
+    socket
+        .write_all(&request(endpoint).ok_or_else(|| refused("the endpoint's name is too long"))?)
+        .await
+        .map_err(broken)?;
+    let [version, reply, _, kind] = read(&mut socket).await.map_err(broken)?;
+    if version != socks::VERSION {
+        return Err(refused(&format!("it answers with version {version}")));
+    }
+    if reply != socks::SUCCEEDED {
+        let meaning = socks::REPLIES.get(usize::from(reply)).unwrap_or(&"unknown");
+        let error = failed(proxy, &format!("SOCKS5: reply {reply}: {meaning}"));
+        return Err(error.with_retryable(reply != socks::NOT_ALLOWED));
+    }
+    // The address that it connects from is of no use here; it has to be read, for TLS begins behind it.
+    let len = match kind {
+        socks::IPV4 => 4,
+        socks::IPV6 => 16,
+        socks::NAME => {
+            let [len] = read(&mut socket).await.map_err(broken)?;
+            usize::from(len)
+        }
+        _ => return Err(refused(&format!("an address of the unknown type {kind}"))),
+    };
+    let mut rest = vec![0; len + size_of::<u16>()];
+    socket.read_exact(&mut rest).await.map_err(broken)?;
+    Ok(socket)
+}
+
+async fn read<const LEN: usize>(socket: &mut Counted) -> io::Result<[u8; LEN]> {
+    let mut bytes = [0; LEN];
+    socket.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+/// RFC 1929, section 2; the lengths were checked when the proxy's URL was read.
+fn user_and_password(credentials: &Credentials) -> Vec<u8> {
+    let mut message = vec![socks::NEGOTIATION];
+    for text in [&credentials.user, &credentials.password] {
+        message.push(text.len() as u8);
+        message.extend(text.as_bytes());
+    }
+    message
+}
+
+/// RFC 1928, section 4. A name is left to the proxy to look up.
+fn request(endpoint: &Endpoint) -> Option<Vec<u8>> {
+    let mut message = vec![socks::VERSION, socks::CONNECT, 0];
+    match endpoint.host().parse() {
+        Ok(IpAddr::V4(address)) => {
+            message.push(socks::IPV4);
+            message.extend(address.octets());
+        }
+        Ok(IpAddr::V6(address)) => {
+            message.push(socks::IPV6);
+            message.extend(address.octets());
+        }
+        Err(_) => {
+            message.extend([socks::NAME, u8::try_from(endpoint.host().len()).ok()?]);
+            message.extend(endpoint.host().as_bytes());
+        }
+    }
+    message.extend(endpoint.port().to_be_bytes());
+    Some(message)
+}
