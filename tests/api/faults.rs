@@ -72,7 +72,7 @@ fn try_fault(fault: &Value) -> Result<(), String> {
             call(|e| confer_config_set_idle_timeout_ms(config.0, 1_500, e)).unwrap();
         }
         if expected == "CONFER_E_STAGE_TIMEOUT" || name.starts_with("key-server") {
-            for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_VERIFY {
+            for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_PROXY {
                 call(|e| confer_config_set_stage_timeout_ms(config.0, stage, 1_000, e)).unwrap();
             }
         }

@@ -245,7 +245,7 @@ pub fn config(enclave: &Enclave) -> Config {
         call(|e| confer_policy_load(path.as_ptr().cast(), path.len(), &mut policy, e)).unwrap();
         call(|e| confer_config_set_policy(config.0, policy, e)).unwrap();
         confer_policy_free(policy);
-        for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_VERIFY {
+        for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_PROXY {
             call(|e| confer_config_set_stage_timeout_ms(config.0, stage, 3_000, e)).unwrap();
         }
         config
