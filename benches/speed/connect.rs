@@ -87,8 +87,8 @@ pub struct Trust {
 impl Trust {
     pub fn load(enclave: &Enclave, runtime: &Runtime) -> Trust {
         let policy = std::fs::read(&enclave.policy).unwrap();
-        let policy = Policy::parse(&policy).unwrap();
-        let source = KeySources::default().at(policy.jwks_url(), None, &Route::default());
+        let parsed = Policy::parse(&policy).unwrap();
+        let source = KeySources::default().at(parsed.jwks_url(), None, &Route::default());
         let keys = runtime
             .block_on(source.newer_than(None))
             .unwrap()

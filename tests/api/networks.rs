@@ -1,0 +1,612 @@
+//! Ways through networks: proxies, TLS under roots of the application's choice, resumed sessions, both families of
+//! addresses. All is real but the names: TLS ends in a front before the local enclave.
+
+use std::ffi::{c_char, c_void};
+use std::net::TcpListener;
+use std::process::Command;
+use std::ptr;
+use std::sync::{Arc, Mutex};
+
+use confer::ffi::config::*;
+use confer::ffi::connect::*;
+use confer::ffi::policy::*;
+use confer::ffi::status::*;
+use rustls::HandshakeKind;
+use serde_json::Value;
+
+use crate::harness::*;
+use crate::servers::*;
+
+/// Parts of credentials that can be looked for, as they are and as they are sent: `base64` does the latter.
+const SECRET: &str = "hunter2";
+const BASE64: &str = "bWU6aHVudGVyMg=="; // me:hunter2
+
+/// An enclave and its key server, each behind a front.
+struct World {
+    enclave: Enclave,
+    identity: Identity,
+    front: Front,
+    keys: Front,
+    /// The enclave's policy, with the key set behind its front, under `KEYS_NAME`.
+    policy: String,
+}
+
+impl World {
+    fn start() -> World {
+        let (enclave, identity) = (Enclave::start(None), Identity::new());
+        let policy = std::fs::read_to_string(&enclave.policy).unwrap();
+        let mut policy: Value = serde_json::from_str(&policy).unwrap();
+        let url = policy["ita"]["jwks_url"].as_str().unwrap().to_owned();
+        let (port, path) = port_and_path(&url);
+        let keys = Front::start(&identity, port);
+        policy["ita"]["jwks_url"] = format!("https://{KEYS_NAME}:{}{path}", keys.port).into();
+        let front = Front::start(&identity, port_and_path(&enclave.url).0);
+        World {
+            enclave,
+            identity,
+            front,
+            keys,
+            policy: policy.to_string(),
+        }
+    }
+
+    /// A configuration for the enclave under this host name.
+    fn config(&self, host: &str) -> Config {
+        let (config, mut policy) = (config(&self.enclave), ptr::null_mut());
+        let url = format!("wss://{host}:{}/websocket", self.front.port);
+        set(&config, confer_config_set_endpoint, &url).unwrap();
+        set(&config, confer_config_set_roots_pem, &self.identity.pem).unwrap();
+        let text = &self.policy;
+        unsafe {
+            call(|e| confer_policy_parse(text.as_ptr().cast(), text.len(), &mut policy, e))
+                .unwrap();
+            call(|e| confer_config_set_policy(config.0, policy, e)).unwrap();
+            confer_policy_free(policy);
+        }
+        config
+    }
+
+    /// The same, with a key set that is reached without a name.
+    fn config_near(&self, host: &str) -> Config {
+        let config = self.config(host);
+        let (mut policy, path) = (ptr::null_mut(), &self.enclave.policy);
+        unsafe {
+            call(|e| confer_policy_load(path.as_ptr().cast(), path.len(), &mut policy, e)).unwrap();
+            call(|e| confer_config_set_policy(config.0, policy, e)).unwrap();
+            confer_policy_free(policy);
+        }
+        config
+    }
+
+    /// No secret of the proxy or of the account.
+    fn assert_tells_nothing(&self, text: &str) {
+        for secret in [SECRET, BASE64, &self.enclave.token, PROMPT] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
+
+fn port_and_path(url: &str) -> (u16, String) {
+    let (_, rest) = url.split_once("://").unwrap();
+    let (authority, path) = rest.split_once('/').unwrap();
+    let (_, port) = authority.rsplit_once(':').unwrap();
+    (port.parse().unwrap(), format!("/{path}"))
+}
+
+type Setter = unsafe extern "C" fn(
+    *mut confer_config,
+    *const c_char,
+    usize,
+    *mut *mut confer::ffi::error::confer_error,
+) -> confer_status;
+
+fn set(config: &Config, setter: Setter, text: &str) -> Result<confer_status, Failure> {
+    call(|e| unsafe { setter(config.0, text.as_ptr().cast(), text.len(), e) })
+}
+
+fn chats(client: &Client) {
+    let (answer, end) = read(&pull(client, PROMPT).unwrap());
+    end.unwrap();
+    assert_eq!(answer, format!("You said: {PROMPT}"));
+}
+
+fn close(client: &Client) {
+    let closed = call(|e| unsafe { confer_close(client.0, 10_000, e) });
+    assert_eq!(closed.unwrap(), CONFER_OK);
+}
+
+/// Keeps stages and log records, which a client tells in the order in which they are.
+fn watch(config: &Config) -> Arc<Mutex<Vec<String>>> {
+    type Told = Arc<Mutex<Vec<String>>>;
+    unsafe extern "C" fn log(data: *mut c_void, _: i32, _: *const c_char, message: *const c_char) {
+        let told = unsafe { &*data.cast::<Told>() };
+        told.lock().unwrap().push(text(message).unwrap().to_owned());
+    }
+    unsafe extern "C" fn stage(data: *mut c_void, stage: i32) {
+        let told = unsafe { &*data.cast::<Told>() };
+        told.lock().unwrap().push(format!("entered {stage}"));
+    }
+    unsafe extern "C" fn destroy(data: *mut c_void) {
+        drop(unsafe { Box::from_raw(data.cast::<Told>()) });
+    }
+    let told = Told::default();
+    let data = || Box::into_raw(Box::new(told.clone())).cast();
+    unsafe {
+        let (log, destroy) = (Some(log as _), Some(destroy as _));
+        call(|e| confer_config_set_log(config.0, CONFER_LOG_DEBUG, log, data(), destroy, e))
+            .unwrap();
+        call(|e| confer_config_set_stage_callback(config.0, Some(stage), data(), destroy, e))
+            .unwrap();
+    }
+    told
+}
+
+#[test]
+fn through_each_kind_of_proxy_an_enclave_is_verified_and_answers_and_the_proxy_learns_no_token() {
+    let world = World::start();
+    for (scheme, credentials, manner) in [
+        ("http", "", Manner::Connect(None)),
+        ("http", "me:hunter2@", Manner::Connect(Some(BASE64))),
+        ("socks5", "", Manner::Socks5(None)),
+        (
+            "socks5",
+            "me:hunter2@",
+            Manner::Socks5(Some(("me", SECRET))),
+        ),
+        ("socks5h", "me:hunter2@", Manner::Socks5(None)), // offered, and not asked for
+    ] {
+        let proxy = Proxy::start(manner);
+        let config = world.config(ENCLAVE_NAME); // which only the proxy can look up
+        let url = format!("{scheme}://{credentials}localhost:{}", proxy.port);
+        set(&config, confer_config_set_proxy, &url).unwrap();
+        let told = watch(&config);
+        let client = connect(&config).unwrap();
+        chats(&client);
+        close(&client);
+        let targets = [
+            format!("{ENCLAVE_NAME}:{}", world.front.port),
+            format!("{KEYS_NAME}:{}", world.keys.port),
+        ];
+        assert_eq!(proxy.targets(), targets);
+        assert!(proxy.saw(ENCLAVE_NAME) && !proxy.saw("GET /"));
+        assert!(!proxy.saw(&world.enclave.token) && !proxy.saw(PROMPT));
+        let told = told.lock().unwrap().clone();
+        world.assert_tells_nothing(&told.join("\n"));
+        let stages = told.iter().filter(|line| line.starts_with("entered "));
+        let stages: Vec<_> = stages.map(|stage| &stage["entered ".len()..]).collect();
+        assert_eq!(stages, ["0", "1", "7", "2", "3", "4", "5", "6", "100"]);
+    }
+}
+
+#[test]
+fn credentials_that_a_proxy_does_not_take_are_an_error_that_does_not_tell_them() {
+    let world = World::start();
+    let socks = Manner::Socks5(Some(("me", "other")));
+    for (url, manner, http_status, why) in [
+        (
+            "http://me:hunter2@",
+            Manner::Connect(Some("b3RoZXI=")),
+            407,
+            "HTTP status 407",
+        ),
+        (
+            "http://",
+            Manner::Connect(Some(BASE64)),
+            407,
+            "HTTP status 407",
+        ),
+        (
+            "socks5://me:hunter2@",
+            socks,
+            0,
+            "does not accept user name and password",
+        ),
+        ("socks5://", socks, 0, "asks for credentials"),
+    ] {
+        let proxy = Proxy::start(manner);
+        let config = world.config(ENCLAVE_NAME);
+        set(
+            &config,
+            confer_config_set_proxy,
+            &format!("{url}127.0.0.1:{}", proxy.port),
+        )
+        .unwrap();
+        let told = watch(&config);
+        let failure = connect(&config).err().unwrap();
+        assert_eq!(failure.status(), CONFER_E_PROXY, "{failure:?}");
+        assert_eq!(failure.http_status(), http_status);
+        assert!(
+            !failure.retryable(),
+            "the same credentials will not do later"
+        );
+        assert!(failure.message().contains(why), "{failure:?}");
+        assert!(
+            failure
+                .message()
+                .contains(&format!("127.0.0.1:{}", proxy.port))
+        );
+        world.assert_tells_nothing(failure.message());
+        world.assert_tells_nothing(&told.lock().unwrap().join("\n"));
+        assert!(!world.enclave.saw("accepted"));
+    }
+}
+
+/// No authentication, says a SOCKS5 proxy.
+const HELLO: &[u8] = &[5, 0];
+
+#[test]
+fn a_proxy_that_misbehaves_fails_its_own_stage() {
+    let world = World::start();
+    for (scheme, manner, retryable, why) in [
+        (
+            "http",
+            Manner::Answers(&[b"\x01\x02 nonsense\r\n\r\n"]),
+            false,
+            "CONNECT: ",
+        ),
+        (
+            "http",
+            Manner::Answers(&[b"SSH-2.0-server\r\n\r\n"]),
+            false,
+            "CONNECT: ",
+        ),
+        ("http", Manner::Endless, false, "CONNECT: "),
+        ("http", Manner::Answers(&[]), true, "CONNECT: "),
+        (
+            "http",
+            Manner::Answers(&[b"HTTP/1.1 200"]),
+            true,
+            "CONNECT: ",
+        ),
+        (
+            "http",
+            Manner::Answers(&[b"HTTP/1.1 200 OK\r\n\r\n\x16early"]),
+            true,
+            "behind the answer",
+        ),
+        (
+            "http",
+            Manner::Answers(&[b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"]),
+            false,
+            "HTTP status 302",
+        ),
+        (
+            "http",
+            Manner::Answers(&[b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nyour fate"]),
+            false,
+            "HTTP status 403",
+        ),
+        (
+            "http",
+            Manner::Answers(&[b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\n"]),
+            true,
+            "HTTP status 503",
+        ),
+        ("socks5", Manner::Answers(&[]), true, "SOCKS5: "),
+        (
+            "socks5",
+            Manner::Answers(&[b"HTTP/1.1 400 Bad Request\r\n\r\n"]),
+            false,
+            "version 72",
+        ),
+        ("socks5", Manner::Answers(&[&[5, 2]]), false, "method 2"),
+        (
+            "socks5",
+            Manner::Answers(&[&[5, 0xff]]),
+            false,
+            "asks for credentials",
+        ),
+        (
+            "socks5",
+            Manner::Answers(&[HELLO, &[4, 0, 0, 1]]),
+            false,
+            "version 4",
+        ),
+        (
+            "socks5",
+            Manner::Answers(&[HELLO, &[5, 2, 0, 1]]),
+            false,
+            "not allowed by the ruleset",
+        ),
+        (
+            "socks5",
+            Manner::Answers(&[HELLO, &[5, 5, 0, 1]]),
+            true,
+            "connection refused",
+        ),
+        (
+            "socks5",
+            Manner::Answers(&[HELLO, &[5, 99, 0, 1]]),
+            true,
+            "reply 99",
+        ),
+        (
+            "socks5",
+            Manner::Answers(&[HELLO, &[5, 0, 0, 9]]),
+            false,
+            "type 9",
+        ),
+        (
+            "socks5",
+            Manner::Answers(&[HELLO, &[5, 0, 0, 1, 127, 0]]),
+            true,
+            "SOCKS5: ",
+        ),
+        (
+            "socks5",
+            Manner::Answers(&[HELLO, &[5, 0, 0, 3, 255]]),
+            true,
+            "SOCKS5: ",
+        ),
+    ] {
+        let proxy = Proxy::start(manner);
+        let config = world.config(ENCLAVE_NAME);
+        let url = format!("{scheme}://127.0.0.1:{}", proxy.port);
+        set(&config, confer_config_set_proxy, &url).unwrap();
+        let failure = connect(&config).err().unwrap();
+        assert_eq!(failure.status(), CONFER_E_PROXY, "{why}: {failure:?}");
+        assert_eq!(failure.retryable(), retryable, "{failure:?}");
+        assert!(failure.message().contains(why), "{why}: {failure:?}");
+        assert!(!failure.message().contains("fate"), "{failure:?}");
+    }
+    assert!(world.front.handshakes().is_empty());
+}
+
+#[test]
+fn a_proxy_that_hangs_is_given_up_and_named() {
+    let world = World::start();
+    for scheme in ["http", "socks5"] {
+        let proxy = Proxy::start(Manner::Silent);
+        let config = world.config(ENCLAVE_NAME);
+        let url = format!("{scheme}://127.0.0.1:{}", proxy.port);
+        set(&config, confer_config_set_proxy, &url).unwrap();
+        let limit =
+            |e| unsafe { confer_config_set_stage_timeout_ms(config.0, CONFER_STAGE_PROXY, 200, e) };
+        call(limit).unwrap();
+        let failure = connect(&config).err().unwrap();
+        assert_eq!(failure.status(), CONFER_E_STAGE_TIMEOUT);
+        assert_eq!(failure.message(), "proxy: no result within 200 ms");
+        assert!(failure.retryable());
+    }
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_named_and_not_gone_around() {
+    let world = World::start();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let config = world.config_near("localhost");
+    set(
+        &config,
+        confer_config_set_proxy,
+        &format!("http://me:hunter2@{address}"),
+    )
+    .unwrap();
+    let failure = connect(&config).err().unwrap();
+    assert_eq!(failure.status(), CONFER_E_CONNECT);
+    let begin = format!("proxy http://{address}: {address}: ");
+    assert!(failure.message().starts_with(&begin), "{failure:?}");
+    world.assert_tells_nothing(failure.message());
+    assert!(!world.enclave.saw("accepted"));
+    // An empty text takes the proxy away again.
+    set(&config, confer_config_set_proxy, "").unwrap();
+    chats(&connect(&config).unwrap());
+}
+
+#[test]
+fn a_proxy_is_not_asked_for_what_is_on_this_machine() {
+    let enclave = Enclave::start(None);
+    let proxy = Proxy::start(Manner::Connect(None));
+    let config = config(&enclave); // ws://
+    set(
+        &config,
+        confer_config_set_proxy,
+        &format!("http://127.0.0.1:{}", proxy.port),
+    )
+    .unwrap();
+    let failure = connect(&config).err().unwrap();
+    assert_eq!(failure.status(), CONFER_E_INVALID_URL);
+    assert!(failure.message().contains("on this machine"), "{failure:?}");
+    assert!(!enclave.saw("accepted"));
+    assert_eq!(proxy.connections(), 0);
+}
+
+#[test]
+fn settings_that_do_not_hold_are_refused_and_leave_the_ones_before() {
+    let world = World::start();
+    let config = world.config_near("localhost");
+    let failure = set(
+        &config,
+        confer_config_set_proxy,
+        "https://me:hunter2@proxy.test",
+    )
+    .unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_INVALID_URL);
+    world.assert_tells_nothing(failure.message());
+    for roots in [-1, 2] {
+        let failure = call(|e| unsafe { confer_config_set_roots(config.0, roots, e) }).unwrap_err();
+        assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
+    }
+    let failure = set(&config, confer_config_set_roots_pem, "no certificate").unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
+    let long = " ".repeat(2 << 20);
+    let failure = set(&config, confer_config_set_roots_pem, &long).unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_TOO_LARGE);
+    chats(&connect(&config).unwrap());
+}
+
+#[test]
+fn an_authority_counts_when_the_application_says_so_and_only_then() {
+    let world = World::start();
+    let config = world.config_near("localhost");
+    let bundled = |e| unsafe { confer_config_set_roots(config.0, CONFER_ROOTS_BUNDLED, e) };
+    call(bundled).unwrap();
+    let failure = connect(&config).err().unwrap();
+    assert_eq!(failure.status(), CONFER_E_TLS);
+    assert!(!world.enclave.saw("accepted"));
+    set(&config, confer_config_set_roots_pem, &world.identity.pem).unwrap();
+    chats(&connect(&config).unwrap());
+}
+
+#[test]
+fn clients_of_one_configuration_resume_each_others_tls_sessions() {
+    let world = World::start();
+    let (one, other) = (
+        world.config_near("localhost"),
+        world.config_near("localhost"),
+    );
+    for config in [&one, &one, &one, &other] {
+        chats(&connect(config).unwrap());
+    }
+    let kinds = [
+        HandshakeKind::Full,
+        HandshakeKind::Resumed,
+        HandshakeKind::Resumed,
+        HandshakeKind::Full,
+    ];
+    assert_eq!(world.front.handshakes(), kinds);
+}
+
+#[test]
+fn an_enclave_is_reached_over_ipv6() {
+    let world = World::start();
+    let upstream = port_and_path(&world.enclave.url).0;
+    let address = ([0, 0, 0, 0, 0, 0, 0, 1], 0).into();
+    let Ok(front) = Front::on(address, &world.identity, upstream) else {
+        return eprintln!("no IPv6 loopback on this machine");
+    };
+    let config = world.config_near("localhost");
+    let url = format!("wss://[::1]:{}/websocket", front.port);
+    set(&config, confer_config_set_endpoint, &url).unwrap();
+    chats(&connect(&config).unwrap());
+    // A proxy gets the address as one.
+    for (scheme, manner) in [
+        ("http", Manner::Connect(None)),
+        ("socks5", Manner::Socks5(None)),
+    ] {
+        let proxy = Proxy::start(manner);
+        let config = world.config(ENCLAVE_NAME);
+        let url = format!("wss://[::1]:{}/websocket", world.front.port);
+        set(&config, confer_config_set_endpoint, &url).unwrap();
+        set(
+            &config,
+            confer_config_set_proxy,
+            &format!("{scheme}://127.0.0.1:{}", proxy.port),
+        )
+        .unwrap();
+        chats(&connect(&config).unwrap());
+        assert_eq!(proxy.targets()[0], format!("[::1]:{}", world.front.port));
+    }
+}
+
+/// In a process of its own, whose environment nobody else reads or changes: the outcome of connecting, and of a chat.
+fn elsewhere(world: &World, host: &str, environment: &[(&str, &str)]) -> String {
+    let url = format!("wss://{host}:{}/websocket", world.front.port);
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "networks::a_client_in_a_process_of_its_own"]);
+    command.args(["--ignored", "--nocapture"]);
+    for (name, _) in std::env::vars_os() {
+        let lower = name.to_string_lossy().to_ascii_lowercase();
+        if lower.ends_with("_proxy") || lower.starts_with("ssl_cert_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .envs(environment.iter().copied())
+        .env("TEST_URL", url)
+        .env("TEST_TOKEN", &world.enclave.token)
+        .env("TEST_POLICY", &world.policy);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    world.assert_tells_nothing(&text);
+    let outcome = text.lines().find_map(|line| line.strip_prefix("outcome "));
+    outcome.unwrap_or_else(|| panic!("{output:?}")).to_owned()
+}
+
+/// What it does is said by its environment.
+#[test]
+#[ignore = "run by others, in a process of its own"]
+fn a_client_in_a_process_of_its_own() {
+    let Ok(url) = std::env::var("TEST_URL") else {
+        return;
+    };
+    let (token, policy) = (std::env::var("TEST_TOKEN"), std::env::var("TEST_POLICY"));
+    let outcome = (|| unsafe {
+        let (mut config, mut parsed) = (ptr::null_mut(), ptr::null_mut());
+        call(|e| confer_config_new(&mut config, e))?;
+        let config = Config(config);
+        set(&config, confer_config_set_endpoint, &url)?;
+        set(&config, confer_config_set_token, &token.unwrap())?;
+        let policy = policy.unwrap();
+        call(|e| confer_policy_parse(policy.as_ptr().cast(), policy.len(), &mut parsed, e))?;
+        call(|e| confer_config_set_policy(config.0, parsed, e))?;
+        confer_policy_free(parsed);
+        call(|e| confer_config_set_roots(config.0, CONFER_ROOTS_SYSTEM, e))?;
+        call(|e| confer_config_set_proxy_from_environment(config.0, e))?;
+        let client = connect(&config)?;
+        chats(&client);
+        close(&client);
+        Ok::<_, Failure>(())
+    })();
+    match outcome {
+        Ok(()) => println!("\noutcome OK"),
+        Err(failure) => println!("\noutcome {failure:?}"),
+    }
+}
+
+#[test]
+fn the_environment_says_which_proxy_and_which_roots_when_it_is_asked() {
+    let world = World::start();
+    let roots = fresh("roots");
+    std::fs::write(&roots, &world.identity.pem).unwrap();
+    let roots = ("SSL_CERT_FILE", roots.to_str().unwrap());
+    for (name, manner, scheme) in [
+        (
+            "HTTPS_PROXY",
+            Manner::Connect(Some(BASE64)),
+            "http://me:hunter2@",
+        ),
+        (
+            "all_proxy",
+            Manner::Socks5(Some(("me", SECRET))),
+            "socks5h://me:hunter2@",
+        ),
+    ] {
+        let proxy = Proxy::start(manner);
+        let url = format!("{scheme}127.0.0.1:{}", proxy.port);
+        let environment = [(name, url.as_str()), roots];
+        assert_eq!(elsewhere(&world, ENCLAVE_NAME, &environment), "OK");
+        assert_eq!(proxy.targets().len(), 2);
+        // The same proxy, and an exception: the enclave is reached without it, the key set through it.
+        let environment = [
+            (name, url.as_str()),
+            roots,
+            ("NO_PROXY", "localhost,other.test"),
+        ];
+        assert_eq!(elsewhere(&world, "localhost", &environment), "OK");
+        assert_eq!(
+            proxy.targets()[2..],
+            [format!("{KEYS_NAME}:{}", world.keys.port)]
+        );
+    }
+    let outcome = elsewhere(
+        &world,
+        ENCLAVE_NAME,
+        &[roots, ("HTTPS_PROXY", "ftp://me:hunter2@x")],
+    );
+    assert!(
+        outcome.starts_with("CONFER_E_INVALID_URL: HTTPS_PROXY: "),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn a_system_without_roots_is_an_error_that_names_the_store() {
+    let world = World::start();
+    let missing = fresh("no-such-roots");
+    let missing = missing.to_str().unwrap();
+    let outcome = elsewhere(&world, "localhost", &[("SSL_CERT_FILE", missing)]);
+    assert!(outcome.starts_with("CONFER_E_FILE: roots: "), "{outcome}");
+    assert!(outcome.contains(missing), "{outcome}");
+}
