@@ -108,7 +108,7 @@ impl Dialer {
     ) -> Result<Dialed> {
         let limits = &self.settings.limits;
         let work = async {
-            let token = stage(limits, Stage::Token, watch, self.find_token()).await?;
+            let token = self.find_token(watch).await?;
             let approval: Approval<'_> = &|evidenced| Box::pin(self.approve(before, evidenced));
             let established = establish(&self.settings, &token, watch, approval).await?;
             Ok(Dialed {
@@ -126,7 +126,7 @@ impl Dialer {
             .unwrap_or_else(timed_out)
     }
 
-    async fn find_token(&self) -> Result<Token> {
+    async fn find_token(&self, watch: &(dyn Fn(Stage) + Sync)) -> Result<Token> {
         let (Some(provider), Some(callbacks)) = (&self.provider, &self.callbacks) else {
             let none = || Error::new(Status::InvalidArgument, "token: none was set");
             return self.token.clone().ok_or_else(none);
@@ -134,12 +134,15 @@ impl Dialer {
         let (question, answer) = oneshot::channel();
         let provider = provider.clone();
         callbacks.post(move || provider.ask(TokenQuestion(Some(question))));
-        answer.await.unwrap_or_else(|_| {
-            Err(Error::new(
-                Status::Token,
-                "the token provider let go of the question without an answer",
-            ))
-        })
+        let answered = async {
+            answer.await.unwrap_or_else(|_| {
+                Err(Error::new(
+                    Status::Token,
+                    "the token provider let go of the question without an answer",
+                ))
+            })
+        };
+        stage(&self.settings.limits, Stage::Token, watch, answered).await
     }
 
     async fn approve(&self, before: Option<&Arc<Evidenced>>, now: Arc<Evidenced>) -> Result<()> {

@@ -187,9 +187,6 @@ impl Failure {
     pub fn retryable(&self) -> bool {
         unsafe { confer_error_retryable(self.0) }
     }
-    pub fn http_status(&self) -> i32 {
-        unsafe { confer_error_http_status(self.0) }
-    }
     pub fn check(&self) -> Option<&str> {
         text(unsafe { confer_error_check_id(self.0, ptr::null_mut()) })
     }

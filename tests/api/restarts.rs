@@ -34,6 +34,8 @@ fn release(config: &Config) -> (String, String) {
     let mut report = ptr::null_mut();
     call(|e| unsafe { confer_attestation_report(client.0, &mut report, e) }).unwrap();
     let report = Report(report);
+    // What it holds of the configuration goes with it.
+    call(|e| unsafe { confer_close(client.0, 10_000, e) }).unwrap();
     let got = |getter: unsafe extern "C" fn(_, _) -> _| {
         text(unsafe { getter(report.0.cast_const(), ptr::null_mut()) })
             .unwrap()
