@@ -34,6 +34,8 @@ const (
 	ErrStopped   Status = C.CONFER_E_STOPPED
 	ErrPanic     Status = C.CONFER_E_PANIC
 	ErrSystem    Status = C.CONFER_E_SYSTEM
+	ErrToken     Status = C.CONFER_E_TOKEN
+	ErrExpired   Status = C.CONFER_E_EXPIRED
 
 	ErrResolve        Status = C.CONFER_E_RESOLVE
 	ErrConnect        Status = C.CONFER_E_CONNECT
@@ -51,13 +53,15 @@ const (
 	ErrLimit     Status = C.CONFER_E_LIMIT
 	ErrEvent     Status = C.CONFER_E_EVENT
 
-	ErrRejected Status = C.CONFER_E_REJECTED
+	ErrRejected       Status = C.CONFER_E_REJECTED
+	ErrReleaseRefused Status = C.CONFER_E_RELEASE_REFUSED
 
 	ErrRefused         Status = C.CONFER_E_REFUSED
 	ErrUnauthorized    Status = C.CONFER_E_UNAUTHORIZED
 	ErrPaymentRequired Status = C.CONFER_E_PAYMENT_REQUIRED
 	ErrStreamIdle      Status = C.CONFER_E_STREAM_IDLE
 	ErrSlowConsumer    Status = C.CONFER_E_SLOW_CONSUMER
+	ErrToolRounds      Status = C.CONFER_E_TOOL_ROUNDS
 )
 
 // String is the name of the status's constant in confer.h, such as "CONFER_E_REJECTED".
