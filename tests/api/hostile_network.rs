@@ -266,6 +266,31 @@ fn a_slow_line_loses_nothing_and_is_no_dead_peer() {
     assert_eq!(check(&client).unwrap(), CONFER_OK);
 }
 
+/// The answer to a ping waits behind the request; what the sockets hold of it is under way for less than the limit.
+#[test]
+fn a_request_that_takes_longer_than_the_limit_on_a_slow_line_is_no_dead_peer() {
+    const LIMIT: Duration = Duration::from_secs(3);
+    let (enclave, network, config) = through(&[]);
+    be_patient(&config);
+    notice_the_dead(&config);
+    let limit = LIMIT.as_millis() as u64;
+    call(|e| unsafe { confer_config_set_dead_peer_ms(config.0, limit, e) }).unwrap();
+    let client = connect(&config).unwrap();
+    network.bandwidth(ToServer, Some(200_000));
+    let began = Instant::now();
+    let prompt = format!("/websearch\n{}", "x".repeat(1_200_000));
+    let (answer, end) = read(&pull(&client, &prompt).unwrap());
+    end.unwrap();
+    assert_eq!(answer, "webSearch=false");
+    assert!(began.elapsed() > LIMIT, "it was no test");
+    let events = enclave.events();
+    let request = events
+        .iter()
+        .find(|line| line["event"] == "request")
+        .unwrap();
+    assert!(request["body_bytes"].as_u64().unwrap() > 1_200_000);
+}
+
 /// How connecting ended: the error, and the stage that it was in then.
 fn stage_of_the_end(config: &Config) -> (Failure, i32) {
     let (mut connecting, mut client) = (ptr::null_mut(), ptr::null_mut());

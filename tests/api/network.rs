@@ -1,7 +1,8 @@
 //! A network between client and enclave that a test can make slow, silent, lossy or dead, while it is in use.
 //!
 //! Knows TCP, and of WebSocket the frame headers of the server's messages. Plain threads: four for each connection, a
-//! reader and a writer for each direction with a short queue between, so that latency costs no throughput.
+//! reader and a writer for each direction. The reader is the line's bandwidth, the queue between them what is under way
+//! on it, the writer its far end: so latency costs no throughput, and a slow line holds little.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,14 +13,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What one read takes, and how many of them wait for the writer: past these the sender waits.
+/// What one read takes, and how many of them are under way at most: past these the sender waits.
 const PIECE: usize = 16 << 10;
-const QUEUE: usize = 8;
+const QUEUE: usize = 64;
 /// Receive buffer of a proxied socket: a slow line must be felt, not hidden in the kernel.
-const RECEIVE_BUFFER: libc::c_int = 64 << 10;
+const RECEIVE_BUFFER: libc::c_int = 32 << 10;
 /// How long a thread may be blind to what the test says.
 const TICK: Duration = Duration::from_millis(10);
-/// What is written at once where bandwidth is limited: the bytes of so many parts of a second.
+/// What is read at once where bandwidth is limited: the bytes of so many parts of a second.
 const SLICES_PER_SECOND: u64 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -333,12 +334,21 @@ impl Shared {
         let mut messages = Messages::default();
         let mut piece = vec![0; PIECE];
         while self.hold(state) {
-            let length = match from.read(&mut piece) {
+            let speed = lock(&self.knobs).bytes_per_second[direction as usize];
+            let most = match speed {
+                Some(speed) => (speed / SLICES_PER_SECOND).clamp(1, PIECE as u64) as usize,
+                None => PIECE,
+            };
+            let length = match from.read(&mut piece[..most]) {
                 Ok(0) => return, // the queue ends, and with it the writer
                 Ok(length) => length,
                 Err(error) if is_timeout(&error) => continue,
                 Err(_) => return lower(state, State::Cut(Ending::Reset)),
             };
+            if let Some(speed) = speed {
+                let takes = Duration::from_secs_f64(length as f64 / speed as f64);
+                self.wait_until(Instant::now() + takes, state);
+            }
             let arriving = if direction == ToClient {
                 messages.take(&piece[..length], &mut lock(&self.knobs).damages)
             } else {
@@ -378,7 +388,7 @@ impl Shared {
         }
     }
 
-    /// Writes what arrives now, as slowly as the knobs say; false when the connection has ended.
+    /// Writes what arrives now; false when the connection has ended.
     fn pass_on(
         &self,
         direction: Direction,
@@ -391,7 +401,7 @@ impl Shared {
             if !self.hold(state) {
                 return false;
             }
-            let (most, speed) = self.allowance(direction, *arrived, bytes.len(), state);
+            let most = self.allowance(direction, *arrived, bytes.len(), state);
             if most == 0 {
                 return false;
             }
@@ -399,10 +409,6 @@ impl Shared {
                 Ok(written) => {
                     *arrived += written as u64;
                     bytes = &bytes[written..];
-                    if let Some(speed) = speed {
-                        let takes = Duration::from_secs_f64(written as f64 / speed as f64);
-                        self.wait_until(Instant::now() + takes, state);
-                    }
                 }
                 Err(error) if is_timeout(&error) => {}
                 Err(_) => {
@@ -412,37 +418,31 @@ impl Shared {
             }
         }
         // A cut at exactly these bytes does not wait for the next.
-        self.allowance(direction, *arrived, 1, state).0 > 0
+        self.allowance(direction, *arrived, 1, state) > 0
     }
 
-    /// How much may arrive at once, and the speed if it is limited; none, and the cut is made, where a cut is due.
+    /// How much may arrive at once; none, and the cut is made, where a cut is due.
     fn allowance(
         &self,
         direction: Direction,
         arrived: u64,
         wanted: usize,
         state: &Mutex<State>,
-    ) -> (usize, Option<u64>) {
+    ) -> usize {
         let mut knobs = lock(&self.knobs);
-        let speed = knobs.bytes_per_second[direction as usize];
-        let mut most = wanted as u64;
-        if let Some(speed) = speed {
-            most = most.min((speed / SLICES_PER_SECOND).max(1));
-        }
         let cuts = knobs.cuts.iter().enumerate();
         let cuts = cuts.filter(|(_, cut)| cut.direction == direction);
-        if let Some((at, cut)) = cuts.min_by_key(|(_, cut)| cut.after) {
-            let left = cut.after.saturating_sub(arrived);
-            if left == 0 {
-                lower(state, State::Cut(cut.ending));
-                if cut.times == Times::Once {
-                    knobs.cuts.remove(at);
-                }
-                return (0, speed);
+        let Some((at, cut)) = cuts.min_by_key(|(_, cut)| cut.after) else {
+            return wanted;
+        };
+        let left = cut.after.saturating_sub(arrived);
+        if left == 0 {
+            lower(state, State::Cut(cut.ending));
+            if cut.times == Times::Once {
+                knobs.cuts.remove(at);
             }
-            most = most.min(left);
         }
-        (most as usize, speed)
+        (wanted as u64).min(left) as usize
     }
 
     /// Waits while there is a black hole; false when the connection has ended.
