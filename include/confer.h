@@ -244,6 +244,38 @@
 #define CONFER_ROOTS_SYSTEM 1
 
 /**
+ * Bytes that wait to be read on a stream, from which on the socket is not read if no other request is open. Default
+ * 1 MiB.
+ */
+#define CONFER_LIMIT_STREAM_REST 0
+
+/**
+ * Bytes that wait to be read on a stream, above which it fails with CONFER_E_SLOW_CONSUMER. Default 16 MiB.
+ */
+#define CONFER_LIMIT_STREAM_UNREAD 1
+
+/**
+ * Bytes that wait to be read on all streams of a client, above which those fail that hold more than their equal share.
+ * Default 64 MiB.
+ */
+#define CONFER_LIMIT_CLIENT_UNREAD 2
+
+/**
+ * Bytes of messages of which not all has come, above which the connection fails with CONFER_E_LIMIT. Default 64 MiB.
+ */
+#define CONFER_LIMIT_UNFINISHED 3
+
+/**
+ * Bytes of requests that wait to be sent, above which a further one is refused with CONFER_E_TOO_MANY. Default 64 MiB.
+ */
+#define CONFER_LIMIT_UNSENT 4
+
+/**
+ * Requests that are open at once, above which a further one is refused with CONFER_E_TOO_MANY. Default 4,096.
+ */
+#define CONFER_LIMIT_REQUESTS 5
+
+/**
  * Something failed.
  */
 #define CONFER_LOG_ERROR 1
@@ -792,8 +824,9 @@ typedef struct {
 #define CONFER_E_STREAM_IDLE 603
 
 /**
- * The application reads a stream too slowly while other requests are open: more than 16 MiB of memory wait, which an
- * event takes for its JSON and again for its text.
+ * The application reads a stream too slowly: more waits for it than CONFER_LIMIT_STREAM_UNREAD, or more than its share
+ * where all streams together have too much; see confer_config_set_limit(). While it is the only request of its client,
+ * the library rather reads no more.
  */
 #define CONFER_E_SLOW_CONSUMER 604
 
@@ -826,6 +859,15 @@ const char *confer_version_string(void);
  */
 confer_status confer_runtime_set_workers(size_t count,
                                          confer_error **error);
+
+/**
+ * How many bytes may wait to be read on all streams of the process; above it, streams fail with CONFER_E_SLOW_CONSUMER
+ * that hold more than their equal share. 64 KiB to 1 TiB; default 1 GiB. Takes effect at once. Any thread.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT.
+ */
+confer_status confer_runtime_set_unread_limit(uint64_t bytes,
+                                              confer_error **error);
 
 /**
  * Waits until no thread of the library runs, so that it can be unloaded: after the last client was freed, after a
@@ -1476,6 +1518,18 @@ confer_status confer_config_set_idle_timeout_ms(confer_config *config,
 confer_status confer_config_set_probe_timeout_ms(confer_config *config,
                                                  uint64_t timeout_ms,
                                                  confer_error **error);
+
+/**
+ * How much memory a client may take for one purpose: one of CONFER_LIMIT_*, where the defaults stand. Those of bytes can
+ * be set from 64 KiB to 1 TiB, the number of requests from 1 to 1,000,000. An event takes its size for its JSON, and once
+ * more while it is lent. See also confer_runtime_set_unread_limit().
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT.
+ */
+confer_status confer_config_set_limit(confer_config *config,
+                                      int32_t limit,
+                                      uint64_t value,
+                                      confer_error **error);
 
 /**
  * Where the log goes. Default nowhere: the library prints nothing. No record holds a token, a prompt, an answer or a

@@ -397,6 +397,14 @@ impl Error {
         self.with(|e| e.retryable = retryable)
     }
 
+    /// Names the stage in front of the message, unless it does so by itself.
+    pub fn during(self, stage: &str) -> Error {
+        if self.0.message.starts_with(stage) {
+            return self;
+        }
+        self.with(|e| e.message = format!("{stage}: {}", e.message))
+    }
+
     /// Adds another error's message, as the reason behind this one.
     pub fn because(self, what: &str, cause: &Error) -> Error {
         self.with(|e| e.message += &format!(" {what}: {}.", cause.message()))

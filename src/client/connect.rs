@@ -14,7 +14,7 @@ use super::log::{Level, Log};
 use super::runtime::Runtime;
 use crate::error::{Error, Result, Status};
 use crate::panics;
-use crate::session::{Inbox, Next, Signal, Stage, Weighted};
+use crate::session::{Bounds, Inbox, Meter, Next, Signal, Stage, Weighted};
 
 /// How long a failed connection waits for its threads. They end at once, but for a name lookup that the system does not
 /// let go of, and for a callback that takes its time.
@@ -59,7 +59,11 @@ impl Connecting {
         let runtime = Runtime::shared()?;
         // Whoever takes the client may close it at once, and with it the callback thread; but the end is still to be told.
         let hold = callbacks.get().map(|callbacks| callbacks.hold());
-        let outcome = Outcome(Arc::new(Inbox::new(|| ())));
+        let outcome = Outcome(Arc::new(Inbox::new(
+            Bounds::default(),
+            Arc::new(Meter::new(usize::MAX)),
+            || (),
+        )));
         let own = Cancel::default();
         let stored = store(Connecting {
             result: outcome.0.clone(),

@@ -19,7 +19,7 @@ use super::runtime::Runtime;
 use super::tracked::Tracked;
 use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
-use crate::session::{Limits, MAX_OPEN, MAX_QUEUED, Receiver, Request, Session, Stats};
+use crate::session::{Bounds, Limits, Meter, Receiver, Request, Session, Stats};
 
 const CONNECT: &str = "confer::connect";
 
@@ -99,6 +99,8 @@ pub struct Link {
     provides_tokens: bool,
     /// How it ended, once every task of it has.
     pub ended: Arc<Latch>,
+    /// What its streams hold unread.
+    pub(super) meter: Arc<Meter>,
     /// What its connections count.
     pub stats: Arc<Stats>,
     /// What it counts itself.
@@ -204,6 +206,7 @@ impl Link {
         let link = Arc::new_cyclic(|this| Link {
             this: this.clone(),
             limits: dialer.settings.limits,
+            meter: Arc::new(Meter::new(dialer.settings.limits.bounds.client)),
             reconnect: dialer.reconnect,
             renew: dialer.renew,
             provides_tokens: dialer.provider.is_some(),
@@ -313,7 +316,8 @@ impl Link {
         after: u64,
     ) -> std::result::Result<(), (Error, Job)> {
         let len = job.request.body.len();
-        if state.waiting.len() >= MAX_OPEN || state.waiting_bytes + len > MAX_QUEUED {
+        let bounds = &self.limits.bounds;
+        if state.waiting.len() >= bounds.requests || state.waiting_bytes + len > bounds.unsent {
             let message = format!(
                 "{} requests of {} bytes wait for a connection",
                 state.waiting.len(),
@@ -690,6 +694,11 @@ impl Link {
         // Under the lock, and so before `close` looks at the thread.
         let hold = callbacks.hold();
         Ok((callbacks, hold))
+    }
+
+    /// The bounds of its memory.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.limits.bounds
     }
 
     /// The runtime, for what is done beside the connections.

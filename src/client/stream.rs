@@ -29,8 +29,10 @@ impl Stream {
     ) -> Result<Stream> {
         let exchange = Arc::new(Exchange::default());
         let reader = exchange.clone();
-        let inbox = Arc::new(Inbox::new(move || reader.resume()));
-        let run = start(client.link(), &exchange, &inbox)?;
+        let link = client.link();
+        let inbox = Inbox::new(link.bounds(), link.meter.clone(), move || reader.resume());
+        let inbox = Arc::new(inbox);
+        let run = start(link, &exchange, &inbox)?;
         Ok(Stream {
             client: client.clone(),
             exchange,

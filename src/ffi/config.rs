@@ -1,6 +1,7 @@
 //! Configuration: the section "Configuration" of the header.
 
 use std::ffi::{CString, c_char, c_void};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::{handle, text};
 use crate::client::{Config, Level, Reconnect, Sink};
 use crate::error::{Error, Result, Status};
 use crate::net::Roots;
-use crate::session::{Limits, Stage};
+use crate::session::{BOUND_BYTES, BOUND_REQUESTS, Limits, Stage};
 
 /// What clients are made from. Any thread may use it; calls on one configuration take turns. Connecting copies what it
 /// needs, so a configuration can be changed or freed at once afterwards, and can serve many clients: they share its
@@ -92,6 +93,21 @@ pub const CONFER_STAGE_ENDED: i32 = 100;
 pub const CONFER_ROOTS_BUNDLED: i32 = 0;
 /// TLS trusts the authorities that the system does.
 pub const CONFER_ROOTS_SYSTEM: i32 = 1;
+
+/// Bytes that wait to be read on a stream, from which on the socket is not read if no other request is open. Default
+/// 1 MiB.
+pub const CONFER_LIMIT_STREAM_REST: i32 = 0;
+/// Bytes that wait to be read on a stream, above which it fails with CONFER_E_SLOW_CONSUMER. Default 16 MiB.
+pub const CONFER_LIMIT_STREAM_UNREAD: i32 = 1;
+/// Bytes that wait to be read on all streams of a client, above which those fail that hold more than their equal share.
+/// Default 64 MiB.
+pub const CONFER_LIMIT_CLIENT_UNREAD: i32 = 2;
+/// Bytes of messages of which not all has come, above which the connection fails with CONFER_E_LIMIT. Default 64 MiB.
+pub const CONFER_LIMIT_UNFINISHED: i32 = 3;
+/// Bytes of requests that wait to be sent, above which a further one is refused with CONFER_E_TOO_MANY. Default 64 MiB.
+pub const CONFER_LIMIT_UNSENT: i32 = 4;
+/// Requests that are open at once, above which a further one is refused with CONFER_E_TOO_MANY. Default 4,096.
+pub const CONFER_LIMIT_REQUESTS: i32 = 5;
 
 /// Something failed.
 pub const CONFER_LOG_ERROR: i32 = 1;
@@ -583,6 +599,59 @@ pub unsafe extern "C" fn confer_config_set_probe_timeout_ms(
                 limits.probe = wait
             })
         }
+    })
+}
+
+/// How much memory a client may take for one purpose: one of CONFER_LIMIT_*, where the defaults stand. Those of bytes can
+/// be set from 64 KiB to 1 TiB, the number of requests from 1 to 1,000,000. An event takes its size for its JSON, and once
+/// more while it is lent. See also confer_runtime_set_unread_limit().
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_limit(
+    config: *mut confer_config,
+    limit: i32,
+    value: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let range = match limit {
+            CONFER_LIMIT_REQUESTS => BOUND_REQUESTS,
+            _ => BOUND_BYTES,
+        };
+        let value = bounded("value", value, range)?;
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_config::with(config, |config| {
+                let bounds = &mut config.limits.bounds;
+                let bound = match limit {
+                    CONFER_LIMIT_STREAM_REST => &mut bounds.stream_rest,
+                    CONFER_LIMIT_STREAM_UNREAD => &mut bounds.stream,
+                    CONFER_LIMIT_CLIENT_UNREAD => &mut bounds.client,
+                    CONFER_LIMIT_UNFINISHED => &mut bounds.unfinished,
+                    CONFER_LIMIT_UNSENT => &mut bounds.unsent,
+                    CONFER_LIMIT_REQUESTS => &mut bounds.requests,
+                    _ => {
+                        let message = format!("limit: {limit} is none");
+                        return Err(Error::new(Status::InvalidArgument, message));
+                    }
+                };
+                *bound = value;
+                Ok(())
+            })
+        }
+    })
+}
+
+/// A number within its bounds.
+pub(super) fn bounded(name: &str, value: u64, range: RangeInclusive<u64>) -> Result<usize> {
+    let held = usize::try_from(value)
+        .ok()
+        .filter(|_| range.contains(&value));
+    held.ok_or_else(|| {
+        let (least, most) = (range.start(), range.end());
+        let message = format!("{name}: {value}; the bounds are {least} and {most}");
+        Error::new(Status::InvalidArgument, message)
     })
 }
 

@@ -105,8 +105,9 @@ pub const CONFER_E_UNAUTHORIZED: confer_status = 601;
 pub const CONFER_E_PAYMENT_REQUIRED: confer_status = 602;
 /// A streamed answer stopped without an end, for longer than the idle limit.
 pub const CONFER_E_STREAM_IDLE: confer_status = 603;
-/// The application reads a stream too slowly while other requests are open: more than 16 MiB of memory wait, which an
-/// event takes for its JSON and again for its text.
+/// The application reads a stream too slowly: more waits for it than CONFER_LIMIT_STREAM_UNREAD, or more than its share
+/// where all streams together have too much; see confer_config_set_limit(). While it is the only request of its client,
+/// the library rather reads no more.
 pub const CONFER_E_SLOW_CONSUMER: confer_status = 604;
 /// The model still calls tools after the last round that was allowed; see confer_chat_request_set_tool_limits().
 pub const CONFER_E_TOOL_ROUNDS: confer_status = 605;

@@ -2,6 +2,7 @@
 
 use std::ffi::c_char;
 
+use super::config::bounded;
 use super::error::confer_error;
 use super::guard;
 use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
@@ -40,6 +41,22 @@ pub unsafe extern "C" fn confer_runtime_set_workers(
     error: *mut *mut confer_error,
 ) -> confer_status {
     guard::done(error, || crate::client::set_workers(count))
+}
+
+/// How many bytes may wait to be read on all streams of the process; above it, streams fail with CONFER_E_SLOW_CONSUMER
+/// that hold more than their equal share. 64 KiB to 1 TiB; default 1 GiB. Takes effect at once. Any thread.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_runtime_set_unread_limit(
+    bytes: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let bytes = bounded("bytes", bytes, crate::session::BOUND_BYTES)?;
+        crate::session::set_process_unread(bytes);
+        Ok(())
+    })
 }
 
 /// Waits until no thread of the library runs, so that it can be unloaded: after the last client was freed, after a

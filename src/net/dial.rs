@@ -27,7 +27,7 @@ pub enum Stream {
 impl Stream {
     /// Bytes that the socket took and gave so far: what tells a slow peer from a dead one. Beneath TLS, whose own buffer
     /// takes bytes without any moving.
-    pub fn bytes_moved(&self) -> u64 {
+    pub fn moved(&self) -> Moved {
         match self {
             Stream::Plain(socket) => socket.moved,
             Stream::Tls(stream) => stream.get_ref().0.moved,
@@ -35,17 +35,29 @@ impl Stream {
     }
 }
 
+/// Bytes that a socket moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// That it took.
+    pub sent: u64,
+    /// That it gave.
+    pub received: u64,
+}
+
 /// A socket, which counts what it moves. It is written to by `send` alone, which asks for no SIGPIPE: rustls would write
 /// vectors, and `writev` has no way to ask. A peer that resets would end the application's process, whose signals are not
 /// the library's to ignore.
 pub struct Counted {
     socket: TcpStream,
-    moved: u64,
+    moved: Moved,
 }
 
 impl From<TcpStream> for Counted {
     fn from(socket: TcpStream) -> Counted {
-        Counted { socket, moved: 0 }
+        Counted {
+            socket,
+            moved: Moved::default(),
+        }
     }
 }
 
@@ -57,7 +69,7 @@ impl AsyncRead for Counted {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.socket).poll_read(cx, buf);
-        self.moved += (buf.filled().len() - before) as u64;
+        self.moved.received += (buf.filled().len() - before) as u64;
         result
     }
 }
@@ -71,7 +83,7 @@ impl AsyncWrite for Counted {
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.socket).poll_write(cx, buf);
         if let Poll::Ready(Ok(len)) = &result {
-            self.moved += *len as u64;
+            self.moved.sent += *len as u64;
         }
         result
     }

@@ -13,7 +13,7 @@ mod tcp;
 mod tunnel;
 mod websocket;
 
-pub use dial::{Counted, Stream, secure};
+pub use dial::{Counted, Moved, Stream, secure};
 pub use endpoint::{Endpoint, Token};
 pub use keys::{KeySource, KeySources};
 pub use proxy::{Proxies, Proxy};

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::WeakUnboundedSender;
 
+use super::bounds::Bounds;
 use super::driver::Command;
 use super::stats::Stats;
 use super::upload::{Data, MAX_AHEAD, MAX_CHUNK, Source, Supply};
@@ -155,7 +156,7 @@ impl Core {
     ) -> Core {
         Core {
             channel,
-            reassembler: Reassembler::default(),
+            reassembler: Reassembler::new(limits.bounds.unfinished),
             load,
             stats,
             outgoing: VecDeque::new(),
@@ -446,8 +447,10 @@ impl Core {
     }
 
     /// Bytes moved on the socket, in either direction.
-    pub(super) fn moved(&mut self, now: Instant) {
+    pub(super) fn moved(&mut self, now: Instant, sent: u64, received: u64) {
         self.moved = now;
+        Stats::count(&self.stats.bytes_sent, sent);
+        Stats::count(&self.stats.bytes_received, received);
     }
 
     /// The earliest instant at which [`Core::tick`] can have something to do.
@@ -696,6 +699,7 @@ impl Default for Limits {
             dead_after: seconds(20),
             idle: seconds(180),
             probe: seconds(5),
+            bounds: Bounds::default(),
         }
     }
 }
@@ -812,7 +816,7 @@ mod tests {
         fn sent(&mut self) -> Vec<(i64, String)> {
             let mut requests = Vec::new();
             while let Some(message) = self.core.transmit(self.now).unwrap() {
-                self.core.moved(self.now);
+                self.core.moved(self.now, 1, 0);
                 let mut frame = vec![0; message.len()];
                 let len = self.transport.read_message(&message, &mut frame).unwrap();
                 frame.truncate(len);
@@ -829,7 +833,7 @@ mod tests {
             while fragments.next_into(&mut frame) {
                 let mut message = vec![0; frame.len() + 16];
                 let len = self.transport.write_message(&frame, &mut message).unwrap();
-                self.core.moved(self.now);
+                self.core.moved(self.now, 1, 0);
                 self.core.receive(&message[..len], self.now)?;
             }
             self.core.flush(self.now);
@@ -881,7 +885,7 @@ mod tests {
             let first = peer.core.transmit(peer.now).unwrap().unwrap();
             if expires {
                 peer.now += Duration::from_secs(180);
-                peer.core.moved(peer.now);
+                peer.core.moved(peer.now, 1, 0);
                 peer.core.tick(peer.now).unwrap();
                 assert_eq!(heard.failure(), (Status::StreamIdle, Progress::MaybeSent));
             } else {
@@ -916,7 +920,7 @@ mod tests {
         peer.pass(20).unwrap();
         peer.sent();
         peer.now += Duration::from_secs(15);
-        peer.core.moved(peer.now);
+        peer.core.moved(peer.now, 1, 0);
         peer.pass(5).unwrap(); // a ping is due, but one is open
         assert!(peer.sent().is_empty());
         assert_eq!(peer.pass(15).unwrap_err().status(), Status::DeadPeer);

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::core::{Core, Opening};
 use super::upload::Data;
 use crate::error::{Error, Result, Status};
-use crate::net::Socket;
+use crate::net::{Moved, Socket};
 
 /// Messages that are read before their events are handed over: each hand-over may wake the reader, but it can begin
 /// while the rest is decrypted.
@@ -50,8 +50,8 @@ pub(super) struct Driver {
     timer: Pin<Box<Sleep>>,
     /// What was written to the socket is not flushed yet.
     unflushed: bool,
-    /// Counts the bytes that the socket moved when it was last looked at.
-    bytes: u64,
+    /// What the socket had moved when it was last looked at.
+    moved: Moved,
     closing: bool,
     /// Why the connection ended, for the handle.
     ended: Arc<OnceLock<Error>>,
@@ -71,7 +71,7 @@ impl Driver {
             commands,
             timer,
             unflushed: false,
-            bytes: 0,
+            moved: Moved::default(),
             closing: false,
             ended,
         }
@@ -221,10 +221,14 @@ impl Driver {
     }
 
     fn notice_movement(&mut self, now: Instant) {
-        let bytes = self.socket.get_ref().bytes_moved();
-        if bytes != self.bytes {
-            self.bytes = bytes;
-            self.core.moved(now);
+        let moved = self.socket.get_ref().moved();
+        if moved != self.moved {
+            self.core.moved(
+                now,
+                moved.sent - self.moved.sent,
+                moved.received - self.moved.received,
+            );
+            self.moved = moved;
         }
     }
 

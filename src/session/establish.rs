@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
 
+use super::bounds::Bounds;
 use super::core::noise_error;
 use super::driver::{closed, lost};
 use crate::attestation::{CheckId, Evidenced, Export, JwkSet, Report, Verified, Verifier};
@@ -76,7 +77,7 @@ impl Stage {
     }
 }
 
-/// The time limits of a connection.
+/// The time limits of a connection, and the bounds of what it keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// For each [`Stage`], by its number.
@@ -91,6 +92,8 @@ pub struct Limits {
     pub idle: Duration,
     /// How long the peer may be silent after the network changed.
     pub probe: Duration,
+    /// Of memory.
+    pub bounds: Bounds,
 }
 
 /// What a connection is made from.
@@ -195,7 +198,10 @@ pub async fn establish(
     let mut socket = run
         .stage(Stage::Upgrade, net::upgrade(endpoint, token, stream))
         .await?;
-    let unverified = run.stage(Stage::Handshake, exchange(&mut socket)).await?;
+    let unverified = run
+        .stage(Stage::Handshake, exchange(&mut socket))
+        .await
+        .map_err(|error| error.during(Stage::Handshake.name()))?;
     // A key set that cannot be had ends nothing here: the check `ita.key` fails for it, in a report that says so.
     let (known, failure) = match run
         .stage(
@@ -236,7 +242,8 @@ pub async fn establish(
     stage(limits, Stage::Release, &|_| (), approval(evidenced.clone())).await?;
     let (message, channel) = unverified.accept(&verified).map_err(noise_error)?;
     let sent = tokio::time::timeout(left, send(&mut socket, message)).await;
-    sent.unwrap_or_else(|_| Err(timed_out(Stage::Verify.name(), limit)))?;
+    sent.unwrap_or_else(|_| Err(timed_out(Stage::Verify.name(), limit)))
+        .map_err(|error| error.during(Stage::Verify.name()))?;
     Ok(Established {
         socket,
         channel,

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::Limits;
+use super::bounds::Bounds;
 use super::core::{Core, Load, Opening, Receiver};
 use super::driver::{Command, Driver};
 use super::establish::Established;
@@ -17,13 +18,8 @@ use super::upload::{MAX_UPLOADS, Source};
 use crate::error::{Error, Result, Status};
 use crate::panics;
 
-/// Requests that may be open on one connection.
-pub const MAX_OPEN: usize = 4_096;
 /// Bytes of one request's body. Newer servers take chats of a few megabytes; a document is uploaded in pieces.
 pub const MAX_BODY: usize = 32 << 20;
-/// Bytes of request bodies that may wait to be sent.
-pub const MAX_QUEUED: usize = 64 << 20;
-
 /// One verified connection. Clones share it.
 #[derive(Clone)]
 pub struct Session(Arc<Shared>);
@@ -35,6 +31,7 @@ pub struct WeakSession(Weak<Shared>);
 struct Shared {
     commands: UnboundedSender<Command>,
     load: Arc<Load>,
+    bounds: Bounds,
     next_id: AtomicI64,
     ended: Arc<OnceLock<Error>>,
 }
@@ -65,6 +62,7 @@ impl Session {
         let shared = Shared {
             commands,
             load,
+            bounds: limits.bounds,
             next_id: AtomicI64::new(1),
             ended: Arc::default(),
         };
@@ -127,7 +125,7 @@ impl Session {
         if let Some(end) = self.end() {
             return Err(end);
         }
-        self.0.load.admit(request)
+        self.0.load.admit(request, &self.0.bounds)
     }
 
     /// Gives a request up. Its receiver hears of the end, if it has not already.
@@ -189,11 +187,16 @@ impl WeakSession {
 
 impl Load {
     /// Counts a request, or refuses it.
-    fn admit(&self, request: &Request) -> Result<()> {
+    fn admit(&self, request: &Request, bounds: &Bounds) -> Result<()> {
         let (len, uploads) = (request.body.len(), usize::from(request.upload.is_some()));
         let all = [
-            (&self.open, 1, MAX_OPEN, "requests are open"),
-            (&self.queued_bytes, len, MAX_QUEUED, "bytes wait to be sent"),
+            (&self.open, 1, bounds.requests, "requests are open"),
+            (
+                &self.queued_bytes,
+                len,
+                bounds.unsent,
+                "bytes wait to be sent",
+            ),
             (&self.uploads, uploads, MAX_UPLOADS, "uploads are open"),
         ];
         for (at, (counter, more, bound, what)) in all.iter().enumerate() {

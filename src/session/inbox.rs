@@ -7,14 +7,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::bounds::{Bounds, Meter};
 use crate::error::{Error, Result, Status};
 
-/// From here on an inbox counts as full, and the socket is not read if no other request is open. It holds some seconds
-/// of a fast model's tokens.
-pub const FULL_BYTES: usize = 1 << 20;
-/// Above this a stream fails as one that is read too slowly (c-api, "Pull"). What is delivered at once below it is
-/// always taken, so that one large entry fails nobody who keeps up.
-pub const MAX_BYTES: usize = 16 << 20;
+/// What is read is told to the meter in portions of this size: other streams share its counters.
+const PORTION: usize = 64 << 10;
 
 /// What an entry of an inbox counts for.
 pub trait Weighted {
@@ -47,6 +44,8 @@ pub enum Next<T> {
 pub struct Inbox<T> {
     state: Mutex<State<T>>,
     ready: Condvar,
+    bounds: Bounds,
+    meter: Arc<Meter>,
     /// Tells the connection's task to read on.
     resume: Box<dyn Fn() + Send + Sync>,
 }
@@ -54,6 +53,8 @@ pub struct Inbox<T> {
 struct State<T> {
     queue: VecDeque<T>,
     bytes: usize,
+    /// What of it the meter knows.
+    metered: usize,
     end: End,
     /// The connection's task waits for room.
     paused: bool,
@@ -73,11 +74,19 @@ enum End {
 impl<T: Weighted> Inbox<T> {
     /// An empty inbox; `resume` is called when a reader has made room in an inbox that [`Inbox::pause_if_full`] found
     /// full.
-    pub fn new(resume: impl Fn() + Send + Sync + 'static) -> Inbox<T> {
+    pub fn new(
+        bounds: Bounds,
+        meter: Arc<Meter>,
+        resume: impl Fn() + Send + Sync + 'static,
+    ) -> Inbox<T> {
+        meter.enter();
         Inbox {
+            bounds,
+            meter,
             state: Mutex::new(State {
                 queue: VecDeque::new(),
                 bytes: 0,
+                metered: 0,
                 end: End::Open,
                 paused: false,
                 discarding: false,
@@ -104,13 +113,22 @@ impl<T: Weighted> Inbox<T> {
             batch.clear();
             return Ok(());
         }
-        if state.bytes > MAX_BYTES {
-            let message = format!("more than {MAX_BYTES} bytes wait to be read on this stream");
+        if state.bytes > self.bounds.stream {
+            let most = self.bounds.stream;
+            let message = format!("more than {most} bytes wait to be read on this stream");
+            return Err(Error::new(Status::SlowConsumer, message));
+        }
+        if let Some(most) = self.meter.broken_by(state.bytes) {
+            let own = state.bytes;
+            let message = format!(
+                "more than {most} bytes wait to be read on all streams, {own} of them on this one"
+            );
             return Err(Error::new(Status::SlowConsumer, message));
         }
         let was_empty = !state.has_something();
         state.bytes += batch.iter().map(Weighted::weight).sum::<usize>();
         state.queue.extend(batch.drain(..));
+        self.settle(&mut state);
         self.wake(state, was_empty);
         Ok(())
     }
@@ -126,6 +144,12 @@ impl<T: Weighted> Inbox<T> {
         self.wake(state, was_empty);
     }
 
+    /// Tells the meter what has changed.
+    fn settle(&self, state: &mut State<T>) {
+        self.meter.change(state.metered, state.bytes);
+        state.metered = state.bytes;
+    }
+
     fn wake(&self, state: MutexGuard<'_, State<T>>, was_empty: bool) {
         if was_empty && let Some(signal) = &state.signal {
             signal.raise();
@@ -139,7 +163,7 @@ impl<T: Weighted> Inbox<T> {
     /// Whether the socket should not be read for this stream's sake. A reader that makes room will call `resume`.
     pub fn pause_if_full(&self) -> bool {
         let mut state = self.state();
-        state.paused = state.bytes >= FULL_BYTES;
+        state.paused = state.bytes >= self.bounds.stream_rest;
         state.paused
     }
 
@@ -149,6 +173,9 @@ impl<T: Weighted> Inbox<T> {
         loop {
             if let Some(item) = state.queue.pop_front() {
                 state.bytes -= item.weight();
+                if state.bytes == 0 || state.metered - state.bytes >= PORTION {
+                    self.settle(&mut state);
+                }
                 self.taken(state, true);
                 return Next::Item(item);
             }
@@ -186,7 +213,7 @@ impl<T: Weighted> Inbox<T> {
         {
             signal.clear();
         }
-        if state.paused && state.bytes <= FULL_BYTES / 2 {
+        if state.paused && state.bytes <= self.bounds.stream_rest / 2 {
             state.paused = false;
             drop(state);
             (self.resume)();
@@ -200,6 +227,7 @@ impl<T: Weighted> Inbox<T> {
         state.discarding = true;
         let dropped = std::mem::take(&mut state.queue);
         state.bytes = 0;
+        self.settle(&mut state);
         self.taken(state, had_something);
         drop(dropped); // outside the lock
     }
@@ -211,6 +239,14 @@ impl<T: Weighted> Inbox<T> {
             signal.raise();
         }
         state.signal = Some(signal);
+    }
+}
+
+impl<T> Drop for Inbox<T> {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.meter.change(state.metered, 0);
+        self.meter.leave();
     }
 }
 
@@ -233,13 +269,17 @@ mod tests {
         }
     }
 
+    fn inbox<T: Weighted>(resume: impl Fn() + Send + Sync + 'static) -> Inbox<T> {
+        Inbox::new(Bounds::default(), Arc::new(Meter::new(usize::MAX)), resume)
+    }
+
     fn now() -> Option<Instant> {
         Some(Instant::now())
     }
 
     #[test]
     fn entries_come_in_order_then_the_end_once_then_nothing() {
-        let inbox = Inbox::new(|| ());
+        let inbox = self::inbox(|| ());
         inbox.deliver(&mut vec![1, 2]).unwrap();
         inbox.end(Ok(()));
         inbox.end(Err(Error::new(Status::Cancelled, "too late")));
@@ -252,20 +292,17 @@ mod tests {
 
     #[test]
     fn an_open_inbox_without_entries_is_empty_not_over() {
-        assert!(matches!(
-            Inbox::<usize>::new(|| ()).next(now()),
-            Next::Empty
-        ));
+        assert!(matches!(inbox::<usize>(|| ()).next(now()), Next::Empty));
     }
 
     #[test]
     fn a_full_inbox_resumes_once_when_half_is_taken() {
         let resumed = Arc::new(AtomicUsize::new(0));
         let count = resumed.clone();
-        let inbox = Inbox::new(move || {
+        let inbox = self::inbox(move || {
             count.fetch_add(1, Ordering::SeqCst);
         });
-        inbox.deliver(&mut vec![FULL_BYTES / 4; 4]).unwrap();
+        inbox.deliver(&mut vec![(1 << 20) / 4; 4]).unwrap();
         assert!(inbox.pause_if_full());
         inbox.next(None);
         assert_eq!(resumed.load(Ordering::SeqCst), 0);
@@ -277,8 +314,8 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_not_read_fails_above_its_cap_and_keeps_what_it_had() {
-        let inbox = Inbox::new(|| ());
-        inbox.deliver(&mut vec![MAX_BYTES + 1]).unwrap();
+        let inbox = self::inbox(|| ());
+        inbox.deliver(&mut vec![(16 << 20) + 1]).unwrap();
         let error = inbox.deliver(&mut vec![1]).unwrap_err();
         assert_eq!(error.status(), Status::SlowConsumer);
         assert!(matches!(inbox.next(None), Next::Item(_)));
@@ -296,7 +333,7 @@ mod tests {
                 self.0.lock().unwrap().push(false);
             }
         }
-        let (inbox, level) = (Inbox::new(|| ()), Arc::new(Level::default()));
+        let (inbox, level) = (self::inbox(|| ()), Arc::new(Level::default()));
         inbox.deliver(&mut vec![1]).unwrap();
         inbox.set_signal(level.clone());
         inbox.deliver(&mut vec![2]).unwrap();
@@ -315,7 +352,7 @@ mod tests {
 
     #[test]
     fn every_waiting_reader_wakes_for_the_end_whoever_looked_meanwhile() {
-        let inbox = Arc::new(Inbox::<usize>::new(|| ()));
+        let inbox = Arc::new(inbox::<usize>(|| ()));
         let readers = [(); 2].map(|()| {
             let inbox = inbox.clone();
             std::thread::spawn(move || matches!(inbox.next(None), Next::End(_) | Next::Over))
@@ -332,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_waiting_reader_wakes_for_an_entry() {
-        let inbox = Arc::new(Inbox::new(|| ()));
+        let inbox = Arc::new(inbox(|| ()));
         let reader = std::thread::spawn({
             let inbox = inbox.clone();
             move || matches!(inbox.next(None), Next::Item(7))

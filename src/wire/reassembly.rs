@@ -19,8 +19,9 @@ pub const MAX_CHUNKS: u32 = 4_096;
 pub const MAX_UNFINISHED_BYTES: usize = 64 << 20;
 
 /// The messages of one connection that are not complete yet.
-#[derive(Default)]
 pub struct Reassembler {
+    /// Bytes of unfinished messages that are kept.
+    most: usize,
     unfinished: HashMap<i64, Unfinished>,
     bytes: usize,
 }
@@ -31,7 +32,22 @@ struct Unfinished {
     chunks: BTreeMap<u32, Bytes>,
 }
 
+impl Default for Reassembler {
+    fn default() -> Reassembler {
+        Reassembler::new(MAX_UNFINISHED_BYTES)
+    }
+}
+
 impl Reassembler {
+    /// One that keeps at most so many bytes of unfinished messages.
+    pub fn new(most: usize) -> Reassembler {
+        Reassembler {
+            most,
+            unfinished: HashMap::new(),
+            bytes: 0,
+        }
+    }
+
     /// Takes one frame, and returns the message that it completes. The message of a single frame is a view of
     /// `frame`: nothing is copied.
     pub fn push(&mut self, frame: Bytes) -> Result<Option<Bytes>, Error> {
@@ -106,9 +122,10 @@ impl Reassembler {
 
     fn reserve(&mut self, len: usize) -> Result<(), Error> {
         self.bytes += len;
-        if self.bytes > MAX_UNFINISHED_BYTES {
+        if self.bytes > self.most {
             return Err(Error::Limit(format!(
-                "more than {MAX_UNFINISHED_BYTES} bytes of unfinished messages"
+                "more than {} bytes of unfinished messages",
+                self.most
             )));
         }
         Ok(())

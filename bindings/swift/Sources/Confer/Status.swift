@@ -30,6 +30,8 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let stopped = Status(rawValue: CONFER_E_STOPPED)
     public static let panic = Status(rawValue: CONFER_E_PANIC)
     public static let system = Status(rawValue: CONFER_E_SYSTEM)
+    public static let token = Status(rawValue: CONFER_E_TOKEN)
+    public static let expired = Status(rawValue: CONFER_E_EXPIRED)
 
     // The network.
     public static let resolve = Status(rawValue: CONFER_E_RESOLVE)
@@ -51,6 +53,7 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
 
     // The enclave was refused.
     public static let rejected = Status(rawValue: CONFER_E_REJECTED)
+    public static let releaseRefused = Status(rawValue: CONFER_E_RELEASE_REFUSED)
 
     // The enclave answered, but not with 200.
     public static let refused = Status(rawValue: CONFER_E_REFUSED)
@@ -58,4 +61,5 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let paymentRequired = Status(rawValue: CONFER_E_PAYMENT_REQUIRED)
     public static let streamIdle = Status(rawValue: CONFER_E_STREAM_IDLE)
     public static let slowConsumer = Status(rawValue: CONFER_E_SLOW_CONSUMER)
+    public static let toolRounds = Status(rawValue: CONFER_E_TOOL_ROUNDS)
 }
