@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use confer::ffi::config::*;
 use confer::ffi::connect::*;
@@ -36,12 +37,15 @@ pub fn enclave_program() -> PathBuf {
     path
 }
 
-/// A folder for this test process, in which the trust world is made once.
+/// A folder for this test process, in which the trust world is made once. Numbers of processes come again, and with one
+/// the logs of another run would: so it is a new one.
 pub fn scratch() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("confer-api-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let (id, now) = (std::process::id(), SystemTime::now());
+        let now = now.duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        let folder = std::env::temp_dir().join(format!("confer-api-{id}-{now}"));
+        std::fs::create_dir(&folder).unwrap();
         folder
     })
 }
