@@ -260,6 +260,10 @@ public:
 
     config &endpoint(std::string_view url) { return text(confer_config_set_endpoint, url); }
     config &token(std::string_view token) { return text(confer_config_set_token, token); }
+    config &proxy(std::string_view url) { return text(confer_config_set_proxy, url); }
+    config &proxy_from_environment() { return set(confer_config_set_proxy_from_environment); }
+    config &roots(std::int32_t roots) { return set(confer_config_set_roots, roots); }
+    config &roots_pem(std::string_view pem) { return text(confer_config_set_roots_pem, pem); }
     config &jwks_cache_file(std::string_view path) { return text(confer_config_set_jwks_cache_file, path); }
     config &policy(const confer::policy &trusted) { return set(confer_config_set_policy, trusted.get()); }
     config &stage_timeout(std::int32_t stage, milliseconds limit) {

@@ -231,6 +231,8 @@ fn credentials_that_a_proxy_does_not_take_are_an_error_that_does_not_tell_them()
     }
 }
 
+/// The beginning of a tunnel, says an HTTP proxy.
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
 /// No authentication, says a SOCKS5 proxy.
 const HELLO: &[u8] = &[5, 0];
 
@@ -250,7 +252,9 @@ fn a_proxy_that_misbehaves_fails_its_own_stage() {
             false,
             "CONNECT: ",
         ),
-        ("http", Manner::Endless, false, "CONNECT: "),
+        ("http", Manner::Endless(OK, b"X: y\r\n"), false, "CONNECT: "),
+        ("http", Manner::Endless(OK, b"X"), false, "CONNECT: "),
+        ("http", Manner::Endless(b"", b" "), false, "CONNECT: "),
         ("http", Manner::Answers(&[]), true, "CONNECT: "),
         (
             "http",
@@ -355,8 +359,13 @@ fn a_proxy_that_misbehaves_fails_its_own_stage() {
 #[test]
 fn a_proxy_that_hangs_is_given_up_and_named() {
     let world = World::start();
-    for scheme in ["http", "socks5"] {
-        let proxy = Proxy::start(Manner::Silent);
+    let continues = Manner::Endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n");
+    for (scheme, manner) in [
+        ("http", Manner::Silent),
+        ("http", continues),
+        ("socks5", Manner::Silent),
+    ] {
+        let proxy = Proxy::start(manner);
         let config = world.config(ENCLAVE_NAME);
         let url = format!("{scheme}://127.0.0.1:{}", proxy.port);
         set(&config, confer_config_set_proxy, &url).unwrap();

@@ -98,8 +98,8 @@ pub enum Manner {
     Socks5(Option<(&'static str, &'static str)>),
     /// Reads something, answers with each of these in turn, reading between, and closes.
     Answers(&'static [&'static [u8]]),
-    /// A header, again and again.
-    Endless,
+    /// Reads something, and answers with the first and then the second, again and again.
+    Endless(&'static [u8], &'static [u8]),
     /// Nothing at all.
     Silent,
 }
@@ -198,10 +198,11 @@ impl Client {
                 self.socket.shutdown(Shutdown::Write)?;
                 io::copy(&mut self, &mut io::sink()).map(drop)
             }
-            Manner::Endless => {
-                self.socket.write_all(b"HTTP/1.1 200 OK\r\n")?;
+            Manner::Endless(first, again) => {
+                let _ = self.read(&mut [0; 4_096])?;
+                self.socket.write_all(first)?;
                 loop {
-                    self.socket.write_all(b"X-Padding: padding\r\n")?;
+                    self.socket.write_all(again)?;
                 }
             }
             Manner::Silent => io::copy(&mut self, &mut io::sink()).map(drop),

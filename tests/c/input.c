@@ -42,6 +42,12 @@ static void a_missing_pointer_is_named(void) {
     REFUSES_NULL("config", confer_config_set_token(NULL, "t", 1, &error));
     REFUSES_NULL("token", confer_config_set_token(config, NULL, SIZE_MAX, &error));
     REFUSES_NULL("policy", confer_config_set_policy(config, NULL, &error));
+    REFUSES_NULL("config", confer_config_set_proxy(NULL, "", 0, &error));
+    REFUSES_NULL("url", confer_config_set_proxy(config, NULL, 1, &error));
+    REFUSES_NULL("config", confer_config_set_proxy_from_environment(NULL, &error));
+    REFUSES_NULL("config", confer_config_set_roots(NULL, CONFER_ROOTS_BUNDLED, &error));
+    REFUSES_NULL("config", confer_config_set_roots_pem(NULL, "x", 1, &error));
+    REFUSES_NULL("pem", confer_config_set_roots_pem(config, NULL, 1, &error));
     REFUSES_NULL("config", confer_config_set_jwks_cache_file(NULL, "x", 1, &error));
     REFUSES_NULL("path", confer_config_set_jwks_cache_file(config, NULL, 1, &error));
     REFUSES_NULL("config", confer_config_set_stage_timeout_ms(NULL, CONFER_STAGE_TCP, 1, &error));
@@ -105,6 +111,8 @@ static void text_that_is_no_utf8_is_named_with_its_first_bad_byte(void) {
     confer_policy *policy = NULL;
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "url: not UTF-8 from byte 2", confer_config_set_endpoint(config, BAD_UTF8, SIZE_MAX, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "token", confer_config_set_token(config, BAD_UTF8, 3, &error));
+    CHECK_ERROR(CONFER_E_INVALID_UTF8, "url", confer_config_set_proxy(config, BAD_UTF8, 3, &error));
+    CHECK_ERROR(CONFER_E_INVALID_UTF8, "pem", confer_config_set_roots_pem(config, BAD_UTF8, 3, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "path", confer_config_set_jwks_cache_file(config, BAD_UTF8, 3, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "path", confer_policy_load(BAD_UTF8, 3, &policy, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "content",
@@ -237,7 +245,7 @@ static void a_policy_file_that_cannot_be_read_is_named(void) {
 
 static void numbers_outside_their_bounds_are_refused(void) {
     setup();
-    static const int32_t stages[] = {-1, 7, CONFER_STAGE_ENDED, INT32_MAX, INT32_MIN};
+    static const int32_t stages[] = {-1, 99, CONFER_STAGE_ENDED, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
         CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "stage", confer_config_set_stage_timeout_ms(config, stages[i], 1000, &error));
     static const uint64_t waits[] = {0, 86400001, UINT64_MAX};
@@ -255,6 +263,13 @@ static void numbers_outside_their_bounds_are_refused(void) {
         CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "role", confer_chat_request_add_message(request, roles[i], "x", 1, &error));
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "model", confer_chat_request_set_model(request, " \t", SIZE_MAX, &error));
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "name", confer_chat_request_set_property(request, "", 0, "1", 1, &error));
+    static const int32_t roots[] = {-1, 2, INT32_MAX};
+    for (size_t i = 0; i < sizeof roots / sizeof *roots; i++)
+        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "roots", confer_config_set_roots(config, roots[i], &error));
+    CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "pem: it holds no certificate", confer_config_set_roots_pem(config, "", 0, &error));
+    CHECK_ERROR(CONFER_E_INVALID_URL, "proxy: ", confer_config_set_proxy(config, "https://proxy.test", SIZE_MAX, &error));
+    CHECK_OK(confer_config_set_proxy(config, "socks5://me:secret@proxy.test", SIZE_MAX, &error));
+    CHECK_OK(confer_config_set_proxy(config, NULL, 0, &error)); /* the empty text: none */
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "path", confer_config_set_jwks_cache_file(config, "", 0, &error));
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "path", confer_config_set_jwks_cache_file(config, "a\0b", 3, &error));
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "worker", confer_runtime_set_workers(0, &error));

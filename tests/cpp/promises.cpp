@@ -251,6 +251,10 @@ void connecting_is_watched_waited_for_and_cancelled() {
 void arguments_are_refused_by_name() {
     confer::config config;
     CHECK(fails([&] { config.endpoint("http://example.com"); }).status() == CONFER_E_INVALID_URL);
+    CHECK(fails([&] { config.proxy("ftp://proxy.test"); }).status() == CONFER_E_INVALID_URL);
+    CHECK(fails([&] { config.roots(-1); }).status() == CONFER_E_INVALID_ARGUMENT);
+    CHECK(fails([&] { config.roots_pem("none"); }).status() == CONFER_E_INVALID_ARGUMENT);
+    config.proxy("http://me@proxy.test").proxy("").roots(CONFER_ROOTS_BUNDLED);
     CHECK(fails([&] { config.idle_timeout(-1ms); }).status() == CONFER_E_INVALID_ARGUMENT);
     CHECK(fails([&] { confer::policy::parse("{}"); }).status() == CONFER_E_INVALID_POLICY);
     CHECK(fails([&] { confer::policy::load("/nonexistent"); }).status() == CONFER_E_FILE);
