@@ -79,9 +79,10 @@
  *              registers a fork handler, which goes when the library is unloaded.
  * Limits       What a peer can cause is bounded: 65,535 bytes a WebSocket message; 64 unfinished messages of at most
  *              4,096 pieces and 64 MiB together; 16 MiB and 64 levels an event; 16 MiB of memory that wait to be read
- *              on a stream, and one event; 64 headers a response. What an application can cause, too: 4,096 open
- *              requests a connection; 32 MiB a request, 64 MiB waiting to be sent; 1,024 log records that wait for a
- *              slow callback, beyond which records are dropped, and their number logged.
+ *              on a stream, and one event; 64 headers a response; 16 addresses of a name; 8 KiB of a proxy's answer. What
+ *              an application can cause, too: 4,096 open requests a connection; 32 MiB a request, 64 MiB waiting to be
+ *              sent; 1,024 log records that wait for a slow callback, beyond which records are dropped, and their number
+ *              logged.
  */
 
 
@@ -1321,8 +1322,8 @@ confer_status confer_config_set_endpoint(confer_config *config,
  *
  * Everything goes through it, Intel's key set too. TLS is with the endpoint itself: a proxy sees its name, sizes and
  * times, and no token. Credentials go to the proxy in the clear, as in every such protocol, and are written nowhere
- * else. A ws:// endpoint is on this machine, which a proxy does not lead to: connecting with both fails with
- * CONFER_E_INVALID_URL.
+ * else. What is plain is on this machine, which a proxy does not lead to: with a ws:// endpoint connecting fails with
+ * CONFER_E_INVALID_URL, and a key set at an http:// URL is not fetched.
  *
  * Errors: CONFER_E_INVALID_URL, which does not repeat the text.
  */

@@ -4,7 +4,7 @@
 //! ffi/          the C ABI: handles, guard, errors; no logic of its own
 //! client/       what an application asks for: configure, connect, chat, close
 //! session/      one verified connection: requests and answers, keepalive, limits
-//! net/          sockets: TCP, TLS, WebSocket, key-set fetch
+//! net/          sockets: TCP, proxies, TLS, WebSocket, key-set fetch
 //! noise/        handshake and transport                     (pure)
 //! attestation/  evidence → policy → report                  (pure)
 //! wire/         protobuf messages, frames, reassembly       (pure)

@@ -181,8 +181,8 @@ pub unsafe extern "C" fn confer_config_set_endpoint(
 ///
 /// Everything goes through it, Intel's key set too. TLS is with the endpoint itself: a proxy sees its name, sizes and
 /// times, and no token. Credentials go to the proxy in the clear, as in every such protocol, and are written nowhere
-/// else. A ws:// endpoint is on this machine, which a proxy does not lead to: connecting with both fails with
-/// CONFER_E_INVALID_URL.
+/// else. What is plain is on this machine, which a proxy does not lead to: with a ws:// endpoint connecting fails with
+/// CONFER_E_INVALID_URL, and a key set at an http:// URL is not fetched.
 ///
 /// Errors: CONFER_E_INVALID_URL, which does not repeat the text.
 #[unsafe(no_mangle)]

@@ -71,7 +71,7 @@ async fn connect(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<
     let upgraded = tokio::select! {
         biased;
         answer = &mut answer => answer,
-        _ = connection.with_upgrades() => answer.await, // it ends by giving the socket up
+        _ = connection.with_upgrades() => answer.await, // it ends by giving the socket up, or with what the answer says
     }?;
     let parts = upgraded
         .downcast::<TokioIo<Counted>>()
