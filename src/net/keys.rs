@@ -289,3 +289,36 @@ async fn get(endpoint: &Endpoint, route: &Route) -> Result<Vec<u8>> {
     }
     answer.await // the server closed; what it had sent before is read to its end
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Proxies;
+    use super::*;
+
+    #[test]
+    fn a_source_is_shared_by_those_who_go_the_same_way_and_by_no_others() {
+        let through = |url: &str| {
+            let mut route = Route::default();
+            route.set_proxies(Proxies::given(url).unwrap());
+            route
+        };
+        let sources = KeySources::default();
+        let at = |route: &Route| sources.at(Some("https://keys.test/"), None, route);
+        let direct = at(&Route::default());
+        assert!(Arc::ptr_eq(&direct, &at(&through(""))));
+        let proxied = at(&through("http://me:x@proxy.test"));
+        assert!(!Arc::ptr_eq(&direct, &proxied));
+        assert!(Arc::ptr_eq(
+            &proxied,
+            &at(&through("http://me:x@proxy.test:80"))
+        ));
+        assert!(!Arc::ptr_eq(
+            &proxied,
+            &at(&through("http://me:y@proxy.test"))
+        ));
+        let own = rcgen::generate_simple_self_signed(["keys.test".to_owned()]).unwrap();
+        let mut trusting = Route::default();
+        trusting.set_roots_pem(&own.cert.pem()).unwrap();
+        assert!(!Arc::ptr_eq(&direct, &at(&trusting)));
+    }
+}

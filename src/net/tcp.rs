@@ -325,7 +325,11 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let socket = connect_to(listener.local_addr().unwrap()).await.unwrap();
             assert!(socket.is_write_vectored(), "what `Counted` is there for");
-            assert!(!Counted::from(socket).is_write_vectored());
+            let counted = Counted::from(socket);
+            assert!(!counted.is_write_vectored());
+            // So are those that HTTP writes to: of proxies, and of the key set.
+            let http = hyper_util::rt::TokioIo::new(counted);
+            assert!(!hyper::rt::Write::is_write_vectored(&http));
         });
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::harness::*;
 use crate::servers::*;
 
-/// Parts of credentials that can be looked for, as they are and as they are sent: `base64` does the latter.
+/// Credentials that can be looked for, as they are and as HTTP sends them.
 const SECRET: &str = "hunter2";
 const BASE64: &str = "bWU6aHVudGVyMg=="; // me:hunter2
 
