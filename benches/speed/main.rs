@@ -10,6 +10,7 @@ mod connect;
 #[path = "../../tests/api/harness.rs"]
 mod harness;
 mod latency;
+mod limits;
 mod measure;
 mod memory;
 mod primitives;
@@ -35,6 +36,9 @@ fn main() {
     // First, before anything else has grown the heap.
     if wanted("memory") {
         memory::run(&enclave, &mut table);
+    }
+    if wanted("limits") {
+        limits::run(&enclave, &mut table);
     }
     if wanted("connect") {
         connect::run(&enclave, &mut table);

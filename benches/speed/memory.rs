@@ -49,8 +49,25 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
     );
 }
 
+/// The most that was resident since [`restart_peak`] (proc(5), `VmHWM`).
+pub fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.trim().parse::<u64>().ok())
+        .expect("a number of KiB")
+        * 1_024
+}
+
+/// Lets [`peak`] begin anew (proc(5), `clear_refs`); what the allocator keeps for itself is given back first.
+pub fn restart_peak() {
+    // SAFETY: glibc's own memory is concerned.
+    unsafe { libc::malloc_trim(0) };
+    std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
+}
+
 /// Resident bytes: the second number of statm, in pages (proc(5)).
-fn resident() -> u64 {
+pub fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
     // SAFETY: no memory is concerned.
