@@ -1,0 +1,133 @@
+/*
+ * Clocks that jump, and a machine that sleeps.
+ *
+ * The wall clock is this program's: the library asks the system for it through the function below. A sleep is a process
+ * that is stopped and continued: its sockets fill meanwhile, and all of its time limits pass at once.
+ */
+#define _GNU_SOURCE
+#include "enclave.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+
+static struct enclave enclave;
+static _Atomic long ahead_s; /* of the real wall clock */
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    int result = (int)syscall(SYS_clock_gettime, clock, time);
+    if (result == 0 && clock == CLOCK_REALTIME) time->tv_sec += ahead_s;
+    return result;
+}
+
+/* Short limits, so that what is stopped exceeds them by far. */
+static confer_client *connect_with(uint32_t attempts, bool with_evidence) {
+    confer_config *config = enclave_config(&enclave);
+    confer_client *client = NULL;
+    CHECK_OK(confer_config_set_keepalive_ms(config, 200, &error));
+    CHECK_OK(confer_config_set_dead_peer_ms(config, 800, &error));
+    CHECK_OK(confer_config_set_reconnect(config, attempts, 50, 500, &error));
+    CHECK_OK(confer_config_set_max_age(config, 0, with_evidence, &error));
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    confer_config_free(config);
+    return client;
+}
+
+static void a_clock_that_jumps_ends_no_connection(void) {
+    const long jumps[] = {3600, -3600, 86400 * 365 * 10, -86400 * 365 * 10};
+    enclave_start(&enclave, NULL);
+    confer_client *client = connect_with(0, false);
+    for (size_t i = 0; i < sizeof jumps / sizeof *jumps; i++) {
+        confer_stream *stream = chat_pull(client, "/repeat 10 20 word");
+        chat_next(stream);
+        ahead_s = jumps[i];
+        chat_read(stream, NULL, 0);
+        confer_stream_free(stream);
+        chat_says(client, "still there", "You said: still there");
+    }
+    ahead_s = 0;
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+/* What the evidence says of its time was true by one clock alone: by another it has to be shown anew, and does not hold. */
+static void evidence_that_expired_by_a_clock_that_jumped_is_not_relied_on(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = connect_with(3, true);
+    chat_says(client, "in time", "You said: in time");
+    ahead_s = 7200;
+    const confer_event *event = NULL;
+    confer_error *failure = NULL;
+    confer_stream *stream = chat_pull(client, "a prompt that must not leave");
+    CHECK(confer_stream_next(stream, -1, &event, &failure) == CONFER_E_REJECTED);
+    CHECK_TEXT("ita.time", confer_error_check_id(failure, NULL));
+    CHECK(confer_error_progress(failure) == CONFER_PROGRESS_NOT_SENT);
+    confer_error_free(failure);
+    confer_stream_free(stream);
+    CHECK_STATUS(CONFER_E_REJECTED, confer_client_check(client, &error));
+    ahead_s = 0;
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+/* A child that stops this process, and after two seconds lets it go on. */
+static pid_t sleep_soon(pid_t whom) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        nanosleep(&(struct timespec){0, 300000000}, NULL);
+        kill(whom, SIGSTOP);
+        nanosleep(&(struct timespec){2, 0}, NULL);
+        kill(whom, SIGCONT);
+        _exit(0);
+    }
+    return child;
+}
+
+static void a_machine_that_slept_loses_nothing_while_its_peer_was_awake(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = connect_with(0, false);
+    confer_stream *stream = chat_pull(client, "/repeat 60 50 word"); /* 3 s: it goes on during the sleep */
+    pid_t child = sleep_soon(getpid());
+    chat_read(stream, NULL, 0);
+    confer_stream_free(stream);
+    CHECK(waitpid(child, NULL, 0) == child);
+    CHECK_OK(confer_client_network_changed(client, &error));
+    chat_says(client, "awake", "You said: awake");
+    CHECK(confer_client_counter(client, CONFER_COUNTER_CONNECTIONS) == 1);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void a_peer_that_sleeps_is_dead_within_the_limits_and_found_again(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = connect_with(50, false);
+    chat_says(client, "hello", "You said: hello");
+    CHECK(kill(enclave.pid, SIGSTOP) == 0);
+    const confer_event *event = NULL;
+    confer_error *failure = NULL;
+    int64_t began = check_now_ms();
+    confer_stream *stream = chat_pull(client, "into the silence");
+    CHECK(confer_stream_next(stream, -1, &event, &failure) == CONFER_E_DEAD_PEER);
+    CHECK(check_now_ms() - began < 200 + 800 + 5000); /* keepalive, dead peer, and a busy machine */
+    CHECK(confer_error_progress(failure) == CONFER_PROGRESS_MAYBE_SENT);
+    confer_error_free(failure);
+    confer_stream_free(stream);
+    stream = chat_pull(client, "/repeat 1 0 again"); /* waits for a connection */
+    CHECK(kill(enclave.pid, SIGCONT) == 0);
+    chat_read(stream, NULL, 0);
+    confer_stream_free(stream);
+    CHECK(confer_client_counter(client, CONFER_COUNTER_CONNECTIONS) >= 2);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+int main(void) {
+    const struct promise promises[] = {
+        PROMISE(a_clock_that_jumps_ends_no_connection),
+        PROMISE(evidence_that_expired_by_a_clock_that_jumped_is_not_relied_on),
+        PROMISE(a_machine_that_slept_loses_nothing_while_its_peer_was_awake),
+        PROMISE(a_peer_that_sleeps_is_dead_within_the_limits_and_found_again),
+    };
+    return KEEP_PROMISES(promises);
+}
