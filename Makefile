@@ -18,7 +18,7 @@ LIB      := build/lib/libconfer.so
 ENCLAVE  := build/bin/confer-enclave
 EXAMPLES := build/examples/c/chat build/examples/c/verify
 
-.PHONY: all lib enclave header examples demo test bench toolchains install clean FORCE
+.PHONY: all lib enclave header examples demo test bench limits toolchains install clean FORCE
 
 all: lib examples
 
@@ -66,6 +66,9 @@ test:
 
 bench: $(LIB) $(ENCLAVE)
 	@scripts/bench
+
+limits: $(LIB) $(ENCLAVE)
+	@scripts/bench memory limits
 
 toolchains:
 	@scripts/toolchains

@@ -2,7 +2,8 @@
  * confer.h: an open client for Confer's attested inference service.
  *
  * Confer runs a large language model inside an Intel TDX confidential VM. This library connects to it, verifies what
- * runs there before anything is sent, and streams chats through a channel that ends inside that VM.
+ * runs there before anything is sent, and brings chats, embeddings and documents through a channel that ends inside
+ * that VM. Where it is asked to, it connects again when the network fails, and verifies again each time.
  *
  * GETTING STARTED
  *
@@ -68,8 +69,12 @@
  *                with any other timeout                         CONFER_E_WOULD_DEADLOCK
  *              confer_connect(), confer_close(),
  *                confer_runtime_wait()                          CONFER_E_WOULD_DEADLOCK
- *              all else: starting a chat or a connection,
- *                _cancel, _trigger, _free, setters, getters     as elsewhere
+ *              all else: starting a request or a connection,
+ *                answering a tool or a token request, _cancel,
+ *                _trigger, _free, setters, getters              as elsewhere
+ *
+ *              What a callback is given to answer (confer_tool_call, confer_token_request) is the application's own from
+ *              then on: it can be answered later and from any thread, and has to be freed.
  *
  * Fork         After a fork, the child of a process that used the library gets CONFER_E_FORKED from every call that
  *              returns a status; getters are safe there, and freeing does nothing. A program that is started by exec is
@@ -77,12 +82,52 @@
  * Signals      No signal handler is installed. No function here may be called from one.
  * Output       The library prints nothing. It takes no global logger; of the process it changes nothing but that it
  *              registers a fork handler, which goes when the library is unloaded.
- * Limits       What a peer can cause is bounded: 65,535 bytes a WebSocket message; 64 unfinished messages of at most
- *              4,096 pieces and 64 MiB together; 16 MiB and 64 levels an event; 16 MiB of memory that wait to be read
- *              on a stream, and one event; 64 headers a response; 16 addresses of a name; 8 KiB of a proxy's answer. What
- *              an application can cause, too: 4,096 open requests a connection; 32 MiB a request, 64 MiB waiting to be
- *              sent; 1,024 log records that wait for a slow callback, beyond which records are dropped, and their number
- *              logged.
+ * Requests     Each is a stream: confer_chat_stream() and confer_request_stream() bring its events to callbacks, _pull
+ *              lets the application take them; both end once, with the answer's end or with an error that says how far
+ *              the request had come. One connection carries all of a client's requests, and their answers interleave.
+ *              While a stream is the only request, one that is not read makes the library read no more; beside others
+ *              it goes on reading, for theirs, up to a limit for each stream. What is left is what one WebSocket forces:
+ *              a message of another stream that is on its way delays the next by the time that it takes.
+ * Limits       Each is a named constant with its reason in the source; docs/limits.md has what was measured.
+ *
+ *              What a peer can cause                            at most       set by               beyond it
+ *              ---------------------------------------------    ----------    -----------------    ----------------------
+ *              time of a stage of connecting                    10 or 15 s    _stage_timeout_ms    CONFER_E_STAGE_TIMEOUT
+ *              time of all stages together                      60 s          _connect_timeout_ms  CONFER_E_STAGE_TIMEOUT
+ *              silence while a ping is open                     20 s          _dead_peer_ms        CONFER_E_DEAD_PEER
+ *              silence after the network changed                5 s           _probe_timeout_ms    CONFER_E_DEAD_PEER
+ *              silence of one answer                            180 s         _idle_timeout_ms     CONFER_E_STREAM_IDLE
+ *              addresses of a name that are tried               16            -                    the rest is left out
+ *              answer of a proxy                                8 KiB         -                    CONFER_E_PROXY
+ *              headers of a proxy's answer                      64            -                    CONFER_E_PROXY
+ *              pause that a server asks for                     1 h           -                    an hour is taken
+ *              Intel's key set                                  1 MiB         -                    CONFER_E_REJECTED
+ *              evidence, nesting                                65,439 B, 64  -                    CONFER_E_REJECTED
+ *              WebSocket message                                65,535 B      -                    CONFER_E_LIMIT
+ *              frames of a message                              4,096         -                    CONFER_E_LIMIT
+ *              unfinished messages                              64            -                    CONFER_E_LIMIT
+ *              bytes of unfinished messages                     64 MiB        _LIMIT_UNFINISHED    CONFER_E_LIMIT
+ *              headers of a response                            64, 16 KiB    -                    CONFER_E_LIMIT
+ *              an event, nesting                                16 MiB, 64    -                    CONFER_E_EVENT
+ *              tools called in one round                        256           -                    CONFER_E_TOOL_ROUNDS
+ *              rounds of tools                                  16            _set_tool_limits     CONFER_E_TOOL_ROUNDS
+ *              unread on a stream, the only request             1 MiB         _LIMIT_STREAM_REST   the socket is not read
+ *              unread on a stream                               16 MiB        _LIMIT_STREAM_UNREAD CONFER_E_SLOW_CONSUMER
+ *              unread on all streams of a client                64 MiB        _LIMIT_CLIENT_UNREAD CONFER_E_SLOW_CONSUMER
+ *              unread in the process                            1 GiB         _set_unread_limit    CONFER_E_SLOW_CONSUMER
+ *              text of a refusal                                1,024 B       -                    the rest is left out
+ *
+ *              What an application can cause                    at most       set by               beyond it
+ *              ---------------------------------------------    ----------    -----------------    ----------------------
+ *              a request, a conversation                        32 MiB        -                    CONFER_E_TOO_LARGE
+ *              requests that wait to be sent                    64 MiB        _LIMIT_UNSENT        CONFER_E_TOO_MANY
+ *              open requests of a client                        4,096         _LIMIT_REQUESTS      CONFER_E_TOO_MANY
+ *              open uploads of a connection                     10            -                    CONFER_E_TOO_MANY
+ *              data of an upload in memory                      2 MiB         -                    it is not read yet
+ *              time of a tool                                   5 min         _set_tool_limits     the model is told so
+ *              failed attempts to connect again                 -             _set_reconnect       the client ends
+ *              old connections that end their requests          4             -                    CONFER_E_EXPIRED
+ *              log records that wait for a slow callback        1,024         -                    the rest is counted
  */
 
 
