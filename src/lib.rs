@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! ffi/          the C ABI: handles, guard, errors; no logic of its own
-//! client/       what an application asks for: configure, connect, chat, close
+//! client/       what an application asks for: configure, connect, each kind of request, close
+//! link/         a client's way to its enclave, over as many connections as that takes
 //! session/      one verified connection: requests and answers, keepalive, limits
+//! host/         what it has of the process: the runtime, threads for callbacks, the log
 //! net/          sockets: TCP, proxies, TLS, WebSocket, key-set fetch
 //! noise/        handshake and transport                     (pure)
 //! attestation/  evidence → policy → report                  (pure)
@@ -19,6 +21,8 @@ pub mod client;
 pub mod error;
 pub mod ffi;
 pub mod fork;
+pub mod host;
+pub mod link;
 pub mod net;
 pub mod noise;
 pub mod panics;

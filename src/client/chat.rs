@@ -11,12 +11,11 @@ use serde_json::{Map, Value};
 
 use super::answer::{Answer, Reading};
 use super::event::Event;
-use super::exchange::Exchange;
 use super::history::{Call, Conversation, Message, Role};
 use super::json;
-use super::link::Link;
 use super::tools::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_ROUNDS, Run, Tool};
 use crate::error::{Error, Result, Status};
+use crate::link::{Exchange, Link};
 use crate::session::{Inbox, MAX_BODY, Request};
 
 /// What the plan names; newer servers serve their own model whatever is asked for (protocol section 5).

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::callbacks::{Callbacks, Hold};
 use super::chat::PreparedChat;
-use super::ending::{self, Which};
-use super::link::Link;
 use super::request::PreparedRequest;
 use super::stream::Stream;
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result};
+use crate::host::{self, Callbacks, Hold, Which};
+use crate::link::Link;
 
 /// The way to a verified enclave. Clones share it; it closes when the last of them and of its streams is dropped.
 #[derive(Clone)]
@@ -70,7 +69,7 @@ impl Client {
         if callbacks.is_some_and(|callbacks| !callbacks.join(deadline)) {
             return false;
         }
-        ending::wait(Some(Which::Runtime), deadline)
+        host::wait(Some(Which::Runtime), deadline)
     }
 
     /// Why the client ended, if it has.

@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use once_cell::sync::Lazy;
 
-use super::callbacks::Callbacks;
-use super::dial::{Dialer, ReleaseSink, TokenProvider};
-use super::link::{ChangeSink, Reconnect, Renew};
-use super::log::{Level, Log, Sink};
 use crate::attestation::{Policy, Verifier};
 use crate::error::{Error, Result, Status};
+use crate::host::{Callbacks, Level, Log, Sink};
+use crate::link::{ChangeSink, Dialer, Reconnect, ReleaseSink, Renew, TokenProvider};
 use crate::net::{Endpoint, KeySource, KeySources, Proxies, Roots, Route, Token};
 use crate::session::{Limits, Settings, Stage};
 

@@ -4,15 +4,12 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::callbacks::Callbacks;
 use super::client::Client;
 use super::config::Config;
-use super::dial::{Cancel, Dialer, cancelled};
-use super::ending;
-use super::link::Link;
-use super::log::{Level, Log};
-use super::runtime::Runtime;
 use crate::error::{Error, Result, Status};
+use crate::host;
+use crate::host::{Callbacks, Level, Log, Runtime};
+use crate::link::{Cancel, Dialed, Dialer, Link, cancelled};
 use crate::panics;
 use crate::session::{Bounds, Inbox, Meter, Next, Signal, Stage, Weighted};
 
@@ -110,7 +107,7 @@ impl Connecting {
     pub fn finish(self) -> Result<Client> {
         let outcome = self.wait(None);
         if outcome.is_err() {
-            ending::wait(None, Some(Instant::now() + LINGER));
+            host::wait(None, Some(Instant::now() + LINGER));
         }
         outcome?.ok_or_else(|| Error::new(Status::Panic, "connecting ended without an outcome"))
     }
@@ -191,7 +188,7 @@ impl Watcher {
     }
 }
 
-fn tell_outcome(dialer: &Dialer, outcome: &Result<super::dial::Dialed>) {
+fn tell_outcome(dialer: &Dialer, outcome: &Result<Dialed>) {
     let log = &dialer.log;
     match outcome {
         Ok(dialed) => log.record(Level::Info, "confer::connect", || {

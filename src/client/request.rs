@@ -8,10 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Ending, Reading, Transfer};
 use super::event::Event;
-use super::exchange::Exchange;
-use super::link::Link;
 use super::upload::Document;
 use crate::error::{Error, Result, Status};
+use crate::link::{Exchange, Link};
 use crate::session::{Inbox, MAX_BODY, Request};
 
 /// Texts of one embeddings request (protocol section 4).

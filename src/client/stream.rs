@@ -5,10 +5,9 @@ use std::time::Instant;
 
 use super::client::Client;
 use super::event::Event;
-use super::exchange::Exchange;
-use super::link::Link;
 use super::tools::Run;
 use crate::error::Result;
+use crate::link::{Exchange, Link};
 use crate::session::{Inbox, Next, Signal};
 
 /// What one request brings, until its end. Dropping it cancels.

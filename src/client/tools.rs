@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::answer::{Answer, Reading, Sequel};
-use super::callbacks::{Callbacks, Hold};
 use super::chat::{ChatRequest, Follow};
 use super::event::{Event, Splitter};
-use super::exchange::Exchange;
 use super::history::{Call, Conversation, Message, Turn};
-use super::link::{Link, Parked};
 use crate::error::{Error, Progress, Result, Status};
+use crate::host::{Callbacks, Hold};
+use crate::link::{Exchange, Link, Parked, cancelled, closed};
 use crate::session::Inbox;
 
 /// Rounds of tools that one chat may have, unless set otherwise. A model that has not come to an answer by then hardly
@@ -164,7 +163,7 @@ impl Run {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(request) = &mut state.request else {
-            return Some(Err(super::dial::cancelled()));
+            return Some(Err(cancelled()));
         };
         request.messages.extend(messages);
         let runs = turn.pending && !turn.calls.is_empty() && request.runs(&turn.calls);
@@ -182,7 +181,7 @@ impl Run {
             return Some(Err(Error::new(Status::ToolRounds, message)));
         }
         if self.exchange.cancelled() {
-            return Some(Err(super::dial::cancelled())); // asked here, for `cancel` looks at the calls
+            return Some(Err(cancelled())); // asked here, for `cancel` looks at the calls
         }
         state.round += 1;
         let round = state.round;
@@ -190,7 +189,7 @@ impl Run {
         self.call_tools(state);
         drop(guard);
         let Some(link) = self.link.upgrade() else {
-            return Some(Err(super::link::closed()));
+            return Some(Err(closed()));
         };
         // Told at once if the client was closed meanwhile.
         link.park(self.this.clone());
@@ -267,7 +266,7 @@ impl Run {
         let body = request.body();
         drop(state);
         let sent = body.and_then(|body| {
-            let link = self.link.upgrade().ok_or_else(super::link::closed)?;
+            let link = self.link.upgrade().ok_or_else(closed)?;
             let answer = Answer::new(self.reading(), None, self.inbox.clone());
             link.request(super::chat::request(body), self.exchange.clone(), answer)
         });
@@ -298,7 +297,7 @@ impl Run {
     /// The application gives the stream up. Where an exchange is under way, that tells of the end.
     pub(super) fn cancel(&self) {
         if !self.state().calls.is_empty() {
-            self.end(super::dial::cancelled());
+            self.end(cancelled());
         }
     }
 }

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::callbacks::{Callbacks, Hold};
-use super::link::Link;
 use crate::error::{Error, Result, Status};
+use crate::host::{Callbacks, Hold};
+use crate::link::Link;
 use crate::panics;
 use crate::session::{Again, Data, MAX_CHUNK, Source, Supply};
 

@@ -14,8 +14,10 @@ use super::status::confer_status;
 use super::token::{confer_token_fn, provider};
 use super::user_data::{UserData, confer_destroy_fn};
 use super::{handle, text};
-use crate::client::{Config, Level, Reconnect, Sink};
+use crate::client::Config;
 use crate::error::{Error, Result, Status};
+use crate::host::{Level, Sink};
+use crate::link::Reconnect;
 use crate::net::Roots;
 use crate::session::{BOUND_BYTES, BOUND_REQUESTS, Limits, Stage};
 

@@ -11,8 +11,9 @@ use super::handle::{self, Out};
 use super::report::confer_report;
 use super::signal::Pipe;
 use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
-use crate::client::{Cancel, Client, Connecting, deadline};
+use crate::client::{Client, Connecting, deadline};
 use crate::error::{Error, Result, Status};
+use crate::link::Cancel;
 
 /// A wish to stop connecting, which any thread can express. Any thread, also several at once.
 #[allow(non_camel_case_types)]

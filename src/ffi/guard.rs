@@ -79,7 +79,7 @@ pub(super) fn quiet(work: impl FnOnce()) {
 
 /// A call that waits, made where waiting could never end.
 pub(super) fn may_wait(what: &str) -> Result<()> {
-    if crate::client::on_callback_thread() {
+    if crate::host::on_callback_thread() {
         return Err(Error::new(
             Status::WouldDeadlock,
             format!("{what} waits, and was called from a callback"),

@@ -16,8 +16,9 @@ use super::route::confer_request;
 use super::signal::Pipe;
 use super::status::{CONFER_END, CONFER_OK, CONFER_TIMEOUT, confer_status};
 use super::user_data::{UserData, confer_destroy_fn};
-use crate::client::{Callbacks, Client, Hold, Pump, Stream, deadline};
+use crate::client::{Client, Stream, deadline};
 use crate::error::{Error, Progress, Result, Status};
+use crate::host::{Callbacks, Hold, Pump};
 use crate::panics;
 use crate::session::{Next, Signal};
 

@@ -40,7 +40,7 @@ pub unsafe extern "C" fn confer_runtime_set_workers(
     count: usize,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || crate::client::set_workers(count))
+    guard::done(error, || crate::host::set_workers(count))
 }
 
 /// How many bytes may wait to be read on all streams of the process; above it, streams fail with CONFER_E_SLOW_CONSUMER
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn confer_runtime_wait(
 ) -> confer_status {
     guard::status(error, || {
         guard::may_wait("confer_runtime_wait")?;
-        let none = crate::client::wait_for_threads(crate::client::deadline(timeout_ms));
+        let none = crate::host::wait_for_threads(crate::client::deadline(timeout_ms));
         Ok(if none { CONFER_OK } else { CONFER_TIMEOUT })
     })
 }

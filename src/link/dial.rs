@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
-use super::callbacks::Callbacks;
-use super::link::{Change, ChangeSink, Reconnect, Renew};
-use super::log::Log;
+use super::change::{Change, ChangeSink};
+use super::policy::{Reconnect, Renew};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result, Status};
+use crate::host::{Callbacks, Log};
 use crate::net::Token;
 use crate::session::{Approval, Established, Settings, Stage, establish, stage};
 
@@ -30,12 +30,14 @@ impl Cancel {
         self.0.send_replace(true);
     }
 
-    pub(super) async fn cancelled(&self) {
+    /// Waits for the wish.
+    pub async fn cancelled(&self) {
         let _ = self.0.subscribe().wait_for(|cancelled| *cancelled).await;
     }
 }
 
-pub(super) fn cancelled() -> Error {
+/// How a request that was given up ends.
+pub fn cancelled() -> Error {
     Error::new(Status::Cancelled, "cancelled by the application")
 }
 
@@ -80,28 +82,37 @@ pub type ReleaseSink = Arc<dyn Fn(&Arc<Evidenced>, &Arc<Evidenced>) -> bool + Se
 
 /// What a client's connections are made with.
 pub struct Dialer {
-    pub(super) settings: Settings,
+    /// Where to, which way, and what is trusted there.
+    pub settings: Settings,
     /// Used where there is no provider.
-    pub(super) token: Option<Token>,
-    pub(super) provider: Option<Arc<dyn TokenProvider>>,
-    pub(super) release: Option<ReleaseSink>,
-    pub(super) changes: Option<ChangeSink>,
-    pub(super) reconnect: Option<Reconnect>,
-    pub(super) renew: Renew,
-    pub(super) log: Log,
+    pub token: Option<Token>,
+    /// Who gives a token for each connection.
+    pub provider: Option<Arc<dyn TokenProvider>>,
+    /// Who is asked about another release.
+    pub release: Option<ReleaseSink>,
+    /// Who is told what becomes of the connection.
+    pub changes: Option<ChangeSink>,
+    /// Whether a connection that breaks is made again.
+    pub reconnect: Option<Reconnect>,
+    /// When one that works is replaced.
+    pub renew: Renew,
+    /// Where the log goes.
+    pub log: Log,
     /// Where all of these run; there is one if there is any of them.
-    pub(super) callbacks: Option<Arc<Callbacks>>,
+    pub callbacks: Option<Arc<Callbacks>>,
 }
 
 /// A verified connection, and when the token that it was made with ends, in Unix seconds, if a fresh one can be had.
-pub(super) struct Dialed {
-    pub(super) established: Established,
-    pub(super) token_ends: Option<u64>,
+pub struct Dialed {
+    /// The connection.
+    pub established: Established,
+    /// When its token ends.
+    pub token_ends: Option<u64>,
 }
 
 impl Dialer {
     /// Connects and verifies. `before`: why the connection before this one was trusted.
-    pub(super) async fn dial(
+    pub async fn dial(
         &self,
         before: Option<&Arc<Evidenced>>,
         watch: &(dyn Fn(Stage) + Sync),
@@ -176,7 +187,7 @@ impl Dialer {
     }
 
     /// Lets go of the application's callbacks on their own thread: a task's end must not run a `destroy` on a worker.
-    pub(super) fn release(self) {
+    pub fn release(self) {
         if let Some(callbacks) = self.callbacks.clone() {
             callbacks.post(move || drop(self));
         }

@@ -6,19 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::callbacks::{Callbacks, Hold};
+use super::change::Change;
 use super::dial::{Cancel, Dialed, Dialer, cancelled};
 use super::exchange::Exchange;
-use super::latch::Latch;
-use super::log::Level;
-use super::runtime::Runtime;
+use super::policy::{Born, Now, Reconnect, Renew, helped_by_waiting, mended_by_connecting};
 use super::tracked::Tracked;
 use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
+use crate::host::{Callbacks, Hold, Latch, Level, Runtime};
 use crate::session::{Bounds, Limits, Meter, Receiver, Request, Session, Stats};
 
 const CONNECT: &str = "confer::connect";
@@ -26,60 +25,9 @@ const CONNECT: &str = "confer::connect";
 /// Connections that end with their last request, beside the one in use; the oldest is closed for a further one.
 const MAX_RETIRED: usize = 4;
 
-/// Whether and how a broken connection is made again.
-#[derive(Clone, Copy, Debug)]
-pub struct Reconnect {
-    /// Attempts in a row that may fail before the client gives up.
-    pub attempts: u32,
-    /// The longest pause before the first of them; it doubles with each.
-    pub first: Duration,
-    /// The longest pause at all.
-    pub most: Duration,
-}
-
-/// When a connection that works is replaced by a fresh one.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Renew {
-    /// The age that a connection may reach.
-    pub max_age: Option<Duration>,
-    /// Not beyond the time at which the evidence expires.
-    pub with_evidence: bool,
-}
-
-/// A token is replaced this long before it ends, so that no request is refused for it.
-const TOKEN_LEAD: Duration = Duration::from_secs(60);
-/// Renewals are at least so far apart, whatever a token or evidence says of its end.
-const MIN_AGE: Duration = Duration::from_secs(10);
 /// A connection that lived for less counts as another failed attempt: a server that drops each one must not be dialled
 /// in a loop.
 const SETTLED: Duration = Duration::from_secs(10);
-
-/// What becomes of a client's connection.
-pub enum Change {
-    /// It broke; the client connects again.
-    Lost(Error),
-    /// An attempt begins after a pause. Where the connection did not break, it serves meanwhile.
-    Attempt {
-        /// From 1, in a row.
-        number: u32,
-        /// The pause.
-        pause: Duration,
-    },
-    /// The attempt failed.
-    Failed(Error),
-    /// There is a new connection, verified.
-    Connected {
-        /// Why it is trusted.
-        evidenced: Arc<Evidenced>,
-        /// Its manifest is another one than before.
-        release_changed: bool,
-    },
-    /// There will be no other: the client has ended.
-    Ended(Error),
-}
-
-/// Told of each [`Change`], on the client's callback thread.
-pub type ChangeSink = Arc<dyn Fn(Change) + Send + Sync>;
 
 /// Counts what only a link knows.
 #[derive(Default)]
@@ -100,7 +48,7 @@ pub struct Link {
     /// How it ended, once every task of it has.
     pub ended: Arc<Latch>,
     /// What its streams hold unread.
-    pub(super) meter: Arc<Meter>,
+    pub meter: Arc<Meter>,
     /// What its connections count.
     pub stats: Arc<Stats>,
     /// What it counts itself.
@@ -147,9 +95,7 @@ enum Phase {
 struct Live {
     session: Session,
     serial: u64,
-    since: (Instant, SystemTime),
-    /// By the clock on the wall: where the evidence has expired, it did so also while the machine slept.
-    expires_at: Option<u64>,
+    born: Born,
 }
 
 struct Waiting {
@@ -168,7 +114,7 @@ pub(super) struct Job {
 }
 
 /// A stream between two exchanges.
-pub(super) trait Parked: Send + Sync {
+pub trait Parked: Send + Sync {
     /// The client was closed.
     fn end(&self, error: Error);
 }
@@ -196,7 +142,7 @@ impl Drop for Tools {
 
 impl Link {
     /// A link over its first connection.
-    pub(super) fn new(
+    pub fn new(
         dialer: Dialer,
         dialed: Dialed,
         runtime: Arc<Runtime>,
@@ -246,7 +192,7 @@ impl Link {
     // --- requests -----------------------------------------------------------------------------------------------------
 
     /// Sends a request, or lets it wait for a connection. If this fails, the receiver is dropped unheard.
-    pub(super) fn request(
+    pub fn request(
         &self,
         request: Request,
         exchange: Arc<Exchange>,
@@ -290,7 +236,7 @@ impl Link {
                 return Err((error, job));
             }
             Phase::Up(live) if live.serial > after => {
-                if !self.renew.due(live) {
+                if !self.renew.due(&live.born, Now::read()) {
                     let (session, serial) = (live.session.clone(), live.serial);
                     return match place(&session, serial, job) {
                         // It broke, and its end is on its way here.
@@ -332,7 +278,7 @@ impl Link {
     }
 
     /// A stream is between two exchanges: it is told if the client is closed.
-    pub(super) fn park(&self, stream: Weak<dyn Parked>) {
+    pub fn park(&self, stream: Weak<dyn Parked>) {
         let mut state = self.state();
         if state.runtime.is_some() {
             state.parked.retain(|parked| parked.strong_count() > 0);
@@ -345,12 +291,12 @@ impl Link {
     }
 
     /// A handle that does not keep it.
-    pub(super) fn weak(&self) -> Weak<Link> {
+    pub fn weak(&self) -> Weak<Link> {
         self.this.clone()
     }
 
     /// Ends a request that waits.
-    pub(super) fn drop_waiting(&self, exchange: &Arc<Exchange>) {
+    pub fn drop_waiting(&self, exchange: &Arc<Exchange>) {
         let mut state = self.state();
         let found = state
             .waiting
@@ -388,13 +334,13 @@ impl Link {
         let live = Live {
             session: session.clone(),
             serial,
-            since: (Instant::now(), SystemTime::now()),
-            expires_at: evidenced
-                .report
-                .expires_at
-                .and_then(|at| u64::try_from(at).ok()),
+            born: Born {
+                at: Now::read(),
+                evidence_ends: evidenced.report.expires_at,
+                token_ends,
+            },
         };
-        let renew_in = self.renew.after(&live, token_ends);
+        let renew_in = self.renew.after(&live.born);
         state.evidenced = evidenced.clone();
         let old = std::mem::replace(&mut state.phase, Phase::Up(live));
         if let Phase::Up(old) = old {
@@ -492,7 +438,7 @@ impl Link {
             return; // a retired one
         }
         if let Phase::Up(live) = &state.phase
-            && live.since.0.elapsed() >= SETTLED
+            && live.born.age(Now::read()) >= SETTLED
         {
             state.failures = 0;
         }
@@ -578,18 +524,12 @@ impl Link {
         }
     }
 
-    /// At random up to a limit that doubles ("full jitter"), so that the clients of a server that went do not come back
-    /// in step. A connection that only replaces one is not waited for.
+    /// The pause before an attempt. A connection that only replaces one is not waited for.
     fn pause(&self, number: u32, replacing: bool) -> Duration {
-        let Some(reconnect) = self.reconnect else {
-            return Duration::ZERO;
-        };
-        if number <= 1 && replacing {
-            return Duration::ZERO;
+        match self.reconnect {
+            Some(reconnect) if number > 1 || !replacing => reconnect.pause(number, dice()),
+            _ => Duration::ZERO,
         }
-        let doubled = 2u32.saturating_pow(number.saturating_sub(1).min(30));
-        let limit = reconnect.first.saturating_mul(doubled).min(reconnect.most);
-        jitter(limit)
     }
 
     /// There will be no new connection. Where the old one still works, only those who need a new one are told.
@@ -598,7 +538,9 @@ impl Link {
         state.attempting = false;
         state.failures = 0;
         let usable = match &state.phase {
-            Phase::Up(live) => !self.renew.due(live) && helped_by_waiting(&error),
+            Phase::Up(live) => {
+                !self.renew.due(&live.born, Now::read()) && helped_by_waiting(&error)
+            }
             Phase::Down => false,
             Phase::Over(_) => return,
         };
@@ -697,12 +639,12 @@ impl Link {
     }
 
     /// The bounds of its memory.
-    pub(super) fn bounds(&self) -> Bounds {
+    pub fn bounds(&self) -> Bounds {
         self.limits.bounds
     }
 
     /// The runtime, for what is done beside the connections.
-    pub(super) fn runtime(&self) -> Result<Arc<Runtime>> {
+    pub fn runtime(&self) -> Result<Arc<Runtime>> {
         let state = self.state();
         state.runtime.clone().ok_or_else(closed)
     }
@@ -770,58 +712,18 @@ fn place(session: &Session, serial: u64, job: Job) -> std::result::Result<(), (E
         })
 }
 
-impl Renew {
-    fn due(&self, live: &Live) -> bool {
-        let (monotonic, wall) = (live.since.0.elapsed(), live.since.1.elapsed());
-        // A clock that was set back says nothing; one that went on while the machine slept does.
-        let age = wall.map_or(monotonic, |wall| wall.max(monotonic));
-        if age < MIN_AGE {
-            return false;
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| now.as_secs());
-        let expired = live.expires_at.is_some_and(|at| now >= at);
-        self.max_age.is_some_and(|max| age >= max) || (self.with_evidence && expired)
-    }
-
-    /// How long a connection may serve, all in all.
-    fn after(&self, live: &Live, token_ends: Option<u64>) -> Option<Duration> {
-        let now = live.since.1.duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| now.as_secs());
-        let until = |at: u64| Duration::from_secs(at.saturating_sub(now));
-        let evidence = live.expires_at.filter(|_| self.with_evidence).map(until);
-        let token = token_ends.map(|at| until(at).saturating_sub(TOKEN_LEAD));
-        let all = [self.max_age, evidence, token];
-        all.into_iter().flatten().min().map(|age| age.max(MIN_AGE))
-    }
-}
-
-/// Whether a connection that ended so is one that another can take the place of: the network's failures, and bytes that
-/// were broken on the way.
-fn mended_by_connecting(error: &Error) -> bool {
-    let code = error.status() as i32;
-    (300..500).contains(&code)
-}
-
-/// Whether an attempt that failed so can succeed later. A refused enclave is none that may be asked again and again,
-/// unless the key set alone was missing.
-fn helped_by_waiting(error: &Error) -> bool {
-    let code = error.status() as i32;
-    (300..500).contains(&code)
-        || error.retryable()
-        || matches!(error.status(), Status::Token | Status::System)
-}
-
-fn jitter(limit: Duration) -> Duration {
+/// From 0 to 1.
+fn dice() -> f64 {
     let mut bytes = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut bytes);
-    limit.mul_f64(f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX))
+    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
 }
 
 fn count(counter: &std::sync::atomic::AtomicU64) {
     counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
 }
 
-pub(super) fn closed() -> Error {
+/// How what an application asks of a closed client ends.
+pub fn closed() -> Error {
     Error::new(Status::Closed, "the client was closed")
 }

@@ -58,7 +58,7 @@ impl Exchange {
     }
 
     /// The application gives it up. False: it is on no connection that would tell of its end.
-    pub(super) fn cancel(&self) -> bool {
+    pub fn cancel(&self) -> bool {
         let mut state = self.state();
         state.cancelled = true;
         match &state.at {
@@ -68,12 +68,12 @@ impl Exchange {
     }
 
     /// Whether the application gave it up.
-    pub(super) fn cancelled(&self) -> bool {
+    pub fn cancelled(&self) -> bool {
         self.state().cancelled
     }
 
     /// The reader made room.
-    pub(super) fn resume(&self) {
+    pub fn resume(&self) {
         if let Some((session, _)) = &self.state().at {
             session.resume();
         }

@@ -1,0 +1,246 @@
+//! When a connection is made again, and when one that works is replaced: the rules, without the doing. Pure: the clocks
+//! and the dice are given.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::error::{Error, Status};
+
+/// Whether and how a broken connection is made again.
+#[derive(Clone, Copy, Debug)]
+pub struct Reconnect {
+    /// Attempts in a row that may fail before the client gives up.
+    pub attempts: u32,
+    /// The longest pause before the first of them; it doubles with each.
+    pub first: Duration,
+    /// The longest pause at all.
+    pub most: Duration,
+}
+
+impl Reconnect {
+    /// The pause before an attempt, from 1: a random part (`dice`, 0 to 1) of a limit that doubles, so that the clients of
+    /// a server that went do not come back in step ("full jitter").
+    pub(super) fn pause(&self, attempt: u32, dice: f64) -> Duration {
+        let doubled = 2u32.saturating_pow(attempt.saturating_sub(1).min(30));
+        let limit = self.first.saturating_mul(doubled).min(self.most);
+        limit.mul_f64(dice.clamp(0.0, 1.0))
+    }
+}
+
+/// When a connection that works is replaced by a fresh one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Renew {
+    /// The age that a connection may reach.
+    pub max_age: Option<Duration>,
+    /// Not beyond the time at which the evidence expires.
+    pub with_evidence: bool,
+}
+
+/// A token is replaced this long before it ends, so that no request is refused for it.
+const TOKEN_LEAD: Duration = Duration::from_secs(60);
+/// Renewals are at least so far apart, whatever a token or evidence says of its end.
+const MIN_AGE: Duration = Duration::from_secs(10);
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl Now {
+    /// As it is.
+    pub(super) fn read() -> Now {
+        Now {
+            monotonic: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    fn unix(self) -> u64 {
+        let since = self.wall.duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
+    }
+}
+
+/// When a connection was made, and until when what it was made with holds, in Unix seconds.
+pub(super) struct Born {
+    pub(super) at: Now,
+    pub(super) evidence_ends: Option<u64>,
+    /// Known only where a fresh one can be had.
+    pub(super) token_ends: Option<u64>,
+}
+
+impl Born {
+    /// How old it is. A wall clock that was set back says nothing; one that went on while the machine slept does.
+    pub(super) fn age(&self, now: Now) -> Duration {
+        let monotonic = now.monotonic.saturating_duration_since(self.at.monotonic);
+        let wall = now.wall.duration_since(self.at.wall);
+        wall.map_or(monotonic, |wall| wall.max(monotonic))
+    }
+}
+
+impl Renew {
+    /// Whether a connection may serve no further request.
+    pub(super) fn due(&self, born: &Born, now: Now) -> bool {
+        let age = born.age(now);
+        let expired = born.evidence_ends.is_some_and(|at| now.unix() >= at);
+        let over = self.max_age.is_some_and(|max| age >= max);
+        age >= MIN_AGE && (over || (self.with_evidence && expired))
+    }
+
+    /// How long a connection may serve, by what is known when it is made.
+    pub(super) fn after(&self, born: &Born) -> Option<Duration> {
+        let until = |at: u64| Duration::from_secs(at.saturating_sub(born.at.unix()));
+        let evidence = born.evidence_ends.filter(|_| self.with_evidence).map(until);
+        let token = born
+            .token_ends
+            .map(|at| until(at).saturating_sub(TOKEN_LEAD));
+        let all = [self.max_age, evidence, token];
+        all.into_iter().flatten().min().map(|age| age.max(MIN_AGE))
+    }
+}
+
+/// Whether a connection that ended so is one that another can take the place of: the network's failures, and bytes that
+/// were broken on the way.
+pub(super) fn mended_by_connecting(error: &Error) -> bool {
+    (300..500).contains(&(error.status() as i32))
+}
+
+/// Whether an attempt that failed so can succeed later. A refused enclave is none that may be asked again and again,
+/// unless the key set alone was missing.
+pub(super) fn helped_by_waiting(error: &Error) -> bool {
+    mended_by_connecting(error)
+        || error.retryable()
+        || matches!(error.status(), Status::Token | Status::System)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn now() -> Now {
+        Now {
+            monotonic: Instant::now(),
+            wall: UNIX_EPOCH + HOUR * 1_000,
+        }
+    }
+
+    fn later(now: Now, monotonic: Duration, wall: i64) -> Now {
+        let by = Duration::from_secs(wall.unsigned_abs());
+        Now {
+            monotonic: now.monotonic + monotonic,
+            wall: if wall < 0 {
+                now.wall - by
+            } else {
+                now.wall + by
+            },
+        }
+    }
+
+    fn born(at: Now, evidence: i64, token: Option<i64>) -> Born {
+        let ends = |seconds: i64| at.unix().checked_add_signed(seconds).unwrap();
+        Born {
+            at,
+            evidence_ends: Some(ends(evidence)),
+            token_ends: token.map(ends),
+        }
+    }
+
+    #[test]
+    fn the_pause_doubles_up_to_its_cap_and_is_a_random_part_of_that() {
+        let reconnect = Reconnect {
+            attempts: 9,
+            first: Duration::from_secs(1),
+            most: Duration::from_secs(5),
+        };
+        let longest = [1, 2, 3, 4, u32::MAX].map(|attempt| reconnect.pause(attempt, 1.0).as_secs());
+        assert_eq!(longest, [1, 2, 4, 5, 5]);
+        assert_eq!(reconnect.pause(3, 0.0), Duration::ZERO);
+        assert_eq!(reconnect.pause(3, 0.5), Duration::from_secs(2));
+        assert_eq!(reconnect.pause(3, f64::INFINITY), Duration::from_secs(4));
+    }
+
+    #[test]
+    fn expired_evidence_counts_where_the_policy_asks_and_whichever_clock_tells_of_it() {
+        let start = now();
+        let born = born(start, 300, None);
+        let renew = Renew {
+            max_age: None,
+            with_evidence: true,
+        };
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        assert!(!renew.due(&born, later(start, minutes(4), 240)));
+        assert!(renew.due(&born, later(start, minutes(5), 300)));
+        assert!(
+            renew.due(&born, later(start, minutes(1), 3_600)),
+            "it slept"
+        );
+        assert!(
+            !renew.due(&born, later(start, minutes(1), -3_600)),
+            "set back"
+        );
+        assert!(!Renew::default().due(&born, later(start, HOUR, 3_600)));
+        assert_eq!(renew.after(&born), Some(minutes(5)));
+        assert_eq!(Renew::default().after(&born), None);
+    }
+
+    #[test]
+    fn an_age_is_that_of_the_clock_that_shows_more() {
+        let start = now();
+        let born = born(start, 1, None);
+        let renew = Renew {
+            max_age: Some(HOUR),
+            with_evidence: false,
+        };
+        assert!(!renew.due(&born, later(start, HOUR / 2, 1_800)));
+        assert!(renew.due(&born, later(start, HOUR, -3_600)));
+        assert!(renew.due(&born, later(start, HOUR / 2, 3_600)));
+        assert_eq!(renew.after(&born), Some(HOUR));
+    }
+
+    #[test]
+    fn a_token_is_replaced_a_minute_before_its_end_and_never_in_a_storm() {
+        let start = now();
+        let in_time = born(start, 1, Some(900));
+        let renew = Renew::default();
+        assert_eq!(renew.after(&in_time), Some(Duration::from_secs(840)));
+        for lie in [-1_000_000, 0, 61] {
+            assert_eq!(renew.after(&born(start, 1, Some(lie))), Some(MIN_AGE));
+        }
+        let hasty = Renew {
+            with_evidence: true,
+            ..renew
+        };
+        let expired = born(start, -100, None);
+        assert_eq!(hasty.after(&expired), Some(MIN_AGE));
+        assert!(!hasty.due(&expired, later(start, MIN_AGE / 2, 5)));
+    }
+
+    #[test]
+    fn a_refused_enclave_is_not_asked_again_and_a_failed_network_is() {
+        let error = |status| Error::new(status, "x");
+        for status in [
+            Status::Connect,
+            Status::DeadPeer,
+            Status::Decrypt,
+            Status::Upgrade,
+        ] {
+            assert!(helped_by_waiting(&error(status)), "{status:?}");
+        }
+        assert!(helped_by_waiting(&error(Status::Token)));
+        for status in [
+            Status::Rejected,
+            Status::ReleaseRefused,
+            Status::File,
+            Status::Panic,
+        ] {
+            assert!(!helped_by_waiting(&error(status)), "{status:?}");
+        }
+        assert!(helped_by_waiting(
+            &error(Status::Rejected).with_retryable(true)
+        ));
+        assert!(!mended_by_connecting(&error(Status::Closed)));
+    }
+}
