@@ -58,6 +58,10 @@ const (
 	EventToolResponse   EventType = C.CONFER_EVENT_TOOL_RESPONSE    // that tool's result: Content, FullContent
 	EventClientToolCall EventType = C.CONFER_EVENT_CLIENT_TOOL_CALL // the application must run this tool
 	EventCompletion     EventType = C.CONFER_EVENT_COMPLETION       // the end of the answer
+	EventBody           EventType = C.CONFER_EVENT_BODY             // never of a chat: a piece of another answer
+	EventProgress       EventType = C.CONFER_EVENT_PROGRESS         // never of a chat: more of an upload was sent
+	EventEmbeddings     EventType = C.CONFER_EVENT_EMBEDDINGS       // never of a chat
+	EventPong           EventType = C.CONFER_EVENT_PONG             // never of a chat
 )
 
 // Event is one event of a streamed answer. Fields that do not belong to its type are zero.

@@ -21,15 +21,11 @@ use crate::session::{Inbox, MAX_BODY, Request};
 /// What the plan names; newer servers serve their own model whatever is asked for (protocol section 5).
 const DEFAULT_MODEL: &str = "Qwen/Qwen3-235B-A22B-Instruct-2507-tput";
 
-/// Properties that have setters of their own alone, for the library has to know them.
-const OWN_PROPERTIES: [&str; 6] = [
-    "messages",
-    "model",
-    "webSearch",
-    "stream",
-    "clientTools",
-    "documents",
-];
+/// Properties that have setters of their own; `stream` is the library's.
+const OWN_PROPERTIES: [&str; 4] = ["messages", "model", "webSearch", "stream"];
+/// Properties that can be given whole, or entry by entry.
+const TOOLS: &str = "clientTools";
+const DOCUMENTS: &str = "documents";
 
 /// Tools and documents of one request.
 pub const MAX_TOOLS: usize = 1_024;
@@ -232,6 +228,7 @@ impl ChatRequest {
         if self.tools.len() == MAX_TOOLS {
             return invalid(format!("a request with more than {MAX_TOOLS} tools"));
         }
+        self.given_by_entry(TOOLS)?;
         let parameters = json::object("parameters", parameters)?;
         self.grow(name.len() + description.len() + parameters.get().len())?;
         self.tools.push(ClientTool {
@@ -263,6 +260,7 @@ impl ChatRequest {
             let message = format!("a request with more than {MAX_TOOLS} documents");
             return Err(Error::new(Status::InvalidArgument, message));
         }
+        self.given_by_entry(DOCUMENTS)?;
         let texts = [
             ("attachmentId", document.attachment_id),
             ("filename", document.filename),
@@ -291,6 +289,12 @@ impl ChatRequest {
             let message = format!("name: {name} has a setter of its own, or is set by the library");
             return Err(Error::new(Status::InvalidArgument, message));
         }
+        if (name == TOOLS && !self.tools.is_empty())
+            || (name == DOCUMENTS && !self.documents.is_empty())
+        {
+            let message = format!("name: {name} has entries already, which were added one by one");
+            return Err(Error::new(Status::InvalidArgument, message));
+        }
         let value = json::raw("json", json)?;
         let known = self.others.iter().position(|(known, _)| known == name);
         let old = known.map_or(0, |at| name.len() + self.others[at].1.get().len());
@@ -298,6 +302,15 @@ impl ChatRequest {
         match known {
             Some(at) => self.others[at].1 = value,
             None => self.others.push((name.into(), value)),
+        }
+        Ok(())
+    }
+
+    /// An entry cannot be added to a property that was given whole.
+    fn given_by_entry(&self, name: &str) -> Result<()> {
+        if self.others.iter().any(|(known, _)| known == name) {
+            let message = format!("{name}: it was set as a property, whole");
+            return Err(Error::new(Status::InvalidArgument, message));
         }
         Ok(())
     }
@@ -383,10 +396,10 @@ impl Serialize for ChatRequest {
             map.serialize_entry(name, value)?;
         }
         if !self.tools.is_empty() {
-            map.serialize_entry("clientTools", &self.tools)?;
+            map.serialize_entry(TOOLS, &self.tools)?;
         }
         if !self.documents.is_empty() {
-            map.serialize_entry("documents", &self.documents)?;
+            map.serialize_entry(DOCUMENTS, &self.documents)?;
         }
         map.serialize_entry("messages", &self.messages)?;
         map.end()
@@ -481,6 +494,21 @@ mod tests {
                 Status::InvalidArgument
             );
         }
+    }
+
+    #[test]
+    fn tools_are_given_whole_or_one_by_one_and_not_both() {
+        let mut request = ChatRequest::default();
+        request.add_message(Role::User, "x").unwrap();
+        request.set_property("clientTools", "[]").unwrap();
+        assert!(request.add_tool("a", "d", "{}", None).is_err());
+        assert!(
+            String::from_utf8_lossy(&request.prepare().unwrap().body)
+                .contains(r#""clientTools":[]"#)
+        );
+        let mut request = ChatRequest::default();
+        request.add_tool("a", "d", "{}", None).unwrap();
+        assert!(request.set_property("clientTools", "[]").is_err());
     }
 
     #[test]

@@ -482,8 +482,9 @@ pub unsafe extern "C" fn confer_chat_request_set_conversation(
 /// Sets any other property to a JSON value, which is sent as it is written: one that later servers know, or one of the
 /// above with a value that its setter refuses. Setting it again replaces it.
 ///
-/// Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages", "model", "webSearch",
-/// "stream", "clientTools" and "documents", which the library has to know, and for no name; CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages", "model", "webSearch" and
+/// "stream", which have functions of their own, for "clientTools" and "documents" of which some were added one by one, and
+/// for no name; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_property(
     request: *mut confer_chat_request,
