@@ -174,3 +174,71 @@ fn the_header_names_no_path_of_the_machine_that_wrote_it() {
     let header = generate();
     assert!(!header.contains(env!("CARGO_MANIFEST_DIR")));
 }
+
+/// The header's table of limits tells the numbers that the code has.
+#[test]
+fn the_table_of_limits_is_that_of_the_code() {
+    use confer::session::{Bounds, Limits, MAX_BODY, MAX_CHUNK, MAX_UPLOADS, Stage};
+    use confer::{client, noise, wire};
+    let header = generate();
+    let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
+    let thousands = |n: usize| match n {
+        1_000.. => format!("{},{:03}", n / 1_000, n % 1_000),
+        _ => n.to_string(),
+    };
+    let (limits, bounds) = (Limits::default(), Bounds::default());
+    let seconds = |wait: std::time::Duration| format!("{} s", wait.as_secs());
+    for stage in Stage::ALL {
+        assert!([10, 15].contains(&limits.stage[stage as usize].as_secs()));
+    }
+    let rows = [
+        ("time of all stages together", seconds(limits.connect)),
+        ("silence while a ping is open", seconds(limits.dead_after)),
+        ("silence after the network changed", seconds(limits.probe)),
+        ("silence of one answer", seconds(limits.idle)),
+        (
+            "WebSocket message",
+            thousands(noise::MAX_NOISE_MESSAGE) + " B",
+        ),
+        ("frames of a message", thousands(wire::MAX_CHUNKS as usize)),
+        ("unfinished messages", thousands(wire::MAX_UNFINISHED)),
+        ("bytes of unfinished messages", mib(bounds.unfinished)),
+        (
+            "headers of a response",
+            format!(
+                "{}, {} KiB",
+                wire::MAX_HEADERS,
+                wire::MAX_HEADER_BYTES >> 10
+            ),
+        ),
+        (
+            "an event, nesting",
+            format!("{}, {}", mib(client::MAX_EVENT), client::MAX_EVENT_DEPTH),
+        ),
+        ("tools called in one round", thousands(client::MAX_CALLS)),
+        ("rounds of tools", client::DEFAULT_ROUNDS.to_string()),
+        (
+            "unread on a stream, the only request",
+            mib(bounds.stream_rest),
+        ),
+        ("unread on a stream ", mib(bounds.stream)),
+        ("unread on all streams of a client", mib(bounds.client)),
+        ("a request, a conversation", mib(MAX_BODY)),
+        ("requests that wait to be sent", mib(bounds.unsent)),
+        ("open requests of a client", thousands(bounds.requests)),
+        ("open uploads of a connection", thousands(MAX_UPLOADS)),
+        ("data of an upload in memory", mib(2 * MAX_CHUNK)),
+        (
+            "time of a tool",
+            format!("{} min", client::DEFAULT_TOOL_LIMIT.as_secs() / 60),
+        ),
+    ];
+    for (what, number) in rows {
+        let row = header
+            .lines()
+            .find(|line| line.starts_with(&format!(" *              {what}")))
+            .unwrap_or_else(|| panic!("no row for {what}"));
+        let told = row.split_once(what).unwrap().1.trim_start();
+        assert!(told.starts_with(&number), "{row}: it is {number}");
+    }
+}
