@@ -1448,8 +1448,10 @@ confer_status confer_config_set_token_provider(confer_config *config,
  * connection broke is sent on the next one; of others the stream ends with the connection's error, and
  * confer_error_progress() says how far they had come: nothing is sent twice. Requests that are started meanwhile wait.
  *
+ * A request that has waited for the time of confer_config_set_idle_timeout_ms() ends with CONFER_E_STREAM_IDLE.
+ *
  * `max_attempts`: how many may fail in a row before the client ends with the last one's error; 0 for off. A connection
- * that breaks within 10 s counts as one. An enclave that the policy refuses ends the client at once.
+ * that was made again and breaks within 10 s counts as one. An enclave that the policy refuses ends the client at once.
  * `first_delay_ms`, `max_delay_ms`: the pause before an attempt is a random part of the first delay, which doubles with
  * each failure up to the most; 1 to 86,400,000. A server that asks for a longer one has it.
  */
@@ -1467,8 +1469,9 @@ confer_status confer_config_set_reconnect(confer_config *config,
  * reconnecting off, the connection ends with CONFER_E_EXPIRED.
  *
  * `max_age_ms`: the age that a connection may reach, at least 10,000 and at most 86,400,000; 0 for any.
- * `with_evidence`: not beyond the time at which its evidence expires, confer_report_expires_at() tells it. That is some minutes
- * after the enclave had its token from Intel.
+ * `with_evidence`: not beyond the time for which its evidence would be accepted: confer_report_expires_at(), and the
+ * policy's leeway. That is some minutes after the enclave had its token from Intel. Where the clock on the wall jumped, or
+ * the machine slept, it is noticed by the next request, and within 30 s by those that are under way.
  */
 confer_status confer_config_set_max_age(confer_config *config,
                                         uint64_t max_age_ms,
@@ -1759,7 +1762,7 @@ void confer_client_free(confer_client *client);
 confer_status confer_conversation_new(confer_conversation **conversation, confer_error **error);
 
 /**
- * Reads what confer_conversation_json() wrote. At most 64 MiB.
+ * Reads what confer_conversation_json() wrote. At most 256 MiB.
  *
  * Errors: CONFER_E_INVALID_JSON, with the position or the message that is wrong, also for unknown keys and for another
  * version; CONFER_E_TOO_LARGE.

@@ -223,6 +223,11 @@ impl Policy {
         &self.name
     }
 
+    /// By how much a token's times may be missed, in seconds.
+    pub fn leeway(&self) -> u64 {
+        self.ita.leeway
+    }
+
     /// Where to fetch the key set when the policy has no key of that name; none when it must not be fetched.
     pub fn jwks_url(&self) -> Option<&str> {
         self.ita.jwks_url.as_deref()

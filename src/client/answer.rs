@@ -217,6 +217,12 @@ impl Receiver for Answer {
         true
     }
 
+    fn restart(&mut self) {
+        if let Some(upload) = &mut self.upload {
+            upload.sent = 0;
+        }
+    }
+
     fn piece(&mut self, piece: Piece) -> Flow {
         self.read(piece).unwrap_or_else(Flow::Broken)
     }

@@ -277,6 +277,23 @@ impl Event {
         Some(piece.get_or_init(|| [&self.json[..], &[0]].concat().into()))
     }
 
+    /// `content`, without a copy: for the connection's task, which sees each event of a conversation.
+    pub(super) fn content_str(&self) -> &str {
+        match &self.content {
+            Content::Absent | Content::Piece(_) => "",
+            Content::Made(text) => text.as_str(),
+            // It was UTF-8 when it was parsed.
+            Content::Within(range, _) => {
+                std::str::from_utf8(&self.json[range.clone()]).unwrap_or_default()
+            }
+        }
+    }
+
+    /// The event as it came, without a copy.
+    pub(super) fn json_bytes(&self) -> &[u8] {
+        &self.json
+    }
+
     /// `content`.
     pub fn content(&self) -> Option<&Text> {
         match &self.content {

@@ -97,11 +97,31 @@ impl Message {
         }
     }
 
+    /// What it counts for: its text, and what a message takes beside it.
     pub(super) fn size(&self) -> usize {
-        match self {
-            Message::Text { content, .. } => content.len(),
-            Message::Json(json) => json.get().len(),
+        const FIXED: usize = 64;
+        FIXED
+            + match self {
+                Message::Text { content, .. } => content.len(),
+                Message::Json(json) => json.get().len(),
+            }
+    }
+
+    /// Reads a message as [`Serialize`] writes it: one with a role and a text alone is kept so.
+    fn parse(json: &str) -> Result<Message> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Plain {
+            role: String,
+            content: String,
         }
+        if let Ok(Plain { role, content }) = serde_json::from_str(json)
+            && let Some(role) = Role::ALL.iter().find(|known| known.name() == role)
+        {
+            let role = *role;
+            return Ok(Message::Text { role, content });
+        }
+        Message::json(json)
     }
 }
 
@@ -150,7 +170,7 @@ impl Turn {
         let (id, name) = (text(&details.tool_call_id), text(&details.tool_name));
         match event.kind() {
             Kind::Token => {
-                let content = event.content().map_or("", Text::as_str);
+                let content = event.content_str();
                 self.size += content.len();
                 self.text += content;
             }
@@ -160,10 +180,10 @@ impl Turn {
             }
             Kind::ToolResponse => {
                 // The whole of it is for the history; what is shown may be less.
-                let content = details.full_content.as_ref().or_else(|| event.content());
-                let content = content.map_or("", Text::as_str);
+                let full = details.full_content.as_ref().map(Text::as_str);
+                let content = full.unwrap_or_else(|| event.content_str());
                 let content = Message::tool_response_content(&id, &name, content);
-                let images = event.json().and_then(|json| images(json.as_str()));
+                let images = images(event.json_bytes());
                 self.push(Message::with_images(Role::ToolResponse, content, images));
             }
             Kind::ClientToolCall => {
@@ -211,13 +231,13 @@ impl Turn {
 }
 
 /// `image_refs` of a tool's result (protocol section 5).
-fn images(json: &str) -> Option<&RawValue> {
+fn images(json: &[u8]) -> Option<&RawValue> {
     #[derive(Deserialize)]
     struct Images<'a> {
         #[serde(borrow)]
         image_refs: Option<&'a RawValue>,
     }
-    let images: Images<'_> = serde_json::from_str(json).ok()?;
+    let images: Images<'_> = serde_json::from_slice(json).ok()?;
     let list = images.image_refs?;
     (list.get().starts_with('[') && list.get() != "[]").then_some(list)
 }
@@ -234,6 +254,9 @@ struct State {
     max_context_tokens: Option<i64>,
 }
 
+/// The longest JSON of a conversation: a character that is escaped takes six times its room, and one that ends a text
+/// within a text more.
+const MAX_JSON: usize = 8 * MAX_BODY;
 /// The version of a conversation's JSON.
 const VERSION: u32 = 1;
 
@@ -253,14 +276,8 @@ impl Conversation {
             context_tokens: Option<i64>,
             max_context_tokens: Option<i64>,
         }
-        #[derive(Deserialize)]
-        struct Form {
-            role: String,
-            #[serde(rename = "content")]
-            _content: String,
-        }
-        if json.len() > 2 * MAX_BODY {
-            let message = format!("json: {} bytes; the bound is {}", json.len(), 2 * MAX_BODY);
+        if json.len() > MAX_JSON {
+            let message = format!("json: {} bytes; the bound is {MAX_JSON}", json.len());
             return Err(Error::new(Status::TooLarge, message));
         }
         let document: Document<'_> =
@@ -272,12 +289,9 @@ impl Conversation {
         }
         let conversation = Conversation::default();
         for (at, message) in document.messages.iter().enumerate() {
-            let form: Form = serde_json::from_str(message.get())
-                .map_err(|_| invalid(format!("message {at} has no role or no content")))?;
-            if !Role::ALL.iter().any(|role| role.name() == form.role) {
-                return Err(invalid(format!("message {at} has an unknown role")));
-            }
-            conversation.add([Message::json(message.get())?])?;
+            let message = Message::parse(message.get());
+            let message = message.map_err(|_| invalid(format!("message {at} is no object")))?;
+            conversation.add([message])?;
         }
         let mut state = conversation.state();
         state.context_tokens = document.context_tokens;

@@ -126,7 +126,12 @@ impl RouteRequest {
     }
 
     fn grow(&mut self, by: usize) -> Result<()> {
-        let size = self.size.saturating_add(by);
+        self.replace(0, by)
+    }
+
+    /// Accounts for a part that takes the place of another.
+    fn replace(&mut self, old: usize, by: usize) -> Result<()> {
+        let size = (self.size - old).saturating_add(by);
         if size > MAX_BODY {
             let message = format!("a request of more than {MAX_BODY} bytes");
             return Err(Error::new(Status::TooLarge, message));
@@ -145,8 +150,7 @@ impl RouteRequest {
         let Route::Any { body, .. } = &self.route else {
             return Err(self.not_for("a body"));
         };
-        self.size -= body.len();
-        self.grow(text.len())?;
+        self.replace(body.len(), text.len())?;
         if let Route::Any { body, .. } = &mut self.route {
             *body = text.into();
         }
@@ -181,7 +185,9 @@ impl RouteRequest {
             let message = format!("a fetch with more than {MAX_FETCH_HEADERS} headers");
             return Err(Error::new(Status::TooLarge, message));
         }
-        self.grow(name.len() + value.len())?;
+        let known = headers.get(name).and_then(Value::as_str);
+        let old = known.map_or(0, |known| name.len() + known.len());
+        self.replace(old, name.len() + value.len())?;
         if let Route::Fetch { headers, .. } = &mut self.route {
             headers.insert(name.into(), value.into());
         }
@@ -191,7 +197,7 @@ impl RouteRequest {
     /// An option of an extraction, as JSON; the newer ones too that this version does not know. `total_length` is set by
     /// the document, `filename` when the request is made.
     pub fn set_option(&mut self, name: &str, json: &str) -> Result<()> {
-        let Route::Extraction { .. } = &self.route else {
+        let Route::Extraction { options, .. } = &self.route else {
             return Err(self.not_for("an option"));
         };
         if name.is_empty() || ["filename", "total_length"].contains(&name) {
@@ -200,7 +206,9 @@ impl RouteRequest {
         }
         let value: Value = serde_json::from_str(super::json::raw("json", json)?.get())
             .map_err(|_| Error::new(Status::InvalidJson, "json: not JSON"))?;
-        self.grow(name.len() + json.len())?;
+        let known = options.get(name);
+        let old = known.map_or(0, |known| name.len() + known.to_string().len());
+        self.replace(old, name.len() + value.to_string().len())?;
         if let Route::Extraction { options, .. } = &mut self.route {
             options.insert(name.into(), value);
         }
@@ -317,5 +325,32 @@ impl PreparedRequest {
         };
         let answer = Answer::new(self.reading, transfer, inbox.clone());
         link.request(request, exchange.clone(), answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_is_replaced_gives_its_room_back_and_one_that_is_refused_takes_none() {
+        let mut request = RouteRequest::any("POST", "/x", Ending::OneResponse).unwrap();
+        request.set_body(&"x".repeat(100)).unwrap();
+        let too_large = "x".repeat(MAX_BODY + 1);
+        let refused = request.set_body(&too_large).unwrap_err();
+        assert_eq!(refused.status(), Status::TooLarge);
+        for _ in 0..3 {
+            request.set_body(&too_large[1..]).unwrap();
+            request.set_body("x").unwrap();
+        }
+        let mut fetch = RouteRequest::fetch("http://x").unwrap();
+        let mut extraction = RouteRequest::extraction("a").unwrap();
+        let half = "y".repeat(MAX_BODY / 2);
+        for _ in 0..3 {
+            fetch.set_header("name", &half).unwrap();
+            extraction
+                .set_option("name", &format!("\"{half}\""))
+                .unwrap();
+        }
     }
 }

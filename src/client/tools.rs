@@ -102,8 +102,19 @@ struct State {
     round: u32,
     /// What the tools of this round were asked, and what they answered.
     calls: Vec<(Call, Option<String>)>,
+    /// Ends the wait for them.
+    timer: Option<Timer>,
     /// Where tools run, if there are any.
     thread: Option<(Arc<Callbacks>, Hold)>,
+}
+
+/// A time limit that goes with its owner.
+struct Timer(tokio::task::AbortHandle);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Run {
@@ -134,6 +145,7 @@ impl Run {
                 request: Some(whole),
                 round: 0,
                 calls: Vec::new(),
+                timer: None,
                 thread,
             }),
         }))
@@ -210,7 +222,11 @@ impl Run {
                 at,
                 answered: false,
             };
+            let run = self.this.clone();
+            let round = state.round;
             thread.post(move || match tool {
+                // Given up, or closed, before its turn came: it is not run for nobody.
+                _ if !run.upgrade().is_some_and(|run| run.waits_in(round)) => drop(call),
                 Some(tool) => tool.call(call),
                 None => {
                     let mut call = call;
@@ -220,16 +236,26 @@ impl Run {
         }
     }
 
+    /// Whether the tools of this round are still to answer.
+    fn waits_in(&self, round: u32) -> bool {
+        let state = self.state();
+        state.round == round && !state.calls.is_empty()
+    }
+
     /// Tools that take too long have no answer.
     fn limit(&self, link: &Link, round: u32) {
-        let Some(limit) = self.state().request.as_ref().map(|it| it.tool_limit) else {
+        let Ok(runtime) = link.runtime() else {
             return;
         };
-        let (Ok(runtime), run) = (link.runtime(), self.this.clone()) else {
+        let mut state = self.state();
+        let Some(request) = &state.request else {
             return;
         };
-        runtime.spawn(async move {
-            tokio::time::sleep(limit).await;
+        if state.round != round || state.calls.is_empty() {
+            return; // answered already
+        }
+        let (limit, run) = (request.tool_limit, self.this.clone());
+        state.timer = Some(Timer(runtime.after(limit, move || {
             if let Some(run) = run.upgrade() {
                 let calls = run.state().calls.len();
                 for at in 0..calls {
@@ -237,7 +263,7 @@ impl Run {
                     run.answered(round, at, late);
                 }
             }
-        });
+        })));
     }
 
     /// A tool answered. With the last of them, the next request goes out.
@@ -254,6 +280,7 @@ impl Run {
             return;
         }
         let calls = std::mem::take(&mut state.calls);
+        state.timer = None;
         let Some(request) = &mut state.request else {
             return;
         };
@@ -286,6 +313,7 @@ impl Run {
     fn conclude(&self) {
         let mut state = self.state();
         state.calls.clear();
+        state.timer = None;
         let (request, thread) = (state.request.take(), state.thread.take());
         drop(state);
         if let Some((thread, hold)) = thread {

@@ -297,7 +297,7 @@ pub unsafe extern "C" fn confer_client_check(
 pub unsafe extern "C" fn confer_client_connected(client: *const confer_client) -> bool {
     // SAFETY: NULL or a live handle.
     guard::get(false, || {
-        unsafe { handle::peek(client) }.map(|client| client.client.link().connected())
+        unsafe { guard::unlocked(client) }.map(|client| client.client.link().connected())
     })
 }
 

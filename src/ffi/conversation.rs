@@ -60,7 +60,7 @@ pub unsafe extern "C" fn confer_conversation_new(
     })
 }
 
-/// Reads what confer_conversation_json() wrote. At most 64 MiB.
+/// Reads what confer_conversation_json() wrote. At most 256 MiB.
 ///
 /// Errors: CONFER_E_INVALID_JSON, with the position or the message that is wrong, also for unknown keys and for another
 /// version; CONFER_E_TOO_LARGE.
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn confer_conversation_json(
 ) -> *const c_char {
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live handle; `len` is NULL or writable.
-        let it = unsafe { handle::peek(conversation) }?;
+        let it = unsafe { guard::unlocked(conversation) }?;
         let json = Text::new(&it.conversation.to_json());
         let mut lent = it.lent.lock().unwrap_or_else(PoisonError::into_inner);
         Some(unsafe { text::lend(Some(lent.insert(json)), len) })
@@ -144,7 +144,7 @@ pub unsafe extern "C" fn confer_conversation_message_count(
 ) -> usize {
     // SAFETY: NULL or a live handle.
     guard::get(0, || {
-        unsafe { handle::peek(conversation) }.map(|it| it.conversation.count())
+        unsafe { guard::unlocked(conversation) }.map(|it| it.conversation.count())
     })
 }
 
@@ -158,7 +158,7 @@ pub unsafe extern "C" fn confer_conversation_context_tokens(
 ) -> i64 {
     guard::get(-1, || {
         // SAFETY: NULL or a live handle.
-        let it = unsafe { handle::peek(conversation) };
+        let it = unsafe { guard::unlocked(conversation) };
         let (tokens, most) = it.map_or((None, None), |it| it.conversation.context_tokens());
         if !max.is_null() {
             // SAFETY: not NULL, and so writable by the contract.

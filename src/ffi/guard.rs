@@ -8,7 +8,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::confer_error;
-use super::handle::Out;
+use super::handle::{self, Out};
 use super::status::{CONFER_OK, confer_status};
 use crate::error::{Error, Result, Status};
 use crate::{fork, panics};
@@ -75,6 +75,19 @@ pub(super) fn quiet(work: impl FnOnce()) {
     if !fork::in_child() {
         let _ = panics::catch(work);
     }
+}
+
+/// Looks at a handle for the time of a getter that takes a lock: in a forked child there is nothing to see, for a thread
+/// that is not there may hold it.
+///
+/// # Safety
+/// As [`handle::peek`].
+pub(super) unsafe fn unlocked<'a, T>(handle: *const T) -> Option<&'a T> {
+    if fork::in_child() {
+        return None;
+    }
+    // SAFETY: passed on.
+    unsafe { handle::peek(handle) }
 }
 
 /// A call that waits, made where waiting could never end.

@@ -419,6 +419,7 @@ pub unsafe extern "C" fn confer_chat_request_add_tool(
     let user_data = UserData::new(user_data, destroy);
     guard::done(error, || {
         let run = self::tool(tool, user_data);
+        let _held = run.clone(); // where it is refused, `destroy` runs outside the lock
         // SAFETY: NULL or a live handle; the texts are as their contract says.
         let (name, description, parameters) = unsafe {
             (

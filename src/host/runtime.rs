@@ -90,6 +90,22 @@ impl Runtime {
     }
 }
 
+impl Runtime {
+    /// Runs `work` after a while, unless it is given up before.
+    pub fn after(
+        &self,
+        wait: Duration,
+        work: impl FnOnce() + Send + 'static,
+    ) -> tokio::task::AbortHandle {
+        let runtime = self.0.as_ref().expect("it is there until it is dropped");
+        let timer = async move {
+            tokio::time::sleep(wait).await;
+            work();
+        };
+        runtime.spawn(timer).abort_handle()
+    }
+}
+
 impl Drop for Runtime {
     /// Never waits: the last user may be one of the runtime's own tasks. Its threads are joined by one that does nothing
     /// else, and that can be waited for.

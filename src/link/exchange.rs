@@ -14,6 +14,7 @@ struct State {
     /// The number of the connection that it was given to last.
     serial: u64,
     at: Option<(WeakSession, i64)>,
+    order: Option<u64>,
 }
 
 impl Exchange {
@@ -38,9 +39,16 @@ impl Exchange {
         Ok(())
     }
 
-    /// It is on no connection.
-    pub(super) fn leave(&self) {
-        self.state().at = None;
+    /// It is on no connection, and waits for one under this number. True: it was given up, and need not.
+    pub(super) fn leave(&self, order: u64) -> bool {
+        let mut state = self.state();
+        (state.at, state.order) = (None, Some(order));
+        state.cancelled
+    }
+
+    /// The number under which it waited last.
+    pub(super) fn order(&self) -> Option<u64> {
+        self.state().order
     }
 
     /// The number of the connection that it was given to last.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -29,6 +29,10 @@ const MAX_RETIRED: usize = 4;
 /// in a loop.
 const SETTLED: Duration = Duration::from_secs(10);
 
+/// How often at least a connection that is to be replaced is looked at: timers stand still while a machine sleeps, and the
+/// clock on the wall is what evidence and tokens go by.
+const LOOK: Duration = Duration::from_secs(30);
+
 /// Counts what only a link knows.
 #[derive(Default)]
 pub struct Attempts {
@@ -44,6 +48,8 @@ pub struct Link {
     limits: Limits,
     reconnect: Option<Reconnect>,
     renew: Renew,
+    /// Of the policy, for the evidence's times.
+    leeway: u64,
     provides_tokens: bool,
     /// How it ended, once every task of it has.
     pub ended: Arc<Latch>,
@@ -53,7 +59,8 @@ pub struct Link {
     pub stats: Arc<Stats>,
     /// What it counts itself.
     pub attempts: Attempts,
-    closed: Cancel,
+    /// The client has ended: an attempt that is under way does too.
+    over: Cancel,
     /// The network changed, or someone needs a connection: the pause before an attempt ends.
     wake: Notify,
     state: Mutex<State>,
@@ -85,11 +92,31 @@ struct State {
     callbacks: OnceLock<Arc<Callbacks>>,
 }
 
+impl State {
+    /// Takes out the retired connections, with the one in use.
+    fn sessions(&mut self) -> Vec<Session> {
+        let retired = std::mem::take(&mut self.retired);
+        let live = match &self.phase {
+            Phase::Up(live) => Some(live.session.clone()),
+            _ => None,
+        };
+        let retired = retired.into_iter().map(|(_, session)| session);
+        live.into_iter().chain(retired).collect()
+    }
+}
+
 enum Phase {
     Up(Live),
     /// Between two connections.
     Down,
     Over(Error),
+}
+
+impl Phase {
+    /// There is a connection, and it has lived for a while.
+    fn is_settled(&self) -> bool {
+        matches!(self, Phase::Up(live) if live.born.age(Now::read()) >= SETTLED)
+    }
 }
 
 struct Live {
@@ -102,6 +129,7 @@ struct Waiting {
     job: Job,
     /// Only a connection with a greater number will do.
     after: u64,
+    since: Instant,
 }
 
 /// A request on its way to a connection.
@@ -155,10 +183,11 @@ impl Link {
             meter: Arc::new(Meter::new(dialer.settings.limits.bounds.client)),
             reconnect: dialer.reconnect,
             renew: dialer.renew,
+            leeway: dialer.settings.verifier.policy().leeway(),
             provides_tokens: dialer.provider.is_some(),
             stats: Arc::default(),
             attempts: Attempts::default(),
-            closed: Cancel::default(),
+            over: Cancel::default(),
             wake: Notify::new(),
             state: Mutex::new(State {
                 phase: Phase::Down,
@@ -191,7 +220,7 @@ impl Link {
 
     // --- requests -----------------------------------------------------------------------------------------------------
 
-    /// Sends a request, or lets it wait for a connection. If this fails, the receiver is dropped unheard.
+    /// Sends a request, or lets it wait for a connection. If this fails, the receiver was told so.
     pub fn request(
         &self,
         request: Request,
@@ -199,16 +228,33 @@ impl Link {
         receiver: Box<dyn Receiver>,
     ) -> Result<()> {
         let mut state = self.state();
+        if state.runtime.is_none() {
+            drop(state);
+            receiver.refuse(closed());
+            return Err(closed());
+        }
         let order = state.next;
         state.next += 1;
-        let receiver = Tracked::new(self.this.clone(), order, &request, &exchange, receiver);
+        let receiver = Tracked::new(
+            self.this.clone(),
+            order,
+            &request,
+            &exchange,
+            receiver,
+            self.provides_tokens(),
+        );
         let job = Job {
             order,
             request,
             exchange,
             receiver: Box::new(receiver),
         };
-        self.send(&mut state, job, 0).map_err(|(error, _)| error)
+        let sent = self.send(&mut state, job, 0);
+        drop(state);
+        sent.map_err(|(error, job)| {
+            job.receiver.refuse(error.clone());
+            error
+        })
     }
 
     /// A request that has not been sent, or was refused for its token, is to be sent on another connection than `before`.
@@ -236,8 +282,8 @@ impl Link {
                 return Err((error, job));
             }
             Phase::Up(live) if live.serial > after => {
+                let (session, serial) = (live.session.clone(), live.serial);
                 if !self.renew.due(&live.born, Now::read()) {
-                    let (session, serial) = (live.session.clone(), live.serial);
                     return match place(&session, serial, job) {
                         // It broke, and its end is on its way here.
                         Err((_, job)) if session.end().is_some() && self.reconnects() => {
@@ -246,7 +292,11 @@ impl Link {
                         placed => placed,
                     };
                 }
-                after = live.serial;
+                if !self.reconnects() {
+                    session.end_with(expired()); // its end comes here by the way of all ends
+                    return Err((expired(), job));
+                }
+                after = serial;
             }
             Phase::Up(_) | Phase::Down => {}
         }
@@ -271,9 +321,13 @@ impl Link {
             );
             return Err((Error::new(Status::TooMany, message), job));
         }
-        job.exchange.leave();
+        if job.exchange.leave(job.order) {
+            return Err((cancelled(), job));
+        }
         state.waiting_bytes += len;
-        state.waiting.insert(job.order, Waiting { job, after });
+        let since = Instant::now();
+        let waiting = Waiting { job, after, since };
+        state.waiting.insert(waiting.job.order, waiting);
         Ok(())
     }
 
@@ -298,12 +352,8 @@ impl Link {
     /// Ends a request that waits.
     pub fn drop_waiting(&self, exchange: &Arc<Exchange>) {
         let mut state = self.state();
-        let found = state
-            .waiting
-            .iter()
-            .find(|(_, waiting)| Arc::ptr_eq(&waiting.job.exchange, exchange))
-            .map(|(order, _)| *order);
-        let Some(waiting) = found.and_then(|order| state.waiting.remove(&order)) else {
+        let order = exchange.order();
+        let Some(waiting) = order.and_then(|order| state.waiting.remove(&order)) else {
             return;
         };
         state.waiting_bytes -= waiting.job.request.body.len();
@@ -336,11 +386,15 @@ impl Link {
             serial,
             born: Born {
                 at: Now::read(),
-                evidence_ends: evidenced.report.expires_at,
+                // As long as the verification itself would hold.
+                evidence_ends: evidenced
+                    .report
+                    .expires_at
+                    .map(|at| at.saturating_add(self.leeway)),
                 token_ends,
             },
         };
-        let renew_in = self.renew.after(&live.born);
+        let mut look_in = self.renew.left(&live.born, Now::read());
         state.evidenced = evidenced.clone();
         let old = std::mem::replace(&mut state.phase, Phase::Up(live));
         if let Phase::Up(old) = old {
@@ -368,17 +422,16 @@ impl Link {
         let (held, this, own) = (runtime.clone(), self.this.clone(), tools.clone());
         runtime.spawn(async move {
             let mut task = std::pin::pin!(task);
-            let end = match renew_in {
-                None => task.await,
-                Some(renew_in) => tokio::select! {
-                    end = &mut task => end,
-                    () = tokio::time::sleep(renew_in) => {
-                        if let Some(link) = this.upgrade() {
-                            link.replace(serial);
-                        }
-                        task.await
+            let end = loop {
+                let Some(wait) = look_in else {
+                    break task.await;
+                };
+                tokio::select! {
+                    end = &mut task => break end,
+                    () = tokio::time::sleep(wait.min(LOOK)) => {
+                        look_in = this.upgrade().and_then(|link| link.look(serial));
                     }
-                },
+                }
             };
             if let Some(link) = this.upgrade() {
                 link.broke(serial, end, own.dialer());
@@ -402,28 +455,25 @@ impl Link {
         }
     }
 
-    /// A connection has reached its age.
-    fn replace(&self, serial: u64) {
+    /// Replaces a connection whose time has come. When to look again, if at all.
+    fn look(&self, serial: u64) -> Option<Duration> {
         let mut state = self.state();
-        let due = matches!(&state.phase, Phase::Up(live) if live.serial == serial);
-        if !due {
-            return;
+        let Phase::Up(live) = &state.phase else {
+            return None;
+        };
+        if live.serial != serial {
+            return None;
+        }
+        let left = self.renew.left(&live.born, Now::read())?;
+        if left > Duration::ZERO {
+            return Some(left);
         }
         if self.reconnects() {
-            return self.connect(&mut state);
+            self.connect(&mut state);
+            return Some(LOOK); // it may fail
         }
-        let Phase::Up(live) = &state.phase else {
-            return;
-        };
-        let session = live.session.clone();
-        let why = Error::new(
-            Status::Expired,
-            "the connection reached its age, and is not to be made again",
-        );
-        let waiting = self.end(&mut state, why.clone());
-        drop(state);
-        session.end_with(why);
-        waiting.tell();
+        live.session.end_with(expired());
+        None
     }
 
     /// A connection has ended.
@@ -437,12 +487,13 @@ impl Link {
         if !current {
             return; // a retired one
         }
-        if let Phase::Up(live) = &state.phase
-            && live.born.age(Now::read()) >= SETTLED
-        {
-            state.failures = 0;
+        match state.phase.is_settled() {
+            true => state.failures = 0,
+            // The first one is no attempt.
+            false => state.failures += u32::from(serial > 1),
         }
-        if !self.reconnects() || !mended_by_connecting(&why) {
+        let most = self.reconnect.map_or(0, |reconnect| reconnect.attempts);
+        if state.failures >= most || !mended_by_connecting(&why) {
             let waiting = self.end(&mut state, why);
             drop(state);
             return waiting.tell();
@@ -465,6 +516,9 @@ impl Link {
             return;
         };
         state.attempting = true;
+        if state.phase.is_settled() {
+            state.failures = 0; // those of long ago
+        }
         let hold = state.callbacks.get().map(|callbacks| callbacks.hold());
         let held = runtime.clone();
         runtime.spawn(async move {
@@ -484,7 +538,11 @@ impl Link {
         loop {
             let (number, before, replacing) = {
                 let state = self.state();
-                let replacing = matches!(state.phase, Phase::Up(_));
+                let replacing = match &state.phase {
+                    Phase::Up(live) => live.session.end().is_none(),
+                    Phase::Down => false,
+                    Phase::Over(_) => return,
+                };
                 (state.failures + 1, state.evidenced.clone(), replacing)
             };
             let pause = self.pause(number, replacing).max(asked.unwrap_or_default());
@@ -495,7 +553,8 @@ impl Link {
             dialer.tell(Change::Attempt { number, pause });
             let dialed = tokio::select! {
                 biased;
-                () = self.closed.cancelled() => return,
+                () = self.over.cancelled() => return,
+                () = self.expire_waiting() => continue,
                 dialed = async {
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -524,6 +583,41 @@ impl Link {
         }
     }
 
+    /// Ends requests that have waited for as long as one may be silent, whenever there is one. Never returns.
+    async fn expire_waiting(&self) {
+        loop {
+            let now = Instant::now();
+            let (expired, next) = {
+                let mut state = self.state();
+                let limit = self.limits.idle;
+                let expired: Vec<u64> = state
+                    .waiting
+                    .iter()
+                    .filter(|(_, waiting)| now >= waiting.since + limit)
+                    .map(|(order, _)| *order)
+                    .collect();
+                let expired: BTreeMap<u64, Waiting> = expired
+                    .into_iter()
+                    .filter_map(|order| Some((order, state.waiting.remove(&order)?)))
+                    .collect();
+                for waiting in expired.values() {
+                    state.waiting_bytes -= waiting.job.request.body.len();
+                }
+                let next = state.waiting.values().map(|waiting| waiting.since).min();
+                (expired, next.unwrap_or(now) + limit)
+            };
+            let limit = self.limits.idle.as_millis();
+            let message = format!("there was no connection for this request for {limit} ms");
+            let error = Error::new(Status::StreamIdle, message);
+            Told {
+                waiting: expired,
+                error,
+            }
+            .tell();
+            tokio::time::sleep_until(next.into()).await;
+        }
+    }
+
     /// The pause before an attempt. A connection that only replaces one is not waited for.
     fn pause(&self, number: u32, replacing: bool) -> Duration {
         match self.reconnect {
@@ -544,21 +638,17 @@ impl Link {
             Phase::Down => false,
             Phase::Over(_) => return,
         };
+        // A later look, or the next request that needs one, tries again.
         if usable {
             let waiting = std::mem::take(&mut state.waiting);
             state.waiting_bytes = 0;
             drop(state);
             return Told { waiting, error }.tell();
         }
-        let session = match &state.phase {
-            Phase::Up(live) => Some(live.session.clone()),
-            _ => None,
-        };
+        let sessions = state.sessions();
         let waiting = self.end(&mut state, error.clone());
         drop(state);
-        if let Some(session) = session {
-            session.end_with(error);
-        }
+        sessions.iter().for_each(|it| it.end_with(error.clone()));
         waiting.tell();
     }
 
@@ -571,6 +661,7 @@ impl Link {
             }
             state.phase = Phase::Over(error.clone());
         }
+        self.over.cancel();
         state.attempting = false;
         state.waiting_bytes = 0;
         let waiting = std::mem::take(&mut state.waiting);
@@ -651,20 +742,15 @@ impl Link {
 
     /// Ends the connection and every request. The threads go when the tasks have ended.
     pub fn close(&self) {
-        self.closed.cancel();
         let mut state = self.state();
-        let session = match &state.phase {
-            Phase::Up(live) => Some(live.session.clone()),
-            _ => None,
-        };
+        let sessions = state.sessions();
         let waiting = self.end(&mut state, closed());
-        let (runtime, retired) = (state.runtime.take(), std::mem::take(&mut state.retired));
+        let runtime = state.runtime.take();
         let parked = std::mem::take(&mut state.parked);
         drop(state);
         let parked = parked.iter().filter_map(Weak::upgrade);
         parked.for_each(|stream| stream.end(closed()));
-        let retired = retired.into_iter().map(|(_, session)| session);
-        session.into_iter().chain(retired).for_each(|it| it.close());
+        sessions.iter().for_each(Session::close);
         waiting.tell();
         drop(runtime);
     }
@@ -721,6 +807,13 @@ fn dice() -> f64 {
 
 fn count(counter: &std::sync::atomic::AtomicU64) {
     counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+}
+
+fn expired() -> Error {
+    Error::new(
+        Status::Expired,
+        "the connection reached its age, or its evidence expired, and it is not to be made again",
+    )
 }
 
 /// How what an application asks of a closed client ends.

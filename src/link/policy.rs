@@ -82,21 +82,23 @@ impl Born {
 impl Renew {
     /// Whether a connection may serve no further request.
     pub(super) fn due(&self, born: &Born, now: Now) -> bool {
-        let age = born.age(now);
         let expired = born.evidence_ends.is_some_and(|at| now.unix() >= at);
-        let over = self.max_age.is_some_and(|max| age >= max);
-        age >= MIN_AGE && (over || (self.with_evidence && expired))
+        let over = self.max_age.is_some_and(|max| born.age(now) >= max);
+        over || (self.with_evidence && expired)
     }
 
-    /// How long a connection may serve, by what is known when it is made.
-    pub(super) fn after(&self, born: &Born) -> Option<Duration> {
-        let until = |at: u64| Duration::from_secs(at.saturating_sub(born.at.unix()));
+    /// How long it is until a connection is to be replaced, if it ever is. Not before a least age: a token that lies
+    /// causes no storm.
+    pub(super) fn left(&self, born: &Born, now: Now) -> Option<Duration> {
+        let until = |at: u64| Duration::from_secs(at.saturating_sub(now.unix()));
+        let age = born.age(now);
+        let over = self.max_age.map(|max| max.saturating_sub(age));
         let evidence = born.evidence_ends.filter(|_| self.with_evidence).map(until);
         let token = born
             .token_ends
             .map(|at| until(at).saturating_sub(TOKEN_LEAD));
-        let all = [self.max_age, evidence, token];
-        all.into_iter().flatten().min().map(|age| age.max(MIN_AGE))
+        let soonest = [over, evidence, token].into_iter().flatten().min()?;
+        Some(soonest.max(MIN_AGE.saturating_sub(age)))
     }
 }
 
@@ -182,8 +184,10 @@ mod tests {
             "set back"
         );
         assert!(!Renew::default().due(&born, later(start, HOUR, 3_600)));
-        assert_eq!(renew.after(&born), Some(minutes(5)));
-        assert_eq!(Renew::default().after(&born), None);
+        assert_eq!(renew.left(&born, start), Some(minutes(5)));
+        let asleep = later(start, minutes(1), 3_600);
+        assert_eq!(renew.left(&born, asleep), Some(Duration::ZERO));
+        assert_eq!(Renew::default().left(&born, start), None);
     }
 
     #[test]
@@ -197,7 +201,9 @@ mod tests {
         assert!(!renew.due(&born, later(start, HOUR / 2, 1_800)));
         assert!(renew.due(&born, later(start, HOUR, -3_600)));
         assert!(renew.due(&born, later(start, HOUR / 2, 3_600)));
-        assert_eq!(renew.after(&born), Some(HOUR));
+        assert_eq!(renew.left(&born, start), Some(HOUR));
+        let half = later(start, HOUR / 2, 1_800);
+        assert_eq!(renew.left(&born, half), Some(HOUR / 2));
     }
 
     #[test]
@@ -205,17 +211,13 @@ mod tests {
         let start = now();
         let in_time = born(start, 1, Some(900));
         let renew = Renew::default();
-        assert_eq!(renew.after(&in_time), Some(Duration::from_secs(840)));
+        assert_eq!(renew.left(&in_time, start), Some(Duration::from_secs(840)));
         for lie in [-1_000_000, 0, 61] {
-            assert_eq!(renew.after(&born(start, 1, Some(lie))), Some(MIN_AGE));
+            let lies = born(start, 1, Some(lie));
+            assert_eq!(renew.left(&lies, start), Some(MIN_AGE));
+            let soon = later(start, MIN_AGE, 10);
+            assert_eq!(renew.left(&lies, soon), Some(Duration::ZERO));
         }
-        let hasty = Renew {
-            with_evidence: true,
-            ..renew
-        };
-        let expired = born(start, -100, None);
-        assert_eq!(hasty.after(&expired), Some(MIN_AGE));
-        assert!(!hasty.due(&expired, later(start, MIN_AGE / 2, 5)));
     }
 
     #[test]

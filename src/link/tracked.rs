@@ -21,6 +21,8 @@ pub(super) struct Tracked {
     inner: Box<dyn Receiver>,
     /// Gone once the enclave has begun to answer.
     request: Option<Kept>,
+    /// Only what can be sent again for its token is kept once it has left.
+    keeps: bool,
     /// The refusal for which it was sent again, once.
     refused: Option<Error>,
 }
@@ -48,6 +50,7 @@ impl Tracked {
         request: &Request,
         exchange: &Arc<Exchange>,
         inner: Box<dyn Receiver>,
+        keeps: bool,
     ) -> Tracked {
         let upload = match &request.upload {
             None => Upload::None,
@@ -64,8 +67,17 @@ impl Tracked {
                 body: request.body.clone(),
                 upload,
             }),
+            keeps,
             refused: None,
         }
+    }
+
+    /// An end that is one. What was refused for its token had been sent, whatever became of it then.
+    fn conclude(&self, error: Error) -> Error {
+        if self.refused.is_some() && error.progress() == Progress::NotSent {
+            return error.with_progress(Progress::MaybeSent);
+        }
+        error
     }
 
     /// The request anew, unless it cannot be made again.
@@ -101,7 +113,14 @@ impl Tracked {
 
 impl Receiver for Tracked {
     fn sent(&mut self, data: usize, now: Instant) -> bool {
+        if !self.keeps {
+            self.request = None;
+        }
         self.inner.sent(data, now)
+    }
+
+    fn restart(&mut self) {
+        self.inner.restart();
     }
 
     fn piece(&mut self, piece: Piece) -> Flow {
@@ -121,12 +140,13 @@ impl Receiver for Tracked {
         let Err(error) = result else {
             return self.inner.end(Ok(()));
         };
-        let Some(link) = self.link.upgrade() else {
+        let link = self.link.upgrade();
+        let again = link.as_ref().and_then(|link| self.after(&error, link));
+        let (Some(link), Some((after, request))) = (link, again.zip(self.again())) else {
+            let error = self.conclude(error);
             return self.inner.end(Err(error));
         };
-        let Some((after, request)) = self.after(&error, &link).zip(self.again()) else {
-            return self.inner.end(Err(error));
-        };
+        self.inner.restart();
         if error.status() == Status::PaymentRequired {
             self.refused = Some(error);
         }
@@ -145,9 +165,11 @@ impl Receiver for Tracked {
     /// There is no connection with a fresh token: the enclave's own word stands.
     fn refuse(self: Box<Self>, error: Error) {
         let own = matches!(error.status(), Status::Cancelled | Status::Closed);
-        let error = match self.refused {
-            Some(refused) if !own => refused.because("There is no other connection", &error),
-            _ => error,
+        let error = match &self.refused {
+            Some(refused) if !own => refused
+                .clone()
+                .because("There is no other connection", &error),
+            _ => self.conclude(error),
         };
         self.inner.refuse(error);
     }

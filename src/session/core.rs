@@ -27,6 +27,8 @@ pub trait Receiver: Send {
         let _ = (data, now);
         false
     }
+    /// The request is sent again from its beginning; nothing of its answer has come.
+    fn restart(&mut self) {}
     /// Takes the next piece of the answer. What it makes of it may wait for [`Receiver::flush`].
     fn piece(&mut self, piece: Piece) -> Flow;
     /// Hands over what the last pieces gave, once for all that one read of the socket brought.
@@ -214,6 +216,7 @@ impl Core {
             upload,
         };
         if self.exchanges.is_empty() {
+            self.resume(now);
             self.next_idle = now + self.limits.idle;
         }
         self.exchanges.insert(id, exchange);
@@ -247,6 +250,7 @@ impl Core {
     pub(super) fn supply(&mut self, id: i64, data: Result<Data>, now: Instant) {
         self.take_data(id, data, now);
         self.feed(id, now);
+        self.read_on_if_shared(now);
     }
 
     fn take_data(&mut self, id: i64, data: Result<Data>, now: Instant) {
@@ -332,6 +336,7 @@ impl Core {
                 {
                     upload.queued -= 1;
                     self.feed(id, now);
+                    self.read_on_if_shared(now);
                 }
                 continue;
             }
@@ -359,12 +364,12 @@ impl Core {
     /// Takes one Noise message from the socket. An error ends the connection.
     pub(super) fn receive(&mut self, message: &[u8], now: Instant) -> Result<()> {
         let frame = self.channel.decrypt(message).map_err(noise_error)?;
+        self.probe = None; // it lives
         let Some(message) = self.reassembler.push(frame).map_err(wire_error)? else {
             return Ok(());
         };
         let response = Response::decode(message).map_err(wire_error)?;
         Stats::count(&self.stats.messages_received, 1);
-        self.probe = None; // it lives
         self.respond(response, now);
         Ok(())
     }
@@ -563,6 +568,9 @@ impl Core {
 
     /// Ends every open request with the connection's own end.
     pub(super) fn fail(&mut self, error: &Error) {
+        for out in std::mem::take(&mut self.outgoing) {
+            self.load.queued_bytes.fetch_sub(out.len, Ordering::Relaxed);
+        }
         let mut open: Vec<i64> = self.exchanges.keys().copied().collect();
         open.sort_unstable(); // in the order in which they were asked for
         for id in open {
@@ -784,6 +792,15 @@ mod tests {
             id: i64,
             body: Bytes,
         ) -> (Heard, Arc<std::sync::atomic::AtomicBool>) {
+            self.open_as(id, body, None)
+        }
+
+        fn open_as(
+            &mut self,
+            id: i64,
+            body: Bytes,
+            upload: Option<Box<dyn Source>>,
+        ) -> (Heard, Arc<std::sync::atomic::AtomicBool>) {
             let (heard, full) = (Heard::default(), Arc::default());
             let receiver = Box::new(Listener {
                 heard: heard.clone(),
@@ -798,8 +815,10 @@ mod tests {
                 verb: "POST".into(),
                 path: "/x".into(),
                 body,
-                upload: None,
+                upload,
             };
+            let uploads = usize::from(request.upload.is_some());
+            self.core.load.uploads.fetch_add(uploads, Ordering::Relaxed);
             self.core.open(
                 Opening {
                     id,
@@ -970,6 +989,97 @@ mod tests {
             Status::DeadPeer,
             "the limit begins anew"
         );
+    }
+
+    /// A source that has nothing, and says why later.
+    struct Failing;
+    impl Source for Failing {
+        fn next(&mut self, supply: Supply) -> Option<Result<Data>> {
+            supply.not_needed();
+            None
+        }
+        fn again(&self) -> Option<crate::session::Again> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_sole_upload_that_ends_by_itself_leaves_the_socket_read() {
+        let mut peer = Peer::new();
+        let (heard, full) = peer.open_as(1, Bytes::new(), Some(Box::new(Failing)));
+        full.store(true, Ordering::Relaxed);
+        peer.answer(1, 200, "early").unwrap();
+        assert!(!peer.core.reading());
+        let gone = Error::new(Status::File, "gone");
+        peer.core.supply(1, Err(gone), peer.now);
+        assert_eq!(heard.failure().0, Status::File);
+        assert!(peer.core.reading());
+        peer.open(2);
+        assert!(peer.core.reading());
+    }
+
+    #[test]
+    fn a_message_that_is_still_coming_answers_a_probe() {
+        let mut peer = Peer::new();
+        peer.core.probe(peer.now);
+        peer.sent();
+        assert_eq!(peer.core.deadline() - peer.now, Duration::from_secs(5));
+        let (_, full) = peer.open(1);
+        full.store(false, Ordering::Relaxed);
+        let mut fragments = Fragments::new(7, Bytes::from(vec![0; 3 << 16]));
+        let mut frame = BytesMut::new();
+        assert!(fragments.next_into(&mut frame));
+        let mut message = vec![0; frame.len() + 16];
+        let len = peer.transport.write_message(&frame, &mut message).unwrap();
+        peer.core.receive(&message[..len], peer.now).unwrap();
+        peer.now += Duration::from_secs(6);
+        peer.core.moved(peer.now, 0, 1);
+        peer.core.tick(peer.now).unwrap();
+    }
+
+    #[test]
+    fn a_probe_that_nothing_answers_ends_the_connection() {
+        let mut peer = Peer::new();
+        peer.core.probe(peer.now);
+        peer.sent();
+        assert_eq!(peer.pass(5).unwrap_err().status(), Status::DeadPeer);
+    }
+
+    #[test]
+    fn a_document_goes_out_chunk_by_chunk_and_pings_go_between() {
+        struct Counting(u32, Arc<std::sync::atomic::AtomicUsize>);
+        impl Source for Counting {
+            fn next(&mut self, supply: Supply) -> Option<Result<Data>> {
+                supply.not_needed();
+                self.1.fetch_add(1, Ordering::Relaxed);
+                self.0 -= 1;
+                Some(Ok(Data {
+                    bytes: Bytes::from(vec![0; MAX_CHUNK]),
+                    last: self.0 == 0,
+                }))
+            }
+            fn again(&self) -> Option<crate::session::Again> {
+                None
+            }
+        }
+        let mut peer = Peer::new();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let source = Counting(4, asked.clone());
+        peer.open_as(1, Bytes::from_static(b"{}"), Some(Box::new(source)));
+        assert_eq!(
+            asked.load(Ordering::Relaxed),
+            MAX_AHEAD,
+            "no more than waits"
+        );
+        peer.core.transmit(peer.now).unwrap(); // some of the first chunk
+        peer.core.probe(peer.now);
+        // The first frame of the chunk is known to the peer already; it only has to be taken out of the way.
+        let ping = peer.core.outgoing.front().unwrap().id;
+        assert_eq!(ping, FIRST_PING_ID);
+        while peer.core.transmit(peer.now).unwrap().is_some() {}
+        assert_eq!(asked.load(Ordering::Relaxed), 4);
+        assert_eq!(peer.core.stats.messages_sent.load(Ordering::Relaxed), 5);
+        assert_eq!(peer.core.load.queued_bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use confer::ffi::token::*;
 use serde_json::{Value, json};
 
 use crate::harness::*;
+use crate::network::Network;
 
 const CHATS: &str = "/v1/vllm/chat/completions";
 const SOON: Duration = Duration::from_secs(20);
@@ -298,6 +299,84 @@ fn a_close_ends_an_attempt_that_is_under_way_and_all_who_wait() {
     await_told(&changes, &Told::Ended(CONFER_E_CLOSED));
 }
 
+/// What breaks each connection behind its verification would otherwise have it verified for ever.
+#[test]
+fn connections_that_break_at_once_are_failures_and_not_a_loop() {
+    let enclave = Enclave::with(["--fault", "message3-drop", "--fault-from", "2"]);
+    let network = Network::to(enclave.port());
+    let (config, changes) = reconnecting(&enclave, 4);
+    let url = network.url();
+    call(|e| unsafe { confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e) })
+        .unwrap();
+    let client = connect(&config).unwrap();
+    network.cut();
+    let mut connected = 0;
+    let end = loop {
+        match changes.recv_timeout(SOON).unwrap() {
+            Told::Connected(_) => connected += 1,
+            Told::Ended(status) => break status,
+            _ => {}
+        }
+    };
+    assert_eq!((connected, end), (4, CONFER_E_CONNECTION_LOST));
+    assert_eq!(
+        pull(&client, PROMPT).err().unwrap().status(),
+        CONFER_E_CONNECTION_LOST
+    );
+}
+
+#[test]
+fn a_request_does_not_wait_for_a_connection_for_longer_than_its_idle_limit() {
+    let mut enclave = Enclave::start(None);
+    let (config, changes) = reconnecting(&enclave, 100_000);
+    call(|e| unsafe { confer_config_set_idle_timeout_ms(config.0, 700, e) }).unwrap();
+    let client = connect(&config).unwrap();
+    enclave.kill();
+    await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
+    let began = Instant::now();
+    let failure = read(&pull(&client, PROMPT).unwrap()).1.unwrap_err();
+    assert_eq!(
+        (failure.status(), failure.progress()),
+        (CONFER_E_STREAM_IDLE, CONFER_PROGRESS_NOT_SENT)
+    );
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_millis(650) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
+}
+
+#[test]
+fn a_changed_network_is_probed_at_once_and_a_dead_one_is_left_without_a_pause() {
+    let enclave = Enclave::start(None);
+    let network = Network::to(enclave.port());
+    let (config, changes) = reconnecting(&enclave, 100);
+    let url = network.url();
+    unsafe {
+        call(|e| confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e)).unwrap();
+        call(|e| confer_config_set_probe_timeout_ms(config.0, 300, e)).unwrap();
+        // A pause that would be noticed.
+        call(|e| confer_config_set_reconnect(config.0, 100, 3_600_000, 3_600_000, e)).unwrap();
+    }
+    let client = connect(&config).unwrap();
+    let changed = || call(|e| unsafe { confer_client_network_changed(client.0, e) }).unwrap();
+    changed();
+    read(&pull(&client, "alive").unwrap()).1.unwrap();
+    network.black_hole(true);
+    changed(); // nothing comes for 300 ms, where the keepalive would take 40 s
+    await_told(&changes, &Told::Lost(CONFER_E_DEAD_PEER));
+    let waiting = pull(&client, "after the change").unwrap();
+    network.black_hole(false);
+    changed();
+    let (answer, end) = read(&waiting);
+    end.unwrap();
+    assert_eq!(answer, "You said: after the change");
+    assert_eq!(
+        unsafe { confer_client_counter(client.0, CONFER_COUNTER_CONNECTIONS) },
+        2
+    );
+}
+
 // --- the release -----------------------------------------------------------------------------------------------------
 
 struct Judge {
@@ -524,6 +603,34 @@ fn a_refusal_for_the_token_is_answered_with_a_fresh_one_and_the_request_goes_out
     let requests = enclave.requests(CHATS);
     assert_eq!(requests.iter().filter(|r| r["connection"] == 1).count(), 3);
     assert_eq!(requests.iter().filter(|r| r["connection"] == 2).count(), 3);
+}
+
+#[test]
+fn what_was_refused_for_its_token_may_have_been_sent_whatever_ends_it_then() {
+    let stale = ending_in(900, "stale");
+    let enclave = Enclave::with(["--expired-token", &stale]);
+    let (config, _changes) = reconnecting(&enclave, 5);
+    let old = stale.clone();
+    let (asked, second) = channel::<usize>();
+    let asked = Mutex::new(asked);
+    provide(&config, move |number, request| match number {
+        0 => give(request, &old),
+        _ => asked.lock().unwrap().send(request as usize).unwrap(),
+    });
+    let client = connect(&config).unwrap();
+    let stream = pull(&client, PROMPT).unwrap();
+    let question = second.recv_timeout(SOON).unwrap(); // it was refused, and waits
+    call(|e| unsafe { confer_close(client.0, 0, e) }).unwrap();
+    let failure = read(&stream).1.unwrap_err();
+    assert_eq!(
+        (failure.status(), failure.progress()),
+        (CONFER_E_CLOSED, CONFER_PROGRESS_MAYBE_SENT)
+    );
+    unsafe { confer_token_request_free(question as *mut _) };
+    assert_eq!(
+        call(|e| unsafe { confer_close(client.0, 5_000, e) }).unwrap(),
+        CONFER_OK
+    );
 }
 
 #[test]

@@ -550,6 +550,31 @@ fn a_stream_that_is_cancelled_while_its_tool_runs_ends_at_once() {
 }
 
 #[test]
+fn a_connection_that_breaks_while_a_tool_runs_is_the_end_that_is_told() {
+    let mut enclave = Enclave::start(None);
+    let client = connect(&config(&enclave)).unwrap();
+    let (begun, waits) = channel();
+    let (go, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let (request, _gone) = with_tool("/client-tool local {}", move |call| {
+        begun.send(()).unwrap();
+        gate.lock().unwrap().recv().unwrap();
+        answer(call, "late");
+    });
+    let stream = chat(&client, &request);
+    waits.recv().unwrap();
+    enclave.kill();
+    while call(|e| unsafe { confer_client_check(client.0, e) }).is_ok() {
+        std::thread::yield_now();
+    }
+    go.send(()).unwrap();
+    let failure = read(&stream).1.unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_CONNECTION_LOST, "{failure:?}");
+    let partly = confer::ffi::error::CONFER_PROGRESS_PARTLY_ANSWERED;
+    assert_eq!(failure.progress(), partly);
+}
+
+#[test]
 fn an_application_can_run_its_tools_by_itself() {
     let (enclave, client) = connected();
     let request = request("/client-tool local {}");
@@ -716,8 +741,7 @@ fn a_document_that_is_no_conversation_is_refused() {
         "",
         "[]",
         r#"{"version":2,"messages":[],"context_tokens":null,"max_context_tokens":null}"#,
-        r#"{"version":1,"messages":[{"role":"king","content":""}],"context_tokens":null,"max_context_tokens":null}"#,
-        r#"{"version":1,"messages":[{"role":"user"}],"context_tokens":null,"max_context_tokens":null}"#,
+        r#"{"version":1,"messages":["user"],"context_tokens":null,"max_context_tokens":null}"#,
         r#"{"version":1,"messages":[],"context_tokens":null,"max_context_tokens":null,"more":1}"#,
     ] {
         let mut it = ptr::null_mut();
