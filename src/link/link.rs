@@ -141,6 +141,9 @@ pub(super) struct Job {
     pub(super) receiver: Box<dyn Receiver>,
 }
 
+/// Whether a request has found its place; otherwise why not, and the request.
+type Placed = std::result::Result<(), Box<(Error, Job)>>;
+
 /// A stream between two exchanges.
 pub trait Parked: Send + Sync {
     /// The client was closed.
@@ -251,7 +254,8 @@ impl Link {
         };
         let sent = self.send(&mut state, job, 0);
         drop(state);
-        sent.map_err(|(error, job)| {
+        sent.map_err(|refused| {
+            let (error, job) = *refused;
             job.receiver.refuse(error.clone());
             error
         })
@@ -260,41 +264,37 @@ impl Link {
     /// A request that has not been sent, or was refused for its token, is to be sent on another connection than `before`.
     pub(super) fn again(&self, job: Job, after: u64) {
         let mut state = self.state();
-        if let Err((error, job)) = self.send(&mut state, job, after) {
+        if let Err(refused) = self.send(&mut state, job, after) {
             drop(state);
+            let (error, job) = *refused;
             job.receiver.refuse(error);
         }
     }
 
-    fn send(
-        &self,
-        state: &mut State,
-        job: Job,
-        after: u64,
-    ) -> std::result::Result<(), (Error, Job)> {
+    fn send(&self, state: &mut State, job: Job, after: u64) -> Placed {
         if job.exchange.cancelled() {
-            return Err((cancelled(), job));
+            return Err(Box::new((cancelled(), job)));
         }
         let mut after = after;
         match &state.phase {
             Phase::Over(error) => {
                 let error = error.clone().with_progress(Progress::NotSent);
-                return Err((error, job));
+                return Err(Box::new((error, job)));
             }
             Phase::Up(live) if live.serial > after => {
                 let (session, serial) = (live.session.clone(), live.serial);
                 if !self.renew.due(&live.born, Now::read()) {
                     return match place(&session, serial, job) {
                         // It broke, and its end is on its way here.
-                        Err((_, job)) if session.end().is_some() && self.reconnects() => {
-                            self.wait(state, job, serial)
+                        Err(refused) if session.end().is_some() && self.reconnects() => {
+                            self.wait(state, refused.1, serial)
                         }
                         placed => placed,
                     };
                 }
                 if !self.reconnects() {
                     session.end_with(expired()); // its end comes here by the way of all ends
-                    return Err((expired(), job));
+                    return Err(Box::new((expired(), job)));
                 }
                 after = serial;
             }
@@ -305,12 +305,7 @@ impl Link {
         Ok(())
     }
 
-    fn wait(
-        &self,
-        state: &mut State,
-        job: Job,
-        after: u64,
-    ) -> std::result::Result<(), (Error, Job)> {
+    fn wait(&self, state: &mut State, job: Job, after: u64) -> Placed {
         let len = job.request.body.len();
         let bounds = &self.limits.bounds;
         if state.waiting.len() >= bounds.requests || state.waiting_bytes + len > bounds.unsent {
@@ -319,10 +314,10 @@ impl Link {
                 state.waiting.len(),
                 state.waiting_bytes
             );
-            return Err((Error::new(Status::TooMany, message), job));
+            return Err(Box::new((Error::new(Status::TooMany, message), job)));
         }
         if job.exchange.leave(job.order) {
-            return Err((cancelled(), job));
+            return Err(Box::new((cancelled(), job)));
         }
         state.waiting_bytes += len;
         let since = Instant::now();
@@ -416,7 +411,7 @@ impl Link {
             } else if waiting.job.exchange.cancelled() {
                 failed.push((cancelled(), waiting.job));
             } else if let Err(refused) = place(&session, serial, waiting.job) {
-                failed.push(refused);
+                failed.push(*refused);
             }
         }
         let (held, this, own) = (runtime.clone(), self.this.clone(), tools.clone());
@@ -777,7 +772,7 @@ impl Told {
 }
 
 /// Gives a request to a connection.
-fn place(session: &Session, serial: u64, job: Job) -> std::result::Result<(), (Error, Job)> {
+fn place(session: &Session, serial: u64, job: Job) -> Placed {
     let Job {
         order,
         request,
@@ -794,7 +789,7 @@ fn place(session: &Session, serial: u64, job: Job) -> std::result::Result<(), (E
                 exchange,
                 receiver,
             };
-            (error, job)
+            Box::new((error, job))
         })
 }
 
