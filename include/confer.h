@@ -1074,6 +1074,13 @@ const char *confer_report_evidence(const confer_report *report,
                                    size_t *len);
 
 /**
+ * How long a stage of connecting took, in microseconds: one of CONFER_STAGE_*, or CONFER_STAGE_ENDED for all together
+ * without the token's; -1 for one that was not entered, and for a replay.
+ */
+int64_t confer_report_timing_us(const confer_report *report,
+                                int32_t stage);
+
+/**
  * How many checks there are: always all of them, in a fixed order.
  */
 size_t confer_report_check_count(const confer_report *report);
@@ -1727,11 +1734,10 @@ confer_status confer_client_network_changed(confer_client *client,
                                             confer_error **error);
 
 /**
- * What the client has done so far: one of CONFER_COUNTER_*; 0 for others. (How long each stage of connecting took is in
- * the report's `timings_us`.)
+ * What the client has done so far: one of CONFER_COUNTER_*; 0 for others. (How long each stage of connecting
+ * took, confer_report_timing_us() tells.)
  */
-uint64_t confer_client_counter(const confer_client *client,
-                               int32_t counter);
+uint64_t confer_client_counter(const confer_client *client, int32_t counter);
 
 /**
  * Closes the connection. Cancels its streams, which end with CONFER_E_CLOSED; lets outstanding callbacks run; ends the

@@ -339,8 +339,8 @@ pub const CONFER_COUNTER_CONNECTIONS: i32 = 7;
 /// Attempts to connect again that failed.
 pub const CONFER_COUNTER_FAILED_ATTEMPTS: i32 = 8;
 
-/// What the client has done so far: one of CONFER_COUNTER_*; 0 for others. (How long each stage of connecting took is in
-/// the report's `timings_us`.)
+/// What the client has done so far: one of CONFER_COUNTER_*; 0 for others. (How long each stage of connecting
+/// took, confer_report_timing_us() tells.)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_counter(client: *const confer_client, counter: i32) -> u64 {
     guard::get(0, || {

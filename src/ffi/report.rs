@@ -3,6 +3,7 @@
 use std::ffi::c_char;
 use std::sync::{Arc, OnceLock};
 
+use super::config::CONFER_STAGE_ENDED;
 use super::error::confer_error;
 use super::policy::confer_policy;
 use super::status::confer_status;
@@ -10,6 +11,7 @@ use super::{guard, handle, text};
 use crate::attestation::{Check, Evidenced, Export, Outcome, Report, Verdict};
 use crate::client::Text;
 use crate::error::{Error, Result, Status};
+use crate::session::{Stage, TOTAL};
 
 /// Why an enclave was trusted or refused, check by check. Immutable: any thread may read it, also several at once.
 #[allow(non_camel_case_types)]
@@ -174,6 +176,26 @@ pub unsafe extern "C" fn confer_report_evidence(
         });
         Some(unsafe { text::lend(json, len) })
     })
+}
+
+/// How long a stage of connecting took, in microseconds: one of CONFER_STAGE_*, or CONFER_STAGE_ENDED for all together
+/// without the token's; -1 for one that was not entered, and for a replay.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_report_timing_us(report: *const confer_report, stage: i32) -> i64 {
+    guard::get(-1, || {
+        // SAFETY: NULL or a live handle.
+        timing(unsafe { handle::peek(report) }?.report(), stage)
+    })
+}
+
+fn timing(report: &Report, stage: i32) -> Option<i64> {
+    let name = match Stage::ALL.iter().find(|known| **known as i32 == stage) {
+        Some(known) => known.name(),
+        None if stage == CONFER_STAGE_ENDED => TOTAL,
+        None => return None,
+    };
+    let (_, took) = report.timings_us.iter().find(|(of, _)| *of == name)?;
+    i64::try_from(*took).ok()
 }
 
 /// How many checks there are: always all of them, in a fixed order.

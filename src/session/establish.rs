@@ -120,6 +120,9 @@ pub struct Established {
     pub evidenced: Arc<Evidenced>,
 }
 
+/// What all stages together are called in the report's `timings_us`.
+pub const TOTAL: &str = "total";
+
 /// Told of each stage as it begins.
 pub type Watch<'a> = &'a (dyn Fn(Stage) + Sync);
 
@@ -222,7 +225,7 @@ pub async fn establish(
         .await?;
     let (mut report, verified, export) = appraised;
     report.endpoint = Some(endpoint.to_string());
-    run.timings_us.push(("total", micros(run.began)));
+    run.timings_us.push((TOTAL, micros(run.began)));
     report.timings_us = run.timings_us;
     let evidenced = Arc::new(Evidenced { report, export });
     let Some(verified) = verified else {

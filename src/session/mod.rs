@@ -23,7 +23,7 @@ mod upload;
 pub use bounds::{BOUND_BYTES, BOUND_REQUESTS, Bounds, Meter, set_process_unread};
 pub use core::{Flow, Piece, Receiver};
 pub use establish::{
-    Approval, Established, Limits, Settings, Stage, Watch, establish, rejection, stage,
+    Approval, Established, Limits, Settings, Stage, TOTAL, Watch, establish, rejection, stage,
 };
 pub use handle::{MAX_BODY, Request, Session, WeakSession};
 pub use inbox::{Inbox, Next, Signal, Weighted};

@@ -97,6 +97,24 @@ fn the_getters_of_a_report_are_the_members_of_its_json() {
         ("/checks/0/id", first_check_id),
         ("/checks/0/detail", first_check_detail),
     ];
+    for (place, stage) in [
+        ("resolve", CONFER_STAGE_RESOLVE),
+        ("tcp", CONFER_STAGE_TCP),
+        ("upgrade", CONFER_STAGE_UPGRADE),
+        ("handshake", CONFER_STAGE_HANDSHAKE),
+        ("verify", CONFER_STAGE_VERIFY),
+        ("proxy", CONFER_STAGE_PROXY),
+        ("total", CONFER_STAGE_ENDED),
+        ("none", 77),
+    ] {
+        let told = json["timings_us"][place].as_i64().unwrap_or(-1);
+        assert_eq!(
+            unsafe { confer_report_timing_us(report.0, stage) },
+            told,
+            "{place}"
+        );
+        assert_eq!(told >= 0, !["proxy", "none"].contains(&place), "{place}");
+    }
     let mut seen = std::collections::BTreeSet::new();
     for (place, getter) in texts {
         let mut len = 0;
