@@ -5,11 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use super::error::confer_error;
 use super::guard::{self, Poison};
-use super::request::read_role;
 use super::status::confer_status;
 use super::{handle, text};
-use crate::client::{Conversation, Text};
-use crate::error::Result;
+use crate::client::{Conversation, Role, Text};
+use crate::error::{Error, Result, Status};
 
 /// The messages of a conversation, in this process alone: the library stores nothing. Any thread. Give it to a request
 /// with confer_chat_request_set_conversation().
@@ -42,6 +41,26 @@ impl confer_conversation {
             .poison
             .guard(|| work(&conversation.conversation))
     }
+}
+
+/// The person who asks.
+pub const CONFER_ROLE_USER: i32 = 0;
+/// The model's earlier answer.
+pub const CONFER_ROLE_ASSISTANT: i32 = 1;
+/// Instructions of the system.
+pub const CONFER_ROLE_SYSTEM: i32 = 2;
+/// Instructions of the developer.
+pub const CONFER_ROLE_DEVELOPER: i32 = 3;
+/// A tool that the model called; the content is a JSON text with `toolCallId`, `toolName` and `toolArguments`.
+pub const CONFER_ROLE_TOOL_CALL: i32 = 4;
+/// A tool's result; the content is a JSON text with `toolCallId`, `toolName` and `content`.
+pub const CONFER_ROLE_TOOL_RESPONSE: i32 = 5;
+
+pub(super) fn read_role(role: i32) -> Result<Role> {
+    let known = Role::ALL.iter().find(|known| **known as i32 == role);
+    known
+        .copied()
+        .ok_or_else(|| Error::new(Status::InvalidArgument, "role: there is no such role"))
 }
 
 /// A new conversation without messages; free it with confer_conversation_free().

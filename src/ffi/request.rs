@@ -3,15 +3,15 @@
 use std::ffi::{c_char, c_void};
 use std::sync::{Mutex, PoisonError};
 
-use super::conversation::confer_conversation;
+use super::conversation::{confer_conversation, read_role};
 use super::error::confer_error;
 use super::guard::{self, Poison};
 use super::status::confer_status;
 use super::tool::{confer_tool_fn, tool};
 use super::user_data::{UserData, confer_destroy_fn};
 use super::{handle, text};
-use crate::client::{ChatRequest, Config, Number, Role, StoredDocument};
-use crate::error::{Error, Result, Status};
+use crate::client::{ChatRequest, Config, Number, StoredDocument};
+use crate::error::Result;
 
 /// A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies it, so it can be
 /// changed, sent again or freed at once afterwards.
@@ -41,19 +41,6 @@ impl confer_chat_request {
     }
 }
 
-/// The person who asks.
-pub const CONFER_ROLE_USER: i32 = 0;
-/// The model's earlier answer.
-pub const CONFER_ROLE_ASSISTANT: i32 = 1;
-/// Instructions of the system.
-pub const CONFER_ROLE_SYSTEM: i32 = 2;
-/// Instructions of the developer.
-pub const CONFER_ROLE_DEVELOPER: i32 = 3;
-/// A tool that the model called; the content is a JSON text with `toolCallId`, `toolName` and `toolArguments`.
-pub const CONFER_ROLE_TOOL_CALL: i32 = 4;
-/// A tool's result; the content is a JSON text with `toolCallId`, `toolName` and `content`.
-pub const CONFER_ROLE_TOOL_RESPONSE: i32 = 5;
-
 /// A new chat request: no message yet, the model "Qwen/Qwen3-235B-A22B-Instruct-2507-tput", no web search.
 ///
 /// `request`: receives the request; free it with confer_chat_request_free().
@@ -70,13 +57,6 @@ pub unsafe extern "C" fn confer_chat_request_new(
         }));
         Ok(())
     })
-}
-
-pub(super) fn read_role(role: i32) -> Result<Role> {
-    let known = Role::ALL.iter().find(|known| **known as i32 == role);
-    known
-        .copied()
-        .ok_or_else(|| Error::new(Status::InvalidArgument, "role: there is no such role"))
 }
 
 /// Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied. A request holds 32 MiB at most, all in all.

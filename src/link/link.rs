@@ -14,7 +14,7 @@ use super::change::Change;
 use super::dial::{Cancel, Dialed, Dialer, cancelled};
 use super::exchange::Exchange;
 use super::policy::{Born, Now, Reconnect, Renew, helped_by_waiting, mended_by_connecting};
-use super::tracked::Tracked;
+use super::tracked::{Job, Tracked, Ways};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Latch, Level, Runtime};
@@ -130,15 +130,6 @@ struct Waiting {
     /// Only a connection with a greater number will do.
     after: u64,
     since: Instant,
-}
-
-/// A request on its way to a connection.
-pub(super) struct Job {
-    /// The order in which it was asked for.
-    pub(super) order: u64,
-    pub(super) request: Request,
-    pub(super) exchange: Arc<Exchange>,
-    pub(super) receiver: Box<dyn Receiver>,
 }
 
 /// Whether a request has found its place; otherwise why not, and the request.
@@ -259,16 +250,6 @@ impl Link {
             job.receiver.refuse(error.clone());
             error
         })
-    }
-
-    /// A request that has not been sent, or was refused for its token, is to be sent on another connection than `before`.
-    pub(super) fn again(&self, job: Job, after: u64) {
-        let mut state = self.state();
-        if let Err(refused) = self.send(&mut state, job, after) {
-            drop(state);
-            let (error, job) = *refused;
-            job.receiver.refuse(error);
-        }
     }
 
     fn send(&self, state: &mut State, job: Job, after: u64) -> Placed {
@@ -664,13 +645,7 @@ impl Link {
         Told { waiting, error }
     }
 
-    /// Whether there can be a connection with a fresh token.
-    pub(super) fn provides_tokens(&self) -> bool {
-        self.provides_tokens && self.reconnects()
-    }
-
-    /// Whether a request that was not sent will be sent on the next connection.
-    pub(super) fn reconnects(&self) -> bool {
+    fn reconnects(&self) -> bool {
         self.reconnect.is_some()
     }
 
@@ -753,6 +728,25 @@ impl Link {
     /// The client's callback thread, if it has one.
     pub fn callback_thread(&self) -> Option<Arc<Callbacks>> {
         self.state().callbacks.get().cloned()
+    }
+}
+
+impl Ways for Link {
+    fn again(&self, job: Job, after: u64) {
+        let mut state = self.state();
+        if let Err(refused) = self.send(&mut state, job, after) {
+            drop(state);
+            let (error, job) = *refused;
+            job.receiver.refuse(error);
+        }
+    }
+
+    fn reconnects(&self) -> bool {
+        Link::reconnects(self)
+    }
+
+    fn provides_tokens(&self) -> bool {
+        self.provides_tokens && self.reconnects()
     }
 }
 

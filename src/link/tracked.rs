@@ -9,13 +9,31 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::exchange::Exchange;
-use super::link::{Job, Link};
 use crate::error::{Error, Progress, Result, Status};
 use crate::session::{Again, Flow, Piece, Receiver, Request};
 
+/// A request on its way to a connection.
+pub(super) struct Job {
+    /// The order in which it was asked for.
+    pub(super) order: u64,
+    pub(super) request: Request,
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) receiver: Box<dyn Receiver>,
+}
+
+/// What there is beyond the connection that a request was on.
+pub(super) trait Ways: Send + Sync {
+    /// Sends a request that has not been sent, or was refused for its token, on a later connection than `after`.
+    fn again(&self, job: Job, after: u64);
+    /// Whether a request that was not sent will be sent on the next connection.
+    fn reconnects(&self) -> bool;
+    /// Whether there can be a connection with a fresh token.
+    fn provides_tokens(&self) -> bool;
+}
+
 /// Knows how to ask once more.
 pub(super) struct Tracked {
-    link: Weak<Link>,
+    link: Weak<dyn Ways>,
     order: u64,
     exchange: Arc<Exchange>,
     inner: Box<dyn Receiver>,
@@ -45,7 +63,7 @@ enum Upload {
 
 impl Tracked {
     pub(super) fn new(
-        link: Weak<Link>,
+        link: Weak<dyn Ways>,
         order: u64,
         request: &Request,
         exchange: &Arc<Exchange>,
@@ -97,7 +115,7 @@ impl Tracked {
     }
 
     /// After which connection, and so on which next one, this end is none; if at all.
-    fn after(&self, error: &Error, link: &Link) -> Option<u64> {
+    fn after(&self, error: &Error, link: &dyn Ways) -> Option<u64> {
         if self.exchange.cancelled() || self.request.is_none() {
             return None;
         }
@@ -141,7 +159,7 @@ impl Receiver for Tracked {
             return self.inner.end(Ok(()));
         };
         let link = self.link.upgrade();
-        let again = link.as_ref().and_then(|link| self.after(&error, link));
+        let again = link.as_ref().and_then(|link| self.after(&error, &**link));
         let (Some(link), Some((after, request))) = (link, again.zip(self.again())) else {
             let error = self.conclude(error);
             return self.inner.end(Err(error));

@@ -8,12 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::mpsc::WeakUnboundedSender;
 
 use super::bounds::Bounds;
-use super::driver::Command;
 use super::stats::Stats;
-use super::upload::{Data, MAX_AHEAD, MAX_CHUNK, Source, Supply};
+use super::upload::{Data, MAX_AHEAD, MAX_CHUNK, Source, Way};
 use super::{Limits, Request};
 use crate::error::{Error, Progress, Result, Status};
 use crate::noise::{self, Channel};
@@ -66,8 +64,8 @@ pub(super) struct Opening {
     pub(super) id: i64,
     pub(super) request: Request,
     pub(super) receiver: Box<dyn Receiver>,
-    /// The way for what an upload's source brings later.
-    pub(super) commands: WeakUnboundedSender<Command>,
+    /// For what its upload brings later; there is one if there is an upload.
+    pub(super) way: Option<Way>,
 }
 
 /// How much is under way on a connection; shared with the handle that admits requests.
@@ -91,7 +89,7 @@ struct Exchange {
 /// A document on its way out.
 struct Upload {
     source: Box<dyn Source>,
-    commands: WeakUnboundedSender<Command>,
+    way: Way,
     /// The request that opens it, until its first chunk is there.
     opening: Option<wire::Request>,
     next_seq: u32,
@@ -183,7 +181,7 @@ impl Core {
             id,
             request,
             receiver,
-            commands,
+            way,
         } = opening;
         let len = request.body.len();
         let message = wire::Request {
@@ -193,12 +191,12 @@ impl Core {
             body: request.body,
             chunk: None,
         };
-        let (message, upload) = match request.upload {
+        let (message, upload) = match request.upload.zip(way) {
             None => (Some(message), None),
-            Some(source) => {
+            Some((source, way)) => {
                 let upload = Upload {
                     source,
-                    commands,
+                    way,
                     opening: Some(message),
                     next_seq: 0,
                     queued: 0,
@@ -238,8 +236,7 @@ impl Core {
             && upload.queued < MAX_AHEAD
         {
             upload.asked = true;
-            let supply = Supply::new(upload.commands.clone(), id);
-            match upload.source.next(supply) {
+            match upload.source.next(upload.way.supply()) {
                 Some(data) => self.take_data(id, data, now),
                 None => return,
             }
@@ -718,6 +715,7 @@ mod tests {
 
     use super::*;
     use crate::noise::testing::pair;
+    use crate::session::Supply;
     use crate::wire::testing::{read_request, write_response};
 
     /// A core, the enclave's end of its channel, and a clock that only the test moves.
@@ -824,7 +822,7 @@ mod tests {
                     id,
                     request,
                     receiver,
-                    commands: tokio::sync::mpsc::unbounded_channel().0.downgrade(),
+                    way: (uploads == 1).then(|| Way::new(|_| ())),
                 },
                 self.now,
             );

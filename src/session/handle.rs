@@ -14,7 +14,7 @@ use super::core::{Core, Load, Opening, Receiver};
 use super::driver::{Command, Driver};
 use super::establish::Established;
 use super::stats::Stats;
-use super::upload::{MAX_UPLOADS, Source};
+use super::upload::{MAX_UPLOADS, Source, Way};
 use crate::error::{Error, Result, Status};
 use crate::panics;
 
@@ -91,11 +91,20 @@ impl Session {
             return Err((error, request, receiver));
         }
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        let way = request.upload.is_some().then(|| {
+            // It must not keep the connection.
+            let commands = self.0.commands.downgrade();
+            Way::new(move |data| {
+                if let Some(commands) = commands.upgrade() {
+                    let _ = commands.send(Command::Supply(id, data));
+                }
+            })
+        });
         let opening = Opening {
             id,
             request,
             receiver,
-            commands: self.0.commands.downgrade(),
+            way,
         };
         match self.0.commands.send(Command::Open(opening)) {
             Ok(()) => Ok(id),

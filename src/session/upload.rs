@@ -1,10 +1,10 @@
 //! The data of an upload on its way into a connection (protocol section 6): it is asked for when the socket will soon
 //! take it, and no earlier, so that a document of any size takes the memory of a few chunks.
 
-use bytes::Bytes;
-use tokio::sync::mpsc::WeakUnboundedSender;
+use std::sync::Arc;
 
-use super::driver::Command;
+use bytes::Bytes;
+
 use crate::error::{Error, Result, Status};
 
 /// Data in one chunk: few and large ones, because the server handles each on a thread of its own and keeps at most 64
@@ -35,22 +35,30 @@ pub trait Source: Send {
 /// Makes a source anew.
 pub type Again = Box<dyn Fn() -> Box<dyn Source> + Send>;
 
-/// The way of one part into its connection.
+/// The way of an upload's parts into its connection.
+#[derive(Clone)]
+pub(super) struct Way(Arc<dyn Fn(Result<Data>) + Send + Sync>);
+
+impl Way {
+    pub(super) fn new(way: impl Fn(Result<Data>) + Send + Sync + 'static) -> Way {
+        Way(Arc::new(way))
+    }
+
+    pub(super) fn supply(&self) -> Supply {
+        Supply {
+            way: self.clone(),
+            given: false,
+        }
+    }
+}
+
+/// What one part is given to.
 pub struct Supply {
-    commands: WeakUnboundedSender<Command>,
-    id: i64,
+    way: Way,
     given: bool,
 }
 
 impl Supply {
-    pub(super) fn new(commands: WeakUnboundedSender<Command>, id: i64) -> Supply {
-        Supply {
-            commands,
-            id,
-            given: false,
-        }
-    }
-
     /// Brings the part, or says why there is none: that ends the request.
     pub fn give(mut self, data: Result<Data>) {
         self.send(data);
@@ -63,10 +71,7 @@ impl Supply {
 
     fn send(&mut self, data: Result<Data>) {
         self.given = true;
-        // Where the connection has gone, nobody waits for it.
-        if let Some(commands) = self.commands.upgrade() {
-            let _ = commands.send(Command::Supply(self.id, data));
-        }
+        (self.way.0)(data);
     }
 }
 
