@@ -9,14 +9,11 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, Reading};
-use super::event::Event;
 use super::history::{Call, Conversation, Message, Role};
 use super::json;
-use super::tools::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_ROUNDS, Run, Tool};
+use super::tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_ROUNDS, Tool};
 use crate::error::{Error, Result, Status};
-use crate::link::{Exchange, Link};
-use crate::session::{Inbox, MAX_BODY, Request};
+use crate::session::MAX_BODY;
 
 /// What the plan names; newer servers serve their own model whatever is asked for (protocol section 5).
 const DEFAULT_MODEL: &str = "Qwen/Qwen3-235B-A22B-Instruct-2507-tput";
@@ -408,9 +405,9 @@ impl Serialize for ChatRequest {
 
 /// A chat request that can be sent: its JSON, and what follows it.
 pub struct PreparedChat {
-    body: Bytes,
-    stream: bool,
-    follow: Option<Follow>,
+    pub(super) body: Bytes,
+    pub(super) stream: bool,
+    pub(super) follow: Option<Follow>,
 }
 
 /// What comes after a chat's first answer.
@@ -421,38 +418,6 @@ pub(super) struct Follow {
     pub(super) conversation: Option<Conversation>,
     /// How many of the messages it has already.
     pub(super) known: usize,
-}
-
-impl PreparedChat {
-    pub(super) fn send(
-        self,
-        link: &Link,
-        exchange: &Arc<Exchange>,
-        inbox: &Arc<Inbox<Event>>,
-    ) -> Result<Option<Arc<Run>>> {
-        let run = match self.follow {
-            None => None,
-            Some(follow) => Some(Run::new(link, exchange, inbox, follow)?),
-        };
-        let reading = match &run {
-            Some(run) => run.reading(),
-            None if self.stream => Reading::Events(Default::default(), None),
-            None => Reading::OneResponse,
-        };
-        let answer = Answer::new(reading, None, inbox.clone());
-        link.request(request(self.body), exchange.clone(), answer)?;
-        Ok(run)
-    }
-}
-
-/// The request of a chat.
-pub(super) fn request(body: Bytes) -> Request {
-    Request {
-        verb: "POST".into(),
-        path: "/v1/vllm/chat/completions".into(),
-        body,
-        upload: None,
-    }
 }
 
 #[cfg(test)]

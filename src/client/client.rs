@@ -5,32 +5,25 @@ use std::time::{Duration, Instant};
 
 use super::chat::PreparedChat;
 use super::request::PreparedRequest;
+use super::run;
 use super::stream::Stream;
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result};
 use crate::host::{self, Callbacks, Hold, Which};
-use crate::link::Link;
+use crate::link::{Keeper, Link};
 
 /// The way to a verified enclave. Clones share it; it closes when the last of them and of its streams is dropped.
 #[derive(Clone)]
-pub struct Client(Arc<Handle>);
-
-struct Handle(Arc<Link>);
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
+pub struct Client(Arc<Keeper>);
 
 impl Client {
     pub(super) fn new(link: Arc<Link>) -> Client {
-        Client(Arc::new(Handle(link)))
+        Client(Arc::new(Keeper::new(link)))
     }
 
     /// What its tasks and requests share.
     pub fn link(&self) -> &Link {
-        &self.0.0
+        self.0.link()
     }
 
     /// Why the connection, or the last one, was trusted.
@@ -40,14 +33,14 @@ impl Client {
 
     /// Sends a chat and returns the stream of its events.
     pub fn chat(&self, chat: PreparedChat) -> Result<Stream> {
-        Stream::start(self, |link, exchange, inbox| {
-            chat.send(link, exchange, inbox)
+        Stream::start(&self.0, |link, exchange, inbox| {
+            run::start(chat, link, exchange, inbox)
         })
     }
 
     /// Sends any other request and returns the stream of what it brings.
     pub fn request(&self, request: PreparedRequest) -> Result<Stream> {
-        Stream::start(self, |link, exchange, inbox| {
+        Stream::start(&self.0, |link, exchange, inbox| {
             request.send(link, exchange, inbox).map(|()| None)
         })
     }

@@ -12,8 +12,9 @@ mod event;
 mod history;
 mod json;
 mod request;
+mod run;
 mod stream;
-mod tools;
+mod tool;
 mod upload;
 
 pub use answer::Ending;
@@ -27,5 +28,5 @@ pub use request::{
     MAX_FETCH_HEADERS, MAX_PATH, MAX_TEXTS, MAX_VERB, PreparedRequest, RouteRequest,
 };
 pub use stream::Stream;
-pub use tools::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_CALLS, MAX_ROUNDS, Tool, ToolCall};
+pub use tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_CALLS, MAX_ROUNDS, Tool, ToolCall};
 pub use upload::{Document, Read};

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::client::Client;
 use super::event::Event;
-use super::tools::Run;
+use super::run::Run;
 use crate::error::Result;
-use crate::link::{Exchange, Link};
+use crate::link::{Exchange, Keeper, Link};
 use crate::session::{Inbox, Next, Signal};
 
 /// What one request brings, until its end. Dropping it cancels.
 pub struct Stream {
     /// Streams keep their connection: a client may be dropped first.
-    client: Client,
+    keeper: Arc<Keeper>,
     exchange: Arc<Exchange>,
     inbox: Arc<Inbox<Event>>,
     /// The rounds of a chat with tools that the library runs.
@@ -23,17 +22,17 @@ pub struct Stream {
 impl Stream {
     /// A stream whose request `start` sends.
     pub(super) fn start(
-        client: &Client,
+        keeper: &Arc<Keeper>,
         start: impl FnOnce(&Link, &Arc<Exchange>, &Arc<Inbox<Event>>) -> Result<Option<Arc<Run>>>,
     ) -> Result<Stream> {
         let exchange = Arc::new(Exchange::default());
         let reader = exchange.clone();
-        let link = client.link();
+        let link = keeper.link();
         let inbox = Inbox::new(link.bounds(), link.meter.clone(), move || reader.resume());
         let inbox = Arc::new(inbox);
         let run = start(link, &exchange, &inbox)?;
         Ok(Stream {
-            client: client.clone(),
+            keeper: keeper.clone(),
             exchange,
             inbox,
             run,
@@ -49,7 +48,7 @@ impl Stream {
     pub fn cancel(&self) {
         self.inbox.discard();
         if !self.exchange.cancel() {
-            self.client.link().drop_waiting(&self.exchange);
+            self.keeper.link().drop_waiting(&self.exchange);
         }
         if let Some(run) = &self.run {
             run.cancel();

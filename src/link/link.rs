@@ -162,6 +162,27 @@ impl Drop for Tools {
     }
 }
 
+/// Keeps a link open. It closes when its keeper goes.
+pub struct Keeper(Arc<Link>);
+
+impl Keeper {
+    /// Keeps `link`.
+    pub fn new(link: Arc<Link>) -> Keeper {
+        Keeper(link)
+    }
+
+    /// What it keeps.
+    pub fn link(&self) -> &Link {
+        &self.0
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 impl Link {
     /// A link over its first connection.
     pub fn new(

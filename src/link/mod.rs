@@ -21,5 +21,5 @@ mod tracked;
 pub use change::{Change, ChangeSink};
 pub use dial::{Cancel, Dialed, Dialer, ReleaseSink, TokenProvider, TokenQuestion, cancelled};
 pub use exchange::Exchange;
-pub use link::{Attempts, Link, Parked, closed};
+pub use link::{Attempts, Keeper, Link, Parked, closed};
 pub use policy::{Reconnect, Renew};

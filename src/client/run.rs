@@ -2,87 +2,18 @@
 //! answer calls none (protocol section 5). And what follows a chat in a conversation.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::answer::{Answer, Reading, Sequel};
-use super::chat::{ChatRequest, Follow};
+use super::chat::{ChatRequest, Follow, PreparedChat};
 use super::event::{Event, Splitter};
 use super::history::{Call, Conversation, Message, Turn};
+use super::tool::{MAX_CALLS, ToolCall};
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold};
 use crate::link::{Exchange, Link, Parked, cancelled, closed};
-use crate::session::Inbox;
-
-/// Rounds of tools that one chat may have, unless set otherwise. A model that has not come to an answer by then hardly
-/// will.
-pub const DEFAULT_ROUNDS: u32 = 16;
-/// The most that can be set.
-pub const MAX_ROUNDS: u32 = 1_000;
-/// How long a tool may take, unless set otherwise.
-pub const DEFAULT_TOOL_LIMIT: Duration = Duration::from_secs(300);
-/// Tools that the model may call in one round.
-pub const MAX_CALLS: usize = 256;
-
-/// A tool of the application's.
-pub trait Tool: Send + Sync {
-    /// Is called, on the client's callback thread; it may answer later, and from any thread.
-    fn call(&self, call: ToolCall);
-}
-
-/// One call of a tool, to be answered once. Dropped without an answer, it tells the model that there is none.
-pub struct ToolCall {
-    call: Call,
-    run: Weak<Run>,
-    round: u32,
-    at: usize,
-    answered: bool,
-}
-
-impl ToolCall {
-    /// The call's id.
-    pub fn id(&self) -> &str {
-        &self.call.id
-    }
-
-    /// The tool's name.
-    pub fn name(&self) -> &str {
-        &self.call.name
-    }
-
-    /// The arguments, a JSON text by the model: it need not be what the schema asks for.
-    pub fn arguments(&self) -> &str {
-        &self.call.arguments
-    }
-
-    /// The tool's result, for the model.
-    pub fn answer(&mut self, content: &str) -> Result<()> {
-        self.send(content.to_owned())
-    }
-
-    /// The tool failed; the model is told why.
-    pub fn fail(&mut self, reason: &str) -> Result<()> {
-        self.send(format!("Error: {reason}"))
-    }
-
-    fn send(&mut self, content: String) -> Result<()> {
-        if std::mem::replace(&mut self.answered, true) {
-            let message = "call: it was answered before";
-            return Err(Error::new(Status::InvalidArgument, message));
-        }
-        if let Some(run) = self.run.upgrade() {
-            run.answered(self.round, self.at, content);
-        }
-        Ok(()) // nobody waits any more for what was given up
-    }
-}
-
-impl Drop for ToolCall {
-    fn drop(&mut self) {
-        if !self.answered {
-            let _ = self.fail("the tool gave no answer");
-        }
-    }
-}
+use crate::session::{Inbox, Request};
 
 /// A chat over all of its rounds.
 pub struct Run {
@@ -215,15 +146,13 @@ impl Run {
         };
         for (at, (call, _)) in state.calls.iter().enumerate() {
             let tool = request.tool(&call.name);
-            let call = ToolCall {
-                call: call.clone(),
-                run: self.this.clone(),
-                round: state.round,
-                at,
-                answered: false,
-            };
+            let (run, round) = (self.this.clone(), state.round);
+            let call = ToolCall::new(call.clone(), move |content| {
+                if let Some(run) = run.upgrade() {
+                    run.answered(round, at, content);
+                } // nobody waits any more for what was given up
+            });
             let run = self.this.clone();
-            let round = state.round;
             thread.post(move || match tool {
                 // Given up, or closed, before its turn came: it is not run for nobody.
                 _ if !run.upgrade().is_some_and(|run| run.waits_in(round)) => drop(call),
@@ -295,7 +224,7 @@ impl Run {
         let sent = body.and_then(|body| {
             let link = self.link.upgrade().ok_or_else(closed)?;
             let answer = Answer::new(self.reading(), None, self.inbox.clone());
-            link.request(super::chat::request(body), self.exchange.clone(), answer)
+            link.request(completions(body), self.exchange.clone(), answer)
         });
         if let Err(error) = sent {
             self.end(error);
@@ -358,5 +287,36 @@ impl Sequel for Round {
         };
         self.run.conclude();
         Some(end)
+    }
+}
+
+/// Sends a chat; what follows it, if anything does.
+pub(super) fn start(
+    chat: PreparedChat,
+    link: &Link,
+    exchange: &Arc<Exchange>,
+    inbox: &Arc<Inbox<Event>>,
+) -> Result<Option<Arc<Run>>> {
+    let run = match chat.follow {
+        None => None,
+        Some(follow) => Some(Run::new(link, exchange, inbox, follow)?),
+    };
+    let reading = match &run {
+        Some(run) => run.reading(),
+        None if chat.stream => Reading::Events(Default::default(), None),
+        None => Reading::OneResponse,
+    };
+    let answer = Answer::new(reading, None, inbox.clone());
+    link.request(completions(chat.body), exchange.clone(), answer)?;
+    Ok(run)
+}
+
+/// The request of a chat.
+fn completions(body: Bytes) -> Request {
+    Request {
+        verb: "POST".into(),
+        path: "/v1/vllm/chat/completions".into(),
+        body,
+        upload: None,
     }
 }
