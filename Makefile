@@ -1,5 +1,6 @@
-# make demo   builds everything, starts the local enclave, and chats with it from C
-# make test   runs everything that can be tested here; what is skipped is named at the end
+# make demo      builds everything, starts the local enclave, and chats with it from C
+# make demo-all  the same with every example: documents, embeddings, tools, and a chat that survives a restart
+# make test      runs everything that can be tested here; what is skipped is named at the end
 #
 # The rest is for people who work on the library. Everything that is built lies in build/ and the cargo target folders.
 
@@ -16,9 +17,9 @@ VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 WARNINGS := -Wall -Wextra -Wpedantic $(WERROR)
 LIB      := build/lib/libconfer.so
 ENCLAVE  := build/bin/confer-enclave
-EXAMPLES := build/examples/c/chat build/examples/c/verify
+EXAMPLES := $(patsubst examples/%.c,build/examples/%,$(wildcard examples/c/*.c))
 
-.PHONY: all lib enclave header examples demo test bench limits toolchains install clean FORCE
+.PHONY: all lib enclave header examples demo demo-all test bench limits toolchains install clean FORCE
 
 all: lib examples
 
@@ -52,12 +53,15 @@ $(ENCLAVE): FORCE
 
 examples: $(EXAMPLES)
 
-build/examples/c/%: examples/c/%.c include/confer.h $(LIB)
+build/examples/c/%: examples/c/%.c examples/c/common.h include/confer.h $(LIB)
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(WARNINGS) $(CFLAGS) -Iinclude $< -o $@ -Lbuild/lib -lconfer -Wl,-rpath,'$$ORIGIN/../../lib'
+	$(CC) -std=c11 $(WARNINGS) $(CFLAGS) -Iinclude $< -o $@ -Lbuild/lib -lconfer -lm -Wl,-rpath,'$$ORIGIN/../../lib'
 
 demo: $(EXAMPLES) $(ENCLAVE)
 	@scripts/demo
+
+demo-all: $(EXAMPLES) $(ENCLAVE)
+	@scripts/demo-all
 
 # --- tests ------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,141 @@
+/*
+ * common.h: what the examples share: exit codes, the last line on standard error, text that is safe to show, and, for
+ * the small ones, the options --url, --policy and --token and a connection that was verified.
+ */
+#ifndef COMMON_H
+#define COMMON_H
+
+#include <confer.h>
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ANSWERED = 0, USAGE = 2, REFUSED = 3, NO_CONNECTION = 4, FAILED = 5, INTERRUPTED = 130 };
+
+static inline int exit_code(confer_status status) {
+    if (status == CONFER_OK || status == CONFER_END) return ANSWERED;
+    if (status == CONFER_E_REJECTED) return REFUSED;
+    if (status == CONFER_E_CANCELLED) return INTERRUPTED;
+    if (status == CONFER_E_EVENT) return FAILED; /* ends one answer; the others in 4xx end the connection */
+    if (status < 200) return USAGE;
+    return status < 600 ? NO_CONNECTION : FAILED;
+}
+
+/* On a terminal a model's control characters could move the cursor, or worse: only newline and tab pass. */
+static inline void print_text(FILE *file, const char *text, size_t len) {
+    bool terminal = isatty(fileno(file));
+    for (size_t at = 0; at < len; at++) {
+        unsigned char byte = (unsigned char)text[at], next = at + 1 < len ? (unsigned char)text[at + 1] : 0;
+        bool control = (byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F;
+        bool control_of_two = byte == 0xC2 && next >= 0x80 && next < 0xA0; /* U+0080 to U+009F */
+        fputc(terminal && (control || control_of_two) ? '?' : byte, file);
+        if (terminal && control_of_two) at++;
+    }
+}
+
+/* --- the small examples ------------------------------------------------------------------------------------------- */
+
+struct service {
+    const char *url, *policy;
+    char *token;
+};
+
+/* Writes the line that scripts rely on, and gives the exit code. */
+static inline int last_line(confer_status status, const char *what, const char *why) {
+    fprintf(stderr, "confer: %s: %s%s\n", confer_status_name(status), what, why);
+    return exit_code(status);
+}
+
+/* Says how it ended, frees the error, and gives the exit code. */
+static inline int end_with(confer_status status, confer_error *error) {
+    bool arrived = fflush(stdout) == 0 && !ferror(stdout);
+    int output_error = errno;
+    const char *peer = confer_error_peer_text(error, NULL), *why = confer_error_message(error, NULL);
+    if (peer != NULL) fprintf(stderr, "The enclave says: %s\n", peer);
+    int code = exit_code(status);
+    if (code == ANSWERED && !arrived) {
+        last_line(CONFER_E_FILE, "standard output: ", strerror(output_error));
+        code = FAILED; /* an answer that does not arrive is none */
+    } else if (code != ANSWERED) {
+        last_line(status, why != NULL ? why : confer_status_description(status), "");
+    }
+    confer_error_free(error);
+    return code;
+}
+
+static inline int misused(const char *usage, const char *what, const char *which) {
+    fprintf(stderr, "usage: %s\nThe token is better given as CONFER_TOKEN: others on this machine can see command lines.\n",
+            usage);
+    last_line(CONFER_E_INVALID_ARGUMENT, what, which);
+    return -1;
+}
+
+/*
+ * Reads the options, which stand first: --url, --policy, --token, and the example's own one if it has a name. Gives the
+ * index of the first argument behind them; -1 after it said what is wrong. The token is to be freed.
+ */
+static inline int read_service(int argc, char **argv, const char *usage, struct service *service, const char *own_name,
+                               const char **own_value) {
+    const char *token = getenv("CONFER_TOKEN");
+    int at = 1;
+    for (; at < argc && strncmp(argv[at], "--", 2) == 0; at += 2) {
+        if (strcmp(argv[at], "--") == 0) { /* what follows may look like an option */
+            at++;
+            break;
+        }
+        const char **value = strcmp(argv[at], "--url") == 0                              ? &service->url
+                             : strcmp(argv[at], "--policy") == 0                         ? &service->policy
+                             : strcmp(argv[at], "--token") == 0                          ? &token
+                             : own_name != NULL && strcmp(argv[at], own_name) == 0       ? own_value
+                                                                                         : NULL;
+        argv[at][strcspn(argv[at], "=")] = '\0'; /* --token=SECRET is a likely slip, and is not repeated */
+        if (value == NULL) return misused(usage, "unknown option, or one whose value must stand apart: ", argv[at]);
+        if (at + 1 == argc) return misused(usage, "a value is missing after ", argv[at]);
+        *value = argv[at + 1];
+    }
+    if (token == NULL || *token == '\0') return misused(usage, "there is no token: set ", "CONFER_TOKEN");
+    service->token = strdup(token);
+    for (int given = 1; given < at; given++) /* ps shows command lines: take it from there */
+        if (argv[given] == token) memset(argv[given], 'x', strlen(argv[given]));
+    return at;
+}
+
+/* Connects, and says in a line what was verified. A refusal's error names the check that decided. */
+static inline confer_status connect_to(const struct service *service, confer_client **client,
+                                               confer_error **error) {
+    confer_config *config = NULL;
+    confer_policy *policy = NULL;
+    confer_report *report = NULL;
+    confer_status status = confer_config_new(&config, error);
+    if (status == CONFER_OK) status = confer_config_set_token(config, service->token, SIZE_MAX, error);
+    if (status == CONFER_OK && service->url != NULL)
+        status = confer_config_set_endpoint(config, service->url, SIZE_MAX, error);
+    if (status == CONFER_OK && service->policy != NULL) {
+        status = confer_policy_load(service->policy, SIZE_MAX, &policy, error);
+        if (status == CONFER_OK) status = confer_config_set_policy(config, policy, error);
+    }
+    if (status == CONFER_OK) status = confer_connect(config, NULL, client, error);
+    if (status == CONFER_OK) status = confer_attestation_report(*client, &report, error);
+    if (status == CONFER_OK) {
+        const char *image = confer_report_image_version(report, NULL), *signer = confer_report_signer(report, NULL);
+        fprintf(stderr, "Verified: image %s, signed by %s\n", image != NULL ? image : "unknown",
+                signer != NULL ? signer : "unknown");
+    }
+    confer_report_free(report);
+    confer_policy_free(policy);
+    confer_config_free(config);
+    return status;
+}
+
+/* Closes the connection, and frees what the options and connecting left. */
+static inline void disconnect(struct service *service, confer_client *client) {
+    if (client != NULL) confer_close(client, 2000, NULL);
+    confer_client_free(client);
+    free(service->token);
+}
+
+#endif

@@ -1,0 +1,121 @@
+/*
+ * extract: uploads a document and prints what the enclave extracted from it, as JSON, on standard output.
+ *
+ *     extract [--url URL] [--policy FILE] [--token TOKEN] [--type CONTENT_TYPE] FILE
+ *     extract --type application/pdf report.pdf >report.json
+ *
+ * How far it is, there and back, goes to standard error: a bar on a terminal, a line for each quarter elsewhere. Without
+ * --type the enclave goes by the file's name and content. Exit codes and last line as of chat.
+ */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include "common.h"
+
+#include <inttypes.h>
+
+/* --- how far it is ------------------------------------------------------------------------------------------------- */
+
+/* One direction. */
+struct progress {
+    const char *verb;
+    int shown; /* in steps of the bar, or in quarters; -1: nothing yet */
+};
+
+static bool terminal, in_mid_line; /* of standard error */
+
+static void end_line(void) {
+    if (in_mid_line) fputc('\n', stderr);
+    in_mid_line = false;
+}
+
+/* Shows it if that makes a difference. `total` is negative where it is not known. */
+static void show(struct progress *progress, int64_t done, int64_t total) {
+    enum { WIDTH = 40, QUARTERS = 4 };
+    int steps = terminal ? WIDTH : QUARTERS;
+    int reached = total > 0 ? (int)(done * steps / total) : done == total ? steps : 0;
+    if (reached == progress->shown) return;
+    progress->shown = reached;
+    if (!terminal) {
+        fprintf(stderr, "%s %" PRId64 " of %" PRId64 " bytes\n", progress->verb, done, total);
+        return;
+    }
+    fprintf(stderr, "\r%-8s [", progress->verb);
+    for (int step = 0; step < WIDTH; step++) fputc(step < reached ? '#' : ' ', stderr);
+    fprintf(stderr, "] %3d %%  %.1f MiB", reached * 100 / WIDTH, (double)total / (1 << 20));
+    in_mid_line = true;
+    if (reached == WIDTH) end_line();
+}
+
+/* --- the document -------------------------------------------------------------------------------------------------- */
+
+/* Options are JSON: what is no content type, as one with a quotation mark, is refused as such. */
+static confer_status set_type(confer_request *request, const char *type, confer_error **error) {
+    char json[300];
+    int len = snprintf(json, sizeof json, "\"%s\"", type);
+    if (len >= (int)sizeof json) len = (int)sizeof json - 1;
+    return confer_request_set_option(request, "content_type", SIZE_MAX, json, (size_t)len, error);
+}
+
+static confer_status extraction_of(const char *path, const char *type, confer_request **request, confer_error **error) {
+    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+    confer_status status = confer_request_new_extraction(name, SIZE_MAX, request, error);
+    if (status == CONFER_OK) status = confer_request_set_document_file(*request, path, SIZE_MAX, error);
+    if (status == CONFER_OK && type != NULL) status = set_type(*request, type, error);
+    return status;
+}
+
+/* Sends the document, and keeps what comes of it in `kept`: half a JSON text would help nobody. */
+static confer_status extract(const confer_client *client, const confer_request *request, FILE *kept, confer_error **error) {
+    struct progress up = {"sent", -1}, down = {"received", -1};
+    confer_stream *stream = NULL;
+    const confer_event *event = NULL;
+    confer_status status = confer_request_pull(client, request, &stream, error);
+    while (status == CONFER_OK && (status = confer_stream_next(stream, -1, &event, error)) == CONFER_OK) {
+        int32_t type = confer_event_type(event);
+        int64_t total;
+        size_t len;
+        if (type == CONFER_EVENT_PROGRESS) {
+            int64_t sent = confer_event_sent(event, &total);
+            show(&up, sent, total);
+        } else if (type == CONFER_EVENT_BODY) {
+            const char *piece = confer_event_content(event, &len);
+            int64_t received = confer_event_received(event, &total);
+            fwrite(piece, 1, len, kept);
+            show(&down, received, total);
+        }
+    }
+    end_line();
+    confer_stream_free(stream);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    const char *usage = "extract [--url URL] [--policy FILE] [--token TOKEN] [--type CONTENT_TYPE] FILE", *type = NULL;
+    struct service service = {NULL, NULL, NULL};
+    confer_client *client = NULL;
+    confer_request *request = NULL;
+    confer_error *error = NULL;
+    char *json = NULL;
+    size_t len = 0;
+    FILE *kept = NULL;
+    int at = read_service(argc, argv, usage, &service, "--type", &type), code = USAGE;
+    if (at >= 0 && at + 1 != argc) at = misused(usage, "there must be one file", "");
+    if (at >= 0) {
+        terminal = isatty(STDERR_FILENO);
+        confer_status status = extraction_of(argv[at], type, &request, &error); /* a wrong path needs no connection */
+        if (status == CONFER_OK) status = connect_to(&service, &client, &error);
+        if (status == CONFER_OK && (kept = open_memstream(&json, &len)) == NULL) status = CONFER_E_SYSTEM;
+        if (status == CONFER_OK) status = extract(client, request, kept, &error);
+        if (kept != NULL && fclose(kept) != 0 && status == CONFER_END) status = CONFER_E_SYSTEM;
+        if (status == CONFER_END) {
+            print_text(stdout, json, len);
+            putchar('\n');
+        }
+        code = end_with(status, error);
+    }
+    free(json);
+    confer_request_free(request);
+    disconnect(&service, client);
+    return code;
+}
