@@ -2,7 +2,8 @@
  * chat: a small terminal chat with Confer's service, and a tour of confer.h.
  *
  * It connects, shows as a checklist what was verified of the enclave, and streams answers: these go to standard output,
- * everything else to standard error, and the token nowhere.
+ * everything else to standard error, and the token nowhere. A conversation outlives its connection: that is made again,
+ * verified anew, and what was asked meanwhile is then sent. --report and --evidence keep those of the first one.
  *
  *     export CONFER_TOKEN=...
  *     chat                               a conversation; /quit or Ctrl-D ends it
@@ -14,22 +15,15 @@
 
 #define _POSIX_C_SOURCE 200809L
 
-#include <confer.h>
+#include "common.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stdatomic.h>
 #include <time.h>
-#include <unistd.h>
-
-enum { ANSWERED = 0, USAGE = 2, REFUSED = 3, NO_CONNECTION = 4, FAILED = 5, INTERRUPTED = 130 };
 
 static struct {
     const char *url, *policy, *jwks_cache, *model, *timeout, *report, *evidence, *once;
@@ -41,20 +35,19 @@ static struct {
 /* --- standard error ----------------------------------------------------------------------------------------------- */
 
 static const char *bold = "", *dim = "", *red = "", *green = "", *yellow = "", *plain = "";
-static bool last_line_written, in_mid_line; /* of standard error */
+
+/*
+ * Who writes here holds the lock of `stderr`, which guards these too: say_warning() and say_connection() run on a thread
+ * of the library.
+ */
+static bool last_line_written; /* nothing may follow it */
+static bool in_mid_line;       /* of standard error, as behind the prompt */
+static bool in_mid_answer;     /* of a line of standard output */
+static bool at_prompt;
 
 static void use_colours_on_a_terminal(void) {
     if (!isatty(STDERR_FILENO) || getenv("NO_COLOR") != NULL) return;
     bold = "\033[1m", dim = "\033[2m", red = "\033[31m", green = "\033[32m", yellow = "\033[33m", plain = "\033[0m";
-}
-
-static int exit_code(confer_status status) {
-    if (status == CONFER_OK) return ANSWERED;
-    if (status == CONFER_E_REJECTED) return REFUSED;
-    if (status == CONFER_E_CANCELLED) return INTERRUPTED;
-    if (status == CONFER_E_EVENT) return FAILED; /* ends one answer; the others in 4xx end the connection */
-    if (status < 200) return USAGE;
-    return status < 600 ? NO_CONNECTION : FAILED;
 }
 
 /* What is said next begins a line of its own, also behind thoughts that broke off. */
@@ -63,11 +56,26 @@ static void end_line(void) {
     in_mid_line = false;
 }
 
+/* The same for what is said at any moment: instead of the prompt, or behind an answer on the same screen. */
+static void interrupt_line(void) {
+    if (at_prompt && *bold != '\0') fputs("\r\033[K", stderr), in_mid_line = false;
+    if (in_mid_answer && isatty(STDOUT_FILENO)) in_mid_line = true, in_mid_answer = false;
+    end_line();
+}
+
+/* Shows the prompt, or notes that it was answered. */
+static void set_prompt(bool shown) {
+    flockfile(stderr);
+    if (shown) fprintf(stderr, "%s>%s ", bold, plain);
+    at_prompt = in_mid_line = shown;
+    funlockfile(stderr);
+}
+
 /* Writes the line that scripts rely on, and gives the exit code. */
 static int say_last_line(confer_status status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    flockfile(stderr); /* say_warning() runs on a thread of the library */
+    flockfile(stderr);
     end_line();
     fprintf(stderr, "confer: %s: ", confer_status_name(status));
     vfprintf(stderr, format, arguments);
@@ -81,10 +89,12 @@ static int say_last_line(confer_status status, const char *format, ...) {
 /* Says why a call failed, and frees the error. */
 static int say_error(confer_error *error) {
     const char *peer = confer_error_peer_text(error, NULL);
+    flockfile(stderr);
     if (peer != NULL) {
         end_line();
         fprintf(stderr, "The enclave says: %s\n", peer);
     }
+    funlockfile(stderr);
     int code = say_last_line(confer_error_status(error), "%s", confer_error_message(error, NULL));
     confer_error_free(error);
     return code;
@@ -94,7 +104,11 @@ static int say_error(confer_error *error) {
 static void say_warning(void *user_data, int32_t level, const char *target, const char *message) {
     (void)user_data, (void)target;
     flockfile(stderr);
-    if (level == CONFER_LOG_WARN && !last_line_written) fprintf(stderr, "%s!%s %s\n", yellow, plain, message);
+    if (level == CONFER_LOG_WARN && !last_line_written) {
+        interrupt_line();
+        fprintf(stderr, "%s!%s %s\n", yellow, plain, message);
+        if (at_prompt) set_prompt(true);
+    }
     funlockfile(stderr);
 }
 
@@ -106,6 +120,7 @@ static void say_warning(void *user_data, int32_t level, const char *target, cons
  */
 static int interrupt_pipe[2];
 static volatile sig_atomic_t interrupted;
+static atomic_bool client_ended; /* say_connection() writes to the pipe, too */
 
 static void on_interrupt(int number) {
     int saved = errno;
@@ -166,6 +181,17 @@ static void show_check(const confer_report *report, size_t index) {
     fputc('\n', stderr);
 }
 
+static void show_release(const confer_report *report) {
+    fprintf(stderr, "%sRelease%s  image %s, proxy %s\n         signed by %s, as %s vouches\n", bold, plain,
+            or_unknown(confer_report_image_version(report, NULL)),
+            or_unknown(confer_report_proxy_version(report, NULL)),
+            or_unknown(confer_report_signer(report, NULL)), or_unknown(confer_report_issuer(report, NULL)));
+    fprintf(stderr, "         logged at %s as entry %" PRId64, or_unknown(confer_report_log_url(report, NULL)),
+            confer_report_log_index(report));
+    show_time(" on ", confer_report_log_integrated_time(report));
+    fputc('\n', stderr);
+}
+
 static void show_report(const confer_report *report) {
     fprintf(stderr, "\n%sVerification%s of %s by the policy %s\n", bold, plain,
             or_unknown(confer_report_endpoint(report, NULL)), or_unknown(confer_report_policy_name(report, NULL)));
@@ -174,14 +200,9 @@ static void show_report(const confer_report *report) {
         fprintf(stderr, "\n%s%sRefused.%s No question goes to this enclave.\n", bold, red, plain);
         return;
     }
-    fprintf(stderr, "\n%sRelease%s  image %s, proxy %s\n         signed by %s, as %s vouches\n", bold, plain,
-            or_unknown(confer_report_image_version(report, NULL)),
-            or_unknown(confer_report_proxy_version(report, NULL)),
-            or_unknown(confer_report_signer(report, NULL)), or_unknown(confer_report_issuer(report, NULL)));
-    fprintf(stderr, "         logged at %s as entry %" PRId64, or_unknown(confer_report_log_url(report, NULL)),
-            confer_report_log_index(report));
-    show_time(" on ", confer_report_log_integrated_time(report));
-    fprintf(stderr, "\n%sMachine%s  Intel TDX, patch level %s", bold, plain,
+    fputc('\n', stderr);
+    show_release(report);
+    fprintf(stderr, "%sMachine%s  Intel TDX, patch level %s", bold, plain,
             or_unknown(confer_report_tcb_status(report, NULL)));
     show_time("; Intel's word holds until ", confer_report_expires_at(report));
     fprintf(stderr, "\n\n%s%sVerified.%s\n\n", bold, green, plain);
@@ -204,7 +225,44 @@ static const char *keep_report(const confer_report *report) {
     return NULL;
 }
 
-/* --- connecting --------------------------------------------------------------------------------------------------- */
+/* --- the connection ----------------------------------------------------------------------------------------------- */
+
+/*
+ * A confer_connection_fn: what becomes of the connection of a conversation, said at any moment. Why an attempt failed
+ * is a warning in the log, and so is said already.
+ */
+static void say_connection(void *user_data, const confer_connection_event *event) {
+    const confer_error *error = confer_connection_event_error(event);
+    const confer_report *report = confer_connection_event_report(event);
+    int32_t type = confer_connection_event_type(event);
+    (void)user_data;
+    if (confer_error_status(error) == CONFER_E_CLOSED) return; /* by main() */
+    flockfile(stderr);
+    if (!last_line_written && type != CONFER_CONNECTION_FAILED) {
+        interrupt_line();
+        if (type == CONFER_CONNECTION_LOST)
+            fprintf(stderr, "%s!%s The connection is lost: %s\n", yellow, plain, confer_error_message(error, NULL));
+        if (type == CONFER_CONNECTION_ATTEMPT)
+            fprintf(stderr, "%sConnecting again in %.1f s, attempt %" PRIu32 "%s\n", dim,
+                    (double)confer_connection_event_delay_ms(event) / 1000, confer_connection_event_attempt(event), plain);
+        if (type == CONFER_CONNECTION_CONNECTED && !confer_connection_event_release_changed(event))
+            fprintf(stderr, "%s✓%s Connected again, and verified: the same release as before\n", green, plain);
+        if (type == CONFER_CONNECTION_CONNECTED && confer_connection_event_release_changed(event)) {
+            fprintf(stderr, "%s!%s Connected again, and verified: another release than before\n", yellow, plain);
+            show_release(report);
+        }
+        if (type == CONFER_CONNECTION_ENDED) {
+            if (confer_error_report(error) != NULL) show_report(confer_error_report(error));
+            fprintf(stderr, "%s✗%s There will be no other connection.\n", red, plain);
+        }
+        if (at_prompt) set_prompt(true);
+    }
+    funlockfile(stderr);
+    if (type != CONFER_CONNECTION_ENDED) return;
+    client_ended = true;
+    ssize_t written = write(interrupt_pipe[1], "", 1); /* for a wait at the prompt */
+    (void)written;
+}
 
 /*
  * --timeout bounds connecting as a whole. The limits inside are shorter, so that what hangs is called by its name: the
@@ -221,6 +279,9 @@ static confer_status set_limits(confer_config *config, uint64_t ms, confer_error
     return status;
 }
 
+/* One to two minutes in all; a laptop that was closed for longer is no conversation that waits. */
+enum { MAX_ATTEMPTS = 20, FIRST_PAUSE_MS = 250, MAX_PAUSE_MS = 10000 };
+
 static confer_status configure(confer_config *config, confer_error **error) {
     confer_policy *policy = NULL;
     confer_status status = confer_config_set_token(config, options.token, SIZE_MAX, error);
@@ -230,6 +291,10 @@ static confer_status configure(confer_config *config, confer_error **error) {
     if (status == CONFER_OK && options.jwks_cache != NULL)
         status = confer_config_set_jwks_cache_file(config, options.jwks_cache, SIZE_MAX, error);
     if (status == CONFER_OK && options.timeout_ms > 0) status = set_limits(config, (uint64_t)options.timeout_ms, error);
+    if (status == CONFER_OK && options.once == NULL) /* who wants one answer wants to know that it broke */
+        status = confer_config_set_reconnect(config, MAX_ATTEMPTS, FIRST_PAUSE_MS, MAX_PAUSE_MS, error);
+    if (status == CONFER_OK && options.once == NULL)
+        status = confer_config_set_connection_callback(config, say_connection, NULL, NULL, error);
     if (status == CONFER_OK && options.policy != NULL) {
         status = confer_policy_load(options.policy, SIZE_MAX, &policy, error);
         if (status == CONFER_OK) status = confer_config_set_policy(config, policy, error);
@@ -275,18 +340,6 @@ static confer_status connect_and_verify(confer_client **client) {
 
 /* --- one answer --------------------------------------------------------------------------------------------------- */
 
-/* On a terminal a model's control characters could move the cursor, or worse: only newline and tab pass. */
-static void print_text(FILE *file, const char *text, size_t len) {
-    bool terminal = isatty(fileno(file));
-    for (size_t at = 0; at < len; at++) {
-        unsigned char byte = (unsigned char)text[at], next = at + 1 < len ? (unsigned char)text[at + 1] : 0;
-        bool control = (byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F;
-        bool control_of_two = byte == 0xC2 && next >= 0x80 && next < 0xA0; /* U+0080 to U+009F */
-        fputc(terminal && (control || control_of_two) ? '?' : byte, file);
-        if (terminal && control_of_two) at++;
-    }
-}
-
 /* An event on one line. A raw line break can only stand between its parts, where a space does as well. */
 static void print_json(const char *json, size_t len) {
     for (size_t at = 0; at < len; at++) putchar(json[at] == '\n' || json[at] == '\r' ? ' ' : json[at]);
@@ -298,21 +351,22 @@ static void print_done(confer_status status) {
     fflush(stdout);
 }
 
-static void show_event(const confer_event *event, FILE *kept) {
+static void show_event(const confer_event *event) {
     size_t len, json_len;
     const char *content = confer_event_content(event, &len), *json = confer_event_json(event, &json_len);
     int32_t type = confer_event_type(event);
-    if (type == CONFER_EVENT_TOKEN && content != NULL) fwrite(content, 1, len, kept);
+    flockfile(stderr);
     if (options.json) {
         print_json(json, json_len);
-    } else if (type == CONFER_EVENT_TOKEN && content != NULL) {
+    } else if (type == CONFER_EVENT_TOKEN && len > 0) {
         end_line();
         print_text(stdout, content, len);
-    } else if (type == CONFER_EVENT_THINKING && content != NULL) {
+        in_mid_answer = content[len - 1] != '\n';
+    } else if (type == CONFER_EVENT_THINKING && len > 0) {
         fputs(dim, stderr);
         print_text(stderr, content, len);
         fputs(plain, stderr);
-        if (len > 0) in_mid_line = content[len - 1] != '\n';
+        in_mid_line = content[len - 1] != '\n';
     } else if (type == CONFER_EVENT_TOOL_CALL || type == CONFER_EVENT_CLIENT_TOOL_CALL) {
         const char *name = confer_event_tool_name(event, &len);
         end_line();
@@ -320,6 +374,7 @@ static void show_event(const confer_event *event, FILE *kept) {
         if (name != NULL) print_text(stderr, name, len);
         fputs("]\n", stderr);
     }
+    funlockfile(stderr);
 }
 
 /* Takes an event, and waits for it if need be. CONFER_TIMEOUT: it took too long. */
@@ -333,36 +388,47 @@ static confer_status next_event(confer_stream *stream, int fd, const confer_even
     }
 }
 
-/* Asks, and shows the answer as it comes, which becomes part of the request; or says why there is none. */
-static int ask(confer_client *client, confer_chat_request *request, const char *question, size_t question_len) {
+/* Asks. When its answer is complete, both are part of the conversation, if there is one. */
+static confer_status start_answer(const confer_client *client, const confer_conversation *conversation,
+                                  const char *question, size_t question_len, confer_stream **stream,
+                                  confer_error **error) {
+    confer_chat_request *request = NULL;
+    confer_status status = confer_chat_request_new(&request, error);
+    if (status == CONFER_OK && options.model != NULL)
+        status = confer_chat_request_set_model(request, options.model, SIZE_MAX, error);
+    if (status == CONFER_OK) status = confer_chat_request_set_conversation(request, conversation, error);
+    if (status == CONFER_OK)
+        status = confer_chat_request_add_message(request, CONFER_ROLE_USER, question, question_len, error);
+    if (status == CONFER_OK) status = confer_chat_pull(client, request, stream, error);
+    confer_chat_request_free(request);
+    return status;
+}
+
+/* Asks, and shows the answer as it comes; or says why there is none. */
+static int ask(const confer_client *client, const confer_conversation *conversation, const char *question,
+               size_t question_len) {
     confer_stream *stream = NULL;
     confer_error *error = NULL;
     const confer_event *event = NULL;
-    char *answer = NULL;
-    size_t answer_len = 0;
     int fd = -1, output_error = 0;
-    FILE *kept = open_memstream(&answer, &answer_len);
-    if (kept == NULL) return say_last_line(CONFER_E_SYSTEM, "the answer: %s", strerror(errno));
 
-    confer_status status = confer_chat_request_add_message(request, CONFER_ROLE_USER, question, question_len, &error);
-    if (status == CONFER_OK) status = confer_chat_pull(client, request, &stream, &error);
+    confer_status status = start_answer(client, conversation, question, question_len, &stream, &error);
     if (status == CONFER_OK) status = confer_stream_fd(stream, &fd, &error);
     while (status == CONFER_OK && (status = next_event(stream, fd, &event, &error)) == CONFER_OK) {
-        show_event(event, kept);
+        show_event(event);
         if (ferror(stdout)) status = CONFER_E_FILE;
     }
     if (status == CONFER_E_FILE) output_error = errno;
     if (status == CONFER_END) status = CONFER_OK;
     if (status == CONFER_TIMEOUT) status = CONFER_E_STREAM_IDLE;
     confer_stream_free(stream);
-    if (fclose(kept) != 0 && status == CONFER_OK) output_error = errno;
 
+    flockfile(stderr);
     if (options.json) print_done(status);
-    else if (answer_len > 0 && answer[answer_len - 1] != '\n') putchar('\n');
+    else if (in_mid_answer) putchar('\n');
+    in_mid_answer = false;
+    funlockfile(stderr);
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == CONFER_OK) output_error = errno;
-    if (status == CONFER_OK && output_error == 0 && answer_len > 0 && options.once == NULL) /* it can become too long */
-        status = confer_chat_request_add_message(request, CONFER_ROLE_ASSISTANT, answer, answer_len, &error);
-    free(answer);
     if (output_error != 0) {
         say_last_line(CONFER_E_FILE, "standard output: %s", strerror(output_error));
         return FAILED; /* an answer that does not arrive is none */
@@ -371,24 +437,31 @@ static int ask(confer_client *client, confer_chat_request *request, const char *
     return status == CONFER_OK ? ANSWERED : say_last_line(status, "no event came within %s s", options.timeout);
 }
 
-/* Asks line by line. On a terminal a failed answer ends nothing while the connection lives; a script learns at once. */
-static int converse(confer_client *client, confer_chat_request *request) {
+/* Asks line by line. On a terminal a failed answer ends nothing while the client lives; a script learns at once. */
+static int converse(const confer_client *client, const confer_conversation *conversation) {
     bool terminal = isatty(STDIN_FILENO);
+    confer_error *error = NULL;
     char *line = NULL;
     size_t size = 0;
     int code = ANSWERED;
     setvbuf(stdin, NULL, _IONBF, 0); /* poll() does not see what waits in a buffer */
     if (terminal) fprintf(stderr, "%sAsk anything. /quit or Ctrl-D ends.%s\n", dim, plain);
     for (;;) {
-        if (terminal) fprintf(stderr, "%s>%s ", bold, plain);
-        ssize_t len = wait_for(STDIN_FILENO, -1) == STOP ? -1 : getline(&line, &size, stdin);
+        if (terminal) set_prompt(true);
+        enum wait came = wait_for(STDIN_FILENO, -1);
+        ssize_t len = came == STOP || client_ended ? -1 : getline(&line, &size, stdin);
+        if (terminal) set_prompt(false);
         if (terminal && len < 0) fputc('\n', stderr);
         if (interrupted) code = say_last_line(CONFER_E_CANCELLED, "interrupted");
+        else if (client_ended && confer_client_check(client, &error) != CONFER_OK) code = say_error(error);
         if (len > 0 && line[len - 1] == '\n') line[--len] = '\0';
-        if (interrupted || len < 0 || strcmp(line, "/quit") == 0) break;
+        if (len < 0 || strcmp(line, "/quit") == 0) break;
         if (len == 0) continue;
-        code = ask(client, request, line, (size_t)len);
+        code = ask(client, conversation, line, (size_t)len);
         if (code != ANSWERED && (!terminal || interrupted || confer_client_check(client, NULL) != CONFER_OK)) break;
+        flockfile(stderr);
+        last_line_written = false; /* it was that of an answer, not of the program */
+        funlockfile(stderr);
     }
     free(line);
     return code;
@@ -449,27 +522,24 @@ static void fill_standard_descriptors(void) {
 
 int main(int argc, char **argv) {
     confer_client *client = NULL;
-    confer_chat_request *request = NULL;
+    confer_conversation *conversation = NULL;
     confer_error *error = NULL;
 
     fill_standard_descriptors();
     use_colours_on_a_terminal();
     int code = read_options(argc, argv);
     if (code == 0 && !watch_for_interrupts()) code = say_last_line(CONFER_E_SYSTEM, "signals: %s", strerror(errno));
-    if (code == 0 && (confer_chat_request_new(&request, &error) != CONFER_OK ||
-                      (options.model != NULL &&
-                       confer_chat_request_set_model(request, options.model, SIZE_MAX, &error) != CONFER_OK)))
-        code = say_error(error);
+    if (code == 0 && confer_conversation_new(&conversation, &error) != CONFER_OK) code = say_error(error);
     if (code == 0) {
         confer_status status = connect_and_verify(&client);
         if (status != CONFER_OK && options.json) print_done(status);
         code = exit_code(status);
     }
-    if (code == 0 && options.once != NULL) code = ask(client, request, options.once, SIZE_MAX);
-    else if (code == 0) code = converse(client, request);
+    if (code == 0 && options.once != NULL) code = ask(client, NULL, options.once, SIZE_MAX);
+    else if (code == 0) code = converse(client, conversation);
     if (client != NULL) confer_close(client, 2000, NULL);
     confer_client_free(client);
-    confer_chat_request_free(request);
+    confer_conversation_free(conversation);
     free(options.token);
     return code;
 }
