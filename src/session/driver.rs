@@ -119,6 +119,7 @@ impl Driver {
             let now = Instant::now();
             self.obey(cx, now)?;
             let written = self.write(cx, now);
+            let now = Instant::now(); // an answer can come while its request is written
             let more = self.read(cx, now)?;
             self.core.flush(now);
             if !more {
