@@ -363,3 +363,45 @@ impl<'de> Visitor<'de> for Row<'_> {
 fn broken(why: &str) -> Error {
     Error::new(Status::Protocol, why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(json: &str, texts: usize) -> Result<Matrix> {
+        read_matrix(json.as_bytes(), texts)
+    }
+
+    #[test]
+    fn embeddings_are_rows_of_one_dimension_for_each_text() {
+        let read = matrix(
+            r#"{"embeddings":[[1,2.5],[-3e-2,0]],"dimension":2,"more":1}"#,
+            2,
+        );
+        let read = read.unwrap();
+        assert_eq!((read.rows, read.columns), (2, 2));
+        assert_eq!(*read.values, [1.0, 2.5, -0.03, 0.0]);
+    }
+
+    #[test]
+    fn what_is_no_such_matrix_is_a_protocol_error_that_quotes_nothing() {
+        for bad in [
+            "",
+            "[]",
+            r#"{"embeddings":[[1]]}"#,
+            r#"{"embeddings":[[1]],"dimension":1}"#,
+            r#"{"embeddings":[[1],[2],[3]],"dimension":1}"#,
+            r#"{"embeddings":[[1],[2,3]],"dimension":1}"#,
+            r#"{"embeddings":[[],[]],"dimension":0}"#,
+            r#"{"embeddings":[[1],[1e39]],"dimension":1}"#,
+            r#"{"embeddings":[[1],["secret"]],"dimension":1}"#,
+            r#"{"embeddings":[[1],[[2]]],"dimension":1}"#,
+            r#"{"embeddings":{},"dimension":1}"#,
+            r#"{"embeddings":[[1],[2]],"dimension":-1}"#,
+        ] {
+            let error = matrix(bad, 2).err().unwrap_or_else(|| panic!("{bad}"));
+            assert_eq!(error.status(), Status::Protocol, "{bad}");
+            assert!(!error.message().contains("secret"));
+        }
+    }
+}

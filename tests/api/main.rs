@@ -5,6 +5,7 @@
 mod faults;
 mod harness;
 mod hostile_network;
+mod limits;
 mod network;
 mod networks;
 mod promises;
