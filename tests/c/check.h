@@ -171,6 +171,18 @@ static inline int check_count_named(const char *wanted) {
     return count;
 }
 
+#define CHECK_WORKER "confer-worker"
+
+/* They were joined; what the kernel takes to forget a joined thread is far below this limit. */
+static inline void check_no_library_thread(void) {
+    static const char *const names[] = {CHECK_WORKER, "confer-callback", "confer-reaper"};
+    int64_t until = check_now_ms() + 500;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        while (check_count_named(names[i]) > 0 && check_now_ms() < until) check_pause();
+        CHECK(check_count_named(names[i]) == 0);
+    }
+}
+
 /* ---- promises -------------------------------------------------------------------------------------------------------*/
 
 struct promise {

@@ -3,8 +3,6 @@
  */
 #include "enclave.h"
 
-#define WORKER "confer-worker"
-
 enum { THREADS = 8, TURNS = 5 };
 
 static struct enclave enclave;
@@ -57,7 +55,7 @@ static void closing_one_client_leaves_another_open(void) {
     enclave_start(&other, NULL);
     confer_client *first = enclave_connect(&enclave), *second = enclave_connect(&other);
     enclave_close(first);
-    CHECK(check_count_named(WORKER) > 0);
+    CHECK(check_count_named(CHECK_WORKER) > 0);
     chat_says(second, "and I?", "You said: and I?");
     enclave_close(second);
     enclave_stop(&other);
@@ -75,16 +73,6 @@ static void a_client_can_be_closed_by_several_threads_at_once(void) {
     run_in_threads(close_it, client);
     confer_client_free(client);
     enclave_stop(&enclave);
-}
-
-/* They were joined; what the kernel takes to forget a joined thread is far below this limit. */
-static void check_no_library_thread(void) {
-    static const char *const names[] = {WORKER, "confer-callback", "confer-reaper"};
-    int64_t until = check_now_ms() + 500;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        while (check_count_named(names[i]) > 0 && check_now_ms() < until) check_pause();
-        CHECK(check_count_named(names[i]) == 0);
-    }
 }
 
 static void after_a_close_that_returned_no_library_thread_runs(void) {
@@ -147,8 +135,8 @@ static void the_worker_count_can_be_set_while_no_client_lives(void) {
     CHECK_OK(confer_runtime_set_workers(3, &error));
     confer_client *client = enclave_connect(&enclave);
     chat_says(client, "hi", "You said: hi");
-    while (check_count_named(WORKER) < 3) check_pause(); /* a thread names itself */
-    CHECK(check_count_named(WORKER) == 3);
+    while (check_count_named(CHECK_WORKER) < 3) check_pause(); /* a thread names itself */
+    CHECK(check_count_named(CHECK_WORKER) == 3);
     CHECK_STATUS(CONFER_E_BUSY, confer_runtime_set_workers(1, &error));
     CHECK_OK(confer_runtime_set_workers(3, &error));
     enclave_close(client);

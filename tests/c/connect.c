@@ -31,10 +31,18 @@ static void a_verified_enclave_gives_a_client_a_report_and_an_answer(void) {
     CHECK(confer_report_policy_sha256(report, &len) != NULL && len == 64);
     CHECK(confer_report_manifest_sha256(report, &len) != NULL && len == 64);
     CHECK(confer_report_mrtd(report, &len) != NULL && len == 96);
+    CHECK(confer_report_rtmr0(report, &len) != NULL && len == 96);
     CHECK(confer_report_rtmr1(report, &len) != NULL && len == 96);
     CHECK(confer_report_rtmr2(report, &len) != NULL && len == 96);
+    CHECK(confer_report_rtmr3(report, &len) != NULL && len == 96);
+    CHECK(confer_report_image_version(report, NULL) != NULL && confer_report_proxy_version(report, NULL) != NULL);
+    CHECK_TEXT("local-enclave", confer_report_policy_name(report, NULL));
     CHECK(confer_report_signer(report, NULL) != NULL && confer_report_issuer(report, NULL) != NULL);
     CHECK(confer_report_log_url(report, NULL) != NULL && confer_report_log_index(report) >= 0);
+    CHECK(confer_report_log_integrated_time(report) > 0 && confer_report_tcb_date(report, NULL) != NULL);
+    CHECK(confer_report_timing_us(report, CONFER_STAGE_TCP) > 0 && confer_report_timing_us(report, CONFER_STAGE_PROXY) == -1);
+    CHECK(confer_report_timing_us(report, CONFER_STAGE_ENDED) >= confer_report_timing_us(report, CONFER_STAGE_TCP));
+    CHECK(confer_report_timing_us(report, 11) == -1 && confer_report_timing_us(NULL, CONFER_STAGE_TCP) == -1);
     CHECK(confer_report_seam_svn(report) >= 0 && confer_report_tcb_status(report, NULL) != NULL);
     CHECK(confer_report_expires_at(report) > confer_report_verified_at(report));
     CHECK(confer_report_advisory(report, confer_report_advisory_count(report), NULL) == NULL);

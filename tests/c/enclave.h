@@ -11,6 +11,7 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 struct enclave {
@@ -31,16 +32,17 @@ static inline void enclave_read(const char *line, const char *key, char *value, 
     value[len] = '\0';
 }
 
-/* Starts an enclave with a fault and an extra pair of arguments, each of which may be NULL. */
-static inline void enclave_start_with(struct enclave *enclave, const char *fault, const char *option, const char *value) {
+/* Starts an enclave with further arguments, up to a NULL. */
+static inline void enclave_launch(struct enclave *enclave, const char *const *more) {
     const char *program = getenv("CONFER_ENCLAVE"), *state = getenv("CONFER_ENCLAVE_STATE");
     CHECK(program != NULL && state != NULL);
     static int count;
     snprintf(enclave->log, sizeof enclave->log, "%s/log.%d.%d", state, (int)getpid(), ++count);
     const char *arguments[16] = {program, "--exit-with-stdin", "--state", state, "--log", enclave->log};
-    int n = 6;
-    if (fault != NULL) arguments[n++] = "--fault", arguments[n++] = fault;
-    if (option != NULL) arguments[n++] = option, arguments[n++] = value;
+    for (int n = 6; *more != NULL; n++, more++) {
+        CHECK(n + 1 < (int)(sizeof arguments / sizeof *arguments));
+        arguments[n] = *more;
+    }
 
     int in[2], out[2];
     CHECK(pipe(in) == 0 && pipe(out) == 0);
@@ -67,8 +69,24 @@ static inline void enclave_start_with(struct enclave *enclave, const char *fault
     enclave_read(line, "policy", enclave->policy, sizeof enclave->policy);
 }
 
+/* Starts an enclave with a fault and an extra pair of arguments, each of which may be NULL. */
+static inline void enclave_start_with(struct enclave *enclave, const char *fault, const char *option, const char *value) {
+    const char *more[] = {option, value, NULL, NULL, NULL};
+    if (fault != NULL) more[option != NULL ? 2 : 0] = "--fault", more[option != NULL ? 3 : 1] = fault;
+    enclave_launch(enclave, more);
+}
+
 static inline void enclave_start(struct enclave *enclave, const char *fault) {
     enclave_start_with(enclave, fault, NULL, NULL);
+}
+
+/* Starts an enclave that clients of `first`, which is gone, take for it: with its port, its token and its keys. */
+static inline void enclave_start_again(struct enclave *enclave, const struct enclave *first, const char *option,
+                                       const char *value) {
+    char port[8];
+    CHECK(sscanf(first->url, "ws://127.0.0.1:%7[0-9]", port) == 1);
+    const char *more[] = {"--port", port, "--token", first->token, option, value, NULL};
+    enclave_launch(enclave, more);
 }
 
 static inline void enclave_stop(struct enclave *enclave) {
@@ -77,16 +95,31 @@ static inline void enclave_stop(struct enclave *enclave) {
     unlink(enclave->log);
 }
 
-/* Whether the enclave logged an event so far. */
-static inline int enclave_logged(const struct enclave *enclave, const char *event) {
-    char line[4096], wanted[64];
-    snprintf(wanted, sizeof wanted, "\"event\":\"%s\"", event);
+/* Ends an enclave as a crash does; what it would have taken along is removed here. */
+static inline void enclave_kill(struct enclave *enclave) {
+    CHECK(kill(enclave->pid, SIGKILL) == 0);
+    enclave_stop(enclave);
+    unlink(enclave->policy);
+    enclave->policy[strlen(enclave->policy) - strlen("/policy.json")] = '\0';
+    rmdir(enclave->policy);
+}
+
+/* How often a line of the enclave's log holds a text so far. */
+static inline int enclave_count(const struct enclave *enclave, const char *text) {
+    char line[4096];
     FILE *file = fopen(enclave->log, "r");
     CHECK(file != NULL);
     int found = 0;
-    while (!found && fgets(line, sizeof line, file) != NULL) found = strstr(line, wanted) != NULL;
+    while (fgets(line, sizeof line, file) != NULL) found += strstr(line, text) != NULL;
     fclose(file);
     return found;
+}
+
+/* Whether the enclave logged an event so far. */
+static inline int enclave_logged(const struct enclave *enclave, const char *event) {
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "\"event\":\"%s\"", event);
+    return enclave_count(enclave, wanted) > 0;
 }
 
 /* A configuration for an enclave. */

@@ -179,6 +179,131 @@ static void stage_and_log_callbacks_are_callbacks_too(void) {
     enclave_stop(&enclave);
 }
 
+/* ---- what a callback is asked to answer: the same table holds there -------------------------------------------------- */
+
+/* Called once in each kind of callback; `client` is NULL where there is none yet. */
+struct refusal {
+    struct gate tried;
+    confer_config *config;
+    confer_client *client;
+    confer_stream *silent;
+};
+
+static void try_to_wait(struct refusal *refusal) {
+    confer_client *client = NULL;
+    const confer_event *event = NULL;
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(refusal->config, NULL, &client, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_runtime_wait(0, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_runtime_wait(-1, &error));
+    if (refusal->client != NULL) {
+        CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_close(refusal->client, 0, &error));
+        CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_stream_next(refusal->silent, -1, &event, &error));
+        CHECK_OK(confer_client_network_changed(refusal->client, &error));
+        (void)confer_client_connected(refusal->client);
+        CHECK(confer_client_counter(refusal->client, CONFER_COUNTER_CONNECTIONS) >= 1);
+        /* What is sent meanwhile is another request like any. */
+        confer_request *request = NULL;
+        confer_stream *stream = NULL;
+        CHECK_OK(confer_request_new_ping(&request, &error));
+        CHECK_OK(confer_request_pull(refusal->client, request, &stream, &error));
+        confer_request_free(request);
+        confer_stream_free(stream);
+    }
+    CHECK(client == NULL && event == NULL);
+    gate_raise(&refusal->tried);
+}
+
+static void wait_in_a_tool(void *user_data, confer_tool_call *call) {
+    try_to_wait(user_data);
+    CHECK_OK(confer_tool_call_answer(call, "done", SIZE_MAX, &error));
+    confer_tool_call_free(call);
+}
+
+static int64_t wait_in_a_read(void *user_data, uint8_t *buffer, size_t size) {
+    (void)buffer, (void)size;
+    try_to_wait(user_data);
+    return 0;
+}
+
+/* On the callback thread, unless a handle that was freed was the last to need the data. */
+static void wait_in_a_destroy(void *user_data) {
+    struct refusal *refusal = user_data;
+    char name[32];
+    check_thread_name(name);
+    if (strcmp(name, "confer-callback") == 0) try_to_wait(refusal);
+    else gate_raise(&refusal->tried);
+}
+
+static void tools_and_documents_are_callbacks_too(void) {
+    char text[100];
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    struct refusal refusal = {GATE, enclave_config(&enclave), client, chat_pull(client, "/silent")};
+    chat_next(refusal.silent);
+    confer_chat_request *chat = chat_request("/client-tool look {}");
+    confer_stream *stream = NULL;
+    CHECK_OK(confer_chat_request_add_tool(chat, "look", 4, "", 0, "{}", 2, wait_in_a_tool, &refusal, wait_in_a_destroy,
+                                          &error));
+    CHECK_OK(confer_chat_pull(client, chat, &stream, &error));
+    confer_chat_request_free(chat);
+    chat_read(stream, text, sizeof text);
+    CHECK_TEXT("The tool answered: done", text);
+    confer_stream_free(stream);
+    gate_wait(&refusal.tried, 2);
+    confer_request *request = NULL;
+    CHECK_OK(confer_request_new_extraction("empty", 5, &request, &error));
+    CHECK_OK(confer_request_set_document_callback(request, -1, wait_in_a_read, &refusal, wait_in_a_destroy, &error));
+    CHECK_OK(confer_request_pull(client, request, &stream, &error));
+    confer_request_free(request);
+    gate_wait(&refusal.tried, 4);
+    confer_stream_free(stream);
+    confer_stream_free(refusal.silent);
+    enclave_close(client);
+    confer_config_free(refusal.config);
+    enclave_stop(&enclave);
+}
+
+static void wait_in_a_provider(void *user_data, confer_token_request *request) {
+    try_to_wait(user_data);
+    CHECK_OK(confer_token_request_answer(request, enclave.token, SIZE_MAX, &error));
+    confer_token_request_free(request);
+}
+
+static void wait_in_a_change(void *user_data, const confer_connection_event *event) {
+    if (confer_connection_event_type(event) == CONFER_CONNECTION_LOST) try_to_wait(user_data);
+}
+
+static int32_t wait_in_a_release(void *user_data, const confer_report *before, const confer_report *now) {
+    (void)before, (void)now;
+    try_to_wait(user_data);
+    return 0;
+}
+
+static void what_is_asked_for_a_connection_is_asked_in_callbacks(void) {
+    struct enclave again;
+    enclave_start(&enclave, NULL);
+    confer_config *config = enclave_config(&enclave);
+    struct refusal provider = {GATE, config, NULL, NULL}, change = provider, release = provider;
+    CHECK_OK(confer_config_set_token_provider(config, wait_in_a_provider, &provider, NULL, &error));
+    CHECK_OK(confer_config_set_connection_callback(config, wait_in_a_change, &change, NULL, &error));
+    CHECK_OK(confer_config_set_release_callback(config, wait_in_a_release, &release, NULL, &error));
+    CHECK_OK(confer_config_set_reconnect(config, 1000, 20, 200, &error));
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    change.client = release.client = client; /* before anything is lost */
+    change.silent = release.silent = chat_pull(client, "/silent");
+    chat_next(change.silent);
+    enclave_kill(&enclave);
+    enclave_start_again(&again, &enclave, "--release", "9.9.9");
+    gate_wait(&release.tried, 1);
+    chat_says(client, "hi", "You said: hi");
+    CHECK(gate_count(&provider.tried) >= 2 && gate_count(&change.tried) == 1);
+    confer_stream_free(change.silent);
+    enclave_close(client);
+    confer_config_free(config);
+    enclave_stop(&again);
+}
+
 int main(void) {
     static const struct promise promises[] = {
         PROMISE(a_stream_can_be_cancelled_from_its_callback),
@@ -187,6 +312,8 @@ int main(void) {
         PROMISE(calls_that_wait_answer_would_deadlock_and_harm_nothing),
         PROMISE(a_callback_can_start_the_next_chat_and_a_connection),
         PROMISE(stage_and_log_callbacks_are_callbacks_too),
+        PROMISE(tools_and_documents_are_callbacks_too),
+        PROMISE(what_is_asked_for_a_connection_is_asked_in_callbacks),
     };
     return KEEP_PROMISES(promises);
 }

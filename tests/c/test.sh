@@ -12,7 +12,8 @@ export CONFER_ENCLAVE=${CONFER_ENCLAVE:-build/bin/confer-enclave}
 WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
 C11=(-std=c11 -D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
 LINK=(-L"$LIB_DIR" -lconfer -Wl,-rpath,"$LIB_DIR")
-PROGRAMS=(statuses input connect callbacks reentrancy pull cancel free slow cache clients clock secrets forks)
+PROGRAMS=(statuses input connect callbacks reentrancy pull cancel free slow cache clients requests tools
+          reconnect clock secrets forks)
 # 99 is no status of the programs: it says that valgrind found something. Inlined frames would bury the others.
 VALGRIND=(valgrind --quiet --error-exitcode=99 --child-silent-after-fork=yes --keep-debuginfo=yes --num-callers=40
           --read-inline-info=no)
@@ -74,8 +75,10 @@ getting_started() {
 
 exported() { nm -D --defined-only "$LIB_DIR/libconfer.so" | awk '{print $3}' | LC_ALL=C sort; }
 listed() { sed '/^#/d; s/ .*//' docs/symbols-in-versions | LC_ALL=C sort; }
+called() { grep -o '\bconfer_[a-z0-9_]*\b' | LC_ALL=C sort -u; }
 declared() { grep -o '\bconfer_[a-z0-9_]*(' include/confer.h | tr -d '(' | LC_ALL=C sort -u; }
 exports_are_listed() { [ "$(exported | wc -l)" -gt 50 ] && diff <(listed) <(exported); }
+exports_are_called() { LC_ALL=C comm -23 <(listed) <(cat tests/c/*.[ch] | called) | { ! grep .; }; }
 exports_are_declared() { comm -13 <(declared) <(exported) | { ! grep .; }; }
 every_version_is_named() { ! sed '/^#/d' docs/symbols-in-versions | grep -Evx 'confer_[a-z0-9_]+ [0-9]+\.[0-9]+\.[0-9]+'; }
 
@@ -153,6 +156,7 @@ else
   try "the header's first program compiles and runs" getting_started
   try 'the exports are those of docs/symbols-in-versions' exports_are_listed
   try 'the exports are all declared in the header' exports_are_declared
+  try 'the exports are all met by a program of tests/c' exports_are_called
   try 'each symbol has the version that added it' every_version_is_named
   try 'the SONAME is libconfer.so.0' the_soname
   try 'the library needs the system alone' needs_the_system_alone
