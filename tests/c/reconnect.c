@@ -359,6 +359,8 @@ static void without_a_token_there_is_no_connection(void) {
     CHECK_OK(confer_token_request_answer(is_late.held, enclave.token, SIZE_MAX, &error)); /* nobody waits for it */
     confer_token_request_free(is_late.held);
     confer_config_free(config);
+    gate_wait(&frees.destroyed, 1);
+    gate_wait(&is_late.destroyed, 1);
     CHECK_OK(confer_runtime_wait(-1, &error));
     CHECK(client == NULL && gate_count(&frees.destroyed) == 1 && gate_count(&is_late.destroyed) == 1);
     CHECK(!enclave_logged(&enclave, "accepted"));
@@ -401,6 +403,7 @@ static void connecting_can_be_given_up_while_a_provider_thinks(void) {
     confer_connecting_cancel(connecting);
     CHECK_STATUS(CONFER_E_CANCELLED, confer_connecting_wait(connecting, -1, &client, &error));
     confer_connecting_free(connecting);
+    gate_wait(&provider.destroyed, 1);
     CHECK_OK(confer_runtime_wait(-1, &error)); /* an open question keeps no thread */
     CHECK(gate_count(&provider.destroyed) == 1);
     CHECK_OK(confer_token_request_answer(provider.held, "t", 1, &error));
@@ -452,6 +455,7 @@ static void freeing_all_handles_ends_an_attempt_in_either_order(void) {
         if (which < 2) confer_client_free(client);
         confer_stream_free(waiting);
         if (which >= 2) confer_client_free(client);
+        gate_wait(&line.destroyed, 1);
         CHECK_OK(confer_runtime_wait(-1, &error));
         CHECK(gate_count(&line.destroyed) == 1);
         check_no_library_thread();
