@@ -103,7 +103,7 @@ static void a_peer_that_sleeps_is_dead_within_the_limits_and_found_again(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = connect_with(50, false);
     chat_says(client, "hello", "You said: hello");
-    CHECK(kill(enclave.pid, SIGSTOP) == 0);
+    CHECK(kill(enclave.pid, SIGSTOP) == 0 && waitpid(enclave.pid, NULL, WUNTRACED) == enclave.pid); /* all its threads */
     const confer_event *event = NULL;
     confer_error *failure = NULL;
     int64_t began = check_now_ms();
