@@ -203,7 +203,7 @@ impl Receiver for Answer {
         let Some(upload) = &mut self.upload else {
             return false;
         };
-        if data == 0 {
+        if data == 0 && upload.total != Some(0) {
             return false;
         }
         upload.sent += data as u64;

@@ -62,7 +62,7 @@ impl Client {
         if callbacks.is_some_and(|callbacks| !callbacks.join(deadline)) {
             return false;
         }
-        host::wait(Some(Which::Runtime), deadline)
+        host::wait(Which::Runtime, deadline)
     }
 
     /// Why the client ended, if it has.

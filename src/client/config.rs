@@ -174,7 +174,7 @@ impl Config {
     /// What connections are made with.
     pub(super) fn dialer(&self, callbacks: Option<&Arc<Callbacks>>) -> Dialer {
         let log = match (&self.log, callbacks) {
-            (Some((level, sink)), Some(thread)) => Log::new(*level, sink.clone(), thread.clone()),
+            (Some((level, sink)), Some(thread)) => Log::new(*level, sink.clone(), thread),
             _ => Log::default(),
         };
         Dialer {

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::config::Config;
 use crate::error::{Error, Result, Status};
-use crate::host;
-use crate::host::{Callbacks, Level, Log, Runtime};
+use crate::host::{self, Callbacks, Level, Log, Runtime, Which};
 use crate::link::{Cancel, Dialed, Dialer, Link, cancelled};
 use crate::panics;
 use crate::session::{Bounds, Inbox, Meter, Next, Signal, Stage, Weighted};
@@ -107,7 +106,7 @@ impl Connecting {
     pub fn finish(self) -> Result<Client> {
         let outcome = self.wait(None);
         if outcome.is_err() {
-            host::wait(None, Some(Instant::now() + LINGER));
+            host::wait(Which::Leaving, Some(Instant::now() + LINGER));
         }
         outcome?.ok_or_else(|| Error::new(Status::Panic, "connecting ended without an outcome"))
     }

@@ -118,10 +118,18 @@ impl Run {
                 .map_or(Ok(()), |conversation| conversation.add_turn(new, &turn));
             return Some(kept);
         }
-        if state.round == request.max_rounds || turn.calls.len() > MAX_CALLS {
-            let (rounds, calls) = (request.max_rounds, turn.calls.len());
-            let message = format!("after {rounds} rounds, the model calls {calls} more tools");
-            return Some(Err(Error::new(Status::ToolRounds, message)));
+        let rounds = |why: String| Some(Err(Error::new(Status::ToolRounds, why)));
+        if state.round == request.max_rounds {
+            let most = request.max_rounds;
+            return rounds(format!(
+                "the model goes on calling tools after round {most}"
+            ));
+        }
+        if turn.calls.len() > MAX_CALLS {
+            let calls = turn.calls.len();
+            return rounds(format!(
+                "{calls} calls of tools in one round; the bound is {MAX_CALLS}"
+            ));
         }
         if self.exchange.cancelled() {
             return Some(Err(cancelled())); // asked here, for `cancel` looks at the calls

@@ -74,7 +74,8 @@ impl Document {
         };
         let taken = read.lock().unwrap_or_else(PoisonError::into_inner).take();
         let taken = taken.ok_or_else(|| {
-            let message = "request: its document was given by a callback, and was sent before";
+            let message =
+                "request: its document's callback was used by an earlier start; set it again";
             Error::new(Status::InvalidArgument, message)
         })?;
         Ok(Document::callback(taken, *length))

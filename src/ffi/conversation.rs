@@ -104,7 +104,8 @@ pub unsafe extern "C" fn confer_conversation_parse(
 
 /// The whole conversation as one JSON document, `{"version": 1, "messages": […], "context_tokens": n,
 /// "max_context_tokens": n}`, the last two null before the first completion. It holds what was said: keep it as you would
-/// keep that. Borrowed until the next call of this function on the same conversation. NUL-terminated; `len` may be NULL.
+/// keep that. Borrowed until the next call of this function on the same conversation, so not for two threads at once. NUL-terminated;
+/// `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_json(
     conversation: *const confer_conversation,
@@ -112,7 +113,9 @@ pub unsafe extern "C" fn confer_conversation_json(
 ) -> *const c_char {
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live handle; `len` is NULL or writable.
-        let it = unsafe { guard::unlocked(conversation) }?;
+        let Some(it) = (unsafe { guard::unlocked(conversation) }) else {
+            return Some(unsafe { text::lend(None, len) });
+        };
         let json = Text::new(&it.conversation.to_json());
         let mut lent = it.lent.lock().unwrap_or_else(PoisonError::into_inner);
         Some(unsafe { text::lend(Some(lent.insert(json)), len) })

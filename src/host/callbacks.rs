@@ -5,13 +5,11 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::ending::{self, Which};
-use super::latch::Latch;
+use super::ending::{self, Stay};
 use crate::error::{Error, Result, Status};
-use crate::{fork, panics};
+use crate::panics;
 
 thread_local! {
     static HERE: Cell<bool> = const { Cell::new(false) };
@@ -36,7 +34,7 @@ enum Job {
 /// One client's callback thread. It ends when the last handle is dropped and all that was posted has run.
 pub struct Callbacks {
     queue: Arc<Queue>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    stay: Stay,
 }
 
 /// Keeps a callback thread until what it is held for was posted: without it a close on another thread could end the
@@ -54,7 +52,6 @@ impl Drop for Hold {
 struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    ended: Arc<Latch>,
 }
 
 #[derive(Default)]
@@ -110,25 +107,17 @@ impl Queue {
                 }
             });
         }
-        self.ended.set();
     }
 }
 
 impl Callbacks {
     /// Starts the thread.
     pub fn start() -> Result<Arc<Callbacks>> {
-        let queue = Arc::new(Queue::default());
-        let thread = std::thread::Builder::new()
-            .name("confer-callback".into())
-            .spawn({
-                let queue = queue.clone();
-                move || queue.run()
-            })
+        let (queue, stay) = (Arc::new(Queue::default()), Stay::default());
+        let own = queue.clone();
+        ending::start("confer-callback", false, stay.clone(), move || own.run())
             .map_err(|e| Error::new(Status::System, format!("no thread for callbacks: {e}")))?;
-        Ok(Arc::new(Callbacks {
-            queue,
-            thread: Mutex::new(Some(thread)),
-        }))
+        Ok(Arc::new(Callbacks { queue, stay }))
     }
 
     /// Runs `call` after what was posted before.
@@ -150,33 +139,19 @@ impl Callbacks {
     fn finish(&self) {
         self.queue.state().closing = true;
         self.queue.changed.notify_all();
+        self.stay.leave();
     }
 
     /// Lets the thread run what was posted and what is still held for, and waits for its end until `deadline`. True if
     /// it has ended.
     pub fn join(&self, deadline: Option<Instant>) -> bool {
         self.finish();
-        if !self.queue.ended.wait(deadline) {
-            return false;
-        }
-        // Under the lock: a second one that waits finds it joined, and not merely about to be.
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take() {
-            let _ = thread.join(); // it has nothing left to do
-        }
-        true
+        self.stay.wait(deadline)
     }
 }
 
 impl Drop for Callbacks {
     fn drop(&mut self) {
         self.finish(); // and no join: the last handle may be dropped in a callback
-        let thread = self
-            .thread
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take().filter(|_| !fork::in_child()) {
-            ending::enter(Which::Callbacks, self.queue.ended.clone(), thread);
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! What the library tells an application that asked for a log. Nothing secret at any level, and no global logger.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use super::callbacks::Callbacks;
 
@@ -35,14 +35,16 @@ pub struct Log(Option<Arc<Open>>);
 struct Open {
     level: Level,
     sink: Arc<dyn Sink>,
-    callbacks: Arc<Callbacks>,
+    /// Not kept by what runs there: its own queue would be its last owner.
+    callbacks: Weak<Callbacks>,
     waiting: AtomicUsize,
     dropped: AtomicUsize,
 }
 
 impl Log {
     /// A log that passes records up to `level` on, on the thread of `callbacks`.
-    pub fn new(level: Level, sink: Arc<dyn Sink>, callbacks: Arc<Callbacks>) -> Log {
+    pub fn new(level: Level, sink: Arc<dyn Sink>, callbacks: &Arc<Callbacks>) -> Log {
+        let callbacks = Arc::downgrade(callbacks);
         let (waiting, dropped) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Log(Some(Arc::new(Open {
             level,
@@ -56,8 +58,9 @@ impl Log {
     /// Lets go of the sink on the callback thread: a task's end must not run the application's `destroy` on a worker.
     pub fn release(self) {
         if let Some(open) = self.0 {
-            let callbacks = open.callbacks.clone();
-            callbacks.post(move || drop(open));
+            if let Some(callbacks) = open.callbacks.upgrade() {
+                callbacks.post(move || drop(open));
+            }
         }
     }
 
@@ -66,13 +69,16 @@ impl Log {
         let Some(open) = self.0.as_ref().filter(|open| level <= open.level) else {
             return;
         };
+        let Some(callbacks) = open.callbacks.upgrade() else {
+            return;
+        };
         if open.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
             open.waiting.fetch_sub(1, Ordering::Relaxed);
             open.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let (message, record) = (message(), open.clone());
-        open.callbacks.post(move || {
+        callbacks.post(move || {
             record.waiting.fetch_sub(1, Ordering::Relaxed);
             let dropped = record.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {

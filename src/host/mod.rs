@@ -10,7 +10,7 @@ mod log;
 mod runtime;
 
 pub use callbacks::{Callbacks, Hold, Pump, on_callback_thread};
-pub use ending::{Which, wait};
+pub use ending::{Stay, Which, wait};
 pub use latch::Latch;
 pub use log::{Level, Log, Sink};
 pub use runtime::{MAX_WORKERS, Runtime, set_workers, wait_for_threads};

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::ending::{self, Which};
-use super::latch::Latch;
+use super::ending::{self, Stay, Which};
 use crate::error::{Error, Result, Status};
 use crate::{fork, panics};
 
@@ -114,24 +113,17 @@ impl Drop for Runtime {
         if fork::in_child() {
             return std::mem::forget(runtime); // its threads are not in this process
         }
-        let (ended, slot) = (
-            Arc::new(Latch::default()),
-            Arc::new(Mutex::new(Some(runtime))),
-        );
-        let reaper = std::thread::Builder::new()
-            .name("confer-reaper".into())
-            .spawn({
-                let (ended, slot) = (ended.clone(), slot.clone());
-                move || {
-                    let runtime = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    if let Some(runtime) = runtime {
-                        let _ = panics::catch(|| runtime.shutdown_timeout(Duration::MAX / 4));
-                    }
-                    ended.set();
-                }
-            });
+        let (stay, slot) = (Stay::default(), Arc::new(Mutex::new(Some(runtime))));
+        stay.leave();
+        let own = slot.clone();
+        let reaper = ending::start("confer-reaper", true, stay, move || {
+            let runtime = own.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(runtime) = runtime {
+                let _ = panics::catch(|| runtime.shutdown_timeout(Duration::MAX / 4));
+            }
+        });
         match reaper {
-            Ok(thread) => ending::enter(Which::Runtime, ended, thread),
+            Ok(()) => {}
             // No thread to be had: the runtime's own end by themselves, unseen.
             Err(_) => {
                 let runtime = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -163,5 +155,5 @@ pub fn wait_for_threads(deadline: Option<Instant>) -> bool {
             .0;
     }
     drop(shared);
-    ending::wait(None, deadline)
+    ending::wait(Which::All, deadline)
 }

@@ -187,9 +187,9 @@ impl Dialer {
     }
 
     /// Lets go of the application's callbacks on their own thread: a task's end must not run a `destroy` on a worker.
-    pub fn release(self) {
-        if let Some(callbacks) = self.callbacks.clone() {
+    pub fn release(mut self) {
+        if let Some(callbacks) = self.callbacks.take() {
             callbacks.post(move || drop(self));
-        }
+        } // and the thread is not kept by what it has to do
     }
 }

@@ -120,6 +120,7 @@ impl Driver {
             self.obey(cx, now)?;
             let written = self.write(cx, now);
             let now = Instant::now(); // an answer can come while its request is written
+            self.notice_movement(now);
             let more = self.read(cx, now)?;
             self.core.flush(now);
             if !more {
