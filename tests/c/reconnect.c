@@ -463,6 +463,33 @@ static void freeing_all_handles_ends_an_attempt_in_either_order(void) {
     }
 }
 
+static void linger_at_the_end(struct line *line, int32_t type) {
+    if (type == CONFER_CONNECTION_ENDED) gate_wait(line->data, 1);
+}
+
+static void *open_later(void *data) {
+    nanosleep(&(struct timespec){0, 300000000}, NULL);
+    gate_raise(data);
+    return NULL;
+}
+
+static void waiting_for_the_runtime_waits_for_a_callback_that_lingers(void) {
+    for (int paused = 0; paused < 2; paused++) {
+        struct line line = LINE;
+        struct gate may_end = GATE;
+        pthread_t thread;
+        line.react = linger_at_the_end;
+        line.data = &may_end;
+        confer_client *client = attempting(&line, paused);
+        confer_client_free(client);
+        CHECK(pthread_create(&thread, NULL, open_later, &may_end) == 0);
+        CHECK_OK(confer_runtime_wait(-1, &error));
+        CHECK(gate_count(&line.destroyed) == 1 && check_count_named("confer-callback") == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+        if (!paused) enclave_stop(&again);
+    }
+}
+
 static void free_the_client(struct line *line, int32_t type) {
     if (type != CONFER_CONNECTION_FAILED || line->client == NULL) return;
     confer_client_free(line->client);
@@ -569,6 +596,7 @@ int main(void) {
         PROMISE(connecting_can_be_given_up_while_a_provider_thinks),
         PROMISE(a_close_ends_an_attempt_and_all_who_wait_and_leaves_no_thread),
         PROMISE(freeing_all_handles_ends_an_attempt_in_either_order),
+        PROMISE(waiting_for_the_runtime_waits_for_a_callback_that_lingers),
         PROMISE(the_client_can_be_freed_in_its_connection_callback),
         PROMISE(a_chat_can_be_started_in_the_connection_callback_and_waits),
         PROMISE(what_cannot_be_is_refused),

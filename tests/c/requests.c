@@ -302,7 +302,7 @@ static void getters_of_nothing_answer_nothing(void) {
     CHECK(confer_event_embeddings(NULL, NULL, NULL) == NULL && confer_event_round_trip_us(NULL) == -1);
     total = 7;
     CHECK(confer_conversation_context_tokens(NULL, &total) == -1 && total == -1);
-    CHECK(confer_conversation_message_count(NULL) == 0 && confer_conversation_json(NULL, &len) == NULL);
+    CHECK(confer_conversation_message_count(NULL) == 0 && confer_conversation_json(NULL, &len) == NULL && len == 0);
     confer_conversation_free(NULL);
 }
 
@@ -747,17 +747,21 @@ static void the_eleventh_upload_at_once_is_too_many(void) {
     enclave_stop(&enclave);
 }
 
-static void a_start_that_fails_destroys_a_callbacks_document_once(void) {
+static void a_start_that_fails_leaves_a_callbacks_document_to_be_sent(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     struct document document = DOCUMENT(1000);
+    struct outcome outcome;
     confer_stream *stream = NULL;
     confer_request *request = extraction_of(&document, 1000);
     CHECK_OK(confer_close(client, -1, &error));
     CHECK_STATUS(CONFER_E_CLOSED, confer_request_pull(client, request, &stream, &error));
-    CHECK(stream == NULL && gate_count(&document.reads) == 0);
     confer_client_free(client);
-    confer_request_free(request);
+    CHECK(stream == NULL && gate_count(&document.reads) == 0 && gate_count(&document.destroyed) == 0);
+    client = enclave_connect(&enclave);
+    send_it(client, request, &outcome);
+    check_extracted(&outcome, 1000);
+    enclave_close(client);
     CHECK(gate_count(&document.destroyed) == 1);
     enclave_stop(&enclave);
 }
@@ -894,7 +898,7 @@ int main(void) {
         PROMISE(handles_can_be_freed_in_every_order_while_a_document_is_read),
         PROMISE(a_cancelled_upload_reads_no_further),
         PROMISE(the_eleventh_upload_at_once_is_too_many),
-        PROMISE(a_start_that_fails_destroys_a_callbacks_document_once),
+        PROMISE(a_start_that_fails_leaves_a_callbacks_document_to_be_sent),
         PROMISE(what_a_conversation_cannot_take_is_refused),
         PROMISE(a_conversation_grows_by_what_was_answered_and_by_nothing_else),
         PROMISE(a_chat_that_is_not_streamed_is_one_body),
