@@ -80,33 +80,35 @@ static inline int misused(const char *usage, const char *what, const char *which
  */
 static inline int read_service(int argc, char **argv, const char *usage, struct service *service, const char *own_name,
                                const char **own_value) {
-    const char *token = getenv("CONFER_TOKEN");
+    const char *token = NULL;
     int at = 1;
     for (; at < argc && strncmp(argv[at], "--", 2) == 0; at += 2) {
         if (strcmp(argv[at], "--") == 0) { /* what follows may look like an option */
             at++;
             break;
         }
-        const char **value = strcmp(argv[at], "--url") == 0                              ? &service->url
-                             : strcmp(argv[at], "--policy") == 0                         ? &service->policy
-                             : strcmp(argv[at], "--token") == 0                          ? &token
-                             : own_name != NULL && strcmp(argv[at], own_name) == 0       ? own_value
-                                                                                         : NULL;
+        const char **value = strcmp(argv[at], "--url") == 0                        ? &service->url
+                             : strcmp(argv[at], "--policy") == 0                   ? &service->policy
+                             : strcmp(argv[at], "--token") == 0                    ? &token
+                             : own_name != NULL && strcmp(argv[at], own_name) == 0 ? own_value
+                                                                                   : NULL;
         argv[at][strcspn(argv[at], "=")] = '\0'; /* --token=SECRET is a likely slip, and is not repeated */
         if (value == NULL) return misused(usage, "unknown option, or one whose value must stand apart: ", argv[at]);
         if (at + 1 == argc) return misused(usage, "a value is missing after ", argv[at]);
         *value = argv[at + 1];
+        if (value == &token) { /* ps shows command lines: take it from there */
+            free(service->token);
+            service->token = strdup(token);
+            memset(argv[at + 1], 'x', strlen(argv[at + 1]));
+        }
     }
-    if (token == NULL || *token == '\0') return misused(usage, "there is no token: set ", "CONFER_TOKEN");
-    service->token = strdup(token);
-    for (int given = 1; given < at; given++) /* ps shows command lines: take it from there */
-        if (argv[given] == token) memset(argv[given], 'x', strlen(argv[given]));
+    if (token == NULL && getenv("CONFER_TOKEN") != NULL) service->token = strdup(getenv("CONFER_TOKEN"));
+    if (service->token == NULL || *service->token == '\0') return misused(usage, "there is no token: set ", "CONFER_TOKEN");
     return at;
 }
 
 /* Connects, and says in a line what was verified. A refusal's error names the check that decided. */
-static inline confer_status connect_to(const struct service *service, confer_client **client,
-                                               confer_error **error) {
+static inline confer_status connect_to(const struct service *service, confer_client **client, confer_error **error) {
     confer_config *config = NULL;
     confer_policy *policy = NULL;
     confer_report *report = NULL;
