@@ -1781,7 +1781,8 @@ confer_status confer_conversation_parse(const char *json,
 /**
  * The whole conversation as one JSON document, `{"version": 1, "messages": […], "context_tokens": n,
  * "max_context_tokens": n}`, the last two null before the first completion. It holds what was said: keep it as you would
- * keep that. Borrowed until the next call of this function on the same conversation. NUL-terminated; `len` may be NULL.
+ * keep that. Borrowed until the next call of this function on the same conversation, so not for two threads at once. NUL-terminated;
+ * `len` may be NULL.
  */
 const char *confer_conversation_json(const confer_conversation *conversation,
                                      size_t *len);
@@ -2212,8 +2213,8 @@ confer_status confer_request_set_document_file(confer_request *request,
                                                confer_error **error);
 
 /**
- * The document, as a callback reads it. It can be sent once: the library never asks for the same bytes again, and so
- * never repeats such a request.
+ * The document, as a callback reads it. It serves one start, also one that fails, and is to be set anew for another: the
+ * library never asks for the same bytes again, and so never repeats such a request.
  *
  * `total_length`: how many bytes it has, or -1 if that is not known.
  * `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback thread after the upload,
