@@ -2213,8 +2213,8 @@ confer_status confer_request_set_document_file(confer_request *request,
                                                confer_error **error);
 
 /**
- * The document, as a callback reads it. It serves one start, also one that fails, and is to be set anew for another: the
- * library never asks for the same bytes again, and so never repeats such a request.
+ * The document, as a callback reads it. It serves one start, also one that is refused with CONFER_E_TOO_MANY, and is to be
+ * set anew for another: the library never asks for the same bytes again, and so never repeats such a request.
  *
  * `total_length`: how many bytes it has, or -1 if that is not known.
  * `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback thread after the upload,

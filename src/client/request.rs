@@ -277,7 +277,7 @@ impl RouteRequest {
                 let Some(document) = document else {
                     return missing("it has no document");
                 };
-                let document = document.take()?;
+                let document = document.clone();
                 let mut options = options.clone();
                 if let Some(length) = document.length() {
                     options.insert("total_length".into(), length.into());

@@ -67,20 +67,7 @@ impl Document {
         }
     }
 
-    /// The document for one request.
-    pub(super) fn take(&self) -> Result<Document> {
-        let Document::Callback { read, length } = self else {
-            return Ok(self.clone());
-        };
-        let taken = read.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let taken = taken.ok_or_else(|| {
-            let message =
-                "request: its document's callback was used by an earlier start; set it again";
-            Error::new(Status::InvalidArgument, message)
-        })?;
-        Ok(Document::callback(taken, *length))
-    }
-
+    /// Where it comes from, for one request. What can be read but once is taken only for a client that lives.
     pub(super) fn source(self, link: &Link) -> Result<Box<dyn Source>> {
         Ok(match self {
             Document::Memory(rest) => Box::new(Memory {
@@ -94,7 +81,13 @@ impl Document {
             }),
             Document::Callback { read, length } => {
                 let (thread, hold) = link.callbacks()?;
+                link.end_error().map_or(Ok(()), Err)?;
                 let read = read.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if read.is_none() {
+                    let message = "request: its document's callback was used by an earlier start; \
+                                   set it again";
+                    return Err(Error::new(Status::InvalidArgument, message));
+                }
                 Box::new(FromCallback {
                     reader: Arc::new(Reader {
                         read: Mutex::new(Reading {

@@ -57,10 +57,10 @@ impl Log {
 
     /// Lets go of the sink on the callback thread: a task's end must not run the application's `destroy` on a worker.
     pub fn release(self) {
-        if let Some(open) = self.0 {
-            if let Some(callbacks) = open.callbacks.upgrade() {
-                callbacks.post(move || drop(open));
-            }
+        if let Some(open) = self.0
+            && let Some(callbacks) = open.callbacks.upgrade()
+        {
+            callbacks.post(move || drop(open));
         }
     }
 

@@ -601,7 +601,7 @@ static void a_callbacks_document_is_sent_once_and_others_as_often_as_wanted(void
     confer_request *request = extraction_of(&document, 1000);
     receive(pull(client, request), &outcome);
     check_extracted(&outcome, 1000);
-    REFUSES("sent before", confer_request_pull(client, request, &stream, &error));
+    REFUSES("earlier start", confer_request_pull(client, request, &stream, &error));
     CHECK_OK(confer_request_set_document_bytes(request, (const uint8_t *)"other", 5, &error));
     for (int turn = 0; turn < 2; turn++) {
         receive(pull(client, request), &outcome);
