@@ -164,6 +164,34 @@ talk script 5 CONFER_E_REFUSED < <(printf '/status 503\nnever\n')
 holds a_script_stops_at_its_first_failure not grep -q never script.out
 talk silent 5 CONFER_E_STREAM_IDLE --timeout 1 --once /silent
 
+# --- the small examples
+small() { # NAME CODE STATUS EXAMPLE ARGUMENT…
+  local name=$1 want=$2 status=$3 example=$root/build/examples/c/$4
+  shift 4
+  CONFER_TOKEN=$token timeout 60 "$example" --url "$url" --policy "$policy" "$@" >"$name.out" 2>"$name.err" </dev/null
+  judge "$name" $? "$want" "$status"
+}
+small tool 0 - tools '/client-tool calculate {"expression": "6 * (9 - 2)"}'
+holds a_tools_result_reaches_the_model test "$(cat tool.out)" = 'The tool answered: 42'
+small tool_misused 0 - tools '/client-tool calculate {"expression": "rm -rf /"}'
+holds a_tools_failure_reaches_the_model grep -q '^The tool answered: Error: ' tool_misused.out
+small tool_for_ever 5 CONFER_E_TOOL_ROUNDS tools '/endless-tool current_time {}'
+small tool_refused 5 CONFER_E_REFUSED tools '/status 503'
+small tool_without_prompt 2 CONFER_E_INVALID_ARGUMENT tools
+small extract_nothing 2 CONFER_E_FILE extract no-such-file
+small extract_refused 5 CONFER_E_REFUSED extract --type a/b "$policy"
+holds nothing_half_is_printed test ! -s extract_refused.out
+small extract_no_type 2 CONFER_E_INVALID_JSON extract --type 'a"b' "$policy"
+small embed_nothing 2 CONFER_E_INVALID_ARGUMENT embed
+small embed_too_many 2 CONFER_E_TOO_LARGE embed $(seq 65)
+small embed_token 2 CONFER_E_INVALID_ARGUMENT embed "--token=$token" x
+small embed_wrong_token 4 CONFER_E_UPGRADE embed --token secret-but-wrong x
+small embed_no_policy 2 CONFER_E_FILE embed --policy no-such-file x
+for example in tools extract embed; do
+  CONFER_TOKEN=$token timeout 60 "$root/build/examples/c/$example" --url "$url" --policy "$policy" "$policy" >/dev/full 2>"full_$example.err"
+  judge "full_$example" $? 5 CONFER_E_FILE
+done
+
 # --- output that does not arrive
 CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --once "$PROMPT" >/dev/full 2>full.err
 judge full $? 5 CONFER_E_FILE
@@ -192,6 +220,24 @@ holds done_says_cancelled test "$(tail -n 1 mid_stream.out)" = '{"type":"done","
 interrupt in_a_flood in_a_flood.out --once '/tokens 10000000 100'
 mkfifo nothing_typed; exec 9<>nothing_typed
 interrupt at_the_prompt at_the_prompt.err <nothing_typed
+
+# --- a connection that breaks ends one answer; a conversation goes on, unless the policy refuses what comes then
+CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --json --once '/slow 50 1000' >broken.out 2>broken.err &
+broken=$!
+CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" <nothing_typed >later.out 2>later.err &
+later=$! port=${url##*:}
+echo hello >&9
+until_ test -s broken.out && until_ test -s later.out || bad "the connections to break: nothing came"
+stop_enclave
+wait $broken
+judge broken $? 4 CONFER_E_CONNECTION_LOST
+holds done_says_what_broke test "$(tail -n 1 broken.out)" = '{"type":"done","status":"CONFER_E_CONNECTION_LOST"}'
+until_ grep -q 'Connecting again' later.err
+start_enclave "$work/state" --port "${port%%/*}" --token "$token" --fault debug-debuggable
+wait $later
+judge later $? 3 CONFER_E_REJECTED
+holds what_became_of_the_connection_is_told grep -q 'The connection is lost' later.err
+holds a_later_refusal_is_shown_check_by_check grep -q '✗ tdx.debug' later.err
 stop_enclave
 for fault in accept-stall upgrade-stall message1-stall key-server-stall; do
   start_enclave "$work/state" --fault $fault
