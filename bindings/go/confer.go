@@ -28,38 +28,13 @@ import "C"
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 	"sync"
 	"time"
 	"unsafe"
 )
 
-// Config says where to connect and what is trusted. What is left zero has the library's default.
-type Config struct {
-	// Endpoint is the URL of the WebSocket, path included, without the token. Default: Confer's own service.
-	Endpoint string
-	// Token is the account's token. Required. Printing a Config does not show it; but fmt asks no method of a Config that
-	// lies in an unexported field of another struct, and prints all of it.
-	Token string `json:"-"`
-	// Policy is what is trusted. Default: ProductionPolicy.
-	Policy *Policy
-	// JWKSCacheFile keeps Intel's key sets between processes. Default: none.
-	JWKSCacheFile string
-	// ConnectTimeout bounds connecting. Default: a minute. A context's deadline holds besides.
-	ConnectTimeout time.Duration
-	// IdleTimeout is how long nothing may come for a request. Default: three minutes.
-	IdleTimeout time.Duration
-	// Keepalive is the time between pings, DeadPeer how long one may stay unanswered. Default: 20 seconds each.
-	Keepalive, DeadPeer time.Duration
-}
-
-// Format leaves the token out, whatever the verb.
-func (c Config) Format(to fmt.State, _ rune) {
-	fmt.Fprintf(to, "confer.Config{Endpoint: %q}", c.Endpoint)
-}
-
-// Client is a connection to a verified enclave.
+// Client is a connection to a verified enclave; with Config.Reconnect, several one after the other.
 type Client struct {
 	// Held for reading by whoever uses the handle, for writing by who frees it.
 	mu      sync.RWMutex
@@ -93,7 +68,7 @@ func Connect(ctx context.Context, config Config) (*Client, error) {
 	return client, nil
 }
 
-// Report says why the enclave is trusted.
+// Report says why the enclave is trusted: that of the connection in use, or of the last one.
 func (c *Client) Report() (*Report, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -109,7 +84,8 @@ func (c *Client) Report() (*Report, error) {
 	return readReport(report)
 }
 
-// Check returns the error with which the connection ended, nil while it lives.
+// Check returns the error with which the client ended, nil while it lives. With Config.Reconnect it lives between two
+// connections too; Connected tells these apart.
 func (c *Client) Check() error {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -121,6 +97,62 @@ func (c *Client) Check() error {
 		return takeError(status, failure)
 	}
 	return nil
+}
+
+// Connected tells whether there is a connection at this moment.
+func (c *Client) Connected() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.handle != nil && bool(C.confer_client_connected(c.handle))
+}
+
+// NetworkChanged says that the network changed, or that the machine has slept. A connection is asked at once whether it
+// still lives, within Config.ProbeTimeout; one that is being made again is made without a further pause. It never waits.
+func (c *Client) NetworkChanged() error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.handle == nil {
+		return madeHere(ErrClosed, ErrClosed.Error())
+	}
+	var failure *C.confer_error
+	if status := C.confer_client_network_changed(c.handle, &failure); status != C.CONFER_OK {
+		return takeError(status, failure)
+	}
+	return nil
+}
+
+// Counters is what a client has done so far.
+type Counters struct {
+	// Bytes that went to sockets and came from them, TLS and WebSocket included.
+	BytesSent, BytesReceived uint64
+	// Whole messages: requests, chunks of documents, pings.
+	MessagesSent, MessagesReceived uint64
+	// Keepalive pings, and how long the last of them took; 0 before the first.
+	PingsSent, PingsAnswered uint64
+	RoundTrip                time.Duration
+	// Connections that were made and verified, the first one included, and attempts to connect again that failed.
+	Connections, FailedAttempts uint64
+}
+
+// Counters tells what the client has done so far; after Close it is zero.
+func (c *Client) Counters() Counters {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.handle == nil {
+		return Counters{}
+	}
+	read := func(counter C.int32_t) uint64 { return uint64(C.confer_client_counter(c.handle, counter)) }
+	return Counters{
+		BytesSent:        read(C.CONFER_COUNTER_BYTES_SENT),
+		BytesReceived:    read(C.CONFER_COUNTER_BYTES_RECEIVED),
+		MessagesSent:     read(C.CONFER_COUNTER_MESSAGES_SENT),
+		MessagesReceived: read(C.CONFER_COUNTER_MESSAGES_RECEIVED),
+		PingsSent:        read(C.CONFER_COUNTER_PINGS_SENT),
+		PingsAnswered:    read(C.CONFER_COUNTER_PINGS_ANSWERED),
+		RoundTrip:        time.Duration(read(C.CONFER_COUNTER_ROUND_TRIP_US)) * time.Microsecond,
+		Connections:      read(C.CONFER_COUNTER_CONNECTIONS),
+		FailedAttempts:   read(C.CONFER_COUNTER_FAILED_ATTEMPTS),
+	}
 }
 
 // Close ends the connection and every stream on it, which fail with ErrClosed. Closing again is allowed.
@@ -150,45 +182,6 @@ func (c *Client) close() error {
 	return nil
 }
 
-func (c Config) native() (*C.confer_config, error) {
-	var native *C.confer_config
-	var failure *C.confer_error
-	status := C.confer_config_new(&native, &failure)
-	text := func(value string, set func(*C.char, C.size_t) C.confer_status) {
-		if status == C.CONFER_OK && value != "" {
-			status = set(bytesOf(value))
-		}
-	}
-	limit := func(value time.Duration, set func(C.uint64_t) C.confer_status) {
-		if status == C.CONFER_OK && value != 0 {
-			// A negative time becomes a number beyond every bound, which the library refuses by name.
-			status = set(C.uint64_t(value.Milliseconds()))
-		}
-	}
-	text(c.Endpoint, func(p *C.char, n C.size_t) C.confer_status {
-		return C.confer_config_set_endpoint(native, p, n, &failure)
-	})
-	text(c.Token, func(p *C.char, n C.size_t) C.confer_status { return C.confer_config_set_token(native, p, n, &failure) })
-	text(c.JWKSCacheFile, func(p *C.char, n C.size_t) C.confer_status {
-		return C.confer_config_set_jwks_cache_file(native, p, n, &failure)
-	})
-	limit(c.ConnectTimeout, func(ms C.uint64_t) C.confer_status {
-		return C.confer_config_set_connect_timeout_ms(native, ms, &failure)
-	})
-	limit(c.IdleTimeout, func(ms C.uint64_t) C.confer_status { return C.confer_config_set_idle_timeout_ms(native, ms, &failure) })
-	limit(c.Keepalive, func(ms C.uint64_t) C.confer_status { return C.confer_config_set_keepalive_ms(native, ms, &failure) })
-	limit(c.DeadPeer, func(ms C.uint64_t) C.confer_status { return C.confer_config_set_dead_peer_ms(native, ms, &failure) })
-	if status == C.CONFER_OK && c.Policy != nil {
-		status = C.confer_config_set_policy(native, c.Policy.handle, &failure)
-		runtime.KeepAlive(c.Policy)
-	}
-	if status != C.CONFER_OK {
-		C.confer_config_free(native)
-		return nil, takeError(status, failure)
-	}
-	return native, nil
-}
-
 // whenDone calls cancel when ctx ends. The function that it returns takes that back and, if cancel has begun, waits for
 // it: only then may what cancel uses be freed.
 func whenDone(ctx context.Context, cancel func()) func() {
@@ -202,6 +195,26 @@ func whenDone(ctx context.Context, cancel func()) func() {
 			<-cancelled
 		}
 	}
+}
+
+// attempt is a row of calls of which the first that fails is the last.
+type attempt struct {
+	status  C.confer_status
+	failure *C.confer_error
+}
+
+func (a *attempt) call(function func(**C.confer_error) C.confer_status) {
+	if a.status == C.CONFER_OK {
+		a.status = function(&a.failure)
+	}
+}
+
+// err takes the error of the call that failed, if one did.
+func (a *attempt) err() error {
+	if a.status == C.CONFER_OK {
+		return nil
+	}
+	return takeError(a.status, a.failure)
 }
 
 // bytesOf lends a string to C for the length of a call.

@@ -2,6 +2,7 @@ package confer_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -64,19 +65,63 @@ func TestARequestCarriesWhatItWasGiven(t *testing.T) {
 	}, request.Messages...)
 	request.Model = "some/model"
 	request.WebSearch = true
-	request.Properties = map[string]any{"temperature": 0.5}
+	request.Temperature, request.TopP, request.MinP, request.TopK = confer.Ptr(0.5), confer.Ptr(0.25), confer.Ptr(0.125), confer.Ptr[int32](-1)
+	request.PresencePenalty, request.FrequencyPenalty, request.RepetitionPenalty = confer.Ptr(-1.5), confer.Ptr(1.5), confer.Ptr(1.25)
+	request.MaxTokens, request.JSON, request.Thinking = confer.Ptr[int64](1000), confer.Ptr(true), confer.Ptr(false)
+	request.Documents = []confer.StoredDocument{{AttachmentID: "one", Filename: "a.pdf", SourceBytes: 7, EncryptionKey: "k"}, {AttachmentID: "two"}}
+	request.Tools = []confer.Tool{{Name: "clock", Description: "tells the time"}}
+	request.Properties = map[string]any{"newer": []int{1}}
 	text, err := textOf(client.Chat(t.Context(), request))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{`"be brief"`, `"imageRefs":[]`, `"some/model"`, `"webSearch":true`, `"temperature":0.5`} {
+	var sent struct {
+		Model                                                string
+		WebSearch                                            bool
+		Temperature, TopP, MinP                              float64
+		TopK, MaxTokens                                      int
+		PresencePenalty, FrequencyPenalty, RepetitionPenalty float64
+		JSON                                                 bool
+		Thinking                                             *bool
+		Newer                                                []int
+		Messages, Documents, ClientTools                     []map[string]any
+	}
+	if err := json.Unmarshal([]byte(text), &sent); err != nil {
+		t.Fatal(err)
+	}
+	if sent.Model != "some/model" || !sent.WebSearch || sent.Temperature != 0.5 || sent.TopP != 0.25 || sent.MinP != 0.125 ||
+		sent.TopK != -1 || sent.MaxTokens != 1000 || sent.PresencePenalty != -1.5 || sent.FrequencyPenalty != 1.5 ||
+		sent.RepetitionPenalty != 1.25 || !sent.JSON || sent.Thinking == nil || *sent.Thinking || len(sent.Newer) != 1 ||
+		len(sent.Messages) != 3 || len(sent.Documents) != 2 || len(sent.ClientTools) != 1 {
+		t.Errorf("sent %s", text)
+	}
+	for _, part := range []string{`"be brief"`, `"imageRefs":[]`, `"clock"`, `"a.pdf"`} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%s is not in %s", part, text)
 		}
 	}
-	request.Properties = map[string]any{"temperature": func() {}}
+	request.Temperature = confer.Ptr(-1.0)
+	if _, err := textOf(client.Chat(t.Context(), request)); !errors.Is(err, confer.ErrInvalidArgument) {
+		t.Errorf("got %v", err)
+	}
+	request.Temperature, request.Properties = nil, map[string]any{"newer": func() {}}
 	if _, err := textOf(client.Chat(t.Context(), request)); !errors.Is(err, confer.ErrInvalidJSON) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnAnswerCanComeWhole(t *testing.T) {
+	client := connect(t, startEnclave(t, "none"))
+	request, answer := ask("hello there"), ""
+	request.Whole = true
+	for event, err := range client.Chat(t.Context(), request) {
+		if err != nil || event.Type != confer.EventBody || event.Transferred != int64(len(event.Content)) {
+			t.Fatalf("got %+v, %v", event, err)
+		}
+		answer += event.Content
+	}
+	if answer != "You said: hello there" {
+		t.Errorf("got %q", answer)
 	}
 }
 
@@ -273,8 +318,14 @@ func TestNothingRunsOnAfterCloseAndLeftLoops(t *testing.T) {
 				}
 				break
 			}
+			for range client.ChatWithTools(ctx, withTools("/endless-tool clock {}"), nil) {
+				break
+			}
 			for range client.Chat(ctx, ask("/slow 1 100000")) {
 				cancel()
+			}
+			if _, err := client.Embed(ctx, []string{"a"}, true); !errors.Is(err, context.Canceled) {
+				t.Error(err)
 			}
 		}
 	}()
@@ -304,13 +355,14 @@ func libraryThreads(t *testing.T) (count int) {
 }
 
 func TestATokenIsNeverPrinted(t *testing.T) {
-	config := confer.Config{Endpoint: "http://elsewhere.example/", Token: "s3cret"}
+	config := confer.Config{Endpoint: "http://elsewhere.example/", Token: "s3cret", Proxy: "http://me:s3cret@proxy.test"}
 	_, err := confer.Connect(t.Context(), config)
 	if !errors.Is(err, confer.ErrInvalidURL) {
 		t.Errorf("got %v", err)
 	}
+	request := confer.Request{Documents: []confer.StoredDocument{{AttachmentID: "1", EncryptionKey: "s3cret"}}}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x", "%q"} {
-		if text := fmt.Sprintf(verb+" "+verb+" %+v", config, &config, err); strings.Contains(text, "s3cret") || strings.Contains(text, "733363726574") {
+		if text := fmt.Sprintf(verb+" "+verb+" %+v "+verb, config, &config, err, request); strings.Contains(text, "s3cret") || strings.Contains(text, "733363726574") {
 			t.Errorf("%s: %s", verb, text)
 		}
 	}
@@ -343,7 +395,7 @@ func TestTheTablesAreThoseOfTheHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	sources := ""
-	for _, name := range []string{"status.go", "error.go", "chat.go"} {
+	for _, name := range []string{"status.go", "error.go", "chat.go", "request.go", "config.go", "confer.go"} {
 		source, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -351,7 +403,7 @@ func TestTheTablesAreThoseOfTheHeader(t *testing.T) {
 		sources += string(source)
 	}
 	defined := map[string]string{}
-	for _, match := range regexp.MustCompile(`(?m)^#define (CONFER_(?:E|ROLE|EVENT|PROGRESS)_\w+) (\d+)$`).FindAllStringSubmatch(string(header), -1) {
+	for _, match := range regexp.MustCompile(`(?m)^#define (CONFER_(?:E|ROLE|EVENT|PROGRESS|ENDING|ROOTS)_\w+) (\d+)$`).FindAllStringSubmatch(string(header), -1) {
 		defined[match[1]] = match[2]
 	}
 	repeated := map[string]string{}
@@ -370,7 +422,9 @@ func TestTheTablesAreThoseOfTheHeader(t *testing.T) {
 		delete(repeated, constant)
 		// ErrRejected, EventToolCall, RoleUser, NotSent.
 		words := strings.SplitN(constant, "_", 3)
-		want := map[string]string{"E": "Err", "EVENT": "Event", "ROLE": "Role", "PROGRESS": ""}[words[1]] + words[2]
+		want := map[string]string{
+			"E": "Err", "EVENT": "Event", "ROLE": "Role", "PROGRESS": "", "ENDING": "Ending", "ROOTS": "Roots",
+		}[words[1]] + words[2]
 		if !strings.EqualFold(name, strings.ReplaceAll(want, "_", "")) {
 			t.Errorf("%s is called %s", constant, name)
 		}
@@ -382,5 +436,11 @@ func TestTheTablesAreThoseOfTheHeader(t *testing.T) {
 	}
 	for constant := range repeated {
 		t.Errorf("%s is not in the header", constant)
+	}
+	// These are fields here.
+	for _, match := range regexp.MustCompile(`(?m)^#define (CONFER_(?:COUNTER|LIMIT)_\w+) \d+$`).FindAllStringSubmatch(string(header), -1) {
+		if !regexp.MustCompile(`C\.` + match[1] + `\b`).MatchString(sources) {
+			t.Errorf("%s has no field in Go", match[1])
+		}
 	}
 }

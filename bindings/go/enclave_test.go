@@ -12,14 +12,15 @@ import (
 	"libconfer/confer"
 )
 
-// startEnclave starts an enclave with a fault, "none" for none, and says how it is reached.
-func startEnclave(t *testing.T, fault string) confer.Config {
+// startEnclave starts an enclave with a fault, "none" for none, and options of its own, and says how it is reached.
+func startEnclave(t *testing.T, fault string, options ...string) confer.Config {
 	t.Helper()
 	program, state := os.Getenv("CONFER_ENCLAVE"), os.Getenv("CONFER_ENCLAVE_STATE")
 	if program == "" || state == "" {
 		t.Fatal("CONFER_ENCLAVE and CONFER_ENCLAVE_STATE are not set: run test.sh")
 	}
-	command := exec.Command(program, "--exit-with-stdin", "--state", state, "--fault", fault)
+	options = append([]string{"--exit-with-stdin", "--state", state, "--fault", fault}, options...)
+	command := exec.Command(program, options...)
 	stdin, err := command.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
