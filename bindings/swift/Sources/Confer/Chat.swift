@@ -1,6 +1,7 @@
 // Chats: what is asked, and the events of an answer.
 
 import CConfer
+import Foundation
 
 /// A chat request.
 public struct ChatRequest: Sendable {
@@ -26,7 +27,47 @@ public struct ChatRequest: Sendable {
     public var model: String?
     /// Whether the enclave may send search queries, which it makes from the conversation, to a search service outside.
     public var allowsWebSearch = false
-    /// Further properties, such as "temperature" or "clientTools", each a JSON value that is sent as it is written.
+    /// Asks for the answer in pieces, `Event.body`, in the place of events. Tools are not run for it, and no conversation
+    /// is continued.
+    public var isWhole = false
+
+    // What is left nil has the server's default. Bounds are those of newer servers; outside is `.invalidArgument`.
+
+    /// How freely the model chooses: 0 or more.
+    public var temperature: Double?
+    /// The share of probability from which tokens are chosen: above 0, up to 1.
+    public var topP: Double?
+    /// The least probability of a token, as a share of that of the likeliest: 0 to 1.
+    public var minP: Double?
+    /// From how many of the likeliest tokens is chosen: 1 or more, or -1 for all.
+    public var topK: Int32?
+    /// What a token loses that occurred already: -2 to 2.
+    public var presencePenalty: Double?
+    /// What a token loses for each time that it occurred already: -2 to 2.
+    public var frequencyPenalty: Double?
+    /// By what the weight of a token is divided that occurred already: above 0.
+    public var repetitionPenalty: Double?
+    /// The most tokens that the answer may have: 1 or more.
+    public var maxTokens: Int64?
+    /// Whether the answer is to be JSON.
+    public var json: Bool?
+    /// Whether the model reasons before it answers, in `Event.thinking`.
+    public var thinking: Bool?
+
+    /// Stored documents that the chat is about.
+    public var documents: [StoredDocument] = []
+    /// Tools that the model may call. Those with a function are run, and their results sent with the next request, until an
+    /// answer calls none: all of it is one stream, with a completion at the end of each answer.
+    public var tools: [Tool] = []
+    /// How many answers' tools are run before the stream fails with `.toolRounds`. Default: 16.
+    public var maxToolRounds: UInt32?
+    /// How long a tool may take before the model is told that it failed. Default: five minutes.
+    public var toolTimeout: Duration?
+    /// Is continued: its messages go in front, and a complete answer adds the request's messages, and what the model said
+    /// and did. An answer that fails, or is given up, adds nothing.
+    public var conversation: Conversation?
+
+    /// Further properties, such as those that later servers know, each a JSON value that is sent as it is written.
     public var properties: [String: String] = [:]
 
     public init(messages: [Message], model: String? = nil) {
@@ -55,6 +96,34 @@ public struct ChatRequest: Sendable {
             try call { error in withText(model) { confer_chat_request_set_model(request.pointer, $0, $1, error) } }
         }
         try call { confer_chat_request_set_web_search(request.pointer, allowsWebSearch, $0) }
+        if isWhole { try call { confer_chat_request_set_stream(request.pointer, false, $0) } }
+        func set<Value>(
+            _ value: Value?, _ setter: (OpaquePointer?, Value, UnsafeMutablePointer<OpaquePointer?>?) -> confer_status
+        ) throws {
+            guard let value else { return }
+            try call { setter(request.pointer, value, $0) }
+        }
+        try set(temperature, confer_chat_request_set_temperature)
+        try set(topP, confer_chat_request_set_top_p)
+        try set(minP, confer_chat_request_set_min_p)
+        try set(topK, confer_chat_request_set_top_k)
+        try set(presencePenalty, confer_chat_request_set_presence_penalty)
+        try set(frequencyPenalty, confer_chat_request_set_frequency_penalty)
+        try set(repetitionPenalty, confer_chat_request_set_repetition_penalty)
+        try set(maxTokens, confer_chat_request_set_max_tokens)
+        try set(json, confer_chat_request_set_json)
+        try set(thinking, confer_chat_request_set_thinking)
+        for document in documents { try document.add(to: request) }
+        for tool in tools { try tool.add(to: request) }
+        if maxToolRounds != nil || toolTimeout != nil {
+            try call {
+                confer_chat_request_set_tool_limits(
+                    request.pointer, maxToolRounds ?? 16, toolTimeout?.milliseconds ?? 300_000, $0)
+            }
+        }
+        if let conversation {
+            try call { confer_chat_request_set_conversation(request.pointer, conversation.handle.pointer, $0) }
+        }
         for (name, json) in properties {
             try call { error in
                 withText(name) { name, nameCount in
@@ -68,7 +137,43 @@ public struct ChatRequest: Sendable {
     }
 }
 
-/// One event of a streamed answer.
+/// A document that the service keeps. What is left nil is left out.
+public struct StoredDocument: Sendable, Hashable {
+    public var attachmentID: String
+    public var filename, contentType: String?
+    public var sourceBytes: Int64?
+    public var sourceObjectKey: String?
+    /// For the enclave alone. No way of printing a document shows it.
+    public var encryptionKey: String?
+
+    public init(attachmentID: String) { self.attachmentID = attachmentID }
+
+    fileprivate func add(to request: Handle) throws {
+        try call { error in
+            withText(attachmentID) { id, idCount in
+                withText(filename ?? "") { name, nameCount in
+                    withText(contentType ?? "") { type, typeCount in
+                        withText(sourceObjectKey ?? "") { object, objectCount in
+                            withText(encryptionKey ?? "") {
+                                confer_chat_request_add_document(
+                                    request.pointer, id, idCount, name, nameCount, type, typeCount, sourceBytes ?? -1,
+                                    object, objectCount, $0, $1, error)
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+extension StoredDocument: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    public var description: String { "StoredDocument(attachmentID: \(attachmentID))" }
+    public var debugDescription: String { description }
+    public var customMirror: Mirror { Mirror(self, children: ["attachmentID": attachmentID]) }
+}
+
+/// One event of an answer.
 public enum Event: Sendable, Hashable {
     /// Text to append to the answer.
     case token(String)
@@ -82,6 +187,10 @@ public enum Event: Sendable, Hashable {
     case clientToolCall(ToolCall)
     /// The end of the answer.
     case completion(Completion)
+    /// A piece of an answer that does not come in events.
+    case body(Piece)
+    /// More of an upload was given to the network.
+    case progress(Transfer)
     /// A type that this version does not know, as it came.
     case other(json: String)
 
@@ -99,6 +208,19 @@ public enum Event: Sendable, Hashable {
         public let contextTokens, maxContextTokens: Int64?
     }
 
+    public struct Piece: Sendable, Hashable {
+        /// Need not be text, and can end within a character.
+        public let content: Data
+        /// How many bytes have come, this piece included, and how many there will be.
+        public let received: Int64
+        public let total: Int64?
+    }
+    public struct Transfer: Sendable, Hashable {
+        /// How many bytes of the document were given to the network, and how many it has.
+        public let sent: Int64
+        public let total: Int64?
+    }
+
     /// Copies an event, which is lent until the next one is taken.
     init(_ event: OpaquePointer) {
         typealias Getter = (OpaquePointer?, UnsafeMutablePointer<Int>?) -> UnsafePointer<CChar>?
@@ -109,6 +231,18 @@ public enum Event: Sendable, Hashable {
                 arguments: read(confer_event_tool_arguments))
         }
         func known(_ count: Int64) -> Int64? { count < 0 ? nil : count }
+        func piece() -> Piece {
+            var (count, total) = (0, Int64(-1))
+            let bytes = confer_event_content(event, &count)
+            let content = Data(UnsafeRawBufferPointer(start: bytes, count: bytes == nil ? 0 : count))
+            let received = confer_event_received(event, &total)
+            return Piece(content: content, received: received, total: known(total))
+        }
+        func transfer() -> Transfer {
+            var total: Int64 = -1
+            let sent = confer_event_sent(event, &total)
+            return Transfer(sent: sent, total: known(total))
+        }
         self =
             switch confer_event_type(event) {
             case CONFER_EVENT_TOKEN: .token(read(confer_event_content))
@@ -126,6 +260,8 @@ public enum Event: Sendable, Hashable {
                         pendingToolCalls: confer_event_pending_tool_calls(event),
                         contextTokens: known(confer_event_context_tokens(event)),
                         maxContextTokens: known(confer_event_max_context_tokens(event))))
+            case CONFER_EVENT_BODY: .body(piece())
+            case CONFER_EVENT_PROGRESS: .progress(transfer())
             default: .other(json: read(confer_event_json))
             }
     }

@@ -4,7 +4,7 @@
 import CConfer
 import Dispatch
 
-/// A connection to a verified enclave.
+/// A connection to a verified enclave; with `Configuration.reconnect`, several one after the other.
 ///
 ///     let client = try await Client.connect(Configuration(token: token))
 ///     for try await event in client.chat(ChatRequest("Hello!")) {
@@ -12,7 +12,7 @@ import Dispatch
 ///     }
 ///     try await client.close()
 public final class Client: Sendable {
-    private let handle: Handle
+    let handle: Handle
 
     private init(_ handle: Handle) { self.handle = handle }
 
@@ -35,21 +35,41 @@ public final class Client: Sendable {
         }
     }
 
-    /// Why the enclave is trusted.
+    /// Why the enclave is trusted: that of the connection in use, or of the last one.
     public func report() throws -> Report {
         let report = try Handle(free: confer_report_free) { confer_attestation_report(handle.pointer, $0, $1) }
         return try Report(report.pointer)
     }
 
-    /// Throws the error with which the connection ended, if it did.
+    /// Throws the error with which the client ended, if it did. With `Configuration.reconnect` it lives between two
+    /// connections too; `isConnected` tells these apart.
     public func check() throws {
         try call { confer_client_check(handle.pointer, $0) }
     }
 
+    /// Whether there is a connection at this moment.
+    public var isConnected: Bool { confer_client_connected(handle.pointer) }
+
+    /// Says that the network changed, or that the machine has slept. A connection is asked at once whether it still lives,
+    /// within `Configuration.probeTimeout`; one that is being made again is made without a further pause. Never waits.
+    public func networkChanged() throws {
+        try call { confer_client_network_changed(handle.pointer, $0) }
+    }
+
+    /// What the client has done so far.
+    public var counters: Counters { Counters { confer_client_counter(handle.pointer, $0) } }
+
     /// Sends a request at once and streams its answer. Events wait in the library until they are read, which bounds them.
     /// Cancelling the task that reads ends the stream, and so does letting go of it.
     public func chat(_ request: ChatRequest) -> AsyncThrowingStream<Event, any Error> {
-        let answer = Result { try Answer(to: request, from: handle) }
+        stream {
+            let request = try request.native()
+            return try Handle(free: confer_stream_free) { confer_chat_pull(handle.pointer, request.pointer, $0, $1) }
+        }
+    }
+
+    func stream(_ start: () throws -> Handle) -> AsyncThrowingStream<Event, any Error> {
+        let answer = Result { try Answer(start(), read: Event.init) }
         return AsyncThrowingStream { try await answer.get().next() }
     }
 
@@ -66,27 +86,28 @@ public final class Client: Sendable {
 
 /// A streamed answer. A stream of Swift's can be handed to several tasks, and an event is lent until the next one is
 /// taken: so it is taken and copied in one turn.
-private final class Answer: Sendable {
+final class Answer<Element: Sendable>: Sendable {
     private let stream: Handle
+    private let read: @Sendable (OpaquePointer) -> Element
     private let descriptor: Int32
     private let turns = DispatchQueue(label: "confer.answer")
 
     private enum Taken {
-        case event(Event)
+        case event(Element)
         case end
         case nothing
     }
 
-    init(to request: ChatRequest, from client: Handle) throws {
-        let request = try request.native()
-        let stream = try Handle(free: confer_stream_free) { confer_chat_pull(client.pointer, request.pointer, $0, $1) }
+    /// `read` copies an event.
+    init(_ stream: Handle, read: @escaping @Sendable (OpaquePointer) -> Element) throws {
         var descriptor: Int32 = -1
         try call { confer_stream_fd(stream.pointer, &descriptor, $0) }
         self.stream = stream
         self.descriptor = descriptor
+        self.read = read
     }
 
-    func next() async throws -> Event? {
+    func next() async throws -> Element? {
         try await withTaskCancellationHandler {
             while true {
                 switch try take() {
@@ -105,10 +126,37 @@ private final class Answer: Sendable {
         try turns.sync {
             var event: OpaquePointer?
             switch try cancellableCall({ confer_stream_next(stream.pointer, 0, &event, $0) }) {
-            case CONFER_OK: return .event(Event(event!))
+            case CONFER_OK: return .event(read(event!))
             case CONFER_END: return .end
             default: return .nothing
             }
         }
+    }
+}
+
+/// What a client has done so far.
+public struct Counters: Sendable, Hashable {
+    /// Bytes that went to sockets and came from them, TLS and WebSocket included.
+    public let bytesSent, bytesReceived: UInt64
+    /// Whole messages: requests, chunks of documents, pings.
+    public let messagesSent, messagesReceived: UInt64
+    /// Keepalive pings.
+    public let pingsSent, pingsAnswered: UInt64
+    /// How long the last of them took; nil before the first.
+    public let roundTrip: Duration?
+    /// Connections that were made and verified, the first one included, and attempts to connect again that failed.
+    public let connections, failedAttempts: UInt64
+
+    init(_ read: (Int32) -> UInt64) {
+        bytesSent = read(CONFER_COUNTER_BYTES_SENT)
+        bytesReceived = read(CONFER_COUNTER_BYTES_RECEIVED)
+        messagesSent = read(CONFER_COUNTER_MESSAGES_SENT)
+        messagesReceived = read(CONFER_COUNTER_MESSAGES_RECEIVED)
+        pingsSent = read(CONFER_COUNTER_PINGS_SENT)
+        pingsAnswered = read(CONFER_COUNTER_PINGS_ANSWERED)
+        let microseconds = read(CONFER_COUNTER_ROUND_TRIP_US)
+        roundTrip = microseconds == 0 ? nil : .microseconds(microseconds)
+        connections = read(CONFER_COUNTER_CONNECTIONS)
+        failedAttempts = read(CONFER_COUNTER_FAILED_ATTEMPTS)
     }
 }

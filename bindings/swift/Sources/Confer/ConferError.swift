@@ -36,6 +36,11 @@ public struct ConferError: Error, Sendable {
     /// Reads an error and frees it.
     init(_ status: confer_status, taking error: OpaquePointer?) {
         defer { confer_error_free(error) }
+        self.init(status, lent: error)
+    }
+
+    /// Reads an error that is lent.
+    init(_ status: confer_status, lent error: OpaquePointer?) {
         self.status = Status(rawValue: status)
         message = text { confer_error_message(error, $0) } ?? String(cString: confer_status_description(status))
         checkID = text { confer_error_check_id(error, $0) }

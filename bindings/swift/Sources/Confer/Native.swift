@@ -74,3 +74,14 @@ func readable(_ descriptor: Int32) async {
         source.activate()
     }
 }
+
+/// What a callback is given as its user data: a value that C owns until it releases it.
+final class Box<Value>: Sendable where Value: Sendable {
+    let value: Value
+
+    private init(_ value: Value) { self.value = value }
+
+    static func retained(_ value: Value) -> UnsafeMutableRawPointer { Unmanaged.passRetained(Box(value)).toOpaque() }
+    static func value(_ data: UnsafeMutableRawPointer?) -> Value { Unmanaged<Box>.fromOpaque(data!).takeUnretainedValue().value }
+    static func release(_ data: UnsafeMutableRawPointer?) { Unmanaged<Box>.fromOpaque(data!).release() }
+}

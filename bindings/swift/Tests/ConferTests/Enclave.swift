@@ -11,14 +11,14 @@ final class Enclave: @unchecked Sendable {
     private let stdin: Pipe
 
     /// CONFER_ENCLAVE names the program, CONFER_ENCLAVE_STATE a folder in which enclaves keep their trust world.
-    init(fault: String = "none") throws {
+    init(fault: String = "none", options: String...) throws {
         struct Started: Decodable { let url, token, policy: String }
         let environment = ProcessInfo.processInfo.environment
         let program = try #require(environment["CONFER_ENCLAVE"], "run test.sh")
         let state = try #require(environment["CONFER_ENCLAVE_STATE"], "run test.sh")
         let (process, stdin, stdout) = (Process(), Pipe(), Pipe())
         process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = ["--exit-with-stdin", "--state", state, "--fault", fault]
+        process.arguments = ["--exit-with-stdin", "--state", state, "--fault", fault] + options
         process.standardInput = stdin
         process.standardOutput = stdout
         try process.run()

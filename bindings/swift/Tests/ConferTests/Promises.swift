@@ -34,12 +34,27 @@ struct Promises {
                 .text(.user, "/echo-request"),
             ], model: "some/model")
         request.allowsWebSearch = true
-        request.properties = ["temperature": "0.5"]
+        (request.temperature, request.topP, request.minP, request.topK) = (0.5, 0.25, 0.125, -1)
+        (request.presencePenalty, request.frequencyPenalty, request.repetitionPenalty) = (-1.5, 1.5, 1.25)
+        (request.maxTokens, request.json, request.thinking) = (1000, true, false)
+        var document = StoredDocument(attachmentID: "one")
+        (document.filename, document.sourceBytes, document.encryptionKey) = ("a.pdf", 7, "k")
+        request.documents = [document, StoredDocument(attachmentID: "two")]
+        request.tools = [Tool(name: "clock", description: "tells the time")]
+        request.properties = ["newer": "[1]"]
         let sent = try await text(of: client.chat(request))
-        for part in [#""be brief""#, #""imageRefs":[]"#, #""some/model""#, #""webSearch":true"#, #""temperature":0.5"#] {
+        for part in [
+            #""be brief""#, #""imageRefs":[]"#, #""some/model""#, #""webSearch":true"#, #""temperature":0.5"#, #""topP":0.25"#,
+            #""minP":0.125"#, #""topK":-1"#, #""presencePenalty":-1.5"#, #""frequencyPenalty":1.5"#,
+            #""repetitionPenalty":1.25"#, #""maxTokens":1000"#, #""json":true"#, #""thinking":false"#, #""newer":[1]"#,
+            #"{"attachmentId":"one","encryptionKey":"k","filename":"a.pdf","sourceBytes":7},{"attachmentId":"two"}"#,
+            #"{"name":"clock","description":"tells the time","parameters":{"type":"object"}}"#,
+        ] {
             #expect(sent.contains(part))
         }
-        request.properties = ["temperature": "{"]
+        request.temperature = -1
+        #expect(try await failure { _ = try await text(of: client.chat(request)) }.status == .invalidArgument)
+        (request.temperature, request.properties) = (nil, ["newer": "{"])
         #expect(try await failure { _ = try await text(of: client.chat(request)) }.status == .invalidJSON)
         #expect(
             try await failure { _ = try await text(of: client.chat(ChatRequest(messages: []))) }.status == .invalidArgument)
@@ -209,12 +224,16 @@ struct Promises {
     }
 
     @Test func aTokenIsNeverPrinted() async throws {
-        let configuration = Configuration(token: "s3cret", endpoint: "http://elsewhere.example/")
-        let error = try await failure { _ = try await Client.connect(configuration) }
+        var configuration = Configuration(token: "s3cret", endpoint: "http://elsewhere.example/")
+        configuration.proxy = .url("http://me:s3cret@proxy.test")
+        var document = StoredDocument(attachmentID: "one")
+        document.encryptionKey = "s3cret"
+        let error = try await failure { [configuration] in _ = try await Client.connect(configuration) }
         #expect(error.status == .invalidURL)
-        var printed = "\(configuration) \(String(reflecting: configuration)) \(error) \(error.localizedDescription)"
+        var printed = "\(document) \(String(reflecting: document)) \(configuration) \(String(reflecting: configuration)) \(error) \(error.localizedDescription)"
         dump(configuration, to: &printed)
         dump(error, to: &printed)
+        dump(document, to: &printed)
         #expect(!printed.contains("s3cret"))
     }
 
@@ -254,8 +273,17 @@ struct Promises {
     }
 
     let chat = try read("Sources/Confer/Chat.swift")
-    // Of those that chats bring.
-    for (name, number) in try defined("EVENT") where 1...6 ~= number { #expect(chat.contains("case \(name):")) }
+    // Numbers have functions of their own, in which they are all that comes.
+    for (name, number) in try defined("EVENT") where 1...8 ~= number { #expect(chat.contains("case \(name):")) }
+    let connection = try read("Sources/Confer/Connection.swift")
+    for name in try defined("CONNECTION").keys { #expect(connection.contains("case \(name):")) }
+    let settings = try read("Sources/Confer/Client.swift") + read("Sources/Confer/Configuration.swift")
+    for name in try [defined("COUNTER"), defined("LIMIT")].flatMap(\.keys) {
+        #expect(settings.contains("\(name))") || settings.contains("\(name),"))
+    }
+    let endings = Ending.allCases.map { (camel(Substring("\($0)")), $0.rawValue) }
+    let headerEndings = try defined("ENDING").map { (camel($0.key.dropFirst("CONFER_ENDING_".count)), $0.value) }
+    #expect(Dictionary(uniqueKeysWithValues: endings) == Dictionary(uniqueKeysWithValues: headerEndings))
     let roles = ChatRequest.Role.allCases.map { (camel(Substring("\($0)")), $0.rawValue) }
     let headerRoles = try defined("ROLE").map { (camel($0.key.dropFirst("CONFER_ROLE_".count)), $0.value) }
     #expect(Dictionary(uniqueKeysWithValues: roles) == Dictionary(uniqueKeysWithValues: headerRoles))

@@ -1,0 +1,125 @@
+// What a chat continues, and what it may call: conversations and tools.
+
+import CConfer
+import Dispatch
+import Foundation
+
+/// The messages of a conversation, in this process alone: the library stores nothing.
+public final class Conversation: Sendable {
+    let handle: Handle
+    /// The JSON is lent until it is asked for again.
+    private let turns = DispatchQueue(label: "confer.conversation")
+
+    public init() throws { handle = try Handle(free: confer_conversation_free) { confer_conversation_new($0, $1) } }
+
+    /// Reads what ``json`` gave.
+    public init(json: String) throws {
+        handle = try Handle(free: confer_conversation_free) { conversation, error in
+            withText(json) { confer_conversation_parse($0, $1, conversation, error) }
+        }
+    }
+
+    /// The whole conversation. It holds what was said: keep it as you would keep that.
+    public var json: String { turns.sync { text { confer_conversation_json(handle.pointer, $0) } ?? "" } }
+
+    /// Appends a message. A conversation holds 32 MiB at most.
+    public func add(_ role: ChatRequest.Role, _ content: String) throws {
+        try call { error in
+            withText(content) { confer_conversation_add_message(handle.pointer, role.rawValue, $0, $1, error) }
+        }
+    }
+
+    /// Drops all messages but the first `count`.
+    public func truncate(to count: Int) throws {
+        try call { confer_conversation_truncate(handle.pointer, max(count, 0), $0) }
+    }
+
+    /// How many messages it has.
+    public var count: Int { confer_conversation_message_count(handle.pointer) }
+
+    /// How many tokens it had at its last completion, and how many it can have; nil before the first.
+    public var contextTokens: (used: Int64, max: Int64?)? {
+        var max: Int64 = -1
+        let used = confer_conversation_context_tokens(handle.pointer, &max)
+        return used < 0 ? nil : (used, max < 0 ? nil : max)
+    }
+}
+
+/// A tool that the model may call.
+public struct Tool: Sendable {
+    /// Runs the tool. The arguments are a text that the model wrote: it should be JSON by the tool's schema, and need not
+    /// be. What it throws is told to the model, which goes on. Its task is cancelled when the chat ends before.
+    public typealias Function = @Sendable (_ arguments: String) async throws -> String
+
+    /// Unique in a request.
+    public var name: String
+    /// For the model.
+    public var description: String
+    /// The JSON Schema of the arguments, an object.
+    public var parameters: String
+    /// Nil: the application sees `Event.clientToolCall`, for all tools of an answer that calls this one, and runs them
+    /// itself.
+    public var run: Function?
+
+    public init(name: String, description: String, parameters: String = #"{"type":"object"}"#, run: Function? = nil) {
+        self.name = name
+        self.description = description
+        self.parameters = parameters
+        self.run = run
+    }
+
+    func add(to request: Handle) throws {
+        // The request is one chat's alone, so that what is running is over when C lets go of it.
+        let running = run.map { Box.retained(Running($0)) }
+        try call { error in
+            withText(name) { name, nameCount in
+                withText(description) { description, descriptionCount in
+                    withText(parameters) {
+                        confer_chat_request_add_tool(
+                            request.pointer, name, nameCount, description, descriptionCount, $0, $1,
+                            running == nil ? nil : { Box<Running>.value($0).start(Handle($1!, free: confer_tool_call_free)) },
+                            running,
+                            running == nil
+                                ? nil
+                                : {
+                                    Box<Running>.value($0).cancel()
+                                    Box<Running>.release($0)
+                                }, error)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A tool's calls that are under way. Its state is touched in turns.
+private final class Running: @unchecked Sendable {
+    private let function: Tool.Function
+    private let turns = NSLock()
+    private var tasks: [Int: Task<Void, Never>] = [:]
+    private var started = 0
+
+    init(_ function: @escaping Tool.Function) { self.function = function }
+
+    func start(_ call: Handle) {
+        turns.withLock {
+            started += 1
+            let number = started
+            tasks[number] = Task { [function, weak self] in
+                let arguments = text { confer_tool_call_arguments(call.pointer, $0) } ?? ""
+                // Answering fails for a chat that is over, which is no matter.
+                do {
+                    let content = try await function(arguments)
+                    withText(content) { _ = confer_tool_call_answer(call.pointer, $0, $1, nil) }
+                } catch {
+                    withText("\(error)") { _ = confer_tool_call_fail(call.pointer, $0, $1, nil) }
+                }
+                self?.ended(number)
+            }
+        }
+    }
+
+    func cancel() { turns.withLock { tasks.values.forEach { $0.cancel() } } }
+
+    private func ended(_ number: Int) { turns.withLock { tasks[number] = nil } }
+}

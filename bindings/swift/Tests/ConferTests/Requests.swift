@@ -1,0 +1,337 @@
+// What the package promises of requests that are no chats, of tools and conversations, and of connections that are made
+// again.
+
+import Confer
+import Foundation
+import Testing
+
+/// What a function that several tasks run has noted.
+final class Notes<Note: Sendable>: @unchecked Sendable {
+    private let lock = NSLock()
+    private var notes: [Note] = []
+
+    func add(_ note: Note) { lock.withLock { notes.append(note) } }
+    var all: [Note] { lock.withLock { notes } }
+}
+
+extension Promises {
+    @Test func aPingTellsHowLongItTookAndIsCounted() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let before = client.counters
+        #expect(try await client.ping() < .seconds(60))
+        let after = client.counters
+        #expect(before.connections == 1 && after.failedAttempts == 0 && client.isConnected)
+        #expect(after.messagesSent == before.messagesSent + 1 && after.messagesReceived == before.messagesReceived + 1)
+        // Bytes are counted when what they carried was dealt with.
+        while client.counters.bytesSent == 0 || client.counters.bytesReceived == 0 { await Task.yield() }
+        try await client.close()
+    }
+
+    @Test func textsHaveEmbeddingsInTheirOrder() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let rows = try await client.embed(["a", "b", "a"], asQueries: true)
+        #expect(rows.count == 3 && rows[0].count == 64 && rows[0] == rows[2] && rows[0] != rows[1])
+        #expect(abs(rows[1].map { $0 * $0 }.reduce(0, +) - 1) < 1e-5)
+        #expect(try await client.embed(["a"], asQueries: false)[0] != rows[0])
+        let many = Array(repeating: "", count: 65)
+        #expect(try await failure { _ = try await client.embed(many, asQueries: true) }.status == .tooLarge)
+        #expect(try await failure { _ = try await client.embed([], asQueries: true) }.status == .invalidArgument)
+        try await client.close()
+    }
+
+    @Test func aPageIsFetchedAndARefusalSaysWhy() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let page = try await client.fetchHTML("https://a.test/?q=<b>", headers: ["Accept": "text/html"])
+        #expect(page.contains("<code>https://a.test/?q=&lt;b&gt;</code>"))
+        let refused = try await failure { _ = try await client.fetchHTML("http://unreachable.test/") }
+        #expect(refused.status == .refused && refused.httpStatus == 502 && refused.peerText != nil)
+        try await client.close()
+    }
+
+    @Test func aDocumentIsUploadedFromMemoryAndFromAFile() async throws {
+        struct Extracted: Decodable { let filename, text: String, length: Int }
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let lines = String(repeating: "a line of text\n", count: 200_000)
+        let file = FileManager.default.temporaryDirectory.appendingPathComponent("lines-\(ProcessInfo.processInfo.processIdentifier)")
+        try Data(lines.utf8).write(to: file)
+        defer { try? FileManager.default.removeItem(at: file) }
+        let options = ["content_type": #""text/plain""#, "ocr": "false"]
+        for source in [Document.Source.data(Data(lines.utf8)), .file(file.path)] {
+            var (body, sent) = (Data(), [Int64]())
+            for try await event in client.extract(Document(filename: "lines.txt", source, options: options)) {
+                switch event {
+                case .progress(let transfer):
+                    sent.append(transfer.sent)
+                    #expect(transfer.total == Int64(lines.utf8.count))
+                case .body(let piece):
+                    body += piece.content
+                    #expect(piece.received == Int64(body.count) && piece.total != nil)
+                default: Issue.record("\(event)")
+                }
+            }
+            #expect(!sent.isEmpty && sent == sent.sorted() && sent.last == Int64(lines.utf8.count))
+            let extracted = try JSONDecoder().decode(Extracted.self, from: body)
+            #expect(extracted.filename == "lines.txt" && extracted.text == lines)
+        }
+        let empty = try await client.extracted(Document(filename: "empty", .data(Data())))
+        #expect(String(decoding: empty, as: UTF8.self).contains(#""length":0"#))
+        let missing = Document(filename: "x", .file("/nonexistent"))
+        #expect(try await failure { _ = try await client.extracted(missing) }.status == .file)
+        let unknown = Document(filename: "x", .data(Data()), options: ["content_type": #""x/y""#])
+        #expect(try await failure { _ = try await client.extracted(unknown) }.httpStatus == 415)
+        try await client.close()
+    }
+
+    @Test func cancellingTheTaskCancelsARequest() async throws {
+        let enclave = try Enclave(fault: "upload-not-read")
+        let client = try await enclave.connect()
+        let (begun, begin) = AsyncStream.makeStream(of: Void.self)
+        let streaming = Task {
+            for try await _ in client.extract(Document(filename: "zeros", .data(Data(count: 20 << 20)))) { begin.yield() }
+            try Task.checkCancellation()
+        }
+        for await _ in begun { break }
+        streaming.cancel()
+        await #expect(throws: CancellationError.self) { try await streaming.value }
+        let whole = Task { try await client.extracted(Document(filename: "zeros", .data(Data(count: 20 << 20)))) }
+        whole.cancel()
+        await #expect(throws: CancellationError.self) { _ = try await whole.value }
+        let pinging = Task { try await client.ping() }
+        pinging.cancel()
+        await #expect(throws: CancellationError.self) { _ = try await pinging.value }
+        try await client.close()
+    }
+
+    @Test func anyRouteCanBeAsked() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let chat = #"{"model":"m","messages":[{"role":"user","content":"hello"}],"stream":true,"webSearch":false}"#
+        let answer = client.send("POST", "/v1/vllm/chat/completions", body: chat, ending: .completion)
+        #expect(try await text(of: answer) == "You said: hello")
+        var pieces: [Event] = []
+        for try await piece in client.send("POST", "/v2/document/extract", body: #"{"a":1}"#, ending: .contentLength) {
+            pieces.append(piece)
+        }
+        #expect(pieces.count >= 2)
+        pieces = []
+        for try await piece in client.send("GET", "/ping", ending: .oneResponse) { pieces.append(piece) }
+        #expect(pieces.count == 1)
+        let nowhere = try await failure {
+            for try await _ in client.send("GET", "/nowhere", ending: .oneResponse) {}
+        }
+        #expect(nowhere.status == .refused)
+        try await client.close()
+    }
+
+    @Test func anAnswerCanComeWhole() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        var request = ChatRequest("hello there")
+        request.isWhole = true
+        var body = Data()
+        for try await event in client.chat(request) {
+            guard case .body(let piece) = event else {
+                Issue.record("\(event)")
+                continue
+            }
+            body += piece.content
+        }
+        #expect(String(decoding: body, as: UTF8.self) == "You said: hello there")
+        try await client.close()
+    }
+
+    @Test func toolsRunUntilAnAnswerCallsNone() async throws {
+        struct ItStands: Error, CustomStringConvertible { let description = "it stands" }
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let notes = Notes<String>()
+        var request = ChatRequest(#"/client-tools 2 clock {"zone":"UTC"}"#)
+        request.tools = [
+            Tool(name: "clock", description: "") {
+                notes.add($0)
+                await Task.yield()
+                return "noon"
+            }
+        ]
+        var (answer, completions) = ("", 0)
+        for try await event in client.chat(request) {
+            switch event {
+            case .token(let token): answer += token
+            case .completion: completions += 1
+            default: break
+            }
+        }
+        #expect(notes.all == Array(repeating: #"{"zone":"UTC"}"#, count: 2))
+        #expect(answer == "The tools answered: noon | noon" && completions == 2)
+
+        request.tools[0].run = { _ in throw ItStands() }
+        request.messages = [.text(.user, "/client-tools 1 clock {}")]
+        #expect(try await text(of: client.chat(request)) == "The tools answered: Error: it stands")
+
+        request.messages = [.text(.user, "/endless-tool clock {}")]
+        request.maxToolRounds = 3
+        #expect(try await failure { _ = try await text(of: client.chat(request)) }.status == .toolRounds)
+        try await client.close()
+    }
+
+    @Test func aToolIsCancelledWithItsChat() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let (told, tell) = AsyncStream.makeStream(of: String.self)
+        var request = ChatRequest("/client-tools 1 clock {}")
+        request.tools = [
+            Tool(name: "clock", description: "") { _ in
+                tell.yield("begun")
+                do {
+                    try await Task.sleep(for: .seconds(3600))
+                } catch {
+                    tell.yield("cancelled")
+                    throw error
+                }
+                return ""
+            }
+        ]
+        var notes = told.makeAsyncIterator()
+        let task = Task { [request] in
+            for try await _ in client.chat(request) {}
+            try Task.checkCancellation()
+        }
+        #expect(await notes.next() == "begun")
+        task.cancel()
+        #expect(await notes.next() == "cancelled")
+        await #expect(throws: CancellationError.self) { try await task.value }
+
+        // One that is too slow has failed, and the model is told so.
+        request.toolTimeout = .milliseconds(20)
+        let answer = try await text(of: client.chat(request))
+        #expect(answer.contains("no answer within 20 ms"))
+        try await client.close()
+    }
+
+    @Test func aConversationGoesOnAndAChatThatFailsAddsNothing() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let conversation = try Conversation()
+        #expect(conversation.count == 0 && conversation.contextTokens == nil)
+        var request = ChatRequest("hello")
+        request.conversation = conversation
+        _ = try await text(of: client.chat(request))
+        #expect(conversation.count == 2)
+        request.tools = [Tool(name: "clock", description: "") { _ in "noon" }]
+        request.messages = [.text(.user, "/tool-rounds 3 clock {}")]
+        _ = try await text(of: client.chat(request))
+        // Who asked, three calls and results, the answer.
+        #expect(conversation.count == 10 && conversation.contextTokens!.used > 0)
+        let json = conversation.json
+        #expect(try Conversation(json: json).json == json)
+        request.messages = [.text(.user, "/status-midstream 500")]
+        #expect(try await failure { _ = try await text(of: client.chat(request)) }.status == .refused)
+        #expect(conversation.json == json)
+        try conversation.truncate(to: 1)
+        try conversation.add(.assistant, "hi")
+        #expect(conversation.count == 2)
+        #expect(try await failure { _ = try Conversation(json: "{}") }.status == .invalidJSON)
+        try await client.close()
+    }
+
+    @Test func aConnectionThatBreaksIsMadeAgainWithATokenOfItsOwn() async throws {
+        let enclave = try Enclave(fault: "stream-drop", options: "--fault-until", "1")
+        let notes = Notes<String>()
+        let (changes, change) = AsyncStream.makeStream(of: ConnectionChange.self)
+        let token = enclave.configuration.token
+        var configuration = Configuration(
+            endpoint: enclave.configuration.endpoint, policy: enclave.configuration.policy
+        ) {
+            await Task.yield()
+            notes.add("asked")
+            return token
+        }
+        configuration.reconnect = .init(attempts: 10, firstDelay: .milliseconds(10))
+        configuration.renewsWithEvidence = true
+        configuration.onConnectionChange = { change.yield($0) }
+        let client = try await Client.connect(configuration)
+        let lost = try await failure { _ = try await text(of: client.chat(ChatRequest("x"))) }
+        #expect(lost.status == .connectionLost && lost.progress != .notSent)
+        #expect(try await text(of: client.chat(ChatRequest("again"))) == "You said: again")
+        #expect(notes.all.count == 2 && client.counters.connections == 2 && client.isConnected)
+        var seen = ""
+        loop: for await change in changes {
+            switch change {
+            case .lost(let error):
+                #expect(error.status == .connectionLost)
+                seen += "lost "
+            case .attempt(let number, let delay):
+                #expect(number == 1 && delay <= .milliseconds(10))
+                seen += "attempt "
+            case .connected(let report, let releaseChanged):
+                #expect(report.isVerified && !releaseChanged)
+                seen += "connected"
+                break loop
+            default: Issue.record("\(change)")
+            }
+        }
+        #expect(seen == "lost attempt connected")
+        try await client.close()
+    }
+
+    @Test func aProviderThatFailsIsNamedWithoutItsWords() async throws {
+        struct NotLoggedIn: Error { let secret = "s3cret" }
+        let enclave = try Enclave()
+        let at = enclave.configuration
+        let error = try await failure {
+            _ = try await Client.connect(Configuration(endpoint: at.endpoint, policy: at.policy) { throw NotLoggedIn() })
+        }
+        #expect(error.status == .token && error.message.contains("NotLoggedIn") && !error.message.contains("s3cret"))
+        let empty = try await failure {
+            _ = try await Client.connect(Configuration(endpoint: at.endpoint, policy: at.policy) { "" })
+        }
+        #expect(empty.status == .token)
+    }
+
+    @Test func aNetworkThatChangedIsNoticedAtOnce() async throws {
+        let enclave = try Enclave(fault: "mute", options: "--fault-until", "1")
+        var configuration = enclave.configuration
+        configuration.reconnect = .init(attempts: 10, firstDelay: .milliseconds(10), maxDelay: .milliseconds(10))
+        configuration.probeTimeout = .milliseconds(50)
+        let client = try await Client.connect(configuration)
+        try client.networkChanged()
+        while client.counters.connections < 2 {
+            try client.check()
+            await Task.yield()
+        }
+        #expect(try await text(of: client.chat(ChatRequest("again"))) == "You said: again")
+        try await client.close()
+        #expect(!client.isConnected)
+    }
+
+    @Test func settingsReachTheLibraryAndAreRefusedByName() async throws {
+        let enclave = try Enclave()
+        func refusal(_ change: (inout Configuration) -> Void) async throws -> Status {
+            var configuration = enclave.configuration
+            change(&configuration)
+            return try await failure { [configuration] in _ = try await Client.connect(configuration) }.status
+        }
+        #expect(try await refusal { $0.maxAge = .seconds(1) } == .invalidArgument)
+        #expect(try await refusal { $0.probeTimeout = .seconds(-1) } == .invalidArgument)
+        #expect(try await refusal { $0.reconnect = .init(attempts: 1, firstDelay: .zero) } == .invalidArgument)
+        #expect(try await refusal { $0.limits.unfinished = 1 } == .invalidArgument)
+        #expect(try await refusal { $0.roots = .pem("none") } == .invalidArgument)
+        #expect(try await refusal { $0.proxy = .url("ftp://proxy.test") } == .invalidURL)
+        // A proxy does not lead to this machine.
+        #expect(try await refusal { $0.proxy = .url("socks5://proxy.test") } == .invalidURL)
+
+        var configuration = enclave.configuration
+        configuration.proxy = .environment
+        configuration.limits.requests = 1
+        let client = try await Client.connect(configuration)
+        for try await _ in client.chat(ChatRequest("/silent")) {
+            #expect(try await failure { _ = try await client.ping() }.status == .tooMany)
+            break
+        }
+        try await client.close()
+    }
+}
