@@ -21,14 +21,22 @@
 //
 //     c++ -std=c++17 hello.cpp $(pkg-config --cflags --libs confer) -o hello
 //
+// What else   confer::request asks any other route, and client::pull() and client::stream() take it as they take a chat:
+//             confer::request::embeddings(true).text("…"). A chat_request::tool() with a function is run when the model calls
+//             it: one of std::string(std::string_view arguments) answers at once, one of void(confer::tool_call) when it
+//             likes. A conversation is continued by each chat_request that is given it. config::reconnect() makes a connection
+//             that breaks again, with a token of config::token_provider(), and config::on_connection() is told.
 // Lifetimes   A std::string_view lives as long as the object that returned it; an `event` as long as its callback, or
-//             until the next one is pulled. A `report` shares ownership and can be kept.
+//             until the next one is pulled. A `report` shares ownership and can be kept, but for those that a
+//             connection_event or a release function lends.
 // Callbacks   Run on the client's callback thread. What an on_event throws stops the stream and arrives in on_done, and
-//             in stream::wait(). What a log or stage function throws is dropped: there is nobody to tell. The clients of
-//             one `config` share these two, and call each in turns, though from a thread each.
+//             in stream::wait(). What a tool throws is told to the model; what a token provider throws, without its words,
+//             to whoever connects; a release function that throws refuses. What others throw is dropped: there is nobody
+//             to tell. The clients of one `config` share its functions, and call each in turns, though from a thread each.
 // Destructors That of a `stream` cancels it and waits until its functions have returned and were destroyed, so that they
 //             may refer to what the calling function owns; within a callback, and in a forked child, it does not wait.
-//             No other destructor waits.
+//             No other destructor waits: tools, documents that a function reads, and the functions of a `config` may run
+//             until client::close() has returned true.
 
 #ifndef CONFER_HPP
 #define CONFER_HPP
@@ -48,7 +56,9 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace confer {
 
@@ -221,6 +231,42 @@ T *make(Function function, Arguments... arguments) {
 
 }  // namespace detail
 
+namespace detail {
+
+// A function that C calls, perhaps from several threads: they take turns. It belongs to C until that destroys it.
+template <class Function>
+struct shared {
+    explicit shared(Function from) : function(std::move(from)) {}
+
+    template <class... Arguments>
+    auto run(Arguments &&...arguments) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        return function(std::forward<Arguments>(arguments)...);
+    }
+    // What the function throws is dropped.
+    template <class... Arguments>
+    void try_run(Arguments &&...arguments) noexcept {
+        try {
+            run(std::forward<Arguments>(arguments)...);
+        } catch (...) {
+        }
+    }
+    static shared &of(void *data) noexcept { return *static_cast<shared *>(data); }
+    static void destroy(void *data) noexcept { delete static_cast<shared *>(data); }
+
+    Function function;
+    std::mutex mutex;
+};
+
+// For C, which calls destroy() in any case. An empty function is none.
+template <class Function>
+void *give(Function &&function) {
+    using T = std::decay_t<Function>;
+    return function ? new shared<T>(std::forward<Function>(function)) : nullptr;
+}
+
+}  // namespace detail
+
 // What is trusted. Immutable.
 class policy {
 public:
@@ -250,8 +296,64 @@ inline report verify_evidence(std::string_view evidence, const policy &trusted, 
                    confer_report_free});
 }
 
+// What became of the connection: lent, so it can't be copied.
+class connection_event {
+public:
+    connection_event(const connection_event &) = delete;
+    connection_event &operator=(const connection_event &) = delete;
+
+    std::int32_t type() const noexcept { return confer_connection_event_type(handle_); }  // CONFER_CONNECTION_*
+    // Why the connection broke, the attempt failed or the client ended; for a refused enclave without the report.
+    std::optional<confer::error> error() const {
+        const confer_error *lent = confer_connection_event_error(handle_);
+        return lent ? std::optional<confer::error>(confer::error::copied(confer_error_status(lent), lent)) : std::nullopt;
+    }
+    // Why the new connection is trusted: lent as long as the event. confer::client::report() gives one to keep.
+    std::optional<confer::report> report() const {
+        const confer_report *lent = confer_connection_event_report(handle_);
+        if (lent == nullptr) return std::nullopt;
+        return confer::report(std::shared_ptr<const confer_report>(std::shared_ptr<void>(), lent));
+    }
+    bool release_changed() const noexcept { return confer_connection_event_release_changed(handle_); }
+    // Of CONFER_CONNECTION_ATTEMPT: which in a row, from 1, and the pause before it.
+    std::uint32_t attempt() const noexcept { return confer_connection_event_attempt(handle_); }
+    std::optional<milliseconds> delay() const {
+        const auto ms = detail::known(confer_connection_event_delay_ms(handle_));
+        return ms ? std::optional<milliseconds>(*ms) : std::nullopt;
+    }
+
+private:
+    friend class config;
+    explicit connection_event(const confer_connection_event *handle) noexcept : handle_(handle) {}
+
+    const confer_connection_event *handle_;
+};
+
+// A question for a token, to be answered once, from any thread. Destroyed without an answer, it says that there is none.
+class token_request {
+public:
+    void answer(std::string_view token) const {
+        detail::call(confer_token_request_answer, handle_.get(), token.data(), token.size());
+    }
+    // `reason` becomes part of errors and of the log: no secrets.
+    void fail(std::string_view reason) const {
+        detail::call(confer_token_request_fail, handle_.get(), reason.data(), reason.size());
+    }
+
+private:
+    friend class config;
+    explicit token_request(confer_token_request *handle) noexcept : handle_(handle) {}
+
+    detail::owned<confer_token_request, confer_token_request_free> handle_;
+};
+
 using log_function = std::function<void(std::int32_t level, std::string_view target, std::string_view message)>;
 using stage_function = std::function<void(std::int32_t stage)>;
+// May keep the request and answer later. What it throws says that there is no token.
+using token_function = std::function<void(token_request)>;
+using connection_function = std::function<void(const connection_event &)>;
+// Whether an enclave will do whose release is another than before. Both reports are lent during the call.
+using release_function = std::function<bool(const report &before, const report &now)>;
 
 // What clients are made from. Setters return the configuration, to be chained.
 class config {
@@ -274,21 +376,56 @@ public:
     config &dead_peer(milliseconds limit) { return set(confer_config_set_dead_peer_ms, count(limit)); }
     config &idle_timeout(milliseconds limit) { return set(confer_config_set_idle_timeout_ms, count(limit)); }
 
+    config &probe_timeout(milliseconds limit) { return set(confer_config_set_probe_timeout_ms, count(limit)); }
+    // How many attempts may fail in a row, 0 for no reconnecting, and the pauses before them.
+    config &reconnect(std::uint32_t max_attempts, milliseconds first_delay = milliseconds(500),
+                      milliseconds max_delay = milliseconds(30000)) {
+        return set(confer_config_set_reconnect, max_attempts, count(first_delay), count(max_delay));
+    }
+    // 0: any age. `with_evidence`: not beyond the time at which its evidence expires.
+    config &max_age(milliseconds age, bool with_evidence = false) {
+        return set(confer_config_set_max_age, count(age), with_evidence);
+    }
+    // `limit`: one of CONFER_LIMIT_*.
+    config &limit(std::int32_t limit, std::uint64_t value) { return set(confer_config_set_limit, limit, value); }
+
+    // An empty function is none.
     config &log(std::int32_t level, log_function function) {
-        auto owned = std::make_unique<shared<log_function>>(std::move(function));
+        using shared = detail::shared<log_function>;
         const auto call = [](void *data, std::int32_t at, const char *target, const char *message) noexcept {
-            static_cast<shared<log_function> *>(data)->run(at, target, message);
+            shared::of(data).try_run(at, target, message);
         };
-        return set(confer_config_set_log, level, confer_log_fn(call), static_cast<void *>(owned.release()),
-                   confer_destroy_fn(destroy<shared<log_function>>));
+        return on(confer_config_set_log, confer_log_fn(call), std::move(function), level);
     }
     config &on_stage(stage_function function) {
-        auto owned = std::make_unique<shared<stage_function>>(std::move(function));
         const auto call = [](void *data, std::int32_t stage) noexcept {
-            static_cast<shared<stage_function> *>(data)->run(stage);
+            detail::shared<stage_function>::of(data).try_run(stage);
         };
-        return set(confer_config_set_stage_callback, confer_stage_fn(call), static_cast<void *>(owned.release()),
-                   confer_destroy_fn(destroy<shared<stage_function>>));
+        return on(confer_config_set_stage_callback, confer_stage_fn(call), std::move(function));
+    }
+    // Who gives a token for each connection, in the place of token().
+    config &token_provider(token_function function) {
+        const auto call = [](void *data, confer_token_request *lent) noexcept {
+            detail::shared<token_function>::of(data).try_run(token_request(lent));
+        };
+        return on(confer_config_set_token_provider, confer_token_fn(call), std::move(function));
+    }
+    config &on_connection(connection_function function) {
+        const auto call = [](void *data, const confer_connection_event *lent) noexcept {
+            detail::shared<connection_function>::of(data).try_run(connection_event(lent));
+        };
+        return on(confer_config_set_connection_callback, confer_connection_fn(call), std::move(function));
+    }
+    config &on_release(release_function function) {
+        const auto call = [](void *data, const confer_report *before, const confer_report *now) noexcept -> std::int32_t {
+            try {
+                const std::shared_ptr<void> nobody;
+                return detail::shared<release_function>::of(data).run(report({nobody, before}), report({nobody, now})) ? 0 : 1;
+            } catch (...) {
+                return 1;
+            }
+        };
+        return on(confer_config_set_release_callback, confer_release_fn(call), std::move(function));
     }
 
     const confer_config *get() const noexcept { return handle_.get(); }
@@ -303,29 +440,90 @@ private:
         detail::call(setter, handle_.get(), arguments...);
         return *this;
     }
+    // A setter that takes a function: `setter(handle, arguments..., call, data, destroy, &error)`.
+    template <class Setter, class Call, class Function, class... Arguments>
+    config &on(Setter setter, Call call, Function function, Arguments... arguments) {
+        void *data = detail::give(std::move(function));
+        return set(setter, arguments..., data ? call : nullptr, data,
+                   data ? confer_destroy_fn(detail::shared<Function>::destroy) : nullptr);
+    }
     // A negative time becomes a number beyond every bound, which the setter refuses by name.
     static std::uint64_t count(milliseconds time) noexcept { return static_cast<std::uint64_t>(time.count()); }
-    // A function that the clients of this configuration call, each from a thread of its own.
-    template <class Function>
-    struct shared {
-        explicit shared(Function from) : function(std::move(from)) {}
-        template <class... Arguments>
-        void run(Arguments... arguments) noexcept {
-            try {
-                const std::lock_guard<std::mutex> lock(mutex);
-                function(arguments...);
-            } catch (...) {
-            }
-        }
-        Function function;
-        std::mutex mutex;
-    };
-    template <class T>
-    static void destroy(void *data) noexcept {
-        delete static_cast<T *>(data);
-    }
 
     detail::owned<confer_config, confer_config_free> handle_;
+};
+
+// The messages of a conversation, in this process alone: the library stores nothing.
+class conversation {
+public:
+    conversation() : handle_(detail::make<confer_conversation>(confer_conversation_new)) {}
+    // Reads what json() gave.
+    static conversation parse(std::string_view json) {
+        return conversation(detail::make<confer_conversation>(confer_conversation_parse, json.data(), json.size()));
+    }
+
+    // Lives until the next call of this function. It holds what was said.
+    std::string_view json() const { return detail::view(confer_conversation_json, get()).value_or(""); }
+    conversation &message(std::int32_t role, std::string_view content) {
+        detail::call(confer_conversation_add_message, handle_.get(), role, content.data(), content.size());
+        return *this;
+    }
+    // Drops all messages but the first `count`.
+    void truncate(std::size_t count) { detail::call(confer_conversation_truncate, handle_.get(), count); }
+    std::size_t message_count() const noexcept { return confer_conversation_message_count(get()); }
+    // At the last completion.
+    std::optional<std::int64_t> context_tokens() const {
+        return detail::known(confer_conversation_context_tokens(get(), nullptr));
+    }
+    std::optional<std::int64_t> max_context_tokens() const {
+        std::int64_t max = -1;
+        confer_conversation_context_tokens(get(), &max);
+        return detail::known(max);
+    }
+    const confer_conversation *get() const noexcept { return handle_.get(); }
+
+private:
+    explicit conversation(confer_conversation *handle) noexcept : handle_(handle) {}
+    detail::owned<confer_conversation, confer_conversation_free> handle_;
+};
+
+// A call of a tool by the model, to be answered once, from any thread. Destroyed without an answer, it tells the model that
+// there is none.
+class tool_call {
+public:
+    std::string_view id() const { return detail::view(confer_tool_call_id, get()).value_or(""); }
+    std::string_view name() const { return detail::view(confer_tool_call_name, get()).value_or(""); }
+    // A text that the model wrote: it should be JSON by the tool's schema, and need not be.
+    std::string_view arguments() const { return detail::view(confer_tool_call_arguments, get()).value_or(""); }
+
+    void answer(std::string_view content) const {
+        detail::call(confer_tool_call_answer, handle_.get(), content.data(), content.size());
+    }
+    void fail(std::string_view reason) const {
+        detail::call(confer_tool_call_fail, handle_.get(), reason.data(), reason.size());
+    }
+
+private:
+    friend class chat_request;
+    explicit tool_call(confer_tool_call *handle) noexcept : handle_(handle) {}
+    const confer_tool_call *get() const noexcept { return handle_.get(); }
+
+    detail::owned<confer_tool_call, confer_tool_call_free> handle_;
+};
+
+// Gives a tool's result; the arguments live as long as the call. What it throws is told to the model, by its what().
+using tool_function = std::function<std::string(std::string_view arguments)>;
+// May keep the call and answer later. What it throws leaves the call unanswered.
+using tool_call_function = std::function<void(tool_call)>;
+
+// A stored document that a chat is about. What is left empty is left out.
+struct stored_document {
+    std::string_view attachment_id;
+    std::string_view filename = {};
+    std::string_view content_type = {};
+    std::optional<std::int64_t> source_bytes = {};
+    std::string_view source_object_key = {};
+    std::string_view encryption_key = {};  // for the enclave alone
 };
 
 // A chat request. Setters return the request, to be chained.
@@ -344,6 +542,63 @@ public:
         return set(confer_chat_request_set_model, name.data(), name.size());
     }
     chat_request &web_search(bool allowed) { return set(confer_chat_request_set_web_search, allowed); }
+    // False: the answer comes as CONFER_EVENT_BODY.
+    chat_request &stream(bool in_events) { return set(confer_chat_request_set_stream, in_events); }
+    chat_request &temperature(double value) { return set(confer_chat_request_set_temperature, value); }
+    chat_request &top_p(double value) { return set(confer_chat_request_set_top_p, value); }
+    chat_request &min_p(double value) { return set(confer_chat_request_set_min_p, value); }
+    chat_request &top_k(std::int32_t value) { return set(confer_chat_request_set_top_k, value); }
+    chat_request &presence_penalty(double value) { return set(confer_chat_request_set_presence_penalty, value); }
+    chat_request &frequency_penalty(double value) { return set(confer_chat_request_set_frequency_penalty, value); }
+    chat_request &repetition_penalty(double value) { return set(confer_chat_request_set_repetition_penalty, value); }
+    chat_request &max_tokens(std::int64_t count) { return set(confer_chat_request_set_max_tokens, count); }
+    chat_request &json(bool wanted) { return set(confer_chat_request_set_json, wanted); }
+    chat_request &thinking(bool wanted) { return set(confer_chat_request_set_thinking, wanted); }
+    chat_request &document(const stored_document &named) {
+        return set(confer_chat_request_add_document, named.attachment_id.data(), named.attachment_id.size(),
+                   named.filename.data(), named.filename.size(), named.content_type.data(), named.content_type.size(),
+                   named.source_bytes.value_or(-1), named.source_object_key.data(), named.source_object_key.size(),
+                   named.encryption_key.data(), named.encryption_key.size());
+    }
+
+    // Tools that the library runs, on the client's callback thread, which a slow one holds up: so it should rather be of
+    // the second kind. `parameters`: the JSON Schema of the arguments. Streams that run at once call a function in turns.
+    chat_request &tool(std::string_view name, std::string_view description, std::string_view parameters,
+                       tool_function function) {
+        if (!function) return tool(name, description, parameters);
+        return tool(name, description, parameters, tool_call_function([function = std::move(function)](tool_call call) {
+            std::string failure = "the tool failed";
+            try {
+                const std::string content = function(call.arguments());
+                call.answer(content);
+                return;
+            } catch (const std::exception &exception) {
+                failure = exception.what();
+            } catch (...) {
+            }
+            call.fail(failure);
+        }));
+    }
+    chat_request &tool(std::string_view name, std::string_view description, std::string_view parameters,
+                       tool_call_function function) {
+        if (!function) return tool(name, description, parameters);
+        const auto call = [](void *data, confer_tool_call *lent) noexcept {
+            detail::shared<tool_call_function>::of(data).try_run(tool_call(lent));
+        };
+        return add_tool(name, description, parameters, call, detail::give(std::move(function)),
+                        detail::shared<tool_call_function>::destroy);
+    }
+    // One that the application runs by itself: it sees CONFER_EVENT_CLIENT_TOOL_CALL.
+    chat_request &tool(std::string_view name, std::string_view description, std::string_view parameters) {
+        return add_tool(name, description, parameters, nullptr, nullptr, nullptr);
+    }
+    chat_request &tool_limits(std::uint32_t max_rounds, milliseconds timeout) {
+        return set(confer_chat_request_set_tool_limits, max_rounds, static_cast<std::uint64_t>(timeout.count()));
+    }
+    // Its messages go in front, and a complete answer adds the request's, and what the model said and did.
+    chat_request &conversation(const confer::conversation &continued) {
+        return set(confer_chat_request_set_conversation, continued.get());
+    }
     chat_request &property(std::string_view name, std::string_view json) {
         return set(confer_chat_request_set_property, name.data(), name.size(), json.data(), json.size());
     }
@@ -356,8 +611,85 @@ private:
         detail::call(setter, handle_.get(), arguments...);
         return *this;
     }
+    chat_request &add_tool(std::string_view name, std::string_view description, std::string_view parameters,
+                           confer_tool_fn function, void *data, confer_destroy_fn destroy) {
+        return set(confer_chat_request_add_tool, name.data(), name.size(), description.data(), description.size(),
+                   parameters.data(), parameters.size(), function, data, destroy);
+    }
 
     detail::owned<confer_chat_request, confer_chat_request_free> handle_;
+};
+
+// Fills the beginning of a buffer and returns how many bytes; 0 at the end of the document. What it throws ends the stream
+// with CONFER_E_STOPPED.
+using read_function = std::function<std::size_t(std::uint8_t *buffer, std::size_t size)>;
+
+// A request of any route but the chat. Setters return the request, to be chained.
+class request {
+public:
+    // `ending`: one of CONFER_ENDING_*, which nothing on the wire tells.
+    request(std::string_view verb, std::string_view path, std::int32_t ending)
+        : handle_(detail::make<confer_request>(confer_request_new, verb.data(), verb.size(), path.data(), path.size(),
+                                               ending)) {}
+    // Brings one CONFER_EVENT_PONG.
+    static request ping() { return request(detail::make<confer_request>(confer_request_new_ping)); }
+    // Brings one CONFER_EVENT_EMBEDDINGS with a row for each of 1 to 64 text()s.
+    static request embeddings(bool is_query) {
+        return request(detail::make<confer_request>(confer_request_new_embeddings, is_query));
+    }
+    // Brings a page's HTML as one CONFER_EVENT_BODY.
+    static request fetch(std::string_view url) {
+        return request(detail::make<confer_request>(confer_request_new_fetch, url.data(), url.size()));
+    }
+    // Uploads a document_…(), with CONFER_EVENT_PROGRESS, and brings JSON in pieces, each a CONFER_EVENT_BODY.
+    static request extraction(std::string_view filename) {
+        return request(detail::make<confer_request>(confer_request_new_extraction, filename.data(), filename.size()));
+    }
+
+    // Of a request that has a verb.
+    request &body(std::string_view content) { return set(confer_request_set_body, content.data(), content.size()); }
+    // Of embeddings.
+    request &text(std::string_view content) { return set(confer_request_add_text, content.data(), content.size()); }
+    // Of a page.
+    request &header(std::string_view name, std::string_view value) {
+        return set(confer_request_set_header, name.data(), name.size(), value.data(), value.size());
+    }
+    // Of an extraction, as the rest.
+    request &option(std::string_view name, std::string_view json) {
+        return set(confer_request_set_option, name.data(), name.size(), json.data(), json.size());
+    }
+    request &document_bytes(const void *bytes, std::size_t size) {
+        return set(confer_request_set_document_bytes, static_cast<const std::uint8_t *>(bytes), size);
+    }
+    request &document_bytes(std::string_view bytes) { return document_bytes(bytes.data(), bytes.size()); }
+    request &document_file(std::string_view path) {
+        return set(confer_request_set_document_file, path.data(), path.size());
+    }
+    // As `function` reads it, on the client's callback thread; it can be sent once. Without a length it is not known.
+    request &document(read_function function, std::optional<std::int64_t> length = {}) {
+        const auto call = [](void *data, std::uint8_t *buffer, std::size_t size) noexcept -> std::int64_t {
+            try {
+                return static_cast<std::int64_t>(detail::shared<read_function>::of(data).run(buffer, size));
+            } catch (...) {
+                return -1;
+            }
+        };
+        void *data = detail::give(std::move(function));
+        return set(confer_request_set_document_callback, length.value_or(-1), data ? confer_read_fn(call) : nullptr, data,
+                   data ? confer_destroy_fn(detail::shared<read_function>::destroy) : nullptr);
+    }
+
+    const confer_request *get() const noexcept { return handle_.get(); }
+
+private:
+    explicit request(confer_request *handle) noexcept : handle_(handle) {}
+    template <class Setter, class... Arguments>
+    request &set(Setter setter, Arguments... arguments) {
+        detail::call(setter, handle_.get(), arguments...);
+        return *this;
+    }
+
+    detail::owned<confer_request, confer_request_free> handle_;
 };
 
 // One event of an answer: lent, so it can't be copied.
@@ -367,7 +699,9 @@ public:
     event &operator=(const event &) = delete;
 
     std::int32_t type() const noexcept { return confer_event_type(handle_); }  // CONFER_EVENT_*
-    std::string_view json() const { return detail::view(confer_event_json, handle_).value(); }
+    // Empty for CONFER_EVENT_BODY and those after it, which come otherwise.
+    std::string_view json() const { return detail::view(confer_event_json, handle_).value_or(""); }
+    // Of CONFER_EVENT_BODY it need not be text, and can end within a character.
     detail::text content() const { return detail::view(confer_event_content, handle_); }
     detail::text full_content() const { return detail::view(confer_event_full_content, handle_); }
     detail::text tool_call_id() const { return detail::view(confer_event_tool_call_id, handle_); }
@@ -377,6 +711,30 @@ public:
     std::optional<std::int64_t> context_tokens() const { return detail::known(confer_event_context_tokens(handle_)); }
     std::optional<std::int64_t> max_context_tokens() const {
         return detail::known(confer_event_max_context_tokens(handle_));
+    }
+
+    // Of CONFER_EVENT_PROGRESS and CONFER_EVENT_BODY: how many bytes were sent, or have come, and of how many.
+    std::optional<std::int64_t> sent() const { return detail::known(confer_event_sent(handle_, nullptr)); }
+    std::optional<std::int64_t> received() const { return detail::known(confer_event_received(handle_, nullptr)); }
+    std::optional<std::int64_t> total() const {
+        std::int64_t total = -1;
+        if (confer_event_sent(handle_, &total) < 0) confer_event_received(handle_, &total);
+        return detail::known(total);
+    }
+    // Of CONFER_EVENT_EMBEDDINGS: a row for each text, all of one dimension; none for others.
+    std::vector<std::vector<float>> embeddings() const {
+        std::size_t rows = 0, columns = 0;
+        const float *values = confer_event_embeddings(handle_, &rows, &columns);
+        std::vector<std::vector<float>> read;
+        if (values == nullptr) return read;
+        for (std::size_t row = 0; row < rows; ++row)
+            read.emplace_back(values + row * columns, values + (row + 1) * columns);
+        return read;
+    }
+    // Of CONFER_EVENT_PONG.
+    std::optional<std::chrono::microseconds> round_trip() const {
+        const auto us = detail::known(confer_event_round_trip_us(handle_));
+        return us ? std::optional<std::chrono::microseconds>(*us) : std::nullopt;
     }
 
 private:
@@ -436,14 +794,15 @@ private:
         std::condition_variable ended;
     };
 
-    stream(const confer_client *client, const chat_request &request, stream_functions functions)
+    template <class Start, class Request>
+    stream(Start start, const confer_client *client, const Request *request, stream_functions functions)
         : shared_(std::make_shared<shared>()) {
         shared_->functions = std::move(functions);
         auto data = std::make_unique<std::shared_ptr<shared>>(shared_);
         const confer_stream_callbacks table = {sizeof(confer_stream_callbacks), data.get(), on_event, on_done, destroy};
         confer_stream *handle = nullptr;
         data.release();  // to destroy(), which runs also when the call fails
-        detail::call(confer_chat_stream, client, request.get(), &table, &handle);
+        detail::call(start, client, request, &table, &handle);
         handle_.reset(handle);
     }
 
@@ -589,12 +948,27 @@ public:
     // Throws the error with which the connection ended, if it did.
     void check() const { detail::call(confer_client_check, handle_.get()); }
 
+    // Whether there is a connection at this moment: with config::reconnect() a client lives between two, too.
+    bool connected() const noexcept { return confer_client_connected(handle_.get()); }
+
+    // The network changed, or the machine has slept: a connection is asked at once whether it still lives. Never waits.
+    void network_changed() { detail::call(confer_client_network_changed, handle_.get()); }
+
+    // What the client has done so far: one of CONFER_COUNTER_*.
+    std::uint64_t counter(std::int32_t counter) const noexcept { return confer_client_counter(handle_.get(), counter); }
+
     [[nodiscard]] confer::stream stream(const chat_request &request, stream_functions functions) const {
-        return confer::stream(handle_.get(), request, std::move(functions));
+        return confer::stream(confer_chat_stream, handle_.get(), request.get(), std::move(functions));
+    }
+    [[nodiscard]] confer::stream stream(const request &request, stream_functions functions) const {
+        return confer::stream(confer_request_stream, handle_.get(), request.get(), std::move(functions));
     }
 
     [[nodiscard]] pull_stream pull(const chat_request &request) const {
         return pull_stream(detail::make<confer_stream>(confer_chat_pull, handle_.get(), request.get()));
+    }
+    [[nodiscard]] pull_stream pull(const request &request) const {
+        return pull_stream(detail::make<confer_stream>(confer_request_pull, handle_.get(), request.get()));
     }
 
     // Whether it is closed: false if `timeout` ended first, and it goes on closing behind.

@@ -7,8 +7,10 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -21,17 +23,18 @@ class enclave {
 public:
     std::string url, token, policy;
 
-    explicit enclave(const char *fault = "none") {
+    explicit enclave(const char *fault = "none", std::initializer_list<const char *> options = {}) {
         int in[2], out[2];
         if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) throw std::runtime_error("pipe");
         const std::string program = variable("CONFER_ENCLAVE"), state = variable("CONFER_ENCLAVE_STATE");
-        const char *const arguments[] = {program.c_str(), "--exit-with-stdin", "--state", state.c_str(),
-                                         "--fault",       fault,               nullptr};
+        std::vector<const char *> arguments = {program.c_str(), "--exit-with-stdin", "--state", state.c_str(), "--fault", fault};
+        arguments.insert(arguments.end(), options);
+        arguments.push_back(nullptr);
         posix_spawn_file_actions_t actions;
         posix_spawn_file_actions_init(&actions);
         posix_spawn_file_actions_adddup2(&actions, in[0], 0);
         posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-        const int failed = posix_spawn(&pid_, program.c_str(), &actions, nullptr, const_cast<char *const *>(arguments), environ);
+        const int failed = posix_spawn(&pid_, program.c_str(), &actions, nullptr, const_cast<char *const *>(arguments.data()), environ);
         posix_spawn_file_actions_destroy(&actions);
         close(in[0]);
         close(out[1]);

@@ -5,7 +5,10 @@
 #include "enclave.hpp"
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdio>
+#include <cstdlib>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -264,6 +267,269 @@ void arguments_are_refused_by_name() {
     CHECK(fails([&] { confer::client::connect(config); }).status() == CONFER_E_INVALID_ARGUMENT);
 }
 
+void a_request_carries_what_it_was_given() {
+    enclave local;
+    confer::client client = connect(local);
+    confer::chat_request request = ask("/echo-request");
+    request.temperature(0.5).top_p(0.25).min_p(0.125).top_k(-1).presence_penalty(-1.5).frequency_penalty(1.5);
+    request.repetition_penalty(1.25).max_tokens(1000).json(true).thinking(false).property("newer", "[1]");
+    confer::stored_document document{"one"};
+    document.source_bytes = 7;
+    request.document(document).document({"two", "b.pdf"}).tool("clock", "tells the time", R"({"type":"object"})");
+    const std::string sent = text_of(client.pull(request));
+    for (const char *part :
+         {R"("temperature":0.5)", R"("topP":0.25)", R"("minP":0.125)", R"("topK":-1)", R"("presencePenalty":-1.5)",
+          R"("frequencyPenalty":1.5)", R"("repetitionPenalty":1.25)", R"("maxTokens":1000)", R"("json":true)",
+          R"("thinking":false)", R"("newer":[1])", R"({"attachmentId":"one","sourceBytes":7})",
+          R"({"attachmentId":"two","filename":"b.pdf"})",
+          R"({"name":"clock","description":"tells the time","parameters":{"type":"object"}})"})
+        if (sent.find(part) == std::string::npos) throw std::runtime_error(part + (" is not in " + sent));
+    CHECK(fails([&] { request.temperature(-1); }).status() == CONFER_E_INVALID_ARGUMENT);
+
+    confer::pull_stream whole = client.pull(ask("hello there").stream(false));
+    const confer::event *event = whole.next();
+    CHECK(event && event->type() == CONFER_EVENT_BODY && event->content() == "You said: hello there");
+    CHECK(event->received() == 21 && event->json().empty() && whole.next() == nullptr);
+}
+
+void every_route_can_be_asked() {
+    enclave local;
+    confer::client client = connect(local);
+    std::vector<std::vector<float>> rows;
+    std::optional<std::chrono::microseconds> took;
+    client.stream(confer::request::embeddings(true).text("a").text("b").text("a"), {[&](const confer::event &event) {
+                                                                                      rows = event.embeddings();
+                                                                                      return confer::flow::go_on;
+                                                                                  },
+                                                                                  {}})
+        .wait();
+    CHECK(rows.size() == 3 && rows[0].size() == 64 && rows[0] == rows[2] && rows[0] != rows[1]);
+    for (const confer::event &event : client.pull(confer::request::ping())) took = event.round_trip();
+    CHECK(took && *took < 60s);
+
+    const auto body_of = [&](const confer::request &request) {
+        std::string body;
+        for (const confer::event &event : client.pull(request)) {
+            if (event.type() != CONFER_EVENT_BODY) continue;
+            body += event.content().value();
+            CHECK(event.received() == static_cast<std::int64_t>(body.size()));
+        }
+        return body;
+    };
+    CHECK(body_of(confer::request::fetch("https://a.test/").header("Accept", "text/html")).find("https://a.test/") !=
+          std::string::npos);
+    const confer::error refused = fails([&] { body_of(confer::request::fetch("http://unreachable.test/")); });
+    CHECK(refused.http_status() == 502 && refused.peer_text());
+    CHECK(!body_of(confer::request("GET", "/ping", CONFER_ENDING_ONE_RESPONSE)).empty());
+    CHECK(!body_of(confer::request("POST", "/v2/document/extract", CONFER_ENDING_CONTENT_LENGTH).body(R"({"a":1})")).empty());
+    CHECK(fails([&] { confer::request::ping().text("x"); }).status() == CONFER_E_INVALID_ARGUMENT);
+}
+
+void a_document_is_uploaded_from_memory_a_file_and_a_function() {
+    enclave local;
+    confer::client client = connect(local);
+    std::string lines;
+    for (int line = 0; line < 200000; ++line) lines += "a line of text\n";
+    const auto extract = [&](const confer::request &request) {
+        std::string body;
+        std::int64_t sent = 0;
+        for (const confer::event &event : client.pull(request)) {
+            if (event.type() == CONFER_EVENT_PROGRESS) sent = event.sent().value();
+            body += event.content().value_or("");
+        }
+        CHECK(sent == static_cast<std::int64_t>(lines.size()));
+        CHECK(body.find("\"length\":" + std::to_string(lines.size())) != std::string::npos);
+    };
+    const auto extraction = [] {
+        confer::request request = confer::request::extraction("lines.txt");
+        request.option("content_type", R"("text/plain")").option("ocr", "false");
+        return request;
+    };
+    confer::request from_memory = extraction();
+    extract(from_memory.document_bytes(lines));
+
+    char path[] = "/tmp/confer-lines-XXXXXX";
+    const int file = mkstemp(path);
+    CHECK(file >= 0);
+    for (std::size_t at = 0; at < lines.size();) {
+        const ssize_t written = write(file, lines.data() + at, lines.size() - at);
+        CHECK(written > 0);
+        at += static_cast<std::size_t>(written);
+    }
+    close(file);
+    confer::request from_file = extraction();
+    from_file.document_file(path);
+    unlink(path);
+    extract(from_file);
+
+    auto alive = std::make_shared<std::size_t>(0);
+    {
+        confer::request from_function = extraction();
+        from_function.document([&lines, at = alive](std::uint8_t *buffer, std::size_t size) {
+            const std::size_t count = lines.copy(reinterpret_cast<char *>(buffer), size, *at);
+            *at += count;
+            return count;
+        });
+        extract(from_function);
+    }
+    confer::request failing = extraction();
+    failing.document([](std::uint8_t *, std::size_t) -> std::size_t { throw std::runtime_error("no more"); }, 100);
+    CHECK(fails([&] { for (const confer::event &event : client.pull(failing)) (void)event; }).status() == CONFER_E_STOPPED);
+    CHECK(client.close(10s) && alive.use_count() == 1);
+}
+
+void tools_run_until_an_answer_calls_none() {
+    enclave local;
+    confer::client client = connect(local);
+    std::vector<std::string> called;
+    std::string answer;
+    int completions = 0;
+    auto alive = std::make_shared<int>(0);
+    {
+        confer::chat_request request = ask(R"(/client-tools 2 clock {"zone":"UTC"})");
+        request.tool("clock", "", "{}", [&, alive](std::string_view arguments) {
+            called.emplace_back(arguments);
+            return std::string("noon");
+        });
+        confer::stream stream = client.stream(request, {[&](const confer::event &event) {
+                                                            if (event.type() == CONFER_EVENT_TOKEN)
+                                                                answer += event.content().value();
+                                                            completions += event.type() == CONFER_EVENT_COMPLETION;
+                                                            return confer::flow::go_on;
+                                                        },
+                                                        {}});
+        stream.wait();
+        CHECK(alive.use_count() == 2);
+    }
+    CHECK(called == std::vector<std::string>(2, R"({"zone":"UTC"})"));
+    CHECK(answer == "The tools answered: noon | noon" && completions == 2);
+
+    confer::chat_request failing = ask("/client-tools 1 clock {}");
+    failing.tool("clock", "", "{}", [](std::string_view) -> std::string { throw std::runtime_error("it stands"); });
+    CHECK(text_of(client.pull(failing)) == "The tools answered: Error: it stands");
+
+    // Answered later, from another thread, and not at all.
+    std::thread later;
+    confer::chat_request patient = ask("/client-tools 1 clock {}");
+    patient.tool("clock", "", "{}", [&](confer::tool_call call) {
+        later = std::thread([call = std::move(call)] { call.answer(std::string(call.name()) + " " + std::string(call.id())); });
+    });
+    CHECK(text_of(client.pull(patient)) == "The tools answered: clock call-1");
+    later.join();
+    confer::chat_request forgetful = ask("/client-tools 1 clock {}");
+    forgetful.tool("clock", "", "{}", [](confer::tool_call) {});
+    CHECK(text_of(client.pull(forgetful)).find("Error: ") != std::string::npos);
+
+    confer::chat_request endless = ask("/endless-tool clock {}");
+    endless.tool("clock", "", "{}", [](std::string_view) { return std::string(); }).tool_limits(2, 10s);
+    CHECK(fails([&] { text_of(client.pull(endless)); }).status() == CONFER_E_TOOL_ROUNDS);
+    CHECK(fails([&] { endless.tool("clock", "", "{}", [alive](std::string_view) { return std::string(); }); }).status() ==
+          CONFER_E_INVALID_ARGUMENT);
+    CHECK(client.close(10s) && alive.use_count() == 1);
+}
+
+void a_conversation_goes_on_and_a_chat_that_fails_adds_nothing() {
+    enclave local;
+    confer::client client = connect(local);
+    confer::conversation conversation;
+    CHECK(!conversation.context_tokens() && !conversation.max_context_tokens());
+    CHECK(text_of(client.pull(ask("hello").conversation(conversation))) == "You said: hello");
+    CHECK(conversation.message_count() == 2 && conversation.context_tokens() && conversation.max_context_tokens());
+    const std::string json(conversation.json());
+    CHECK(fails([&] { text_of(client.pull(ask("/status-midstream 500").conversation(conversation))); }).status() ==
+          CONFER_E_REFUSED);
+    CHECK(conversation.json() == json && confer::conversation::parse(json).json() == json);
+    conversation.truncate(1);
+    CHECK(conversation.message(CONFER_ROLE_ASSISTANT, "hi").message_count() == 2);
+    CHECK(fails([&] { confer::conversation::parse("{}"); }).status() == CONFER_E_INVALID_JSON);
+}
+
+void a_connection_that_breaks_is_made_again_with_a_token_of_its_own() {
+    enclave local("stream-drop", {"--fault-until", "1"});
+    std::vector<std::int32_t> changes;
+    std::mutex mutex;
+    std::condition_variable connected;
+    int asked = 0;
+    std::thread later;
+    confer::config config;
+    config.endpoint(local.url).policy(confer::policy::load(local.policy)).reconnect(10, 10ms, 100ms).max_age(0ms, true);
+    config.probe_timeout(5s).limit(CONFER_LIMIT_REQUESTS, 100);
+    config.token_provider([&](confer::token_request request) {
+        if (++asked == 1) return request.answer(local.token);
+        later = std::thread([&, request = std::move(request)] { request.answer(local.token); });
+    });
+    config.on_connection([&](const confer::connection_event &event) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        bool good = true;
+        switch (event.type()) {
+            case CONFER_CONNECTION_LOST: good = event.error() && event.error()->status() == CONFER_E_CONNECTION_LOST; break;
+            case CONFER_CONNECTION_ATTEMPT: good = event.attempt() == 1 && event.delay() <= 10ms; break;
+            case CONFER_CONNECTION_CONNECTED: good = event.report()->verified() && !event.release_changed(); break;
+        }
+        changes.push_back(good ? event.type() : -1);
+        connected.notify_all();
+        throw std::runtime_error("nobody hears this");
+    });
+    config.on_release([](const confer::report &, const confer::report &) { return false; });
+    confer::client client = confer::client::connect(config);
+    const confer::error lost = fails([&] { text_of(client.pull(ask("x"))); });
+    CHECK(lost.status() == CONFER_E_CONNECTION_LOST && lost.progress() != CONFER_PROGRESS_NOT_SENT);
+    CHECK(text_of(client.pull(ask("again"))) == "You said: again");
+    CHECK(client.connected() && client.counter(CONFER_COUNTER_CONNECTIONS) == 2);
+    client.network_changed();
+    {
+        std::unique_lock<std::mutex> lock(mutex);
+        connected.wait(lock, [&] { return changes.size() >= 3; });
+    }
+    CHECK(client.close(10s));
+    later.join();
+    const std::vector<std::int32_t> expected = {CONFER_CONNECTION_LOST, CONFER_CONNECTION_ATTEMPT, CONFER_CONNECTION_CONNECTED};
+    CHECK(asked == 2 && std::vector<std::int32_t>(changes.begin(), changes.begin() + 3) == expected);
+}
+
+void another_release_can_be_refused_and_a_provider_can_fail() {
+    std::string port, token;
+    confer::config config;
+    std::optional<confer::client> client;
+    bool asked = false;
+    std::mutex mutex;
+    std::condition_variable told;
+    std::optional<confer_status> end;
+    {
+        enclave first;
+        port = first.url.substr(first.url.rfind(':') + 1);
+        port = port.substr(0, port.find('/'));
+        config.endpoint(first.url).token(first.token).policy(confer::policy::load(first.policy)).reconnect(1000, 10ms, 50ms);
+        config.on_release([&](const confer::report &before, const confer::report &now) -> bool {
+            asked = before.verified() && now.verified() && before.manifest_sha256() != now.manifest_sha256();
+            throw std::runtime_error("a refusal, too");
+        });
+        config.on_connection([&](const confer::connection_event &event) {
+            if (event.type() != CONFER_CONNECTION_ENDED) return;
+            const std::lock_guard<std::mutex> lock(mutex);
+            end = event.error()->status();
+            told.notify_all();
+        });
+        client.emplace(confer::client::connect(config));
+        token = first.token;
+    }
+    enclave second("none", {"--port", port.c_str(), "--token", token.c_str(), "--release", "9.9.9"});
+    {
+        std::unique_lock<std::mutex> lock(mutex);
+        told.wait(lock, [&] { return end.has_value(); });
+    }
+    CHECK(asked && end == CONFER_E_RELEASE_REFUSED && fails([&] { client->check(); }).status() == CONFER_E_RELEASE_REFUSED);
+    CHECK(client->close(10s));
+
+    config.token_provider([](confer::token_request) { throw std::runtime_error("s3cret"); });
+    const confer::error none = fails([&] { confer::client::connect(config); });
+    CHECK(none.status() == CONFER_E_TOKEN && std::string_view(none.what()).find("s3cret") == std::string_view::npos);
+    config.token_provider([](confer::token_request request) { request.fail("nobody is logged in"); });
+    CHECK(std::string_view(fails([&] { confer::client::connect(config); }).what()).find("nobody") != std::string_view::npos);
+    config.token_provider({});
+    CHECK(confer::client::connect(config).close(10s));
+}
+
 void a_forked_child_is_told_and_does_not_hang() {
     enclave local;
     confer::client client = connect(local);
@@ -306,6 +572,13 @@ int main(int argc, char **argv) {
         PROMISE(waiting_in_a_callback_is_refused),
         PROMISE(connecting_is_watched_waited_for_and_cancelled),
         PROMISE(arguments_are_refused_by_name),
+        PROMISE(a_request_carries_what_it_was_given),
+        PROMISE(every_route_can_be_asked),
+        PROMISE(a_document_is_uploaded_from_memory_a_file_and_a_function),
+        PROMISE(tools_run_until_an_answer_calls_none),
+        PROMISE(a_conversation_goes_on_and_a_chat_that_fails_adds_nothing),
+        PROMISE(a_connection_that_breaks_is_made_again_with_a_token_of_its_own),
+        PROMISE(another_release_can_be_refused_and_a_provider_can_fail),
         PROMISE(a_forked_child_is_told_and_does_not_hang),
     };
     int passed = 0, failed = 0;
