@@ -1728,7 +1728,7 @@ bool confer_client_connected(const confer_client *client);
 /**
  * The application says that the network changed, or that the machine has slept. A connection is asked at once whether it
  * still lives, and is given the time of confer_config_set_probe_timeout_ms() for that; one that is being made again is
- * made without a further pause. Never waits. Also allowed in a callback.
+ * made without a further pause; with a client that has ended nothing is done. Never waits. Also allowed in a callback.
  */
 confer_status confer_client_network_changed(confer_client *client,
                                             confer_error **error);
@@ -2059,7 +2059,8 @@ confer_status confer_chat_request_set_tool_limits(confer_chat_request *request,
 
 /**
  * Continues a conversation: its messages go in front of those of the request, and when the answer is complete the
- * request's messages and what the model said and did are added to it. An answer that fails, or is given up, adds nothing.
+ * request's messages and what the model said and did are added to it. An answer that fails, or is given up, adds nothing;
+ * one that was complete before it was given up may still be added.
  * NULL for none, which is the default. The request keeps what it needs of the conversation, which can be freed.
  */
 confer_status confer_chat_request_set_conversation(confer_chat_request *request,

@@ -303,7 +303,7 @@ pub unsafe extern "C" fn confer_client_connected(client: *const confer_client) -
 
 /// The application says that the network changed, or that the machine has slept. A connection is asked at once whether it
 /// still lives, and is given the time of confer_config_set_probe_timeout_ms() for that; one that is being made again is
-/// made without a further pause. Never waits. Also allowed in a callback.
+/// made without a further pause; with a client that has ended nothing is done. Never waits. Also allowed in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_network_changed(
     client: *mut confer_client,

@@ -440,7 +440,8 @@ pub unsafe extern "C" fn confer_chat_request_set_tool_limits(
 }
 
 /// Continues a conversation: its messages go in front of those of the request, and when the answer is complete the
-/// request's messages and what the model said and did are added to it. An answer that fails, or is given up, adds nothing.
+/// request's messages and what the model said and did are added to it. An answer that fails, or is given up, adds nothing;
+/// one that was complete before it was given up may still be added.
 /// NULL for none, which is the default. The request keeps what it needs of the conversation, which can be freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_conversation(
