@@ -312,7 +312,9 @@
 #define CONFER_LIMIT_UNFINISHED 3
 
 /**
- * Bytes of requests that wait to be sent, above which a further one is refused with CONFER_E_TOO_MANY. Default 64 MiB.
+ * Bytes of requests that wait to be sent, above which a further one is refused with CONFER_E_TOO_MANY. Default 64 MiB. With
+ * a token provider and reconnecting on, as many again of those that were sent and have no answer yet: status 402 would have
+ * them sent once more.
  */
 #define CONFER_LIMIT_UNSENT 4
 
@@ -593,7 +595,8 @@ typedef void (*confer_token_fn)(void *user_data, confer_token_request *request);
 typedef void (*confer_destroy_fn)(void *user_data);
 
 /**
- * Told what becomes of the connection, on the client's callback thread.
+ * Told what becomes of the connection, on the client's callback thread. Where 1,024 of these wait for a callback that
+ * stands still, attempts and their failures are left out.
  */
 typedef void (*confer_connection_fn)(void *user_data, const confer_connection_event *event);
 

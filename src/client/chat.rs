@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::history::{Call, Conversation, Message, Role};
 use super::json;
+use super::size::{Size, too_large};
 use super::tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_ROUNDS, Tool};
 use crate::error::{Error, Result, Status};
 use crate::session::MAX_BODY;
@@ -55,6 +56,16 @@ impl Number {
             Number::MaxTokens => ("maxTokens", "at least 1", |n| n >= 1.0),
         }
     }
+
+    /// The property's name, if a number is within its bounds.
+    fn admit(self, value: f64) -> Result<&'static str> {
+        let (name, bounds, holds) = self.rule();
+        if value.is_finite() && holds(value) {
+            return Ok(name);
+        }
+        let message = format!("{name}: {value}; it has to be {bounds}");
+        Err(Error::new(Status::InvalidArgument, message))
+    }
 }
 
 /// A chat request under construction.
@@ -74,7 +85,7 @@ pub struct ChatRequest {
     /// How long one of them may take.
     pub(super) tool_limit: Duration,
     /// What all of it comes to, about.
-    size: usize,
+    size: Size,
 }
 
 /// A tool that the model may call.
@@ -122,29 +133,15 @@ impl Default for ChatRequest {
             conversation: None,
             max_rounds: DEFAULT_ROUNDS,
             tool_limit: DEFAULT_TOOL_LIMIT,
-            size: DEFAULT_MODEL.len(),
+            size: Size::of(DEFAULT_MODEL),
         }
     }
 }
 
 impl ChatRequest {
-    fn grow(&mut self, by: usize) -> Result<()> {
-        self.replace(0, by)
-    }
-
-    /// Accounts for a part that takes the place of another.
-    fn replace(&mut self, old: usize, by: usize) -> Result<()> {
-        let rest = self.size - old;
-        if by > MAX_BODY - rest.min(MAX_BODY) {
-            return Err(too_large());
-        }
-        self.size = rest + by;
-        Ok(())
-    }
-
     /// Appends a message.
     pub fn add_message(&mut self, role: Role, content: &str) -> Result<()> {
-        self.grow(content.len())?;
+        self.size.grow(content.len())?;
         self.messages.push(Message::Text {
             role,
             content: content.into(),
@@ -155,7 +152,7 @@ impl ChatRequest {
     /// Appends a message given as a JSON object, for properties that have no setter.
     pub fn add_message_json(&mut self, json: &str) -> Result<()> {
         let message = Message::json(json)?;
-        self.grow(json.len())?;
+        self.size.grow(json.len())?;
         self.messages.push(message);
         Ok(())
     }
@@ -170,7 +167,7 @@ impl ChatRequest {
         if model.trim().is_empty() {
             return Err(Error::new(Status::InvalidArgument, "model: it is blank"));
         }
-        self.replace(self.model.len(), model.len())?;
+        self.size.replace(self.model.len(), model.len())?;
         self.model = model.into();
         Ok(())
     }
@@ -187,18 +184,12 @@ impl ChatRequest {
 
     /// Sets a property to a number within its bounds.
     pub fn set_number(&mut self, number: Number, value: f64) -> Result<()> {
-        let (name, bounds, holds) = number.rule();
-        if !value.is_finite() || !holds(value) {
-            let message = format!("{name}: {value}; it has to be {bounds}");
-            return Err(Error::new(Status::InvalidArgument, message));
-        }
-        self.set_property(name, &value.to_string())
+        self.set_property(number.admit(value)?, &value.to_string())
     }
 
     /// Sets a property to a whole number within its bounds.
     pub fn set_integer(&mut self, number: Number, value: i64) -> Result<()> {
-        self.set_number(number, value as f64)?;
-        self.set_property(number.rule().0, &value.to_string()) // all of its digits
+        self.set_property(number.admit(value as f64)?, &value.to_string()) // all of its digits
     }
 
     /// Sets a property to true or false.
@@ -227,7 +218,8 @@ impl ChatRequest {
         }
         self.given_by_entry(TOOLS)?;
         let parameters = json::object("parameters", parameters)?;
-        self.grow(name.len() + description.len() + parameters.get().len())?;
+        self.size
+            .grow(name.len() + description.len() + parameters.get().len())?;
         self.tools.push(ClientTool {
             name: name.into(),
             description: description.into(),
@@ -267,7 +259,7 @@ impl ChatRequest {
         ];
         let mut map = Map::new();
         for (name, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
-            self.grow(name.len() + text.len())?;
+            self.size.grow(name.len() + text.len())?;
             map.insert((*name).into(), (*text).into());
         }
         if let Some(bytes) = document.source_bytes {
@@ -295,7 +287,7 @@ impl ChatRequest {
         let value = json::raw("json", json)?;
         let known = self.others.iter().position(|(known, _)| known == name);
         let old = known.map_or(0, |at| name.len() + self.others[at].1.get().len());
-        self.replace(old, name.len() + value.get().len())?;
+        self.size.replace(old, name.len() + value.get().len())?;
         match known {
             Some(at) => self.others[at].1 = value,
             None => self.others.push((name.into(), value)),
@@ -374,13 +366,6 @@ impl ChatRequest {
             }),
         })
     }
-}
-
-fn too_large() -> Error {
-    Error::new(
-        Status::TooLarge,
-        format!("a chat request of more than {MAX_BODY} bytes"),
-    )
 }
 
 impl Serialize for ChatRequest {

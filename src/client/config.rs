@@ -192,6 +192,7 @@ impl Config {
             reconnect: self.reconnect,
             renew: self.renew,
             log,
+            untold: Arc::default(),
             callbacks: callbacks.cloned(),
         }
     }

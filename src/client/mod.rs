@@ -13,6 +13,7 @@ mod history;
 mod json;
 mod request;
 mod run;
+mod size;
 mod stream;
 mod tool;
 mod upload;

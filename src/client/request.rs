@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Ending, Reading, Transfer};
 use super::event::Event;
+use super::size::Size;
 use super::upload::Document;
 use crate::error::{Error, Result, Status};
 use crate::link::{Exchange, Link};
-use crate::session::{Inbox, MAX_BODY, Request};
+use crate::session::{Inbox, Request};
 
 /// Texts of one embeddings request (protocol section 4).
 pub const MAX_TEXTS: usize = 64;
@@ -27,7 +28,7 @@ pub const MAX_FETCH_HEADERS: usize = 64;
 pub struct RouteRequest {
     route: Route,
     /// What all of its texts come to, about.
-    size: usize,
+    size: Size,
 }
 
 #[derive(Clone)]
@@ -67,7 +68,10 @@ impl Route {
 
 impl RouteRequest {
     fn new(route: Route) -> RouteRequest {
-        RouteRequest { route, size: 0 }
+        RouteRequest {
+            route,
+            size: Size::default(),
+        }
     }
 
     /// Any route: its verb, its path, and how its answer ends.
@@ -108,7 +112,7 @@ impl RouteRequest {
             url: url.into(),
             headers: Map::new(),
         });
-        request.grow(url.len())?;
+        request.size.grow(url.len())?;
         Ok(request)
     }
 
@@ -121,23 +125,8 @@ impl RouteRequest {
             options: Map::from_iter([("filename".to_owned(), filename.into())]),
             document: None,
         });
-        request.grow(filename.len())?;
+        request.size.grow(filename.len())?;
         Ok(request)
-    }
-
-    fn grow(&mut self, by: usize) -> Result<()> {
-        self.replace(0, by)
-    }
-
-    /// Accounts for a part that takes the place of another.
-    fn replace(&mut self, old: usize, by: usize) -> Result<()> {
-        let size = (self.size - old).saturating_add(by);
-        if size > MAX_BODY {
-            let message = format!("a request of more than {MAX_BODY} bytes");
-            return Err(Error::new(Status::TooLarge, message));
-        }
-        self.size = size;
-        Ok(())
     }
 
     fn not_for(&self, what: &str) -> Error {
@@ -150,7 +139,7 @@ impl RouteRequest {
         let Route::Any { body, .. } = &self.route else {
             return Err(self.not_for("a body"));
         };
-        self.replace(body.len(), text.len())?;
+        self.size.replace(body.len(), text.len())?;
         if let Route::Any { body, .. } = &mut self.route {
             *body = text.into();
         }
@@ -166,7 +155,7 @@ impl RouteRequest {
             let message = format!("an embeddings request of more than {MAX_TEXTS} texts");
             return Err(Error::new(Status::TooLarge, message));
         }
-        self.grow(text.len())?;
+        self.size.grow(text.len())?;
         if let Route::Embeddings { texts, .. } = &mut self.route {
             texts.push(text.into());
         }
@@ -187,7 +176,7 @@ impl RouteRequest {
         }
         let known = headers.get(name).and_then(Value::as_str);
         let old = known.map_or(0, |known| name.len() + known.len());
-        self.replace(old, name.len() + value.len())?;
+        self.size.replace(old, name.len() + value.len())?;
         if let Route::Fetch { headers, .. } = &mut self.route {
             headers.insert(name.into(), value.into());
         }
@@ -208,7 +197,8 @@ impl RouteRequest {
             .map_err(|_| Error::new(Status::InvalidJson, "json: not JSON"))?;
         let known = options.get(name);
         let old = known.map_or(0, |known| name.len() + known.to_string().len());
-        self.replace(old, name.len() + value.to_string().len())?;
+        self.size
+            .replace(old, name.len() + value.to_string().len())?;
         if let Route::Extraction { options, .. } = &mut self.route {
             options.insert(name.into(), value);
         }
@@ -331,6 +321,7 @@ impl PreparedRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::MAX_BODY;
 
     #[test]
     fn a_part_that_is_replaced_gives_its_room_back_and_one_that_is_refused_takes_none() {

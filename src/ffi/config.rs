@@ -3,12 +3,12 @@
 use std::ffi::{CString, c_char, c_void};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{confer_connection_fn, confer_release_fn, connection, release};
 use super::error::confer_error;
-use super::guard::{self, Poison};
+use super::guard::{self, Turns};
 use super::policy::confer_policy;
 use super::status::confer_status;
 use super::token::{confer_token_fn, provider};
@@ -25,10 +25,7 @@ use crate::session::{BOUND_BYTES, BOUND_REQUESTS, Limits, Stage};
 /// needs, so a configuration can be changed or freed at once afterwards, and can serve many clients: they share its
 /// policy's memory and key set.
 #[allow(non_camel_case_types)]
-pub struct confer_config {
-    pub(super) config: Mutex<Config>,
-    poison: Poison,
-}
+pub struct confer_config(Turns<Config>);
 
 impl confer_config {
     /// # Safety
@@ -38,10 +35,7 @@ impl confer_config {
         work: impl FnOnce(&mut Config) -> Result<T>,
     ) -> Result<T> {
         // SAFETY: passed on.
-        let config = unsafe { handle::borrow(config, "config") }?;
-        config
-            .poison
-            .guard(|| work(&mut config.config.lock().unwrap_or_else(PoisonError::into_inner)))
+        unsafe { handle::borrow(config, "config") }?.0.with(work)
     }
 }
 
@@ -106,7 +100,9 @@ pub const CONFER_LIMIT_STREAM_UNREAD: i32 = 1;
 pub const CONFER_LIMIT_CLIENT_UNREAD: i32 = 2;
 /// Bytes of messages of which not all has come, above which the connection fails with CONFER_E_LIMIT. Default 64 MiB.
 pub const CONFER_LIMIT_UNFINISHED: i32 = 3;
-/// Bytes of requests that wait to be sent, above which a further one is refused with CONFER_E_TOO_MANY. Default 64 MiB.
+/// Bytes of requests that wait to be sent, above which a further one is refused with CONFER_E_TOO_MANY. Default 64 MiB. With
+/// a token provider and reconnecting on, as many again of those that were sent and have no answer yet: status 402 would have
+/// them sent once more.
 pub const CONFER_LIMIT_UNSENT: i32 = 4;
 /// Requests that are open at once, above which a further one is refused with CONFER_E_TOO_MANY. Default 4,096.
 pub const CONFER_LIMIT_REQUESTS: i32 = 5;
@@ -148,10 +144,7 @@ pub unsafe extern "C" fn confer_config_new(
 ) -> confer_status {
     // SAFETY: `config` is NULL or writable.
     guard::gives(error, unsafe { handle::out(config, "config") }, |out| {
-        out.set(handle::give(confer_config {
-            config: Mutex::new(Config::new()),
-            poison: Poison::default(),
-        }));
+        out.set(handle::give(confer_config(Turns::new(Config::new()))));
         Ok(())
     })
 }

@@ -32,7 +32,8 @@ pub const CONFER_CONNECTION_CONNECTED: i32 = 4;
 /// There will be no other: the client has ended, with confer_connection_event_error().
 pub const CONFER_CONNECTION_ENDED: i32 = 5;
 
-/// Told what becomes of the connection, on the client's callback thread.
+/// Told what becomes of the connection, on the client's callback thread. Where 1,024 of these wait for a callback that
+/// stands still, attempts and their failures are left out.
 #[allow(non_camel_case_types)]
 pub type confer_connection_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, event: *const confer_connection_event)>;

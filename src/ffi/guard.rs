@@ -4,8 +4,8 @@
 //! export whose body does not begin with one of them.
 
 use std::ffi::c_int;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 
 use super::error::confer_error;
 use super::handle::{self, Out};
@@ -118,6 +118,27 @@ impl Poison {
             self.0.store(true, Ordering::Relaxed);
             Err(panic)
         })
+    }
+}
+
+/// What a handle holds whose calls take turns.
+pub(super) struct Turns<T> {
+    value: Mutex<T>,
+    poison: Poison,
+}
+
+impl<T> Turns<T> {
+    pub(super) fn new(value: T) -> Turns<T> {
+        Turns {
+            value: Mutex::new(value),
+            poison: Poison::default(),
+        }
+    }
+
+    /// Runs `work` on it, when it is its turn.
+    pub(super) fn with<R>(&self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
+        self.poison
+            .guard(|| work(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 

@@ -1,11 +1,10 @@
 //! Chat requests: the section "Chat request" of the header.
 
 use std::ffi::{c_char, c_void};
-use std::sync::{Mutex, PoisonError};
 
 use super::conversation::{confer_conversation, read_role};
 use super::error::confer_error;
-use super::guard::{self, Poison};
+use super::guard::{self, Turns};
 use super::status::confer_status;
 use super::tool::{confer_tool_fn, tool};
 use super::user_data::{UserData, confer_destroy_fn};
@@ -16,10 +15,7 @@ use crate::error::Result;
 /// A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies it, so it can be
 /// changed, sent again or freed at once afterwards.
 #[allow(non_camel_case_types)]
-pub struct confer_chat_request {
-    request: Mutex<ChatRequest>,
-    poison: Poison,
-}
+pub struct confer_chat_request(Turns<ChatRequest>);
 
 impl confer_chat_request {
     /// # Safety
@@ -29,15 +25,7 @@ impl confer_chat_request {
         work: impl FnOnce(&mut ChatRequest) -> Result<T>,
     ) -> Result<T> {
         // SAFETY: passed on.
-        let request = unsafe { handle::borrow(request, "request") }?;
-        request.poison.guard(|| {
-            work(
-                &mut request
-                    .request
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner),
-            )
-        })
+        unsafe { handle::borrow(request, "request") }?.0.with(work)
     }
 }
 
@@ -51,10 +39,9 @@ pub unsafe extern "C" fn confer_chat_request_new(
 ) -> confer_status {
     // SAFETY: `request` is NULL or writable.
     guard::gives(error, unsafe { handle::out(request, "request") }, |out| {
-        out.set(handle::give(confer_chat_request {
-            request: Mutex::new(ChatRequest::default()),
-            poison: Poison::default(),
-        }));
+        out.set(handle::give(confer_chat_request(Turns::new(
+            ChatRequest::default(),
+        ))));
         Ok(())
     })
 }

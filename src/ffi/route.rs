@@ -2,10 +2,9 @@
 
 use std::ffi::{c_char, c_void};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use super::error::confer_error;
-use super::guard::{self, Poison};
+use super::guard::{self, Turns};
 use super::handle::Out;
 use super::status::confer_status;
 use super::user_data::{UserData, confer_destroy_fn};
@@ -16,10 +15,7 @@ use crate::error::{Error, Result, Status};
 /// A request of any route but the chat. Any thread may use it; calls on one request take turns. Starting it copies it, so
 /// it can be changed, sent again or freed at once afterwards; only a document from a callback can be sent but once.
 #[allow(non_camel_case_types)]
-pub struct confer_request {
-    request: Mutex<RouteRequest>,
-    poison: Poison,
-}
+pub struct confer_request(Turns<RouteRequest>);
 
 impl confer_request {
     /// # Safety
@@ -29,19 +25,12 @@ impl confer_request {
         work: impl FnOnce(&mut RouteRequest) -> Result<T>,
     ) -> Result<T> {
         // SAFETY: passed on.
-        let request = unsafe { handle::borrow(request, "request") }?;
-        let inner = &request.request;
-        request
-            .poison
-            .guard(|| work(&mut inner.lock().unwrap_or_else(PoisonError::into_inner)))
+        unsafe { handle::borrow(request, "request") }?.0.with(work)
     }
 }
 
 fn give(out: &Out<*mut confer_request>, request: RouteRequest) {
-    out.set(handle::give(confer_request {
-        request: Mutex::new(request),
-        poison: Poison::default(),
-    }));
+    out.set(handle::give(confer_request(Turns::new(request))));
 }
 
 /// The answer is one response: one CONFER_EVENT_BODY.

@@ -1,10 +1,10 @@
 //! Token providers: the section "Tokens" of the header.
 
 use std::ffi::{c_char, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::error::confer_error;
-use super::guard::{self, Poison};
+use super::guard::{self, Turns};
 use super::status::confer_status;
 use super::user_data::UserData;
 use super::{handle, text};
@@ -13,10 +13,7 @@ use crate::link::{TokenProvider, TokenQuestion};
 
 /// A question for a token, to be answered once. Any thread. Freed without an answer, it says that there is no token.
 #[allow(non_camel_case_types)]
-pub struct confer_token_request {
-    question: Mutex<TokenQuestion>,
-    poison: Poison,
-}
+pub struct confer_token_request(Turns<TokenQuestion>);
 
 /// Asks for a token. `request` now belongs to the application: answer it with confer_token_request_answer() or
 /// confer_token_request_fail(), at once or later and from any thread, and free it with confer_token_request_free(). Called
@@ -32,10 +29,7 @@ struct ProviderCallback {
 
 impl TokenProvider for ProviderCallback {
     fn ask(&self, question: TokenQuestion) {
-        let handle = handle::give(confer_token_request {
-            question: Mutex::new(question),
-            poison: Poison::default(),
-        });
+        let handle = handle::give(confer_token_request(Turns::new(question)));
         // SAFETY: the application gave function and user data together, and the request becomes its own.
         unsafe { (self.call)(self.user_data.pointer(), handle) };
     }
@@ -56,11 +50,7 @@ unsafe fn with<T>(
     work: impl FnOnce(&mut TokenQuestion) -> Result<T>,
 ) -> Result<T> {
     // SAFETY: passed on.
-    let request = unsafe { handle::borrow(request, "request") }?;
-    let question = &request.question;
-    request
-        .poison
-        .guard(|| work(&mut question.lock().unwrap_or_else(PoisonError::into_inner)))
+    unsafe { handle::borrow(request, "request") }?.0.with(work)
 }
 
 /// Gives the token, at most 8,192 bytes.

@@ -1,10 +1,10 @@
 //! Tools: the section "Tools" of the header.
 
 use std::ffi::{c_char, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::error::confer_error;
-use super::guard::{self, Poison};
+use super::guard::{self, Turns};
 use super::status::confer_status;
 use super::user_data::UserData;
 use super::{handle, text};
@@ -15,11 +15,10 @@ use crate::error::Result;
 /// is none.
 #[allow(non_camel_case_types)]
 pub struct confer_tool_call {
-    call: Mutex<ToolCall>,
+    call: Turns<ToolCall>,
     id: Text,
     name: Text,
     arguments: Text,
-    poison: Poison,
 }
 
 /// Runs a tool. `call` now belongs to the application: answer it with confer_tool_call_answer() or
@@ -40,8 +39,7 @@ impl Tool for ToolCallback {
             id: Text::new(call.id()),
             name: Text::new(call.name()),
             arguments: Text::new(call.arguments()),
-            call: Mutex::new(call),
-            poison: Poison::default(),
+            call: Turns::new(call),
         });
         // SAFETY: the application gave function and user data together, and the call becomes its own.
         unsafe { (self.call)(self.user_data.pointer(), handle) };
@@ -100,9 +98,7 @@ unsafe fn with<T>(
     work: impl FnOnce(&mut ToolCall) -> Result<T>,
 ) -> Result<T> {
     // SAFETY: passed on.
-    let call = unsafe { handle::borrow(call, "call") }?;
-    call.poison
-        .guard(|| work(&mut call.call.lock().unwrap_or_else(PoisonError::into_inner)))
+    unsafe { handle::borrow(call, "call") }?.call.with(work)
 }
 
 /// The tool's result, for the model. The stream may have ended meanwhile: that is no error.

@@ -3,6 +3,7 @@
 //! are made here alike.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{oneshot, watch};
 
@@ -73,6 +74,8 @@ impl TokenQuestion {
     }
 }
 
+/// Changes that may wait for a slow callback; above it, attempts are not told.
+const MAX_UNTOLD: usize = 1_024;
 /// Characters of a provider's reason that an error repeats.
 const MAX_REASON: usize = 1_024;
 
@@ -98,6 +101,8 @@ pub struct Dialer {
     pub renew: Renew,
     /// Where the log goes.
     pub log: Log,
+    /// Changes that wait for a slow callback.
+    pub untold: Arc<AtomicUsize>,
     /// Where all of these run; there is one if there is any of them.
     pub callbacks: Option<Arc<Callbacks>>,
 }
@@ -144,7 +149,11 @@ impl Dialer {
         };
         let (question, answer) = oneshot::channel();
         let provider = provider.clone();
-        callbacks.post(move || provider.ask(TokenQuestion(Some(question))));
+        callbacks.post(move || {
+            if !question.is_closed() {
+                provider.ask(TokenQuestion(Some(question))); // and not for an attempt that is over
+            }
+        });
         let answered = async {
             answer.await.unwrap_or_else(|_| {
                 Err(Error::new(
@@ -168,7 +177,9 @@ impl Dialer {
         let (told, answer) = oneshot::channel();
         let (release, before) = (release.clone(), before.clone());
         callbacks.post(move || {
-            let _ = told.send(release(&before, &now));
+            if !told.is_closed() {
+                let _ = told.send(release(&before, &now));
+            }
         });
         if answer.await.unwrap_or(false) {
             return Ok(());
@@ -180,10 +191,20 @@ impl Dialer {
     }
 
     pub(super) fn tell(&self, change: Change) {
-        if let (Some(changes), Some(callbacks)) = (&self.changes, &self.callbacks) {
-            let changes = changes.clone();
-            callbacks.post(move || changes(change));
+        let (Some(changes), Some(callbacks)) = (&self.changes, &self.callbacks) else {
+            return;
+        };
+        // An application whose callbacks stand still is told what became of its connection, and not of each attempt.
+        let attempt = matches!(change, Change::Attempt { .. } | Change::Failed(_));
+        if attempt && self.untold.load(Ordering::Relaxed) >= MAX_UNTOLD {
+            return;
         }
+        self.untold.fetch_add(1, Ordering::Relaxed);
+        let (changes, untold) = (changes.clone(), self.untold.clone());
+        callbacks.post(move || {
+            untold.fetch_sub(1, Ordering::Relaxed);
+            changes(change);
+        });
     }
 
     /// Lets go of the application's callbacks on their own thread: a task's end must not run a `destroy` on a worker.

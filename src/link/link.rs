@@ -5,6 +5,8 @@
 //! stream is told how far it had come.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use super::change::Change;
 use super::dial::{Cancel, Dialed, Dialer, cancelled};
 use super::exchange::Exchange;
 use super::policy::{Born, Now, Reconnect, Renew, helped_by_waiting, mended_by_connecting};
-use super::tracked::{Job, Tracked, Ways};
+use super::tracked::{Job, KeptBytes, Tracked, Ways};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Latch, Level, Runtime};
@@ -37,9 +39,9 @@ const LOOK: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub struct Attempts {
     /// Connections that were made and verified.
-    pub connected: std::sync::atomic::AtomicU64,
+    pub connected: AtomicU64,
     /// Attempts that failed.
-    pub failed: std::sync::atomic::AtomicU64,
+    pub failed: AtomicU64,
 }
 
 /// What a client's handles, its connections' tasks and its requests share.
@@ -53,6 +55,8 @@ pub struct Link {
     provides_tokens: bool,
     /// How it ended, once every task of it has.
     pub ended: Arc<Latch>,
+    /// Bytes of requests that are kept for the case that their token was refused.
+    kept: Arc<AtomicUsize>,
     /// What its streams hold unread.
     pub meter: Arc<Meter>,
     /// What its connections count.
@@ -87,7 +91,7 @@ struct State {
     /// Connections whose place a newer one has taken, with their numbers: they end with their last request.
     retired: Vec<(u64, Session)>,
     /// What tasks need. Each keeps it; None once there will be no other task.
-    tools: Option<Arc<Tools>>,
+    kit: Option<Arc<Kit>>,
     /// Kept beyond the end of the client, so that closing can wait for it.
     callbacks: OnceLock<Arc<Callbacks>>,
 }
@@ -142,18 +146,18 @@ pub trait Parked: Send + Sync {
 }
 
 /// What a link's tasks need, the application's callbacks among it. The last task to go says that all have ended.
-struct Tools {
+struct Kit {
     dialer: Option<Dialer>,
     ended: Arc<Latch>,
 }
 
-impl Tools {
+impl Kit {
     fn dialer(&self) -> &Dialer {
         self.dialer.as_ref().expect("it goes with its last owner")
     }
 }
 
-impl Drop for Tools {
+impl Drop for Kit {
     fn drop(&mut self) {
         if let Some(dialer) = self.dialer.take() {
             dialer.release();
@@ -195,6 +199,7 @@ impl Link {
         let link = Arc::new_cyclic(|this| Link {
             this: this.clone(),
             limits: dialer.settings.limits,
+            kept: Arc::default(),
             meter: Arc::new(Meter::new(dialer.settings.limits.bounds.client)),
             reconnect: dialer.reconnect,
             renew: dialer.renew,
@@ -216,7 +221,7 @@ impl Link {
                 retired: Vec::new(),
                 parked: Vec::new(),
                 runtime: Some(runtime),
-                tools: Some(Arc::new(Tools {
+                kit: Some(Arc::new(Kit {
                     dialer: Some(dialer),
                     ended: ended.clone(),
                 })),
@@ -248,16 +253,18 @@ impl Link {
             receiver.refuse(closed());
             return Err(closed());
         }
+        let kept = match self.keep(&request) {
+            Ok(kept) => kept,
+            Err(error) => {
+                drop(state);
+                receiver.refuse(error.clone());
+                return Err(error);
+            }
+        };
         let order = state.next;
         state.next += 1;
-        let receiver = Tracked::new(
-            self.this.clone(),
-            order,
-            &request,
-            &exchange,
-            receiver,
-            self.provides_tokens(),
-        );
+        let link = self.this.clone();
+        let receiver = Tracked::new(link, order, &request, &exchange, receiver, kept);
         let job = Job {
             order,
             request,
@@ -271,6 +278,19 @@ impl Link {
             job.receiver.refuse(error.clone());
             error
         })
+    }
+
+    /// Where a fresh token can help, a request is kept beyond its sending, until it is answered: so that is bounded too.
+    fn keep(&self, request: &Request) -> Result<Option<KeptBytes>> {
+        if !self.provides_tokens() {
+            return Ok(None);
+        }
+        let (len, most) = (request.body.len(), self.limits.bounds.unsent);
+        let kept = KeptBytes::count(&self.kept, len, most).ok_or_else(|| {
+            let message = format!("{most} bytes of requests are kept until they are answered");
+            Error::new(Status::TooMany, message)
+        })?;
+        Ok(Some(kept))
     }
 
     fn send(&self, state: &mut State, job: Job, after: u64) -> Placed {
@@ -332,7 +352,10 @@ impl Link {
     pub fn park(&self, stream: Weak<dyn Parked>) {
         let mut state = self.state();
         if state.runtime.is_some() {
-            state.parked.retain(|parked| parked.strong_count() > 0);
+            let other = |parked: &Weak<dyn Parked>| !Weak::ptr_eq(parked, &stream);
+            state
+                .parked
+                .retain(|parked| parked.strong_count() > 0 && other(parked));
             return state.parked.push(stream);
         }
         drop(state);
@@ -371,7 +394,7 @@ impl Link {
         count(&self.attempts.connected);
         let mut state = self.state();
         state.attempting = false;
-        let (Some(runtime), Some(tools)) = (state.runtime.clone(), state.tools.clone()) else {
+        let (Some(runtime), Some(kit)) = (state.runtime.clone(), state.kit.clone()) else {
             return; // the client was closed meanwhile, and the session goes with its handle
         };
         let release_changed =
@@ -416,7 +439,7 @@ impl Link {
                 failed.push(*refused);
             }
         }
-        let (held, this, own) = (runtime.clone(), self.this.clone(), tools.clone());
+        let (held, this, own) = (runtime.clone(), self.this.clone(), kit.clone());
         runtime.spawn(async move {
             let mut task = std::pin::pin!(task);
             let end = loop {
@@ -438,10 +461,10 @@ impl Link {
             drop(own);
         });
         if serial > 1 {
-            tools.dialer().log.record(Level::Info, CONNECT, || {
+            kit.dialer().log.record(Level::Info, CONNECT, || {
                 format!("verified and connected again: connection {serial}")
             });
-            tools.dialer().tell(Change::Connected {
+            kit.dialer().tell(Change::Connected {
                 evidenced,
                 release_changed,
             });
@@ -505,9 +528,9 @@ impl Link {
         if state.attempting {
             return;
         }
-        let (Some(runtime), Some(tools), Some(this)) = (
+        let (Some(runtime), Some(kit), Some(this)) = (
             state.runtime.clone(),
-            state.tools.clone(),
+            state.kit.clone(),
             self.this.upgrade(),
         ) else {
             return;
@@ -519,13 +542,13 @@ impl Link {
         let hold = state.callbacks.get().map(|callbacks| callbacks.hold());
         let held = runtime.clone();
         runtime.spawn(async move {
-            let attempt = crate::panics::caught(this.attempt(tools.dialer())).await;
+            let attempt = crate::panics::caught(this.attempt(kit.dialer())).await;
             if let Err(panic) = attempt {
                 this.give_up(panic);
             }
             drop((this, hold));
             drop(held);
-            drop(tools);
+            drop(kit);
         });
     }
 
@@ -551,7 +574,7 @@ impl Link {
             let dialed = tokio::select! {
                 biased;
                 () = self.over.cancelled() => return,
-                () = self.expire_waiting() => continue,
+                never = self.expire_waiting() => match never {},
                 dialed = async {
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -580,8 +603,8 @@ impl Link {
         }
     }
 
-    /// Ends requests that have waited for as long as one may be silent, whenever there is one. Never returns.
-    async fn expire_waiting(&self) {
+    /// Ends requests that have waited for as long as one may be silent, whenever there is one.
+    async fn expire_waiting(&self) -> Infallible {
         loop {
             let now = Instant::now();
             let (expired, next) = {
@@ -653,8 +676,8 @@ impl Link {
     #[must_use]
     fn end(&self, state: &mut State, error: Error) -> Told {
         if !matches!(state.phase, Phase::Over(_)) {
-            if let Some(tools) = &state.tools {
-                tools.dialer().tell(Change::Ended(error.clone()));
+            if let Some(kit) = &state.kit {
+                kit.dialer().tell(Change::Ended(error.clone()));
             }
             state.phase = Phase::Over(error.clone());
         }
@@ -662,12 +685,17 @@ impl Link {
         state.attempting = false;
         state.waiting_bytes = 0;
         let waiting = std::mem::take(&mut state.waiting);
-        state.tools = None; // the tasks that still run keep theirs
+        state.kit = None; // the tasks that still run keep theirs
         Told { waiting, error }
     }
 
     fn reconnects(&self) -> bool {
         self.reconnect.is_some()
+    }
+
+    /// Whether there can be a connection with a fresh token.
+    fn provides_tokens(&self) -> bool {
+        self.provides_tokens && self.reconnects()
     }
 
     // --- the application ----------------------------------------------------------------------------------------------
@@ -767,7 +795,7 @@ impl Ways for Link {
     }
 
     fn provides_tokens(&self) -> bool {
-        self.provides_tokens && self.reconnects()
+        Link::provides_tokens(self)
     }
 }
 
@@ -815,8 +843,8 @@ fn dice() -> f64 {
     f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
 }
 
-fn count(counter: &std::sync::atomic::AtomicU64) {
-    counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 fn expired() -> Error {

@@ -3,6 +3,7 @@
 //! status 402 as the first answer, for which a fresh token helps (protocol section 4).
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -31,16 +32,39 @@ pub(super) trait Ways: Send + Sync {
     fn provides_tokens(&self) -> bool;
 }
 
+/// What counts as kept until its request is answered, or has ended.
+pub(super) struct KeptBytes {
+    counter: Arc<AtomicUsize>,
+    len: usize,
+}
+
+impl KeptBytes {
+    /// Counts `len` bytes, unless there are then more than `most`.
+    pub(super) fn count(counter: &Arc<AtomicUsize>, len: usize, most: usize) -> Option<KeptBytes> {
+        let counted = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+            now.checked_add(len).filter(|sum| *sum <= most)
+        });
+        counted.is_ok().then(|| KeptBytes {
+            counter: counter.clone(),
+            len,
+        })
+    }
+}
+
+impl Drop for KeptBytes {
+    fn drop(&mut self) {
+        self.counter.fetch_sub(self.len, Ordering::Relaxed);
+    }
+}
+
 /// Knows how to ask once more.
 pub(super) struct Tracked {
     link: Weak<dyn Ways>,
     order: u64,
     exchange: Arc<Exchange>,
     inner: Box<dyn Receiver>,
-    /// Gone once the enclave has begun to answer.
+    /// Gone once it cannot be sent again: it has left, or, where a fresh token can help, the enclave answers.
     request: Option<Kept>,
-    /// Only what can be sent again for its token is kept once it has left.
-    keeps: bool,
     /// The refusal for which it was sent again, once.
     refused: Option<Error>,
 }
@@ -51,6 +75,8 @@ struct Kept {
     path: Cow<'static, str>,
     body: Bytes,
     upload: Upload,
+    /// It is kept beyond its sending, and counted.
+    counted: Option<KeptBytes>,
 }
 
 enum Upload {
@@ -68,7 +94,7 @@ impl Tracked {
         request: &Request,
         exchange: &Arc<Exchange>,
         inner: Box<dyn Receiver>,
-        keeps: bool,
+        counted: Option<KeptBytes>,
     ) -> Tracked {
         let upload = match &request.upload {
             None => Upload::None,
@@ -84,8 +110,8 @@ impl Tracked {
                 path: request.path.clone(),
                 body: request.body.clone(),
                 upload,
+                counted,
             }),
-            keeps,
             refused: None,
         }
     }
@@ -131,9 +157,7 @@ impl Tracked {
 
 impl Receiver for Tracked {
     fn sent(&mut self, data: usize, now: Instant) -> bool {
-        if !self.keeps {
-            self.request = None;
-        }
+        self.request.take_if(|kept| kept.counted.is_none());
         self.inner.sent(data, now)
     }
 

@@ -634,6 +634,45 @@ fn what_was_refused_for_its_token_may_have_been_sent_whatever_ends_it_then() {
 }
 
 #[test]
+fn what_is_kept_to_be_sent_again_is_bounded_and_an_answer_makes_room() {
+    let enclave = Enclave::start(None);
+    let (config, _changes) = reconnecting(&enclave, 5);
+    call(|e| unsafe { confer_config_set_limit(config.0, CONFER_LIMIT_UNSENT, 64 << 10, e) })
+        .unwrap();
+    let long = |directive: &str| format!("{directive}\n{}", "x".repeat(40_000));
+    let two = |client: &Client| {
+        let before = enclave.requests(CHATS).len();
+        let first = pull(client, &long("/slow 60000 1")).unwrap();
+        while enclave.requests(CHATS).len() == before {
+            std::thread::yield_now(); // it waits to be sent
+        }
+        (first, pull(client, &long("/tokens 1 1")))
+    };
+    // Without a provider a request is forgotten once it was sent.
+    let plain = connect(&config).unwrap();
+    two(&plain).1.unwrap();
+    let token = enclave.token.clone();
+    provide(&config, move |_, request| give(request, &token));
+    let client = connect(&config).unwrap();
+    let (unanswered, refused) = two(&client);
+    assert_eq!(refused.err().unwrap().status(), CONFER_E_TOO_MANY);
+    drop(unanswered);
+    let after = loop {
+        match pull(&client, &long("/tokens 1 1")) {
+            Ok(stream) => break stream,
+            Err(refused) => assert_eq!(refused.status(), CONFER_E_TOO_MANY),
+        }
+        std::thread::yield_now(); // the cancelled one ends on the connection's task
+    };
+    read(&after).1.unwrap();
+    for _ in 0..3 {
+        read(&pull(&client, &long("/tokens 1 1")).unwrap())
+            .1
+            .unwrap();
+    }
+}
+
+#[test]
 fn a_second_refusal_for_the_token_is_the_error() {
     let tokens = ["one", "two", "three"].map(|name| ending_in(900, name));
     let expired = tokens.iter().flat_map(|token| ["--expired-token", token]);
