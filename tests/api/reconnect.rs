@@ -648,23 +648,31 @@ fn what_is_kept_to_be_sent_again_is_bounded_and_an_answer_makes_room() {
         }
         (first, pull(client, &long("/tokens 1 1")))
     };
+    // As soon as the connection's task has counted what it sent.
+    let as_soon_as_there_is_room = |client: &Client| {
+        loop {
+            match pull(client, &long("/tokens 1 1")) {
+                Ok(stream) => break stream,
+                Err(refused) => assert_eq!(refused.status(), CONFER_E_TOO_MANY),
+            }
+            std::thread::yield_now();
+        }
+    };
     // Without a provider a request is forgotten once it was sent.
     let plain = connect(&config).unwrap();
-    two(&plain).1.unwrap();
+    let (_unanswered, _) = two(&plain);
+    read(&as_soon_as_there_is_room(&plain)).1.unwrap();
     let token = enclave.token.clone();
     provide(&config, move |_, request| give(request, &token));
     let client = connect(&config).unwrap();
-    let (unanswered, refused) = two(&client);
-    assert_eq!(refused.err().unwrap().status(), CONFER_E_TOO_MANY);
+    let (unanswered, _) = two(&client);
+    for _ in 0..1_000 {
+        let refused = pull(&client, &long("/tokens 1 1")).err().unwrap();
+        assert_eq!(refused.status(), CONFER_E_TOO_MANY);
+        std::thread::yield_now();
+    }
     drop(unanswered);
-    let after = loop {
-        match pull(&client, &long("/tokens 1 1")) {
-            Ok(stream) => break stream,
-            Err(refused) => assert_eq!(refused.status(), CONFER_E_TOO_MANY),
-        }
-        std::thread::yield_now(); // the cancelled one ends on the connection's task
-    };
-    read(&after).1.unwrap();
+    read(&as_soon_as_there_is_room(&client)).1.unwrap();
     for _ in 0..3 {
         read(&pull(&client, &long("/tokens 1 1")).unwrap())
             .1
