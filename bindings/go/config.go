@@ -9,6 +9,7 @@ import "C"
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"time"
 )
@@ -192,5 +193,14 @@ func (c Config) native() (*C.confer_config, error) {
 	return native, nil
 }
 
-// milliseconds of a time. A negative one becomes a number beyond every bound, which the library refuses by name.
-func milliseconds(time time.Duration) C.uint64_t { return C.uint64_t(time.Milliseconds()) }
+// milliseconds of a time, rounded up: what is not zero does not become what means "any". A negative one becomes a number
+// beyond every bound, which the library refuses by name.
+func milliseconds(wait time.Duration) C.uint64_t {
+	switch {
+	case wait < 0:
+		return math.MaxUint64
+	case wait%time.Millisecond != 0:
+		return C.uint64_t(wait.Milliseconds() + 1)
+	}
+	return C.uint64_t(wait.Milliseconds())
+}

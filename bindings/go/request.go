@@ -10,6 +10,7 @@ import "C"
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"iter"
 	"path/filepath"
 	"time"
@@ -78,7 +79,7 @@ func (c *Client) Embed(ctx context.Context, texts []string, isQuery bool) ([][]f
 // FetchHTML has the enclave fetch a page, with these headers, which may be nil, and gives its HTML. The page's server, and
 // whoever sees the enclave's traffic, learn that it was fetched, though not by whom.
 func (c *Client) FetchHTML(ctx context.Context, url string, headers map[string]string) (string, error) {
-	page, err := c.body(ctx, func() (sendable, error) {
+	page, err := c.body(ctx, maxAnswer, func() (sendable, error) {
 		var sets []step
 		for name, value := range headers {
 			sets = append(sets, func(native *C.confer_request, e **C.confer_error) C.confer_status {
@@ -105,15 +106,23 @@ type Document struct {
 	// Options of the extraction: "content_type" and "image_export_mode" (strings), "ocr", "table_structure" and
 	// "include_images" (true or false), or what later servers know. Default: the server's.
 	Options map[string]any
+	// MaxAnswer is how many bytes the answer may have, before Extract fails with ErrLimit. Default: 256 MiB.
+	MaxAnswer int64
 	// Progress is told how many bytes of how many were given to the network, in the goroutine that called Extract. May
 	// be nil.
 	Progress func(sent, total int64)
 }
 
+const maxAnswer = 256 << 20
+
 // Extract uploads a document and gives what was extracted from it, a JSON object. An answer, or a refusal, can come while
 // the upload still runs: then no more of it is sent.
 func (c *Client) Extract(ctx context.Context, document Document) (json.RawMessage, error) {
-	return c.body(ctx, func() (sendable, error) {
+	bound := document.MaxAnswer
+	if bound == 0 {
+		bound = maxAnswer
+	}
+	return c.body(ctx, bound, func() (sendable, error) {
 		options, err := documentsOf(document.Options, "option")
 		if err != nil {
 			return nil, err
@@ -193,13 +202,17 @@ func newRequest(make func(**C.confer_request, **C.confer_error) C.confer_status,
 	return requestHandle{native}, nil
 }
 
-// body collects an answer that comes in pieces.
-func (c *Client) body(ctx context.Context, make func() (sendable, error), progress func(int64, int64)) ([]byte, error) {
+// body collects an answer that comes in pieces, up to a bound: else an enclave could fill the memory.
+func (c *Client) body(ctx context.Context, bound int64, make func() (sendable, error), progress func(int64, int64)) ([]byte, error) {
 	var body []byte
 	for event, err := range c.events(ctx, make) {
 		switch {
 		case err != nil:
 			return nil, err
+		case event.Type == EventBody && max(event.Transferred, event.Total) > bound:
+			tooLong := madeHere(ErrLimit, fmt.Sprintf("an answer of more than %d bytes", bound))
+			tooLong.Progress = PartlyAnswered
+			return nil, tooLong
 		case event.Type == EventBody:
 			body = append(body, event.Content...)
 		case event.Type == EventProgress && progress != nil:

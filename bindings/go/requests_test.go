@@ -117,6 +117,11 @@ func TestADocumentIsUploadedFromMemoryAndFromAFile(t *testing.T) {
 	if _, err := client.Extract(t.Context(), confer.Document{Filename: "empty"}); err != nil {
 		t.Errorf("an empty document: %v", err)
 	}
+	var bounded *confer.Error
+	if _, err := client.Extract(t.Context(), confer.Document{Filename: "x", Bytes: []byte("x"), MaxAnswer: 10}); !errors.As(err, &bounded) ||
+		bounded.Status != confer.ErrLimit || bounded.Progress != confer.PartlyAnswered {
+		t.Errorf("an answer beyond its bound: %v", err)
+	}
 	if _, err := client.Extract(t.Context(), confer.Document{Path: "/nonexistent"}); !errors.Is(err, confer.ErrFile) {
 		t.Errorf("no file: %v", err)
 	}
@@ -353,6 +358,8 @@ func TestSettingsReachTheLibraryAndAreRefusedByName(t *testing.T) {
 		}
 	}
 	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.MaxAge = time.Second })
+	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.MaxAge = time.Microsecond })
+	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.MaxAge = -time.Microsecond })
 	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.ProbeTimeout = -1 * time.Second })
 	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Reconnect = confer.Reconnect{Attempts: 1, FirstDelay: -time.Second} })
 	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Limits.Unfinished = 1 })

@@ -15,6 +15,7 @@ use rustls::HandshakeKind;
 use serde_json::Value;
 
 use crate::harness::*;
+use crate::network::*;
 use crate::servers::*;
 
 /// Credentials that can be looked for, as they are and as HTTP sends them.
@@ -475,6 +476,35 @@ fn clients_of_one_configuration_resume_each_others_tls_sessions() {
         HandshakeKind::Full,
     ];
     assert_eq!(world.front.handshakes(), kinds);
+}
+
+#[test]
+fn a_connection_cut_within_tls_is_followed_by_another_attempt() {
+    const WITHIN: u64 = 100; // of an answer to a ClientHello, which is longer
+    let world = World::start();
+    let network = Network::to(world.front.port);
+    let config = world.config_near("localhost");
+    let url = format!("wss://localhost:{}/websocket", network.port());
+    set(&config, confer_config_set_endpoint, &url).unwrap();
+    call(|e| unsafe { confer_config_set_reconnect(config.0, 10, 50, 400, e) }).unwrap();
+    let told = watch(&config);
+    let client = connect(&config).unwrap();
+    chats(&client);
+    told.lock().unwrap().clear();
+    network.refuse(true); // so that the cut is not one of the connection that is in use
+    network.cut();
+    while unsafe { confer_client_connected(client.0) } {
+        std::thread::yield_now(); // what is sent before it is noticed, may have been sent
+    }
+    network.cut_after(ToClient, WITHIN, Ending::Reset, Times::Once);
+    network.refuse(false);
+    chats(&client);
+    let told = told.lock().unwrap().join("\n");
+    assert!(told.contains("CONFER_E_TLS"), "{told}");
+    world.assert_tells_nothing(&told);
+    let count = |counter| unsafe { confer_client_counter(client.0, counter) };
+    assert_eq!(count(CONFER_COUNTER_CONNECTIONS), 2);
+    assert!(count(CONFER_COUNTER_FAILED_ATTEMPTS) >= 1);
 }
 
 #[test]

@@ -33,6 +33,19 @@ public struct ConferError: Error, Sendable {
     /// For `.rejected`, that of the enclave that was refused.
     public let report: Report?
 
+    /// One that the library was not asked for.
+    init(_ status: Status, _ message: String, progress: Progress) {
+        self.status = status
+        self.message = message
+        self.progress = progress
+        checkID = nil
+        httpStatus = nil
+        isRetryable = false
+        retryDelay = nil
+        peerText = nil
+        report = nil
+    }
+
     /// Reads an error and frees it.
     init(_ status: confer_status, taking error: OpaquePointer?) {
         defer { confer_error_free(error) }

@@ -28,6 +28,8 @@ public struct Document: Sendable {
     /// Options of the extraction, each a JSON value: "content_type" and "image_export_mode" (strings), "ocr",
     /// "table_structure" and "include_images" (true or false), or what later servers know. Default: the server's.
     public var options: [String: String]
+    /// How many bytes the answer may have, before ``Client/extracted(_:)`` fails with `.limit`.
+    public var maxAnswer: Int64 = 256 << 20
 
     public init(filename: String, _ source: Source, options: [String: String] = [:]) {
         self.filename = filename
@@ -95,8 +97,10 @@ extension Client {
                 }
             }
         }
-        let pieces = try await all(request, Event.init)
-        return String(decoding: body(of: pieces), as: UTF8.self)
+        let page = try await all(request, Event.init).reduce(into: Data()) {
+            if case .body(let piece) = $1 { $0 += piece.content }
+        }
+        return String(decoding: page, as: UTF8.self)
     }
 
     /// Uploads a document, of which `Event.progress` tells how much was sent, and streams what was extracted from it: JSON,
@@ -107,7 +111,17 @@ extension Client {
 
     /// As ``extract(_:)``, and gives the whole JSON.
     public func extracted(_ document: Document) async throws -> Data {
-        try await body(of: all(document.native(), Event.init))
+        let answer = try Answer(send(document.native()), read: Event.init)
+        var whole = Data()
+        while let event = try await answer.next() {
+            guard case .body(let piece) = event else { continue }
+            // Else an enclave could fill the memory.
+            guard max(piece.received, piece.total ?? 0) <= document.maxAnswer else {
+                throw ConferError(.limit, "an answer of more than \(document.maxAnswer) bytes", progress: .partlyAnswered)
+            }
+            whole += piece.content
+        }
+        return whole
     }
 
     /// Sends a request of any route, such as one that this version has no method for, and streams what comes of it.
@@ -139,9 +153,5 @@ extension Client {
         var elements: [Element] = []
         while let element = try await answer.next() { elements.append(element) }
         return elements
-    }
-
-    private func body(of events: [Event]) -> Data {
-        events.reduce(into: Data()) { if case .body(let piece) = $1 { $0 += piece.content } }
     }
 }

@@ -79,6 +79,10 @@ extension Promises {
         }
         let empty = try await client.extracted(Document(filename: "empty", .data(Data())))
         #expect(String(decoding: empty, as: UTF8.self).contains(#""length":0"#))
+        var bounded = Document(filename: "x", .data(Data("x".utf8)))
+        bounded.maxAnswer = 10
+        let tooLong = try await failure { _ = try await client.extracted(bounded) }
+        #expect(tooLong.status == .limit && tooLong.progress == .partlyAnswered)
         let missing = Document(filename: "x", .file("/nonexistent"))
         #expect(try await failure { _ = try await client.extracted(missing) }.status == .file)
         let unknown = Document(filename: "x", .data(Data()), options: ["content_type": #""x/y""#])
@@ -316,6 +320,7 @@ extension Promises {
             return try await failure { [configuration] in _ = try await Client.connect(configuration) }.status
         }
         #expect(try await refusal { $0.maxAge = .seconds(1) } == .invalidArgument)
+        #expect(try await refusal { $0.maxAge = .microseconds(1) } == .invalidArgument)
         #expect(try await refusal { $0.probeTimeout = .seconds(-1) } == .invalidArgument)
         #expect(try await refusal { $0.reconnect = .init(attempts: 1, firstDelay: .zero) } == .invalidArgument)
         #expect(try await refusal { $0.limits.unfinished = 1 } == .invalidArgument)
