@@ -23,6 +23,10 @@ EXAMPLES := $(patsubst examples/%.c,build/examples/%,$(wildcard examples/c/*.c))
 
 all: lib examples
 
+# As .cargo/config.toml sets them: cargo does not read that file when it is called from another folder.
+export AWS_LC_SYS_NO_JITTER_ENTROPY := 1
+export AWS_LC_SYS_SMALL := 0
+
 # --- the library ------------------------------------------------------------------------------------------------------
 
 lib: $(LIB)

@@ -18,12 +18,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_fds(descriptors)?;
 
     every_export_is_guarded()?;
+    warn_of_slow_cryptography();
 
     // The SONAME that c-api.md fixes; additions keep it.
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libconfer.so.0");
     }
     Ok(())
+}
+
+/// Warns when aws-lc is built with its defaults, which cost each process 35 to 55 ms and much of its speed.
+/// `.cargo/config.toml` sets both variables here; a crate that depends on this one sets them in its own.
+fn warn_of_slow_cryptography() {
+    for (name, wanted) in [
+        ("AWS_LC_SYS_NO_JITTER_ENTROPY", "1"),
+        ("AWS_LC_SYS_SMALL", "0"),
+    ] {
+        println!("cargo::rerun-if-env-changed={name}");
+        if std::env::var(name).as_deref() != Ok(wanted) {
+            println!(
+                "cargo::warning={name} is not {wanted}: libconfer will be slower; see README, \"Build settings\""
+            );
+        }
+    }
 }
 
 /// Fails the build for an exported function whose body does not begin with the guard that contains panics.
