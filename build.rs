@@ -17,7 +17,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .skip_debug(["."]) // prompts and answers: `wire` writes Debug formats that show lengths alone
         .compile_fds(descriptors)?;
 
-    every_export_is_guarded()?;
     warn_of_slow_cryptography();
 
     // The SONAME that c-api.md fixes; additions keep it.
@@ -41,50 +40,4 @@ fn warn_of_slow_cryptography() {
             );
         }
     }
-}
-
-/// Fails the build for an exported function whose body does not begin with the guard that contains panics.
-fn every_export_is_guarded() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo::rerun-if-changed=src/ffi");
-    for entry in std::fs::read_dir("src/ffi")? {
-        let path = entry?.path();
-        let source = std::fs::read_to_string(&path)?;
-        for (at, _) in source.match_indices("#[unsafe(no_mangle)]") {
-            let item = &source[at..];
-            let name = item
-                .split("fn ")
-                .nth(1)
-                .and_then(|rest| rest.split('(').next())
-                .unwrap_or("?");
-            // Behind the signature's brace, comments aside, the first statement is a call of a guard, and the last. Only
-            // what must happen on every path, and cannot panic, may stand before it.
-            let body = item.split_once("{\n").map_or("", |(_, body)| body);
-            let body = body.split_once("\n}").map_or("", |(body, _)| body);
-            let mut lines = body.lines().filter(|line| {
-                let text = line.trim_start();
-                let before = [
-                    "//",
-                    "const ",
-                    "let user_data = UserData::new(",
-                    "let table = unsafe { confer_stream_callbacks::read(",
-                    "let out = unsafe { handle::out(",
-                ];
-                !text.is_empty() && !before.iter().any(|before| text.starts_with(before))
-            });
-            let first = lines.next().map_or("", str::trim_start);
-            let guards = ["status", "done", "gives", "get", "quiet"];
-            let guarded = guards
-                .iter()
-                .any(|guard| first.starts_with(&format!("guard::{guard}(")));
-            // What the guard is given stands deeper than the body's own four spaces.
-            let inside = ["     ", "    }", "    )"];
-            let more = lines.any(|line| !inside.iter().any(|start| line.starts_with(start)));
-            if !guarded || more {
-                return Err(
-                    format!("{}: {name} does not begin with the guard", path.display()).into(),
-                );
-            }
-        }
-    }
-    Ok(())
 }

@@ -1,5 +1,5 @@
 //! Promises about `include/confer.h`: it is what cbindgen makes of `src/ffi`, no export is missing, and no number was
-//! changed. (That each export is guarded, `build.rs` sees to.)
+//! changed. (`tests/exports.rs` checks that each export is guarded.)
 //!
 //! `make header` runs this with `CONFER_UPDATE_HEADER=1`, which writes the header instead of comparing it.
 

@@ -6,6 +6,7 @@
 
 mod bare;
 mod connect;
+mod first;
 #[allow(dead_code)] // the tests of the C functions use the rest
 #[path = "../../tests/api/harness.rs"]
 mod harness;
@@ -24,9 +25,15 @@ use harness::Enclave;
 use table::Table;
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, rest)) = arguments.split_first()
+        && first == first::CHILD
+    {
+        return first::child(rest);
+    }
     // `cargo bench` passes `--bench`; any other word names a part.
-    let named: Vec<String> = std::env::args()
-        .skip(1)
+    let named: Vec<String> = arguments
+        .into_iter()
         .filter(|arg| !arg.starts_with('-'))
         .collect();
     let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
@@ -39,6 +46,9 @@ fn main() {
     }
     if wanted("limits") {
         limits::run(&enclave, &mut table);
+    }
+    if wanted("first") {
+        first::run(&enclave, &mut table);
     }
     if wanted("connect") {
         connect::run(&enclave, &mut table);

@@ -30,6 +30,6 @@ pub fn run(table: &mut Table) {
         String::new(),
         megabytes,
         "MB",
-        Aim::AtMost(6.0),
+        Aim::AtMost(7.0),
     );
 }

@@ -1,7 +1,7 @@
 //! What every exported function goes through: forks, panics, poisoned handles, and errors on their way out.
 //!
-//! There is one guard for calls that return a status and one for getters and freeing. `build.rs` refuses to build an
-//! export whose body does not begin with one of them.
+//! There is one guard for calls that return a status and one for getters and freeing. `tests/exports.rs` fails for an
+//! export without a guard.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};

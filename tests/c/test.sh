@@ -92,6 +92,12 @@ no_text_relocation_and_no_executable_stack() {
     ! readelf -lW "$LIB_DIR/libconfer.so" | grep GNU_STACK | grep -q RWE
 }
 
+# aws-lc's collector of CPU jitter costs a process 40 ms at its first random number (docs/decisions.md). The library keeps
+# its symbols until `make install` strips them.
+has_no_jitter_entropy() {
+  nm "$LIB_DIR/libconfer.so" >"$OUT/symbols" && grep -qi 'rand_bytes' "$OUT/symbols" && ! grep -i 'jent_' "$OUT/symbols"
+}
+
 LIBS_PRIVATE=$(sed -n 's/^LIBS_PRIVATE *:= *//p' Makefile)
 links_in_every_way() {
   [ -n "$LIBS_PRIVATE" ] || return 1
@@ -161,6 +167,7 @@ else
   try 'the SONAME is libconfer.so.0' the_soname
   try 'the library needs the system alone' needs_the_system_alone
   try 'the library has no text relocation and no executable stack' no_text_relocation_and_no_executable_stack
+  try 'the library draws its randomness from the kernel, not from CPU jitter' has_no_jitter_entropy
   try 'programs link shared and static, and run' links_in_every_way
   keep_promises "${PROGRAMS[@]}"
   keep_promises_of_unloading
