@@ -1,18 +1,19 @@
-//! One message → its transport frames (protocol section 3, "A Noise message is at most 65,535 bytes").
+//! Splits a message into transport frames (protocol section 3).
 
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message as _;
 
 use super::pb;
 
-/// The longest plaintext of one Noise message: 65,535 less the 16 bytes of the AES-GCM tag.
+/// The longest plaintext of one Noise message: 65,535 bytes minus the 16-byte AES-GCM tag.
 pub const MAX_FRAME_LEN: usize = 65_519;
 
-/// The longest payload of one frame. 30 bytes are kept for the frame's own fields, whose worst case is 27: an `int64`
-/// tag and value (1 + 10), two `uint32` (1 + 5 each), and the payload's tag and length (1 + 3).
+/// The longest payload of one frame. Reserves 30 bytes for the frame's other fields, which take at
+/// most 27: an `int64` (tag 1, value 10), two `uint32` (1 + 5 each), the payload's tag and length
+/// (1 + 3).
 pub const MAX_FRAME_PAYLOAD: usize = MAX_FRAME_LEN - 30;
 
-/// The frames of one message, made one at a time as the socket takes them.
+/// Makes the frames of one message, one at a time, when the socket can take one.
 #[derive(Debug)]
 pub struct Fragments {
     chunk_id: i64,
@@ -22,7 +23,7 @@ pub struct Fragments {
 }
 
 impl Fragments {
-    /// Splits `message`. `chunk_id` is random for each message; an empty message is one frame.
+    /// Splits `message`. Pass a random `chunk_id` for each message. An empty message is one frame.
     pub fn new(chunk_id: i64, message: Bytes) -> Fragments {
         let total = message.len().div_ceil(MAX_FRAME_PAYLOAD).max(1);
         Fragments {
@@ -33,12 +34,12 @@ impl Fragments {
         }
     }
 
-    /// Whether a frame was taken already: the message then has to go out whole.
+    /// Whether a frame was taken. If so, all others must be sent too.
     pub fn begun(&self) -> bool {
         self.next_index > 0
     }
 
-    /// Writes the next frame into `out`, which it clears first. False when the message is complete.
+    /// Clears `out` and writes the next frame to it. Returns false if no frame is left.
     pub fn next_into(&mut self, out: &mut BytesMut) -> bool {
         if self.next_index == self.total {
             return false;
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_split_at_65489_bytes() {
+    fn messages_are_split_at_65489_bytes() {
         assert_eq!(frames_of(0), [0]);
         assert_eq!(frames_of(1), [1]);
         assert_eq!(frames_of(65_489), [65_489]);
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_case_of_the_frame_fields_fits_the_reserve() {
+    fn longest_frame_fields_fit_the_reserve() {
         let frame = pb::NoiseTransportFrame {
             chunk_id: Some(-1),
             chunk_index: Some(u32::MAX),

@@ -1,4 +1,4 @@
-//! Requests and responses as whole messages (protocol section 4).
+//! Encodes requests and decodes responses (protocol section 4).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,23 +10,23 @@ use prost::encoding::DecodeContext;
 
 use super::{Error, frugal, pb};
 
-/// Headers of one response. The protocol knows one, `Content-Length` (section 4).
+/// Most headers of one response. The protocol uses only `Content-Length` (section 4).
 pub const MAX_HEADERS: usize = 64;
-/// Bytes of them, as they come.
+/// Most encoded bytes of all headers of one response.
 pub const MAX_HEADER_BYTES: usize = 16 << 10;
 
-/// A request as it goes out.
+/// A request to send.
 #[derive(Clone)]
 pub struct Request {
     /// Unique on the connection.
     pub id: i64,
-    /// `GET` or `POST`; not empty.
+    /// `GET` or `POST`. Never empty.
     pub verb: Cow<'static, str>,
-    /// The route; not empty.
+    /// The route. Never empty.
     pub path: Cow<'static, str>,
-    /// UTF-8 text, or empty for none.
+    /// UTF-8 text. An empty body is left out.
     pub body: Bytes,
-    /// The first chunk, where the request opens an upload.
+    /// The first chunk, if the request opens an upload.
     pub chunk: Option<Chunk>,
 }
 
@@ -37,12 +37,12 @@ pub struct Chunk {
     pub seq: u32,
     /// May be empty.
     pub data: Bytes,
-    /// Nothing follows it.
+    /// True for the last chunk.
     pub last: bool,
 }
 
 impl Request {
-    /// The message's bytes.
+    /// Encodes the message.
     pub fn encode(self) -> Bytes {
         encode(pb::WebsocketRequest {
             id: Some(self.id),
@@ -55,7 +55,7 @@ impl Request {
 }
 
 impl Chunk {
-    /// The bytes of the message that continues the upload of request `id`.
+    /// Encodes the message that continues the upload of request `id`.
     pub fn encode(self, id: i64) -> Bytes {
         encode(pb::WebsocketRequest {
             id: Some(id),
@@ -90,21 +90,21 @@ impl fmt::Debug for Request {
     }
 }
 
-/// A response as it came in, its obligatory fields present and in range.
+/// A received response. Its required fields are present and in range.
 pub struct Response {
-    /// The request that it answers.
+    /// Id of the request.
     pub id: i64,
     /// 100 to 599.
     pub status: u16,
-    /// A view of the message it came in.
+    /// A view of the received message, or a copy if it is a small part of it.
     pub body: Bytes,
-    /// As they came; names are compared without case.
+    /// Names as received. Compare them without case.
     pub headers: HashMap<String, String>,
 }
 
 impl Response {
-    /// Reads a whole message. A response without `id` or `status`, or with a status outside 100 to 599, is an error of
-    /// the connection.
+    /// Decodes a whole message. Fails without an `id`, or without a status from 100 to 599. Such a
+    /// response ends the connection.
     pub fn decode(message: Bytes) -> Result<Response, Error> {
         let held = message.len();
         bound_headers(&message)?;
@@ -128,14 +128,14 @@ impl Response {
     }
 }
 
-/// Counts the headers before they are read: as a map they would take many times the memory that they came in.
+/// Counts the headers before prost decodes them: in a map they take many times their encoded size.
 fn bound_headers(mut message: &[u8]) -> Result<(), Error> {
     /// `WebsocketResponse.headers`.
     const TAG: u32 = 4;
     let (mut count, mut bytes) = (0, 0);
     while !message.is_empty() {
         let before = message.len();
-        // Hidden from prost's documentation, but what the code calls that its derive writes here.
+        // Not in prost's documentation, but its derive generates calls of these functions.
         let tag = prost::encoding::decode_key(&mut message)
             .and_then(|(tag, wire_type)| {
                 prost::encoding::skip_field(
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_needs_id_and_a_status_from_100_to_599() {
+    fn response_needs_id_and_status_from_100_to_599() {
         assert!(decode(None, Some(200)).is_err());
         assert!(decode(Some(1), None).is_err());
         for bad in [-1, 0, 99, 600, 65_736 /* 200 + 2^16 */, i32::MAX] {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_bounded_in_number_and_in_bytes() {
+    fn headers_have_a_limit_of_count_and_bytes() {
         let decode = |headers: HashMap<String, String>| {
             let (id, status) = (Some(1), Some(200));
             let response = pb::WebsocketResponse {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_keeps_no_headers_alive() {
+    fn small_body_does_not_keep_its_message_in_memory() {
         let response = pb::WebsocketResponse {
             id: Some(1),
             status: Some(200),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debug_format_shows_no_body() {
+    fn debug_output_omits_bodies() {
         let request = Request {
             id: 1,
             verb: "POST".into(),

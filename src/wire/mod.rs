@@ -1,6 +1,6 @@
-//! The messages of protocol section 3 and 4 as bytes: schema, framing, bounded reassembly. Pure: no I/O, no clock.
+//! Encodes and decodes the messages of protocol sections 3 and 4: schema, frames, reassembly. Pure.
 //!
-//! It must never know who is on the other side, what a request means or how bytes are encrypted.
+//! Knows nothing of the peer, of encryption, or of what a request means.
 
 mod frame;
 mod message;
@@ -18,21 +18,22 @@ pub use frame::{Fragments, MAX_FRAME_LEN, MAX_FRAME_PAYLOAD};
 pub use message::{Chunk, MAX_HEADER_BYTES, MAX_HEADERS, Request, Response};
 pub use reassembly::{MAX_CHUNKS, MAX_UNFINISHED, MAX_UNFINISHED_BYTES, Reassembler};
 
-/// A peer that broke a rule of the wire. Either one ends the connection.
+/// The peer broke a rule of the protocol. Each of these ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The bytes are not a transport frame, or the frame contradicts itself or an earlier one.
+    /// Malformed frame, or one that contradicts itself or an earlier frame.
     Frame(String),
-    /// The frame is well formed, but what it announces exceeds a bound.
+    /// Well-formed frame or response that exceeds a limit.
     Limit(String),
-    /// A whole message is not the response that the protocol describes.
+    /// Invalid response.
     Message(String),
 }
 
-/// `view`, or a copy of it where it is a small part of the `held` bytes of memory that it keeps alive. Bounds count what
-/// is kept by its length; without this a peer could have each byte keep a whole message, in fields that nobody reads.
+/// Returns `view`, or a copy of it if `view` is a small part of the `held` bytes that it keeps in
+/// memory. Limits count the length of a view. Without the copy, a peer could pad messages with
+/// fields that nobody reads, and one counted byte would keep a whole message.
 pub fn frugal(view: Bytes, held: usize) -> Bytes {
-    /// The fields of a frame, or of a response, around what is kept of it.
+    /// Room for the other fields of a frame or response.
     const FIELDS: usize = 64;
     if held <= view.len() + view.len() / 4 + FIELDS {
         view
@@ -41,7 +42,7 @@ pub fn frugal(view: Bytes, held: usize) -> Bytes {
     }
 }
 
-/// The enclave's side of the messages, for the tests of rooms above.
+/// The enclave's side of the messages, for tests of other modules.
 #[cfg(test)]
 pub(crate) mod testing {
     use bytes::Bytes;
@@ -49,7 +50,7 @@ pub(crate) mod testing {
 
     use super::pb;
 
-    /// Id, and verb and path, of a request; of a chunk, its number, size, and whether it is the last.
+    /// Returns a request's id and its verb, path and chunk as text, such as `POST /x[0: 12 final]`.
     pub(crate) fn read_request(message: Bytes) -> (i64, String) {
         let request = pb::WebsocketRequest::decode(message).unwrap();
         let mut text = format!("{} {}", request.verb(), request.path());
@@ -60,7 +61,7 @@ pub(crate) mod testing {
         (request.id(), text.trim().to_owned())
     }
 
-    /// A response as a whole message.
+    /// Encodes a response.
     pub(crate) fn write_response(id: i64, status: i32, body: &'static str) -> Bytes {
         let body = Some(Bytes::from_static(body.as_bytes()));
         pb::WebsocketResponse {

@@ -1,7 +1,7 @@
-//! Transport frames → whole messages, within bounds (protocol section 3).
+//! Joins transport frames into messages, within limits (protocol section 3).
 //!
-//! The published server trusts `total_chunks` and keeps unfinished messages for ever; a client must not. Messages may be
-//! interleaved and a message's chunks may come in any order.
+//! Messages may be interleaved, and the chunks of a message may arrive in any order. The published
+//! server trusts `total_chunks` and keeps unfinished messages forever. A client must not.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -11,16 +11,16 @@ use prost::Message as _;
 
 use super::{Error, frugal, pb};
 
-/// Messages that may be unfinished at once (protocol section 3).
+/// Most unfinished messages at once (protocol section 3).
 pub const MAX_UNFINISHED: usize = 64;
-/// Chunks of one message (protocol section 3).
+/// Most chunks of one message (protocol section 3).
 pub const MAX_CHUNKS: u32 = 4_096;
-/// Payload bytes of all unfinished messages together (protocol section 3).
+/// Most payload bytes of all unfinished messages together (protocol section 3).
 pub const MAX_UNFINISHED_BYTES: usize = 64 << 20;
 
-/// The messages of one connection that are not complete yet.
+/// Unfinished messages of one connection.
 pub struct Reassembler {
-    /// Bytes of unfinished messages that are kept.
+    /// Limit of `bytes`.
     most: usize,
     unfinished: HashMap<i64, Unfinished>,
     bytes: usize,
@@ -28,7 +28,7 @@ pub struct Reassembler {
 
 struct Unfinished {
     total: u32,
-    /// Only what has arrived takes memory, whatever `total` announces.
+    /// Holds received chunks only, so a large `total` takes no memory.
     chunks: BTreeMap<u32, Bytes>,
 }
 
@@ -39,7 +39,7 @@ impl Default for Reassembler {
 }
 
 impl Reassembler {
-    /// One that keeps at most so many bytes of unfinished messages.
+    /// Keeps at most `most` bytes of unfinished messages.
     pub fn new(most: usize) -> Reassembler {
         Reassembler {
             most,
@@ -48,13 +48,13 @@ impl Reassembler {
         }
     }
 
-    /// Takes one frame, and returns the message that it completes. The message of a single frame is a view of
-    /// `frame`: nothing is copied.
+    /// Takes one frame. Returns the message that it completes, if any. A message of one frame is a
+    /// view of `frame`, without a copy.
     pub fn push(&mut self, frame: Bytes) -> Result<Option<Bytes>, Error> {
         let held = frame.len();
         let frame = pb::NoiseTransportFrame::decode(frame)
             .map_err(|e| Error::Frame(format!("not a transport frame: {e}")))?;
-        // Absent `chunk_id` and `chunk_index` are 0; an absent `total_chunks` is an error, as 0 is.
+        // A missing `chunk_id` or `chunk_index` is 0. A missing or zero `total_chunks` is an error.
         let (id, index, total) = (frame.chunk_id(), frame.chunk_index(), frame.total_chunks());
         let payload = frugal(frame.payload.unwrap_or_default(), held);
 
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_chunk_id_and_index_are_zero() {
+    fn missing_chunk_id_and_index_are_zero() {
         let mut r = Reassembler::default();
         assert_eq!(r.push(frame(None, None, Some(2), b"a")), Ok(None));
         assert_eq!(
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_payload_is_an_empty_message() {
+    fn missing_payload_is_an_empty_message() {
         let bytes = pb::NoiseTransportFrame {
             total_chunks: Some(1),
             ..Default::default()
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_that_is_absent_or_zero_is_refused() {
+    fn missing_or_zero_total_is_refused() {
         for total in [None, Some(0)] {
             let e = Reassembler::default()
                 .push(frame(Some(1), Some(0), total, b""))
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_beyond_the_total_is_refused() {
+    fn index_beyond_the_total_is_refused() {
         assert!(matches!(
             Reassembler::default().push(chunk(1, 2, 2, b"")),
             Err(Error::Frame(_))
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_that_changes_is_refused() {
+    fn changed_total_is_refused() {
         for later in [1, 2, 4] {
             let mut r = Reassembler::default();
             r.push(chunk(1, 0, 3, b"a")).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_with_the_same_bytes_is_ignored_and_with_others_refused() {
+    fn equal_duplicate_is_ignored_and_different_one_refused() {
         let mut r = Reassembler::default();
         r.push(chunk(1, 0, 2, b"a")).unwrap();
         assert_eq!(r.push(chunk(1, 0, 2, b"a")), Ok(None));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_frame_are_refused() {
+    fn malformed_frame_is_refused() {
         assert!(matches!(
             Reassembler::default().push(Bytes::from_static(b"\xff\xff")),
             Err(Error::Frame(_))
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn sixty_four_messages_may_be_unfinished_and_no_more() {
+    fn at_most_64_messages_are_unfinished() {
         let mut r = Reassembler::default();
         for id in 0..MAX_UNFINISHED as i64 {
             r.push(chunk(id, 0, 2, b"a")).unwrap();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_4096_chunks_at_most() {
+    fn message_has_at_most_4096_chunks() {
         let mut r = Reassembler::default();
         r.push(chunk(1, MAX_CHUNKS - 1, MAX_CHUNKS, b"a")).unwrap();
         assert!(matches!(
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_messages_hold_64_mib_at_most() {
+    fn unfinished_messages_hold_at_most_64_mib() {
         let mut r = Reassembler::default();
         let payload = vec![0; MAX_UNFINISHED_BYTES / 1_024];
         for index in 0..1_024 {
@@ -267,8 +267,8 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_keeps_no_more_alive_than_it_counts_for() {
-        // A field that no schema knows, and one byte of payload.
+    fn small_payload_does_not_keep_its_frame_in_memory() {
+        // An unknown field of 48 KiB, and a payload of one byte.
         let mut padded = vec![0xfa, 0x01, 0x80, 0x80, 0x03];
         padded.resize(padded.len() + (48 << 10), 7);
         padded.extend_from_slice(&chunk(1, 0, 1, b"x"));
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_finished_message_held_is_free_again() {
+    fn finished_message_frees_its_bytes() {
         let mut r = Reassembler::default();
         let half = vec![0; 20 << 20];
         for id in 0..8 {
@@ -297,9 +297,8 @@ mod tests {
     }
 
     proptest! {
-        /// Any messages, their frames shuffled together in any order, come out whole.
         #[test]
-        fn interleaved_and_reordered_frames_come_out_whole(
+        fn shuffled_frames_of_many_messages_come_out_whole(
             lens in prop::collection::vec(0usize..4 * MAX_FRAME_PAYLOAD, 1..6),
             seed in any::<u64>(),
         ) {
@@ -325,9 +324,8 @@ mod tests {
             prop_assert_eq!(r.bytes, 0);
         }
 
-        /// Bytes of a hostile peer never panic.
         #[test]
-        fn any_bytes_are_answered(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..32)) {
+        fn no_bytes_cause_a_panic(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..32)) {
             let mut r = Reassembler::default();
             for frame in frames { let _ = r.push(frame.into()); }
         }
