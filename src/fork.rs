@@ -1,18 +1,18 @@
-//! Whether this process is the forked child of one that used the library.
+//! Knows whether this process was forked from one that had used the library.
 //!
-//! Threads do not survive a fork, and locks stay as they were: in such a child every call that returns a status answers
-//! `Forked`, and freeing leaves everything alone. `ffi` registers the handler that marks a child.
+//! A child has no threads of the library, and its locks may be held forever. So calls that return a
+//! status fail there with `Forked`, and freeing does nothing. `ffi` registers the fork handler.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static CHILD: AtomicBool = AtomicBool::new(false);
 
-/// Called in a child, right after the fork of a process that used the library.
+/// Called in the child right after a fork.
 pub fn mark_child() {
     CHILD.store(true, Ordering::Relaxed);
 }
 
-/// Whether the library was in use before this process was forked.
+/// Whether the library was used before this process was forked.
 pub fn in_child() -> bool {
     CHILD.load(Ordering::Relaxed)
 }

@@ -1,4 +1,5 @@
-//! The transport after the split: one AES-256-GCM counter for each direction, no rekey (protocol section 2).
+//! Encrypts and decrypts after the handshake: AES-256-GCM, one counter for each direction, no rekey
+//! (protocol section 2).
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ pub const MAX_NOISE_MESSAGE: usize = 65_535;
 /// The tag that AES-GCM adds to each message.
 pub const TAG_LEN: usize = 16;
 
-/// A channel that ends inside a verified enclave: the only thing here that can encrypt a request.
+/// An encrypted channel to a verified enclave. Only this type can encrypt a request.
 pub struct Channel(TransportState);
 
 impl Channel {
@@ -29,7 +30,7 @@ impl Channel {
         Ok(message.into())
     }
 
-    /// Decrypts the next message. The plaintext is an allocation of its own, of which everything above takes views.
+    /// Decrypts the next message into a new allocation, of which all higher modules take views.
     pub fn decrypt(&mut self, message: &[u8]) -> Result<Bytes, Error> {
         let mut plaintext = vec![0; message.len().saturating_sub(TAG_LEN)];
         self.0

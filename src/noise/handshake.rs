@@ -12,11 +12,11 @@ const PROTOCOL: &str = "Noise_XX_25519_AESGCM_SHA256";
 /// The server reads at most this many bytes of a handshake message (protocol section 2).
 const MAX_HANDSHAKE_OUT: usize = 4_096;
 
-/// The start: message 1 is made, nothing of the peer is known.
+/// Before message 2. Nothing is known about the peer.
 pub struct Initiator(HandshakeState);
 
 impl Initiator {
-    /// Makes message 1, with an ephemeral and a static key that are fresh for this connection.
+    /// Creates message 1, with a new ephemeral and a new static key.
     pub fn start() -> Result<(Initiator, Vec<u8>), Error> {
         let mut private = [0; 32];
         aws_lc_rs::rand::fill(&mut private).map_err(|_| Error::Exhausted)?;
@@ -34,7 +34,8 @@ impl Initiator {
         Ok((Initiator(state), message))
     }
 
-    /// Reads message 2: the server's keys and its evidence, authenticated to each other, and trusted for nothing yet.
+    /// Reads message 2: the server's keys and its evidence. The keys authenticate the evidence, but
+    /// neither is verified yet.
     pub fn read(mut self, message: &[u8]) -> Result<Unverified, Error> {
         let mut evidence = vec![0; message.len().min(MAX_NOISE_MESSAGE)];
         let len = self
@@ -56,7 +57,7 @@ impl Initiator {
     }
 }
 
-/// After message 2: there is evidence to judge, and no way to send.
+/// After message 2. Holds the evidence and cannot send.
 pub struct Unverified {
     state: HandshakeState,
     evidence: Vec<u8>,
@@ -64,18 +65,18 @@ pub struct Unverified {
 }
 
 impl Unverified {
-    /// The payload of message 2, byte for byte.
+    /// The unchanged payload of message 2.
     pub fn evidence(&self) -> &[u8] {
         &self.evidence
     }
 
-    /// The server's Noise static key, to which the evidence must be bound.
+    /// The server's Noise static key. The evidence must be bound to it.
     pub fn server_key(&self) -> &[u8; 32] {
         &self.server_key
     }
 
-    /// Completes the handshake with message 3. `verified` proves that the evidence satisfies the policy *for this
-    /// server key*; with a proof for another key nothing is made.
+    /// Completes the handshake: returns message 3 and the channel. `verified` proves that the
+    /// evidence satisfies the policy *for this server key*. Fails if it was made for another key.
     pub fn accept(self, verified: &Verified) -> Result<(Vec<u8>, Channel), Error> {
         if verified.server_key() != &self.server_key {
             return Err(Error::OtherKey);
@@ -123,7 +124,7 @@ impl fmt::Debug for Unverified {
 pub(super) mod testing {
     use super::*;
 
-    /// A channel, and a responder's transport that answers it.
+    /// Returns a channel and the responder's side of it.
     pub(crate) fn pair() -> (Channel, snow::TransportState) {
         let mut responder = builder()
             .local_private_key(&[7; 32])
@@ -150,7 +151,7 @@ pub(super) mod testing {
 mod tests {
     use super::*;
 
-    /// A vector for this suite: keys, prologue, then payload and ciphertext of each message.
+    /// A test vector for this suite. `messages` are pairs of payload and ciphertext.
     struct Vector {
         prologue: &'static str,
         static_key: &'static str,
@@ -165,7 +166,7 @@ mod tests {
             .collect()
     }
 
-    /// The published vectors that snow 0.10 ships in `tests/vectors` (`cacophony.txt`, `snow.txt`).
+    /// From `cacophony.txt` and `snow.txt` in snow 0.10, `tests/vectors`.
     const VECTORS: [Vector; 2] = [
         Vector {
             prologue: "4a6f686e2047616c74",
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_published_vectors_hold() {
+    fn handshake_matches_the_published_vectors() {
         for vector in &VECTORS {
             let mut messages = vector
                 .messages
@@ -264,7 +265,7 @@ mod tests {
             let (message, mut channel) = state.finish(&payload).unwrap();
             assert_eq!(message, expected);
 
-            // The responder speaks first after the split, then they take turns.
+            // After the handshake they take turns; the responder sends first.
             for (turn, (payload, message)) in messages.enumerate() {
                 if turn % 2 == 0 {
                     assert_eq!(channel.decrypt(&message).unwrap(), payload);
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_2_that_is_cut_or_altered_anywhere_is_refused() {
+    fn truncated_or_altered_message_2_is_refused() {
         let message = hex(VECTORS[0].messages[1].1);
         for cut in 0..message.len() {
             assert_eq!(
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ephemeral_of_low_order_is_refused() {
+    fn ephemeral_key_of_low_order_is_refused() {
         let mut message = hex(VECTORS[0].messages[1].1);
         message[..32].fill(0);
         let (state, _) = initiator(&VECTORS[0], &hex(VECTORS[0].messages[0].0));
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replayed_truncated_or_altered_transport_message_is_refused() {
+    fn replayed_truncated_or_altered_message_is_refused() {
         let vector = &VECTORS[0];
         let channel = || {
             let (state, _) = initiator(vector, &hex(vector.messages[0].0));
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn each_connection_has_keys_of_its_own() {
+    fn each_connection_has_new_keys() {
         let (_, one) = Initiator::start().unwrap();
         let (_, two) = Initiator::start().unwrap();
         assert_eq!(
@@ -344,6 +345,6 @@ mod tests {
             let transport = testing::pair().1;
             transport.get_remote_static().expect("XX sends it").to_vec()
         };
-        assert_ne!(client_key(), client_key(), "nor does it keep a static key");
+        assert_ne!(client_key(), client_key(), "each has a new static key");
     }
 }

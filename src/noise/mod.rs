@@ -1,14 +1,15 @@
-//! `Noise_XX_25519_AESGCM_SHA256` as the initiator (protocol section 2). Pure: no I/O, no clock.
+//! The initiator of `Noise_XX_25519_AESGCM_SHA256` (protocol section 2). Pure.
 //!
-//! The handshake is a chain of types, so that sending early does not compile:
+//! The handshake is a chain of types, so code that sends before verification does not compile:
 //!
 //! ```text
 //! Initiator ──message 2──► Unverified ──accept(Verified)──► Channel
 //! ```
 //!
-//! [`Unverified`] holds the evidence and the server's static key and can send nothing. Only
-//! [`attestation::Verified`](crate::attestation::Verified), which a report with the verdict *verified* alone yields,
-//! turns it into message 3 and a [`Channel`]. This room must never judge evidence itself.
+//! [`Unverified`] holds the evidence and the server's static key, and cannot send. To get message 3
+//! and a [`Channel`] from it, the caller needs an
+//! [`attestation::Verified`](crate::attestation::Verified), which exists only for a report with the
+//! verdict *verified*. This module never judges evidence.
 
 mod channel;
 mod handshake;
@@ -17,20 +18,20 @@ mod resolver;
 pub use channel::{Channel, MAX_NOISE_MESSAGE, TAG_LEN};
 pub use handshake::{Initiator, Unverified};
 
-/// Why a Noise operation failed. Whichever it is, the connection is over.
+/// Why a Noise operation failed. Each of these ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// Message 2 is malformed, does not authenticate, or holds a key of low order.
+    /// Message 2 is malformed, fails authentication, or holds a key of low order.
     Handshake,
-    /// A transport message does not authenticate: altered, truncated, replayed or out of order.
+    /// A message fails authentication: it was altered, truncated, replayed or reordered.
     Decrypt,
-    /// The evidence was verified for another static key than this handshake's.
+    /// The evidence was verified for a different static key.
     OtherKey,
-    /// The system gave no random bytes, or a nonce counter is used up.
+    /// The system has no random bytes, or a nonce counter reached its end.
     Exhausted,
 }
 
-/// A channel and its other side, for the tests of rooms above: the handshake without a socket or evidence.
+/// Both sides of a channel without socket or evidence, for tests of other modules.
 #[cfg(test)]
 pub(crate) mod testing {
     pub(crate) use super::handshake::testing::pair;

@@ -1,6 +1,6 @@
-//! Noise's primitives from aws-lc-rs, the one crypto provider of this library.
+//! Gives snow the primitives of aws-lc-rs, the only crypto provider of this library.
 //!
-//! snow asks a resolver for each primitive by name; this one knows the four of our suite and no other.
+//! snow asks a resolver for each primitive. This one has only those of our suite.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey, X25519};
@@ -79,7 +79,7 @@ impl Dh for X25519Dh {
     }
 
     fn set(&mut self, private: &[u8]) {
-        // Any 32 bytes are an X25519 key; without a key, `dh` fails and so does the handshake.
+        // Any 32 bytes are a valid key. Without a key `dh` fails, and then the handshake.
         let key = PrivateKey::from_private_key(&X25519, private);
         if key
             .map_err(|_| Error::Dh)
@@ -99,13 +99,14 @@ impl Dh for X25519Dh {
     }
 
     fn privkey(&self) -> &[u8] {
-        // Asked for by `Builder::generate_keypair` alone, which is not used: the key stays inside aws-lc.
+        // The key stays in aws-lc. Only `Builder::generate_keypair` needs this; we do not use it.
         &[]
     }
 
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), Error> {
         let private = self.private.as_ref().ok_or(Error::Dh)?;
-        // snow pads keys to its longest curve. aws-lc refuses a shared secret of all zeros (RFC 7748, section 6.1).
+        // snow pads keys to the length of its longest curve. aws-lc refuses a shared secret of all
+        // zeros (RFC 7748, section 6.1).
         let public = UnparsedPublicKey::new(&X25519, public.get(..KEY_LEN).ok_or(Error::Dh)?);
         agreement::agree(private, public, Error::Dh, |secret| {
             out.get_mut(..secret.len())
@@ -139,7 +140,7 @@ impl Hash for Sha256 {
     }
 }
 
-/// AES-256-GCM with Noise's nonce: four zero bytes and the counter, big-endian.
+/// AES-256-GCM with Noise's nonce: four zero bytes, then the counter in big-endian.
 struct Aes256Gcm(Option<LessSafeKey>);
 
 impl Aes256Gcm {
@@ -189,7 +190,7 @@ impl Cipher for Aes256Gcm {
             .checked_sub(TAG_LEN)
             .ok_or(Error::Decrypt)?;
         let (text, tag) = ciphertext.split_at(len);
-        // Gathers text and tag from where they lie and writes the plaintext once: no copy before decryption.
+        // Decrypts straight into `out`, without a copy first.
         self.key()
             .open_separate_gather(
                 nonce(counter),
