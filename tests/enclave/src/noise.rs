@@ -1,6 +1,7 @@
-//! The responder of `Noise_XX_25519_AESGCM_SHA256` (protocol.md section 2), on snow's own primitives.
+//! The responder of `Noise_XX_25519_AESGCM_SHA256` (protocol.md section 2), with snow's default
+//! primitives.
 //!
-//! Knows nothing of evidence or frames. `Weak` makes the low-order keys that an honest responder never has.
+//! Knows nothing of evidence or frames. `Weak` makes low-order keys, which no honest responder has.
 
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
@@ -10,13 +11,13 @@ use snow::{Builder, HandshakeState};
 use crate::Failure;
 
 const PATTERN: &str = "Noise_XX_25519_AESGCM_SHA256";
-/// The server reads no longer handshake message (section 2).
+/// The longest handshake message that the server reads (section 2).
 pub(crate) const MAX_HANDSHAKE_READ: usize = 4_096;
-/// A Noise message's bound, and what AES-GCM adds to a plaintext.
+/// The longest Noise message, and the length of AES-GCM's tag.
 pub(crate) const MAX_MESSAGE: usize = 65_535;
 pub(crate) const TAG: usize = 16;
 
-/// The responder's static key: as old as its process.
+/// The responder's static key. Each process generates one.
 pub(crate) struct StaticKey {
     private: Vec<u8>,
     pub(crate) public: [u8; 32],
@@ -37,7 +38,8 @@ impl StaticKey {
     }
 }
 
-/// Which of the responder's keys is the all-zero point: every agreement with it is all zero too, known to all.
+/// Selects the responder's key that is the all-zero point. Its shared secrets are all zero too, so
+/// everyone knows them.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Weak {
     Ephemeral,
@@ -51,7 +53,7 @@ pub(crate) fn responder(key: &StaticKey, weak: Option<Weak>) -> Result<Handshake
         .build_responder()?)
 }
 
-/// A message 1 of somebody else's.
+/// Makes a message 1 of another initiator.
 pub(crate) fn strange_message_1() -> Result<Vec<u8>, Failure> {
     let key = StaticKey::generate()?;
     let mut state = Builder::new(params()?)
@@ -97,7 +99,8 @@ impl CryptoResolver for Resolver {
     }
 }
 
-/// Turns weak when it learns which key it holds: an ephemeral is generated, a static one set.
+/// An X25519 key that becomes weak if it is the selected one: snow generates an ephemeral key and
+/// sets a static one.
 struct WeakDh {
     inner: Box<dyn Dh>,
     weak: Weak,

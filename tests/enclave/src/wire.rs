@@ -1,6 +1,6 @@
-//! Messages and frames (protocol.md section 3), written for this end alone: the library's framing is its own.
+//! Messages and frames (protocol.md section 3). Shares no code with the library's framing.
 //!
-//! Pure: bytes in, bytes out. Knows neither Noise nor sockets.
+//! Pure. Knows neither Noise nor sockets.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,19 +17,19 @@ pub(crate) use schema::{
     WebsocketResponse as Response,
 };
 
-/// A Noise message's 65,535 bytes, less the tag's 16, less 30 for the frame's own fields.
+/// A Noise message has 65,535 bytes: 16 for the tag, 30 for the frame's other fields.
 pub(crate) const MAX_PAYLOAD: usize = 65_489;
-/// Bounds on what a client may leave unfinished, as a client has them (section 3).
+/// Limits of a client's unfinished messages: those that a client has (section 3).
 const MAX_UNFINISHED: usize = 64;
 const MAX_CHUNKS: u32 = 4_096;
 const MAX_BYTES: usize = 64 << 20;
 
-/// Cuts a message into frames.
+/// Splits a message into frames.
 pub(crate) fn split(message: &Bytes, chunk_id: i64) -> Vec<Frame> {
     cut(message, chunk_id, MAX_PAYLOAD)
 }
 
-/// Cuts a message into frames of at most `size` bytes of payload.
+/// Splits a message into frames with at most `size` bytes of payload.
 pub(crate) fn cut(message: &Bytes, chunk_id: i64, size: usize) -> Vec<Frame> {
     let total = message.len().div_ceil(size).max(1);
     (0..total)
@@ -46,7 +46,7 @@ pub(crate) fn cut(message: &Bytes, chunk_id: i64, size: usize) -> Vec<Frame> {
         .collect()
 }
 
-/// A response with a body.
+/// Makes a response with a body.
 pub(crate) fn response(id: i64, status: i32, body: impl Into<Bytes>) -> Response {
     Response {
         id: Some(id),
@@ -56,7 +56,7 @@ pub(crate) fn response(id: i64, status: i32, body: impl Into<Bytes>) -> Response
     }
 }
 
-/// What a client did wrong; the connection is closed with 1003.
+/// A client's mistake. The connection is closed with 1003.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Malformed {
     Frame,
@@ -80,7 +80,7 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// Puts frames together to messages.
+/// Joins frames into messages.
 #[derive(Default)]
 pub(crate) struct Reassembly {
     unfinished: HashMap<i64, Unfinished>,
@@ -94,7 +94,7 @@ struct Unfinished {
 }
 
 impl Reassembly {
-    /// Takes one frame; gives the message that it completes.
+    /// Takes one frame. Returns the message that it completes, if any.
     pub(crate) fn take(&mut self, plaintext: Bytes) -> Result<Option<Bytes>, Malformed> {
         let frame = Frame::decode(plaintext).map_err(|_| Malformed::Frame)?;
         let id = frame.chunk_id.unwrap_or(0);
@@ -153,10 +153,10 @@ impl Reassembly {
     }
 }
 
-/// What a message asks for (section 4).
+/// A decoded message (section 4).
 #[derive(Debug, PartialEq)]
 pub(crate) enum Asked {
-    /// A request; with a chunk it opens an upload.
+    /// A request. A chunk opens an upload.
     Open {
         id: i64,
         verb: String,
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_survives_its_frames_in_any_order() {
+    fn frames_of_a_message_may_come_in_any_order() {
         let message = Bytes::from(
             (0..3 * MAX_PAYLOAD + 5)
                 .map(|at| at as u8)
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_message_is_one_frame() {
+    fn empty_message_is_one_frame() {
         let frames = split(&Bytes::new(), 1);
         assert_eq!(frames.len(), 1);
         assert_eq!(
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_id_and_index_are_zero() {
+    fn missing_id_and_index_are_zero() {
         let first = plain(&Frame {
             total_chunks: Some(2),
             payload: Some("a".into()),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_rule_is_refused_by_its_name() {
+    fn each_broken_rule_has_its_error() {
         for (frames, broken) in [
             (vec![frame(0, 0, b"")], Malformed::Total),
             (vec![frame(2, 2, b"")], Malformed::Index),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_chunk_twice_is_ignored() {
+    fn equal_duplicate_is_ignored() {
         let mut reassembly = Reassembly::default();
         assert_eq!(reassembly.take(frame(0, 2, b"a")), Ok(None));
         assert_eq!(reassembly.take(frame(0, 2, b"a")), Ok(None));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_messages_are_bounded() {
+    fn unfinished_messages_have_a_limit() {
         let mut reassembly = Reassembly::default();
         let open = |id| {
             plain(&Frame {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_whole_or_refused() {
+    fn incomplete_request_is_refused() {
         let read = |request: Request| read_request(request.encode_to_vec().into());
         let chunk = |seq| {
             Some(Chunk {

@@ -1,5 +1,5 @@
-//! What is wrong with evidence, token, release or policy: each check of attestation.md section 3 failing alone,
-//! and the traps in which no check may fail.
+//! Faults of evidence, token, release and policy. Most make one check of attestation.md section 3
+//! fail, and no other. In the rest all checks must pass.
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 use serde_json::{Map, Value, json};
@@ -9,9 +9,9 @@ use crate::world::sigstore::Sct;
 use crate::world::time::{self, DAY, HOUR, MINUTE};
 use crate::world::{Measurements, VERSION, ita};
 
-/// One level more than any bound on nesting near 64.
+/// More levels of nesting than any limit near 64 allows.
 const TOO_DEEP: usize = 100;
-/// Far over what a key set may take.
+/// Far above the limit of a key set.
 const OVERSIZED: usize = 16 << 20;
 const OTHER_KID: &str = "f00df00df00df00df00df00df00df00df00df00df00df00df00df00df00df00df00df00df00df00df00df00df00df00d";
 const ZERO_REGISTER: &str = "000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000";
@@ -60,7 +60,8 @@ fn checkpoint(bundle: &mut Value, change: fn(&str) -> String) {
     *envelope = change(envelope.as_str().unwrap_or_default()).into();
 }
 
-/// A text that says a key of an object's twice: `{"a":1,…}` becomes `{"b":2,"a":1,…}`, where `b` was there.
+/// Inserts `first` into the text of an object that already has this key, so that the key is there
+/// twice.
 fn doubled(text: &str, first: &str) -> String {
     format!("{{{first},{}", &text[1..])
 }

@@ -1,5 +1,5 @@
-//! What goes wrong before the first request: at each stage of connecting, in the handshake, and a peer that is
-//! dead behind an open connection.
+//! Faults before the first request: at each stage of connecting, in the handshake, and a dead peer
+//! with an open connection.
 
 use super::Scope::{Any, Connect, Stream};
 use super::{Act, Fault, Stage, Twist, ends};
@@ -15,7 +15,7 @@ const LIMIT: &str = "CONFER_E_LIMIT";
 
 /// Internal error (section 4: handshake or decryption failed).
 const INTERNAL: u16 = 1011;
-/// A head longer than any client reads.
+/// A response head longer than any client reads.
 const ENDLESS_HEAD: usize = 4 << 20;
 
 fn refused(status: &str) -> String {

@@ -1,4 +1,4 @@
-//! What goes wrong in an upload (protocol.md section 6), and in the answer to a document, whose end is
+//! Faults of uploads (protocol.md section 6) and of the response to a document, which ends after
 //! `Content-Length` bytes (section 4).
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use crate::answer::{Outgoing, Step};
 use crate::wire::{Response, response};
 
 const PROTOCOL: &str = "CONFER_E_PROTOCOL";
-/// The answer, in two pieces.
+/// The response in two pieces.
 const PIECES: [&str; 2] = ["{\"text\":", "\"hello\"}"];
 const LENGTH: &str = "16";
 
@@ -23,7 +23,7 @@ const fn well(name: &'static str, description: &'static str, twists: &'static [T
     }
 }
 
-/// A piece with these headers.
+/// Makes a piece with these headers.
 fn piece(id: i64, body: &'static str, headers: &[(&str, &str)]) -> Step {
     let headers: HashMap<_, _> = headers
         .iter()
@@ -35,7 +35,7 @@ fn piece(id: i64, body: &'static str, headers: &[(&str, &str)]) -> Step {
     }))
 }
 
-/// The answer, with one length on its first piece and another on its second.
+/// Makes a response whose two pieces have these lengths in their headers.
 fn lengths(id: i64, first: &str, second: &str) -> Vec<Step> {
     let header = |length| [("Content-Length", length)];
     vec![

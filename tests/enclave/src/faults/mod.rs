@@ -1,7 +1,8 @@
-//! The named ways to misbehave: what each must cause at the client, and the twists that make it so.
+//! The faults: each has a name, the result that the client must report, and the twists that cause
+//! it.
 //!
-//! A `Twist` changes one thing at one seam; the seams are in `world`, `connection` and `key_server`, which
-//! know twists but no fault. The tables are beside this file, by what they attack.
+//! A `Twist` is one change. `world`, `connection` and `key_server` apply twists and know no faults.
+//! The other files of this folder hold the tables of faults.
 
 mod attestation;
 mod connection;
@@ -23,85 +24,85 @@ pub(crate) struct Fault {
     pub(crate) twists: &'static [Twist],
 }
 
-/// What the client must say.
+/// The result that the client must report.
 #[derive(Clone, Copy)]
 enum Expect {
-    /// All is well.
+    /// Everything works.
     Ok,
     /// Verified, with a warning from this check.
     Warn(&'static str),
-    /// `CONFER_E_REJECTED`, with this check as the only `fail`.
+    /// `CONFER_E_REJECTED`, and only this check fails.
     Rejected(&'static str),
     /// This status.
     Status(&'static str),
 }
 
-/// Where the client must say it.
+/// The call that must have this result.
 #[derive(Clone, Copy)]
 enum Scope {
     /// Connecting fails.
     Connect,
-    /// Connecting succeeds, the first chat fails (or ends well, where all is well).
+    /// The first chat. Connecting works.
     Stream,
-    /// Connecting and chats succeed, the first document does not (or ends well, where all is well).
+    /// The first document. Connecting and chats work.
     Document,
-    /// Either connecting or the first chat: the fault comes while the client is between the two.
+    /// Connecting or the first chat: the fault happens between the two.
     Any,
 }
 
-/// A moment of a connection, in order.
+/// The moments of a connection, in order.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Stage {
-    /// TCP is accepted; nothing is read.
+    /// After accepting TCP, before reading.
     Accept,
-    /// The upgrade's head is read; nothing is answered.
+    /// After reading the upgrade request, before answering.
     Upgrade,
-    /// The WebSocket is open; nothing is read.
+    /// After opening the WebSocket, before reading.
     Open,
-    /// Handshake message 1 is read.
+    /// After reading handshake message 1.
     Message1,
-    /// Handshake message 2 is sent.
+    /// After sending handshake message 2.
     Message2,
-    /// Handshake message 3 is read.
+    /// After reading handshake message 3.
     Message3,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) enum Act {
-    /// End TCP.
+    /// Close TCP.
     Drop,
-    /// End the WebSocket with this code.
+    /// Close the WebSocket with this code.
     Close(u16),
-    /// Keep the connection and do nothing.
+    /// Keep the connection open and do nothing.
     Stall,
 }
 
-/// What becomes of an upload instead.
+/// Changes how an upload is handled.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Upload {
-    /// It is answered whole after its first chunk.
+    /// Answer completely after the first chunk.
     AnswersEarly,
-    /// It is refused after its third chunk, or at its end.
+    /// Refuse after the third chunk, or at the end if that comes first.
     RefusedMidway,
-    /// Its opening message waits; chunks overtake it.
+    /// Handle chunks before the opening message.
     OpensLate,
-    /// After so many bytes the socket is read no more, and nothing answered.
+    /// Stop reading the socket after some bytes, and do not answer.
     NotRead,
 }
 
-/// How the key server answers instead.
+/// Changes how the key server answers.
 #[derive(Clone, Copy)]
 pub(crate) enum KeyServer {
     Stall,
     Drop,
-    /// A head, and a body that never comes.
+    /// Send a head, and never the body.
     HalfAnswer,
-    /// This head before the right body.
+    /// Send this head before the valid body.
     Head(&'static str),
     Body(fn() -> String),
 }
 
-/// One change at one seam. Functions, so that a table can hold them.
+/// One change. Holds function pointers, so that tables can be constants.
 pub(crate) enum Twist {
     Chain(fn(&mut ChainPlan)),
     KeySet(fn(&mut Vec<Value>)),
@@ -113,52 +114,53 @@ pub(crate) enum Twist {
     /// Sign the token with RS256.
     Rs256,
     Token(fn(String) -> String),
-    /// The manifest's text, before it is signed.
+    /// Change the manifest before signing.
     Manifest(fn(String) -> String),
     Signing(fn(&mut SigningPlan)),
     Bundle(fn(&mut Value)),
     BundleText(fn(String) -> String),
-    /// The manifest's text, after it was signed.
+    /// Change the manifest after signing.
     SentManifest(fn(String) -> String),
     Evidence(fn(&mut Value)),
     EvidenceBytes(fn(Vec<u8>) -> Vec<u8>),
     Policy(fn(&mut Value)),
-    /// The policy carries the key set.
+    /// Put the key set into the policy.
     KeysInPolicy,
     At(Stage, Act),
-    /// Ending TCP resets it.
+    /// Close TCP with a reset.
     Reset,
-    /// Answer the upgrade with this text (given the right `Sec-WebSocket-Accept`), then drop or stall.
+    /// Answer the upgrade with this text, then drop or stall. The function gets the correct
+    /// `Sec-WebSocket-Accept`.
     UpgradeAnswer(fn(&str) -> String, Act),
     Weak(Weak),
-    /// Handshake message 2 on its way out.
+    /// Change handshake message 2.
     Message2(fn(Vec<u8>) -> Vec<u8>),
-    /// Handshake message 2 as a WebSocket text message.
+    /// Send handshake message 2 as a WebSocket text message.
     Message2Text,
-    /// Handshake message 2 in a WebSocket frame that announces more than comes; then drop or stall.
+    /// Send handshake message 2 in a WebSocket frame that announces more bytes, then drop or stall.
     Message2Cut(Act),
     Message2Twice,
-    /// A handshake message 2 that was made for another connection's message 1.
+    /// Send a message 2 that answers another connection's message 1.
     Message2Earlier,
-    /// The socket beneath the WebSocket can be written to.
+    /// Permit writing to the socket under the WebSocket.
     Tap,
-    /// After the handshake: read on, answer nothing.
+    /// After the handshake, read but never answer.
     Mute,
-    /// After the handshake: answer all but pings.
+    /// After the handshake, answer everything except pings.
     NoPongs,
-    /// After the handshake: answer each request with this status.
+    /// After the handshake, answer each request with this status.
     RefuseAll(i32, &'static str),
-    /// After the handshake: answer a connection's first request, pings aside, with this status.
+    /// After the handshake, answer the first request that is not a ping with this status.
     RefuseFirst(i32, &'static str),
-    /// The answer to each streamed chat, given its id.
+    /// Answer each streamed chat with these steps. The function gets the request's id.
     Answer(fn(i64) -> Vec<Step>),
-    /// The answer to each document, given its id.
+    /// Answer each document with these steps. The function gets the request's id.
     Document(fn(i64) -> Vec<Step>),
     Upload(Upload),
 }
 
 impl Twist {
-    /// It changes what all connections share: policy, key set or chain.
+    /// Returns true for a change of the policy, key set or chain, which all connections share.
     pub(crate) fn is_worldwide(&self) -> bool {
         matches!(
             self,
@@ -182,7 +184,7 @@ impl Twist {
     }
 }
 
-/// Nothing may fail.
+/// All checks pass.
 const fn accepted(
     name: &'static str,
     description: &'static str,
@@ -197,7 +199,7 @@ const fn accepted(
     }
 }
 
-/// This check warns, and nothing fails.
+/// This check warns, and all others pass.
 const fn warned(
     check: &'static str,
     name: &'static str,
@@ -213,7 +215,7 @@ const fn warned(
     }
 }
 
-/// This check alone fails.
+/// Only this check fails.
 const fn rejected(
     check: &'static str,
     name: &'static str,
@@ -229,7 +231,7 @@ const fn rejected(
     }
 }
 
-/// This status, in this scope.
+/// The call in `scope` ends with this status.
 const fn ends(
     scope: Scope,
     status: &'static str,
@@ -261,7 +263,7 @@ pub(crate) fn find(name: &str) -> Option<&'static Fault> {
     all().find(|fault| fault.name == name)
 }
 
-/// One JSON line for each fault.
+/// Lists all faults, one JSON line each.
 pub(crate) fn list() -> String {
     all().map(|fault| fault.line().to_string() + "\n").collect()
 }

@@ -1,5 +1,5 @@
-//! What goes wrong in the answer to a streamed chat: frames, Noise messages, WebSocket messages, responses,
-//! events, and answers that end in no way that they should. Each begins well: the first event is `FIRST`.
+//! Faults in the response to a streamed chat: frames, Noise messages, WebSocket messages,
+//! responses, events, and wrong ends. Each starts with a valid event, `FIRST`.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -20,9 +20,9 @@ const EVENT: &str = "CONFER_E_EVENT";
 const LOST: &str = "CONFER_E_CONNECTION_LOST";
 
 const FIRST: &str = "before ";
-/// The header of a binary frame of 1,000 bytes, and three of them (RFC 6455, 5.2).
+/// The header of a binary frame of 1,000 bytes, then three bytes (RFC 6455, 5.2).
 const CUT_FRAME: &[u8] = &[0x82, 126, 0x03, 0xe8, 1, 2, 3];
-/// The default bounds of a client (sections 3 and 5), which these faults pass.
+/// A client's default limits (sections 3 and 5), which these faults exceed.
 const UNFINISHED: i64 = 64;
 const CHUNKS: u32 = 4_096;
 const BYTES: usize = 64 << 20;
@@ -39,14 +39,14 @@ const fn well(name: &'static str, description: &'static str, twists: &'static [T
     }
 }
 
-/// A good event, then these steps.
+/// Puts a valid event before `steps`.
 fn then(steps: impl IntoIterator<Item = Step>) -> Vec<Step> {
     std::iter::once(Step::Event(token(FIRST)))
         .chain(steps)
         .collect()
 }
 
-/// A good event, these steps, and a good end.
+/// Puts a valid event before `steps`, and a valid end after them.
 fn between(steps: impl IntoIterator<Item = Step>) -> Vec<Step> {
     let end = [Step::Event(token("after")), Step::Event(completion(3))];
     then(steps.into_iter().chain(end))
@@ -69,7 +69,7 @@ fn frame(chunk_id: i64, index: u32, total: u32, payload: impl Into<Bytes>) -> Fr
     }
 }
 
-/// The frames of an event's response, cut small.
+/// Splits an event's response into small frames.
 fn event_frames(id: i64, chunk_id: i64, content: &str) -> Vec<Frame> {
     let message = event(id, content).encode_to_vec();
     cut(&message.into(), chunk_id, 16)
@@ -83,13 +83,13 @@ fn body(text: impl Into<Bytes>) -> Vec<Step> {
     then([Step::Body(text.into())])
 }
 
-/// An event of exactly `size` bytes.
+/// Makes an event of exactly `size` bytes.
 fn sized(size: usize) -> String {
     let around = token("").to_string().len();
     token(&"x".repeat(size - around)).to_string()
 }
 
-/// An event of exactly `levels` levels of nesting, its own object being the first.
+/// Makes an event with exactly `levels` levels of nesting. Its outer object is the first.
 fn nested(levels: usize) -> String {
     let lists = levels - 1;
     format!(

@@ -1,6 +1,6 @@
-//! Writing DER (X.690), as much of it as certificates need.
+//! Writes DER (X.690), as far as certificates need it.
 //!
-//! Knows nothing of certificates: they are in `x509`.
+//! Knows nothing of certificates, which are in `x509`.
 
 /// One element: tag, length, content.
 pub(crate) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_lengths_and_arcs_take_as_many_bytes_as_they_need() {
+    fn long_lengths_and_arcs_take_several_bytes() {
         assert_eq!(element(4, &[0; 3])[..2], [4, 3]);
         assert_eq!(element(4, &[0; 200])[..3], [4, 0x81, 200]);
         assert_eq!(element(4, &[0; 0x1234])[..4], [4, 0x82, 0x12, 0x34]);

@@ -1,7 +1,7 @@
-//! The Intel-like half of the trust world: root, signing CA and leaf, the key set, and the tokens.
+//! The Intel part of the trust world: root, signing CA and leaf, the key set, and the tokens.
 //!
-//! Specification: attestation.md section 1, "Intel Trust Authority". Faults change the plan, the key set,
-//! the header, the claims or the finished token; nothing here knows which fault is on.
+//! Specified in attestation.md section 1, "Intel Trust Authority". Faults change the plan, the key
+//! set, the header, the claims or the finished token. This module does not know which fault is on.
 
 use aws_lc_rs::digest;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
@@ -40,14 +40,14 @@ const LEAF: Name<'_> = &[
     (COMMON_NAME, "Enclave Test Attestation Token Signing"),
 ];
 
-/// What the chain is to look like; the default is a good one.
+/// Describes the chain. The default is valid.
 pub(crate) struct ChainPlan {
-    /// The leaf's validity, in seconds from the making of the world.
+    /// Start and end of the leaf's validity, in seconds after the world was made.
     pub(crate) leaf_valid: (i64, i64),
     /// The chain ends in a root that no policy lists.
     pub(crate) stranger_root: bool,
     pub(crate) ca_is_authority: bool,
-    /// One more CA below the signing CA, whose path length allows none.
+    /// Adds a CA below the signing CA, although its path length is 0.
     pub(crate) surplus_ca: bool,
     pub(crate) leaf_signature_altered: bool,
 }
@@ -68,7 +68,7 @@ impl Default for ChainPlan {
 pub(crate) struct Chain(Vec<Vec<u8>>);
 
 impl Chain {
-    /// RSA's PKCS #1 signatures have no randomness, so one world makes the same certificates each time.
+    /// PKCS #1 signatures have no randomness, so a world makes the same certificates each time.
     pub(crate) fn issue(keys: &Keys, plan: &ChainPlan) -> Result<Self, Failure> {
         let stranger = plan
             .stranger_root
@@ -125,7 +125,8 @@ impl Chain {
             ],
         }
         .sign(&keys.ita_ca)?;
-        // The world's own leaf is the same at each start, as its key set may be cached; an altered one is altered as of now.
+        // The valid leaf is the same at each start, because clients cache its key set. A changed
+        // validity counts from now.
         let since = if plan.leaf_valid == ChainPlan::default().leaf_valid {
             keys.made_at
         } else {
@@ -159,17 +160,17 @@ impl Chain {
         Ok(Self(chain))
     }
 
-    /// What a policy pins: SHA-256 of the root, in hex.
+    /// SHA-256 of the root in hex, which a policy pins.
     pub(crate) fn root_sha256(&self) -> String {
         super::hex(digest::digest(&digest::SHA256, &self.0[self.0.len() - 1]).as_ref())
     }
 
-    /// SHA-384 of the leaf, in hex.
+    /// SHA-384 of the leaf in hex.
     pub(crate) fn key_id(&self) -> String {
         super::hex(digest::digest(&digest::SHA384, &self.0[0]).as_ref())
     }
 
-    /// The entries of the key set: one key, once for each algorithm, as the real set has it.
+    /// The entries of the key set: one key, once for each algorithm, as in the real set.
     pub(crate) fn key_set(&self, leaf: &Key) -> Result<Vec<Value>, Failure> {
         let (modulus, exponent) = leaf.rsa_numbers()?;
         let x5c: Vec<_> = self
@@ -187,12 +188,12 @@ impl Chain {
     }
 }
 
-/// A token's header.
+/// Makes a token's header.
 pub(crate) fn header(key_id: &str, key_set_url: &str) -> Map<String, Value> {
     object(json!({ "alg": "PS384", "jku": key_set_url, "kid": key_id, "typ": "JWT" }))
 }
 
-/// A good token's claims (v1: flat). `report_data` begins with the Noise static key.
+/// Makes the claims of a valid v1 token (flat). `report_data` begins with the Noise static key.
 pub(crate) fn claims(
     report_data: &[u8; 64],
     measurements: &super::Measurements,
@@ -236,7 +237,7 @@ pub(crate) fn claims(
     }))
 }
 
-/// A claim set in the documented v2 shape: the TDX and attester claims lie under `tdx`.
+/// Moves the TDX and attester claims under `tdx`, as documented for v2.
 pub(crate) fn to_version_2(claims: &mut Map<String, Value>) {
     let (below, above) = std::mem::take(claims).into_iter().partition(|(name, _)| {
         name.starts_with("tdx_") || name.starts_with("attester_") || name == "dbgstat"
@@ -247,7 +248,7 @@ pub(crate) fn to_version_2(claims: &mut Map<String, Value>) {
     claims.insert("ver".into(), "2.0.0".into());
 }
 
-/// Compact serialization (RFC 7515, 7.1) of a header and claims, both given as text: a fault may need a text
+/// Signs header and claims (RFC 7515, 7.1). Takes both as text, because a fault may need a text
 /// that no JSON value has.
 pub(crate) fn sign(
     leaf: &Key,

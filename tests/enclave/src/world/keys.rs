@@ -1,6 +1,6 @@
-//! The private keys of the trust world, and how each signs.
+//! The private keys of the trust world, and their signatures.
 //!
-//! Knows nothing of what is signed.
+//! Knows nothing of the signed content.
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
@@ -17,7 +17,7 @@ pub(crate) enum Key {
     P384(EcdsaKeyPair),
 }
 
-/// RSA's paddings, by the name JOSE gives them (RFC 7518, 3.1).
+/// RSA's paddings by their JOSE names (RFC 7518, 3.1).
 #[derive(Clone, Copy)]
 pub(crate) enum Rsa {
     Ps384,
@@ -74,7 +74,7 @@ impl Key {
         })
     }
 
-    /// Modulus and exponent, big-endian; of an RSA key.
+    /// Modulus and exponent of an RSA key, big-endian.
     pub(crate) fn rsa_numbers(&self) -> Result<(Vec<u8>, Vec<u8>), Failure> {
         let Self::Rsa(key) = self else {
             return Err("not an RSA key".into());
@@ -85,7 +85,7 @@ impl Key {
         Ok((modulus, exponent))
     }
 
-    /// Signs as this key signs certificates and log entries.
+    /// Signs a certificate or log entry.
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Rsa(_) => self.sign_rsa(Rsa::Rs512, message),

@@ -1,9 +1,9 @@
-//! The trust world: everything that a policy can trust, made here and nowhere pasted.
+//! The trust world: makes everything that a policy can trust.
 //!
-//! `Kept` are its private keys, the authorities' certificates and the release that they signed: made once, kept
-//! under `--state`. `World` is what one process shows of them: key set, release, policy, and for each connection
-//! its evidence.
-//! It applies the twists of a fault at the seams where a real service could go wrong, and knows no sockets.
+//! `Kept` holds the private keys, the authorities' certificates and the release that they signed.
+//! It is made once and kept under `--state`. `World` holds the key set, release and policy of one
+//! process, and makes the evidence of each connection. It applies a fault's twists where a real
+//! service could fail. It knows no sockets.
 
 pub(crate) mod der;
 pub(crate) mod ita;
@@ -22,10 +22,10 @@ use crate::Failure;
 use crate::faults::Twist;
 use keys::{Key, Kind, Rsa};
 
-/// The release that is kept; `--release` shows another.
+/// Version of the kept release. `--release` selects another.
 pub(crate) const VERSION: &str = "0.1.14";
 
-/// The private half.
+/// The private keys.
 pub(crate) struct Keys {
     made_at: i64,
     ita_root: Key,
@@ -35,23 +35,23 @@ pub(crate) struct Keys {
     fulcio_intermediate: Key,
     ct_log: Key,
     rekor: Key,
-    /// Intermediate and root, DER: ECDSA signatures are random, so they are kept, not made again.
+    /// Intermediate and root in DER. Kept, because ECDSA signatures are random.
     fulcio: [Vec<u8>; 2],
 }
 
-/// What a world is from one start to the next.
+/// The part of a world that stays the same from one start to the next.
 pub(crate) struct Kept {
     keys: Keys,
     release: Release,
 }
 
-/// A manifest and its bundle, as texts: what is signed and sent is their exact bytes.
+/// A manifest and its bundle as text, because their exact bytes are signed and sent.
 pub(crate) struct Release {
     manifest: String,
     bundle: String,
 }
 
-/// The registers that manifest and token must agree on: SHA-384, as real ones are, of what they would measure.
+/// The registers, which must be equal in manifest and token. Each is a SHA-384, as real ones are.
 pub(crate) struct Measurements {
     pub(crate) mrtd: String,
     pub(crate) rtmr0: String,
@@ -60,7 +60,7 @@ pub(crate) struct Measurements {
 }
 
 impl Measurements {
-    /// Of a release: kernel and image are its own.
+    /// Registers of a release. Each release has another kernel and image.
     pub(crate) fn of(version: &str) -> Self {
         let measure = |what: &str| hex(digest::digest(&digest::SHA384, what.as_bytes()).as_ref());
         let released = |what: &str| match version {
@@ -77,7 +77,7 @@ impl Measurements {
 }
 
 impl Keys {
-    /// RSA keys take the time, so they are made side by side.
+    /// Generates RSA keys in parallel, because they take long.
     fn generate() -> Result<Self, Failure> {
         let [ita_root, ita_ca, ita_leaf] = std::thread::scope(|scope| {
             [(); 3]
@@ -112,8 +112,8 @@ impl Kept {
         Ok(Self { keys, release })
     }
 
-    /// The world of a file. If there is none, a fresh one, which the file keeps; of two processes that start at
-    /// once, the first to write makes the world of both.
+    /// Loads the world from `file`, or makes a new one and stores it there. If two processes start
+    /// at once, both use the world that was stored first.
     pub(crate) fn load_or_generate(file: &Path) -> Result<Self, Failure> {
         if let Some(kept) = Self::load(file)? {
             return Ok(kept);
@@ -225,18 +225,18 @@ impl Release {
     }
 }
 
-/// What one process shows of the world.
+/// The world as one process shows it.
 pub(crate) struct World {
     leaf: Key,
     key_id: String,
     key_set_url: String,
     measurements: Measurements,
     release: Release,
-    /// What connections with a fault are shown instead, if the fault is of the release.
+    /// The release on connections with a fault, if the fault changes the release.
     other_release: Option<Release>,
-    /// The document that the key server serves.
+    /// The key set that the key server serves.
     pub(crate) key_set: String,
-    /// The document that a client is given.
+    /// The policy for clients.
     pub(crate) policy: String,
 }
 
@@ -313,7 +313,7 @@ impl World {
         })
     }
 
-    /// Message 2's payload for a responder with this static key, on a connection with these twists.
+    /// Makes the payload of message 2 for a static key, on a connection with these twists.
     pub(crate) fn evidence(
         &self,
         static_key: &[u8; 32],
@@ -343,7 +343,7 @@ impl World {
         Ok(bytes)
     }
 
-    /// A fresh token for this static key.
+    /// Makes a new Intel token for a static key.
     fn token(&self, static_key: &[u8; 32], twists: &[Twist]) -> Result<String, Failure> {
         let mut report_data = random::<64>();
         report_data[..32].copy_from_slice(static_key);
@@ -379,7 +379,7 @@ impl World {
     }
 }
 
-/// An account's token, as the account API mints it: HS256, issuer `kerf`, 15 minutes.
+/// Makes an account's token as the account API does: HS256, issuer `kerf`, 15 minutes.
 pub(crate) fn account_token() -> String {
     let now = time::now();
     let header = json!({ "alg": "HS256", "typ": "JWT" }).to_string();

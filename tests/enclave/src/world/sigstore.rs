@@ -1,8 +1,8 @@
-//! The Sigstore-like half of the trust world: a Fulcio-like CA, a certificate log, a Rekor v1 log, and the
-//! bundle that they make of a manifest.
+//! The Sigstore part of the trust world: a Fulcio-like CA, a certificate log, a Rekor v1 log, and
+//! the bundle of a manifest.
 //!
-//! Specification: attestation.md section 1, "The release"; the shapes are those of a real bundle v0.3.
-//! Faults change the plan or the finished bundle; nothing here knows which fault is on.
+//! Specified in attestation.md section 1, "The release". The bundle has the form of a real v0.3
+//! one. Faults change the plan or the finished bundle. This module does not know which fault is on.
 
 use aws_lc_rs::digest;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -20,7 +20,7 @@ pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+js
 
 const LOG_HOST: &str = "rekor.enclave.test";
 const TREE_ID: u64 = 4_716_023_985_617_599_215;
-/// Entries of older shards; `logIndex` counts them too.
+/// Number of entries in older shards. `logIndex` counts them too.
 const OLDER_ENTRIES: u64 = 31_682_412;
 const TREE_SIZE: usize = 11;
 const OUR_LEAF: usize = 6;
@@ -47,34 +47,34 @@ pub(crate) enum Sct {
     StrangerLog,
 }
 
-/// How a release is signed; the default is right.
+/// Describes how a release is signed. The default is valid.
 pub(crate) struct SigningPlan {
     pub(crate) email: &'static str,
     pub(crate) issuer: &'static str,
-    /// A URI beside the email, as a second SAN.
+    /// Adds a URI as a second SAN, after the email.
     pub(crate) second_san: bool,
-    /// The SAN is a URI that reads like the email.
+    /// The SAN is a URI with the text of the email.
     pub(crate) uri_san: bool,
     pub(crate) code_signing: bool,
     pub(crate) sct: Sct,
-    /// An intermediate that the trusted root does not know issues the certificate.
+    /// The certificate comes from an intermediate that the trusted root does not list.
     pub(crate) stranger_ca: bool,
-    /// The signature is over other bytes than the manifest's.
+    /// Signs bytes that are not the manifest's.
     pub(crate) other_bytes: bool,
-    /// When the log took the entry, in seconds from the certificate's beginning.
+    /// Time of the log entry, in seconds after the certificate's start.
     pub(crate) logged_after: i64,
-    /// The certificate's beginning, in seconds from now.
+    /// Start of the certificate's validity, in seconds from now.
     pub(crate) issued: i64,
-    /// Another key than the log's signs the promise, the checkpoint.
+    /// A key other than the log's signs the promise; below, the checkpoint.
     pub(crate) stranger_promise: bool,
     pub(crate) stranger_checkpoint: bool,
     /// The checkpoint's first line.
     pub(crate) origin: fn() -> String,
     /// The name on the checkpoint's signature line.
     pub(crate) signed_by: &'static str,
-    /// Added to the size that the checkpoint states.
+    /// Added to the size in the checkpoint.
     pub(crate) checkpoint_size: usize,
-    /// What follows the checkpoint's last signature.
+    /// Text after the checkpoint's last signature.
     pub(crate) checkpoint_end: &'static str,
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn authority(
     Ok([intermediate_certificate, root_certificate])
 }
 
-/// The `trusted_root.json` of this world.
+/// Makes the `trusted_root.json` of this world.
 pub(crate) fn trusted_root(keys: &Keys) -> Result<Value, Failure> {
     let start = time::rfc3339(keys.made_at - DAY);
     let log = |url: &str, key: &Key| -> Result<Value, Failure> {
@@ -175,7 +175,7 @@ pub(crate) fn trusted_root(keys: &Keys) -> Result<Value, Failure> {
     }))
 }
 
-/// Signs a manifest: certificate, signature, log entry, and the bundle around them.
+/// Signs a manifest. Returns the bundle with certificate, signature and log entry.
 pub(crate) fn bundle(keys: &Keys, manifest: &[u8], plan: &SigningPlan) -> Result<Value, Failure> {
     let signing_key = Key::generate(Kind::P256)?;
     let issued = time::now() + plan.issued;
@@ -212,7 +212,7 @@ pub(crate) fn bundle(keys: &Keys, manifest: &[u8], plan: &SigningPlan) -> Result
     }))
 }
 
-/// The short-lived certificate that names the signer, with the certificate log's timestamp embedded.
+/// Makes the short-lived certificate of the signer, with the certificate log's timestamp in it.
 fn certificate(
     keys: &Keys,
     key: &Key,
@@ -266,7 +266,7 @@ fn certificate(
     certificate.sign(issuer_key)
 }
 
-/// A list of one signed certificate timestamp over a precertificate (RFC 6962, 3.2 and 3.3).
+/// Makes a list with one signed certificate timestamp for a precertificate (RFC 6962, 3.2 and 3.3).
 fn timestamp_list(
     keys: &Keys,
     precertificate: &[u8],
@@ -305,13 +305,13 @@ fn timestamp_list(
     Ok(list)
 }
 
-/// The log's entry for a body, with its promise and its proof.
+/// Makes the log entry of a body, with promise and proof.
 fn entry(keys: &Keys, body: &[u8], logged: i64, plan: &SigningPlan) -> Result<Value, Failure> {
     let stranger = Key::generate(Kind::P256)?;
     let log_id = sha256(&keys.rekor.spki()?);
     let body_text = BASE64_STANDARD.encode(body);
     let log_index = OLDER_ENTRIES + OUR_LEAF as u64;
-    // The promise signs this object's canonical JSON; `Value` keeps its keys sorted, which is all it takes.
+    // The promise signs canonical JSON. `Value` sorts the keys, which is enough for this object.
     let promised = json!({
         "body": body_text, "integratedTime": logged, "logID": hex(&log_id), "logIndex": log_index,
     })
@@ -389,7 +389,7 @@ fn tree_hash(leaves: &[[u8; 32]]) -> [u8; 32] {
     }
 }
 
-/// The Merkle audit path (RFC 6962, 2.1.1), lowest first.
+/// Makes the Merkle audit path (RFC 6962, 2.1.1), lowest node first.
 fn audit_path(index: usize, leaves: &[[u8; 32]]) -> Vec<[u8; 32]> {
     if leaves.len() == 1 {
         return Vec::new();

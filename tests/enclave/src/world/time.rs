@@ -1,4 +1,4 @@
-//! Unix seconds in the spellings that certificates and JSON documents use.
+//! Formats Unix seconds for certificates and JSON documents.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ pub(crate) fn now() -> i64 {
         .map_or(0, |since| since.as_secs() as i64)
 }
 
-/// Year, month, day, hour, minute, second (the proleptic Gregorian calendar, by eras of 400 years).
+/// Returns year, month, day, hour, minute and second, in the proleptic Gregorian calendar.
 fn civil(unix: i64) -> (i64, i64, i64, i64, i64, i64) {
     let (days, second) = (unix.div_euclid(DAY), unix.rem_euclid(DAY));
     let shifted = days + 719_468; // days from 0000-03-01
@@ -42,7 +42,7 @@ pub(crate) fn rfc3339(unix: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// A certificate's `Time`: UTCTime to 2049, GeneralizedTime from 2050 (RFC 5280, 4.1.2.5).
+/// Makes a certificate's `Time`: UTCTime until 2049, then GeneralizedTime (RFC 5280, 4.1.2.5).
 pub(crate) fn x509(unix: i64) -> Vec<u8> {
     let (year, month, day, hour, minute, second) = civil(unix);
     let rest = format!("{month:02}{day:02}{hour:02}{minute:02}{second:02}Z");
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
+    fn dates_match_the_calendar() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(1_709_210_096), "2024-02-29T12:34:56Z");
         assert_eq!(rfc3339(1_786_913_292), "2026-08-16T20:48:12Z");

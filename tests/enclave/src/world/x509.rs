@@ -1,6 +1,6 @@
-//! Certificates (RFC 5280) of the trust world, from a description of what each is to say.
+//! Makes the certificates (RFC 5280) of the trust world from descriptions.
 //!
-//! Whether a chain of them makes sense is the description's affair: faults need chains that do not.
+//! Does not check that a chain is valid, because faults need invalid ones.
 
 use aws_lc_rs::digest;
 
@@ -8,7 +8,7 @@ use super::keys::Key;
 use super::{der, time};
 use crate::Failure;
 
-/// A name: attribute type (dotted) and value, in order.
+/// A name: pairs of dotted attribute type and value.
 pub(crate) type Name<'a> = &'a [(&'a str, &'a str)];
 
 pub(crate) const COUNTRY: &str = "2.5.4.6";
@@ -17,7 +17,7 @@ pub(crate) const LOCALITY: &str = "2.5.4.7";
 pub(crate) const ORGANIZATION: &str = "2.5.4.10";
 pub(crate) const COMMON_NAME: &str = "2.5.4.3";
 
-/// What a certificate says.
+/// The content of a certificate.
 pub(crate) struct Certificate<'a> {
     pub(crate) serial: &'a [u8],
     pub(crate) subject: Name<'a>,
@@ -29,7 +29,7 @@ pub(crate) struct Certificate<'a> {
 }
 
 impl Certificate<'_> {
-    /// The part that is signed, without signature.
+    /// The signed part, without the signature.
     pub(crate) fn to_be_signed(&self, signer: &Key) -> Result<Vec<u8>, Failure> {
         Ok(der::sequence(&[
             der::explicit(0, &der::unsigned(&[2])), // v3
@@ -43,7 +43,7 @@ impl Certificate<'_> {
         ]))
     }
 
-    /// The certificate, signed.
+    /// The signed certificate.
     pub(crate) fn sign(&self, signer: &Key) -> Result<Vec<u8>, Failure> {
         let to_be_signed = self.to_be_signed(signer)?;
         let signature = signer.sign(&to_be_signed)?;
@@ -79,7 +79,7 @@ pub(crate) fn authority(path_length: Option<u8>) -> Vec<u8> {
     extension("2.5.29.19", true, &der::sequence(&parts))
 }
 
-/// BasicConstraints of anyone else.
+/// BasicConstraints of an end-entity certificate.
 pub(crate) fn no_authority() -> Vec<u8> {
     extension("2.5.29.19", true, &der::sequence(&[]))
 }
@@ -112,7 +112,8 @@ pub(crate) fn authority_key(key: &Key) -> Result<Vec<u8>, Failure> {
     Ok(extension("2.5.29.35", false, &der::sequence(&[id])))
 }
 
-/// A key's identifier: any twenty bytes will do (RFC 5280, 4.2.1.2); here, of its SHA-256.
+/// A key's identifier: the first twenty bytes of its SHA-256. Any bytes are valid (RFC 5280,
+/// 4.2.1.2).
 fn key_identifier(key: &Key) -> Result<Vec<u8>, Failure> {
     Ok(digest::digest(&digest::SHA256, &key.spki()?).as_ref()[..20].to_vec())
 }
