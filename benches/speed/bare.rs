@@ -1,5 +1,6 @@
-//! The limit of a stream: one thread that does what must be done, and nothing else. tokio-tungstenite reads,
-//! aws-lc-rs decrypts, prost decodes, serde_json reads the event. It verifies nothing and bounds nothing.
+//! The comparison for streams: a bare thread that does only the necessary work. tokio-tungstenite
+//! reads, aws-lc-rs decrypts, prost decodes, serde_json parses the event. It has no verification
+//! and no limits.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
@@ -25,14 +26,14 @@ mod pb {
     include!(concat!(env!("OUT_DIR"), "/confer.rs"));
 }
 
-/// The library's primitives, without the rest of the library.
+/// The library's Noise primitives.
 #[path = "../../src/noise/resolver.rs"]
 mod resolver;
 
 const TAG_LEN: usize = 16;
 const MAX_MESSAGE: usize = 65_535;
 
-/// What is read of an event.
+/// The parsed part of an event.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(borrow, rename = "type")]
@@ -43,12 +44,12 @@ struct Event<'a> {
 
 pub type Socket = WebSocketStream<TcpStream>;
 
-/// A connection after the handshake, on a runtime of one thread.
+/// A connection after the handshake, on a single-threaded runtime.
 pub struct Bare {
     runtime: Runtime,
     socket: Socket,
     transport: TransportState,
-    /// The key of what the enclave sends, and how many messages it sent.
+    /// The enclave's sending key, and the number of messages it sent.
     key: LessSafeKey,
     counter: u64,
     next_id: i64,
@@ -61,7 +62,7 @@ pub fn runtime() -> Runtime {
         .unwrap()
 }
 
-/// An upgraded socket.
+/// Opens a WebSocket.
 pub async fn upgrade(enclave: &Enclave, url: &str) -> Socket {
     let address = url.trim_start_matches("ws://").split('/').next().unwrap();
     let stream = TcpStream::connect(address).await.unwrap();
@@ -73,7 +74,7 @@ pub async fn upgrade(enclave: &Enclave, url: &str) -> Socket {
         .0
 }
 
-/// The next binary message.
+/// Reads the next binary message.
 pub async fn binary(socket: &mut Socket) -> Bytes {
     loop {
         match socket.next().await {
@@ -84,7 +85,7 @@ pub async fn binary(socket: &mut Socket) -> Bytes {
     }
 }
 
-/// A chat request, in one plaintext frame.
+/// Encodes a chat request as one frame.
 pub fn chat(id: i64, prompt: &str) -> Vec<u8> {
     let body = serde_json::json!({
         "model": "m", "stream": true, "webSearch": false, "messages": [{ "role": "user", "content": prompt }],
@@ -111,7 +112,8 @@ impl Bare {
         let runtime = runtime();
         let last_key = Arc::new(Mutex::new([0; 32]));
         let (socket, transport) = runtime.block_on(handshake(enclave, url, last_key.clone()));
-        // The split sets the initiator's key, then the responder's (Noise specification, section 5.2).
+        // `Split()` sets the initiator's key, then the responder's (Noise specification, section
+        // 5.2).
         let key = UnboundKey::new(&AES_256_GCM, &*last_key.lock().unwrap()).unwrap();
         Bare {
             runtime,
@@ -123,7 +125,7 @@ impl Bare {
         }
     }
 
-    /// Asks, and calls `on_token` for each token of the answer until it is complete.
+    /// Sends a prompt and calls `on_token` for each token until the answer is complete.
     pub fn ask(&mut self, prompt: &str, mut on_token: impl FnMut(&str)) {
         let Bare {
             runtime,
@@ -208,7 +210,7 @@ async fn handshake(
     (socket, state.into_transport_mode().unwrap())
 }
 
-/// Gives the library's primitives to snow, and keeps the last key that a cipher was given.
+/// Gives snow the library's primitives, and records the last cipher key.
 struct Tap(Arc<Mutex<[u8; 32]>>);
 
 impl CryptoResolver for Tap {

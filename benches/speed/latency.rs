@@ -1,5 +1,5 @@
-//! What the library adds to one token's way: from the instant at which the relay passes it on to the C callback, less
-//! the same way to the bare thread. Tokens come one at a time.
+//! Latency that the library adds to one token: the time from the relay to the C callback, minus the
+//! time from the relay to the bare thread. Tokens arrive one at a time.
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -62,8 +62,8 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
     );
 }
 
-/// How long another thread takes to wake: the C API's rule that callbacks never run on a thread that serves the network
-/// costs this once a token.
+/// Measures how long it takes to wake another thread. Callbacks never run on a network thread, so
+/// each token pays this once.
 fn wake_ups() -> Vec<f64> {
     let (wake, woken) = channel::<Instant>();
     let sleeper = thread::spawn(move || woken.iter().map(|from| micros(from.elapsed())).collect());

@@ -1,5 +1,5 @@
-//! What a hostile sender, or a slow reader, makes this process keep: the growth of its peak over one case each, beside the
-//! bound that stands in the header. docs/limits.md has the table.
+//! Memory that a hostile sender or a slow reader can make this process use: growth of its peak for
+//! each case, and the limit in the header. docs/limits.md has the table.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const MIB: f64 = 1_048_576.0;
 
 pub fn run(enclave: &Enclave, table: &mut Table) {
     let config = harness::config(enclave);
-    drop(harness::connect(&config).unwrap()); // the first one pays for the runtime, the key set and the release
+    drop(harness::connect(&config).unwrap()); // sets up the runtime, the key set and the release
     let mut case = |what: &str, bound: &str, most: f64, work: &mut dyn FnMut()| {
         restart_peak();
         let before = resident();
@@ -101,7 +101,7 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
     );
 }
 
-/// Waits until nothing more comes.
+/// Waits until nothing more arrives.
 fn settle(client: &Client) {
     let received = || unsafe { confer_client_counter(client.0, CONFER_COUNTER_BYTES_RECEIVED) };
     let (mut last, mut since) = (received(), Instant::now());

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// CPU time of this process, all threads.
+/// Returns the CPU time of all threads of this process.
 pub fn process_cpu() -> Duration {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
-/// CPU time of this thread: what other programs do to the machine shows least in it.
+/// Returns the CPU time of this thread, which other programs on the machine disturb least.
 pub fn thread_cpu() -> Duration {
     clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }
@@ -23,7 +23,7 @@ fn clock(id: libc::clockid_t) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What `work` takes of this thread's CPU time, in microseconds.
+/// Runs `work` and returns its CPU time on this thread, in microseconds.
 pub fn timed(work: impl FnOnce()) -> f64 {
     let before = thread_cpu();
     work();
@@ -38,7 +38,7 @@ pub fn median(values: &[f64]) -> f64 {
     percentile(values, 0.5)
 }
 
-/// The value below which that part of them lies.
+/// Returns the value below which `part` of the values are.
 pub fn percentile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,5 @@
-//! What an idle connection keeps in memory: the growth of this process over a thousand of them, pings included.
+//! Memory of an idle connection: growth of this process over a thousand connections that have
+//! pinged.
 
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use crate::harness::{self, Enclave, call};
 use crate::table::{Aim, Table};
 
 const CONNECTIONS: u64 = 1_000;
-/// Two sockets a connection, one at each end, and what else a process needs.
+/// Two sockets for each connection, one at each end, and some for the rest of a process.
 const DESCRIPTORS: libc::rlim_t = 4_096;
-/// Each connection has pinged when it is looked at.
+/// Short, so that each connection has pinged before the measurement.
 const KEEPALIVE_MS: u64 = 2_000;
 
-/// Lets this process and the enclave, which inherits it, have enough sockets.
+/// Raises the limit of open files for this process and the enclave, which inherits it.
 pub fn allow_descriptors() {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -30,7 +31,7 @@ pub fn allow_descriptors() {
 pub fn run(enclave: &Enclave, table: &mut Table) {
     let config = harness::config(enclave);
     call(|e| unsafe { confer_config_set_keepalive_ms(config.0, KEEPALIVE_MS, e) }).unwrap();
-    // The first one pays for the runtime, the key set and the release.
+    // The first connection sets up the runtime, the key set and the release.
     let first = harness::connect(&config).unwrap();
     let before = resident();
     let others: Vec<_> = (0..CONNECTIONS)
@@ -49,7 +50,7 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
     );
 }
 
-/// The most that was resident since [`restart_peak`] (proc(5), `VmHWM`).
+/// Returns the peak of resident bytes since [`restart_peak`] (proc(5), `VmHWM`).
 pub fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -59,17 +60,17 @@ pub fn peak() -> u64 {
         * 1_024
 }
 
-/// Lets [`peak`] begin anew (proc(5), `clear_refs`); what the allocator keeps for itself is given back first.
+/// Resets [`peak`] (proc(5), `clear_refs`). The allocator's unused memory is returned first.
 pub fn restart_peak() {
-    // SAFETY: glibc's own memory is concerned.
+    // SAFETY: only returns unused memory of the allocator.
     unsafe { libc::malloc_trim(0) };
     std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
 }
 
-/// Resident bytes: the second number of statm, in pages (proc(5)).
+/// Returns the resident bytes: the second number of statm, in pages (proc(5)).
 pub fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    // SAFETY: no memory is concerned.
+    // SAFETY: accesses no memory of the caller.
     pages * u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap()
 }

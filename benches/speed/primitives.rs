@@ -1,7 +1,8 @@
-//! The limit of connecting: the cryptography that the handshake and the evidence ask for, each primitive timed alone.
+//! The comparison for connecting: the cryptography that handshake and evidence need, each primitive
+//! timed separately.
 //!
-//! The counts are those of the protocol and of the local enclave's trust world, whose keys have the kinds and sizes of
-//! the real ones.
+//! The counts come from the protocol and the local enclave's trust world. Its keys have the types
+//! and sizes of the real ones.
 
 use std::hint::black_box;
 
@@ -19,24 +20,24 @@ use aws_lc_rs::signature::{
 
 use crate::measure::timed;
 
-/// A token, a certificate or an entry: what is signed has about this length.
+/// Typical length of a signed token, certificate or log entry.
 const SIGNED: usize = 1_500;
 
 type Work = Box<dyn Fn()>;
 
-/// A primitive, and how often it is needed.
+/// A primitive, and how often a connection uses it.
 struct Primitive {
     work: Work,
-    /// Always, for the handshake and the token.
+    /// In each connection, for the handshake and the token.
     each_time: usize,
-    /// For a release that was not verified before.
+    /// For a new release.
     release: usize,
 }
 
 pub struct Primitives(Vec<Primitive>);
 
 impl Primitives {
-    /// Prepares keys and signatures. `evidence` is the length of message 2's payload.
+    /// Prepares keys and signatures. `evidence` is the length of the payload of message 2.
     pub fn new(evidence: usize) -> Primitives {
         let rsa = RsaKeyPair::generate(KeySize::Rsa3072).unwrap();
         let agreement = (
@@ -89,8 +90,8 @@ impl Primitives {
                 3,
                 0,
             ),
-            // Message 2 is hashed by Noise and decrypted; manifest and bundle, most of the evidence, are hashed for
-            // the release.
+            // Noise hashes and decrypts message 2. Verifying the release hashes manifest and
+            // bundle, which are most of the evidence.
             (hash_twice_and_decrypt(evidence), 1, 0),
         ];
         let list = list
@@ -103,8 +104,8 @@ impl Primitives {
         Primitives(list.collect())
     }
 
-    /// Their sum in microseconds: with a release that was verified before, and with a new one. Each is done once, as in
-    /// a connection: in a loop, caches would hold what a connection has to fetch.
+    /// Returns the sum in microseconds: for a known release, and for a new one. Runs each primitive
+    /// as often as a connection does, because a loop would warm the caches.
     pub fn sums(&self) -> (f64, f64) {
         let (mut each_time, mut release) = (0.0, 0.0);
         for primitive in &self.0 {
@@ -150,7 +151,7 @@ fn verify(algorithm: &'static dyn VerificationAlgorithm, key: Vec<u8>, signature
 
 fn hash_twice_and_decrypt(len: usize) -> Work {
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).unwrap());
-    let nonce = || Nonce::assume_unique_for_key([0; 12]); // one message alone is sealed with it
+    let nonce = || Nonce::assume_unique_for_key([0; 12]); // the key encrypts only one message
     let mut sealed = vec![7; len];
     key.seal_in_place_append_tag(nonce(), Aad::empty(), &mut sealed)
         .unwrap();

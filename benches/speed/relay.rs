@@ -1,5 +1,5 @@
-//! A relay between a client and the enclave, so that a measurement begins at a known instant and no server is its
-//! bottleneck: it can hold an answer back until it has all of it, or note when it passes each message on.
+//! A relay between client and enclave. It can hold an answer back until it is complete, so that the
+//! server is no bottleneck, or record when it forwards each message.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,12 +7,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Instant;
 
-/// What is done with the bytes that come from the enclave.
+/// Handling of the bytes from the enclave.
 enum Mode {
     Pass,
-    /// Keep them until this many messages are there, then send them as fast as the client takes them.
+    /// Keep them until there are this many messages, then send them as fast as possible.
     Hold(usize),
-    /// Note the instant at which each message is passed on.
+    /// Record when each message is forwarded.
     Stamp(Vec<Instant>),
 }
 
@@ -59,18 +59,18 @@ impl Relay {
         relay
     }
 
-    /// `url` with this relay's address.
+    /// Replaces the address in `url` by this relay's.
     pub fn url(&self, url: &str) -> String {
         url.replace(authority(url), &self.address.to_string())
     }
 
-    /// Holds the next answer back until `messages` are there.
+    /// Holds the next answer back until it has this many messages.
     pub fn hold(&self, messages: usize) {
         *self.shared.released.lock().unwrap() = None;
         *self.shared.mode.lock().unwrap() = Mode::Hold(messages);
     }
 
-    /// When the answer that was held back began to flow; waits for it.
+    /// Waits until the relay sends the answer that it held back. Returns that instant.
     pub fn released(&self) -> Instant {
         let released = self.shared.released.lock().unwrap();
         let released = self
@@ -81,12 +81,12 @@ impl Relay {
         released.expect("it was waited for")
     }
 
-    /// Notes when each message is passed on, from now.
+    /// Starts to record when each message is forwarded.
     pub fn stamp(&self) {
         *self.shared.mode.lock().unwrap() = Mode::Stamp(Vec::new());
     }
 
-    /// The instants since [`Relay::stamp`].
+    /// Returns the instants recorded since [`Relay::stamp`].
     pub fn stamps(&self) -> Vec<Instant> {
         match std::mem::replace(&mut *self.shared.mode.lock().unwrap(), Mode::Pass) {
             Mode::Stamp(stamps) => stamps,
@@ -151,18 +151,19 @@ fn down(mut enclave: TcpStream, mut client: TcpStream, shared: &Shared) {
     let _ = client.shutdown(Shutdown::Both);
 }
 
-/// Counts the WebSocket frames (RFC 6455, section 5.2) of a server, which masks nothing; behind the head of its upgrade.
+/// Counts a server's WebSocket frames (RFC 6455, section 5.2), which are unmasked. Skips the head
+/// of the upgrade.
 #[derive(Default)]
 struct Counter {
     upgraded: bool,
-    /// The head so far, of the upgrade or of a frame.
+    /// The received part of the head of the upgrade or of a frame.
     head: Vec<u8>,
-    /// Bytes of the frame's payload that are to come.
+    /// Missing bytes of the frame's payload.
     left: u64,
 }
 
 impl Counter {
-    /// The frames that end in `bytes`.
+    /// Counts the frames that end in `bytes`.
     fn count(&mut self, mut bytes: &[u8]) -> usize {
         let mut frames = 0;
         while !bytes.is_empty() {
@@ -190,7 +191,7 @@ impl Counter {
     }
 }
 
-/// The payload's length, once the head is complete.
+/// Returns the payload's length if the head is complete.
 fn frame_len(head: &[u8]) -> Option<u64> {
     let [_, short, long @ ..] = head else {
         return None;

@@ -1,5 +1,5 @@
-//! Events per second, from a loopback socket to the C callback, beside the bare thread. The answer is in the relay
-//! before the first byte flows, so that what is timed is the client alone.
+//! Events per second from a loopback socket to the C callback, and to the bare thread. The relay
+//! holds the whole answer before it sends the first byte, so only the client is timed.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -20,7 +20,7 @@ use crate::table::{Aim, Table};
 
 const ROUNDS: usize = 9;
 
-/// (what, events, bytes of a token)
+/// (name, events, bytes of a token)
 const FLOODS: [(&str, usize, usize); 2] = [
     ("20-byte tokens", 100_000, 20),
     ("16 KB tokens", 2_000, 16_000),
@@ -63,7 +63,7 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
     }
 }
 
-/// A client of the C API that connects through `url`, and does not ping while it is measured.
+/// Connects a client of the C API to `url`. It does not ping during the measurement.
 pub fn connect(enclave: &Enclave, url: &str) -> Client {
     let config = harness::config(enclave);
     call(|e| unsafe { confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e) })
@@ -77,7 +77,7 @@ struct Listener<F> {
     ended: Sender<(confer_status, Instant)>,
 }
 
-/// Asks through callbacks, calls `on_token` for each token as it comes, and says how and when the stream ended.
+/// Sends a prompt, calls `on_token` for each token, and returns how and when the stream ended.
 pub fn ask<F: FnMut(&[u8]) + Send + 'static>(
     client: &Client,
     prompt: &str,
@@ -114,7 +114,8 @@ unsafe extern "C" fn on_event<F: FnMut(&[u8])>(
     _: *mut confer_stream,
     event: *const confer_event,
 ) -> i32 {
-    // SAFETY: `user_data` is the listener, which `destroy` alone ends; the event lives during the call.
+    // SAFETY: `user_data` is the listener, which only `destroy` frees. The event lives during the
+    // call.
     unsafe {
         let listener = &mut *user_data.cast::<Listener<F>>();
         if confer_event_type(event) == CONFER_EVENT_TOKEN {
@@ -139,6 +140,6 @@ unsafe extern "C" fn on_done<F>(
 }
 
 unsafe extern "C" fn destroy<F>(user_data: *mut c_void) {
-    // SAFETY: it came from `Box::into_raw`, and this is called once.
+    // SAFETY: it comes from `Box::into_raw`, and this is called once.
     drop(unsafe { Box::from_raw(user_data.cast::<Listener<F>>()) });
 }

@@ -1,17 +1,17 @@
-//! The table: figure, limit, what they come to, and the aim.
+//! The table: each row has a figure, its limit, their ratio or difference, and the aim.
 
 /// The rows so far.
 #[derive(Default)]
 pub struct Table(Vec<[String; 5]>);
 
-/// Which side of an aim is the good one.
+/// The good side of an aim.
 pub enum Aim {
     AtMost(f64),
     AtLeast(f64),
 }
 
 impl Table {
-    /// A row whose aim is about `value`, shown as `come_to`.
+    /// Adds a row. The aim applies to `value`, which is shown as `come_to`.
     pub fn row(
         &mut self,
         what: &str,
@@ -40,7 +40,7 @@ impl Table {
         ]);
     }
 
-    /// A row that explains another and has no aim.
+    /// Adds a row without an aim, which explains another row.
     pub fn note(&mut self, what: &str, figure: String, limit: String) {
         self.0.push([
             format!("  {what}"),

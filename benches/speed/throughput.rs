@@ -1,5 +1,5 @@
-//! Frames in, messages out, in memory: decryption, reassembly and decoding of what a real enclave sent, beside
-//! AES-256-GCM over the same number of messages of the same lengths.
+//! From frames to messages in memory: decrypts, joins and decodes messages that an enclave sent.
+//! The comparison is AES-256-GCM over equally many messages of the same lengths.
 
 use std::hint::black_box;
 
@@ -16,8 +16,8 @@ use crate::table::{Aim, Table};
 
 const ROUNDS: usize = 21;
 
-/// (what, bytes of a token, messages in a round, the least part of the limit). A token's JSON adds 29 bytes; the long
-/// ones fill a frame.
+/// (name, bytes of a token, messages in a round, required part of the limit). A token's JSON adds
+/// 29 bytes. The long tokens fill a frame.
 const SIZES: [(&str, usize, usize, f64); 2] =
     [("64 KiB", 65_400, 64, 0.6), ("50 bytes", 21, 5_000, 0.0)];
 
@@ -30,7 +30,7 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
             mut channel,
             ..
         } = connect::establish(enclave, &runtime, &trust.verifier(), &trust.keys);
-        // Everything is recorded first: each message decrypts once, in its place.
+        // Records all messages first, because each can be decrypted only once and in order.
         let total = count * ROUNDS;
         let request = channel
             .encrypt(&bare::chat(1, &format!("/tokens {total} {size}")))
@@ -91,7 +91,7 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
     }
 }
 
-/// AES-256-GCM as a stream uses it: one key, a counter.
+/// AES-256-GCM as a stream uses it: one key and a counter.
 struct Cipher {
     key: LessSafeKey,
     sealed: u64,
@@ -108,7 +108,7 @@ impl Cipher {
         }
     }
 
-    /// As many messages of the same lengths, in memory of their own.
+    /// Encrypts as many messages of the same lengths, in new memory.
     fn seal(&mut self, like: &[Bytes]) -> Vec<Vec<u8>> {
         like.iter()
             .map(|message| {
