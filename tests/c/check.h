@@ -1,8 +1,8 @@
 /*
- * check.h: promises that a test keeps one after the other, and the checks that they are made of.
+ * check.h: runs the promises of a test program one after the other, and has the checks they use.
  *
- * A promise must leave the process as it found it: no library thread and no descriptor more. Each has a time limit, so
- * that a wait for something that never comes is a failure with a name. Knows no subject and no network.
+ * After each promise the process must have as many threads and descriptors as before. A promise has
+ * a time limit, so a wait that never ends fails with the promise's name.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- checks: any thread, also in a callback -------------------------------------------------------------------------*/
+/* ---- checks: any thread, also in a callback ---------------------------------------------------*/
 
 static inline void check_failed(const char *file, int line, const char *what, const char *why) {
     fprintf(stderr, "\n%s:%d: %s: %s\n", file, line, what, why);
@@ -35,7 +35,7 @@ static inline void check_text(const char *file, int line, const char *what, cons
     }
 }
 
-/* Texts that must be in no error and no log record. Set by one thread, before the library has reason to know them. */
+/* Texts that must not appear in any error or log record. Add them before the library sees them. */
 static const char *check_secrets[4];
 
 static inline void check_keep_secret(const char *secret) {
@@ -54,8 +54,8 @@ static inline void check_holds_no_secret(const char *text) {
 }
 
 /*
- * `call` passes `&error` as its last argument and must answer `expected`; with CHECK_ERROR, the error's message must
- * hold `words`. That an error comes with a failure, and with nothing else, is checked each time.
+ * Checks that `call` returns `expected`. The call passes `&error` as its last argument. Only a
+ * failure may set an error. CHECK_ERROR also checks that the error's message contains `words`.
  */
 #define CHECK_ERROR(expected, words, call)                                                   \
     do {                                                                                     \
@@ -84,7 +84,7 @@ static inline void check_status(const char *file, int line, const char *what, co
     check_holds_no_secret(message);
 }
 
-/* ---- waiting --------------------------------------------------------------------------------------------------------*/
+/* ---- waiting ----------------------------------------------------------------------------------*/
 
 static inline int64_t check_now_ms(void) {
     struct timespec now;
@@ -92,7 +92,7 @@ static inline int64_t check_now_ms(void) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* What another thread counts up and this one waits for. The promise's time limit bounds the wait. */
+/* A counter that one thread raises and another waits for, at most for the promise's time limit. */
 struct gate {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -121,12 +121,12 @@ static inline int gate_count(struct gate *gate) {
     return count;
 }
 
-/* The pause between two looks at a condition that nothing announces. */
+/* Sleeps between two checks of a condition that has no event to wait for. */
 static inline void check_pause(void) {
     nanosleep(&(struct timespec){0, 2000000}, NULL);
 }
 
-/* ---- what the process holds -----------------------------------------------------------------------------------------*/
+/* ---- threads and descriptors of the process ---------------------------------------------------*/
 
 static inline int check_count_entries(const char *folder) {
     DIR *dir = opendir(folder);
@@ -145,7 +145,7 @@ static inline int check_count_descriptors(void) {
     return check_count_entries("/proc/self/fd");
 }
 
-/* The name of the calling thread. */
+/* Gets the name of the calling thread. */
 static inline void check_thread_name(char name[32]) {
     FILE *file = fopen("/proc/thread-self/comm", "r");
     CHECK(file != NULL && fgets(name, 32, file) != NULL);
@@ -153,7 +153,7 @@ static inline void check_thread_name(char name[32]) {
     name[strcspn(name, "\n")] = '\0';
 }
 
-/* How many threads of this process bear a name. */
+/* Counts the threads of this process with a name. */
 static inline int check_count_named(const char *wanted) {
     DIR *dir = opendir("/proc/self/task");
     CHECK(dir != NULL);
@@ -162,7 +162,7 @@ static inline int check_count_named(const char *wanted) {
         char path[300], name[32] = "";
         snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
         FILE *file = entry->d_name[0] != '.' ? fopen(path, "r") : NULL;
-        if (file == NULL) continue; /* the thread has ended meanwhile */
+        if (file == NULL) continue; /* the thread has just ended */
         if (fgets(name, sizeof name, file) != NULL) name[strcspn(name, "\n")] = '\0';
         fclose(file);
         count += strcmp(name, wanted) == 0;
@@ -173,7 +173,7 @@ static inline int check_count_named(const char *wanted) {
 
 #define CHECK_WORKER "confer-worker"
 
-/* They were joined; what the kernel takes to forget a joined thread is far below this limit. */
+/* Checks that no thread of the library runs. The kernel lists a joined thread a little longer. */
 static inline void check_no_library_thread(void) {
     static const char *const names[] = {CHECK_WORKER, "confer-callback", "confer-reaper"};
     int64_t until = check_now_ms() + 500;
@@ -183,7 +183,7 @@ static inline void check_no_library_thread(void) {
     }
 }
 
-/* ---- promises -------------------------------------------------------------------------------------------------------*/
+/* ---- promises ---------------------------------------------------------------------------------*/
 
 struct promise {
     const char *name;
@@ -194,8 +194,8 @@ struct promise {
 #define KEEP_PROMISES(promises) check_promises((promises), sizeof(promises) / sizeof *(promises))
 
 enum {
-    CHECK_PROMISE_S = 120,    /* the time limit of one promise, under valgrind too; SIGALRM ends the program */
-    CHECK_LEFTOVERS_MS = 8000 /* freeing does not wait, so threads and sockets may outlive it for a moment */
+    CHECK_PROMISE_S = 120,    /* limit of a promise, also under valgrind; then SIGALRM */
+    CHECK_LEFTOVERS_MS = 8000 /* freeing does not wait, so threads and sockets may end later */
 };
 
 static inline int check_promises(const struct promise *promises, size_t count) {

@@ -1,9 +1,9 @@
 /*
- * enclave.h: a local enclave for a promise, and the few steps that every conversation with one begins with.
+ * enclave.h: starts a local enclave for a promise, connects to it, and asks it.
  *
- * The enclave is tests/enclave's program, a process of its own: it starts before the library is used and ends with its
- * stdin, so a test that is killed leaves nothing behind. CONFER_ENCLAVE names the program, CONFER_ENCLAVE_STATE a
- * folder in which enclaves keep their trust world.
+ * The enclave is the program of tests/enclave. It ends when its stdin closes, so it also ends with
+ * a test that is killed. CONFER_ENCLAVE is the program, CONFER_ENCLAVE_STATE the folder of its
+ * trust world.
  */
 #ifndef ENCLAVE_H
 #define ENCLAVE_H
@@ -32,7 +32,7 @@ static inline void enclave_read(const char *line, const char *key, char *value, 
     value[len] = '\0';
 }
 
-/* Starts an enclave with further arguments, up to a NULL. */
+/* Starts an enclave with more arguments. The last of `more` is NULL. */
 static inline void enclave_launch(struct enclave *enclave, const char *const *more) {
     const char *program = getenv("CONFER_ENCLAVE"), *state = getenv("CONFER_ENCLAVE_STATE");
     CHECK(program != NULL && state != NULL);
@@ -69,7 +69,7 @@ static inline void enclave_launch(struct enclave *enclave, const char *const *mo
     enclave_read(line, "policy", enclave->policy, sizeof enclave->policy);
 }
 
-/* Starts an enclave with a fault and an extra pair of arguments, each of which may be NULL. */
+/* Starts an enclave with a fault, and an option with its value. Fault and option may be NULL. */
 static inline void enclave_start_with(struct enclave *enclave, const char *fault, const char *option, const char *value) {
     const char *more[] = {option, value, NULL, NULL, NULL};
     if (fault != NULL) more[option != NULL ? 2 : 0] = "--fault", more[option != NULL ? 3 : 1] = fault;
@@ -80,7 +80,7 @@ static inline void enclave_start(struct enclave *enclave, const char *fault) {
     enclave_start_with(enclave, fault, NULL, NULL);
 }
 
-/* Starts an enclave that clients of `first`, which is gone, take for it: with its port, its token and its keys. */
+/* Restarts `first`, which has ended: the new enclave has the same port, token and keys. */
 static inline void enclave_start_again(struct enclave *enclave, const struct enclave *first, const char *option,
                                        const char *value) {
     char port[8];
@@ -95,7 +95,7 @@ static inline void enclave_stop(struct enclave *enclave) {
     unlink(enclave->log);
 }
 
-/* Ends an enclave as a crash does; what it would have taken along is removed here. */
+/* Kills an enclave, as in a crash, and removes the files that it leaves. */
 static inline void enclave_kill(struct enclave *enclave) {
     CHECK(kill(enclave->pid, SIGKILL) == 0);
     enclave_stop(enclave);
@@ -104,7 +104,7 @@ static inline void enclave_kill(struct enclave *enclave) {
     rmdir(enclave->policy);
 }
 
-/* How often a line of the enclave's log holds a text so far. */
+/* Counts the lines of the enclave's log that contain a text. */
 static inline int enclave_count(const struct enclave *enclave, const char *text) {
     char line[4096];
     FILE *file = fopen(enclave->log, "r");
@@ -115,14 +115,14 @@ static inline int enclave_count(const struct enclave *enclave, const char *text)
     return found;
 }
 
-/* Whether the enclave logged an event so far. */
+/* Returns whether the enclave has logged an event. */
 static inline int enclave_logged(const struct enclave *enclave, const char *event) {
     char wanted[64];
     snprintf(wanted, sizeof wanted, "\"event\":\"%s\"", event);
     return enclave_count(enclave, wanted) > 0;
 }
 
-/* A configuration for an enclave. */
+/* Makes a configuration that connects to an enclave. */
 static inline confer_config *enclave_config(const struct enclave *enclave) {
     confer_config *config = NULL;
     confer_policy *policy = NULL;
@@ -163,7 +163,7 @@ static inline confer_stream *chat_pull(const confer_client *client, const char *
     return stream;
 }
 
-/* Takes an event that is there or comes. */
+/* Waits for the next event. */
 static inline const confer_event *chat_next(confer_stream *stream) {
     const confer_event *event = NULL;
     CHECK_OK(confer_stream_next(stream, -1, &event, &error));
@@ -171,7 +171,7 @@ static inline const confer_event *chat_next(confer_stream *stream) {
     return event;
 }
 
-/* Reads an answer to its end. The text is kept up to `size`; NULL for none. */
+/* Reads an answer to its end. Copies its text to `text`, unless that is NULL. */
 static inline void chat_read(confer_stream *stream, char *text, size_t size) {
     const confer_event *event = NULL;
     size_t used = 0;
@@ -195,7 +195,7 @@ static inline void chat_read(confer_stream *stream, char *text, size_t size) {
     if (text != NULL) text[used] = '\0';
 }
 
-/* A whole turn: asks and reads. */
+/* Sends a prompt and checks the answer. */
 static inline void chat_says(const confer_client *client, const char *prompt, const char *answer) {
     char text[4096];
     confer_stream *stream = chat_pull(client, prompt);

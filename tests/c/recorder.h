@@ -1,7 +1,7 @@
 /*
- * recorder.h: a callback table that writes down what is called, and holds each call against what confer.h promises of
- * all calls: the handle is stored, the thread is the client's callback thread, one call at a time, nothing after
- * `destroy`. A test adds what its subject needs through `react`.
+ * recorder.h: a callback table that records its calls and checks the promises of confer.h for each:
+ * the handle is stored, the thread is the client's callback thread, calls do not overlap, and none
+ * follows `destroy`. A test adds its own checks with `react`.
  */
 #ifndef RECORDER_H
 #define RECORDER_H
@@ -18,14 +18,14 @@ struct recorder {
     size_t used;
     pthread_t thread;
     int has_thread;
-    atomic_int *inside; /* calls under way, shared by the streams of one client; NULL for a stream alone */
-    /* Called in each event, may be NULL; its answer is on_event's. */
+    atomic_int *inside; /* running calls of all streams of a client; NULL for a single stream */
+    /* Called for each event, may be NULL. on_event returns its result. */
     int32_t (*react)(struct recorder *recorder, const confer_event *event);
-    /* Called in on_done, may be NULL. */
+    /* Called by on_done, may be NULL. */
     void (*react_done)(struct recorder *recorder);
-    /* Called in destroy, may be NULL. */
+    /* Called by destroy, may be NULL. */
     void (*react_destroy)(struct recorder *recorder);
-    /* For the reactions. */
+    /* For the functions above. */
     confer_client *client;
     void *data;
 };

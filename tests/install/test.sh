@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What `make install` puts down is enough to build with: shared and static, by pkg-config, from another folder.
+# Builds programs with the files of `make install`: shared and static, with pkg-config, in another
+# folder.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 command -v pkg-config >/dev/null 2>&1 || { echo "pkg-config is not installed"; exit 77; }
@@ -34,12 +35,12 @@ $cc -Wall -Werror "$into/version.c" $(pkg-config --cflags --libs confer) -o "$in
 expect "a program links the shared library" "$version confer-production" \
   "$(LD_LIBRARY_PATH=$into/usr/lib "$into/shared")"
 
-# The static one, by the archive's own name, with all that confer.pc says it needs.
+# Links the archive itself, with the libraries that confer.pc lists.
 libs=$(pkg-config --static --libs confer | sed "s|-lconfer|$into/usr/lib/libconfer.a|")
 $cc -Wall -Werror "$into/version.c" $(pkg-config --cflags confer) $libs -o "$into/static"
 expect "a program links the static library" "$version confer-production" "$("$into/static")"
-expect "it needs no libconfer.so" "" "$(ldd "$into/static" | grep -o libconfer || true)"
-expect "the links are those that a loader and a linker look for" \
+expect "the static program needs no libconfer.so" "" "$(ldd "$into/static" | grep -o libconfer || true)"
+expect "loader and linker find their links" \
   "libconfer.so.0 libconfer.so.$version" \
   "$(readlink "$into/usr/lib/libconfer.so") $(readlink "$into/usr/lib/libconfer.so.0")"
 size=$(stat -c %s "$into/usr/lib/libconfer.so.$version")
