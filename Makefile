@@ -1,8 +1,8 @@
 # make demo      builds everything, starts the local enclave, and chats with it from C
-# make demo-all  the same with every example: documents, embeddings, tools, and a chat that survives a restart
-# make test      runs everything that can be tested here; what is skipped is named at the end
+# make demo-all  does the same with every example, and restarts the enclave under a chat
+# make test      runs all tests whose tools are installed, and lists the skipped ones
 #
-# The rest is for people who work on the library. Everything that is built lies in build/ and the cargo target folders.
+# The other targets are for work on the library. Output goes to build/ and cargo's target folders.
 
 CARGO    ?= cargo
 CC       ?= cc
@@ -13,7 +13,7 @@ PREFIX   ?= /usr/local
 DESTDIR  ?=
 
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-# A newer compiler may warn of more: that ends a test (WERROR=-Werror), and nobody's first build.
+# Only the tests set WERROR=-Werror: a newer compiler's warnings must not break a user's build.
 WARNINGS := -Wall -Wextra -Wpedantic $(WERROR)
 LIB      := build/lib/libconfer.so
 ENCLAVE  := build/bin/confer-enclave
@@ -23,17 +23,17 @@ EXAMPLES := $(patsubst examples/%.c,build/examples/%,$(wildcard examples/c/*.c))
 
 all: lib examples
 
-# As .cargo/config.toml sets them: cargo does not read that file when it is called from another folder.
+# The settings of .cargo/config.toml, which cargo does not read when called from another folder.
 export AWS_LC_SYS_NO_JITTER_ENTROPY := 1
 export AWS_LC_SYS_SMALL := 0
 
-# --- the library ------------------------------------------------------------------------------------------------------
+# --- the library ----------------------------------------------------------------------------------
 
 lib: $(LIB)
 
-# cargo knows what is out of date; its target folder is named, for the environment may want another. The copies carry the
-# names that installed files have. The crate types are named, without the tests' rlib, because cargo drops link-time
-# optimisation silently where there is one.
+# Always runs cargo, which knows what is out of date. --target-dir overrides the environment. The
+# copies have the names of installed files. The crate types leave out the tests' rlib, because with
+# an rlib cargo silently drops link-time optimisation.
 $(LIB): FORCE
 	$(CARGO) rustc --release --lib --locked --target-dir target --crate-type cdylib,staticlib
 	@mkdir -p build/lib
@@ -53,7 +53,7 @@ $(ENCLAVE): FORCE
 	@mkdir -p build/bin
 	@ln -sf ../../tests/enclave/target/debug/confer-enclave $@
 
-# --- examples ---------------------------------------------------------------------------------------------------------
+# --- examples -------------------------------------------------------------------------------------
 
 examples: $(EXAMPLES)
 
@@ -67,7 +67,7 @@ demo: $(EXAMPLES) $(ENCLAVE)
 demo-all: $(EXAMPLES) $(ENCLAVE)
 	@scripts/demo-all
 
-# --- tests ------------------------------------------------------------------------------------------------------------
+# --- tests ----------------------------------------------------------------------------------------
 
 test:
 	@scripts/test
@@ -81,13 +81,13 @@ limits: $(LIB) $(ENCLAVE)
 toolchains:
 	@scripts/toolchains
 
-# --- packaging --------------------------------------------------------------------------------------------------------
+# --- packaging ------------------------------------------------------------------------------------
 
-# What a static library needs beside it: a test links so.
+# Libraries that a program needs with the static library. A test links with these.
 LIBS_PRIVATE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 INTO := $(DESTDIR)$(PREFIX)
 
-# It builds nothing: `sudo make install` must not run a compiler as root.
+# Builds nothing, so that `sudo make install` runs no compiler as root.
 install:
 	@test -e build/lib/libconfer.so.$(VERSION) || { echo "nothing is built yet: make lib" >&2; exit 1; }
 	install -d "$(INTO)/lib/pkgconfig" "$(INTO)/include" "$(INTO)/share/confer"

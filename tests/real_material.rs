@@ -1,6 +1,6 @@
-//! Attestation against real material: Intel's production key set and a token of 2023, and a release that Confer signed
-//! on Sigstore's staging instance in 2026. The files lie beside the project in `../shared/data` and are not copied
-//! into it; where they are absent, these tests say so and check nothing.
+//! Tests attestation with real material: Intel's production key set, a token of 2023, and a release
+//! that Confer signed with Sigstore's staging instance in 2026. The files are in `../shared/data`,
+//! outside this repository. Without them each test prints a line and checks nothing.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,11 +13,11 @@ use confer::attestation::{
 use serde_json::{Value, json};
 use sigstore_verify::trust_root::SIGSTORE_STAGING_TRUSTED_ROOT;
 
-/// Within the life of the token.
+/// A time at which the token is valid.
 const IN_2023: u64 = 1_701_735_000;
-/// An hour after the release was logged.
+/// One hour after the log entry of the release.
 const IN_2026: u64 = 1_786_916_892;
-/// When the release was logged.
+/// Time of the log entry of the release.
 const LOGGED_AT: u64 = 1_786_913_292;
 
 const SIGNER: &str = "worker-image-releases@conferlabs.iam.gserviceaccount.com";
@@ -30,14 +30,14 @@ struct Material {
 }
 
 impl Material {
-    /// `None`, and a line that says so, when it is not there.
+    /// Returns `None` and prints a line if there is no material.
     fn get() -> Option<&'static Material> {
         static MATERIAL: OnceLock<Option<Material>> = OnceLock::new();
         let material = MATERIAL.get_or_init(|| {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
             let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
             if !folder.is_dir() {
-                // Not `eprintln`: the test harness keeps that to itself.
+                // Not `eprintln`, which the test harness captures.
                 let _ = writeln!(std::io::stderr(), "skipped: no ../shared/data");
             }
             folder.is_dir().then(|| Material {
@@ -58,7 +58,7 @@ impl Material {
         )
     }
 
-    /// The production policy, but for the world that the material comes from.
+    /// The production policy, changed for the Sigstore instance and machine of the material.
     fn policy(&self) -> Value {
         let mut policy: Value = serde_json::from_str(Policy::production().json()).unwrap();
         policy["name"] = "real-material".into();
@@ -71,7 +71,7 @@ impl Material {
         policy
     }
 
-    /// The key that the token binds.
+    /// The server key in the token.
     fn server_key(&self) -> [u8; 32] {
         let report_data = claim(&self.token, "tdx_report_data");
         let text = report_data.as_str().unwrap();
@@ -89,7 +89,7 @@ fn verifier(policy: &Value) -> Verifier {
     Verifier::new(Policy::parse(policy.to_string().as_bytes()).unwrap()).unwrap()
 }
 
-/// The evidence around manifest and bundle, as a peer could write it: bytes that are no UTF-8 stay as they are.
+/// Makes evidence as a peer could, with manifest and bundle that may be invalid UTF-8.
 fn evidence(token: &str, manifest: &[u8], bundle: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for (prefix, text) in [
@@ -149,7 +149,7 @@ fn release_holds(report: &Report) -> bool {
 }
 
 #[test]
-fn the_real_token_passes_what_it_should_in_its_own_time() {
+fn real_token_passes_its_checks_while_it_is_valid() {
     let Some(material) = Material::get() else {
         return;
     };
@@ -170,7 +170,7 @@ fn the_real_token_passes_what_it_should_in_its_own_time() {
             ("tdx.tcb_status", Outcome::Warn),
             ("tdx.advisories", Outcome::Pass),
             ("tdx.tcb_age", Outcome::Pass),
-            // The release is younger than this token's time, and of another machine.
+            // The release is from another machine, and newer than the token.
             ("release.log", Outcome::Fail),
             ("tdx.rtmr1", Outcome::Fail),
             ("tdx.rtmr2", Outcome::Fail),
@@ -189,7 +189,7 @@ fn the_real_token_passes_what_it_should_in_its_own_time() {
 }
 
 #[test]
-fn the_real_token_is_refused_by_what_the_policy_says_otherwise() {
+fn real_token_fails_each_check_of_a_stricter_policy() {
     let Some(material) = Material::get() else {
         return;
     };
@@ -241,7 +241,7 @@ fn the_real_token_is_refused_by_what_the_policy_says_otherwise() {
         }
     }
     let mut policy = material.policy();
-    // It is 293 days and ten minutes old.
+    // The patch level is 293 days and ten minutes old.
     policy["tdx"]["max_tcb_age_days"] = 294.into();
     assert_outcomes(
         &material.verify(&policy, IN_2023),
@@ -254,7 +254,7 @@ fn the_real_token_is_refused_by_what_the_policy_says_otherwise() {
 }
 
 #[test]
-fn the_real_token_lives_as_long_as_it_says_and_the_leeway() {
+fn real_token_is_valid_until_its_expiry_plus_leeway() {
     let Some(material) = Material::get() else {
         return;
     };
@@ -272,11 +272,11 @@ fn the_real_token_lives_as_long_as_it_says_and_the_leeway() {
 }
 
 #[test]
-fn the_real_key_is_worth_nothing_once_its_certificate_has_ended() {
+fn real_key_is_refused_after_its_certificate_expired() {
     let Some(material) = Material::get() else {
         return;
     };
-    // 2024-09-11T11:11:51Z, to the second: certificates get no leeway.
+    // 2024-09-11T11:11:51Z exactly, because certificates get no leeway.
     assert_outcomes(
         &material.verify(&material.policy(), 1_726_053_111),
         &[("ita.key", Outcome::Pass)],
@@ -291,7 +291,7 @@ fn the_real_key_is_worth_nothing_once_its_certificate_has_ended() {
 }
 
 #[test]
-fn the_real_key_set_is_asked_for_by_name_and_used_when_it_comes() {
+fn real_key_set_is_requested_by_key_id_and_used() {
     let Some(material) = Material::get() else {
         return;
     };
@@ -312,7 +312,7 @@ fn the_real_key_set_is_asked_for_by_name_and_used_when_it_comes() {
         &[("ita.key", Outcome::Pass), ("ita.signature", Outcome::Pass)],
     );
 
-    // The key goes into the export, and a replay without any fetching comes to the same report.
+    // The export contains the key, so a replay makes the same report without fetching.
     let export = verifier
         .export(&evidence, &key, Some(&fetched), IN_2023)
         .to_json();
@@ -327,7 +327,7 @@ fn the_real_key_set_is_asked_for_by_name_and_used_when_it_comes() {
 }
 
 #[test]
-fn every_bit_of_the_real_key_and_its_certificates_counts() {
+fn any_change_of_the_real_key_or_its_certificates_is_refused() {
     let Some(material) = Material::get() else {
         return;
     };
@@ -355,7 +355,7 @@ fn every_bit_of_the_real_key_and_its_certificates_counts() {
 
     for name in ["n", "e", "kid", "kty", "alg"] {
         let text = key[name].as_str().unwrap();
-        // One character in seven, so as not to spend a minute on it.
+        // Every seventh character, because all of them take a minute.
         for index in (0..text.len()).step_by(if text.len() > 200 { 7 } else { 1 }) {
             let mut other = text.as_bytes().to_vec();
             other[index] ^= 1;
@@ -394,7 +394,7 @@ fn every_bit_of_the_real_key_and_its_certificates_counts() {
 }
 
 #[test]
-fn a_token_that_is_altered_anywhere_is_refused() {
+fn token_with_any_changed_byte_is_refused() {
     let Some(material) = Material::get() else {
         return;
     };
@@ -431,16 +431,16 @@ fn a_token_that_is_altered_anywhere_is_refused() {
 }
 
 #[test]
-fn the_real_release_verifies_on_staging() {
+fn real_release_verifies_on_staging() {
     let Some(material) = Material::get() else {
         return;
     };
     let verifier = verifier(&material.policy());
-    // Twice: the second time from memory, with the same outcome.
+    // Twice: the second time the release is known, and the result is the same.
     for _ in 0..2 {
         let report = verifier.verify(&material.evidence(), &material.server_key(), None, IN_2026);
         assert_outcomes(&report, &RELEASE.map(|id| (id, Outcome::Pass)));
-        // Its register 2 is all zero: nothing was measured into it, so nothing can be held against it.
+        // Register 2 is all zero, so nothing was measured that could be compared.
         assert_outcomes(
             &report,
             &[("tdx.rtmr1", Outcome::Skip), ("tdx.rtmr2", Outcome::Fail)],
@@ -466,7 +466,7 @@ fn the_real_release_verifies_on_staging() {
 }
 
 #[test]
-fn the_real_release_is_refused_for_another_signer_another_root_and_an_earlier_time() {
+fn real_release_fails_with_other_signer_root_or_time() {
     let Some(material) = Material::get() else {
         return;
     };
@@ -515,7 +515,7 @@ fn the_real_release_is_refused_for_another_signer_another_root_and_an_earlier_ti
         ],
     );
 
-    // A log key that had ended before the entry was made: its promise counts for nothing.
+    // The log's key expired before the entry, so its promise does not count.
     let mut root: Value = serde_json::from_str(SIGSTORE_STAGING_TRUSTED_ROOT).unwrap();
     root["tlogs"][0]["publicKey"]["validFor"]["end"] = "2026-01-01T00:00:00Z".into();
     assert_outcomes(
@@ -523,7 +523,7 @@ fn the_real_release_is_refused_for_another_signer_another_root_and_an_earlier_ti
         &[("release.log", Outcome::Fail)],
     );
 
-    // Signed after `now`, of which this policy's leeway forgives a minute; also when it is remembered.
+    // Signed after `now`. The policy's leeway is one minute, also for a known release.
     let verifier = verifier(&material.policy());
     for (now, outcome) in [
         (LOGGED_AT - 61, Outcome::Fail),
@@ -544,7 +544,7 @@ fn the_real_release_is_refused_for_another_signer_another_root_and_an_earlier_ti
 
 const NONE: [usize; 0] = [];
 
-/// Calls `accepted` for each of `0..count` on all cores and returns those for which it is true.
+/// Calls `accepted` for each of `0..count` on all cores. Returns those for which it is true.
 fn those_accepted(count: usize, accepted: impl Fn(usize) -> bool + Sync) -> Vec<usize> {
     let workers = thread::available_parallelism().map_or(2, |workers| workers.get());
     thread::scope(|scope| {
@@ -567,10 +567,10 @@ fn those_accepted(count: usize, accepted: impl Fn(usize) -> bool + Sync) -> Vec<
     })
 }
 
-/// All 8 × (5,150 + 3,231) of them are refused: the guard knows one spelling of each value, and the manifest's every
-/// bit is under the digest. There is none that leaves the meaning equal.
+/// Refuses all 8 × (5,150 + 3,231) flips: the guard accepts only one spelling of each value, and
+/// the digest covers each bit of the manifest.
 #[test]
-fn every_bit_flip_of_every_byte_of_the_real_bundle_and_manifest_is_refused() {
+fn any_bit_flip_in_the_real_bundle_or_manifest_is_refused() {
     let Some(material) = Material::get() else {
         return;
     };
@@ -596,9 +596,9 @@ fn every_bit_flip_of_every_byte_of_the_real_bundle_and_manifest_is_refused() {
     assert_eq!(survivors, NONE, "bits of the manifest");
 }
 
-/// A bundle may gain white space between its tokens, which JSON gives no meaning, and lose that at its end; nothing else.
+/// Only white space between JSON tokens may be added, and only white space at the end removed.
 #[test]
-fn no_truncation_and_no_insertion_changes_what_the_real_bundle_says() {
+fn truncated_or_extended_bundle_never_changes_its_meaning() {
     let Some(material) = Material::get() else {
         return;
     };
@@ -632,7 +632,7 @@ fn no_truncation_and_no_insertion_changes_what_the_real_bundle_says() {
 }
 
 #[test]
-fn a_report_shows_neither_the_token_nor_its_signature() {
+fn report_omits_the_token_and_its_signature() {
     let Some(material) = Material::get() else {
         return;
     };

@@ -1,8 +1,8 @@
 /*
  * enclave.h: starts a local enclave for a promise, connects to it, and asks it.
  *
- * The enclave is the program of tests/enclave. It ends when its stdin closes, so it also ends with
- * a test that is killed. CONFER_ENCLAVE is the program, CONFER_ENCLAVE_STATE the folder of its
+ * The enclave is the program of tests/enclave. It ends when its stdin closes, so killing the
+ * test ends it too. CONFER_ENCLAVE is the program, CONFER_ENCLAVE_STATE the folder of its
  * trust world.
  */
 #ifndef ENCLAVE_H

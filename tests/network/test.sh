@@ -39,7 +39,7 @@ slow_line_loses_nothing() { # the handshake with its evidence, and 400 KB at 2 M
   [ "$(wc -c <"$OUT/answer")" -ge 400000 ]
 }
 
-# The next ping comes within 1 s, and a silent peer is dead after 2 s. The rest is for a busy machine.
+# The next ping comes within 1 s, and a silent peer is dead after 2 s. The rest is slack.
 lost_link_is_noticed_within_the_limits() {
   local began status
   chat --timeout 4 --once '/slow 100 1000' >"$OUT/answer" 2>"$OUT/errors" &

@@ -1,6 +1,6 @@
-//! The key set over loopback HTTP, as the policy's `jwks_url` names it.
+//! Serves the key set over loopback HTTP, at the policy's `jwks_url`.
 //!
-//! Knows one path and one document.
+//! Has one path and one document.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) async fn serve(listener: TcpListener, enclave: Arc<Enclave>) {
     while let Ok((stream, _)) = listener.accept().await {
         let enclave = Arc::clone(&enclave);
         tokio::spawn(async move {
-            // A client that leaves is no affair of the server's.
+            // Ignore errors: the client may disconnect at any time.
             let _ = answer(stream, &enclave).await;
         });
     }

@@ -1,6 +1,7 @@
-//! The request log: one JSON line for each thing that happens, so that a test can prove what did not.
+//! The request log: one JSON line for each event, so that a test can prove that something did not
+//! happen.
 //!
-//! Never a body, a token or a key: lengths and hashes alone.
+//! Contains lengths and hashes, and never a body, token or key.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use crate::Failure;
 use crate::world::hex;
 
-/// Characters of a client's text in the log.
+/// Longest text of a client in the log, in characters.
 const MAX_SHOWN: usize = 256;
 
 pub(crate) struct Log(Option<Mutex<File>>);
@@ -24,7 +25,7 @@ impl Log {
         Ok(Self(path.map(open).transpose()?.map(Mutex::new)))
     }
 
-    /// Appends `{"connection": number, "event": event, …details}`, whole lines only.
+    /// Appends the whole line `{"connection": number, "event": event, …details}`.
     pub(crate) fn write(&self, connection: u64, event: &str, details: Value) {
         let Some(file) = &self.0 else { return };
         let mut line = json!({ "connection": connection, "event": event });
@@ -39,12 +40,12 @@ impl Log {
     }
 }
 
-/// How a body is told in the log.
+/// Describes a body for the log.
 pub(crate) fn sha256(body: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, body).as_ref())
 }
 
-/// How a client's verb or path is told: its beginning.
+/// Truncates a client's verb or path for the log.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(MAX_SHOWN).collect()
 }
