@@ -1,7 +1,7 @@
-//! The evidence export: one JSON file from which a verification can be repeated offline, with the same outcome.
+//! The evidence export: one JSON file to repeat a verification offline, with the same result. Pure.
 //!
-//! The file is not authenticated. Its time and key are the exporter's word, so what comes of a replay says what this
-//! evidence proves, and not whom anyone talked to. It does no I/O: bytes in, bytes out.
+//! The file is not authenticated: whoever writes it chooses its time and key. A replay says what
+//! the evidence proves, and not that anyone talked to that enclave.
 
 use std::fmt;
 
@@ -15,24 +15,24 @@ use super::ita::{JwkSet, MAX_KEY_SET};
 use super::json::{self, JsonError, Node, ShapeError};
 use super::{Report, Verifier};
 
-/// The largest export that is read: a key set, the evidence in base64, and the rest.
+/// The largest readable export: a key set, the evidence in base64, and the rest.
 pub const MAX_EXPORT: usize = MAX_KEY_SET + 2 * MAX_EVIDENCE;
 
-/// What a verification was made of, but for its policy.
+/// The inputs of a verification, except the policy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Export {
-    /// When it was made, Unix seconds.
+    /// Time of the verification, in Unix seconds.
     pub captured_at: u64,
     /// The Noise static key of the handshake.
     pub server_key: [u8; 32],
-    /// The payload of message 2, byte for byte.
+    /// The unchanged payload of message 2.
     pub evidence: Vec<u8>,
-    /// The keys that were used.
+    /// The Intel keys used.
     pub jwks: Option<JwkSet>,
 }
 
 impl Export {
-    /// The file's content.
+    /// Writes the file's content.
     pub fn to_json(&self) -> String {
         json!({
             "version": 1,
@@ -47,7 +47,7 @@ impl Export {
     /// Reads a file of at most [`MAX_EXPORT`] bytes.
     ///
     /// # Errors
-    /// Names the position of what is no JSON, or the key that is missing, unknown or not valid.
+    /// Names the position of invalid JSON, or the missing, unknown or invalid key.
     pub fn parse(text: &[u8]) -> Result<Export, ExportError> {
         let value = json::parse(text, MAX_EXPORT).map_err(ExportError::Json)?;
         Export::read(&value).map_err(ExportError::Shape)
@@ -85,7 +85,7 @@ impl Export {
         })
     }
 
-    /// Verifies again, at `captured_at` unless another time is given. Nothing of it is remembered.
+    /// Verifies again, at `at` or `captured_at`. The verifier does not remember the release.
     pub fn replay(&self, verifier: &Verifier, at: Option<u64>) -> Report {
         verifier.replay(
             &self.evidence,
@@ -96,7 +96,7 @@ impl Export {
     }
 }
 
-/// The evidence itself is long and says nothing to a reader of a log.
+/// Omits the evidence, which is long and unreadable.
 impl fmt::Debug for Export {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Export")
@@ -106,12 +106,12 @@ impl fmt::Debug for Export {
     }
 }
 
-/// Why a text is no export.
+/// Why a text is not an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExportError {
-    /// It is no strict JSON.
+    /// Invalid JSON.
     Json(JsonError),
-    /// A key is missing, unknown, or its value is not valid.
+    /// A key is missing or unknown, or its value is invalid.
     Shape(ShapeError),
 }
 
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_export_is_read_back() {
         let export = export();
         assert_eq!(Export::parse(export.to_json().as_bytes()).unwrap(), export);
         let any_bytes = Export {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_export_is_an_error_that_names_the_key() {
+    fn invalid_export_is_an_error_that_names_the_key() {
         let good: Value = serde_json::from_str(&export().to_json()).unwrap();
         for (key, value, problem) in [
             ("version", 2.into(), "export.version must be 1"),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_comes_to_the_same_report_at_its_own_time_and_not_at_another() {
+    fn replay_has_the_same_result_only_at_the_same_time() {
         let mut policy = Intel::new().policy();
         policy["ita"]["jwks"] = Value::Null;
         let verifier = world::verifier(&policy);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_does_not_show_the_evidence() {
+    fn debug_output_omits_the_evidence() {
         assert_eq!(
             format!(
                 "{:?}",

@@ -1,8 +1,8 @@
-//! Hexadecimal, strictly: lower case and of exact length, as tokens, manifests and policies must write it.
-//! It knows nothing of what the bytes mean.
+//! Reads and writes strict hexadecimal: lower case, and of the exact length. Tokens, manifests and
+//! policies must use it.
 
-/// Reads exactly `N` bytes. Upper case, another length or any other character is no value at all:
-/// two spellings of one measurement would be two things to compare.
+/// Reads exactly `N` bytes. Refuses upper case, so that a measurement has only one spelling to
+/// compare.
 pub(crate) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * N {
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_lower_case_of_the_exact_length_is_read() {
+    fn reads_only_lower_case_of_the_exact_length() {
         assert_eq!(decode::<3>("00a9ff"), Some([0, 0xa9, 0xff]));
         for other in [
             "00A9ff",
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_bytes_are_read_back() {
         let all: [u8; 256] = std::array::from_fn(|index| index as u8);
         assert_eq!(decode::<256>(&encode(&all)), Some(all));
     }

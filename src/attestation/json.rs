@@ -1,8 +1,8 @@
-//! Strict JSON: how this floor reads every document, its own policy as well as the peer's evidence.
+//! Reads strict JSON: every document of this module, from the policy to the peer's evidence.
 //!
-//! Two readers of one signed text must never see two meanings, so a doubled key is an error, and a document has a
-//! bound in bytes and in levels before anything is built from it. The grammar itself is serde_json's.
-//! It knows nothing of what a document is for.
+//! Two readers of a signed text must not see two meanings, so a duplicate key is an error. A
+//! document has a limit of bytes and of nesting, checked before it takes memory. serde_json reads
+//! the grammar.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use serde_json::{Map, Number, Value};
 
 use super::report::shown;
 
-/// The deepest nesting that any document of this floor may have (`evidence.format`).
+/// The deepest nesting of a document (`evidence.format`).
 pub(super) const MAX_LEVELS: usize = 64;
 
-/// Why a text is no document: one sentence with its position, safe to show.
+/// Why a text is not valid: one sentence with the position. Safe to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonError(String);
 
@@ -26,7 +26,8 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// Reads one document of at most `max_bytes` bytes and [`MAX_LEVELS`] levels, without doubled keys.
+/// Reads one document without duplicate keys, of at most `max_bytes` bytes and [`MAX_LEVELS`]
+/// levels.
 pub(super) fn parse(text: &[u8], max_bytes: usize) -> Result<Value, JsonError> {
     if text.len() > max_bytes {
         return Err(JsonError(format!(
@@ -41,7 +42,7 @@ pub(super) fn parse(text: &[u8], max_bytes: usize) -> Result<Value, JsonError> {
         .map_err(|error| JsonError(error.to_string()))
 }
 
-/// One value, with as many levels of nesting as are left to it.
+/// Reads one value with at most this many levels of nesting.
 #[derive(Clone, Copy)]
 struct Strict {
     levels: usize,
@@ -127,7 +128,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// A value that is not what it must be, named by its path in the document.
+/// An invalid value, with its path in the document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShapeError {
     path: String,
@@ -142,7 +143,7 @@ impl fmt::Display for ShapeError {
 
 impl std::error::Error for ShapeError {}
 
-/// A value together with its path, for documents whose every key is known.
+/// A value with its path, for documents without unknown keys.
 #[derive(Clone)]
 pub(super) struct Node<'a> {
     path: String,
@@ -150,7 +151,7 @@ pub(super) struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// The whole document; `name` stands for it in errors.
+    /// Makes a node of the whole document. Errors call it `name`.
     pub(super) fn root(name: &str, value: &'a Value) -> Self {
         Node {
             path: name.to_owned(),
@@ -182,7 +183,8 @@ impl<'a> Node<'a> {
             .ok_or_else(|| self.error("must be an object"))
     }
 
-    /// Is an object that has every key of `required`, may have those of `optional`, and no other.
+    /// Checks that it is an object with every key of `required`, and no key outside `required` and
+    /// `optional`.
     pub(super) fn exactly(self, required: &[&str], optional: &[&str]) -> Result<Self, ShapeError> {
         let object = self.object()?;
         if let Some(unknown) = object
@@ -204,7 +206,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// `None` when the key is absent or null.
+    /// Returns `None` if the key is missing or null.
     pub(super) fn optional(&self, key: &str) -> Result<Option<Node<'a>>, ShapeError> {
         let value = self.object()?.get(key).filter(|value| !value.is_null());
         Ok(value.map(|value| self.child(key, value)))
@@ -244,14 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn a_doubled_key_is_an_error_at_every_level_and_in_every_spelling() {
+    fn duplicate_key_is_an_error_at_any_level_in_any_spelling() {
         assert!(error(r#"{"a":1,"a":1}"#).starts_with("the key \"a\" is there twice at line 1"));
         assert!(error(r#"[{"b":{"a":1,"\u0061":2}}]"#).contains("\"a\" is there twice"));
         assert!(parse(br#"{"a":{"a":1},"b":{"a":1}}"#, 100).is_ok());
     }
 
     #[test]
-    fn sixty_four_levels_are_read_and_one_more_is_not() {
+    fn reads_64_levels_and_refuses_65() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(parse(nested(64).as_bytes(), 1000).is_ok());
         assert!(error(&nested(65)).contains("more than 64 levels"));
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_one_value_within_its_bound_and_says_where_it_breaks() {
+    fn document_is_one_value_and_errors_name_the_position() {
         assert!(error("{} {}").contains("line 1 column 4"));
         assert!(error("{\n \"a\": }").contains("line 2"));
         assert!(error("\u{feff}{}").contains("line 1"));
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_shows_no_control_character_of_the_text() {
+    fn errors_contain_no_control_characters() {
         let text = error("{\"\\u001b[31m\":1,\"\\u001b[31m\":1}");
         assert!(
             text.chars().all(|character| !character.is_control()),
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_error_names_the_path() {
+    fn shape_error_names_the_path() {
         let value = parse(br#"{"a":{"b":[1,"x"]}}"#, 100).unwrap();
         let root = Node::root("policy", &value);
         let list = root.get("a").unwrap().get("b").unwrap().list().unwrap();

@@ -1,24 +1,24 @@
-//! The proof that an enclave was verified, as a value: what `noise` demands before it makes message 3.
+//! The proof that an enclave was verified. `noise` requires it to create message 3.
 
 use super::{Export, JwkSet, Report, Verdict, Verifier};
 
-/// Exists only where a verification of evidence from a handshake, made now, came to the verdict *verified*; and only for
-/// that handshake's server key. It has no other constructor, so a connection that can send cannot be written without it;
-/// a replay gives none.
+/// Proves that a live verification of a handshake's evidence had the verdict *verified*, for the
+/// server key of that handshake. [`Verifier::admit`] is its only constructor, so code that sends
+/// without it does not compile. A replay returns no proof.
 #[derive(Debug)]
 pub struct Verified {
     server_key: [u8; 32],
 }
 
 impl Verified {
-    /// The Noise static key that the evidence is bound to.
+    /// The Noise static key in the evidence.
     pub fn server_key(&self) -> &[u8; 32] {
         &self.server_key
     }
 }
 
 impl Verifier {
-    /// [`Verifier::verify`], with the proof if the verdict is *verified*.
+    /// Does what [`Verifier::verify`] does, and returns the proof if the verdict is *verified*.
     pub fn admit(
         &self,
         evidence: &[u8],
@@ -34,10 +34,10 @@ impl Verifier {
     }
 }
 
-/// A report with what it was made from, so that it can be repeated elsewhere.
+/// A report with its inputs, to repeat the verification elsewhere.
 pub struct Evidenced {
-    /// What came of the verification.
+    /// The result of the verification.
     pub report: Report,
-    /// The material, as [`Export::replay`] takes it.
+    /// The inputs, for [`Export::replay`].
     pub export: Export,
 }

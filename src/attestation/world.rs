@@ -1,5 +1,5 @@
-//! An Intel of the tests' own: a root, a signing CA, a leaf, a key set and properly signed tokens, so that a rule can
-//! be broken while everything around it holds.
+//! Intel's side for tests: a root, a signing CA, a leaf, a key set and signed tokens, so that a
+//! test can break one rule while all others hold.
 
 use std::sync::OnceLock;
 
@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use super::ita::rsa_components_of;
 use super::{JwkSet, Policy, Verifier, hex};
 
-/// 2027-01-15, within the life of every certificate.
+/// 2027-01-15, when every certificate is valid.
 pub(super) const NOW: u64 = 1_800_000_000;
 
-/// The key of the tests' handshake.
+/// The server key of the tests.
 pub(super) const SERVER_KEY: [u8; 32] = [0x5a; 32];
 
 struct Keys {
@@ -29,14 +29,14 @@ struct Keys {
     leaf: KeyPair,
 }
 
-/// What the certificates say, before they are signed.
+/// The content of the certificates.
 pub(super) struct Plan {
     pub(super) root: CertificateParams,
     pub(super) ca: CertificateParams,
     pub(super) leaf: CertificateParams,
 }
 
-/// A key set of one key, and what belongs to it.
+/// One key of a key set, and the hash of its root.
 pub(super) struct Intel {
     pub(super) x5c: Vec<Vec<u8>>,
     pub(super) kid: String,
@@ -70,17 +70,17 @@ fn certificate(name: &str, is_ca: IsCa, usages: &[KeyUsagePurpose]) -> Certifica
 }
 
 impl Intel {
-    /// As Intel does it.
+    /// Makes valid certificates.
     pub(super) fn new() -> Intel {
         Intel::with(|_| {})
     }
 
-    /// As Intel does it, but for what `change` changes.
+    /// Makes certificates with the content that `change` changed.
     pub(super) fn with(change: impl FnOnce(&mut Plan)) -> Intel {
         Intel::issue(keys(), change)
     }
 
-    /// Someone with keys of their own who uses Intel's names.
+    /// Makes an impostor, with other keys and Intel's names.
     pub(super) fn impostor() -> Intel {
         Intel::issue(&Keys::generate(), |_| {})
     }
@@ -131,13 +131,13 @@ impl Intel {
         json!({ "alg": "PS384", "kid": self.kid, "typ": "JWT", "jku": "https://attacker.example/" })
     }
 
-    /// A token over exactly these texts, signed as it should be.
+    /// Signs a token with exactly these texts.
     pub(super) fn sign(&self, header: &str, payload: &str) -> String {
         let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
         self.sign_parts(&format!("{}.{}", part(header), part(payload)))
     }
 
-    /// A token over parts that are encoded already.
+    /// Signs a token from encoded parts.
     pub(super) fn sign_parts(&self, message: &str) -> String {
         let key = RsaKeyPair::from_pkcs8(&keys().leaf.serialize_der()).unwrap();
         let mut signature = vec![0; key.public_modulus_len()];
@@ -151,7 +151,7 @@ impl Intel {
         self.sign(&self.header().to_string(), &claims.to_string())
     }
 
-    /// The production policy, with this Intel in the place of the real one.
+    /// Makes the production policy with this root instead of Intel's.
     pub(super) fn policy(&self) -> Value {
         let mut policy: Value = serde_json::from_str(Policy::production().json()).unwrap();
         policy["ita"]["root_sha256"] = json!([hex::encode(&self.root_sha256)]);
@@ -169,7 +169,7 @@ pub(super) fn verifier(policy: &Value) -> Verifier {
     Verifier::new(Policy::parse(policy.to_string().as_bytes()).unwrap()).unwrap()
 }
 
-/// The claims of a machine with which the production policy finds no fault.
+/// Makes the claims of a machine that the production policy accepts.
 pub(super) fn claims() -> Value {
     json!({
         "ver": "1.0.0", "iss": "https://portal.trustauthority.intel.com",
@@ -184,7 +184,8 @@ pub(super) fn claims() -> Value {
     })
 }
 
-/// Evidence around a token, with a manifest that states the registers of [`claims`] and a bundle that is none.
+/// Makes evidence from a token, with a manifest for the registers of [`claims`] and an invalid
+/// bundle.
 pub(super) fn evidence(token: &str) -> Vec<u8> {
     let measurements = json!({ "rtmr1": "11".repeat(48), "rtmr2": "22".repeat(48) });
     let manifest = json!({ "tdxMeasurements": measurements }).to_string();

@@ -1,7 +1,7 @@
-//! A key set (RFC 7517) and the names of its keys.
+//! Reads key sets (RFC 7517) and the ids of their keys.
 //!
-//! A key set proves nothing and may come from anywhere: a `kid` is the SHA-384 of a certificate, and what that
-//! certificate is worth is `chain`'s question. So an entry that can't be read is passed over, and never an error.
+//! A key set proves nothing and may come from anyone: a `kid` is the SHA-384 of a certificate,
+//! which `chain` verifies. So an unreadable entry is skipped and is no error.
 
 use std::fmt;
 
@@ -12,24 +12,24 @@ use serde_json::{Value, json};
 use crate::attestation::hex;
 use crate::attestation::json::{self, JsonError, Node, ShapeError};
 
-/// The largest key set that is read. The real one has 12 KiB.
+/// The largest readable key set. The real one has 12 KiB.
 pub const MAX_KEY_SET: usize = 1 << 20;
 
-/// The longest certificate chain that is looked at. The real one has 3.
+/// Most certificates of a chain. The real one has 3.
 const MAX_CHAIN: usize = 5;
 
-/// The largest certificate that is looked at. The real ones have 1.5 KiB.
+/// The largest certificate. The real ones have 1.5 KiB.
 const MAX_CERTIFICATE: usize = 8 * 1024;
 
-/// The one algorithm that a token may be signed with.
+/// The only algorithm for signing tokens.
 pub(super) const ALGORITHM: &str = "PS384";
 
-/// The name of a key: the SHA-384 of its certificate.
+/// The id of a key: the SHA-384 of its certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Kid([u8; 48]);
 
 impl Kid {
-    /// Reads 96 lower-case hex digits. Anything else can name no key.
+    /// Reads 96 lower-case hex digits. Returns `None` for anything else.
     pub(crate) fn parse(text: &str) -> Option<Kid> {
         hex::decode(text).map(Kid)
     }
@@ -51,7 +51,7 @@ impl fmt::Debug for Kid {
     }
 }
 
-/// One entry that can be read: a PS384 key and its certificates.
+/// A PS384 key and its certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::attestation) struct Jwk {
     pub(super) kid: Kid,
@@ -59,7 +59,7 @@ pub(in crate::attestation) struct Jwk {
     pub(super) n: Vec<u8>,
     /// The exponent, big-endian.
     pub(super) e: Vec<u8>,
-    /// Leaf first, root last, each as DER.
+    /// Certificates in DER, from leaf to root.
     pub(super) x5c: Vec<Vec<u8>>,
 }
 
@@ -104,10 +104,10 @@ pub struct JwkSet {
 }
 
 impl JwkSet {
-    /// Reads `{"keys": [...]}` of at most [`MAX_KEY_SET`] bytes. Entries that can't be read are passed over.
+    /// Reads `{"keys": [...]}` of at most [`MAX_KEY_SET`] bytes. Skips unreadable entries.
     ///
     /// # Errors
-    /// When the text is no JSON, has a doubled key, or has no list `keys`.
+    /// If the text is not JSON, has a duplicate key, or has no list `keys`.
     pub fn parse(text: &[u8]) -> Result<JwkSet, KeySetError> {
         let value = json::parse(text, MAX_KEY_SET).map_err(KeySetError::Json)?;
         JwkSet::read(&Node::root("key set", &value)).map_err(KeySetError::Shape)
@@ -123,19 +123,20 @@ impl JwkSet {
         })
     }
 
-    /// The key of that name. Intel lists a name once for each algorithm; of doubled ones the first counts.
+    /// Finds a key by its id. Intel lists an id once for each algorithm. The first PS384 entry
+    /// counts.
     pub(in crate::attestation) fn find(&self, kid: &Kid) -> Option<&Jwk> {
         self.keys.iter().find(|key| key.kid == *kid)
     }
 
-    /// A set of that one key.
+    /// Makes a set of one key.
     pub(in crate::attestation) fn of(key: &Jwk) -> JwkSet {
         JwkSet {
             keys: vec![key.clone()],
         }
     }
 
-    /// The keys as a key set that [`JwkSet::parse`] reads again.
+    /// Writes a key set that [`JwkSet::parse`] can read.
     pub fn to_json(&self) -> String {
         self.to_value().to_string()
     }
@@ -145,12 +146,12 @@ impl JwkSet {
     }
 }
 
-/// Why a text is no key set.
+/// Why a text is not a key set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySetError {
-    /// It is no strict JSON.
+    /// Invalid JSON.
     Json(JsonError),
-    /// It is JSON of another shape.
+    /// JSON of another shape.
     Shape(ShapeError),
 }
 
@@ -171,7 +172,7 @@ mod tests {
     use crate::attestation::world::Intel;
 
     #[test]
-    fn entries_that_cannot_be_read_are_passed_over() {
+    fn unreadable_entries_are_skipped() {
         let intel = Intel::new();
         let kid = Kid::parse(&intel.kid).unwrap();
         let good = intel.jwk();
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_set_is_an_error_that_says_why() {
+    fn invalid_key_set_is_an_error_that_says_why() {
         for (text, problem) in [
             ("", "key set: EOF"),
             (

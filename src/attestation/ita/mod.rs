@@ -1,12 +1,12 @@
-//! Intel Trust Authority: from a key set and a token to claims that Intel vouches for.
+//! Intel Trust Authority: turns a key set and a token into claims that Intel signed.
 //!
 //! ```text
-//! keys    a key set, and the key that a token names
-//! chain   that key's certificates, up to a root that the policy lists
-//! token   the token's form and signature
-//! claims  what the token says, and when
+//! keys    reads a key set and finds a token's key
+//! chain   verifies that key's certificates, up to a root that the policy lists
+//! token   checks the token's form and signature
+//! claims  checks the token's content and times
 //! ```
-//! Nothing of a token is believed before its signature holds, and it never follows `jku`.
+//! Uses nothing of a token before its signature is verified, and never follows `jku`.
 
 mod chain;
 mod claims;

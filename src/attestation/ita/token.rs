@@ -1,7 +1,7 @@
-//! The token: its form and its signature (RFC 7515, RFC 7519), and from these its claims.
+//! Checks a token's form and signature, and returns its claims (RFC 7515, RFC 7519).
 //!
-//! jsonwebtoken checks the signature alone. It would accept `crit` and doubled keys and would read the system's
-//! clock, so the form is read here, and times are `claims`' business.
+//! jsonwebtoken checks only the signature. It would accept `crit` and duplicate keys, and read the
+//! system's clock. So this module checks the form, and `claims` the times.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,17 +14,17 @@ use super::keys::{ALGORITHM, Kid};
 use crate::attestation::json;
 use crate::attestation::report::Finding;
 
-/// The largest token that is read: no smaller than what evidence can carry.
+/// The largest readable token: at least as large as evidence can contain.
 pub(in crate::attestation) const MAX_TOKEN: usize = 64 * 1024;
 
-/// A token of which nothing is proven yet.
+/// A token whose signature is unverified.
 pub(in crate::attestation) struct Token<'a> {
     text: &'a str,
     header: Result<Map<String, Value>, Finding>,
 }
 
 impl<'a> Token<'a> {
-    /// Reads the header, and of that nothing but its form.
+    /// Checks the header's form.
     pub(in crate::attestation) fn new(text: &'a str) -> Token<'a> {
         let header = text.split('.').next().unwrap_or_default();
         Token {
@@ -33,17 +33,17 @@ impl<'a> Token<'a> {
         }
     }
 
-    /// The key that the header names, if the header can be read and has a name that could name a key.
+    /// Returns the header's key id, if the header is readable and the id has the right form.
     pub(in crate::attestation) fn kid(&self) -> Option<Kid> {
         Kid::parse(self.header.as_ref().ok()?.get("kid")?.as_str()?)
     }
 
-    /// Whether the header can be read at all: if not, it is `ita.signature` that fails.
+    /// Returns whether the header is readable. If not, `ita.signature` fails.
     pub(in crate::attestation) fn has_header(&self) -> bool {
         self.header.is_ok()
     }
 
-    /// Three parts, a header that asks for PS384 and nothing more.
+    /// Checks for three parts, and a header that requires PS384 and nothing else.
     pub(in crate::attestation) fn form(&self) -> Result<(), Finding> {
         let header = self.header.as_ref().map_err(Finding::clone)?;
         let parts = self.text.split('.').count();
@@ -68,7 +68,7 @@ impl<'a> Token<'a> {
         Ok(())
     }
 
-    /// The claims, once the signature over the exact text holds.
+    /// Returns the claims if the signature over the exact text is valid.
     pub(in crate::attestation) fn claims(&self, key: &TrustedKey) -> Result<Claims, Finding> {
         self.form()?;
         let forged = || Finding::fail("The token's signature does not verify with Intel's key.");
@@ -86,7 +86,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// One part of a token: base64url without padding, around a JSON object without doubled keys.
+/// Decodes a part of a token: base64url without padding, of a JSON object without duplicate keys.
 fn object(part: &str, name: &str) -> Result<Map<String, Value>, Finding> {
     let unreadable = |problem: String| {
         Finding::fail(format!("The token's {name} cannot be read.")).observed(problem)
@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_token_is_read() {
+    fn signed_token_is_read() {
         let intel = Intel::new();
         let claims = read(&intel, &intel.token(&world::claims())).unwrap();
         assert_eq!(claims.text("attester_type").unwrap(), "TDX");
     }
 
     #[test]
-    fn a_good_signature_does_not_excuse_a_bad_form() {
+    fn invalid_form_fails_despite_a_valid_signature() {
         let intel = Intel::new();
         let (header, payload) = (intel.header().to_string(), world::claims().to_string());
         let header_with = |text: &str| header.replacen('{', &format!("{{{text},"), 1);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn another_hand_cannot_sign() {
+    fn signature_of_another_key_is_refused() {
         let (intel, impostor) = (Intel::new(), Intel::impostor());
         let token = intel.token(&world::claims());
         let (message, _) = token.rsplit_once('.').unwrap();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_could_name_no_key_is_no_name() {
+    fn key_id_of_another_form_is_ignored() {
         let intel = Intel::new();
         let token =
             |kid: &str| intel.sign(&intel.header().to_string().replace(&intel.kid, kid), "{}");
