@@ -1,5 +1,5 @@
 /*
- * The key-set cache file: what is kept in it, what is made of a file that is no key set, and a disk that is full.
+ * The key-set cache file: its content, invalid files, and a full disk.
  */
 #include "enclave.h"
 
@@ -19,7 +19,7 @@ static void setup(const char *fault) {
 
 static void teardown(void) {
     unlink(cache);
-    CHECK(rmdir(folder) == 0); /* no temporary file is left beside the cache */
+    CHECK(rmdir(folder) == 0); /* no temporary file remains */
     enclave_stop(&enclave);
 }
 
@@ -35,7 +35,7 @@ static void read_file(const char *path, char *content, size_t size) {
     fclose(file);
 }
 
-/* A file holds a key set, which is what a fetch brings. */
+/* Checks that a file contains the fetched key set. */
 static void check_is_key_set(const char *path) {
     static char content[65536];
     read_file(path, content, sizeof content);
@@ -64,20 +64,20 @@ static void refuse_with(const char *path, const char *words) {
     confer_config_free(config);
 }
 
-static void a_fetched_key_set_is_kept_and_spares_the_next_fetch(void) {
+static void fetched_key_set_is_cached_for_the_next_connection(void) {
     setup(NULL);
     connect_with(cache);
     check_is_key_set(cache);
     CHECK(enclave_logged(&enclave, "key-set"));
     enclave_stop(&enclave);
-    /* The same trust world; its key server answers nothing that helps. */
+    /* The same trust world, with a broken key server. */
     enclave_start(&enclave, "key-server-500");
     connect_with(cache);
     CHECK(!enclave_logged(&enclave, "key-set"));
     teardown();
 }
 
-static void an_empty_file_is_a_cache_that_was_not_used_yet(void) {
+static void empty_file_is_an_unused_cache(void) {
     setup(NULL);
     write_file(cache, "");
     connect_with(cache);
@@ -85,7 +85,7 @@ static void an_empty_file_is_a_cache_that_was_not_used_yet(void) {
     teardown();
 }
 
-static void a_file_that_is_no_key_set_is_named_and_left_untouched(void) {
+static void invalid_cache_file_is_named_and_left_unchanged(void) {
     static const char *const contents[] = {"my diary\n", "{}", "[1, 2]", "{\"keys\": 7}", "{\"keys\": [", "\xff\xfe"};
     setup(NULL);
     for (size_t i = 0; i < sizeof contents / sizeof *contents; i++) {
@@ -95,11 +95,11 @@ static void a_file_that_is_no_key_set_is_named_and_left_untouched(void) {
         read_file(cache, after, sizeof after);
         CHECK_TEXT(contents[i], after);
     }
-    CHECK(!enclave_logged(&enclave, "accepted")); /* told before anything is sent */
+    CHECK(!enclave_logged(&enclave, "accepted")); /* it fails before sending anything */
     teardown();
 }
 
-static void a_cache_that_cannot_be_read_is_named_with_the_systems_reason(void) {
+static void unreadable_cache_file_is_named_with_the_system_error(void) {
     setup(NULL);
     refuse_with(folder, "it is a directory");
     refuse_with("/dev/null/keys.json", "/dev/null/keys.json: Not a directory");
@@ -127,7 +127,7 @@ static void on_warnings_destroyed(void *user_data) {
     gate_raise(&((struct warnings *)user_data)->destroyed);
 }
 
-/* Connects although the key set cannot be kept; a warning must say so, with these words. */
+/* Connects although the key set cannot be stored, and checks the warning's words. */
 static void connect_and_be_warned(const char *path, const char *words) {
     struct warnings warnings = {.destroyed = GATE};
     confer_config *config = config_with(path);
@@ -141,15 +141,15 @@ static void connect_and_be_warned(const char *path, const char *words) {
     if (strstr(warnings.last, words) == NULL) check_failed(__FILE__, __LINE__, words, warnings.last);
 }
 
-static void a_folder_that_is_not_there_costs_a_warning_and_no_connection(void) {
+static void missing_cache_folder_only_warns(void) {
     setup(NULL);
     connect_and_be_warned("/nowhere/keys.json", "/nowhere/keys.json");
     teardown();
 }
 
-static void a_full_disk_costs_a_warning_and_no_connection_and_leaves_no_half_file(void) {
+static void full_disk_only_warns_and_leaves_no_partial_file(void) {
     setup(NULL);
-    /* No file may grow beyond 100 bytes: to the library that is a disk that is full. */
+    /* No file may grow beyond 100 bytes, as on a full disk. */
     struct rlimit limit, small;
     CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0);
     small = limit;
@@ -166,12 +166,12 @@ static void a_full_disk_costs_a_warning_and_no_connection_and_leaves_no_half_fil
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(a_fetched_key_set_is_kept_and_spares_the_next_fetch),
-        PROMISE(an_empty_file_is_a_cache_that_was_not_used_yet),
-        PROMISE(a_file_that_is_no_key_set_is_named_and_left_untouched),
-        PROMISE(a_cache_that_cannot_be_read_is_named_with_the_systems_reason),
-        PROMISE(a_folder_that_is_not_there_costs_a_warning_and_no_connection),
-        PROMISE(a_full_disk_costs_a_warning_and_no_connection_and_leaves_no_half_file),
+        PROMISE(fetched_key_set_is_cached_for_the_next_connection),
+        PROMISE(empty_file_is_an_unused_cache),
+        PROMISE(invalid_cache_file_is_named_and_left_unchanged),
+        PROMISE(unreadable_cache_file_is_named_with_the_system_error),
+        PROMISE(missing_cache_folder_only_warns),
+        PROMISE(full_disk_only_warns_and_leaves_no_partial_file),
     };
     return KEEP_PROMISES(promises);
 }

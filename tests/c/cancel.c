@@ -1,8 +1,8 @@
 /*
- * Giving up a connection at each stage, in each way, from another thread; and the stages' time limits.
+ * Cancels a connection at each stage, in each way, from another thread; and the stages' timeouts.
  *
- * Resolving and verifying cannot be held up from outside on a loopback address: before the first and after the last
- * stage stand promises of their own.
+ * An enclave on loopback cannot delay resolving and verifying. Two other promises cancel before the
+ * first and after the last stage.
  */
 #include "enclave.h"
 
@@ -10,9 +10,9 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-/* A way to be held up, and the stage in which connecting then is. */
+/* Ways to stall, and the stage at which connecting then waits. */
 struct stall {
-    const char *fault; /* NULL: a listener that completes no TCP connection */
+    const char *fault; /* NULL: a listener that accepts no TCP connection */
     const char *scheme;
     int32_t stage;
 };
@@ -49,7 +49,7 @@ static void on_place_destroyed(void *user_data) {
     gate_raise(&((struct place *)user_data)->destroyed);
 }
 
-/* A listener whose queue is full: what connects to it now gets no answer. */
+/* Makes a listener with a full queue, so that a new connection gets no answer. */
 static void fill_listener(struct place *place, char *url, size_t size) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof address;
@@ -79,7 +79,7 @@ static void place_open(struct place *place, const struct stall *stall) {
 
 static void place_close(struct place *place) {
     confer_config_free(place->config);
-    gate_wait(&place->destroyed, 1); /* cancelling does not wait for the last callback */
+    gate_wait(&place->destroyed, 1); /* cancel does not wait for the last callback */
     if (place->listener >= 0) {
         close(place->listener);
         for (int i = 0; i < BACKLOG; i++) close(place->fillers[i]);
@@ -87,11 +87,11 @@ static void place_close(struct place *place) {
     enclave_stop(&place->enclave);
 }
 
-/* A thread that connects and waits, and what it got. */
+/* A thread that connects and waits, and its result. */
 struct attempt {
     const confer_config *config;
     confer_cancel *cancel;
-    confer_connecting *connecting; /* to be waited for instead, if any */
+    confer_connecting *connecting; /* if set, the thread waits for this one */
     pthread_t thread;
     confer_status status;
 };
@@ -117,7 +117,7 @@ static void attempt_join(struct attempt *attempt) {
     CHECK(pthread_join(attempt->thread, NULL) == 0);
 }
 
-static void a_blocking_connect_is_cancelled_at_each_stage_by_its_handle(void) {
+static void blocking_connect_is_cancelled_at_each_stage(void) {
     for (int i = 0; i < STALLS; i++) {
         struct place place;
         place_open(&place, &stalls[i]);
@@ -133,7 +133,7 @@ static void a_blocking_connect_is_cancelled_at_each_stage_by_its_handle(void) {
     }
 }
 
-static void a_connection_under_way_is_cancelled_at_each_stage(void) {
+static void started_connection_is_cancelled_at_each_stage(void) {
     for (int i = 0; i < STALLS; i++) {
         struct place place;
         place_open(&place, &stalls[i]);
@@ -150,7 +150,7 @@ static void a_connection_under_way_is_cancelled_at_each_stage(void) {
     }
 }
 
-static void freeing_a_connection_under_way_cancels_it_at_each_stage(void) {
+static void freeing_a_started_connection_cancels_it_at_each_stage(void) {
     for (int i = 0; i < STALLS; i++) {
         struct place place;
         place_open(&place, &stalls[i]);
@@ -162,7 +162,7 @@ static void freeing_a_connection_under_way_cancels_it_at_each_stage(void) {
     }
 }
 
-static void cancelling_before_the_first_stage_cancels_at_once(void) {
+static void cancelling_before_the_first_stage_cancels_immediately(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
@@ -178,7 +178,7 @@ static void cancelling_before_the_first_stage_cancels_at_once(void) {
     enclave_stop(&enclave);
 }
 
-static void cancelling_after_the_last_stage_harms_no_client(void) {
+static void cancelling_after_the_last_stage_keeps_the_client(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
@@ -194,7 +194,7 @@ static void cancelling_after_the_last_stage_harms_no_client(void) {
     enclave_stop(&enclave);
 }
 
-static void a_client_that_nobody_takes_is_closed(void) {
+static void client_that_nobody_takes_is_closed(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
@@ -207,10 +207,10 @@ static void a_client_that_nobody_takes_is_closed(void) {
     enclave_stop(&enclave);
 }
 
-static void each_stage_has_a_time_limit_that_its_error_names(void) {
+static void each_stage_has_a_timeout_named_in_its_error(void) {
     static const char *const names[] = {"resolve", "tcp", "tls", "upgrade", "handshake"};
     for (int i = 0; i < STALLS; i++) {
-        if (stalls[i].stage == CONFER_STAGE_KEY_SET) continue; /* below: that ends in a refusal */
+        if (stalls[i].stage == CONFER_STAGE_KEY_SET) continue; /* this ends in a refusal, see below */
         struct place place;
         place_open(&place, &stalls[i]);
         confer_client *client = NULL;
@@ -221,7 +221,7 @@ static void each_stage_has_a_time_limit_that_its_error_names(void) {
     }
 }
 
-static void without_a_key_set_in_time_the_enclave_is_refused_and_it_is_worth_a_retry(void) {
+static void key_set_timeout_is_a_retryable_refusal(void) {
     struct place place;
     place_open(&place, &(struct stall){"key-server-stall", "ws", CONFER_STAGE_KEY_SET});
     confer_client *client = NULL;
@@ -235,7 +235,7 @@ static void without_a_key_set_in_time_the_enclave_is_refused_and_it_is_worth_a_r
     place_close(&place);
 }
 
-static void all_stages_together_have_a_time_limit(void) {
+static void all_stages_together_have_a_timeout(void) {
     struct place place;
     place_open(&place, &(struct stall){"message1-stall", "ws", CONFER_STAGE_HANDSHAKE});
     confer_client *client = NULL;
@@ -246,15 +246,15 @@ static void all_stages_together_have_a_time_limit(void) {
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(a_blocking_connect_is_cancelled_at_each_stage_by_its_handle),
-        PROMISE(a_connection_under_way_is_cancelled_at_each_stage),
-        PROMISE(freeing_a_connection_under_way_cancels_it_at_each_stage),
-        PROMISE(cancelling_before_the_first_stage_cancels_at_once),
-        PROMISE(cancelling_after_the_last_stage_harms_no_client),
-        PROMISE(a_client_that_nobody_takes_is_closed),
-        PROMISE(each_stage_has_a_time_limit_that_its_error_names),
-        PROMISE(without_a_key_set_in_time_the_enclave_is_refused_and_it_is_worth_a_retry),
-        PROMISE(all_stages_together_have_a_time_limit),
+        PROMISE(blocking_connect_is_cancelled_at_each_stage),
+        PROMISE(started_connection_is_cancelled_at_each_stage),
+        PROMISE(freeing_a_started_connection_cancels_it_at_each_stage),
+        PROMISE(cancelling_before_the_first_stage_cancels_immediately),
+        PROMISE(cancelling_after_the_last_stage_keeps_the_client),
+        PROMISE(client_that_nobody_takes_is_closed),
+        PROMISE(each_stage_has_a_timeout_named_in_its_error),
+        PROMISE(key_set_timeout_is_a_retryable_refusal),
+        PROMISE(all_stages_together_have_a_timeout),
     };
     return KEEP_PROMISES(promises);
 }

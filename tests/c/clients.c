@@ -1,5 +1,5 @@
 /*
- * Many clients and many threads: one configuration for all, one client for all, and the runtime that they share.
+ * Many clients and many threads share a configuration, a client, and the runtime.
  */
 #include "enclave.h"
 
@@ -33,7 +33,7 @@ static void run_in_threads(void *(*work)(void *), void *data) {
     for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
-static void threads_with_a_client_each_share_a_configuration(void) {
+static void threads_share_a_configuration(void) {
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
     run_in_threads(connect_and_chat, config);
@@ -41,7 +41,7 @@ static void threads_with_a_client_each_share_a_configuration(void) {
     enclave_stop(&enclave);
 }
 
-static void threads_that_share_a_client_each_get_their_own_answers(void) {
+static void threads_that_share_a_client_get_their_answers(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     run_in_threads(chat_often, client);
@@ -67,7 +67,7 @@ static void *close_it(void *data) {
     return NULL;
 }
 
-static void a_client_can_be_closed_by_several_threads_at_once(void) {
+static void several_threads_close_a_client_at_once(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     run_in_threads(close_it, client);
@@ -75,7 +75,7 @@ static void a_client_can_be_closed_by_several_threads_at_once(void) {
     enclave_stop(&enclave);
 }
 
-static void after_a_close_that_returned_no_library_thread_runs(void) {
+static void no_library_thread_runs_after_close_returned(void) {
     enclave_start(&enclave, NULL);
     confer_client *clients[3];
     for (int i = 0; i < 3; i++) clients[i] = enclave_connect(&enclave);
@@ -85,7 +85,7 @@ static void after_a_close_that_returned_no_library_thread_runs(void) {
     enclave_stop(&enclave);
 }
 
-static void a_close_that_is_polled_is_done_when_it_says_so(void) {
+static void polled_close_is_done_when_it_returns_ok(void) {
     enclave_start(&enclave, NULL);
     for (int i = 0; i < 10; i++) {
         confer_client *client = enclave_connect(&enclave);
@@ -98,7 +98,7 @@ static void a_close_that_is_polled_is_done_when_it_says_so(void) {
     enclave_stop(&enclave);
 }
 
-static void threads_can_be_waited_for_without_a_client_to_close(void) {
+static void runtime_wait_works_without_a_client(void) {
     struct enclave drops;
     enclave_start(&enclave, NULL);
     enclave_start(&drops, "accept-drop");
@@ -118,7 +118,7 @@ static void threads_can_be_waited_for_without_a_client_to_close(void) {
     enclave_stop(&enclave);
 }
 
-static void a_closed_client_answers_closed_however_often_it_is_asked(void) {
+static void closed_client_always_fails_with_closed(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_chat_request *request = chat_request("hi");
@@ -130,7 +130,7 @@ static void a_closed_client_answers_closed_however_often_it_is_asked(void) {
     enclave_stop(&enclave);
 }
 
-static void the_worker_count_can_be_set_while_no_client_lives(void) {
+static void worker_count_is_set_while_no_client_exists(void) {
     enclave_start(&enclave, NULL);
     CHECK_OK(confer_runtime_set_workers(3, &error));
     confer_client *client = enclave_connect(&enclave);
@@ -150,15 +150,15 @@ static void the_worker_count_can_be_set_while_no_client_lives(void) {
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(threads_with_a_client_each_share_a_configuration),
-        PROMISE(threads_that_share_a_client_each_get_their_own_answers),
+        PROMISE(threads_share_a_configuration),
+        PROMISE(threads_that_share_a_client_get_their_answers),
         PROMISE(closing_one_client_leaves_another_open),
-        PROMISE(a_client_can_be_closed_by_several_threads_at_once),
-        PROMISE(after_a_close_that_returned_no_library_thread_runs),
-        PROMISE(a_close_that_is_polled_is_done_when_it_says_so),
-        PROMISE(threads_can_be_waited_for_without_a_client_to_close),
-        PROMISE(a_closed_client_answers_closed_however_often_it_is_asked),
-        PROMISE(the_worker_count_can_be_set_while_no_client_lives),
+        PROMISE(several_threads_close_a_client_at_once),
+        PROMISE(no_library_thread_runs_after_close_returned),
+        PROMISE(polled_close_is_done_when_it_returns_ok),
+        PROMISE(runtime_wait_works_without_a_client),
+        PROMISE(closed_client_always_fails_with_closed),
+        PROMISE(worker_count_is_set_while_no_client_exists),
     };
     return KEEP_PROMISES(promises);
 }

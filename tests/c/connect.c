@@ -1,12 +1,12 @@
 /*
- * Connecting: the client, the report and the export that a verified enclave gives, the error that a refused one gives,
- * and connecting without blocking.
+ * Connecting: client, report and export of a verified enclave, the error for a refused one, and
+ * connecting without blocking.
  */
 #include "enclave.h"
 
 #include <poll.h>
 
-static void a_verified_enclave_gives_a_client_a_report_and_an_answer(void) {
+static void verified_enclave_gives_a_report_and_an_answer(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
@@ -65,7 +65,7 @@ static void a_verified_enclave_gives_a_client_a_report_and_an_answer(void) {
     enclave_stop(&enclave);
 }
 
-static void exported_evidence_verifies_again_by_the_same_policy_and_time_alone(void) {
+static void replay_verifies_only_with_same_policy_and_time(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
@@ -100,7 +100,7 @@ static void exported_evidence_verifies_again_by_the_same_policy_and_time_alone(v
     enclave_stop(&enclave);
 }
 
-static void a_refused_enclave_gives_no_client_and_an_error_that_owns_its_report(void) {
+static void refused_enclave_gives_an_error_with_its_report(void) {
     struct enclave enclave;
     enclave_start(&enclave, "binding-other-key");
     confer_config *config = enclave_config(&enclave);
@@ -127,7 +127,7 @@ static void a_refused_enclave_gives_no_client_and_an_error_that_owns_its_report(
     enclave_stop(&enclave);
 }
 
-static void a_refused_enclave_never_sees_message_three(void) {
+static void refused_enclave_never_sees_message_three(void) {
     struct enclave enclave;
     enclave_start(&enclave, "mrtd-other");
     confer_config *config = enclave_config(&enclave);
@@ -139,7 +139,7 @@ static void a_refused_enclave_never_sees_message_three(void) {
     enclave_stop(&enclave);
 }
 
-static void a_connection_that_is_started_is_watched_by_its_descriptor_and_taken_once(void) {
+static void started_connection_has_a_descriptor_and_one_client(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
@@ -154,7 +154,7 @@ static void a_connection_that_is_started_is_watched_by_its_descriptor_and_taken_
     confer_client *second = NULL;
     CHECK_STATUS(CONFER_E_INVALID_ARGUMENT, confer_connecting_wait(connecting, -1, &second, &error));
     CHECK(second == NULL);
-    confer_connecting_cancel(connecting); /* too late: the outcome is decided */
+    confer_connecting_cancel(connecting); /* too late: it has finished */
     confer_connecting_free(connecting);
     chat_says(client, "hello", "You said: hello");
     enclave_close(client);
@@ -162,7 +162,7 @@ static void a_connection_that_is_started_is_watched_by_its_descriptor_and_taken_
     enclave_stop(&enclave);
 }
 
-static void a_wait_for_a_connection_ends_with_its_time_limit(void) {
+static void wait_for_a_connection_ends_at_its_timeout(void) {
     struct enclave enclave;
     enclave_start(&enclave, "message1-stall");
     confer_config *config = enclave_config(&enclave);
@@ -197,7 +197,7 @@ static void on_watcher_destroyed(void *user_data) {
     gate_raise(&((struct watcher *)user_data)->destroyed);
 }
 
-static void every_stage_is_told_in_order_and_then_the_end_once(void) {
+static void stage_callback_gets_each_stage_and_one_end(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     static struct watcher watcher = {GATE, GATE, {0}, 0, 0};
@@ -233,7 +233,7 @@ static void take_at_the_end(void *user_data, int32_t stage) {
     gate_raise(&taker->ended);
 }
 
-static void the_client_can_be_taken_when_the_end_of_connecting_is_told(void) {
+static void client_is_ready_at_the_stage_callbacks_end(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     for (int i = 0; i < 20; i++) {
@@ -250,7 +250,7 @@ static void the_client_can_be_taken_when_the_end_of_connecting_is_told(void) {
     enclave_stop(&enclave);
 }
 
-static void a_cancel_handle_serves_many_connections_until_it_is_triggered(void) {
+static void one_cancel_handle_serves_many_connections(void) {
     struct enclave enclave, drops;
     enclave_start(&enclave, NULL);
     enclave_start(&drops, "accept-drop");
@@ -281,7 +281,7 @@ static void *wait_for_the_outcome(void *data) {
     return NULL;
 }
 
-static void every_thread_that_waits_for_an_outcome_wakes(void) {
+static void all_threads_that_wait_for_a_connection_wake(void) {
     struct enclave enclave;
     enclave_start(&enclave, "message1-stall");
     confer_config *config = enclave_config(&enclave);
@@ -299,7 +299,7 @@ static void every_thread_that_waits_for_an_outcome_wakes(void) {
     enclave_stop(&enclave);
 }
 
-static void a_connection_can_be_asked_for_before_the_configuration_changes(void) {
+static void later_configuration_changes_do_not_affect_a_connection(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
@@ -317,17 +317,17 @@ static void a_connection_can_be_asked_for_before_the_configuration_changes(void)
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(a_verified_enclave_gives_a_client_a_report_and_an_answer),
-        PROMISE(exported_evidence_verifies_again_by_the_same_policy_and_time_alone),
-        PROMISE(a_refused_enclave_gives_no_client_and_an_error_that_owns_its_report),
-        PROMISE(a_refused_enclave_never_sees_message_three),
-        PROMISE(a_connection_that_is_started_is_watched_by_its_descriptor_and_taken_once),
-        PROMISE(a_wait_for_a_connection_ends_with_its_time_limit),
-        PROMISE(every_stage_is_told_in_order_and_then_the_end_once),
-        PROMISE(a_connection_can_be_asked_for_before_the_configuration_changes),
-        PROMISE(the_client_can_be_taken_when_the_end_of_connecting_is_told),
-        PROMISE(a_cancel_handle_serves_many_connections_until_it_is_triggered),
-        PROMISE(every_thread_that_waits_for_an_outcome_wakes),
+        PROMISE(verified_enclave_gives_a_report_and_an_answer),
+        PROMISE(replay_verifies_only_with_same_policy_and_time),
+        PROMISE(refused_enclave_gives_an_error_with_its_report),
+        PROMISE(refused_enclave_never_sees_message_three),
+        PROMISE(started_connection_has_a_descriptor_and_one_client),
+        PROMISE(wait_for_a_connection_ends_at_its_timeout),
+        PROMISE(stage_callback_gets_each_stage_and_one_end),
+        PROMISE(later_configuration_changes_do_not_affect_a_connection),
+        PROMISE(client_is_ready_at_the_stage_callbacks_end),
+        PROMISE(one_cancel_handle_serves_many_connections),
+        PROMISE(all_threads_that_wait_for_a_connection_wake),
     };
     return KEEP_PROMISES(promises);
 }

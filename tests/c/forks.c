@@ -1,13 +1,13 @@
 /*
- * Forks: what the child of a process that used the library may do, and that its parent goes on.
+ * Forks: the calls that a child may make, and that its parent can continue.
  *
- * A child reports by one byte through a pipe: its exit status is not its own under valgrind.
+ * A child reports success by one byte in a pipe, because valgrind changes its exit status.
  */
 #include "enclave.h"
 
 static struct enclave enclave;
 
-/* Runs `work` in a child; returns whether it came to its end there. */
+/* Runs `work` in a child. Returns whether it finished there. */
 static int in_child(void (*work)(void *), void *data) {
     int report[2];
     char byte = 0;
@@ -33,8 +33,8 @@ static void connect_and_chat(void *data) {
     enclave_close(client);
 }
 
-/* First of all: nothing in this process has used the library yet. */
-static void a_child_of_a_process_that_did_not_use_the_library_can_use_it(void) {
+/* Runs first, when nothing in this process has used the library yet. */
+static void child_may_use_a_library_its_parent_did_not(void) {
     enclave_start(&enclave, NULL);
     CHECK(in_child(connect_and_chat, NULL));
     enclave_stop(&enclave);
@@ -59,7 +59,7 @@ static void count_destroyed(void *user_data) {
 
 static void use_everything(void *data) {
     struct handles *handles = data;
-    /* What was there before: a handle output is NULL after a failure. */
+    /* Any value: a handle output is NULL after a failure. */
     confer_config *config = handles->config;
     confer_policy *policy = handles->policy;
     confer_cancel *cancel = handles->cancel;
@@ -118,7 +118,7 @@ static void use_everything(void *data) {
     CHECK_TEXT("before the silence ", confer_event_content(handles->event, NULL)); /* freeing did nothing */
 }
 
-static void a_child_is_refused_by_every_call_may_look_and_free_and_its_parent_goes_on(void) {
+static void child_may_only_get_and_free_and_parent_continues(void) {
     struct enclave stalls;
     enclave_start(&enclave, NULL);
     enclave_start(&stalls, "message1-stall");
@@ -156,8 +156,8 @@ static void a_child_is_refused_by_every_call_may_look_and_free_and_its_parent_go
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(a_child_of_a_process_that_did_not_use_the_library_can_use_it),
-        PROMISE(a_child_is_refused_by_every_call_may_look_and_free_and_its_parent_goes_on),
+        PROMISE(child_may_use_a_library_its_parent_did_not),
+        PROMISE(child_may_only_get_and_free_and_parent_continues),
     };
     return KEEP_PROMISES(promises);
 }

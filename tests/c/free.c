@@ -1,5 +1,5 @@
 /*
- * Freeing: in every order, with work under way, and what outlives what.
+ * Freeing in every order and during work, and which handles outlive others.
  */
 #include "recorder.h"
 
@@ -31,7 +31,7 @@ static void free_handle(struct handles *handles, int which) {
     }
 }
 
-/* All handles that a program can hold at once, in the middle of a chat. */
+/* All handles that a program can have at once, during a chat. */
 static struct handles make_handles(void) {
     struct handles handles = {0};
     confer_stream *failed = NULL;
@@ -47,9 +47,9 @@ static struct handles make_handles(void) {
     return handles;
 }
 
-static void handles_are_freed_in_any_order_in_the_middle_of_a_chat(void) {
+static void handles_are_freed_in_any_order_during_a_chat(void) {
     enclave_start(&enclave, NULL);
-    for (int turn = 0; turn < 2 * HANDLES; turn++) { /* each handle first and each last, forwards and backwards */
+    for (int turn = 0; turn < 2 * HANDLES; turn++) { /* each handle is first once and last once */
         struct handles handles = make_handles();
         for (int i = 0; i < HANDLES; i++) {
             int step = turn < HANDLES ? i : HANDLES - 1 - i;
@@ -59,7 +59,7 @@ static void handles_are_freed_in_any_order_in_the_middle_of_a_chat(void) {
     enclave_stop(&enclave);
 }
 
-static void freeing_nothing_is_allowed(void) {
+static void freeing_null_is_allowed(void) {
     confer_config_free(NULL);
     confer_policy_free(NULL);
     confer_cancel_free(NULL);
@@ -74,7 +74,7 @@ static void freeing_nothing_is_allowed(void) {
     confer_stream_cancel(NULL);
 }
 
-static void a_stream_keeps_its_connection_when_its_client_is_freed(void) {
+static void stream_keeps_its_connection_after_freeing_the_client(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *stream = chat_pull(client, "/slow 10 20");
@@ -86,7 +86,7 @@ static void a_stream_keeps_its_connection_when_its_client_is_freed(void) {
     enclave_stop(&enclave);
 }
 
-static void callbacks_go_on_to_their_end_when_client_and_stream_are_freed(void) {
+static void callbacks_continue_after_freeing_client_and_stream(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     struct recorder left = RECORDER, cut = RECORDER;
@@ -96,13 +96,13 @@ static void callbacks_go_on_to_their_end_when_client_and_stream_are_freed(void) 
     gate_wait(&cut.events, 1);
     confer_stream_free(cut.stream);
     recorder_wait(&cut, CONFER_E_CANCELLED);
-    recorder_wait(&left, CONFER_OK); /* nobody freed it: it keeps the connection and ends by itself */
+    recorder_wait(&left, CONFER_OK); /* not freed, so it keeps the connection until it ends */
     CHECK(gate_count(&left.events) == 21);
     confer_stream_free(left.stream);
     enclave_stop(&enclave);
 }
 
-static void an_error_and_its_report_outlive_everything(void) {
+static void error_and_report_outlive_all_other_handles(void) {
     enclave_start(&enclave, "rtmr1-other");
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
@@ -117,7 +117,7 @@ static void an_error_and_its_report_outlive_everything(void) {
     confer_error_free(refusal);
 }
 
-static void a_policy_is_kept_by_the_configuration_that_uses_it(void) {
+static void configuration_keeps_its_policy(void) {
     enclave_start(&enclave, NULL);
     confer_policy *policy = NULL;
     CHECK_OK(confer_policy_load(enclave.policy, SIZE_MAX, &policy, &error));
@@ -133,12 +133,12 @@ static void a_policy_is_kept_by_the_configuration_that_uses_it(void) {
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(freeing_nothing_is_allowed),
-        PROMISE(handles_are_freed_in_any_order_in_the_middle_of_a_chat),
-        PROMISE(a_stream_keeps_its_connection_when_its_client_is_freed),
-        PROMISE(callbacks_go_on_to_their_end_when_client_and_stream_are_freed),
-        PROMISE(an_error_and_its_report_outlive_everything),
-        PROMISE(a_policy_is_kept_by_the_configuration_that_uses_it),
+        PROMISE(freeing_null_is_allowed),
+        PROMISE(handles_are_freed_in_any_order_during_a_chat),
+        PROMISE(stream_keeps_its_connection_after_freeing_the_client),
+        PROMISE(callbacks_continue_after_freeing_client_and_stream),
+        PROMISE(error_and_report_outlive_all_other_handles),
+        PROMISE(configuration_keeps_its_policy),
     };
     return KEEP_PROMISES(promises);
 }

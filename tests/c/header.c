@@ -1,6 +1,5 @@
 /*
- * The header alone: the first thing that is included, and included twice, in any C and C++. And a program that knows no
- * more of the library than its version, for linking in every way.
+ * Includes the header first, and twice. The program uses only the version, to test linking.
  */
 #include <confer.h>
 #include <confer.h>

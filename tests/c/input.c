@@ -1,6 +1,6 @@
 /*
- * Bad input: each mistake is answered by a status, an error that names the argument, and nothing else happens. No
- * network is needed.
+ * Invalid input: each mistake fails with a status and an error that names the argument, and changes
+ * nothing. Needs no network.
  */
 #include "check.h"
 
@@ -21,7 +21,7 @@ static void teardown(void) {
 
 #define REFUSES_NULL(name, call) CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, name, call)
 
-static void a_missing_pointer_is_named(void) {
+static void null_pointer_error_names_the_argument(void) {
     setup();
     confer_policy *policy = NULL;
     confer_report *report = NULL;
@@ -83,11 +83,11 @@ static void a_missing_pointer_is_named(void) {
     REFUSES_NULL("client", confer_chat_pull(NULL, request, &stream, &error));
     REFUSES_NULL("stream", confer_stream_next(NULL, 0, &event, &error));
     REFUSES_NULL("stream", confer_stream_fd(NULL, &fd, &error));
-    CHECK(confer_config_new(NULL, NULL) == CONFER_E_INVALID_ARGUMENT); /* an error is wanted or not */
+    CHECK(confer_config_new(NULL, NULL) == CONFER_E_INVALID_ARGUMENT); /* the error output is optional */
     teardown();
 }
 
-static void getters_of_nothing_answer_nothing(void) {
+static void getters_accept_null(void) {
     size_t len = 7;
     CHECK(confer_error_status(NULL) == CONFER_OK && confer_error_http_status(NULL) == 0);
     CHECK(confer_error_message(NULL, &len) == NULL && len == 0);
@@ -106,7 +106,7 @@ static void getters_of_nothing_answer_nothing(void) {
     CHECK(!confer_event_pending_tool_calls(NULL));
 }
 
-static void text_that_is_no_utf8_is_named_with_its_first_bad_byte(void) {
+static void invalid_utf8_error_names_the_first_bad_byte(void) {
     setup();
     confer_policy *policy = NULL;
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "url: not UTF-8 from byte 2", confer_config_set_endpoint(config, BAD_UTF8, SIZE_MAX, &error));
@@ -121,7 +121,7 @@ static void text_that_is_no_utf8_is_named_with_its_first_bad_byte(void) {
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "model", confer_chat_request_set_model(request, BAD_UTF8, 3, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "name", confer_chat_request_set_property(request, BAD_UTF8, 3, "1", 1, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "json", confer_chat_request_set_property(request, "n", 1, BAD_UTF8, 3, &error));
-    /* A surrogate and an overlong form are no UTF-8 either; a cut sequence becomes one by its length. */
+    /* Surrogates and overlong forms are invalid too. A length can cut a valid sequence. */
     CHECK_STATUS(CONFER_E_INVALID_UTF8, confer_chat_request_set_model(request, "\xed\xa0\x80", 3, &error));
     CHECK_STATUS(CONFER_E_INVALID_UTF8, confer_chat_request_set_model(request, "\xc0\xaf", 2, &error));
     CHECK_STATUS(CONFER_E_INVALID_UTF8, confer_chat_request_set_model(request, "\xe2\x82\xac", 2, &error));
@@ -129,7 +129,7 @@ static void text_that_is_no_utf8_is_named_with_its_first_bad_byte(void) {
     teardown();
 }
 
-static void lengths_that_no_object_has_and_sizes_beyond_a_bound_are_refused(void) {
+static void impossible_lengths_and_oversized_texts_are_refused(void) {
     setup();
     confer_policy *policy = NULL;
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "token", confer_config_set_token(config, "t", SIZE_MAX - 1, &error));
@@ -148,13 +148,13 @@ static void lengths_that_no_object_has_and_sizes_beyond_a_bound_are_refused(void
     CHECK_OK(confer_chat_request_add_message(request, CONFER_ROLE_USER, large, size / 2, &error));
     CHECK_STATUS(CONFER_E_TOO_LARGE, confer_chat_request_add_message(request, CONFER_ROLE_USER, large, size - size / 2, &error));
     free(large);
-    /* The empty text is a text: NULL with length 0 is one. */
+    /* NULL with length 0 is the empty text. */
     CHECK_OK(confer_chat_request_add_message(request, CONFER_ROLE_USER, NULL, 0, &error));
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "token", confer_config_set_token(config, NULL, 0, &error));
     teardown();
 }
 
-static void an_endpoint_is_a_websocket_url_without_secrets(void) {
+static void endpoint_is_a_websocket_url_without_secrets(void) {
     static const char *const bad[] = {
         "", "nonsense", "inference.confer.to", "wss://", "http://127.0.0.1/", "https://inference.confer.to/websocket",
         "ws://inference.confer.to/websocket", "ws://10.0.0.1/", "ws://127.0.0.1.example.com/", "ws://128.0.0.1/",
@@ -175,7 +175,7 @@ static void an_endpoint_is_a_websocket_url_without_secrets(void) {
     teardown();
 }
 
-static void bad_json_is_refused_with_its_position_and_not_quoted(void) {
+static void invalid_json_error_has_the_position_without_quoting(void) {
     check_keep_secret("hunter2");
     setup();
     CHECK_ERROR(CONFER_E_INVALID_JSON, "line 1 column 7",
@@ -196,7 +196,7 @@ static void bad_json_is_refused_with_its_position_and_not_quoted(void) {
     teardown();
 }
 
-/* A document like `json`, but with `insert` before the place `at`, and without the `cut` bytes that follow it. */
+/* Copies `json`, inserts `insert` at `at`, and removes the `cut` bytes after it. */
 static void refuse_policy(const char *json, const char *at, const char *insert, size_t cut, const char *words) {
     const char *place = strstr(json, at);
     CHECK(place != NULL);
@@ -207,7 +207,7 @@ static void refuse_policy(const char *json, const char *at, const char *insert, 
     CHECK(policy == NULL);
 }
 
-static void a_policy_with_an_unknown_a_doubled_or_a_missing_key_is_refused_by_its_name(void) {
+static void policy_with_a_wrong_key_is_refused_by_name(void) {
     confer_policy *policy = NULL, *again = NULL;
     size_t len = 0;
     CHECK_OK(confer_policy_production(&policy, &error));
@@ -235,7 +235,7 @@ static void a_policy_with_an_unknown_a_doubled_or_a_missing_key_is_refused_by_it
     confer_policy_free(policy);
 }
 
-static void a_policy_file_that_cannot_be_read_is_named(void) {
+static void unreadable_policy_file_is_named(void) {
     confer_policy *policy = NULL;
     CHECK_ERROR(CONFER_E_FILE, "/nowhere/policy.json", confer_policy_load("/nowhere/policy.json", SIZE_MAX, &policy, &error));
     CHECK_ERROR(CONFER_E_FILE, "/tmp", confer_policy_load("/tmp", SIZE_MAX, &policy, &error));
@@ -243,7 +243,7 @@ static void a_policy_file_that_cannot_be_read_is_named(void) {
     CHECK(policy == NULL);
 }
 
-static void numbers_outside_their_bounds_are_refused(void) {
+static void numbers_outside_their_range_are_refused(void) {
     setup();
     static const int32_t stages[] = {-1, 99, CONFER_STAGE_ENDED, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
@@ -269,7 +269,7 @@ static void numbers_outside_their_bounds_are_refused(void) {
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "pem: it holds no certificate", confer_config_set_roots_pem(config, "", 0, &error));
     CHECK_ERROR(CONFER_E_INVALID_URL, "proxy: ", confer_config_set_proxy(config, "https://proxy.test", SIZE_MAX, &error));
     CHECK_OK(confer_config_set_proxy(config, "socks5://me:secret@proxy.test", SIZE_MAX, &error));
-    CHECK_OK(confer_config_set_proxy(config, NULL, 0, &error)); /* the empty text: none */
+    CHECK_OK(confer_config_set_proxy(config, NULL, 0, &error)); /* no proxy */
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "path", confer_config_set_jwks_cache_file(config, "", 0, &error));
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "path", confer_config_set_jwks_cache_file(config, "a\0b", 3, &error));
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "worker", confer_runtime_set_workers(0, &error));
@@ -281,7 +281,7 @@ static void count_destroyed(void *user_data) {
     ++*(int *)user_data;
 }
 
-static void user_data_is_destroyed_once_whether_a_setting_fails_is_replaced_or_freed(void) {
+static void user_data_of_a_setting_is_destroyed_once(void) {
     setup();
     int destroyed = 0;
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "level",
@@ -292,14 +292,14 @@ static void user_data_is_destroyed_once_whether_a_setting_fails_is_replaced_or_f
                  confer_config_set_stage_callback(NULL, NULL, &destroyed, count_destroyed, &error));
     CHECK(destroyed == 3);
     CHECK_OK(confer_config_set_log(config, CONFER_LOG_WARN, (confer_log_fn)NULL, &destroyed, count_destroyed, &error));
-    CHECK(destroyed == 4); /* no callback: nothing will need it */
+    CHECK(destroyed == 4); /* without a callback nothing needs it */
     CHECK_OK(confer_config_set_stage_callback(config, (confer_stage_fn)NULL, &destroyed, count_destroyed, &error));
     CHECK(destroyed == 5);
     teardown();
     CHECK(destroyed == 5);
 }
 
-static void connecting_without_a_token_or_to_a_closed_port_says_so(void) {
+static void connecting_without_token_or_to_closed_port_fails(void) {
     setup();
     confer_client *client = (confer_client *)config;
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "token", confer_connect(config, NULL, &client, &error));
@@ -315,17 +315,17 @@ static void connecting_without_a_token_or_to_a_closed_port_says_so(void) {
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(a_missing_pointer_is_named),
-        PROMISE(getters_of_nothing_answer_nothing),
-        PROMISE(text_that_is_no_utf8_is_named_with_its_first_bad_byte),
-        PROMISE(lengths_that_no_object_has_and_sizes_beyond_a_bound_are_refused),
-        PROMISE(an_endpoint_is_a_websocket_url_without_secrets),
-        PROMISE(bad_json_is_refused_with_its_position_and_not_quoted),
-        PROMISE(a_policy_with_an_unknown_a_doubled_or_a_missing_key_is_refused_by_its_name),
-        PROMISE(a_policy_file_that_cannot_be_read_is_named),
-        PROMISE(numbers_outside_their_bounds_are_refused),
-        PROMISE(user_data_is_destroyed_once_whether_a_setting_fails_is_replaced_or_freed),
-        PROMISE(connecting_without_a_token_or_to_a_closed_port_says_so),
+        PROMISE(null_pointer_error_names_the_argument),
+        PROMISE(getters_accept_null),
+        PROMISE(invalid_utf8_error_names_the_first_bad_byte),
+        PROMISE(impossible_lengths_and_oversized_texts_are_refused),
+        PROMISE(endpoint_is_a_websocket_url_without_secrets),
+        PROMISE(invalid_json_error_has_the_position_without_quoting),
+        PROMISE(policy_with_a_wrong_key_is_refused_by_name),
+        PROMISE(unreadable_policy_file_is_named),
+        PROMISE(numbers_outside_their_range_are_refused),
+        PROMISE(user_data_of_a_setting_is_destroyed_once),
+        PROMISE(connecting_without_token_or_to_closed_port_fails),
     };
     return KEEP_PROMISES(promises);
 }

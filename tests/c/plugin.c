@@ -1,12 +1,12 @@
 /*
- * A plug-in that uses the library: unload.c loads it, lets it work, and unloads it together with libconfer.
+ * A plug-in that uses the library. unload.c loads it, calls it, and unloads it with libconfer.
  */
 #include "recorder.h"
 
 void plugin_chat(void);
 void plugin_fail_to_connect(void);
 
-/* Uses each kind of thread that the library has, and closes. */
+/* Uses all threads of the library, and closes. */
 void plugin_chat(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
@@ -20,7 +20,7 @@ void plugin_chat(void) {
     enclave_stop(&enclave);
 }
 
-/* There is no client to close then: the plug-in waits for the threads before it lets itself be unloaded. */
+/* Without a client to close, a plug-in waits for the library's threads before it is unloaded. */
 void plugin_fail_to_connect(void) {
     struct enclave enclave;
     enclave_start(&enclave, "accept-drop");

@@ -1,5 +1,5 @@
 /*
- * Pulling: waits and their ends, one reader at a time, the descriptor, what events and errors hold.
+ * Pulling: timeouts, one reader at a time, the descriptor, the properties of events and errors.
  */
 #include "enclave.h"
 
@@ -14,7 +14,7 @@ static int readable(int fd, int timeout_ms) {
     return count;
 }
 
-static void a_wait_lasts_as_long_as_it_says_and_ends_nothing(void) {
+static void wait_lasts_its_timeout_and_ends_nothing(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *stream = chat_pull(client, "/silent");
@@ -34,7 +34,7 @@ static void a_wait_lasts_as_long_as_it_says_and_ends_nothing(void) {
     enclave_stop(&enclave);
 }
 
-static void cancelling_drops_what_was_not_read_and_is_idempotent(void) {
+static void cancelling_drops_unread_events_and_is_idempotent(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *stream = chat_pull(client, "/tokens 100000 1000"), *other = chat_pull(client, "the other stays");
@@ -46,7 +46,7 @@ static void cancelling_drops_what_was_not_read_and_is_idempotent(void) {
     char text[100];
     chat_read(other, text, sizeof text);
     CHECK_TEXT("You said: the other stays", text);
-    confer_stream_cancel(other); /* complete already */
+    confer_stream_cancel(other); /* it is complete */
     CHECK_STATUS(CONFER_END, confer_stream_next(other, -1, &event, &error));
     confer_stream_free(stream);
     confer_stream_free(other);
@@ -65,7 +65,7 @@ static void *read_for_ever(void *data) {
     struct reader *reader = data;
     const confer_event *event = NULL;
     confer_error *error = NULL;
-    do { /* the other thread may be looking just now */
+    do { /* the other thread may be in the call */
         confer_error_free(error);
         reader->status = confer_stream_next(reader->stream, -1, &event, &error);
     } while (reader->status == CONFER_E_BUSY);
@@ -74,7 +74,7 @@ static void *read_for_ever(void *data) {
     return NULL;
 }
 
-/* Returns when the thread is within the call: then another caller finds the stream busy. */
+/* Waits until the thread is in the call, when another caller gets CONFER_E_BUSY. */
 static void reader_start(struct reader *reader, confer_stream *stream) {
     const confer_event *event = NULL;
     reader->stream = stream;
@@ -94,7 +94,7 @@ static void reader_join(struct reader *reader, confer_status expected) {
     if (reader->status != expected) check_failed(__FILE__, __LINE__, confer_status_name(reader->status), "woke so");
 }
 
-static void a_second_reader_is_told_that_the_stream_is_busy(void) {
+static void second_reader_gets_busy(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *stream = chat_pull(client, "/silent");
@@ -112,7 +112,7 @@ static void a_second_reader_is_told_that_the_stream_is_busy(void) {
     enclave_stop(&enclave);
 }
 
-static void a_waiting_reader_wakes_when_the_client_closes(void) {
+static void waiting_reader_wakes_when_the_client_closes(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *stream = chat_pull(client, "/silent");
@@ -126,7 +126,7 @@ static void a_waiting_reader_wakes_when_the_client_closes(void) {
     enclave_stop(&enclave);
 }
 
-static void a_waiting_reader_wakes_when_the_stream_is_freed(void) {
+static void waiting_reader_wakes_when_the_stream_is_freed(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *stream = chat_pull(client, "/silent");
@@ -140,7 +140,7 @@ static void a_waiting_reader_wakes_when_the_stream_is_freed(void) {
     enclave_stop(&enclave);
 }
 
-static void the_descriptor_is_readable_exactly_while_there_is_something_to_take(void) {
+static void descriptor_is_readable_only_while_events_wait(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *stream = chat_pull(client, "/silent");
@@ -157,7 +157,7 @@ static void the_descriptor_is_readable_exactly_while_there_is_something_to_take(
     confer_stream_cancel(stream);
     CHECK(readable(fd, -1));
     CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, 0, &event, &error));
-    CHECK(readable(fd, 0)); /* CONFER_END can be taken at once, and again and again */
+    CHECK(readable(fd, 0)); /* CONFER_END is ready, any number of times */
     CHECK_STATUS(CONFER_END, confer_stream_next(stream, 0, &event, &error));
     CHECK(readable(fd, 0));
     confer_stream_free(stream);
@@ -165,7 +165,7 @@ static void the_descriptor_is_readable_exactly_while_there_is_something_to_take(
     enclave_stop(&enclave);
 }
 
-static void an_event_loop_reads_a_whole_answer_by_the_descriptor_alone(void) {
+static void event_loop_reads_an_answer_by_descriptor(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *stream = chat_pull(client, "/tokens 2000 50");
@@ -176,7 +176,7 @@ static void an_event_loop_reads_a_whole_answer_by_the_descriptor_alone(void) {
         CHECK(readable(fd, -1));
         const confer_event *event = NULL;
         confer_error *error = NULL;
-        status = confer_stream_next(stream, 0, &event, &error); /* one a turn: the level stays up for the rest */
+        status = confer_stream_next(stream, 0, &event, &error); /* one event each time: the descriptor stays readable for the rest */
         CHECK((status == CONFER_OK && event != NULL) || status == CONFER_END);
         events += status == CONFER_OK;
     }
@@ -186,7 +186,7 @@ static void an_event_loop_reads_a_whole_answer_by_the_descriptor_alone(void) {
     enclave_stop(&enclave);
 }
 
-static void a_descriptor_that_is_asked_for_late_tells_of_what_is_there(void) {
+static void late_descriptor_is_readable_for_waiting_events(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *stream = chat_pull(client, "one two three");
@@ -199,13 +199,13 @@ static void a_descriptor_that_is_asked_for_late_tells_of_what_is_there(void) {
     stream = chat_pull(client, "short");
     chat_read(stream, NULL, 0);
     CHECK_OK(confer_stream_fd(stream, &fd, &error));
-    CHECK(readable(fd, 0)); /* the end can be taken at once */
+    CHECK(readable(fd, 0)); /* the end is ready */
     confer_stream_free(stream);
     enclave_close(client);
     enclave_stop(&enclave);
 }
 
-static void events_give_all_that_they_hold(void) {
+static void getters_return_each_property_of_an_event(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *stream = chat_pull(client, "/client-tool clock {\"zone\":\"UTC\"}");
@@ -253,7 +253,7 @@ static void events_give_all_that_they_hold(void) {
     enclave_stop(&enclave);
 }
 
-static void web_search_is_always_written_and_false_unless_allowed(void) {
+static void web_search_is_always_sent_and_off_by_default(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     chat_says(client, "/websearch", "webSearch=false");
@@ -285,7 +285,7 @@ static void expect_end(const confer_client *client, const char *prompt, confer_s
     confer_stream_free(stream);
 }
 
-static void a_refused_request_ends_its_stream_alone_and_says_how_far_it_came(void) {
+static void refused_request_ends_only_its_stream_with_progress(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     expect_end(client, "/status 401", CONFER_E_UNAUTHORIZED, 401, CONFER_PROGRESS_PARTLY_ANSWERED);
@@ -297,7 +297,7 @@ static void a_refused_request_ends_its_stream_alone_and_says_how_far_it_came(voi
     enclave_stop(&enclave);
 }
 
-static void a_silent_stream_ends_by_its_idle_limit(void) {
+static void silent_stream_ends_at_its_idle_timeout(void) {
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
     CHECK_OK(confer_config_set_idle_timeout_ms(config, 1000, &error));
@@ -310,7 +310,7 @@ static void a_silent_stream_ends_by_its_idle_limit(void) {
     enclave_stop(&enclave);
 }
 
-static void a_lost_connection_ends_every_stream_and_is_remembered(void) {
+static void lost_connection_ends_all_streams_and_later_requests(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *streams[2];
@@ -336,7 +336,7 @@ static void a_lost_connection_ends_every_stream_and_is_remembered(void) {
     enclave_close(client);
 }
 
-static void a_dead_peer_is_found_by_its_silence(void) {
+static void silent_peer_is_detected_as_dead(void) {
     enclave_start(&enclave, "stream-stall");
     confer_config *config = enclave_config(&enclave);
     CHECK_OK(confer_config_set_keepalive_ms(config, 50, &error));
@@ -357,20 +357,20 @@ static void a_dead_peer_is_found_by_its_silence(void) {
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(a_wait_lasts_as_long_as_it_says_and_ends_nothing),
-        PROMISE(cancelling_drops_what_was_not_read_and_is_idempotent),
-        PROMISE(a_second_reader_is_told_that_the_stream_is_busy),
-        PROMISE(a_waiting_reader_wakes_when_the_client_closes),
-        PROMISE(a_waiting_reader_wakes_when_the_stream_is_freed),
-        PROMISE(the_descriptor_is_readable_exactly_while_there_is_something_to_take),
-        PROMISE(an_event_loop_reads_a_whole_answer_by_the_descriptor_alone),
-        PROMISE(a_descriptor_that_is_asked_for_late_tells_of_what_is_there),
-        PROMISE(events_give_all_that_they_hold),
-        PROMISE(web_search_is_always_written_and_false_unless_allowed),
-        PROMISE(a_refused_request_ends_its_stream_alone_and_says_how_far_it_came),
-        PROMISE(a_silent_stream_ends_by_its_idle_limit),
-        PROMISE(a_lost_connection_ends_every_stream_and_is_remembered),
-        PROMISE(a_dead_peer_is_found_by_its_silence),
+        PROMISE(wait_lasts_its_timeout_and_ends_nothing),
+        PROMISE(cancelling_drops_unread_events_and_is_idempotent),
+        PROMISE(second_reader_gets_busy),
+        PROMISE(waiting_reader_wakes_when_the_client_closes),
+        PROMISE(waiting_reader_wakes_when_the_stream_is_freed),
+        PROMISE(descriptor_is_readable_only_while_events_wait),
+        PROMISE(event_loop_reads_an_answer_by_descriptor),
+        PROMISE(late_descriptor_is_readable_for_waiting_events),
+        PROMISE(getters_return_each_property_of_an_event),
+        PROMISE(web_search_is_always_sent_and_off_by_default),
+        PROMISE(refused_request_ends_only_its_stream_with_progress),
+        PROMISE(silent_stream_ends_at_its_idle_timeout),
+        PROMISE(lost_connection_ends_all_streams_and_later_requests),
+        PROMISE(silent_peer_is_detected_as_dead),
     };
     return KEEP_PROMISES(promises);
 }

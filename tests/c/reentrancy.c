@@ -1,11 +1,12 @@
 /*
- * What may be called from a callback, and what answers that it would wait for itself: the table in confer.h.
+ * The table of confer.h: which calls work in a callback, and which fail with
+ * CONFER_E_WOULD_DEADLOCK.
  */
 #include "recorder.h"
 
 static struct enclave enclave;
 
-/* 100 MB: it cannot have come to its end before the first event is taken. */
+/* 100 MB, so it cannot end before the first event is read. */
 #define ENDLESS "/tokens 100000 1000"
 
 static int32_t cancel_it(struct recorder *recorder, const confer_event *event) {
@@ -15,7 +16,7 @@ static int32_t cancel_it(struct recorder *recorder, const confer_event *event) {
     return 0;
 }
 
-static void a_stream_can_be_cancelled_from_its_callback(void) {
+static void stream_is_cancelled_from_its_callback(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     struct recorder recorder = RECORDER;
@@ -33,11 +34,11 @@ static int32_t free_all(struct recorder *recorder, const confer_event *event) {
     confer_client_free(recorder->client);
     confer_stream_free(recorder->stream);
     recorder->client = NULL;
-    CHECK(confer_event_json(event, NULL) != NULL); /* lent during the call, whatever is freed */
+    CHECK(confer_event_json(event, NULL) != NULL); /* valid during the call, even after freeing */
     return 0;
 }
 
-static void client_and_stream_can_be_freed_from_a_callback(void) {
+static void client_and_stream_are_freed_from_a_callback(void) {
     enclave_start(&enclave, NULL);
     struct recorder recorder = RECORDER;
     recorder.react = free_all;
@@ -52,7 +53,7 @@ static void free_client_and_stream(struct recorder *recorder) {
     confer_client_free(recorder->client);
 }
 
-static void the_last_handles_can_be_freed_in_destroy(void) {
+static void last_handles_are_freed_in_destroy(void) {
     enclave_start(&enclave, NULL);
     struct recorder recorder = RECORDER;
     recorder.react_destroy = free_client_and_stream;
@@ -82,14 +83,14 @@ static int32_t wait_for_everything(struct recorder *recorder, const confer_event
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connecting_wait(waiting->connecting, -1, &client, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connecting_wait(waiting->connecting, 1, &client, &error));
     CHECK(client == NULL && other == NULL);
-    /* Looking is allowed. */
+    /* A timeout of 0 is allowed. */
     CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(waiting->other, 0, &other, &error));
     CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(waiting->connecting, 0, &client, &error));
     CHECK_OK(confer_client_check(recorder->client, &error));
     return 0;
 }
 
-static void calls_that_wait_answer_would_deadlock_and_harm_nothing(void) {
+static void waiting_calls_fail_with_would_deadlock(void) {
     struct enclave stalls;
     enclave_start(&enclave, NULL);
     enclave_start(&stalls, "message1-stall");
@@ -128,7 +129,7 @@ static void ask_again(struct recorder *recorder) {
     confer_stream_free(pulled);
 }
 
-static void a_callback_can_start_the_next_chat_and_a_connection(void) {
+static void callback_starts_a_chat_and_a_connection(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     struct recorder first = RECORDER, second = RECORDER;
@@ -164,7 +165,7 @@ static void connect_in_a_record(void *user_data, int32_t level, const char *targ
     connect_in_a_stage(user_data, level);
 }
 
-static void stage_and_log_callbacks_are_callbacks_too(void) {
+static void callback_rules_hold_for_stage_and_log(void) {
     enclave_start(&enclave, NULL);
     struct telling telling = {enclave_config(&enclave), 0};
     confer_config *config = enclave_config(&enclave);
@@ -179,9 +180,9 @@ static void stage_and_log_callbacks_are_callbacks_too(void) {
     enclave_stop(&enclave);
 }
 
-/* ---- what a callback is asked to answer: the same table holds there -------------------------------------------------- */
+/* ---- the same table in callbacks that must answer -------------------------------------------- */
 
-/* Called once in each kind of callback; `client` is NULL where there is none yet. */
+/* Called once in each kind of callback. `client` is NULL before there is one. */
 struct refusal {
     struct gate tried;
     confer_config *config;
@@ -201,7 +202,7 @@ static void try_to_wait(struct refusal *refusal) {
         CHECK_OK(confer_client_network_changed(refusal->client, &error));
         (void)confer_client_connected(refusal->client);
         CHECK(confer_client_counter(refusal->client, CONFER_COUNTER_CONNECTIONS) >= 1);
-        /* What is sent meanwhile is another request like any. */
+        /* A callback may start another request. */
         confer_request *request = NULL;
         confer_stream *stream = NULL;
         CHECK_OK(confer_request_new_ping(&request, &error));
@@ -225,7 +226,7 @@ static int64_t wait_in_a_read(void *user_data, uint8_t *buffer, size_t size) {
     return 0;
 }
 
-/* On the callback thread, unless a handle that was freed was the last to need the data. */
+/* Runs on the callback thread, unless freeing a handle released the data. */
 static void wait_in_a_destroy(void *user_data) {
     struct refusal *refusal = user_data;
     char name[32];
@@ -234,7 +235,7 @@ static void wait_in_a_destroy(void *user_data) {
     else gate_raise(&refusal->tried);
 }
 
-static void tools_and_documents_are_callbacks_too(void) {
+static void callback_rules_hold_for_tools_and_documents(void) {
     char text[100];
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
@@ -279,7 +280,7 @@ static int32_t wait_in_a_release(void *user_data, const confer_report *before, c
     return 0;
 }
 
-static void what_is_asked_for_a_connection_is_asked_in_callbacks(void) {
+static void callback_rules_hold_for_connection_callbacks(void) {
     struct enclave again;
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
@@ -290,7 +291,7 @@ static void what_is_asked_for_a_connection_is_asked_in_callbacks(void) {
     CHECK_OK(confer_config_set_reconnect(config, 1000, 20, 200, &error));
     confer_client *client = NULL;
     CHECK_OK(confer_connect(config, NULL, &client, &error));
-    change.client = release.client = client; /* before anything is lost */
+    change.client = release.client = client; /* before the connection breaks */
     change.silent = release.silent = chat_pull(client, "/silent");
     chat_next(change.silent);
     enclave_kill(&enclave);
@@ -306,14 +307,14 @@ static void what_is_asked_for_a_connection_is_asked_in_callbacks(void) {
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(a_stream_can_be_cancelled_from_its_callback),
-        PROMISE(client_and_stream_can_be_freed_from_a_callback),
-        PROMISE(the_last_handles_can_be_freed_in_destroy),
-        PROMISE(calls_that_wait_answer_would_deadlock_and_harm_nothing),
-        PROMISE(a_callback_can_start_the_next_chat_and_a_connection),
-        PROMISE(stage_and_log_callbacks_are_callbacks_too),
-        PROMISE(tools_and_documents_are_callbacks_too),
-        PROMISE(what_is_asked_for_a_connection_is_asked_in_callbacks),
+        PROMISE(stream_is_cancelled_from_its_callback),
+        PROMISE(client_and_stream_are_freed_from_a_callback),
+        PROMISE(last_handles_are_freed_in_destroy),
+        PROMISE(waiting_calls_fail_with_would_deadlock),
+        PROMISE(callback_starts_a_chat_and_a_connection),
+        PROMISE(callback_rules_hold_for_stage_and_log),
+        PROMISE(callback_rules_hold_for_tools_and_documents),
+        PROMISE(callback_rules_hold_for_connection_callbacks),
     };
     return KEEP_PROMISES(promises);
 }

@@ -1,6 +1,7 @@
 /*
- * What must never be told: no token, prompt or answer in a log record of any level or in an error, and not a byte on
- * stdout or stderr. check.h holds every error of these promises against the secrets; here the records are, too.
+ * Secrets: no log record and no error contains a token, prompt or answer, and nothing is printed to
+ * stdout or stderr. check.h searches every error for the secrets. This file also searches the log
+ * records.
  */
 #include "recorder.h"
 
@@ -33,7 +34,7 @@ static void on_records_destroyed(void *user_data) {
     gate_raise(&((struct records *)user_data)->destroyed);
 }
 
-/* The odd token, and parts of it that could slip through once it was encoded. */
+/* An unusual token, and parts of it that could appear if it were encoded. */
 static void keep_secrets(void) {
     check_keep_secret(PROMPT);
     check_keep_secret("With+Every");
@@ -46,7 +47,7 @@ static confer_config *logging_config(struct records *records) {
     return config;
 }
 
-static void a_whole_life_with_every_record_tells_no_secret(void) {
+static void no_log_record_of_a_session_has_secrets(void) {
     keep_secrets();
     enclave_start_with(&enclave, NULL, "--token", TOKEN);
     struct records records = {.destroyed = GATE};
@@ -71,7 +72,7 @@ static void a_whole_life_with_every_record_tells_no_secret(void) {
     enclave_stop(&enclave);
 }
 
-static void failures_of_connecting_tell_no_secret(void) {
+static void connection_errors_have_no_secrets(void) {
     static const char *const faults[] = {"upgrade-401",   "upgrade-500",    "upgrade-redirect", "upgrade-garbage",
                                          "accept-reset",  "open-close",     "message2-altered", "evidence-not-json",
                                          "message2-text", "key-server-500", "mrtd-other"};
@@ -94,7 +95,7 @@ static void failures_of_connecting_tell_no_secret(void) {
     }
 }
 
-static void failures_of_streams_tell_no_secret(void) {
+static void stream_errors_have_no_secrets(void) {
     static const char *const faults[] = {"event-not-json",  "event-text",  "event-not-utf8", "midstream-500",
                                          "noise-altered",   "stream-drop", "stream-close",   "response-undecodable",
                                          "response-no-id"};
@@ -121,8 +122,8 @@ static void failures_of_streams_tell_no_secret(void) {
     }
 }
 
-/* A refusal's own words are kept apart: they may repeat the request. */
-static void what_the_enclave_says_of_a_request_is_no_part_of_the_message(void) {
+/* The enclave's text may repeat the request, so the message must not contain it. */
+static void error_message_omits_the_enclaves_text(void) {
     keep_secrets();
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
@@ -138,7 +139,7 @@ static void what_the_enclave_says_of_a_request_is_no_part_of_the_message(void) {
     enclave_stop(&enclave);
 }
 
-static void the_library_prints_nothing(void) {
+static void library_prints_nothing(void) {
     keep_secrets();
     char path[] = "/tmp/confer-output.XXXXXX";
     int file = mkstemp(path), out = dup(1), err = dup(2);
@@ -165,11 +166,11 @@ static void the_library_prints_nothing(void) {
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(a_whole_life_with_every_record_tells_no_secret),
-        PROMISE(failures_of_connecting_tell_no_secret),
-        PROMISE(failures_of_streams_tell_no_secret),
-        PROMISE(what_the_enclave_says_of_a_request_is_no_part_of_the_message),
-        PROMISE(the_library_prints_nothing),
+        PROMISE(no_log_record_of_a_session_has_secrets),
+        PROMISE(connection_errors_have_no_secrets),
+        PROMISE(stream_errors_have_no_secrets),
+        PROMISE(error_message_omits_the_enclaves_text),
+        PROMISE(library_prints_nothing),
     };
     return KEEP_PROMISES(promises);
 }

@@ -1,11 +1,12 @@
 /*
- * A reader that is slower than the network: nothing is lost while it is alone, and what it may cost others is bounded.
+ * A reader slower than the network: as the only stream it loses nothing, and with others it has a
+ * limit.
  */
 #include "enclave.h"
 
 static struct enclave enclave;
 
-/* Takes events up to the end; returns how many tokens there were, each of which must have `size` bytes. */
+/* Reads events to the end. Returns the number of tokens. Each must have `size` bytes. */
 static int count_tokens(confer_stream *stream, size_t size, confer_status expected) {
     const confer_event *event = NULL;
     int count = 0;
@@ -24,7 +25,7 @@ static int count_tokens(confer_stream *stream, size_t size, confer_status expect
     }
 }
 
-static void a_sole_reader_may_rest_longer_than_every_limit_and_loses_nothing(void) {
+static void slow_reader_of_the_only_stream_loses_nothing(void) {
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
@@ -32,10 +33,10 @@ static void a_sole_reader_may_rest_longer_than_every_limit_and_loses_nothing(voi
     CHECK_OK(confer_config_set_dead_peer_ms(config, 1000, &error));
     CHECK_OK(confer_config_set_idle_timeout_ms(config, 1000, &error));
     CHECK_OK(confer_connect(config, NULL, &client, &error));
-    /* 40 MiB: more than the stream's cap of 16 MiB and the sockets' buffers together. */
+    /* 40 MiB: more than the stream's limit of 16 MiB plus the sockets' buffers. */
     confer_stream *stream = chat_pull(client, "/tokens 2560 16384");
     chat_next(stream);
-    /* The rest is the subject: it has to outlast the limits, which stand still meanwhile. */
+    /* Pauses longer than the timeouts, which must not run during the pause. */
     nanosleep(&(struct timespec){2, 500000000}, NULL);
     CHECK_OK(confer_client_check(client, &error));
     CHECK(count_tokens(stream, 16384, CONFER_END) == 2559);
@@ -46,7 +47,7 @@ static void a_sole_reader_may_rest_longer_than_every_limit_and_loses_nothing(voi
     enclave_stop(&enclave);
 }
 
-static void one_event_may_be_larger_than_the_queue(void) {
+static void event_may_be_larger_than_the_queue(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *stream = chat_pull(client, "/big 2000000");
@@ -59,17 +60,17 @@ static void one_event_may_be_larger_than_the_queue(void) {
     enclave_stop(&enclave);
 }
 
-static void an_unread_stream_beside_others_fails_at_its_cap_and_they_do_not(void) {
+static void only_the_unread_stream_fails_at_its_limit(void) {
     enum { SIZE = 1 << 20, CAP = 16 << 20, TURNS = 200 };
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *beside = chat_pull(client, "/silent");
     chat_next(beside);
     confer_stream *unread = chat_pull(client, "/tokens 64 1048576");
-    /* The enclave writes all answers to one socket, so each turn lets it send more of the unread one. */
+    /* All answers share a socket, so each chat lets the enclave send more of the unread one. */
     for (int i = 0; i < TURNS; i++) chat_says(client, "a turn", "You said: a turn");
     int tokens = count_tokens(unread, SIZE, CONFER_E_SLOW_CONSUMER);
-    /* An event counts by its JSON, and the one that comes below the cap is taken whole. */
+    /* An event's size is that of its JSON. An event that starts below the limit is kept whole. */
     CHECK(SIZE * tokens >= CAP - SIZE && SIZE * tokens <= CAP + SIZE);
     const confer_event *event = NULL;
     CHECK_STATUS(CONFER_END, confer_stream_next(unread, -1, &event, &error));
@@ -81,10 +82,10 @@ static void an_unread_stream_beside_others_fails_at_its_cap_and_they_do_not(void
     enclave_stop(&enclave);
 }
 
-static void a_second_request_wakes_a_connection_that_rests_for_a_full_stream(void) {
+static void second_request_resumes_a_connection_paused_by_another(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
-    confer_stream *full = chat_pull(client, "/tokens 200 16384"); /* 3 MiB: full, and below the cap */
+    confer_stream *full = chat_pull(client, "/tokens 200 16384"); /* 3 MiB: full, but below the limit */
     chat_next(full);
     chat_says(client, "am I heard?", "You said: am I heard?");
     CHECK(count_tokens(full, 16384, CONFER_END) == 199);
@@ -95,10 +96,10 @@ static void a_second_request_wakes_a_connection_that_rests_for_a_full_stream(voi
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(a_sole_reader_may_rest_longer_than_every_limit_and_loses_nothing),
-        PROMISE(one_event_may_be_larger_than_the_queue),
-        PROMISE(an_unread_stream_beside_others_fails_at_its_cap_and_they_do_not),
-        PROMISE(a_second_request_wakes_a_connection_that_rests_for_a_full_stream),
+        PROMISE(slow_reader_of_the_only_stream_loses_nothing),
+        PROMISE(event_may_be_larger_than_the_queue),
+        PROMISE(only_the_unread_stream_fails_at_its_limit),
+        PROMISE(second_request_resumes_a_connection_paused_by_another),
     };
     return KEEP_PROMISES(promises);
 }

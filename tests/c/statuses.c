@@ -1,6 +1,6 @@
 /*
- * Every status of the header has its name and its sentence in the library, and no other number has one. The list is
- * made from the header by test.sh.
+ * The library has a name and a sentence for every status of the header, and for no other number.
+ * test.sh makes the list from the header.
  */
 #include "check.h"
 
@@ -13,7 +13,7 @@ static const struct {
 
 enum { STATUSES = sizeof statuses / sizeof *statuses };
 
-static void every_status_of_the_header_has_its_name_in_the_library(void) {
+static void library_names_each_status_of_the_header(void) {
     CHECK(STATUSES > 35);
     for (int i = 0; i < STATUSES; i++) {
         CHECK_TEXT(statuses[i].name, confer_status_name(statuses[i].status));
@@ -21,7 +21,7 @@ static void every_status_of_the_header_has_its_name_in_the_library(void) {
     }
 }
 
-static void no_other_number_has_a_name(void) {
+static void library_names_no_other_number(void) {
     int known = 0;
     for (confer_status status = -1000; status < 2000; status++)
         known += strcmp(confer_status_name(status), "CONFER_E_UNKNOWN") != 0;
@@ -31,7 +31,7 @@ static void no_other_number_has_a_name(void) {
     CHECK(confer_status_description(INT32_MAX)[0] != '\0');
 }
 
-static void the_loaded_library_is_the_headers(void) {
+static void library_has_the_headers_version(void) {
     CHECK(confer_version_number() == CONFER_VERSION_NUMBER);
     char text[32];
     snprintf(text, sizeof text, "%d.%d.%d", CONFER_VERSION_MAJOR, CONFER_VERSION_MINOR, CONFER_VERSION_PATCH);
@@ -41,9 +41,9 @@ static void the_loaded_library_is_the_headers(void) {
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(every_status_of_the_header_has_its_name_in_the_library),
-        PROMISE(no_other_number_has_a_name),
-        PROMISE(the_loaded_library_is_the_headers),
+        PROMISE(library_names_each_status_of_the_header),
+        PROMISE(library_names_no_other_number),
+        PROMISE(library_has_the_headers_version),
     };
     return KEEP_PROMISES(promises);
 }

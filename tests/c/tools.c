@@ -1,5 +1,6 @@
 /*
- * Tools that the model calls: when they are called and answered, what ends them, and how long the application's data lives.
+ * Tools that the model calls: their calls, answers and limits, and the lifetime of the
+ * application's data.
  */
 #include "recorder.h"
 
@@ -8,13 +9,13 @@ static struct enclave enclave;
 #define REFUSES(name, call) CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, name, call)
 #define SCHEMA "{\"type\": \"object\"}"
 
-/* A tool of the application's, and what was done with it. */
+/* A tool of the application, and a record of its calls. */
 struct tool {
     struct gate calls, destroyed;
     void (*react)(struct tool *tool, confer_tool_call *call); /* owns the call */
-    atomic_int *inside; /* calls under way on the callback thread; NULL: not counted */
+    atomic_int *inside; /* running calls on the callback thread; NULL: not counted */
     confer_tool_call *held[64];
-    confer_client *client; /* for the reactions */
+    confer_client *client; /* for `react` */
     confer_stream *stream;
     confer_chat_request *request;
     struct gate may_go;
@@ -57,7 +58,7 @@ static confer_stream *ask(const confer_client *client, struct tool *tool, const 
     return stream;
 }
 
-/* A whole turn in which the model calls the tool. */
+/* Sends a prompt that makes the model call the tool, and checks the answer. */
 static void tool_says(struct tool *tool, const char *prompt, const char *answer) {
     char text[4096];
     enclave_start(&enclave, NULL);
@@ -72,7 +73,7 @@ static void tool_says(struct tool *tool, const char *prompt, const char *answer)
     enclave_stop(&enclave);
 }
 
-/* ---- how a call is answered ----------------------------------------------------------------------------------------- */
+/* ---- answering a call ------------------------------------------------------------------------ */
 
 static void answer_at_once(struct tool *tool, confer_tool_call *call) {
     size_t len = 7;
@@ -84,9 +85,9 @@ static void answer_at_once(struct tool *tool, confer_tool_call *call) {
     confer_tool_call_free(call);
 }
 
-static void a_tool_answers_in_its_callback(void) {
+static void tool_answers_in_its_callback(void) {
     struct tool tool = TOOL(answer_at_once);
-    tool_says(&tool, "/client-tool look {\"at\": \"it\"}", "The tool answered: seen"); /* and a NUL, which is text too */
+    tool_says(&tool, "/client-tool look {\"at\": \"it\"}", "The tool answered: seen"); /* the answer contains a NUL */
     CHECK(gate_count(&tool.calls) == 1);
 }
 
@@ -96,7 +97,7 @@ static void fail_at_once(struct tool *tool, confer_tool_call *call) {
     confer_tool_call_free(call);
 }
 
-static void a_tool_that_fails_tells_the_model_why(void) {
+static void failed_tool_gives_the_model_the_reason(void) {
     struct tool tool = TOOL(fail_at_once);
     tool_says(&tool, "/client-tool look {}", "The tool answered: Error: it is dark");
 }
@@ -106,7 +107,7 @@ static void free_at_once(struct tool *tool, confer_tool_call *call) {
     confer_tool_call_free(call);
 }
 
-static void a_call_that_is_freed_without_an_answer_tells_the_model_that_there_is_none(void) {
+static void call_freed_unanswered_gives_the_model_an_error(void) {
     struct tool tool = TOOL(free_at_once);
     tool_says(&tool, "/client-tool look {}", "The tool answered: Error: the tool gave no answer");
 }
@@ -116,14 +117,14 @@ static void answer_wrongly_and_twice(struct tool *tool, confer_tool_call *call) 
     REFUSES("content", confer_tool_call_answer(call, NULL, 1, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "content", confer_tool_call_answer(call, "a\xff", 2, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "reason", confer_tool_call_fail(call, "a\xff", 2, &error));
-    CHECK_OK(confer_tool_call_answer(call, "", 0, &error)); /* nothing is an answer */
+    CHECK_OK(confer_tool_call_answer(call, "", 0, &error)); /* an empty answer is valid */
     REFUSES("answered before", confer_tool_call_answer(call, "again", SIZE_MAX, &error));
     REFUSES("answered before", confer_tool_call_fail(call, "again", SIZE_MAX, &error));
     CHECK_TEXT("look", confer_tool_call_name(call, NULL));
     confer_tool_call_free(call);
 }
 
-static void a_call_is_answered_once_and_a_wrong_answer_is_none(void) {
+static void call_takes_one_answer_and_refuses_invalid_ones(void) {
     struct tool tool = TOOL(answer_wrongly_and_twice);
     tool_says(&tool, "/client-tool look {}", "The tool answered: ");
 }
@@ -146,7 +147,7 @@ static void *answer_held(void *data) {
     return NULL;
 }
 
-static void calls_are_answered_later_from_another_thread_in_any_order(void) {
+static void another_thread_answers_calls_later_in_any_order(void) {
     struct tool tool = TOOL(hold);
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, answer_held, &tool) == 0);
@@ -154,7 +155,7 @@ static void calls_are_answered_later_from_another_thread_in_any_order(void) {
     CHECK(pthread_join(thread, NULL) == 0);
 }
 
-static void a_tool_that_takes_too_long_has_failed_and_its_late_answer_changes_nothing(void) {
+static void tool_timeout_is_a_failure_and_late_answers_ignored(void) {
     char text[200];
     struct tool tool = TOOL(hold);
     enclave_start(&enclave, NULL);
@@ -170,7 +171,7 @@ static void a_tool_that_takes_too_long_has_failed_and_its_late_answer_changes_no
     confer_stream_free(stream);
     enclave_close(client);
     CHECK(gate_count(&tool.destroyed) == 1);
-    CHECK_TEXT("look", confer_tool_call_name(tool.held[0], NULL)); /* the call is the application's, whatever ended */
+    CHECK_TEXT("look", confer_tool_call_name(tool.held[0], NULL)); /* the application still owns the call */
     confer_tool_call_free(tool.held[0]);
     enclave_stop(&enclave);
 }
@@ -181,7 +182,7 @@ static void answer_ok(struct tool *tool, confer_tool_call *call) {
     confer_tool_call_free(call);
 }
 
-static void a_model_that_calls_for_ever_is_stopped_after_the_rounds_that_were_allowed(void) {
+static void endless_tool_calls_stop_at_the_round_limit(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     for (uint32_t rounds = 0; rounds < 3; rounds++) {
@@ -205,7 +206,7 @@ static void a_model_that_calls_for_ever_is_stopped_after_the_rounds_that_were_al
     enclave_stop(&enclave);
 }
 
-static void a_tool_without_a_callback_is_the_applications_to_run(void) {
+static void application_runs_a_tool_without_callback(void) {
     char text[200] = "", call[200];
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
@@ -241,7 +242,7 @@ static void a_tool_without_a_callback_is_the_applications_to_run(void) {
     enclave_stop(&enclave);
 }
 
-static void a_conversation_has_the_calls_and_what_they_answered(void) {
+static void conversation_has_tool_calls_and_results(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     struct tool tool = TOOL(answer_ok);
@@ -263,9 +264,9 @@ static void a_conversation_has_the_calls_and_what_they_answered(void) {
     enclave_stop(&enclave);
 }
 
-/* ---- how long the application's data lives -------------------------------------------------------------------------- */
+/* ---- lifetime of the application's data ------------------------------------------------------ */
 
-static void destroy_runs_once_after_the_last_stream_and_the_request(void) {
+static void destroy_runs_once_after_last_stream_and_request(void) {
     char text[200];
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
@@ -298,13 +299,13 @@ static void wait_in_the_callback(struct tool *tool, confer_tool_call *call) {
     tool->held[0] = call;
     gate_raise(&tool->calls);
     gate_wait(&tool->may_go, 1);
-    CHECK_OK(confer_tool_call_answer(call, "too late", SIZE_MAX, &error)); /* nobody waits for it: no error */
+    CHECK_OK(confer_tool_call_answer(call, "too late", SIZE_MAX, &error)); /* nobody waits, but it is no error */
     confer_tool_call_free(call);
 }
 
 enum { STREAM, CLIENT, REQUEST, CALL };
 
-/* The order number `which` of `count` things: of 3 the permutations 0 to 5. */
+/* Makes permutation `which` of `count` items: 0 to 5 for 3 items. */
 static void nth_order(int which, int count, int order[4]) {
     int left[4] = {0, 1, 2, 3};
     for (int at = 0; at < count; at++) {
@@ -330,7 +331,7 @@ static void start(struct tool *tool) {
     gate_wait(&tool->calls, 1);
 }
 
-static void handles_can_be_freed_in_every_order_while_a_tool_runs(void) {
+static void handles_are_freed_in_any_order_during_a_tool(void) {
     enclave_start(&enclave, NULL);
     for (int which = 0; which < 6; which++) {
         struct tool tool = TOOL(wait_in_the_callback);
@@ -347,7 +348,7 @@ static void handles_can_be_freed_in_every_order_while_a_tool_runs(void) {
     enclave_stop(&enclave);
 }
 
-static void handles_can_be_freed_in_every_order_while_a_call_is_open(void) {
+static void handles_are_freed_in_any_order_during_a_call(void) {
     enclave_start(&enclave, NULL);
     for (int which = 0; which < 24; which++) {
         struct tool tool = TOOL(hold);
@@ -365,7 +366,7 @@ static void handles_can_be_freed_in_every_order_while_a_call_is_open(void) {
     enclave_stop(&enclave);
 }
 
-static void a_stream_can_be_cancelled_and_a_client_be_closed_while_a_call_is_open(void) {
+static void cancel_and_close_work_during_a_tool_call(void) {
     enclave_start(&enclave, NULL);
     for (int closes = 0; closes < 2; closes++) {
         struct tool tool = TOOL(hold);
@@ -398,7 +399,7 @@ static void free_all(struct tool *tool, confer_tool_call *call) {
     confer_tool_call_free(call);
 }
 
-static void a_tool_can_free_everything(void) {
+static void tool_frees_all_handles(void) {
     enclave_start(&enclave, NULL);
     struct tool tool = TOOL(free_all);
     tool.client = enclave_connect(&enclave);
@@ -412,7 +413,7 @@ static void a_tool_can_free_everything(void) {
     enclave_stop(&enclave);
 }
 
-static void tools_take_turns_with_the_callbacks_of_their_client(void) {
+static void tools_and_other_callbacks_never_overlap(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     atomic_int inside = 0;
@@ -437,9 +438,9 @@ static void tools_take_turns_with_the_callbacks_of_their_client(void) {
     enclave_stop(&enclave);
 }
 
-/* ---- what a caller gets wrong --------------------------------------------------------------------------------------- */
+/* ---- invalid calls --------------------------------------------------------------------------- */
 
-static void a_tool_that_cannot_be_is_refused_and_its_data_destroyed_at_once(void) {
+static void invalid_tool_is_refused_and_its_data_destroyed(void) {
     confer_chat_request *request = chat_request("hi");
     struct tool kept = TOOL(answer_ok);
     add_tool(request, &kept);
@@ -467,7 +468,7 @@ static void a_tool_that_cannot_be_is_refused_and_its_data_destroyed_at_once(void
     CHECK(gate_count(&kept.destroyed) == 1);
 }
 
-static void a_call_that_is_none_is_refused(void) {
+static void null_tool_call_is_refused(void) {
     size_t len = 7;
     REFUSES("call", confer_tool_call_answer(NULL, "x", 1, &error));
     REFUSES("call", confer_tool_call_fail(NULL, "x", 1, &error));
@@ -483,7 +484,7 @@ static void use_the_request(void *user_data) {
     on_tool_destroyed(user_data);
 }
 
-static void destroy_may_use_the_request_that_refused_the_tool(void) {
+static void destroy_may_use_the_refusing_request(void) {
     confer_chat_request *request = used_by_destroy = chat_request("hi");
     struct tool kept = TOOL(answer_ok), refused = TOOL(answer_ok);
     add_tool(request, &kept);
@@ -495,24 +496,24 @@ static void destroy_may_use_the_request_that_refused_the_tool(void) {
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(a_tool_answers_in_its_callback),
-        PROMISE(a_tool_that_fails_tells_the_model_why),
-        PROMISE(a_call_that_is_freed_without_an_answer_tells_the_model_that_there_is_none),
-        PROMISE(a_call_is_answered_once_and_a_wrong_answer_is_none),
-        PROMISE(calls_are_answered_later_from_another_thread_in_any_order),
-        PROMISE(a_tool_that_takes_too_long_has_failed_and_its_late_answer_changes_nothing),
-        PROMISE(a_model_that_calls_for_ever_is_stopped_after_the_rounds_that_were_allowed),
-        PROMISE(a_tool_without_a_callback_is_the_applications_to_run),
-        PROMISE(a_conversation_has_the_calls_and_what_they_answered),
-        PROMISE(destroy_runs_once_after_the_last_stream_and_the_request),
-        PROMISE(handles_can_be_freed_in_every_order_while_a_tool_runs),
-        PROMISE(handles_can_be_freed_in_every_order_while_a_call_is_open),
-        PROMISE(a_stream_can_be_cancelled_and_a_client_be_closed_while_a_call_is_open),
-        PROMISE(a_tool_can_free_everything),
-        PROMISE(tools_take_turns_with_the_callbacks_of_their_client),
-        PROMISE(a_tool_that_cannot_be_is_refused_and_its_data_destroyed_at_once),
-        PROMISE(a_call_that_is_none_is_refused),
-        PROMISE(destroy_may_use_the_request_that_refused_the_tool),
+        PROMISE(tool_answers_in_its_callback),
+        PROMISE(failed_tool_gives_the_model_the_reason),
+        PROMISE(call_freed_unanswered_gives_the_model_an_error),
+        PROMISE(call_takes_one_answer_and_refuses_invalid_ones),
+        PROMISE(another_thread_answers_calls_later_in_any_order),
+        PROMISE(tool_timeout_is_a_failure_and_late_answers_ignored),
+        PROMISE(endless_tool_calls_stop_at_the_round_limit),
+        PROMISE(application_runs_a_tool_without_callback),
+        PROMISE(conversation_has_tool_calls_and_results),
+        PROMISE(destroy_runs_once_after_last_stream_and_request),
+        PROMISE(handles_are_freed_in_any_order_during_a_tool),
+        PROMISE(handles_are_freed_in_any_order_during_a_call),
+        PROMISE(cancel_and_close_work_during_a_tool_call),
+        PROMISE(tool_frees_all_handles),
+        PROMISE(tools_and_other_callbacks_never_overlap),
+        PROMISE(invalid_tool_is_refused_and_its_data_destroyed),
+        PROMISE(null_tool_call_is_refused),
+        PROMISE(destroy_may_use_the_refusing_request),
     };
     return KEEP_PROMISES(promises);
 }

@@ -1,6 +1,6 @@
 /*
- * Unloading: a host that is not linked with libconfer loads a plug-in that is, and gets rid of both. CONFER_PLUGIN names
- * the plug-in.
+ * Unloading: a host that is not linked with libconfer loads a plug-in that is, and unloads both.
+ * CONFER_PLUGIN is the plug-in.
  */
 #include "check.h"
 
@@ -40,14 +40,14 @@ static void *work(void *data) {
     void (*function)(void);
     void *symbol = dlsym(plugin, work->function);
     CHECK(symbol != NULL);
-    memcpy(&function, &symbol, sizeof symbol); /* ISO C has no conversion from an object's pointer to a function's */
+    memcpy(&function, &symbol, sizeof symbol); /* ISO C cannot convert an object pointer to a function pointer */
     function();
     gate_raise(&work->done);
     gate_wait(&work->may_end, 1);
     return NULL;
 }
 
-/* The host's own thread calls nothing: what a thread holds of a library keeps that loaded until the thread ends. */
+/* The main thread must not call the library: thread-local data would keep the library loaded. */
 static void use(const char *function) {
     struct work task = {function, GATE, GATE};
     pthread_t thread;
@@ -55,7 +55,7 @@ static void use(const char *function) {
     CHECK(pthread_create(&thread, NULL, work, &task) == 0 && pthread_join(thread, NULL) == 0);
 }
 
-static void the_library_is_unloaded_after_use_and_can_be_loaded_again(void) {
+static void library_unloads_after_use_and_loads_again(void) {
     for (int i = 0; i < 2; i++) {
         load();
         use("plugin_chat");
@@ -63,13 +63,13 @@ static void the_library_is_unloaded_after_use_and_can_be_loaded_again(void) {
     }
 }
 
-static void the_library_is_unloaded_after_a_connection_that_failed(void) {
+static void library_unloads_after_a_failed_connection(void) {
     load();
     use("plugin_fail_to_connect");
     unload();
 }
 
-static void a_thread_that_used_the_library_may_end_after_it_was_closed(void) {
+static void thread_that_used_the_library_may_end_later(void) {
     struct work task = {"plugin_chat", GATE, GATE};
     pthread_t thread;
     load();
@@ -80,7 +80,7 @@ static void a_thread_that_used_the_library_may_end_after_it_was_closed(void) {
     CHECK(pthread_join(thread, NULL) == 0);
 }
 
-static void a_host_can_fork_after_the_library_is_gone(void) {
+static void host_forks_after_unloading_the_library(void) {
     load();
     use("plugin_chat");
     unload();
@@ -93,10 +93,10 @@ static void a_host_can_fork_after_the_library_is_gone(void) {
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(the_library_is_unloaded_after_use_and_can_be_loaded_again),
-        PROMISE(the_library_is_unloaded_after_a_connection_that_failed),
-        PROMISE(a_host_can_fork_after_the_library_is_gone),
-        PROMISE(a_thread_that_used_the_library_may_end_after_it_was_closed),
+        PROMISE(library_unloads_after_use_and_loads_again),
+        PROMISE(library_unloads_after_a_failed_connection),
+        PROMISE(host_forks_after_unloading_the_library),
+        PROMISE(thread_that_used_the_library_may_end_later),
     };
     return KEEP_PROMISES(promises);
 }

@@ -1,7 +1,7 @@
 //! Reads key sets (RFC 7517) and the ids of their keys.
 //!
 //! A key set proves nothing and may come from anyone: a `kid` is the SHA-384 of a certificate,
-//! which `chain` verifies. So an unreadable entry is skipped and is no error.
+//! which `chain` verifies. So an unreadable entry is skipped.
 
 use std::fmt;
 
