@@ -1,12 +1,12 @@
-# For the scripts of this folder: a local enclave, and runs of the examples against it.
-# Sets url, token and policy; keeps what each run wrote for the search for secrets at the end.
+# Functions for the scripts of this folder, which start a local enclave and run the examples.
+# start_enclave sets url, token and policy.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 chat=$root/build/examples/c/chat
 verify=$root/build/examples/c/verify
 enclave=$root/build/bin/confer-enclave
 
-# start_enclave STATE [OPTION…]: it ends with this shell, whatever happens to it.
+# start_enclave STATE [OPTION…]: the enclave ends when this shell ends.
 start_enclave() {
   local state=$1 ready
   shift
@@ -20,7 +20,7 @@ start_enclave() {
 
 stop_enclave() { { kill "$enclave_pid"; wait "$enclave_pid"; } 2>/dev/null; }
 
-# exit_code STATUS_NAME: the contract's exit code for a status of chat.
+# exit_code STATUS_NAME: prints the exit code of chat for a status.
 exit_code() {
   case $1 in
     CONFER_OK) echo 0 ;;
@@ -32,5 +32,5 @@ exit_code() {
   esac
 }
 
-# checks FILE: the checks of a report, one a line.
+# checks FILE: prints the checks of a report, one in a line.
 checks() { sed 's/.*"checks":\[//; s/\],"timings_us".*//; s/},{/}\n{/g' "$1"; }

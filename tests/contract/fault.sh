@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# One fault: `fault.sh WORK LINE`, where LINE is one of `confer-enclave --list-faults`. Chat must end as the line says:
-# exit code, last line, done line, and for a refusal the check, alone, in a report that a replay repeats.
-# Prints "ok NAME" or "not ok NAME: why".
+# Tests one fault: `fault.sh WORK LINE`. LINE is a line of `confer-enclave --list-faults`. Checks
+# chat's exit code, last line and done line. If the enclave is refused, only the
+# check of LINE may fail in the report, and a replay must have the same checks. Prints "ok NAME"
+# or "not ok NAME: why".
 set -uo pipefail
 . "$(dirname "$0")/enclave.sh"
 work=$1 line=$2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The contract of the examples: command lines, exit codes, last lines, output. Against the local enclave, whole and with
-# each of its faults; and the programs that README and header show, compiled as they stand.
-# Needs what `make examples enclave` builds. Prints "N passed, N failed" at the end.
+# Tests the examples: command lines, exit codes, last lines and output, with the local enclave and
+# each of its faults. Also compiles and runs the programs in README and header.
+# Needs `make examples enclave`. Prints "N passed, N failed" at the end.
 set -uo pipefail
 . "$(dirname "$0")/enclave.sh"
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,8 +21,8 @@ passed=0 failed=0
 ok()  { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "not ok $*"; }
 
-# talk NAME CODE STATUS [ARGUMENT…]: runs chat with the enclave's URL, token and policy, and holds the exit code and, unless
-# STATUS is "-", the last line against the contract. Leaves NAME.out and NAME.err.
+# talk NAME CODE STATUS [ARGUMENT…]: runs chat with the enclave's URL, token and policy. Checks the
+# exit code, and the last line unless STATUS is "-". Writes NAME.out and NAME.err.
 talk() {
   local name=$1 want=$2 status=$3
   shift 3
@@ -38,11 +38,11 @@ judge() {
   else ok; fi
 }
 
-# holds NAME COMMAND…: a promise that a command tests.
+# holds NAME COMMAND…: a test that passes if the command succeeds.
 holds() { local name=$1; shift; if "$@"; then ok; else bad "$name"; fi; }
 not() { ! "$@"; }
 
-# until COMMAND…: waits for a condition, 20 s at most.
+# until_ COMMAND…: waits until the command succeeds, at most 20 s.
 until_() { local tries=400; until "$@" 2>/dev/null; do [ $((tries -= 1)) -gt 0 ] || return 1; sleep 0.05; done; }
 
 start_enclave "$work/state"
@@ -50,69 +50,69 @@ printf '%s' "$token" >tokens/main
 
 # --- answers
 talk answer 0 - --once "$PROMPT"
-holds the_answer_alone_goes_to_standard_output test "$(cat answer.out)" = "You said: $PROMPT"
-holds the_checklist_shows_every_check test "$(grep -c '^  ✓ ' answer.err)" = 20
-holds the_checklist_shows_the_log_entry grep -q 'logged at https://.* as entry [0-9]' answer.err
-holds colours_are_for_terminals_alone not grep -q $'\033' answer.err
+holds only_the_answer_goes_to_standard_output test "$(cat answer.out)" = "You said: $PROMPT"
+holds checklist_shows_every_check test "$(grep -c '^  ✓ ' answer.err)" = 20
+holds checklist_shows_the_log_entry grep -q 'logged at https://.* as entry [0-9]' answer.err
+holds colours_only_on_terminals not grep -q $'\033' answer.err
 talk unicode 0 - --once /unicode
-holds unicode_passes_unharmed grep -q '你好' unicode.out
+holds unicode_is_unchanged grep -q '你好' unicode.out
 talk big 0 - --once '/big 3000000'
-holds a_big_answer_is_whole test "$(wc -c <big.out)" -gt 2900000
+holds big_answer_is_complete test "$(wc -c <big.out)" -gt 2900000
 talk events 0 - --json --once "/thinking"
-holds json_events_are_lines_of_their_own test "$(grep -vc '^{.*}$' events.out)" = 0
+holds json_events_are_one_line_each test "$(grep -vc '^{.*}$' events.out)" = 0
 holds json_shows_every_type grep -q '"type":"thinking"' events.out
 holds json_ends_with_done test "$(tail -n 1 events.out)" = '{"type":"done","status":"CONFER_OK"}'
-holds the_completion_comes_before_done grep -q '"type":"completion"' <(tail -n 2 events.out | head -n 1)
+holds completion_comes_before_done grep -q '"type":"completion"' <(tail -n 2 events.out | head -n 1)
 talk thinking 0 - --once /thinking
-holds thoughts_are_no_part_of_the_answer test "$(cat thinking.out)" = 'Thought through.'
+holds answer_omits_thinking test "$(cat thinking.out)" = 'Thought through.'
 talk search 0 - --once /websearch
-holds no_web_search_unless_asked_for grep -q 'webSearch=false' search.out
+holds web_search_is_off_by_default grep -q 'webSearch=false' search.out
 talk model 0 - --model some/model --once /echo-request
-holds the_model_is_asked_for grep -q '"model":"some/model"' model.out
+holds request_names_the_model grep -q '"model":"some/model"' model.out
 
 talk conversation 0 - < <(printf '%s\n\nsecond\n/echo-request\n/quit\nnever\n' "$PROMPT")
-holds a_conversation_is_answered_line_by_line grep -q '^You said: second$' conversation.out
-holds a_conversation_carries_its_history \
+holds conversation_answers_each_line grep -q '^You said: second$' conversation.out
+holds conversation_sends_its_history \
   grep -q '"role":"assistant","content":"You said: second"},{"role":"user"' conversation.out
-holds quit_ends_a_conversation not grep -q never conversation.out
+holds quit_ends_the_conversation not grep -q never conversation.out
 talk last_line_without_newline 0 - < <(printf 'the end')
-holds a_last_line_needs_no_newline grep -q 'You said: the end' last_line_without_newline.out
+holds last_line_needs_no_newline grep -q 'You said: the end' last_line_without_newline.out
 
 # --- a terminal
 if command -v script >/dev/null; then
   CONFER_TOKEN=$token timeout 60 script -qec "'$chat' --url '$url' --policy '$policy'" /dev/null >terminal.out 2>terminal.err \
     < <(printf 'first\n/status 503\n/unicode\n/quit\n')
   judge terminal $? 0 -
-  holds a_failed_answer_ends_no_conversation_at_a_terminal \
+  holds failed_answer_does_not_end_a_terminal_conversation \
     test "$(sed -n '/You said: first/,$p' terminal.out | grep -c 'confer: CONFER_E_REFUSED\|你好')" = 2
-  holds no_control_character_of_a_model_reaches_a_terminal \
+  holds terminal_gets_no_control_characters_of_a_model \
     not grep -qP '[\x00\x01-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f]' <(grep -a 你好 terminal.out)
-  holds a_terminal_gets_colours grep -q $'\033\\[32m✓' terminal.out
+  holds terminal_gets_colours grep -q $'\033\\[32m✓' terminal.out
 else
   echo 'SKIP the chat at a terminal: script is not installed'
 fi
 
 # --- report and evidence
 talk kept 0 - --report kept.json --evidence kept.evidence --once "$PROMPT"
-holds the_report_is_written grep -q '^{"version":1,"verdict":"verified",' kept.json
+holds report_is_written grep -q '^{"version":1,"verdict":"verified",' kept.json
 replay() { # NAME CODE STATUS ARGUMENT…
   local name=$1 want=$2 status=$3; shift 3
   timeout 20 "$verify" "$@" >"$name.out" 2>"$name.err"
   judge "$name" $? "$want" "$status"
 }
 replay replayed 0 - kept.evidence --policy "$policy"
-holds a_replay_comes_to_the_same_checks test "$(checks kept.json)" = "$(checks replayed.out)"
+holds replay_has_the_same_checks test "$(checks kept.json)" = "$(checks replayed.out)"
 replay later 3 CONFER_E_REJECTED kept.evidence --policy "$policy" --at "$(($(date +%s) + 7200))"
-holds a_replay_at_another_time_is_judged_by_it grep -q '"id":"ita.time","outcome":"fail"' <(checks later.out)
+holds replay_uses_the_given_time grep -q '"id":"ita.time","outcome":"fail"' <(checks later.out)
 replay other_policy 3 CONFER_E_REJECTED kept.evidence
-holds the_production_policy_trusts_no_local_enclave grep -q '"id":"ita.key","outcome":"fail"' <(checks other_policy.out)
+holds production_policy_refuses_a_local_enclave grep -q '"id":"ita.key","outcome":"fail"' <(checks other_policy.out)
 sed 's/"server_key":"......../"server_key":"00000000/' kept.evidence >key.evidence
 replay other_key 3 CONFER_E_REJECTED key.evidence --policy "$policy"
 holds evidence_for_another_key_is_refused grep -q '"id":"tdx.key_binding","outcome":"fail"' <(checks other_key.out)
-# One character in the middle of the evidence: whatever it hits, it is no longer what was signed.
+# Changes one character in the middle of the evidence, which breaks a signature.
 at=$(($(grep -ob '"evidence_base64":"' kept.evidence | cut -d: -f1) + 4000))
 { head -c $at kept.evidence; tail -c +$((at + 1)) kept.evidence | head -c 1 | tr 'A-Za-z0-9+/' 'B-ZAb-za1-90/+'; tail -c +$((at + 2)) kept.evidence; } >altered.evidence
-holds the_altered_copy_differs not cmp -s kept.evidence altered.evidence
+holds altered_copy_differs not cmp -s kept.evidence altered.evidence
 replay altered 3 CONFER_E_REJECTED altered.evidence --policy "$policy"
 replay no_file 2 CONFER_E_FILE no-such-file
 replay no_export 2 CONFER_E_INVALID_JSON "$policy" --policy "$policy"
@@ -124,9 +124,9 @@ replay unknown_option 2 CONFER_E_INVALID_ARGUMENT kept.evidence --fast
 timeout 20 "$verify" kept.evidence --policy "$policy" >/dev/full 2>full_replay.err
 judge full_replay $? 2 CONFER_E_FILE
 talk unwritable_report 2 CONFER_E_FILE --report no-such-folder/report --once "$PROMPT"
-holds nothing_is_asked_when_the_report_cannot_be_kept test ! -s unwritable_report.out
+holds unwritable_report_prevents_the_request test ! -s unwritable_report.out
 
-# --- what the caller gets wrong
+# --- invalid arguments
 talk unknown_option 2 CONFER_E_INVALID_ARGUMENT --verbose
 talk a_token_in_the_option 2 CONFER_E_INVALID_ARGUMENT "--token=$token" --once "$PROMPT"
 talk a_prompt_in_the_option 2 CONFER_E_INVALID_ARGUMENT "--once=$PROMPT"
@@ -139,29 +139,29 @@ talk no_policy_file 2 CONFER_E_FILE --policy no-such-file --once "$PROMPT"
 talk no_policy_document 2 CONFER_E_INVALID_POLICY --policy kept.evidence --once "$PROMPT"
 talk bad_utf8 2 CONFER_E_INVALID_UTF8 --once $'secret-prompt \xff'
 token='' talk no_token 2 CONFER_E_INVALID_ARGUMENT --once "$PROMPT"
-holds usage_errors_write_nothing_on_standard_output test ! -s unknown_option.out
+holds usage_errors_print_nothing_on_standard_output test ! -s unknown_option.out
 printf 'my diary' >diary
 talk no_key_set 2 CONFER_E_FILE --jwks-cache diary --once "$PROMPT"
-holds a_file_that_is_no_key_set_is_left_alone test "$(cat diary)" = 'my diary'
+holds invalid_cache_file_is_unchanged test "$(cat diary)" = 'my diary'
 talk cache 0 - --jwks-cache cache.json --once "$PROMPT"
-holds the_key_set_is_kept grep -q '"x5c"' cache.json
+holds key_set_is_cached grep -q '"x5c"' cache.json
 talk cached 0 - --jwks-cache cache.json --once "$PROMPT"
 talk unwritable_cache 0 - --jwks-cache no-such-folder/cache.json --once "$PROMPT"
-holds a_cache_that_cannot_be_written_is_told grep -q '^! .*no-such-folder' unwritable_cache.err
+holds unwritable_cache_warns grep -q '^! .*no-such-folder' unwritable_cache.err
 
 # --- connections
 talk wrong_token 4 CONFER_E_UPGRADE --token secret-but-wrong --once "$PROMPT"
 talk refused 4 CONFER_E_CONNECT --url ws://127.0.0.1:1/websocket --json --once "$PROMPT"
-holds done_is_said_of_a_failed_connection_too test "$(cat refused.out)" = '{"type":"done","status":"CONFER_E_CONNECT"}'
+holds failed_connection_prints_done test "$(cat refused.out)" = '{"type":"done","status":"CONFER_E_CONNECT"}'
 
 # --- requests
 talk status 5 CONFER_E_REFUSED --once '/status 503'
 talk thought 5 CONFER_E_REFUSED --once '/thinking-status 503'
-holds the_enclaves_words_begin_a_line grep -q '^The enclave says: ' thought.err
+holds enclaves_text_starts_a_line grep -q '^The enclave says: ' thought.err
 talk midstream 5 CONFER_E_UNAUTHORIZED --json --once '/status-midstream 401'
-holds what_came_before_a_failure_is_shown grep -q '"type":"token"' midstream.out
+holds tokens_before_a_failure_are_shown grep -q '"type":"token"' midstream.out
 talk script 5 CONFER_E_REFUSED < <(printf '/status 503\nnever\n')
-holds a_script_stops_at_its_first_failure not grep -q never script.out
+holds script_stops_at_its_first_failure not grep -q never script.out
 talk silent 5 CONFER_E_STREAM_IDLE --timeout 1 --once /silent
 
 # --- the small examples
@@ -172,15 +172,15 @@ small() { # NAME CODE STATUS EXAMPLE ARGUMENT…
   judge "$name" $? "$want" "$status"
 }
 small tool 0 - tools '/client-tool calculate {"expression": "6 * (9 - 2)"}'
-holds a_tools_result_reaches_the_model test "$(cat tool.out)" = 'The tool answered: 42'
+holds tool_result_reaches_the_model test "$(cat tool.out)" = 'The tool answered: 42'
 small tool_misused 0 - tools '/client-tool calculate {"expression": "rm -rf /"}'
-holds a_tools_failure_reaches_the_model grep -q '^The tool answered: Error: ' tool_misused.out
+holds tool_failure_reaches_the_model grep -q '^The tool answered: Error: ' tool_misused.out
 small tool_for_ever 5 CONFER_E_TOOL_ROUNDS tools '/endless-tool current_time {}'
 small tool_refused 5 CONFER_E_REFUSED tools '/status 503'
 small tool_without_prompt 2 CONFER_E_INVALID_ARGUMENT tools
 small extract_nothing 2 CONFER_E_FILE extract no-such-file
 small extract_refused 5 CONFER_E_REFUSED extract --type a/b "$policy"
-holds nothing_half_is_printed test ! -s extract_refused.out
+holds partial_document_is_not_printed test ! -s extract_refused.out
 small extract_no_type 2 CONFER_E_INVALID_JSON extract --type 'a"b' "$policy"
 small embed_nothing 2 CONFER_E_INVALID_ARGUMENT embed
 small embed_too_many 2 CONFER_E_TOO_LARGE embed $(seq 65)
@@ -192,7 +192,7 @@ for example in tools extract embed; do
   judge "full_$example" $? 5 CONFER_E_FILE
 done
 
-# --- output that does not arrive
+# --- output that cannot be written
 CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --once "$PROMPT" >/dev/full 2>full.err
 judge full $? 5 CONFER_E_FILE
 CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --once "$PROMPT" >&- 2>closed.err
@@ -200,11 +200,11 @@ judge closed $? 5 CONFER_E_FILE
 { CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --once '/tokens 2000 1000' 2>pipe.err; echo $? >pipe.code; } | head -c 1 >/dev/null
 judge pipe "$(cat pipe.code)" 5 CONFER_E_FILE
 
-# --- Ctrl-C: the program runs in the background, and is signalled once a file shows that it is where it should be
+# --- Ctrl-C: signals the program in the background when its output shows that it is ready
 interrupt() { # NAME FILE-THAT-FILLS ARGUMENT…
   local name=$1 sign=$2 child; shift 2
   : >"$sign"
-  # <&0: without it a program in the background reads from /dev/null, and so the end of its input.
+  # <&0: otherwise a program in the background reads /dev/null.
   CONFER_TOKEN=$token "$chat" --url "$url" --policy "$policy" "$@" <&0 >"$name.out" 2>"$name.err" &
   child=$!
   until_ test -s "$sign" || bad "$name: nothing came"
@@ -215,13 +215,13 @@ interrupt() { # NAME FILE-THAT-FILLS ARGUMENT…
   judge "$name" $? 130 CONFER_E_CANCELLED
 }
 interrupt mid_stream mid_stream.out --token "$token" --json --once '/slow 50 1000'
-holds a_token_of_the_command_line_is_not_left_there not grep -qF "$token" <<<"$command_line"
-holds done_says_cancelled test "$(tail -n 1 mid_stream.out)" = '{"type":"done","status":"CONFER_E_CANCELLED"}'
+holds command_line_no_longer_shows_the_token not grep -qF "$token" <<<"$command_line"
+holds done_line_has_cancelled test "$(tail -n 1 mid_stream.out)" = '{"type":"done","status":"CONFER_E_CANCELLED"}'
 interrupt in_a_flood in_a_flood.out --once '/tokens 10000000 100'
 mkfifo nothing_typed; exec 9<>nothing_typed
 interrupt at_the_prompt at_the_prompt.err <nothing_typed
 
-# --- a connection that breaks ends one answer; a conversation goes on, unless the policy refuses what comes then
+# --- a lost connection ends one answer; a conversation reconnects, if the policy permits it
 CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --json --once '/slow 50 1000' >broken.out 2>broken.err &
 broken=$!
 CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" <nothing_typed >later.out 2>later.err &
@@ -231,13 +231,13 @@ until_ test -s broken.out && until_ test -s later.out || bad "the connections to
 stop_enclave
 wait $broken
 judge broken $? 4 CONFER_E_CONNECTION_LOST
-holds done_says_what_broke test "$(tail -n 1 broken.out)" = '{"type":"done","status":"CONFER_E_CONNECTION_LOST"}'
+holds done_line_has_connection_lost test "$(tail -n 1 broken.out)" = '{"type":"done","status":"CONFER_E_CONNECTION_LOST"}'
 until_ grep -q 'Connecting again' later.err
 start_enclave "$work/state" --port "${port%%/*}" --token "$token" --fault debug-debuggable
 wait $later
 judge later $? 3 CONFER_E_REJECTED
-holds what_became_of_the_connection_is_told grep -q 'The connection is lost' later.err
-holds a_later_refusal_is_shown_check_by_check grep -q '✗ tdx.debug' later.err
+holds lost_connection_is_reported grep -q 'The connection is lost' later.err
+holds later_refusal_shows_its_failed_check grep -q '✗ tdx.debug' later.err
 stop_enclave
 for fault in accept-stall upgrade-stall message1-stall key-server-stall; do
   start_enclave "$work/state" --fault $fault
@@ -246,24 +246,24 @@ for fault in accept-stall upgrade-stall message1-stall key-server-stall; do
   stop_enclave
 done
 
-# --- the programs that the documents show
+# --- the programs in header and README
 program() { sed -n '/#include <confer.h>/,/^ \*     }$\|^}$/p' "$1" | sed 's/^ \* \{0,5\}//'; }
 compile=("${CC:-cc}" -std=c11 -Wall -Wextra -Wpedantic -Werror -I"$root/include")
 link=(-L"$root/build/lib" -lconfer -Wl,-rpath,"$root/build/lib")
 program "$root/include/confer.h" >header.c
 program "$root/README.md" >readme.c
-holds the_headers_program_compiles "${compile[@]}" header.c -o header "${link[@]}"
-holds the_readmes_program_compiles "${compile[@]}" readme.c -o readme "${link[@]}"
+holds header_program_compiles "${compile[@]}" header.c -o header "${link[@]}"
+holds readme_program_compiles "${compile[@]}" readme.c -o readme "${link[@]}"
 start_enclave "$work/state"
 printf '%s' "$token" >tokens/readme
 CONFER_TOKEN=$token timeout 60 ./readme "$url" "$policy" >readme.out 2>readme.err
 judge readme $? 0 -
-holds the_readmes_program_gets_its_answer grep -q 'You said: Hello' readme.out
+holds readme_program_gets_its_answer grep -q 'You said: Hello' readme.out
 CONFER_TOKEN=wrong timeout 60 ./readme "$url" "$policy" >readme_refused.out 2>readme_refused.err
-holds the_readmes_program_fails_as_it_says test $? = 1
+holds readme_program_exits_with_1_when_refused test $? = 1
 stop_enclave
 
-# --- every fault that a chat can meet; those of documents are for the tests of documents
+# --- every fault of a chat; other tests have the faults of documents
 "$enclave" --list-faults | grep -v '"scope":"document"' >faults
 tr '\n' '\0' <faults | xargs -0 -n 1 -P 4 "$here/fault.sh" "$work" >fault-results
 grep -v '^ok ' fault-results
@@ -271,13 +271,13 @@ passed=$((passed + $(grep -c '^ok ' fault-results)))
 failed=$((failed + $(grep -vc '^ok ' fault-results)))
 holds every_fault_was_tried test "$(wc -l <fault-results)" = "$(wc -l <faults)"
 
-# --- nothing secret: the token in nothing that was written, the prompt in nothing but answers
+# --- secrets: no file contains the token, and only answers contain the prompt
 for secret in tokens/*; do
   holds "no_token_in_any_output_of_$(basename "$secret")" \
     not grep -rqFf "$secret" --include='*.out' --include='*.err' --include='*.json' --include='*.evidence' \
     --include=out --include=err --include=report --include=evidence .
 done
-holds no_prompt_in_what_is_said_beside_answers \
+holds only_answers_contain_the_prompt \
   not grep -rq 'secret-prompt\|secret-but-wrong' --include='*.err' --include='*.json' --include='*.evidence' --include=err \
   --include=report --include=evidence .
 

@@ -1,6 +1,6 @@
-// enclave.hpp: a local enclave for a test, a process of its own that ends with its stdin.
+// enclave.hpp: starts a local enclave for a test. It is a process that ends when its stdin closes.
 //
-// CONFER_ENCLAVE names the program, CONFER_ENCLAVE_STATE a folder in which enclaves keep their trust world.
+// CONFER_ENCLAVE is the program, CONFER_ENCLAVE_STATE the folder of its trust world.
 
 #ifndef ENCLAVE_HPP
 #define ENCLAVE_HPP
@@ -60,7 +60,7 @@ private:
         if (value == nullptr) throw std::runtime_error(std::string(name) + " is not set");
         return value;
     }
-    // The enclave's line is a flat object of strings without escapes.
+    // The enclave prints a flat object of strings without escapes.
     static std::string value(const std::string &line, const std::string &key) {
         const std::string wanted = '"' + key + "\":\"";
         const std::size_t at = line.find(wanted);

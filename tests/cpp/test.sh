@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and runs the example and the promises of confer.hpp: these as C++17 and as C++20, and the
-# former under valgrind if it is there. Needs build/lib and build/bin (`make lib enclave`).
+# Builds and runs the example and the promises of confer.hpp. The promises run as C++17 and C++20,
+# and under valgrind if it is installed. Needs `make lib enclave`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -39,7 +39,8 @@ done
 
 if command -v valgrind >/dev/null; then
   echo "C++17 under valgrind"
-  # What the library keeps in statics is reachable through inner pointers, which valgrind calls possibly lost.
+  # Statics of the library are reachable through inner pointers, which valgrind reports as possibly
+  # lost.
   valgrind --quiet --child-silent-after-fork=yes --leak-check=full --show-leak-kinds=definite,indirect \
     --errors-for-leak-kinds=definite,indirect --error-exitcode=9 "$OUT/promises17"
 else
