@@ -125,6 +125,10 @@
  *              open uploads of a connection                     10            -                    CONFER_E_TOO_MANY
  *              data of an upload in memory                      2 MiB         -                    it is not read yet
  *              time of a tool                                   5 min         _set_tool_limits     the model is told so
+ *              name look-ups at once in the process             32            -                    it waits its turn
+ *              name look-ups that were given up and still hang  32            -                    CONFER_E_SYSTEM
+ *              files read or written at once in the process     8             -                    it waits its turn
+ *              reads and writes that were given up and hang     8             -                    CONFER_E_SYSTEM
  *              failed attempts to connect again                 -             _set_reconnect       the client ends
  *              old connections that end their requests          4             -                    CONFER_E_EXPIRED
  *              log records that wait for a slow callback        1,024         -                    the rest is counted

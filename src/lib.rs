@@ -5,8 +5,8 @@
 //! client/       what an application asks for: configure, connect, each kind of request, close
 //! link/         a client's way to its enclave, over as many connections as that takes
 //! session/      one verified connection: requests and answers, keepalive, limits
-//! host/         what it has of the process: the runtime, threads for callbacks, the log
 //! net/          sockets: TCP, proxies, TLS, WebSocket, key-set fetch
+//! host/         the process: workers, helpers, threads for callbacks, the log
 //! noise/        handshake and transport                     (pure)
 //! attestation/  evidence → policy → report                  (pure)
 //! wire/         protobuf messages, frames, reassembly       (pure)

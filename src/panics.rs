@@ -1,5 +1,5 @@
-//! A panic is a defect of this library, and it stays here: caught at every boundary by one function, told by its place
-//! in the source and never by its payload (which may hold what was being processed), and not printed.
+//! A panic is a defect of this library, and it stays here: one function catches it at every boundary. The error names the
+//! place in the source, never the payload, which may hold what was being processed. Nothing is printed.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -54,11 +54,26 @@ fn silence_guarded_panics() {
         if DEPTH.try_with(Cell::get).unwrap_or(0) == 0 {
             return previous(info);
         }
-        let place = info
-            .location()
-            .map(|at| format!("{}:{}", at.file(), at.line()));
+        let place = info.location().map(|at| place(at.file(), at.line()));
         let _ = PLACE.try_with(|cell| cell.replace(place));
     }));
+}
+
+/// A place in the source as crate and module. A path would show the machine that built the library.
+fn place(file: &str, line: u32) -> String {
+    let file = file.replace('\\', "/");
+    // Ours are compiled from paths that begin as this file's; others lie in a folder with the name of their crate.
+    let ours = file!().strip_suffix("src/panics.rs").unwrap_or_default();
+    let own = file
+        .strip_prefix(ours)
+        .and_then(|rest| rest.strip_prefix("src/"));
+    let (package, module) = match (own, file.rsplit_once("/src/")) {
+        (Some(module), _) => (env!("CARGO_PKG_NAME"), module),
+        (None, Some((folder, module))) => (folder.rsplit('/').next().unwrap_or_default(), module),
+        (None, None) => ("", file.rsplit('/').next().unwrap_or_default()),
+    };
+    let module = module.trim_end_matches(".rs").replace('/', "::");
+    format!("{package}::{module}, line {line}")
 }
 
 #[cfg(test)]
@@ -66,11 +81,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_told_by_its_place_and_not_by_its_payload() {
+    fn place_names_crate_and_module_and_no_path() {
+        let registry = "/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f";
+        for (file, expected) in [
+            ("src/net/tcp.rs", "confer::net::tcp, line 7"),
+            (
+                &format!("{registry}/tokio-1.54.1/src/runtime/blocking/pool.rs"),
+                "tokio-1.54.1::runtime::blocking::pool, line 7",
+            ),
+            (
+                "/rustc/0123abcd/library/core/src/option.rs",
+                "core::option, line 7",
+            ),
+            ("/home/me/build/out/confer.wire.rs", "::confer.wire, line 7"),
+        ] {
+            assert_eq!(place(file, 7), expected);
+        }
+    }
+
+    #[test]
+    fn panic_is_told_by_place_and_not_by_payload() {
         let error = catch(|| panic!("a secret")).unwrap_err();
         assert_eq!(error.status(), Status::Panic);
-        assert!(error.message().contains("src/panics.rs:"), "{error}");
+        assert!(error.message().contains("confer::panics, line "), "{error}");
         assert!(!error.message().contains("secret"));
+        assert!(!error.message().contains('/'), "{error}");
         assert_eq!(catch(|| 7).unwrap(), 7);
     }
 }

@@ -16,12 +16,19 @@ use crate::session::{Bounds, Inbox, Meter, Next, Signal, Stage, Weighted};
 /// let go of, and for a callback that takes its time.
 const LINGER: Duration = Duration::from_millis(100);
 
+/// How much later than the time limit an outcome may come: writing the key-set cache takes up to a second, and a busy
+/// machine its time. After that the worker is taken for dead.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// A connection under way. Dropping it cancels.
 pub struct Connecting {
     result: Arc<Inbox<Connected>>,
     stage: Arc<AtomicI32>,
     /// This attempt's own: the wish that an application shares between attempts is expressed by the application alone.
     cancel: Cancel,
+    limit: Duration,
+    /// When the outcome is overdue.
+    overdue: Instant,
 }
 
 struct Connected(Client);
@@ -61,13 +68,17 @@ impl Connecting {
             || (),
         )));
         let own = Cancel::default();
+        let limit = dialer.settings.limits.connect;
         let stored = store(Connecting {
             result: outcome.0.clone(),
             stage: watcher.stage.clone(),
             cancel: own.clone(),
+            limit,
+            overdue: Instant::now() + limit + GRACE,
         });
         let held = runtime.clone();
-        runtime.spawn(async move {
+        // If there is no worker any more, the outcome is dropped with the task, and says so.
+        let _ = runtime.spawn(async move {
             let keys = dialer.settings.keys.clone();
             let result = connect(dialer, &watcher, held, callbacks, [&own, &cancel]).await;
             if result.is_ok() {
@@ -90,8 +101,10 @@ impl Connecting {
     /// Waits for the outcome until `deadline`; without one, for as long as the time limits allow. `None`: not yet. The
     /// outcome is given out once; afterwards the answer is an error.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<Option<Client>> {
-        match self.result.next(deadline) {
+        let until = deadline.map_or(self.overdue, |deadline| deadline.min(self.overdue));
+        match self.result.next(Some(until)) {
             Next::Item(Connected(client)) => Ok(Some(client)),
+            Next::Empty if Instant::now() >= self.overdue => Err(self.late()),
             Next::Empty => Ok(None),
             Next::End(Err(error)) => Err(error),
             Next::End(Ok(())) | Next::Over => Err(Error::new(
@@ -109,6 +122,15 @@ impl Connecting {
             host::wait(Which::Leaving, Some(Instant::now() + LINGER));
         }
         outcome?.ok_or_else(|| Error::new(Status::Panic, "connecting ended without an outcome"))
+    }
+
+    /// The time limit is over, and the worker did not say so.
+    fn late(&self) -> Error {
+        let message = format!(
+            "connecting: no result within {} ms, and the library's worker thread does not answer",
+            self.limit.as_millis()
+        );
+        Error::new(Status::StageTimeout, message)
     }
 
     /// The stage that it is in, or was in when it ended.
@@ -151,8 +173,8 @@ impl Drop for Outcome {
     fn drop(&mut self) {
         // Only the first end counts.
         self.0.end(Err(Error::new(
-            Status::Panic,
-            "connecting ended without an outcome",
+            Status::System,
+            "connecting ended early: the library's worker thread is gone",
         )));
     }
 }

@@ -192,7 +192,7 @@ impl Run {
             return; // answered already
         }
         let (limit, run) = (request.tool_limit, self.this.clone());
-        state.timer = Some(Timer(runtime.after(limit, move || {
+        let timer = runtime.after(limit, move || {
             if let Some(run) = run.upgrade() {
                 let calls = run.state().calls.len();
                 for at in 0..calls {
@@ -200,7 +200,8 @@ impl Run {
                     run.answered(round, at, late);
                 }
             }
-        })));
+        });
+        state.timer = timer.ok().map(Timer); // without a worker there is no connection for the answers either
     }
 
     /// A tool answered. With the last of them, the next request goes out.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::error::{Error, Result, Status};
-use crate::host::{Callbacks, Hold};
+use crate::host::{Callbacks, FILES, Hold};
 use crate::link::Link;
 use crate::panics;
 use crate::session::{Again, Data, MAX_CHUNK, Source, Supply};
@@ -74,11 +74,7 @@ impl Document {
                 whole: rest.clone(),
                 rest,
             }),
-            Document::File(file, length) => Box::new(FromFile {
-                file,
-                length,
-                at: 0,
-            }),
+            Document::File(file, length) => Box::new(FromFile::new(file, length)),
             Document::Callback { read, length } => {
                 let (thread, hold) = link.callbacks()?;
                 link.end_error().map_or(Ok(()), Err)?;
@@ -134,6 +130,20 @@ struct FromFile {
     file: Arc<File>,
     length: u64,
     at: u64,
+    /// Goes with the upload: a part that nobody waits for is not read.
+    waiter: Arc<()>,
+}
+
+impl FromFile {
+    fn new(file: Arc<File>, length: u64) -> FromFile {
+        let (at, waiter) = (0, Arc::new(()));
+        FromFile {
+            file,
+            length,
+            at,
+            waiter,
+        }
+    }
 }
 
 impl Source for FromFile {
@@ -143,16 +153,20 @@ impl Source for FromFile {
         let len = usize::try_from(left).unwrap_or(MAX_CHUNK).min(MAX_CHUNK);
         self.at += len as u64;
         let last = self.at == self.length;
-        tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; len];
-            let read = file.read_exact_at(&mut bytes, at).map_err(|e| {
-                let message = format!("the document: at byte {at}: {e}");
-                Error::new(Status::File, message)
+        FILES.run(&self.waiter, move |thread| {
+            let read = thread.and_then(|running| {
+                let mut bytes = vec![0; len];
+                let read = file.read_exact_at(&mut bytes, at);
+                drop(running);
+                match read {
+                    Ok(()) => Ok(bytes.into()),
+                    Err(e) => {
+                        let message = format!("the document: at byte {at}: {e}");
+                        Err(Error::new(Status::File, message))
+                    }
+                }
             });
-            supply.give(read.map(|()| Data {
-                bytes: bytes.into(),
-                last,
-            }));
+            supply.give(read.map(|bytes| Data { bytes, last }));
         });
         None
     }
@@ -160,12 +174,7 @@ impl Source for FromFile {
     fn again(&self) -> Option<Again> {
         let (file, length) = (self.file.clone(), self.length);
         Some(Box::new(move || {
-            let file = file.clone();
-            Box::new(FromFile {
-                file,
-                length,
-                at: 0,
-            })
+            Box::new(FromFile::new(file.clone(), length))
         }))
     }
 }

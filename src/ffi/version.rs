@@ -31,7 +31,9 @@ pub extern "C" fn confer_version_string() -> *const c_char {
 }
 
 /// Sets how many worker threads the library's runtime has. Default 2, bounds 1 to 64; the runtime is made at the first
-/// connection, is shared by all clients of the process, and ends with the last of them.
+/// connection, is shared by all clients of the process, and ends with the last of them. Each connection stays on one
+/// worker. If the system refuses some of the threads, the others serve all connections, and the next connection asks for
+/// the missing ones again. If it refuses all, connecting fails with CONFER_E_SYSTEM.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while a runtime with another number of workers
 /// runs. Any thread.

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::ending::{self, Stay};
-use crate::error::{Error, Result, Status};
+use super::threads::{self, Kind, Stay};
+use crate::error::Result;
 use crate::panics;
 
 thread_local! {
@@ -115,8 +115,7 @@ impl Callbacks {
     pub fn start() -> Result<Arc<Callbacks>> {
         let (queue, stay) = (Arc::new(Queue::default()), Stay::default());
         let own = queue.clone();
-        ending::start("confer-callback", false, stay.clone(), move || own.run())
-            .map_err(|e| Error::new(Status::System, format!("no thread for callbacks: {e}")))?;
+        threads::start(Kind::Callback, &stay, move || own.run())?;
         Ok(Arc::new(Callbacks { queue, stay }))
     }
 

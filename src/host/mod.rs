@@ -1,16 +1,18 @@
-//! What the library has of the process that it runs in: the runtime's threads, each client's thread for callbacks, the
-//! log, and the threads' end.
+//! The threads of the library: workers for connections, helpers for what waits for the system, one for each client's
+//! callbacks; and the log.
 //!
 //! It must never know what runs on them.
 
 mod callbacks;
-mod ending;
+mod helpers;
 mod latch;
 mod log;
 mod runtime;
+mod threads;
 
 pub use callbacks::{Callbacks, Hold, Pump, on_callback_thread};
-pub use ending::{Stay, Which, wait};
+pub use helpers::{Asked, FILES, LOOKUPS};
 pub use latch::Latch;
 pub use log::{Level, Log, Sink};
 pub use runtime::{MAX_WORKERS, Runtime, set_workers, wait_for_threads};
+pub use threads::{Which, wait};

@@ -1,12 +1,20 @@
-//! The one tokio runtime of a process: made at first use, shared by all clients, ended when the last one goes, so that
-//! an application can unload the library.
+//! The workers of a process: made at first use, shared by all clients, ended when the last client goes, so that an
+//! application can unload the library.
+//!
+//! Each worker is a thread with an event loop. A task stays on the worker that it was given to.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::ending::{self, Stay, Which};
+use futures_util::FutureExt;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::threads::{self, Kind, Stay, Which};
 use crate::error::{Error, Result, Status};
 use crate::{fork, panics};
 
@@ -15,31 +23,25 @@ use crate::{fork, panics};
 const DEFAULT_WORKERS: usize = 2;
 /// More workers than this serve nothing here.
 pub const MAX_WORKERS: usize = 64;
-/// Threads for name resolution and the cache file, which end after this when they have nothing to do.
-const IDLE_HELPER: Duration = Duration::from_secs(2);
-const MAX_HELPERS: usize = 8;
 
-static SHARED: Mutex<Shared> = Mutex::new(Shared {
-    runtime: Weak::new(),
-    running: 0,
-});
-/// Told when a runtime was let go of.
-static GONE: Condvar = Condvar::new();
+static SHARED: Mutex<Weak<Runtime>> = Mutex::new(Weak::new());
 
-struct Shared {
-    runtime: Weak<Runtime>,
-    /// Runtimes that were made and not let go of.
-    running: usize,
-}
-
-fn shared() -> MutexGuard<'static, Shared> {
+fn shared() -> MutexGuard<'static, Weak<Runtime>> {
     SHARED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 static WORKERS: AtomicUsize = AtomicUsize::new(DEFAULT_WORKERS);
 
-/// The shared runtime.
-pub struct Runtime(Option<tokio::runtime::Runtime>);
+thread_local! {
+    /// The worker that this thread is.
+    static HERE: RefCell<Option<Seat>> = const { RefCell::new(None) };
+}
+
+/// The workers that all clients share.
+#[derive(Default)]
+pub struct Runtime {
+    workers: Mutex<Vec<Worker>>,
+}
 
 /// Sets the number of workers of the next runtime. Fails if there is one already.
 pub fn set_workers(count: usize) -> Result<()> {
@@ -48,7 +50,7 @@ pub fn set_workers(count: usize) -> Result<()> {
         return Err(Error::new(Status::InvalidArgument, message));
     }
     let shared = shared();
-    if shared.runtime.strong_count() > 0 && WORKERS.load(Ordering::Relaxed) != count {
+    if shared.strong_count() > 0 && WORKERS.load(Ordering::Relaxed) != count {
         let message = "worker_threads: the runtime is running; set it before the first connection";
         return Err(Error::new(Status::Busy, message));
     }
@@ -57,103 +59,187 @@ pub fn set_workers(count: usize) -> Result<()> {
 }
 
 impl Runtime {
-    /// The runtime of this process, made if there is none.
+    /// The runtime of this process, made if there is none. Starts workers that are missing. One worker is enough; a
+    /// further one that the system refuses now is asked for again next time.
     pub fn shared() -> Result<Arc<Runtime>> {
         let mut shared = shared();
-        if let Some(runtime) = shared.runtime.upgrade() {
-            return Ok(runtime);
-        }
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder
-            .worker_threads(WORKERS.load(Ordering::Relaxed))
-            .max_blocking_threads(MAX_HELPERS)
-            .thread_keep_alive(IDLE_HELPER)
-            .thread_name("confer-worker")
-            .enable_io()
-            .enable_time();
-        // tokio panics where the system refuses it a worker thread.
-        let runtime = panics::catch(|| builder.build())
-            .map_err(|_| Error::new(Status::System, "no thread for the runtime"))?
-            .map_err(|e| Error::new(Status::System, format!("no runtime: {e}")))?;
-        let runtime = Arc::new(Runtime(Some(runtime)));
-        shared.runtime = Arc::downgrade(&runtime);
-        shared.running += 1;
+        let runtime = shared.upgrade().unwrap_or_default();
+        fill(&mut runtime.workers())?;
+        *shared = Arc::downgrade(&runtime);
         Ok(runtime)
     }
 
-    /// Runs a task. A task that holds the runtime lets go of it before it ends.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.0 {
-            runtime.spawn(task);
-        }
+    fn workers(&self) -> MutexGuard<'_, Vec<Worker>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Runtime {
+    /// Runs a task on the worker with the fewest tasks. A task that holds the runtime lets go of it before it ends. Fails,
+    /// and drops the task, if no worker is left and none can be had. A worker that dies drops its tasks too.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        self.seat()?.spawn(task);
+        Ok(())
+    }
+
+    /// Runs a task on the worker that calls this, which is where its socket was made.
+    pub fn spawn_here(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let seat = HERE.with_borrow(Clone::clone);
+        seat.expect("called by a task of a worker").spawn(task);
+    }
+
     /// Runs `work` after a while, unless it is given up before.
     pub fn after(
         &self,
         wait: Duration,
         work: impl FnOnce() + Send + 'static,
-    ) -> tokio::task::AbortHandle {
-        let runtime = self.0.as_ref().expect("it is there until it is dropped");
+    ) -> Result<AbortHandle> {
         let timer = async move {
             tokio::time::sleep(wait).await;
             work();
         };
-        runtime.spawn(timer).abort_handle()
+        Ok(self.seat()?.spawn(timer))
+    }
+
+    /// The worker with the fewest tasks.
+    fn seat(&self) -> Result<Seat> {
+        let mut workers = self.workers();
+        if workers.iter().all(|worker| worker.stay.leaves()) {
+            fill(&mut workers)?;
+        }
+        let alive = workers.iter().filter(|worker| !worker.stay.leaves());
+        let least = alive.min_by_key(|worker| worker.seat.tasks.load(Ordering::Relaxed));
+        let none = || Error::new(Status::System, "no thread to serve connections is left");
+        least.map(|worker| worker.seat.clone()).ok_or_else(none)
     }
 }
 
 impl Drop for Runtime {
-    /// Never waits: the last user may be one of the runtime's own tasks. Its threads are joined by one that does nothing
-    /// else, and that can be waited for.
+    /// Tells the workers to end, and never waits: the last user may be a task of theirs.
     fn drop(&mut self) {
-        let Some(runtime) = self.0.take() else { return };
+        let workers = std::mem::take(&mut *self.workers());
         if fork::in_child() {
-            return std::mem::forget(runtime); // its threads are not in this process
+            return std::mem::forget(workers); // its threads are not in this process
         }
-        let (stay, slot) = (Stay::default(), Arc::new(Mutex::new(Some(runtime))));
-        stay.leave();
-        let own = slot.clone();
-        let reaper = ending::start("confer-reaper", true, stay, move || {
-            let runtime = own.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(runtime) = runtime {
-                let _ = panics::catch(|| runtime.shutdown_timeout(Duration::MAX / 4));
-            }
-        });
-        match reaper {
-            Ok(()) => {}
-            // No thread to be had: the runtime's own end by themselves, unseen.
-            Err(_) => {
-                let runtime = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-                runtime
-                    .into_iter()
-                    .for_each(tokio::runtime::Runtime::shutdown_background);
-            }
+        for worker in workers {
+            worker.stay.leave();
         }
-        shared().running -= 1; // after it was entered: whoever waits sees the one or the other
-        GONE.notify_all();
+    }
+}
+
+/// Replaces workers that died, and adds those that are missing. Fails if there is none then.
+fn fill(workers: &mut Vec<Worker>) -> Result<()> {
+    workers.retain(|worker| !worker.stay.leaves());
+    while workers.len() < WORKERS.load(Ordering::Relaxed) {
+        match Worker::start() {
+            Ok(worker) => workers.push(worker),
+            Err(error) if workers.is_empty() => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}
+
+/// Ends when it is dropped.
+struct Worker {
+    seat: Seat,
+    stay: Stay,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Worker {
+    fn start() -> Result<Worker> {
+        let no_loop = |why: &str| {
+            let message = format!("the system gave no event loop to serve connections: {why}");
+            Error::new(Status::System, message)
+        };
+        let build = || {
+            Builder::new_current_thread()
+                .enable_io()
+                .enable_time()
+                .build()
+        };
+        let built = panics::catch(build).map_err(|panic| no_loop(panic.message()))?;
+        let events = Events(Some(built.map_err(|e| no_loop(&e.to_string()))?));
+        let (stay, seat) = (Stay::default(), events.seat());
+        let (stop, stopped) = oneshot::channel();
+        let (own_stay, own_seat) = (stay.clone(), seat.clone());
+        threads::start(Kind::Worker, &stay, move || {
+            HERE.set(Some(own_seat));
+            let _ = panics::catch(|| events.run(stopped));
+            // If it died, its tasks are dropped now, and each of them says so. What they start runs elsewhere.
+            own_stay.leave();
+            HERE.take();
+            drop(events);
+        })?;
+        Ok(Worker {
+            seat,
+            stay,
+            _stop: stop,
+        })
+    }
+}
+
+/// Where a worker is given tasks.
+#[derive(Clone)]
+struct Seat {
+    events: Handle,
+    tasks: Arc<AtomicUsize>,
+}
+
+impl Seat {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let counted = Counted::new(&self.tasks);
+        let task = task.map(move |()| drop(counted));
+        self.events.spawn(task).abort_handle()
+    }
+}
+
+/// A task counts until it has ended or was dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(tasks: &Arc<AtomicUsize>) -> Counted {
+        tasks.fetch_add(1, Ordering::Relaxed);
+        Counted(tasks.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One event loop. Its blocking threads are never used: tokio panics when the system refuses one.
+struct Events(Option<tokio::runtime::Runtime>);
+
+impl Events {
+    fn runtime(&self) -> &tokio::runtime::Runtime {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+
+    fn seat(&self) -> Seat {
+        Seat {
+            events: self.runtime().handle().clone(),
+            tasks: Arc::default(),
+        }
+    }
+
+    fn run(&self, stopped: oneshot::Receiver<()>) {
+        let _ = self.runtime().block_on(stopped);
+    }
+}
+
+impl Drop for Events {
+    /// In this way it may also be dropped on a thread that runs another event loop.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
 /// Waits until no thread of the library runs, or until `deadline`. True if none does; false also while a client lives
 /// that needs one.
 pub fn wait_for_threads(deadline: Option<Instant>) -> bool {
-    let mut shared = shared();
-    while shared.running > 0 {
-        let left = match deadline {
-            None => Duration::MAX,
-            Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-        };
-        if left == Duration::ZERO {
-            return false;
-        }
-        shared = GONE
-            .wait_timeout(shared, left)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
-    }
-    drop(shared);
-    ending::wait(Which::All, deadline)
+    threads::wait(Which::All, deadline)
 }

@@ -20,7 +20,7 @@ use super::tracked::{Job, KeptBytes, Tracked, Ways};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Latch, Level, Runtime};
-use crate::session::{Bounds, Limits, Meter, Receiver, Request, Session, Stats};
+use crate::session::{Bounds, Limits, Meter, Receiver, Request, Session, Stats, worker_gone};
 
 const CONNECT: &str = "confer::connect";
 
@@ -322,8 +322,14 @@ impl Link {
             }
             Phase::Up(_) | Phase::Down => {}
         }
+        let order = job.order;
         self.wait(state, job, after)?;
-        self.connect(state);
+        if let Err(error) = self.connect(state)
+            && let Some(waiting) = state.waiting.remove(&order)
+        {
+            state.waiting_bytes -= waiting.job.request.body.len();
+            return Err(Box::new((error, waiting.job)));
+        }
         Ok(())
     }
 
@@ -439,8 +445,15 @@ impl Link {
                 failed.push(*refused);
             }
         }
-        let (held, this, own) = (runtime.clone(), self.this.clone(), kit.clone());
-        runtime.spawn(async move {
+        let this = self.this.clone();
+        let mut task_end = TaskEnd {
+            link: this.clone(),
+            serial,
+            why: worker_gone(),
+            runtime: Some(runtime.clone()),
+            kit: kit.clone(),
+        };
+        runtime.spawn_here(async move {
             let mut task = std::pin::pin!(task);
             let end = loop {
                 let Some(wait) = look_in else {
@@ -453,12 +466,8 @@ impl Link {
                     }
                 }
             };
-            if let Some(link) = this.upgrade() {
-                link.broke(serial, end, own.dialer());
-            }
-            // Order matters: whoever closes waits for the tasks' end, and then for that of runtimes that were let go of.
-            drop(held);
-            drop(own);
+            task_end.why = end;
+            drop(task_end);
         });
         if serial > 1 {
             kit.dialer().log.record(Level::Info, CONNECT, || {
@@ -489,7 +498,7 @@ impl Link {
             return Some(left);
         }
         if self.reconnects() {
-            self.connect(&mut state);
+            let _ = self.connect(&mut state);
             return Some(LOOK); // it may fail
         }
         live.session.end_with(expired());
@@ -520,36 +529,59 @@ impl Link {
         }
         state.phase = Phase::Down;
         dialer.tell(Change::Lost(why));
-        self.connect(&mut state);
+        if let Err(error) = self.connect(&mut state) {
+            let waiting = self.end(&mut state, error);
+            drop(state);
+            waiting.tell();
+        }
     }
 
-    /// Begins to connect, unless that is under way.
-    fn connect(&self, state: &mut State) {
+    /// Begins to connect, unless that is under way. Fails if there is no worker for it.
+    fn connect(&self, state: &mut State) -> Result<()> {
         if state.attempting {
-            return;
+            return Ok(());
         }
         let (Some(runtime), Some(kit), Some(this)) = (
             state.runtime.clone(),
             state.kit.clone(),
             self.this.upgrade(),
         ) else {
-            return;
+            return Ok(());
         };
-        state.attempting = true;
         if state.phase.is_settled() {
             state.failures = 0; // those of long ago
         }
         let hold = state.callbacks.get().map(|callbacks| callbacks.hold());
         let held = runtime.clone();
         runtime.spawn(async move {
+            let mut end = AttemptEnd(Some(this.clone()));
             let attempt = crate::panics::caught(this.attempt(kit.dialer())).await;
             if let Err(panic) = attempt {
                 this.give_up(panic);
             }
+            end.0 = None;
             drop((this, hold));
             drop(held);
             drop(kit);
-        });
+        })?;
+        state.attempting = true;
+        Ok(())
+    }
+
+    /// The worker died during an attempt: that counts as a failed one.
+    fn attempt_again(&self) {
+        let mut state = self.state();
+        state.attempting = false;
+        state.failures += 1;
+        let most = self.reconnect.map_or(0, |reconnect| reconnect.attempts);
+        let begun = match state.failures < most {
+            true => self.connect(&mut state),
+            false => Err(worker_gone()),
+        };
+        if let Err(error) = begun {
+            drop(state);
+            self.give_up(error);
+        }
     }
 
     /// Connects until there is a connection, or until that is hopeless.
@@ -796,6 +828,36 @@ impl Ways for Link {
 
     fn provides_tokens(&self) -> bool {
         Link::provides_tokens(self)
+    }
+}
+
+/// Tells the link that a connection's task has ended, also if its worker died.
+struct TaskEnd {
+    link: Weak<Link>,
+    serial: u64,
+    why: Error,
+    runtime: Option<Arc<Runtime>>,
+    kit: Arc<Kit>,
+}
+
+impl Drop for TaskEnd {
+    fn drop(&mut self) {
+        if let Some(link) = self.link.upgrade() {
+            link.broke(self.serial, self.why.clone(), self.kit.dialer());
+        }
+        // Before the kit: whoever closes waits for the tasks' end, and then for workers that are not needed any more.
+        self.runtime = None;
+    }
+}
+
+/// Goes on with connecting if the worker died during an attempt.
+struct AttemptEnd(Option<Arc<Link>>);
+
+impl Drop for AttemptEnd {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.take() {
+            link.attempt_again();
+        }
     }
 }
 

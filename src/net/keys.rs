@@ -14,12 +14,11 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::task::JoinHandle;
 
 use super::{Endpoint, Route, connect, resolve, secure, tunnel};
 use crate::attestation::JwkSet;
 use crate::error::{Error, Result, Status};
-use crate::panics;
+use crate::host::{Asked, FILES};
 
 /// Intel's key set was 11 KiB in 2023.
 const MAX_KEY_SET: usize = 1 << 20;
@@ -75,7 +74,7 @@ struct State {
     failure: Option<Error>,
     cache_was_read: bool,
     /// What was fetched is being written to the cache file.
-    writing: Option<JoinHandle<Option<String>>>,
+    writing: Option<Asked<Option<String>>>,
 }
 
 /// A key set that is newer than the one that was known.
@@ -97,7 +96,7 @@ impl KeySource {
         let Some(path) = self.cache.clone().filter(|_| !self.state().cache_was_read) else {
             return Ok(self.state().keys.clone());
         };
-        let from_file = blocking(move || read_cache(&path)).await?;
+        let from_file = FILES.ask(move || read_cache(&path)).result().await?;
         let mut state = self.state();
         state.cache_was_read = true;
         if state.keys.is_none() {
@@ -110,10 +109,10 @@ impl KeySource {
     /// stops no connection, and counts for none of its time limits: the keys are at hand.
     pub async fn kept(&self) -> Option<String> {
         let writing = self.state().writing.take()?;
-        let what = match tokio::time::timeout(MAX_WRITE, writing).await {
+        let what = match tokio::time::timeout(MAX_WRITE, writing.result()).await {
             Ok(Ok(failure)) => return failure,
-            Ok(Err(_)) => "the helper thread ended without a result",
-            Err(_) => "it is still being written",
+            Ok(Err(error)) => error.message().to_owned(),
+            Err(_) => format!("not written within {} ms", MAX_WRITE.as_millis()),
         };
         let path = self.cache.as_deref().unwrap_or(Path::new(""));
         Some(format!("jwks_cache_file: {}: {what}", path.display()))
@@ -154,23 +153,11 @@ impl KeySource {
         let (keys, text) = fetched?;
         state.keys = Some(keys.clone());
         if let Some(path) = self.cache.clone() {
-            let write = move || panics::catch(|| write_cache(&path, &text).err());
-            state.writing = Some(tokio::task::spawn_blocking(move || {
-                write().unwrap_or_else(|panic| Some(panic.message().to_owned()))
-            }));
+            state.writing = Some(FILES.ask(move || Ok(write_cache(&path, &text).err())));
         }
         let fetched = true;
         Ok(Some(Newer { keys, fetched }))
     }
-}
-
-/// File work leaves the runtime's workers alone.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(|| panics::catch(work)).await;
-    let ended = |_| Error::new(Status::Panic, "the helper thread ended without a result");
-    done.map_err(ended)??
 }
 
 fn read_cache(path: &Path) -> Result<Option<JwkSet>> {

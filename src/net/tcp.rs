@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -14,6 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::dial::Counted;
 use super::{Endpoint, Proxy};
 use crate::error::{Error, Result, Status};
+use crate::host::LOOKUPS;
 
 /// What the kernel may hold of what was written, which Linux doubles. "No byte moved" tells a dead peer from a slow line,
 /// and what lies here counts as moved: at 256 KiB a line of 13 KB/s is not yet taken for dead in 20 s.
@@ -36,10 +37,15 @@ pub async fn resolve(endpoint: &Endpoint, proxy: Option<&Proxy>) -> Result<Vec<S
         Some(proxy) => Error::new(Status::Resolve, format!("{proxy}: {why}")),
         None => Error::new(Status::Resolve, format!("{host}: {why}")),
     };
-    let found = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|e| failed(&e.to_string()))?;
-    let addresses = interleaved(found);
+    let addresses = match host.parse::<IpAddr>() {
+        Ok(address) => vec![SocketAddr::new(address, port)],
+        Err(_) => {
+            let name = host.to_owned();
+            let look_up = move || Ok((name.as_str(), port).to_socket_addrs());
+            let found = LOOKUPS.ask(look_up).result().await?;
+            interleaved(found.map_err(|e| failed(&e.to_string()))?)
+        }
+    };
     if addresses.is_empty() {
         return Err(failed("no address"));
     }

@@ -253,6 +253,30 @@ impl Driver {
     }
 }
 
+impl Drop for Driver {
+    /// Ends every request also when the worker died under this task.
+    fn drop(&mut self) {
+        if self.ended.get().is_some() {
+            return;
+        }
+        let error = worker_gone();
+        let _ = self.ended.set(error.clone());
+        self.core.fail(&error);
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Open(opening) = command {
+                opening.receiver.end(Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// Why a connection ended whose task was dropped.
+pub fn worker_gone() -> Error {
+    let message = "connection lost: the library's worker thread is gone";
+    Error::new(Status::ConnectionLost, message)
+}
+
 /// How long a close frame may take; the socket usually takes it at once.
 const GOODBYE: std::time::Duration = std::time::Duration::from_millis(200);
 

@@ -22,6 +22,7 @@ mod upload;
 
 pub use bounds::{BOUND_BYTES, BOUND_REQUESTS, Bounds, Meter, set_process_unread};
 pub use core::{Flow, Piece, Receiver};
+pub use driver::worker_gone;
 pub use establish::{
     Approval, Established, Limits, Settings, Stage, TOTAL, Watch, establish, rejection, stage,
 };

@@ -19,8 +19,10 @@
 
 /* ---- checks: any thread, also in a callback ---------------------------------------------------*/
 
+static int check_errors = STDERR_FILENO; /* where failed checks are told */
+
 static inline void check_failed(const char *file, int line, const char *what, const char *why) {
-    fprintf(stderr, "\n%s:%d: %s: %s\n", file, line, what, why);
+    dprintf(check_errors, "\n%s:%d: %s: %s\n", file, line, what, why);
     fflush(stdout);
     _exit(1); /* not exit(): other threads are at work */
 }
@@ -30,7 +32,7 @@ static inline void check_failed(const char *file, int line, const char *what, co
 
 static inline void check_text(const char *file, int line, const char *what, const char *expected, const char *found) {
     if (found == NULL || strcmp(expected, found) != 0) {
-        fprintf(stderr, "\nexpected: %s\n   found: %s", expected, found != NULL ? found : "NULL");
+        dprintf(check_errors, "\nexpected: %s\n   found: %s", expected, found != NULL ? found : "NULL");
         check_failed(file, line, what, "differs");
     }
 }
@@ -71,7 +73,7 @@ static inline void check_status(const char *file, int line, const char *what, co
                                 confer_status status, const confer_error *error) {
     const char *message = confer_error_message(error, NULL);
     if (status != expected) {
-        fprintf(stderr, "\nexpected: %s\n   found: %s: %s", confer_status_name(expected), confer_status_name(status),
+        dprintf(check_errors, "\nexpected: %s\n   found: %s: %s", confer_status_name(expected), confer_status_name(status),
                 message != NULL ? message : "");
         check_failed(file, line, what, "another status");
     }
@@ -175,7 +177,7 @@ static inline int check_count_named(const char *wanted) {
 
 /* Checks that no thread of the library runs. The kernel lists a joined thread a little longer. */
 static inline void check_no_library_thread(void) {
-    static const char *const names[] = {CHECK_WORKER, "confer-callback", "confer-reaper"};
+    static const char *const names[] = {CHECK_WORKER, "confer-callback", "confer-helper"};
     int64_t until = check_now_ms() + 500;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         while (check_count_named(names[i]) > 0 && check_now_ms() < until) check_pause();
@@ -208,7 +210,7 @@ static inline int check_promises(const struct promise *promises, size_t count) {
         int64_t until = check_now_ms() + CHECK_LEFTOVERS_MS;
         while (check_count_threads() != threads || check_count_descriptors() != descriptors) {
             if (check_now_ms() > until) {
-                fprintf(stderr, "\nthreads: %d, then %d; descriptors: %d, then %d", threads, check_count_threads(),
+                dprintf(check_errors, "\nthreads: %d, then %d; descriptors: %d, then %d", threads, check_count_threads(),
                         descriptors, check_count_descriptors());
                 check_failed(__FILE__, __LINE__, promises[i].name, "left something behind");
             }

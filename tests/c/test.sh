@@ -13,7 +13,7 @@ WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
 C11=(-std=c11 -D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
 LINK=(-L"$LIB_DIR" -lconfer -Wl,-rpath,"$LIB_DIR")
 PROGRAMS=(statuses input connect callbacks reentrancy pull cancel free slow cache clients requests tools
-          reconnect clock secrets forks)
+          reconnect clock secrets forks starved)
 # 99 is no status of the programs: it says that valgrind found something. Inlined frames would bury the others.
 VALGRIND=(valgrind --quiet --error-exitcode=99 --child-silent-after-fork=yes --keep-debuginfo=yes --num-callers=40
           --read-inline-info=no)

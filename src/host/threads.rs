@@ -1,0 +1,157 @@
+//! The library's threads. Each is started by [`start`], and an application can wait for its end before it unloads the
+//! library.
+//!
+//! A thread ends when the last handle that needs it goes. That may be in a callback or on one of the library's own
+//! threads, which must not wait. So every thread is listed here, and whoever may wait joins it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::latch::Latch;
+use crate::error::{Error, Result, Status};
+use crate::panics;
+
+static THREADS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Runs tasks.
+    Worker,
+    /// Waits for the system: looks up names, reads and writes files.
+    Helper,
+    /// Runs one client's callbacks.
+    Callback,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Worker => "confer-worker",
+            Kind::Helper => "confer-helper",
+            Kind::Callback => "confer-callback",
+        }
+    }
+}
+
+/// Which threads to wait for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Workers that no client needs any more, and helpers if no client is left.
+    Runtime,
+    /// The same, and callback threads of clients that are gone. They may be in an application's slow callback.
+    Leaving,
+    /// All.
+    All,
+}
+
+/// A thread's own entry.
+#[derive(Clone, Default)]
+pub struct Stay {
+    /// Nothing needs the thread any more: it ends when it has done what there is.
+    leaving: Arc<AtomicBool>,
+    ended: Arc<Latch>,
+}
+
+impl Stay {
+    /// Nothing needs the thread any more.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether the thread will end soon, or has ended.
+    pub fn leaves(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Waits for the thread's end until `deadline`. True if it has ended, and was joined.
+    pub fn wait(&self, deadline: Option<Instant>) -> bool {
+        if !self.ended.wait(deadline) {
+            return false;
+        }
+        join_ended(&mut threads());
+        true
+    }
+}
+
+struct Entry {
+    kind: Kind,
+    stay: Stay,
+    thread: JoinHandle<()>,
+}
+
+impl Entry {
+    /// `idle`: no worker is needed any more, so neither is a helper.
+    fn concerns(&self, which: Which, idle: bool) -> bool {
+        match (which, self.kind) {
+            (Which::All, _) => true,
+            (Which::Runtime, Kind::Callback) => false,
+            (_, Kind::Helper) => idle,
+            (_, Kind::Worker | Kind::Callback) => self.stay.leaves(),
+        }
+    }
+}
+
+fn threads() -> MutexGuard<'static, Vec<Entry>> {
+    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a thread. Every thread of the library starts here. A panic of `work` ends the thread and prints nothing.
+pub fn start(kind: Kind, stay: &Stay, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let mut threads = threads();
+    join_ended(&mut threads); // so that the list does not grow where nobody waits
+    let own = stay.clone();
+    let thread = std::thread::Builder::new()
+        .name(kind.name().into())
+        .spawn(move || {
+            let _ = panics::catch(work);
+            own.leave();
+            own.ended.set();
+        })
+        .map_err(|e| refused(kind, &e))?;
+    let stay = stay.clone();
+    threads.push(Entry { kind, stay, thread });
+    Ok(())
+}
+
+fn refused(kind: Kind, why: &std::io::Error) -> Error {
+    let purpose = match kind {
+        Kind::Worker => "to serve connections",
+        Kind::Helper => "to look up a name or to use a file",
+        Kind::Callback => "to run callbacks",
+    };
+    let message = format!(
+        "the system refused a thread {purpose}: {why}; try again when this process may have more threads"
+    );
+    Error::new(Status::System, message)
+}
+
+/// Waits until such threads have ended; until `deadline`. True if they have.
+pub fn wait(which: Which, deadline: Option<Instant>) -> bool {
+    loop {
+        let next = {
+            let mut threads = threads();
+            join_ended(&mut threads);
+            let needed = |entry: &Entry| entry.kind == Kind::Worker && !entry.stay.leaves();
+            let idle = !threads.iter().any(needed);
+            let mut concerned = threads.iter().filter(|entry| entry.concerns(which, idle));
+            concerned.next().map(|entry| entry.stay.ended.clone())
+        };
+        match next {
+            None => return true,
+            Some(ended) if !ended.wait(deadline) => return false,
+            Some(_) => {}
+        }
+    }
+}
+
+/// Joins under the lock, so that whoever finds the list empty knows that all have ended. It does not take long: what is
+/// left of such a thread is its return.
+fn join_ended(threads: &mut Vec<Entry>) {
+    let ended = threads.extract_if(.., |entry| entry.stay.ended.is_set());
+    for entry in ended {
+        let _ = entry.thread.join();
+    }
+}

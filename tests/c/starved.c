@@ -1,0 +1,356 @@
+/*
+ * A system that has no thread to give, and one that does not answer look-ups: calls fail with CONFER_E_SYSTEM, in time,
+ * nothing is printed, and all is well again once the system gives.
+ */
+#include "starve.h"
+
+#include "recorder.h"
+
+#include <sys/epoll.h>
+
+static struct enclave enclave;
+
+enum {
+    LEN = 2500000,   /* of the document: three chunks */
+    SOON_MS = 20000, /* far below any time limit of the library that could end a hang, on a busy machine */
+    MOST_LOOKUPS = 32
+};
+
+/* ---- whatever needs a thread ----------------------------------------------------------------------------------------*/
+
+static char cache[600], document[600];
+
+static void setup(void) {
+    enclave_start(&enclave, NULL);
+    check_keep_secret(enclave.token);
+    snprintf(cache, sizeof cache, "%s/starved-keys.%d", getenv("CONFER_ENCLAVE_STATE"), (int)getpid());
+    snprintf(document, sizeof document, "%s/starved-document.%d", getenv("CONFER_ENCLAVE_STATE"), (int)getpid());
+    FILE *file = fopen(document, "w");
+    CHECK(file != NULL);
+    for (int i = 0; i < LEN; i++) fputc('a' + i % 23, file);
+    CHECK(fclose(file) == 0);
+}
+
+static void teardown(void) {
+    unlink(cache);
+    unlink(document);
+    enclave_stop(&enclave);
+}
+
+/* Success, or CONFER_E_SYSTEM as an error that says what to do. */
+static bool came_through(const char *what, confer_status status, confer_error *error) {
+    if (status == CONFER_OK || status == CONFER_END) return true;
+    const char *message = confer_error_message(error, NULL);
+    check_status(__FILE__, __LINE__, what, CONFER_E_SYSTEM, "the system refused a thread", status, error);
+    CHECK(confer_error_retryable(error));
+    CHECK(strstr(message, ".rs") == NULL && strstr(message, "/src/") == NULL);
+    confer_error_free(error);
+    return false;
+}
+
+static confer_config *by_name(const char *name) {
+    char url[200];
+    confer_config *config = enclave_config(&enclave);
+    snprintf(url, sizeof url, "ws://%s%s", name, strrchr(enclave.url, ':'));
+    CHECK_OK(confer_config_set_endpoint(config, url, SIZE_MAX, &error));
+    return config;
+}
+
+static void ignore_record(void *user_data, int32_t level, const char *target, const char *message) {
+    (void)user_data, (void)level, (void)target;
+    check_holds_no_secret(message);
+}
+
+static confer_status end_of(confer_stream *stream, confer_error **error) {
+    const confer_event *event = NULL;
+    confer_status status = CONFER_OK;
+    while (status == CONFER_OK) status = confer_stream_next(stream, -1, &event, error);
+    confer_stream_free(stream);
+    return status;
+}
+
+static confer_stream *upload(const confer_client *client) {
+    confer_request *request = NULL;
+    confer_stream *stream = NULL;
+    CHECK_OK(confer_request_new_extraction("note.txt", SIZE_MAX, &request, &error));
+    CHECK_OK(confer_request_set_document_file(request, document, SIZE_MAX, &error));
+    CHECK_OK(confer_request_pull(client, request, &stream, &error));
+    confer_request_free(request);
+    return stream;
+}
+
+/* A chat with callbacks. */
+static bool chat_with_callbacks(confer_client *client) {
+    struct recorder recorder = RECORDER;
+    confer_chat_request *request = chat_request("called back");
+    confer_stream_callbacks table = recorder_table(&recorder);
+    confer_error *error = NULL;
+    confer_status status = confer_chat_stream(client, request, &table, &recorder.stream, &error);
+    confer_chat_request_free(request);
+    if (!came_through("confer_chat_stream", status, error)) {
+        CHECK(recorder.stream == NULL && gate_count(&recorder.destroyed) == 1 && gate_count(&recorder.done) == 0);
+        return false;
+    }
+    gate_wait(&recorder.destroyed, 1);
+    CHECK(recorder.status == CONFER_OK);
+    CHECK_TEXT("You said: called back", recorder.text);
+    confer_stream_free(recorder.stream);
+    return true;
+}
+
+/* Uses each kind of thread: connects by name with a cache file, chats, uploads a file, closes. True: all succeeded. */
+static bool use_everything(bool with_log) {
+    confer_config *config = by_name("localhost");
+    confer_client *client = NULL;
+    confer_error *error = NULL;
+    unlink(cache);
+    CHECK_OK(confer_config_set_jwks_cache_file(config, cache, SIZE_MAX, &error));
+    if (with_log) CHECK_OK(confer_config_set_log(config, CONFER_LOG_DEBUG, ignore_record, NULL, NULL, &error));
+    confer_status status = confer_connect(config, NULL, &client, &error);
+    confer_config_free(config);
+    if (!came_through("confer_connect", status, error)) {
+        CHECK(client == NULL);
+        CHECK_OK(confer_runtime_wait(SOON_MS, &error));
+        return false;
+    }
+    confer_stream *beside = chat_pull(client, "/repeat 20 5 word");
+    bool well = chat_with_callbacks(client);
+    error = NULL;
+    status = end_of(upload(client), &error);
+    well = came_through("the upload", status, error) && well;
+    chat_read(beside, NULL, 0); /* lives, whatever became of the upload */
+    confer_stream_free(beside);
+    CHECK_OK(confer_close(client, SOON_MS, &error));
+    confer_client_free(client);
+    return well;
+}
+
+static void *look_for_threads(void *data) {
+    struct gate *end = data;
+    while (gate_count(end) == 0) {
+        confer_status status = confer_runtime_wait(0, NULL);
+        CHECK(status == CONFER_OK || status == CONFER_TIMEOUT);
+        check_pause();
+    }
+    return NULL;
+}
+
+static void each_refused_thread_is_an_error_and_all_is_well_again(void) {
+    setup();
+    struct gate end = GATE;
+    pthread_t other;
+    int refused = 0, failed = 0;
+    CHECK(pthread_create(&other, NULL, look_for_threads, &end) == 0); /* no lock is held meanwhile */
+    FILE *caught = starve_catch_stderr();
+    for (int with_log = 0; with_log <= 1; with_log++)
+        for (int n = 1; n <= 12; n++)
+            for (int more = 0; more <= 1; more++) {
+                int64_t began = check_now_ms();
+                refuse(&starve_threads, n, more ? INT_MAX : n);
+                failed += !use_everything(with_log);
+                refuse_nothing(&starve_threads);
+                refused += atomic_load(&starve_threads.refused) > 0;
+                CHECK(check_now_ms() - began < SOON_MS);
+                CHECK(use_everything(with_log));
+                check_no_library_thread();
+            }
+    CHECK(refused >= 20 && failed >= 15); /* the test would say nothing otherwise */
+    starve_stderr_is_empty(caught);
+    gate_raise(&end);
+    CHECK(pthread_join(other, NULL) == 0);
+    teardown();
+}
+
+static void one_worker_is_enough_and_the_next_connection_asks_for_more(void) {
+    setup();
+    refuse(&starve_threads, 2, INT_MAX);
+    confer_client *first = enclave_connect(&enclave);
+    chat_says(first, "alone", "You said: alone");
+    CHECK(check_count_named(CHECK_WORKER) == 1);
+    refuse_nothing(&starve_threads);
+    confer_client *second = enclave_connect(&enclave);
+    while (check_count_named(CHECK_WORKER) < 2) check_pause(); /* a thread names itself */
+    chat_says(first, "still", "You said: still");
+    chat_says(second, "too", "You said: too");
+    enclave_close(first);
+    enclave_close(second);
+    teardown();
+}
+
+static void refused_file_thread_ends_its_upload_alone(void) {
+    setup();
+    confer_client *client = enclave_connect(&enclave);
+    confer_stream *beside = chat_pull(client, "/repeat 50 10 word");
+    confer_error *error = NULL;
+    chat_next(beside);
+    refuse(&starve_threads, 1, INT_MAX);
+    confer_status status = end_of(upload(client), &error);
+    CHECK(!came_through("the upload", status, error));
+    refuse_nothing(&starve_threads);
+    chat_read(beside, NULL, 0);
+    confer_stream_free(beside);
+    CHECK(end_of(upload(client), &error) == CONFER_END);
+    CHECK(confer_client_counter(client, CONFER_COUNTER_CONNECTIONS) == 1);
+    enclave_close(client);
+    teardown();
+}
+
+static void reconnecting_goes_on_while_threads_are_refused(void) {
+    struct enclave again;
+    setup();
+    confer_config *config = by_name("localhost");
+    confer_client *client = NULL;
+    CHECK_OK(confer_config_set_reconnect(config, 1000, 5, 20, &error));
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    confer_config_free(config);
+    refuse(&starve_threads, 1, INT_MAX);
+    enclave_kill(&enclave);
+    enclave_start_again(&again, &enclave, NULL, NULL);
+    while (atomic_load(&starve_threads.refused) < 5) check_pause(); /* each attempt looks the name up */
+    CHECK_OK(confer_client_check(client, &error));
+    refuse_nothing(&starve_threads);
+    chat_says(client, "again", "You said: again");
+    CHECK(confer_client_counter(client, CONFER_COUNTER_FAILED_ATTEMPTS) >= 5);
+    enclave_close(client);
+    enclave = again;
+    teardown();
+}
+
+/* ---- look-ups that hang ---------------------------------------------------------------------------------------------*/
+
+/* Begins a connection whose look-up hangs, and gives it up when it does. */
+static void hang_one(int nth) {
+    confer_config *config = NULL;
+    confer_connecting *connecting = NULL;
+    confer_client *client = NULL;
+    CHECK_OK(confer_config_new(&config, &error));
+    CHECK_OK(confer_config_set_token(config, enclave.token, SIZE_MAX, &error));
+    CHECK_OK(confer_config_set_endpoint(config, "wss://" STARVE_HANGING ".test/websocket", SIZE_MAX, &error));
+    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    confer_config_free(config);
+    gate_wait(&starve_lookups, nth);
+    confer_connecting_cancel(connecting);
+    CHECK_STATUS(CONFER_E_CANCELLED, confer_connecting_wait(connecting, -1, &client, &error));
+    confer_connecting_free(connecting);
+}
+
+static void hanging_lookups_delay_no_file_and_no_other_name(void) {
+    setup();
+    confer_client *client = enclave_connect(&enclave);
+    confer_error *error = NULL;
+    for (int n = 1; n < MOST_LOOKUPS; n++) hang_one(n);
+    int64_t began = check_now_ms();
+    CHECK(end_of(upload(client), &error) == CONFER_END);
+    CHECK(use_everything(false));
+    CHECK(check_now_ms() - began < SOON_MS);
+
+    /* The last place. Then a connection by name fails at once, and a file still does not. */
+    hang_one(MOST_LOOKUPS);
+    confer_config *config = by_name("localhost");
+    confer_client *other = NULL;
+    began = check_now_ms();
+    confer_status status = confer_connect(config, NULL, &other, &error);
+    CHECK(check_now_ms() - began < 5000); /* not by the stage's time limit */
+    check_status(__FILE__, __LINE__, "confer_connect", CONFER_E_SYSTEM, "32 name look-ups", status, error);
+    CHECK(confer_error_retryable(error));
+    confer_error_free(error);
+    error = NULL;
+    CHECK(end_of(upload(client), &error) == CONFER_END);
+    confer_client *numeric = enclave_connect(&enclave);
+    enclave_close(numeric);
+
+    /* A client can be closed meanwhile; who waits for all threads is told that they run. */
+    CHECK_STATUS(CONFER_TIMEOUT, confer_close(client, 100, &error));
+    CHECK_STATUS(CONFER_TIMEOUT, confer_runtime_wait(0, &error));
+    starve_release_lookups();
+    CHECK_OK(confer_close(client, SOON_MS, &error));
+    CHECK_OK(confer_runtime_wait(0, &error));
+    check_no_library_thread();
+    confer_client_free(client);
+    CHECK_OK(confer_connect(config, NULL, &other, &error));
+    confer_config_free(config);
+    chat_says(other, "by name", "You said: by name");
+    enclave_close(other);
+    teardown();
+}
+
+/* ---- workers that die -----------------------------------------------------------------------------------------------*/
+
+/* What tokio cannot go on with: waiting for events fails. The thread that is refused so dies. */
+static struct refusal waits = {0, 0, INT_MAX, 0};
+
+int epoll_wait(int epoll, struct epoll_event *events, int most, int timeout) {
+    static int (*real)(int, struct epoll_event *, int, int);
+    if (refuses(&waits)) return errno = EBADF, -1;
+    if (real == NULL) STARVE_REAL("epoll_wait", real);
+    return real(epoll, events, most, timeout);
+}
+
+static void connecting_ends_when_its_worker_dies(void) {
+    setup();
+    confer_config *config = enclave_config(&enclave);
+    FILE *caught = starve_catch_stderr();
+    for (int n = 1; n <= 10; n++) {
+        confer_client *client = NULL;
+        confer_error *error = NULL;
+        int64_t began = check_now_ms();
+        refuse(&waits, n, INT_MAX);
+        confer_status status = confer_connect(config, NULL, &client, &error);
+        refuse_nothing(&waits);
+        CHECK(check_now_ms() - began < SOON_MS);
+        if (status != CONFER_OK) {
+            check_status(__FILE__, __LINE__, "confer_connect", CONFER_E_SYSTEM, "worker", status, error);
+            CHECK(confer_error_retryable(error));
+            confer_error_free(error);
+        } else {
+            enclave_close(client);
+        }
+        client = enclave_connect(&enclave);
+        chat_says(client, "alive", "You said: alive");
+        enclave_close(client);
+    }
+    starve_stderr_is_empty(caught);
+    confer_config_free(config);
+    teardown();
+}
+
+static void requests_end_when_their_worker_dies_and_reconnecting_goes_on(void) {
+    setup();
+    FILE *caught = starve_catch_stderr();
+    for (int reconnecting = 0; reconnecting <= 1; reconnecting++) {
+        confer_config *config = enclave_config(&enclave);
+        confer_client *client = NULL;
+        confer_error *error = NULL;
+        if (reconnecting) CHECK_OK(confer_config_set_reconnect(config, 100, 5, 20, &error));
+        CHECK_OK(confer_connect(config, NULL, &client, &error));
+        confer_config_free(config);
+        confer_stream *stream = chat_pull(client, "/repeat 1000 10 word");
+        chat_next(stream);
+        refuse(&waits, 1, 2); /* it is in use every 10 ms; the idle one may die as well */
+        confer_status status = end_of(stream, &error);
+        check_status(__FILE__, __LINE__, "the stream", CONFER_E_CONNECTION_LOST, "worker", status, error);
+        CHECK(confer_error_progress(error) == CONFER_PROGRESS_PARTLY_ANSWERED);
+        confer_error_free(error);
+        refuse_nothing(&waits);
+        if (reconnecting) chat_says(client, "again", "You said: again");
+        else CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_client_check(client, &error));
+        CHECK_OK(confer_close(client, SOON_MS, &error));
+        confer_client_free(client);
+        check_no_library_thread();
+    }
+    starve_stderr_is_empty(caught);
+    teardown();
+}
+
+int main(void) {
+    static const struct promise promises[] = {
+        PROMISE(each_refused_thread_is_an_error_and_all_is_well_again),
+        PROMISE(one_worker_is_enough_and_the_next_connection_asks_for_more),
+        PROMISE(refused_file_thread_ends_its_upload_alone),
+        PROMISE(reconnecting_goes_on_while_threads_are_refused),
+        PROMISE(hanging_lookups_delay_no_file_and_no_other_name),
+        PROMISE(connecting_ends_when_its_worker_dies),
+        PROMISE(requests_end_when_their_worker_dies_and_reconnecting_goes_on),
+    };
+    return KEEP_PROMISES(promises);
+}
