@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::latch::Latch;
 use super::threads::{self, Kind, Stay, Which};
 use crate::error::{Error, Result, Status};
 use crate::{fork, panics};
@@ -146,32 +147,32 @@ struct Worker {
 }
 
 impl Worker {
+    /// Starts a thread, and waits until it has its event loop, or has none.
     fn start() -> Result<Worker> {
-        let no_loop = |why: &str| {
-            let message = format!("the system gave no event loop to serve connections: {why}");
-            Error::new(Status::System, message)
-        };
-        let build = || {
-            Builder::new_current_thread()
-                .enable_io()
-                .enable_time()
-                .build()
-        };
-        let built = panics::catch(build).map_err(|panic| no_loop(panic.message()))?;
-        let events = Events(Some(built.map_err(|e| no_loop(&e.to_string()))?));
-        let (stay, seat) = (Stay::default(), events.seat());
+        let stay = Stay::default();
         let (stop, stopped) = oneshot::channel();
-        let (own_stay, own_seat) = (stay.clone(), seat.clone());
+        let begun = Arc::new((Latch::default(), Mutex::new(None)));
+        let (own_stay, own_begun) = (stay.clone(), begun.clone());
         threads::start(Kind::Worker, &stay, move || {
-            HERE.set(Some(own_seat));
-            let _ = panics::catch(|| events.run(stopped));
-            // If it died, its tasks are dropped now, and each of them says so. What they start runs elsewhere.
-            own_stay.leave();
-            HERE.take();
-            drop(events);
+            let (latch, seat) = &*own_begun;
+            let events = Events::new();
+            let own_seat = events.as_ref().map(Events::seat).map_err(Error::clone);
+            HERE.set(own_seat.clone().ok());
+            *seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(own_seat);
+            latch.set();
+            if let Ok(events) = events {
+                let _ = panics::catch(|| events.run(stopped));
+                // If it died, its tasks are dropped now, and each of them says so. What they start runs elsewhere.
+                own_stay.leave();
+                HERE.take();
+                drop(events);
+            }
         })?;
+        let (latch, seat) = &*begun;
+        latch.wait(None);
+        let seat = seat.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(Worker {
-            seat,
+            seat: seat.expect("it was set before the latch")?,
             stay,
             _stop: stop,
         })
@@ -213,6 +214,23 @@ impl Drop for Counted {
 struct Events(Option<tokio::runtime::Runtime>);
 
 impl Events {
+    /// To be called on the thread that will run it: it keeps something of that thread.
+    fn new() -> Result<Events> {
+        let build = || {
+            Builder::new_current_thread()
+                .enable_io()
+                .enable_time()
+                .build()
+        };
+        let failed = |why: &str| {
+            let message = format!("the system gave no event loop to serve connections: {why}");
+            Error::new(Status::System, message)
+        };
+        let built = panics::catch(build).map_err(|panic| failed(panic.message()))?;
+        let runtime = built.map_err(|e| failed(&e.to_string()))?;
+        Ok(Events(Some(runtime)))
+    }
+
     fn runtime(&self) -> &tokio::runtime::Runtime {
         self.0.as_ref().expect("it is there until it is dropped")
     }
