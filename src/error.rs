@@ -5,6 +5,7 @@
 //! that hold none.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,7 +154,7 @@ impl Status {
         (
             Status::System,
             "CONFER_E_SYSTEM",
-            "the system refused a thread or a descriptor",
+            "the system refused a thread, a descriptor, memory or randomness",
         ),
         (
             Status::Token,
@@ -342,6 +343,20 @@ struct Inner {
     report: Option<Arc<Evidenced>>,
 }
 
+/// Names the limit that the system reached, and says what to do, if `reason` says that there was no descriptor or no memory.
+pub fn shortage(reason: &io::Error) -> Option<&'static str> {
+    match reason.raw_os_error()? {
+        libc::EMFILE => Some(
+            "this process has all the files and sockets open that it may have; close some, or raise the limit (RLIMIT_NOFILE, ulimit -n)",
+        ),
+        libc::ENFILE => Some(
+            "the system has all the files and sockets open that it may have (on Linux fs.file-max)",
+        ),
+        libc::ENOBUFS | libc::ENOMEM => Some("the system has no memory for it"),
+        _ => None,
+    }
+}
+
 /// What is kept of a refusal's text; the protocol calls it short.
 const MAX_PEER_TEXT: usize = 1_024;
 
@@ -359,6 +374,15 @@ impl Error {
             peer_text: None,
             report: None,
         }))
+    }
+
+    /// An error of an operation of the system. The status is [`Status::System`] where the system ran out of descriptors or
+    /// memory, and `otherwise` for all other reasons. The message is `what` with the reason, and names the limit.
+    pub fn io(otherwise: Status, what: impl fmt::Display, reason: &io::Error) -> Error {
+        match shortage(reason) {
+            Some(limit) => Error::new(Status::System, format!("{what}: {reason}: {limit}")),
+            None => Error::new(otherwise, format!("{what}: {reason}")),
+        }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Inner)) -> Error {
@@ -472,3 +496,35 @@ impl std::error::Error for Error {}
 
 /// The result of everything that can fail here.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_out_of_descriptors_or_memory_is_retryable_and_names_the_limit() {
+        for (number, limit) in [
+            (libc::EMFILE, "RLIMIT_NOFILE"),
+            (libc::ENFILE, "fs.file-max"),
+            (libc::ENOBUFS, "memory"),
+            (libc::ENOMEM, "memory"),
+        ] {
+            let reason = io::Error::from_raw_os_error(number);
+            let error = Error::io(Status::Connect, "127.0.0.1:1", &reason);
+            assert_eq!(error.status(), Status::System, "{error}");
+            assert!(error.retryable());
+            assert!(error.message().starts_with("127.0.0.1:1: "), "{error}");
+            assert!(error.message().contains(limit), "{error}");
+        }
+    }
+
+    #[test]
+    fn other_failures_of_the_system_keep_their_status() {
+        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        let error = Error::io(Status::Connect, "127.0.0.1:1", &refused);
+        assert_eq!(error.status(), Status::Connect);
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        let error = Error::io(Status::File, "policy.json", &missing);
+        assert_eq!(error.message(), "policy.json: entity not found");
+    }
+}

@@ -40,14 +40,15 @@ pub trait Read: Send {
 impl Document {
     /// A file, which is opened now and read later.
     pub fn open(path: &Path) -> Result<Document> {
-        let failed = |why: &str| {
-            let message = format!("{}: {why}", path.display());
-            Error::new(Status::File, message)
-        };
-        let file = File::open(path).map_err(|e| failed(&e.to_string()))?;
-        let metadata = file.metadata().map_err(|e| failed(&e.to_string()))?;
+        let failed = |e| Error::io(Status::File, path.display(), &e);
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
-            return Err(failed("it is no regular file; read others by a callback"));
+            let message = format!(
+                "{}: it is no regular file; read others by a callback",
+                path.display()
+            );
+            return Err(Error::new(Status::File, message));
         }
         Ok(Document::File(Arc::new(file), metadata.len()))
     }

@@ -104,7 +104,8 @@ pub unsafe extern "C" fn confer_policy_load(
     guard::gives(error, unsafe { handle::out(policy, "policy") }, |out| {
         // SAFETY: `path` is as the contract of texts says.
         let path = unsafe { text::read(path, path_len, "path") }?;
-        let unreadable = |e: std::io::Error| Error::new(Status::File, format!("path: {path}: {e}"));
+        let unreadable =
+            |e: std::io::Error| Error::io(Status::File, format_args!("path: {path}"), &e);
         let mut document = Vec::new();
         let file = File::open(path).map_err(unreadable)?;
         file.take(MAX_POLICY as u64 + 1)

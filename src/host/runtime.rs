@@ -222,12 +222,11 @@ impl Events {
                 .enable_time()
                 .build()
         };
-        let failed = |why: &str| {
-            let message = format!("the system gave no event loop to serve connections: {why}");
-            Error::new(Status::System, message)
-        };
-        let built = panics::catch(build).map_err(|panic| failed(panic.message()))?;
-        let runtime = built.map_err(|e| failed(&e.to_string()))?;
+        let what = "the system gave no event loop to serve connections";
+        let died =
+            |panic: Error| Error::new(Status::System, format!("{what}: {}", panic.message()));
+        let built = panics::catch(build).map_err(died)?;
+        let runtime = built.map_err(|e| Error::io(Status::System, what, &e))?;
         Ok(Events(Some(runtime)))
     }
 

@@ -4,6 +4,7 @@
 //! only bounded. One fetch serves all connections that wait for it.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -161,12 +162,9 @@ impl KeySource {
 }
 
 fn read_cache(path: &Path) -> Result<Option<JwkSet>> {
-    let failed = |why: String| {
-        Error::new(
-            Status::File,
-            format!("jwks_cache_file: {}: {why}", path.display()),
-        )
-    };
+    let name = format!("jwks_cache_file: {}", path.display());
+    let failed = |why: String| Error::new(Status::File, format!("{name}: {why}"));
+    let unreadable = |e| Error::io(Status::File, &name, &e);
     // Opening a pipe could wait for ever, and a folder or device is not what was meant.
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(failed("it is a directory".into())),
@@ -176,12 +174,12 @@ fn read_cache(path: &Path) -> Result<Option<JwkSet>> {
     let file = match fs::File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(failed(e.to_string())),
+        Err(e) => return Err(unreadable(e)),
     };
     let mut text = Vec::new();
     file.take(MAX_KEY_SET as u64 + 1)
         .read_to_end(&mut text)
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(unreadable)?;
     if text.is_empty() {
         return Ok(None); // a fresh temporary file, as mktemp makes it
     }
@@ -222,11 +220,9 @@ fn write_cache(path: &Path, text: &[u8]) -> std::result::Result<(), String> {
     })
 }
 
-/// A name that no one else has chosen.
+/// A name that no one else has chosen. Not by aws-lc: see `host/exit.rs`.
 fn random() -> u64 {
-    let mut bytes = [0; 8];
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    u64::from_ne_bytes(bytes)
+    RandomState::new().hash_one(())
 }
 
 /// An endpoint is written without its query, into which an application may have put a secret.

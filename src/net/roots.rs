@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::CertificateResult;
 
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, shortage};
 
 /// The longest PEM text of roots; Mozilla's whole list takes 220 KiB.
 const MAX_PEM: usize = 1 << 20;
@@ -36,6 +36,15 @@ pub(super) fn system() -> Result<Arc<ClientConfig>> {
 /// A store that gives nothing is an error: other roots in its place would be trusted by nobody's decision. One that gives
 /// some certificates can only refuse too much; stores hold oddities that webpki does not take as roots.
 fn from_store(found: CertificateResult) -> Result<Arc<ClientConfig>> {
+    // Certificates would be missing that were there a moment ago.
+    for error in &found.errors {
+        if let rustls_native_certs::ErrorKind::Io { inner, path } = &error.kind
+            && shortage(inner).is_some()
+        {
+            let what = format!("roots: {}", path.display());
+            return Err(Error::io(Status::System, what, inner));
+        }
+    }
     let mut roots = RootCertStore::empty();
     let (used, unusable) = roots.add_parsable_certificates(found.certs);
     if used > 0 {

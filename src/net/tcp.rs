@@ -2,6 +2,7 @@
 //!
 //! With a proxy the name is the proxy's: what lies behind it is for the proxy to look up and to reach.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -13,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::dial::Counted;
 use super::{Endpoint, Proxy};
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, shortage};
 use crate::host::LOOKUPS;
 
 /// What the kernel may hold of what was written, which Linux doubles. "No byte moved" tells a dead peer from a slow line,
@@ -33,9 +34,9 @@ pub async fn resolve(endpoint: &Endpoint, proxy: Option<&Proxy>) -> Result<Vec<S
         Some(proxy) => (proxy.host(), proxy.port()),
         None => (endpoint.host(), endpoint.port()),
     };
-    let failed = |why: &str| match proxy {
-        Some(proxy) => Error::new(Status::Resolve, format!("{proxy}: {why}")),
-        None => Error::new(Status::Resolve, format!("{host}: {why}")),
+    let unresolved = |why| match proxy {
+        Some(proxy) => unresolved(proxy, why),
+        None => unresolved(host, why),
     };
     let addresses = match host.parse::<IpAddr>() {
         Ok(address) => vec![SocketAddr::new(address, port)],
@@ -43,11 +44,12 @@ pub async fn resolve(endpoint: &Endpoint, proxy: Option<&Proxy>) -> Result<Vec<S
             let name = host.to_owned();
             let look_up = move || Ok((name.as_str(), port).to_socket_addrs());
             let found = LOOKUPS.ask(look_up).result().await?;
-            interleaved(found.map_err(|e| failed(&e.to_string()))?)
+            interleaved(found.map_err(unresolved)?)
         }
     };
     if addresses.is_empty() {
-        return Err(failed("no address"));
+        let why = io::Error::other("no address");
+        return Err(unresolved(why));
     }
     if proxy.is_none() {
         addresses
@@ -55,6 +57,21 @@ pub async fn resolve(endpoint: &Endpoint, proxy: Option<&Proxy>) -> Result<Vec<S
             .try_for_each(|address| endpoint.check_address(address))?;
     }
     Ok(addresses)
+}
+
+/// Descriptors that a look-up may have open at once: a socket for each of three name servers, and a file.
+const LOOKUP_DESCRIPTORS: usize = 4;
+
+/// The resolver says "Name or service not known" too where it got no descriptor, so the system is asked for some here.
+fn unresolved(name: impl fmt::Display, reason: io::Error) -> Error {
+    let pipes = (0..LOOKUP_DESCRIPTORS / 2).map(|_| io::pipe());
+    match pipes.collect::<io::Result<Vec<_>>>() {
+        Err(refused) if shortage(&refused).is_some() => {
+            let what = format!("{name}: the look-up had too few descriptors");
+            Error::io(Status::System, what, &refused)
+        }
+        _ => Error::io(Status::Resolve, name, &reason),
+    }
 }
 
 /// The resolver's order, with the families taking turns, from the one that it prefers (RFC 8305, section 4); so an address
@@ -86,6 +103,10 @@ pub async fn connect(addresses: &[SocketAddr], proxy: Option<&Proxy>) -> Result<
 }
 
 fn unreachable(failures: &[(SocketAddr, io::Error)], proxy: Option<&Proxy>) -> Error {
+    // Another address would have met the same shortage.
+    if let Some((address, e)) = failures.iter().find(|(_, e)| shortage(e).is_some()) {
+        return Error::io(Status::System, address, e);
+    }
     // Reset right behind its acceptance, a connection was there and is lost.
     let reset = |(_, e): &(SocketAddr, io::Error)| e.kind() == io::ErrorKind::ConnectionReset;
     let status = match failures.iter().any(reset) {

@@ -234,7 +234,11 @@ pub async fn establish(
             return Err(rejection);
         };
         // Where the key set alone is missing, it may be there later; any other refusal stays one.
-        let retryable = failure.retryable() && evidenced.report.fails_alone(CheckId::ItaKey);
+        let alone = evidenced.report.fails_alone(CheckId::ItaKey);
+        if alone && failure.status() == Status::System {
+            return Err(failure.during(Stage::KeySet.name())); // it says nothing of the enclave
+        }
+        let retryable = failure.retryable() && alone;
         return Err(rejection
             .because("The key set could not be fetched", &failure)
             .with_retryable(retryable));

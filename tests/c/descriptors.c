@@ -1,0 +1,209 @@
+/*
+ * A process that has no descriptor left: every call that needs one says so, as CONFER_E_SYSTEM with the name of the limit,
+ * and succeeds once there are descriptors again.
+ */
+#include "enclave.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+
+static struct enclave enclave;
+
+enum { TABLE = 256 }; /* descriptors that the process may have while it starves */
+
+static struct rlimit before;
+static int fillers[TABLE], filled;
+
+/* Fills the table of descriptors, but for `left` of them. */
+static void starve(int left) {
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    struct rlimit small = before;
+    small.rlim_cur = TABLE;
+    CHECK(setrlimit(RLIMIT_NOFILE, &small) == 0);
+    for (int fd; (fd = dup(0)) >= 0;) fillers[filled++] = fd;
+    CHECK(errno == EMFILE && filled > left);
+    while (left-- > 0) close(fillers[--filled]);
+}
+
+static void feed(void) {
+    while (filled > 0) close(fillers[--filled]);
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+}
+
+/* An error of a call that had no descriptor. */
+static void check_shortage(const char *what, confer_status status, confer_error *error) {
+    check_status(__FILE__, __LINE__, what, CONFER_E_SYSTEM, "RLIMIT_NOFILE", status, error);
+    CHECK(confer_error_retryable(error) && confer_error_report(error) == NULL);
+    confer_error_free(error);
+}
+
+/* `call` passes `&error`, and has no descriptor the first time. */
+#define CHECK_NEEDS_DESCRIPTOR(call)          \
+    do {                                      \
+        confer_error *error = NULL;           \
+        starve(0);                            \
+        confer_status status = (call);        \
+        feed();                               \
+        check_shortage(#call, status, error); \
+        CHECK_OK(call);                       \
+    } while (0)
+
+/*
+ * Connects with one descriptor more each time, until it succeeds: so each of those that connecting opens is refused once.
+ * Returns how often it was refused.
+ */
+static int connect_with_ever_more(const confer_config *config) {
+    for (int left = 0;; left++) {
+        confer_client *client = NULL;
+        confer_error *error = NULL;
+        starve(left);
+        int64_t began = check_now_ms();
+        confer_status status = confer_connect(config, NULL, &client, &error);
+        int64_t took = check_now_ms() - began;
+        feed();
+        CHECK(took < 30000);
+        if (status == CONFER_OK) {
+            chat_says(client, "at last", "You said: at last");
+            enclave_close(client);
+            CHECK(error == NULL);
+            return left;
+        }
+        CHECK(client == NULL);
+        check_shortage("confer_connect", status, error);
+    }
+}
+
+/* Where the enclave is, by a name that is looked up. */
+static void set_endpoint_by_name(confer_config *config) {
+    char url[140];
+    int port;
+    CHECK(sscanf(enclave.url, "ws://127.0.0.1:%d/", &port) == 1);
+    snprintf(url, sizeof url, "ws://localhost:%d/websocket", port);
+    CHECK_OK(confer_config_set_endpoint(config, url, SIZE_MAX, &error));
+}
+
+static void refused_descriptors_of_connecting_are_told(void) {
+    enclave_start(&enclave, NULL);
+    confer_config *config = enclave_config(&enclave);
+    set_endpoint_by_name(config);
+    int refused = connect_with_ever_more(config);
+    CHECK(refused >= 4); /* the runtime, the look-up, and the sockets to the enclave and to the key server */
+    confer_config_free(config);
+    enclave_stop(&enclave);
+}
+
+/* The runtime is there already, with the keys of an earlier connection: what is left are the look-up and the socket. */
+static void refused_descriptors_of_second_connection_are_told(void) {
+    enclave_start(&enclave, NULL);
+    confer_config *config = enclave_config(&enclave);
+    confer_client *first = enclave_connect(&enclave);
+    int refused = connect_with_ever_more(config);
+    CHECK(refused >= 1);
+    set_endpoint_by_name(config);
+    CHECK(connect_with_ever_more(config) >= refused);
+    chat_says(first, "still here", "You said: still here");
+    enclave_close(first);
+    confer_config_free(config);
+    enclave_stop(&enclave);
+}
+
+static void refused_descriptors_of_proxy_are_told(void) {
+    static const char *const proxies[] = {"http://localhost:9", "http://127.0.0.1:9", "socks5://localhost:9"};
+    for (size_t i = 0; i < sizeof proxies / sizeof *proxies; i++) {
+        confer_config *config = NULL;
+        confer_client *client = NULL;
+        confer_error *error = NULL;
+        CHECK_OK(confer_config_new(&config, &error));
+        CHECK_OK(confer_config_set_token(config, "token", SIZE_MAX, &error));
+        CHECK_OK(confer_config_set_proxy(config, proxies[i], SIZE_MAX, &error));
+        for (int left = 0;; left++) {
+            starve(left);
+            confer_status status = confer_connect(config, NULL, &client, &error);
+            feed();
+            if (status != CONFER_E_CONNECT) {
+                check_shortage(proxies[i], status, error);
+                continue;
+            }
+            CHECK(left >= 1); /* nothing listens there */
+            confer_error_free(error);
+            break;
+        }
+        confer_config_free(config);
+        CHECK_OK(confer_runtime_wait(-1, &error));
+    }
+}
+
+static void unknown_name_is_still_a_resolve_error(void) {
+    confer_config *config = NULL;
+    confer_client *client = NULL;
+    CHECK_OK(confer_config_new(&config, &error));
+    CHECK_OK(confer_config_set_token(config, "token", SIZE_MAX, &error));
+    CHECK_OK(confer_config_set_endpoint(config, "wss://no-such-host.invalid/websocket", SIZE_MAX, &error));
+    CHECK_STATUS(CONFER_E_RESOLVE, confer_connect(config, NULL, &client, &error));
+    confer_config_free(config);
+    CHECK_OK(confer_runtime_wait(-1, &error));
+}
+
+/* The cache is a file that is there: it is read before anything is sent. */
+static void refused_files_are_told(void) {
+    enclave_start(&enclave, NULL);
+    char cache[300], roots[] = "/etc/ssl/certs/ca-certificates.crt";
+    snprintf(cache, sizeof cache, "%s/keys.json", getenv("CONFER_ENCLAVE_STATE"));
+    FILE *file = fopen(cache, "w");
+    CHECK(file != NULL && fclose(file) == 0);
+
+    confer_policy *policy = NULL;
+    CHECK_NEEDS_DESCRIPTOR(confer_policy_load(enclave.policy, SIZE_MAX, &policy, &error));
+    confer_policy_free(policy);
+
+    confer_config *config = enclave_config(&enclave);
+    CHECK_OK(confer_config_set_jwks_cache_file(config, cache, SIZE_MAX, &error));
+    CHECK(connect_with_ever_more(config) >= 4);
+    confer_config_free(config);
+
+    confer_request *request = NULL;
+    CHECK_OK(confer_request_new_extraction("text/plain", SIZE_MAX, &request, &error));
+    CHECK_NEEDS_DESCRIPTOR(confer_request_set_document_file(request, enclave.policy, SIZE_MAX, &error));
+    confer_request_free(request);
+
+    if (access(roots, R_OK) == 0) {
+        CHECK(setenv("SSL_CERT_FILE", roots, 1) == 0 && unsetenv("SSL_CERT_DIR") == 0);
+        CHECK_OK(confer_config_new(&config, &error));
+        CHECK_NEEDS_DESCRIPTOR(confer_config_set_roots(config, CONFER_ROOTS_SYSTEM, &error));
+        confer_config_free(config);
+    }
+    CHECK(unlink(cache) == 0);
+    enclave_stop(&enclave);
+}
+
+static void refused_event_loop_descriptors_are_told(void) {
+    enclave_start(&enclave, NULL);
+    int fd = -1;
+    confer_config *config = enclave_config(&enclave);
+    confer_connecting *connecting = NULL;
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_wait(connecting, -1, &client, &error));
+    CHECK_NEEDS_DESCRIPTOR(confer_connecting_fd(connecting, &fd, &error));
+    CHECK(fd >= 0);
+    confer_connecting_free(connecting);
+    confer_stream *stream = chat_pull(client, "Hello");
+    CHECK_NEEDS_DESCRIPTOR(confer_stream_fd(stream, &fd, &error));
+    chat_read(stream, NULL, 0);
+    confer_stream_free(stream);
+    enclave_close(client);
+    confer_config_free(config);
+    enclave_stop(&enclave);
+}
+
+int main(void) {
+    static const struct promise promises[] = {
+        PROMISE(refused_descriptors_of_connecting_are_told),
+        PROMISE(refused_descriptors_of_second_connection_are_told),
+        PROMISE(refused_descriptors_of_proxy_are_told),
+        PROMISE(unknown_name_is_still_a_resolve_error),
+        PROMISE(refused_files_are_told),
+        PROMISE(refused_event_loop_descriptors_are_told),
+    };
+    return KEEP_PROMISES(promises);
+}
