@@ -80,7 +80,9 @@ impl Connecting {
         // If there is no worker any more, the outcome is dropped with the task, and says so.
         let _ = runtime.spawn(async move {
             let keys = dialer.settings.keys.clone();
-            let result = connect(dialer, &watcher, held, callbacks, [&own, &cancel]).await;
+            // Boxed, because the application's thread, whose stack may be small, moves this task a few times.
+            let work = connect(dialer, &watcher, held, callbacks, [&own, &cancel]);
+            let result = Box::pin(work).await;
             if result.is_ok() {
                 tokio::select! {
                     kept = keys.kept() => if let Some(failure) = kept {
