@@ -78,10 +78,23 @@
  *
  * Fork         After a fork, the child of a process that used the library gets CONFER_E_FORKED from every call that
  *              returns a status; getters are safe there, and freeing does nothing. A program that is started by exec is
- *              not concerned.
- * Signals      No signal handler is installed. No function here may be called from one.
+ *              not concerned. If a name was being looked up at the fork, the C library's resolver may stay locked in the
+ *              child: call getaddrinfo() there only after exec.
+ * Exit         A process may end at any time, also while the library connects: nothing has to be closed before. A
+ *              destructor of a static object in C++ may close and free. Functions with __attribute__((destructor)) must not
+ *              call the library: where it is linked statically, they run after its own.
+ * Signals      No signal handler is installed. No function here may be called from one. The library's threads block all
+ *              signals but SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS and SIGABRT, which a thread causes itself. So
+ *              every other signal is handled on a thread of the application. Threads and processes that a callback
+ *              starts inherit that.
+ * Stack        A thread that calls the library needs a stack of 64 KiB. Callbacks have 2 MiB.
+ * Shortage     If the system refuses a thread, a descriptor or memory, the call or the request ends with CONFER_E_SYSTEM,
+ *              which is retryable, and the message names the limit. Other requests and the client go on.
+ * Sandboxes    The library needs random bytes: the system call getrandom or, on a kernel without it, /dev/urandom. Where
+ *              they are refused, every call that returns a status answers CONFER_E_SYSTEM. Install a filter before the
+ *              first call: one that refuses getrandom later makes the cryptography beneath abort the process.
  * Output       The library prints nothing. It takes no global logger; of the process it changes nothing but that it
- *              registers a fork handler, which goes when the library is unloaded.
+ *              registers a fork handler and an exit handler, which go when the library is unloaded.
  * Requests     Each is a stream: confer_chat_stream() and confer_request_stream() bring its events to callbacks, _pull
  *              lets the application take them; both end once, with the answer's end or with an error that says how far
  *              the request had come. One connection carries all of a client's requests, and their answers interleave.
@@ -759,7 +772,7 @@ typedef struct {
 #define CONFER_E_PANIC 203
 
 /**
- * The system refused a thread, a descriptor or randomness.
+ * The system refused a thread, a descriptor, memory or randomness.
  */
 #define CONFER_E_SYSTEM 204
 
@@ -905,7 +918,9 @@ const char *confer_version_string(void);
 
 /**
  * Sets how many worker threads the library's runtime has. Default 2, bounds 1 to 64; the runtime is made at the first
- * connection, is shared by all clients of the process, and ends with the last of them.
+ * connection, is shared by all clients of the process, and ends with the last of them. Each connection stays on one
+ * worker. If the system refuses some of the threads, the others serve all connections, and the next connection asks for
+ * the missing ones again. If it refuses all, connecting fails with CONFER_E_SYSTEM.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while a runtime with another number of workers
  * runs. Any thread.

@@ -3,12 +3,12 @@
 //! There is one guard for calls that return a status and one for getters and freeing. `tests/exports.rs` fails for an
 //! export without a guard.
 
-use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use super::error::confer_error;
 use super::handle::{self, Out};
+use super::process;
 use super::status::{CONFER_OK, confer_status};
 use crate::error::{Error, Result, Status};
 use crate::{fork, panics};
@@ -22,7 +22,7 @@ pub(super) fn status(
         // SAFETY: a non-NULL `error` is writable by the contract of every function that has one.
         unsafe { error.write(std::ptr::null_mut()) };
     }
-    note_use();
+    process::note_use();
     let result = if fork::in_child() {
         Err(Error::new(
             Status::Forked,
@@ -140,18 +140,4 @@ impl<T> Turns<T> {
         self.poison
             .guard(|| work(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner)))
     }
-}
-
-/// Registers, once, the handler that marks a forked child.
-fn note_use() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: the handler only stores to an atomic, which is allowed in a forked child. If the library is
-        // unloaded, the C library drops handlers that were registered from it.
-        let _: c_int = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-    });
-}
-
-unsafe extern "C" fn in_child() {
-    fork::mark_child();
 }

@@ -9,6 +9,7 @@
 
 mod guard;
 mod handle;
+mod process;
 mod signal;
 mod text;
 mod user_data;

@@ -52,7 +52,7 @@ pub const CONFER_E_CLOSED: confer_status = 201;
 pub const CONFER_E_STOPPED: confer_status = 202;
 /// A defect in the library was met and contained; the handle is unusable, others are not affected. Please report it.
 pub const CONFER_E_PANIC: confer_status = 203;
-/// The system refused a thread, a descriptor or randomness.
+/// The system refused a thread, a descriptor, memory or randomness.
 pub const CONFER_E_SYSTEM: confer_status = 204;
 /// The application's token provider gave no token; the message repeats its reason.
 pub const CONFER_E_TOKEN: confer_status = 205;

@@ -4,6 +4,7 @@
 //! It must never know what runs on them.
 
 mod callbacks;
+mod exit;
 mod helpers;
 mod latch;
 mod log;
@@ -11,8 +12,9 @@ mod runtime;
 mod threads;
 
 pub use callbacks::{Callbacks, Hold, Pump, on_callback_thread};
+pub use exit::process_ends;
 pub use helpers::{Asked, FILES, LOOKUPS};
 pub use latch::Latch;
 pub use log::{Level, Log, Sink};
 pub use runtime::{MAX_WORKERS, Runtime, set_workers, wait_for_threads};
-pub use threads::{Which, wait};
+pub use threads::{Which, block_signals_with, wait};

@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::exit;
 use super::latch::Latch;
 use super::threads::{self, Kind, Stay, Which};
 use crate::error::{Error, Result, Status};
@@ -155,7 +156,7 @@ impl Worker {
         let (own_stay, own_begun) = (stay.clone(), begun.clone());
         threads::start(Kind::Worker, &stay, move || {
             let (latch, seat) = &*own_begun;
-            let events = Events::new();
+            let events = exit::draw_first().and_then(|()| Events::new());
             let own_seat = events.as_ref().map(Events::seat).map_err(Error::clone);
             HERE.set(own_seat.clone().ok());
             *seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(own_seat);

@@ -4,9 +4,10 @@
 //! A thread ends when the last handle that needs it goes. That may be in a callback or on one of the library's own
 //! threads, which must not wait. So every thread is listed here, and whoever may wait joins it.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
 use super::latch::Latch;
@@ -103,20 +104,40 @@ pub fn start(kind: Kind, stay: &Stay, work: impl FnOnce() + Send + 'static) -> R
     let mut threads = threads();
     join_ended(&mut threads); // so that the list does not grow where nobody waits
     let own = stay.clone();
-    let thread = std::thread::Builder::new()
-        .name(kind.name().into())
-        .spawn(move || {
-            let _ = panics::catch(work);
-            own.leave();
-            own.ended.set();
-        })
-        .map_err(|e| refused(kind, &e))?;
+    let body = move || {
+        let _ = panics::catch(work);
+        own.leave();
+        own.ended.set();
+    };
+    let thread = spawn(kind.name(), body).map_err(|e| refused(kind, &e))?;
     let stay = stay.clone();
     threads.push(Entry { kind, stay, thread });
     Ok(())
 }
 
-fn refused(kind: Kind, why: &std::io::Error) -> Error {
+/// Runs what it is given, with the signals blocked that the library's threads must not take. `ffi` sets it.
+type WithoutSignals = fn(&mut dyn FnMut());
+static WITHOUT_SIGNALS: OnceLock<WithoutSignals> = OnceLock::new();
+
+/// Says how to block signals while a thread is started, which inherits that.
+pub fn block_signals_with(without_signals: WithoutSignals) {
+    let _ = WITHOUT_SIGNALS.set(without_signals);
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let (mut body, mut thread) = (Some(body), None);
+    let mut start = || {
+        let body = body.take().expect("it is called once");
+        thread = Some(Builder::new().name(name.into()).spawn(body));
+    };
+    match WITHOUT_SIGNALS.get() {
+        Some(without_signals) => without_signals(&mut start),
+        None => start(),
+    }
+    thread.expect("it was called")
+}
+
+fn refused(kind: Kind, why: &io::Error) -> Error {
     let purpose = match kind {
         Kind::Worker => "to serve connections",
         Kind::Helper => "to look up a name or to use a file",

@@ -3,6 +3,8 @@
  *
  * A child reports success by one byte in a pipe, because valgrind changes its exit status.
  */
+#include "starve.h"
+
 #include "enclave.h"
 
 static struct enclave enclave;
@@ -154,10 +156,55 @@ static void child_may_only_get_and_free_and_parent_continues(void) {
     enclave_stop(&enclave);
 }
 
+/* Its exit handlers and destructors run, the library's too. They must not wait for threads that only the parent has. */
+static void child_may_exit_normally(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    fflush(stdout);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) exit(0);
+    CHECK(waitpid(child, NULL, 0) == child);
+    chat_says(client, "your child has left", "You said: your child has left");
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+/* The child does not look the name up: where the C library's resolver does it, its lock would be held for ever there. */
+static void child_forked_during_a_lookup_is_refused_at_once(void) {
+    confer_config *config = NULL;
+    confer_connecting *connecting = NULL, *other = NULL;
+    confer_client *client = NULL;
+    CHECK_OK(confer_config_new(&config, &error));
+    CHECK_OK(confer_config_set_token(config, "token", SIZE_MAX, &error));
+    CHECK_OK(confer_config_set_endpoint(config, "wss://" STARVE_HANGING ".test/websocket", SIZE_MAX, &error));
+    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    gate_wait(&starve_lookups, 1);
+    fflush(stdout);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK_STATUS(CONFER_E_FORKED, confer_connect(config, NULL, &client, &error));
+        CHECK_STATUS(CONFER_E_FORKED, confer_connect_start(config, &other, &error));
+        CHECK_STATUS(CONFER_E_FORKED, confer_connecting_wait(connecting, -1, &client, &error));
+        confer_connecting_free(connecting);
+        confer_config_free(config);
+        exit(0);
+    }
+    CHECK(waitpid(child, NULL, 0) == child);
+    starve_release_lookups();
+    CHECK_STATUS(CONFER_E_RESOLVE, confer_connecting_wait(connecting, -1, &client, &error));
+    confer_connecting_free(connecting);
+    confer_config_free(config);
+    CHECK_OK(confer_runtime_wait(-1, &error));
+}
+
 int main(void) {
     static const struct promise promises[] = {
         PROMISE(child_may_use_a_library_its_parent_did_not),
         PROMISE(child_may_only_get_and_free_and_parent_continues),
+        PROMISE(child_may_exit_normally),
+        PROMISE(child_forked_during_a_lookup_is_refused_at_once),
     };
     return KEEP_PROMISES(promises);
 }

@@ -11,9 +11,12 @@ LIB_DIR=$(realpath -m "${LIB_DIR:-build/lib}")
 export CONFER_ENCLAVE=${CONFER_ENCLAVE:-build/bin/confer-enclave}
 WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
 C11=(-std=c11 -D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
+LEAVER=(-D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
 LINK=(-L"$LIB_DIR" -lconfer -Wl,-rpath,"$LIB_DIR")
 PROGRAMS=(statuses input connect callbacks reentrancy pull cancel free slow cache clients requests tools
-          reconnect clock secrets forks starved)
+          reconnect clock secrets forks starved descriptors)
+# Not under valgrind, which has its own signal masks and makes system calls that these refuse.
+PLAIN=(threads)
 # 99 is no status of the programs: it says that valgrind found something. Inlined frames would bury the others.
 VALGRIND=(valgrind --quiet --error-exitcode=99 --child-silent-after-fork=yes --keep-debuginfo=yes --num-callers=40
           --read-inline-info=no)
@@ -139,8 +142,31 @@ keep_promises() {
       continue
     fi
     run "$name" "$OUT/$name"
-    [ -z "$with_valgrind" ] || run "$name, valgrind" "${VALGRIND[@]}" "${LEAKS[@]}" "$OUT/$name"
+    [ -z "$with_valgrind" ] || [[ " ${PLAIN[*]} " == *" $name "* ]] || run "$name, valgrind" "${VALGRIND[@]}" "${LEAKS[@]}" "$OUT/$name"
   done
+}
+
+# Programs that end while the library connects, in C and C++, linked with the shared and the static library. What runs at
+# the end lies in the program, or in a library that the loader ends after libconfer.
+keep_promises_of_leaving() {
+  local programs=() language compiler
+  for language in c c++; do
+    compiler=$CC
+    [ $language = c ] || compiler=${CXX:-c++}
+    command -v "$compiler" >/dev/null || { echo "SKIP leaving in $language: $compiler is not installed"; continue; }
+    "$CC" "${C11[@]}" -fPIC -shared tests/c/leaver_end.c -o "$OUT/libend.so" &&
+      "$CC" "${C11[@]}" -c tests/c/leaver_end.c -o "$OUT/end.o" &&
+      "$compiler" -x $language "${LEAVER[@]}" -c tests/c/leaver.c -o "$OUT/leaver.o" &&
+      "$compiler" "$OUT/leaver.o" "$OUT/end.o" -o "$OUT/shared-$language" "${LINK[@]}" &&
+      "$compiler" "$OUT/leaver.o" -o "$OUT/other-$language" "${LINK[@]}" -Wl,--no-as-needed -L"$OUT" -lend -Wl,-rpath,"$OUT" &&
+      "$compiler" "$OUT/leaver.o" "$OUT/end.o" -o "$OUT/static-$language" "$LIB_DIR/libconfer.a" $LIBS_PRIVATE ||
+      { failed=$((failed + 1)); continue; }
+    programs+=("$OUT/shared-$language" "$OUT/other-$language" "$OUT/static-$language")
+  done
+  CONFER_LEAVERS=$(IFS=:; echo "${programs[*]}")
+  export CONFER_LEAVERS
+  "$CC" "${C11[@]}" tests/c/leave.c -o "$OUT/leave" "${LINK[@]}" || { failed=$((failed + 1)); return; }
+  run leave "$OUT/leave"
 }
 
 # Without a look for leaks: what the library keeps for the life of a process (see valgrind.supp) stays behind when it is
@@ -155,7 +181,9 @@ keep_promises_of_unloading() {
 with_valgrind=1
 command -v valgrind >/dev/null || { with_valgrind='' && echo 'SKIP valgrind: it is not installed; the programs run plain'; }
 
-if [ $# -gt 0 ]; then
+if [ "$*" = leave ]; then
+  keep_promises_of_leaving
+elif [ $# -gt 0 ]; then
   keep_promises "$@"
 else
   the_header_compiles
@@ -169,7 +197,8 @@ else
   try 'the library has no text relocation and no executable stack' no_text_relocation_and_no_executable_stack
   try 'the library draws its randomness from the kernel, not from CPU jitter' has_no_jitter_entropy
   try 'programs link shared and static, and run' links_in_every_way
-  keep_promises "${PROGRAMS[@]}"
+  keep_promises "${PROGRAMS[@]}" "${PLAIN[@]}"
+  keep_promises_of_leaving
   keep_promises_of_unloading
 fi
 

@@ -1,0 +1,65 @@
+//! What the library does with the process it runs in: it registers a fork handler and an exit handler, and blocks signals
+//! while it starts a thread.
+
+use std::ffi::c_int;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::Once;
+
+use crate::{fork, host};
+
+/// Registers the handlers, once, at the first call of a process.
+pub(super) fn note_use() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handler only stores to an atomic, which is allowed in a forked child. If the library is
+        // unloaded, the C library drops handlers that were registered from it.
+        let _: c_int = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        // SAFETY: the handler takes a lock that is never held for long. If the library is unloaded, the C library calls
+        // the handler then, and not at the exit.
+        let _: c_int = unsafe { libc::atexit(at_exit) };
+        host::block_signals_with(without_signals);
+    });
+}
+
+unsafe extern "C" fn in_child() {
+    fork::mark_child();
+}
+
+extern "C" fn at_exit() {
+    // In a forked child, a thread that is not there may hold the lock.
+    if !fork::in_child() {
+        host::process_ends();
+    }
+}
+
+/// Signals that a thread causes by what it does itself. Their handlers must run on that thread, and the kernel ends a
+/// process in which they are blocked.
+const OWN_FAULTS: [c_int; 7] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGABRT,
+];
+
+/// Runs `start`, which starts a thread, with all other signals blocked: the new thread inherits that. So each signal of the
+/// application is handled on a thread of the application.
+fn without_signals(start: &mut dyn FnMut()) {
+    let (mut blocked, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    // SAFETY: the sets are filled before they are read; the numbers are signals.
+    let changed = unsafe {
+        libc::sigfillset(blocked.as_mut_ptr());
+        for fault in OWN_FAULTS {
+            libc::sigdelset(blocked.as_mut_ptr(), fault);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, blocked.as_ptr(), before.as_mut_ptr())
+    };
+    start();
+    if changed == 0 {
+        // SAFETY: the call above filled the set.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+    }
+}

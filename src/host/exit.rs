@@ -1,0 +1,32 @@
+//! The end of the process, when threads of the library may still run.
+//!
+//! aws-lc has a destructor that locks the random number generator of each thread. A thread that asks for its first random
+//! number afterwards aborts the process; one that asked before waits for ever, which does no harm. So every worker asks
+//! when it starts, and no worker starts once the process ends. No other thread of the library asks aws-lc.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result, Status};
+
+static ENDS: Mutex<bool> = Mutex::new(false);
+
+fn ends() -> MutexGuard<'static, bool> {
+    ENDS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks for the calling thread's first random number. Fails if the process ends: then the thread must never ask.
+pub(super) fn draw_first() -> Result<()> {
+    let ends = ends();
+    if *ends {
+        let message = "the process ends, and can begin no connection any more";
+        return Err(Error::new(Status::System, message).with_retryable(false));
+    }
+    let _ = aws_lc_rs::rand::fill(&mut [0]);
+    Ok(())
+}
+
+/// The process calls its exit handlers, and its destructors after that. Waits for threads that are just in
+/// [`draw_first`].
+pub fn process_ends() {
+    *ends() = true;
+}

@@ -1,0 +1,68 @@
+/*
+ * A program that ends while the library is connecting: leave.c starts it, holds the connection up, and lets it go on only
+ * when the process is on its way out. It compiles as C and as C++.
+ *
+ *     leaver SCENARIO URL TOKEN POLICY_FILE, with pipes to leave.c on the descriptors 3 (in) and 4 (out)
+ *
+ * leaver_end.c runs when it ends. Linked into this program or into another library, it tells leave.c to let go, and gives
+ * the connection time to get further.
+ */
+#include <confer.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static confer_client *client;
+static confer_connecting *connecting;
+
+#ifdef __cplusplus
+/* An application's object, which closes what it holds when the process ends. */
+namespace {
+struct Owner {
+    ~Owner() {
+        if (client == nullptr) return;
+        if (confer_close(client, -1, nullptr) != CONFER_OK) _exit(3);
+        confer_client_free(client);
+    }
+} owner;
+}
+#endif
+
+static confer_config *config;
+
+/* Runs after the library's own exit handler, which was registered later. */
+static void connect_late(void) {
+    if (confer_connect(config, NULL, &client, NULL) != CONFER_E_SYSTEM) _exit(8);
+}
+
+static void need(confer_status status, confer_error *error) {
+    if (status == CONFER_OK) return;
+    fprintf(stderr, "%s: %s\n", confer_status_name(status), confer_error_message(error, NULL));
+    _exit(2);
+}
+
+/* Waits until leave.c holds up a connection. */
+static void wait_until_held(void) {
+    char byte;
+    if (read(3, &byte, 1) != 1 || byte != 'h') _exit(4);
+}
+
+int main(int argc, char **argv) {
+    confer_policy *policy = NULL;
+    confer_error *error = NULL;
+    if (argc != 5) return 5;
+    if (strcmp(argv[1], "late") == 0) atexit(connect_late);
+    need(confer_config_new(&config, &error), error);
+    need(confer_config_set_endpoint(config, argv[2], SIZE_MAX, &error), error);
+    need(confer_config_set_token(config, argv[3], SIZE_MAX, &error), error);
+    need(confer_policy_load(argv[4], SIZE_MAX, &policy, &error), error);
+    need(confer_config_set_policy(config, policy, &error), error);
+    if (strcmp(argv[1], "late") == 0) exit(7);
+    if (strcmp(argv[1], "reconnect") == 0) need(confer_config_set_reconnect(config, 100, 1, 1, &error), error);
+    if (strcmp(argv[1], "first") != 0) need(confer_connect(config, NULL, &client, &error), error);
+    if (strcmp(argv[1], "reconnect") != 0) need(confer_connect_start(config, &connecting, &error), error);
+    wait_until_held();
+    exit(7); /* nothing is closed or freed */
+}
