@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::error::confer_error;
 use super::handle::{self, Out};
-use super::process;
 use super::status::{CONFER_OK, confer_status};
+use super::{process, randomness};
 use crate::error::{Error, Result, Status};
 use crate::{fork, panics};
 
@@ -29,7 +29,7 @@ pub(super) fn status(
             "the library was in use before this process was forked",
         ))
     } else {
-        panics::catch(work).and_then(|result| result)
+        randomness::probe().and_then(|()| panics::catch(work).and_then(|result| result))
     };
     match result {
         Ok(status) => status,

@@ -10,6 +10,7 @@
 mod guard;
 mod handle;
 mod process;
+mod randomness;
 mod signal;
 mod text;
 mod user_data;

@@ -16,7 +16,7 @@ LINK=(-L"$LIB_DIR" -lconfer -Wl,-rpath,"$LIB_DIR")
 PROGRAMS=(statuses input connect callbacks reentrancy pull cancel free slow cache clients requests tools
           reconnect clock secrets forks starved descriptors)
 # Not under valgrind, which has its own signal masks and makes system calls that these refuse.
-PLAIN=(threads)
+PLAIN=(sandbox threads shortage)
 # 99 is no status of the programs: it says that valgrind found something. Inlined frames would bury the others.
 VALGRIND=(valgrind --quiet --error-exitcode=99 --child-silent-after-fork=yes --keep-debuginfo=yes --num-callers=40
           --read-inline-info=no)
