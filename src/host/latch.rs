@@ -1,4 +1,4 @@
-//! A condition that becomes true once, and threads that wait for it.
+//! A flag that is set once, and that threads can wait for.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,18 +11,18 @@ pub struct Latch {
 }
 
 impl Latch {
-    /// Wakes all who wait.
+    /// Sets it and wakes all waiting threads.
     pub fn set(&self) {
         *self.set.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_all();
     }
 
-    /// Whether it is set.
+    /// Returns whether it is set.
     pub fn is_set(&self) -> bool {
         *self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is set, or until `deadline`; without one, for as long as it takes. True if it is set.
+    /// Waits until it is set or until `deadline`, if there is one. Returns whether it is set.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
         let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
         while !*set {

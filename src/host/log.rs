@@ -1,48 +1,49 @@
-//! What the library tells an application that asked for a log. Nothing secret at any level, and no global logger.
+//! The log of a client, for an application that asked for it. Contains no secrets at any level, and
+//! uses no global logger.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::callbacks::Callbacks;
 
-/// How much a record matters. The numbers are those of the C API.
+/// The level of a record. The numbers are those of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i32)]
 pub enum Level {
     /// Something failed.
     Error = 1,
-    /// Something is not as it should be; the work goes on.
+    /// Something is wrong, but the work continues.
     Warn = 2,
-    /// A connection came or went.
+    /// A connection was opened or closed.
     Info = 3,
     /// Each stage of connecting.
     Debug = 4,
 }
 
-/// Where records go.
+/// Receives records.
 pub trait Sink: Send + Sync {
-    /// Takes a record, on the client's callback thread.
+    /// Receives a record, on the client's callback thread.
     fn record(&self, level: Level, target: &'static str, message: &str);
 }
 
-/// Records that may wait for a slow sink; what comes on top is counted and dropped.
+/// Most records that wait for a slow sink. More are counted and dropped.
 const MAX_WAITING: usize = 1_024;
 
-/// One client's log; silent unless a sink was given.
+/// The log of one client. Silent without a sink.
 #[derive(Clone, Default)]
 pub struct Log(Option<Arc<Open>>);
 
 struct Open {
     level: Level,
     sink: Arc<dyn Sink>,
-    /// Not kept by what runs there: its own queue would be its last owner.
+    /// Weak: queued records hold this value, so the queue would own itself.
     callbacks: Weak<Callbacks>,
     waiting: AtomicUsize,
     dropped: AtomicUsize,
 }
 
 impl Log {
-    /// A log that passes records up to `level` on, on the thread of `callbacks`.
+    /// Makes a log that passes records up to `level` to the sink, on the thread of `callbacks`.
     pub fn new(level: Level, sink: Arc<dyn Sink>, callbacks: &Arc<Callbacks>) -> Log {
         let callbacks = Arc::downgrade(callbacks);
         let (waiting, dropped) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -55,7 +56,7 @@ impl Log {
         })))
     }
 
-    /// Lets go of the sink on the callback thread: a task's end must not run the application's `destroy` on a worker.
+    /// Drops the sink on the callback thread, so that no worker runs the application's `destroy`.
     pub fn release(self) {
         if let Some(open) = self.0
             && let Some(callbacks) = open.callbacks.upgrade()
@@ -64,7 +65,7 @@ impl Log {
         }
     }
 
-    /// Records what `message` makes; it is not called if no one listens.
+    /// Logs the result of `message`. Does not call it if nobody listens.
     pub fn record(&self, level: Level, target: &'static str, message: impl FnOnce() -> String) {
         let Some(open) = self.0.as_ref().filter(|open| level <= open.level) else {
             return;

@@ -1,7 +1,8 @@
-//! Sockets: name resolution, TCP, proxies, TLS, the WebSocket, and the fetch of Intel's key set.
+//! Sockets: name resolution, TCP, proxies, TLS, the WebSocket, and fetching Intel's key set.
 //!
-//! The only room that opens connections. It must never know what a Noise message holds, nor decide whether an enclave is
-//! trusted; TLS here protects the token and the metadata, while confidentiality comes from Noise and attestation.
+//! Only this module opens connections. It never reads a Noise message and never decides whether an
+//! enclave is trusted. TLS protects the token and the metadata; Noise and attestation protect the
+//! rest.
 
 mod dial;
 mod endpoint;

@@ -1,7 +1,7 @@
-//! Which proxy a connection goes through, if any: the one that an application gives, or what its environment says.
+//! Selects the proxy of a connection, if any: the application's, or that of its environment.
 //!
-//! Nothing is connected here; `tunnel` negotiates. A proxy is read whole or refused: one that is passed over because its URL
-//! has a slip in it would send an application's traffic where it was not to go.
+//! Does not connect: `tunnel` does. An invalid proxy URL is an error, because a direct connection
+//! instead could send traffic where it must not go.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,19 +13,19 @@ use url::Url;
 use super::Endpoint;
 use crate::error::{Error, Result, Status};
 
-/// Where the environment names a proxy for what goes over TLS; the first that is not empty counts. Not `HTTP_PROXY`: what it
-/// is for, plain connections, never leaves the machine.
+/// Environment variables with a proxy for TLS. The first that is not empty counts. `HTTP_PROXY` is
+/// ignored, because it is for plain connections, which never leave the machine.
 const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-/// Hosts that are reached without it.
+/// Environment variables with the hosts to reach without a proxy.
 const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
-/// The scheme's own port, as URLs have it. (curl takes 1080 for it, too.)
+/// Default port of HTTP URLs. (curl uses 1080 for HTTP proxies too.)
 const HTTP_PORT: u16 = 80;
 /// RFC 1928, section 3.
 const SOCKS_PORT: u16 = 1080;
-/// RFC 1929, section 2: lengths are one byte, and none is zero.
+/// RFC 1929, section 2: a length is one byte and not zero.
 const MAX_SOCKS_CREDENTIAL: usize = 255;
 
-/// The proxy between this machine and an endpoint.
+/// A proxy between this machine and an endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     pub(super) protocol: Protocol,
@@ -34,7 +34,7 @@ pub struct Proxy {
     pub(super) credentials: Option<Credentials>,
 }
 
-/// How a tunnel is asked for.
+/// The protocol that requests a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     /// RFC 9110, section 9.3.6.
@@ -43,7 +43,7 @@ pub(super) enum Protocol {
     Socks5,
 }
 
-/// What a proxy knows its users by. A secret: it has no format, and leaves this type in `tunnel` alone.
+/// Credentials for a proxy. A secret: it has no `Debug`, and only `tunnel` reads it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) user: String,
@@ -56,14 +56,14 @@ pub enum Proxies {
     /// None.
     #[default]
     Direct,
-    /// This one, for each connection.
+    /// Use this proxy for each connection.
     Always(Proxy),
-    /// The environment's, for all hosts but those of its list.
+    /// Use the environment's proxy, except for the hosts in its list.
     Except(Proxy, String),
 }
 
 impl Proxies {
-    /// The one that an application gives; empty for none.
+    /// Reads the application's proxy. An empty URL means none.
     pub fn given(url: &str) -> Result<Proxies> {
         match url {
             "" => Ok(Proxies::Direct),
@@ -71,7 +71,7 @@ impl Proxies {
         }
     }
 
-    /// What the environment says, which `read` looks up. An empty variable counts as none, as in curl.
+    /// Reads the environment with `read`. An empty variable means none, as in curl.
     pub fn from_environment(read: impl Fn(&str) -> Option<OsString>) -> Result<Proxies> {
         let first = |names: &[&'static str]| {
             let found = names
@@ -93,8 +93,9 @@ impl Proxies {
         Ok(Proxies::Except(proxy, exceptions))
     }
 
-    /// The proxy that leads to `endpoint`. What is plain is on this machine, and a proxy is another one, whose loopback
-    /// addresses are not ours: the environment's is not used there, and one that was asked for is an error.
+    /// Returns the proxy for `endpoint`. A plain endpoint is on this machine, and a proxy would
+    /// connect to its own loopback instead. So the environment's proxy is not used for it, and an
+    /// explicit one is an error.
     pub fn between(&self, endpoint: &Endpoint) -> Result<Option<&Proxy>> {
         match self {
             Proxies::Direct => Ok(None),
@@ -114,8 +115,8 @@ impl Proxies {
 }
 
 impl Proxy {
-    /// Reads a proxy's URL; without a scheme it is an HTTP proxy's, as in curl. `name` is what errors call it; they do not
-    /// repeat it, for it may hold a password.
+    /// Reads a proxy's URL. Without a scheme it is an HTTP proxy, as in curl. Errors call it `name`
+    /// and never quote it, because it may contain a password.
     fn parse(name: &str, text: &str) -> Result<Proxy> {
         let refused = |why: &str| invalid(name, why);
         if text.len() > Endpoint::MAX_LEN {
@@ -129,7 +130,8 @@ impl Proxy {
         let url = Url::parse(&text).map_err(|e| refused(&e.to_string()))?;
         let (protocol, port) = match url.scheme() {
             "http" => (Protocol::Connect, HTTP_PORT),
-            // Names are left to the proxy in both: it may know more of them, and the network learns none.
+            // The proxy resolves names for both: it may know more of them, and the network sees
+            // none.
             "socks5" | "socks5h" => (Protocol::Socks5, SOCKS_PORT),
             _ => return Err(refused("the scheme is neither http, socks5 nor socks5h")),
         };
@@ -175,7 +177,7 @@ impl Proxy {
         })
     }
 
-    /// The host, without the brackets of an IPv6 address.
+    /// Host, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -186,7 +188,7 @@ impl Proxy {
     }
 }
 
-/// Without the credentials.
+/// Omits the credentials.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.protocol {
@@ -211,9 +213,10 @@ fn invalid(name: &str, why: &str) -> Error {
     Error::new(Status::InvalidUrl, format!("{name}: {why}"))
 }
 
-/// Whether a list of exceptions has the host, by curl's rules (CURLOPT_NOPROXY(3)): entries are parted by commas or spaces;
-/// `*` is every host; a name stands for itself and all below it, with or without a dot before it; an address may have a
-/// prefix length. Ours and no library's: hyper-util's `*` is no address, and it passes over a proxy that it cannot read.
+/// Returns whether a list of exceptions contains the host, by curl's rules (CURLOPT_NOPROXY(3)).
+/// Commas or spaces separate entries. `*` is every host. A name, with or without a leading dot,
+/// also covers its subdomains. An address may have a prefix length. hyper-util's matcher does not
+/// fit: its `*` does not cover addresses, and it ignores a proxy that it cannot read.
 fn is_exempt(list: &str, host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let address: Option<IpAddr> = host.parse().ok();
@@ -235,7 +238,7 @@ fn is_exempt(list: &str, host: &str) -> bool {
     })
 }
 
-/// Whether an entry is this address, or a network that it lies in.
+/// Returns whether an entry is this address, or a network that contains it.
 fn covers(entry: &str, address: IpAddr) -> bool {
     let (network, length) = match entry.split_once('/') {
         Some((network, length)) => (network, Some(length)),
@@ -271,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_read_with_its_scheme_its_port_and_its_credentials() {
+    fn proxy_url_gives_scheme_port_and_credentials() {
         let of = |text: &str| {
             let proxy = Proxy::parse("proxy", text).unwrap();
             let credentials = proxy.credentials.as_ref();
@@ -317,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_refused_and_its_password_not_repeated() {
+    fn invalid_proxy_is_refused_without_quoting_its_password() {
         let long = format!("socks5://hunter2:{}@h", "x".repeat(256));
         let longer = format!("http://hunter2:{}@h", "x".repeat(Endpoint::MAX_LEN));
         for bad in [
@@ -351,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environments_first_variable_counts_and_an_empty_one_does_not() {
+    fn first_variable_that_is_not_empty_counts() {
         assert_eq!(environment(&[]).unwrap(), Proxies::Direct);
         assert_eq!(
             environment(&[("HTTP_PROXY", "http://a")]).unwrap(),
@@ -374,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_exempts_what_curl_exempts() {
+    fn no_proxy_follows_curls_rules() {
         for (list, host, exempt) in [
             ("", "example.com", false),
             (",, ,", "example.com", false),
@@ -416,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environments_proxy_heeds_no_proxy_and_a_given_one_does_not() {
+    fn only_the_environments_proxy_respects_no_proxy() {
         let variables = [("HTTPS_PROXY", "http://p"), ("no_proxy", "example.com,::1")];
         let proxies = environment(&variables).unwrap();
         let given = Proxies::given("http://p").unwrap();
@@ -438,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_connection_never_goes_through_a_proxy() {
+    fn plain_connection_never_uses_a_proxy() {
         let plain = to("ws://127.0.0.1:1/websocket");
         let environments = environment(&[("HTTPS_PROXY", "http://p")]).unwrap();
         assert!(environments.between(&plain).unwrap().is_none());

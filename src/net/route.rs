@@ -1,5 +1,5 @@
-//! How sockets are made: through which proxy, and whose certificates count. The WebSocket and the fetch of the key set take
-//! the same way.
+//! The proxy and the TLS roots of connections. The WebSocket and the fetch of the key set use the
+//! same.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use super::proxy::{Proxies, Proxy};
 use super::{Endpoint, roots};
 use crate::error::Result;
 
-/// Where the roots of TLS come from.
+/// The source of the TLS roots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Roots {
-    /// Mozilla's list, which is compiled in.
+    /// Mozilla's compiled-in list.
     Bundled,
     /// The system's store.
     System,
 }
 
-/// A way to endpoints. The default: no proxy, and the bundled roots.
+/// Proxy and roots of connections. By default the bundled roots, without a proxy.
 #[derive(Clone)]
 pub struct Route {
     proxies: Proxies,
@@ -26,12 +26,12 @@ pub struct Route {
 }
 
 impl Route {
-    /// Sets which proxy is used.
+    /// Sets the proxy.
     pub fn set_proxies(&mut self, proxies: Proxies) {
         self.proxies = proxies;
     }
 
-    /// Sets the roots. On failure the ones before stay.
+    /// Sets the roots. Keeps the old ones on failure.
     pub fn set_roots(&mut self, from: Roots) -> Result<()> {
         self.tls = match from {
             Roots::Bundled => roots::bundled(),
@@ -40,13 +40,13 @@ impl Route {
         Ok(())
     }
 
-    /// Sets roots of the application's own. On failure the ones before stay.
+    /// Sets roots from the application. Keeps the old ones on failure.
     pub fn set_roots_pem(&mut self, pem: &str) -> Result<()> {
         self.tls = roots::pem(pem)?;
         Ok(())
     }
 
-    /// The proxy that leads to `endpoint`; an error if it cannot.
+    /// Returns the proxy for `endpoint`. Fails if a required proxy cannot be used.
     pub fn proxy(&self, endpoint: &Endpoint) -> Result<Option<&Proxy>> {
         self.proxies.between(endpoint)
     }
@@ -65,7 +65,7 @@ impl Default for Route {
     }
 }
 
-/// The same proxy, and the same roots with the sessions that were begun under them.
+/// Compares the proxy, and the roots with their TLS sessions.
 impl PartialEq for Route {
     fn eq(&self, other: &Route) -> bool {
         self.proxies == other.proxies && Arc::ptr_eq(&self.tls, &other.tls)
