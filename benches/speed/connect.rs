@@ -1,4 +1,4 @@
-//! Client CPU of connecting, cold and with the release already verified, beside the primitives alone.
+//! Client CPU of connecting, to a new and to a known release. The comparison is the primitives.
 
 use std::ptr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,7 +19,7 @@ use crate::primitives::Primitives;
 use crate::table::{Aim, Table};
 
 const ROUNDS: usize = 15;
-/// Connections of each kind in a round.
+/// Connections of each type in a round.
 const EACH: usize = 4;
 
 pub fn run(enclave: &Enclave, table: &mut Table) {
@@ -27,7 +27,7 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
     let trust = Trust::load(enclave, &runtime);
     let primitives =
         Primitives::new(establish(enclave, &runtime, &trust.verifier(), &trust.keys).evidence);
-    // It keeps the runtime and the key set, which one process pays for once.
+    // Keeps the runtime and the key set, which a process sets up once.
     let known = harness::config(enclave);
     let _runtime = harness::connect(&known).unwrap();
 
@@ -68,17 +68,17 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
     }
 }
 
-/// What this process spends on one connection, until it can be used.
+/// Measures the CPU time of this process from the start of connecting until the client is ready.
 fn connect(config: &Config) -> f64 {
     let before = process_cpu();
     let client = harness::connect(config).unwrap();
     let spent = process_cpu() - before;
-    // SAFETY: a live handle.
+    // SAFETY: the handle is live.
     unsafe { confer_close(client.0, -1, ptr::null_mut()) };
     micros(spent)
 }
 
-/// What the enclave is verified with.
+/// The inputs of a verification.
 pub struct Trust {
     policy: Vec<u8>,
     pub keys: JwkSet,
@@ -99,13 +99,13 @@ impl Trust {
         }
     }
 
-    /// One that has verified nothing yet.
+    /// Makes a verifier that knows no release.
     pub fn verifier(&self) -> Verifier {
         Verifier::new(Policy::parse(&self.policy).unwrap()).unwrap()
     }
 }
 
-/// A verified channel, and what handshake and verification took of this thread's CPU.
+/// A verified channel, and the CPU time that handshake and verification took on this thread.
 pub struct Established {
     pub socket: Socket,
     pub channel: Channel,
@@ -113,7 +113,7 @@ pub struct Established {
     pub cpu: f64,
 }
 
-/// The library's handshake and verification over a socket of this program's own.
+/// Runs the library's handshake and verification over a socket of the benchmark.
 pub fn establish(
     enclave: &Enclave,
     runtime: &Runtime,

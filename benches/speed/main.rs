@@ -1,13 +1,14 @@
-//! `make bench`: what the library costs, each figure beside its limit, measured in the same run and in turns.
+//! `make bench`: measures the library and what it is compared with, alternately in the same run.
 //!
-//! It prints and asserts nothing about speed: a busy machine is no defect. docs/performance.md says what each limit is.
+//! Prints figures and checks none of them, because they depend on the machine's load.
+//! docs/performance.md explains them.
 
-#![allow(unsafe_code)] // every call of the C API is one; its contract is the header
+#![allow(unsafe_code)] // for calls of the C API; the header is their contract
 
 mod bare;
 mod connect;
 mod first;
-#[allow(dead_code)] // the tests of the C functions use the rest
+#[allow(dead_code)] // tests/api uses the rest
 #[path = "../../tests/api/harness.rs"]
 mod harness;
 mod latency;
@@ -31,7 +32,7 @@ fn main() {
     {
         return first::child(rest);
     }
-    // `cargo bench` passes `--bench`; any other word names a part.
+    // `cargo bench` passes `--bench`. Any other word names a part.
     let named: Vec<String> = arguments
         .into_iter()
         .filter(|arg| !arg.starts_with('-'))
@@ -40,7 +41,7 @@ fn main() {
     memory::allow_descriptors();
     let enclave = Enclave::start(None);
     let mut table = Table::default();
-    // First, before anything else has grown the heap.
+    // First, before anything else grows the heap.
     if wanted("memory") {
         memory::run(&enclave, &mut table);
     }

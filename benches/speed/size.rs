@@ -1,4 +1,4 @@
-//! The library's size as `make install` leaves it.
+//! The library's size after `make install`.
 
 use std::path::Path;
 use std::process::Command;

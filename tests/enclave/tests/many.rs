@@ -1,4 +1,4 @@
-//! A thousand of each: connections, and streams on one connection.
+//! A thousand connections, and a thousand streams on one connection.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn allow_many_files() {
 }
 
 #[test]
-fn a_thousand_connections_are_served_at_once() {
+fn serves_a_thousand_connections_at_once() {
     allow_many_files();
     let enclave = Enclave::start_with_few_files();
     run(async {
@@ -35,7 +35,7 @@ fn a_thousand_connections_are_served_at_once() {
 }
 
 #[test]
-fn a_thousand_streams_share_a_connection_and_none_is_mixed_up() {
+fn a_thousand_streams_of_a_connection_stay_separate() {
     const TOKENS: usize = 30;
     let enclave = Enclave::start(&[]);
     run(async {

@@ -1,4 +1,5 @@
-//! What the command line changes: tokens of several classes, faults for some connections, releases, kept addresses.
+//! Options of the command line: classes of tokens, faults for some connections, releases, fixed
+//! ports.
 
 mod common;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 use tokio_tungstenite::tungstenite::Error;
 
 #[test]
-fn each_class_of_token_is_met_as_its_option_says() {
+fn each_class_of_token_gets_its_answer() {
     let log = scratch("tokens");
     let enclave = Enclave::start(&[
         "--token",
@@ -54,7 +55,7 @@ fn each_class_of_token_is_met_as_its_option_says() {
 }
 
 #[test]
-fn without_an_accepted_token_one_is_made() {
+fn makes_a_token_if_none_is_given() {
     let enclave = Enclave::start(&["--expired-token", "old"]);
     run(async {
         let mut client = Client::connect(&enclave).await;
@@ -63,7 +64,7 @@ fn without_an_accepted_token_one_is_made() {
     });
 }
 
-/// The answer of each of four connections to one chat: its text, or none if there was none.
+/// Sends one chat on each of four connections. Returns the texts of the answers.
 fn four(arguments: &[&str]) -> Vec<Option<String>> {
     let enclave = Enclave::start(arguments);
     run(async {
@@ -80,7 +81,7 @@ fn four(arguments: &[&str]) -> Vec<Option<String>> {
 }
 
 #[test]
-fn a_fault_can_be_left_to_some_connections() {
+fn fault_may_apply_to_some_connections() {
     let good = || Some("You said: hello".to_owned());
     let fault = ["--fault", "message3-close"];
     let with = |more: &[&'static str]| four(&[&fault, more].concat());
@@ -96,9 +97,9 @@ fn a_fault_can_be_left_to_some_connections() {
     );
 }
 
-/// Evidence is made for each connection, so its faults can be limited too, those of the release included.
+/// Each connection has its evidence, so faults of evidence and release may also apply to some.
 #[test]
-fn evidence_may_turn_bad_for_the_second_connection() {
+fn evidence_may_be_bad_from_the_second_connection_on() {
     for (fault, part) in [
         ("manifest-altered", "manifest"),
         ("evidence-no-attestation", "attestation"),
@@ -117,7 +118,7 @@ fn evidence_may_turn_bad_for_the_second_connection() {
 }
 
 #[test]
-fn options_that_cannot_be_combined_are_refused() {
+fn conflicting_options_are_refused() {
     for arguments in [
         &["--fault-from", "2"][..],
         &["--fault", "mute", "--fault-from", "0"],
@@ -147,7 +148,7 @@ fn manifest(enclave: &Enclave) -> (String, Value) {
 }
 
 #[test]
-fn another_release_has_another_manifest_and_the_same_policy() {
+fn other_release_has_another_manifest_and_the_same_policy() {
     let state = scratch("releases");
     let state = state.to_str().expect("UTF-8");
     let first = Enclave::start_alone(&["--state", state]);

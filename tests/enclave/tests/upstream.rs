@@ -1,4 +1,4 @@
-//! Chats that another server answers: what it is asked, what becomes of its words, and of its failures.
+//! Chats that another server answers: the requests to it, its answers, and its failures.
 
 mod common;
 
@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use common::{Client, Enclave, run, said};
 use serde_json::{Value, json};
 
-/// A server on loopback that gives these answers, one a connection, byte for byte; its value is what it was asked.
+/// Starts a server on loopback that sends one of these answers on each connection. The thread
+/// returns the requests.
 fn upstream(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<Value>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
@@ -58,7 +59,7 @@ fn to_the_end(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n{body}").into()
 }
 
-/// In chunks that heed no line.
+/// Splits a body into chunks, without regard to lines.
 fn chunked(body: &str) -> Vec<u8> {
     let mut out = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     for part in body.as_bytes().chunks(7) {
@@ -71,7 +72,7 @@ fn chunked(body: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_servers_words_become_events() {
+fn server_answers_become_events() {
     let answer = words(&["Hel", "lo \u{1f44b}"]) + &end();
     let (url, server) = upstream(vec![
         to_the_end(&answer),
@@ -103,7 +104,7 @@ fn the_servers_words_become_events() {
 }
 
 #[test]
-fn a_server_that_fails_is_a_502_and_never_a_completion() {
+fn failing_server_gives_502_and_no_completion() {
     let cut = chunked(&words(&["half"]));
     let (url, server) = upstream(vec![
         b"HTTP/1.1 500 Internal Server Error\r\n\r\nsecret stack trace".to_vec(),
@@ -126,7 +127,7 @@ fn a_server_that_fails_is_a_502_and_never_a_completion() {
         }
     });
     server.join().expect("it served");
-    // Nobody listens any more.
+    // Nobody listens here now.
     run(async {
         let mut client = Client::connect(&enclave).await;
         client.chat(1, "hi", true).await;

@@ -1,4 +1,4 @@
-//! The trust world against verifiers that are not ours: what the library will be asked to accept is right.
+//! Checks the trust world with verifiers from others, before the library has to accept it.
 
 mod common;
 
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use common::{Enclave, hello, run};
 
-/// The bundle's verdict by the Sigstore organisation's verifier, with the policy's root and identity.
+/// Verifies the bundle with `sigstore-verify`, and the policy's root and identity.
 fn sigstore(policy: &Value, evidence: &Value) -> Result<(), sigstore_verify::Error> {
     let policy = &policy["sigstore"];
     let root = TrustedRoot::from_json(&policy["trusted_root"].to_string()).expect("a trusted root");
@@ -48,14 +48,14 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn the_bundle_verifies_with_the_policys_root() {
+fn bundle_verifies_with_the_policys_root() {
     let enclave = Enclave::start_alone(&[]);
     let evidence = run(hello(&enclave)).evidence();
     sigstore(&enclave.policy(), &evidence).expect("the reference verifier accepts it");
 }
 
 #[test]
-fn another_release_verifies_with_the_same_root_and_has_registers_of_its_own() {
+fn other_release_verifies_and_has_other_registers() {
     let enclave = Enclave::start(&["--release", "0.2.0"]);
     let evidence = run(hello(&enclave)).evidence();
     sigstore(&enclave.policy(), &evidence).expect("the reference verifier accepts it");
@@ -76,7 +76,7 @@ fn another_release_verifies_with_the_same_root_and_has_registers_of_its_own() {
 }
 
 #[test]
-fn the_token_is_signed_by_the_listed_key_and_bound_to_the_noise_key() {
+fn listed_key_signs_the_token_for_the_noise_key() {
     let enclave = Enclave::start(&[]);
     run(async {
         let met = hello(&enclave).await;
@@ -148,7 +148,7 @@ fn the_token_is_signed_by_the_listed_key_and_bound_to_the_noise_key() {
     });
 }
 
-/// The chain by OpenSSL, where it is installed: a third party's reading of our certificates.
+/// Verifies the chain with OpenSSL, if it is installed.
 #[test]
 fn openssl_accepts_the_chain_of_the_key_set() {
     let enclave = Enclave::start(&[]);

@@ -1,4 +1,4 @@
-//! A local enclave as a process, and a small client on snow: the protocol once more, without the library.
+//! Starts local enclaves, and has a small client: the protocol on snow, without the library.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
@@ -25,7 +25,7 @@ use schema::{NoiseTransportFrame, StreamChunk, WebsocketRequest, WebsocketRespon
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running enclave; it ends with this value.
+/// A running enclave. Dropping this value ends it.
 pub struct Enclave {
     process: Child,
     pub url: String,
@@ -34,21 +34,21 @@ pub struct Enclave {
 }
 
 impl Enclave {
-    /// In a world that all of this process's enclaves share: making one takes a second, and a fault changes
-    /// what is shown of it, never what is kept.
+    /// Starts it in the world that all enclaves of this process share. Making a world takes a
+    /// second, and faults never change the kept part of one.
     pub fn start(arguments: &[&str]) -> Self {
         static WORLD: LazyLock<PathBuf> = LazyLock::new(|| scratch("world"));
         let world = WORLD.to_str().expect("UTF-8");
         Self::start_alone(&[arguments, &["--state", world]].concat())
     }
 
-    /// In the world that the arguments say, or in a fresh one.
+    /// Starts it in the world that the arguments name, or in a new one.
     pub fn start_alone(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_confer-enclave"));
         Self::run(command.args(arguments))
     }
 
-    /// From a shell that allows few open files.
+    /// Starts it from a shell with a low limit of open files.
     pub fn start_with_few_files() -> Self {
         const FEW: &str = "ulimit -Sn 256 && exec \"$0\" \"$@\"";
         let mut command = Command::new("sh");
@@ -93,7 +93,7 @@ impl Enclave {
             .expect("ws://HOST/…")
     }
 
-    /// The ports of the enclave and of its key server.
+    /// Returns the ports of the enclave and of its key server.
     pub fn ports(&self) -> [String; 2] {
         let policy = self.policy();
         let keys = policy["ita"]["jwks_url"].as_str().expect("a URL");
@@ -107,7 +107,7 @@ impl Enclave {
         self.process.id()
     }
 
-    /// Ends it as an orphan would end: by its stdin. Gives back whether it left well.
+    /// Ends it by closing its stdin, as for an orphan. Returns whether it exited with success.
     pub fn stop(&mut self) -> bool {
         drop(self.process.stdin.take());
         self.process.wait().expect("it ends").success()
@@ -115,7 +115,7 @@ impl Enclave {
 }
 
 impl Drop for Enclave {
-    /// By its stdin, so that it takes its files along.
+    /// Ends it by closing its stdin, so that it removes its files.
     fn drop(&mut self) {
         drop(self.process.stdin.take());
         let _ = self.process.wait();
@@ -130,7 +130,7 @@ pub async fn upgrade(enclave: &Enclave, token: &str) -> Result<WebSocket, Error>
     Ok(tokio_tungstenite::client_async(url, stream).await?.0)
 }
 
-/// Message 2 is read and message 3 not yet sent.
+/// A client that has read message 2 and not sent message 3.
 pub struct Waiting {
     pub websocket: WebSocket,
     state: HandshakeState,
@@ -148,7 +148,7 @@ pub async fn hello_as(enclave: &Enclave, token: &str) -> Waiting {
     greet(websocket, PATIENCE).await.expect("message 2")
 }
 
-/// Sends message 1, reads message 2; an error is the status that a client would give.
+/// Sends message 1 and reads message 2. An error is the status that a client would return.
 pub async fn greet(mut websocket: WebSocket, patience: Duration) -> Result<Waiting, &'static str> {
     let builder = Builder::new("Noise_XX_25519_AESGCM_SHA256".parse().expect("a pattern"));
     let private = builder.generate_keypair().expect("a key").private;
@@ -203,7 +203,7 @@ impl Waiting {
             .state
             .write_message(&[], &mut buffer)
             .expect("message 3");
-        // Whoever has hung up is met at the first answer.
+        // If the enclave has hung up, the first read fails.
         let _ = self
             .websocket
             .send(Message::binary(buffer[..length].to_vec()))
@@ -228,12 +228,12 @@ pub struct Client {
     transport: StatelessTransportState,
     sent: u64,
     received: u64,
-    /// Chunks by index, by `chunk_id`.
+    /// For each `chunk_id`, the chunks by index.
     unfinished: HashMap<i64, BTreeMap<u32, Bytes>>,
     totals: HashMap<i64, u32>,
 }
 
-/// Why nothing (more) was received.
+/// Why nothing more was received.
 #[derive(Debug, PartialEq)]
 pub enum End {
     Closed(Option<u16>),
@@ -292,14 +292,14 @@ impl Client {
         self.converse(id, &[message], stream).await;
     }
 
-    /// A chat with a history.
+    /// Sends a chat with a history.
     pub async fn converse(&mut self, id: i64, messages: &[Value], stream: bool) {
         let body = serde_json::json!({ "messages": messages, "model": "m", "stream": stream });
         self.ask(id, "POST", "/v1/vllm/chat/completions", &body.to_string())
             .await;
     }
 
-    /// The next plaintext, which is a frame if the enclave is honest.
+    /// Receives the next plaintext, which is a frame if the enclave is honest.
     pub async fn plaintext(&mut self, patience: Duration) -> Result<Vec<u8>, End> {
         let message = loop {
             match tokio::time::timeout(patience, self.websocket.next()).await {
@@ -326,7 +326,7 @@ impl Client {
         Ok(buffer)
     }
 
-    /// The next message, put together from its frames; with every rule and bound of section 3.
+    /// Receives the next message and joins its frames, by the rules and limits of section 3.
     pub async fn message(&mut self, patience: Duration) -> Result<Bytes, End> {
         loop {
             let plaintext = self.plaintext(patience).await?;
@@ -363,20 +363,21 @@ impl Client {
         }
     }
 
-    /// The next response.
+    /// Receives the next response.
     pub async fn receive(&mut self) -> Result<WebsocketResponse, End> {
         let message = self.message(PATIENCE).await?;
         Ok(WebsocketResponse::decode(message).expect("a response"))
     }
 
-    /// The next response's status and body.
+    /// Receives the next response. Returns its status and body.
     pub async fn answer(&mut self) -> (i32, String) {
         let response = self.receive().await.expect("an answer");
         let body = String::from_utf8(response.body.unwrap_or_default().to_vec()).expect("UTF-8");
         (response.status.expect("a status"), body)
     }
 
-    /// The events of one streamed chat, to `completion`. What is answered to others meanwhile is passed over.
+    /// Receives the events of a streamed chat, up to `completion`. Skips responses to other
+    /// requests.
     pub async fn events(&mut self, id: i64) -> Vec<Value> {
         let mut bytes = Vec::new();
         loop {
@@ -400,7 +401,7 @@ impl Client {
     }
 }
 
-/// A chunk of an upload.
+/// Makes a chunk of an upload.
 pub fn chunk(id: i64, seq: u32, data: &[u8], last: bool) -> WebsocketRequest {
     let chunk = StreamChunk {
         data: Some(data.to_vec().into()),
@@ -414,7 +415,7 @@ pub fn chunk(id: i64, seq: u32, data: &[u8], last: bool) -> WebsocketRequest {
     }
 }
 
-/// The message that opens an upload.
+/// Makes the message that opens an upload.
 pub fn opening(id: i64, options: &Value, first: &[u8], last: bool) -> WebsocketRequest {
     WebsocketRequest {
         verb: Some("POST".into()),
@@ -424,7 +425,7 @@ pub fn opening(id: i64, options: &Value, first: &[u8], last: bool) -> WebsocketR
     }
 }
 
-/// The contents of all token events.
+/// Joins the contents of all token events.
 pub fn said(events: &[Value]) -> String {
     let tokens = events.iter().filter(|event| event["type"] == "token");
     tokens
@@ -432,7 +433,7 @@ pub fn said(events: &[Value]) -> String {
         .collect()
 }
 
-/// The lines of a log.
+/// Reads the lines of a log.
 pub fn log_lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).expect("the log");
     let lines = text.lines();
@@ -441,7 +442,7 @@ pub fn log_lines(path: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// A file of this test's own in the build's folder.
+/// Returns the path of a file for this test in the build folder.
 pub fn scratch(name: &str) -> PathBuf {
     let path =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()));
