@@ -79,7 +79,7 @@ impl Endpoint {
         Self::parse(text, "https", "http")
     }
 
-    fn parse(text: &str, secure: &str, plain: &str) -> Result<Endpoint> {
+    fn parse(text: &str, with_tls: &str, plain: &str) -> Result<Endpoint> {
         if text.len() > Self::MAX_LEN {
             return Err(invalid(&format!(
                 "{} bytes; the bound is {}",
@@ -90,11 +90,11 @@ impl Endpoint {
         // The text is not repeated in errors: it may hold a credential.
         let url = Url::parse(text).map_err(|e| invalid(&e.to_string()))?;
         let secure = match url.scheme() {
-            scheme if scheme == secure => true,
+            scheme if scheme == with_tls => true,
             scheme if scheme == plain => false,
             _ => {
                 return Err(invalid(&format!(
-                    "the scheme is neither {secure} nor {plain}"
+                    "the scheme is neither {with_tls} nor {plain}"
                 )));
             }
         };
@@ -114,7 +114,7 @@ impl Endpoint {
         };
         if !endpoint.secure && !loopback {
             return Err(invalid(&format!(
-                "{plain}:// is for loopback addresses only; use {secure}://"
+                "{plain}:// is for loopback addresses only; use {with_tls}://"
             )));
         }
         Ok(endpoint)
@@ -238,12 +238,12 @@ mod tests {
             "ws://0.0.0.0/",
             "ws://[::]/",
         ] {
-            assert_eq!(
-                Endpoint::websocket(bad).unwrap_err().status(),
-                Status::InvalidUrl,
-                "{bad}"
-            );
+            let error = Endpoint::websocket(bad).unwrap_err();
+            assert_eq!(error.status(), Status::InvalidUrl, "{bad}");
+            assert!(error.message().contains("use wss://"), "{error}");
         }
+        let error = Endpoint::https("http://example.com/").unwrap_err();
+        assert!(error.message().contains("use https://"), "{error}");
     }
 
     #[test]
