@@ -13,7 +13,7 @@ use futures_util::{Sink, Stream as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::core::{Core, Opening};
@@ -212,13 +212,13 @@ impl Driver {
                 Status::Protocol,
                 "the peer sent a text message; only binary ones are expected",
             )),
-            Some(Ok(Message::Close(frame))) => Err(closed(frame.map(|frame| frame.code))),
+            Some(Ok(Message::Close(frame))) => Err(closed(frame, During::Session)),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
                 self.unflushed = true; // tungstenite queued the pong
                 Ok(())
             }
             Some(Err(error)) => Err(lost(error)),
-            None => Err(closed(None)),
+            None => Err(closed(None, During::Session)),
         }
     }
 
@@ -291,7 +291,7 @@ pub(super) fn lost(error: tungstenite::Error) -> Error {
         }
         tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
         | tungstenite::Error::ConnectionClosed
-        | tungstenite::Error::AlreadyClosed => closed(None),
+        | tungstenite::Error::AlreadyClosed => closed(None, During::Session),
         tungstenite::Error::Protocol(error) => {
             Error::new(Status::Protocol, format!("WebSocket: {error}"))
         }
@@ -303,17 +303,85 @@ pub(super) fn lost(error: tungstenite::Error) -> Error {
     }
 }
 
-/// The peer closed (protocol section 4, "Close codes").
-pub(super) fn closed(code: Option<CloseCode>) -> Error {
-    let message = match code.map(u16::from) {
-        Some(1003) => {
-            "the enclave closed the connection: it cannot accept what it got (1003)".into()
-        }
-        Some(1011) => {
-            "the enclave closed the connection: handshake or decryption failed there (1011)".into()
-        }
-        Some(code) => format!("the enclave closed the connection ({code})"),
-        None => "the connection was closed by the peer".to_owned(),
+/// When the peer closed: the same code means something else then.
+#[derive(Clone, Copy)]
+pub(super) enum During {
+    Handshake,
+    Session,
+}
+
+/// The peer closed (protocol section 4, "Close codes"). Its reason is kept as the peer's text: it may repeat a prompt.
+pub(super) fn closed(frame: Option<CloseFrame>, during: During) -> Error {
+    let what = "the server closed the connection";
+    let Some(CloseFrame { code, reason }) = frame else {
+        return Error::new(
+            Status::ConnectionLost,
+            format!("{what} without a close code"),
+        );
     };
-    Error::new(Status::ConnectionLost, message)
+    let code = u16::from(code);
+    let meaning = match (code, during) {
+        (1003, _) => ": it cannot accept what it received",
+        (1011, During::Handshake) => ": the handshake failed on its side",
+        (1011, During::Session) => {
+            ": something failed on its side, such as decryption, a response or a stream"
+        }
+        _ => "",
+    };
+    let mut message = format!("{what}{meaning} (close code {code})");
+    if reason.is_empty() {
+        return Error::new(Status::ConnectionLost, message);
+    }
+    message += "; the error's peer text has its reason";
+    Error::new(Status::ConnectionLost, message).with_peer_text(reason.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(code: u16, reason: &str) -> Option<CloseFrame> {
+        Some(CloseFrame {
+            code: code.into(),
+            reason: reason.into(),
+        })
+    }
+
+    #[test]
+    fn close_codes_mean_what_they_mean_at_their_stage() {
+        for (code, during, part) in [
+            (1003, During::Handshake, "cannot accept what it received"),
+            (1003, During::Session, "cannot accept what it received"),
+            (1011, During::Handshake, "the handshake failed on its side"),
+            (1011, During::Session, "decryption, a response or a stream"),
+            (
+                4000,
+                During::Session,
+                "closed the connection (close code 4000)",
+            ),
+        ] {
+            let error = closed(frame(code, ""), during);
+            assert!(error.message().contains(part), "{error}");
+            assert!(
+                error.message().ends_with(&format!("(close code {code})")),
+                "{error}"
+            );
+            assert_eq!(error.peer_text(), None);
+        }
+        let error = closed(None, During::Session);
+        assert_eq!(
+            error.message(),
+            "the server closed the connection without a close code"
+        );
+    }
+
+    #[test]
+    fn close_reason_is_kept_apart_from_the_message() {
+        let error = closed(frame(1011, "a prompt\nand \u{1b}[31mmore"), During::Session);
+        assert!(!format!("{error} {error:?} {}", error.message()).contains("prompt"));
+        assert_eq!(
+            error.peer_text(),
+            Some("a prompt\u{fffd}and \u{fffd}[31mmore")
+        );
+    }
 }

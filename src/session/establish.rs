@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::bounds::Bounds;
 use super::core::noise_error;
-use super::driver::{closed, lost};
+use super::driver::{During, closed, lost};
 use crate::attestation::{CheckId, Evidenced, Export, JwkSet, Report, Verified, Verifier};
 use crate::error::{Error, Result, Status};
 use crate::net::{self, Endpoint, KeySource, Route, Socket, Token};
@@ -268,15 +268,15 @@ async fn exchange(socket: &mut Socket) -> Result<Unverified> {
                 return initiator.read(&message).map_err(noise_error);
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Close(frame))) => return Err(closed(frame.map(|frame| frame.code))),
+            Some(Ok(Message::Close(frame))) => return Err(closed(frame, During::Handshake)),
             Some(Ok(_)) => {
                 return Err(Error::new(
                     Status::Protocol,
-                    "a text message during the handshake",
+                    "the server sent a text message (expected a binary one)",
                 ));
             }
             Some(Err(error)) => return Err(lost(error)),
-            None => return Err(closed(None)),
+            None => return Err(closed(None, During::Handshake)),
         }
     }
 }

@@ -194,6 +194,9 @@ impl Failure {
     pub fn check(&self) -> Option<&str> {
         text(unsafe { confer_error_check_id(self.0, ptr::null_mut()) })
     }
+    pub fn peer_text(&self) -> Option<&str> {
+        text(unsafe { confer_error_peer_text(self.0, ptr::null_mut()) })
+    }
     pub fn report(&self) -> Option<Value> {
         let report = unsafe { confer_error_report(self.0) };
         text(unsafe { confer_report_json(report, ptr::null_mut()) })

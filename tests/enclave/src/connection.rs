@@ -289,10 +289,13 @@ fn message_2(state: &mut HandshakeState, evidence: &[u8]) -> Result<Vec<u8>, Fai
     Ok(message)
 }
 
+/// Says more than the code, as a server may; with a control character that a client should not print.
+const CLOSE_REASON: &str = "the enclave's own\u{7}words";
+
 fn close_message(code: u16) -> Message {
     Message::Close(Some(CloseFrame {
         code: code.into(),
-        reason: "".into(),
+        reason: CLOSE_REASON.into(),
     }))
 }
 
