@@ -429,6 +429,11 @@ impl Error {
         self.with(|e| e.message = format!("{stage}: {}", e.message))
     }
 
+    /// Adds a sentence to the message.
+    pub fn adding(self, sentence: &str) -> Error {
+        self.with(|e| e.message += &format!(" {sentence}"))
+    }
+
     /// Adds another error's message, as the reason behind this one.
     pub fn because(self, what: &str, cause: &Error) -> Error {
         self.with(|e| e.message += &format!(" {what}: {}.", cause.message()))

@@ -13,11 +13,12 @@
 //! ```
 //!
 //! A room imports only from rooms below it. `noise` stands above `attestation` because its last handshake message is made
-//! from the proof of a verification. `error`, `panics` and `fork` are the common vocabulary. The Rust items are public for
+//! from the proof of a verification. `error`, `clock`, `panics` and `fork` are the common vocabulary. The Rust items are public for
 //! this crate's own tests; the interface for applications is `include/confer.h`.
 
 pub mod attestation;
 pub mod client;
+pub mod clock;
 pub mod error;
 pub mod ffi;
 pub mod fork;

@@ -11,7 +11,9 @@ use confer::attestation::{
     Check, CheckId, Export, JwkSet, Outcome, Policy, Report, Verdict, Verifier,
 };
 use serde_json::{Value, json};
-use sigstore_verify::trust_root::SIGSTORE_STAGING_TRUSTED_ROOT;
+use sigstore_verify::trust_root::{
+    SIGSTORE_PRODUCTION_TRUSTED_ROOT, SIGSTORE_STAGING_TRUSTED_ROOT,
+};
 
 /// A time at which the token is valid.
 const IN_2023: u64 = 1_701_735_000;
@@ -27,6 +29,8 @@ struct Material {
     token: String,
     manifest: String,
     bundle: String,
+    proxy_manifest: String,
+    proxy_bundle: String,
 }
 
 impl Material {
@@ -45,6 +49,8 @@ impl Material {
                 token: read("ita/token-tdx-v1-2023-12-05.jwt").trim().to_owned(),
                 manifest: read("confer-staging/manifest.json"),
                 bundle: read("confer-staging/manifest.bundle.json"),
+                proxy_manifest: read("confer-proxy-staging/manifest.json"),
+                proxy_bundle: read("confer-proxy-staging/manifest.bundle.json"),
             })
         });
         material.as_ref()
@@ -540,6 +546,69 @@ fn real_release_fails_with_other_signer_root_or_time() {
             ],
         );
     }
+}
+
+/// A release of Confer's proxy, signed by the production identity, on a log that only Sigstore's staging root lists: as on
+/// the day on which a log rotates.
+#[test]
+fn real_proxy_release_is_refused_with_a_hint_where_its_log_is_unknown() {
+    let Some(material) = Material::get() else {
+        return;
+    };
+    let evidence = evidence(
+        &material.token,
+        material.proxy_manifest.as_bytes(),
+        material.proxy_bundle.as_bytes(),
+    );
+    let verify =
+        |policy: &Value| verifier(policy).verify(&evidence, &material.server_key(), None, IN_2026);
+    let production: Value = serde_json::from_str(Policy::production().json()).unwrap();
+    let with_root = |root: Value| {
+        let mut policy = production.clone();
+        policy["sigstore"]["trusted_root"] = root;
+        policy
+    };
+
+    let staging = serde_json::from_str(SIGSTORE_STAGING_TRUSTED_ROOT).unwrap();
+    let report = verify(&with_root(staging));
+    assert_outcomes(&report, &RELEASE.map(|id| (id, Outcome::Pass)));
+    assert_eq!(report.release.image_version.as_deref(), Some("0.1.10"));
+    assert_eq!(
+        report.release.proxy_version.as_deref(),
+        Some("0.1.18-SNAPSHOT1")
+    );
+
+    let unknown = [
+        ("release.signature", Outcome::Skip),
+        ("release.identity", Outcome::Pass),
+        ("release.log", Outcome::Fail),
+        ("release.digest", Outcome::Pass),
+    ];
+    let report = verify(&production);
+    assert_outcomes(&report, &unknown);
+    let log = check(&report, "release.log");
+    assert_eq!(
+        log.detail(),
+        "The log of the release's signature is unknown: this version's built-in root is of 2026-10-23; a newer library or policy may know it."
+    );
+    assert_eq!(
+        log.expected(),
+        Some("rekor.sigstore.dev or log2025-1.rekor.sigstore.dev")
+    );
+    assert!(
+        log.observed()
+            .unwrap()
+            .starts_with("rekor.sigstage.dev - 8202293616175992157, log id d32f30a3"),
+        "{log:?}"
+    );
+
+    let own = serde_json::from_str(SIGSTORE_PRODUCTION_TRUSTED_ROOT).unwrap();
+    let report = verify(&with_root(own));
+    assert_outcomes(&report, &unknown);
+    assert_eq!(
+        check(&report, "release.log").detail(),
+        "The log of the release's signature is unknown: the policy's own sigstore.trusted_root does not list it; a newer one may."
+    );
 }
 
 const NONE: [usize; 0] = [];

@@ -24,6 +24,10 @@ const MAX_NAME: usize = 128;
 /// The widest leeway on a token's times, in seconds. A clock that is further off should be set.
 const MAX_LEEWAY: u64 = 600;
 
+/// When sigstore-verify's built-in production root was taken from Sigstore: the date of its release 0.15.1, which is pinned.
+/// A test fails when the root changes.
+pub(super) const BUILT_IN_ROOT_DATE: &str = "2026-10-23";
+
 /// A TDX measurement: a SHA-384.
 pub(super) type Measurement = [u8; 48];
 
@@ -141,6 +145,8 @@ pub(super) struct TdxPolicy {
 #[derive(Debug, Clone)]
 pub(super) struct SigstorePolicy {
     pub(super) trusted_root: TrustedRoot,
+    /// The policy brings no trusted root, so this version's counts.
+    pub(super) built_in_root: bool,
     pub(super) identity: String,
     pub(super) issuer: String,
 }
@@ -291,7 +297,9 @@ fn sigstore(node: &Node<'_>) -> Result<SigstorePolicy, ShapeError> {
     let node = node
         .clone()
         .exactly(&["trusted_root", "identity", "issuer"], &[])?;
-    let trusted_root = match node.optional("trusted_root")? {
+    let own_root = node.optional("trusted_root")?;
+    let built_in_root = own_root.is_none();
+    let trusted_root = match own_root {
         Some(root) => TrustedRoot::from_json(&root.value().to_string()).map_err(|error| {
             root.error(format!(
                 "is no Sigstore trusted root: {}",
@@ -303,6 +311,7 @@ fn sigstore(node: &Node<'_>) -> Result<SigstorePolicy, ShapeError> {
     };
     Ok(SigstorePolicy {
         trusted_root,
+        built_in_root,
         identity: text(&node.get("identity")?)?,
         issuer: text(&node.get("issuer")?)?,
     })
@@ -439,6 +448,16 @@ impl std::error::Error for PolicyError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn built_in_root_is_of_the_stated_date() {
+        let actual =
+            hex::encode(digest(&SHA256, SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes()).as_ref());
+        assert_eq!(
+            actual, "6494e21ea73fa7ee769f85f57d5a3e6a08725eae1e38c755fc3517c9e6bc0b66",
+            "sigstore-verify has another root: set BUILT_IN_ROOT_DATE to its release's date, and this digest"
+        );
+    }
 
     #[test]
     fn the_built_in_policies_are_valid_and_differ_in_name_and_warnings_alone() {

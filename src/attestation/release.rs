@@ -5,6 +5,7 @@
 //! checks what the crate leaves to its caller. Identity and digest are evaluated here as well, whatever it says.
 
 mod guard;
+mod known;
 mod log;
 
 #[cfg(test)]
@@ -23,12 +24,14 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use self::guard::Guarded;
+use self::known::Known;
 use self::log::Logs;
 use super::evidence::MAX_EVIDENCE;
 use super::hex;
 use super::json;
 use super::policy::{Measurement, SigstorePolicy};
 use super::report::{Finding, LogFacts, ReleaseFacts, shown};
+use crate::clock::in_words;
 
 /// How many verified releases a [`Releases`] remembers. A service runs one or two at a time.
 const MAX_REMEMBERED: usize = 16;
@@ -67,6 +70,7 @@ pub(super) enum Memory {
 pub(super) struct Releases {
     sigstore: sigstore_verify::Verifier,
     logs: Logs,
+    known: Known,
     policy: VerificationPolicy,
     identity: String,
     issuer: String,
@@ -110,6 +114,7 @@ impl Releases {
         Ok(Releases {
             sigstore,
             logs: Logs::new(&policy.trusted_root)?,
+            known: Known::new(policy),
             policy: VerificationPolicy::new(identity, policy.issuer.clone()),
             identity: policy.identity.clone(),
             issuer: policy.issuer.clone(),
@@ -148,7 +153,7 @@ impl Releases {
 
         let signer = Signer::read(&guarded.certificate);
         let mut appraisal = Appraisal {
-            signature: signature(&proven),
+            signature: self.signature(&guarded, &proven),
             identity: self.identity(signer.as_ref(), &proven),
             log: log_entry(&guarded, logged, &proven, now, leeway),
             digest: digests(manifest, &stated, &guarded, &proven),
@@ -173,7 +178,12 @@ impl Releases {
 
     /// What this floor itself asks of the log.
     fn logged(&self, guarded: &Guarded, proven: &Proof) -> Result<(), Finding> {
-        self.logs.check(guarded)?;
+        self.logs.check(guarded, &self.known)?;
+        if let Err((Part::Log, error)) = proven
+            && let Some(missing) = self.known.missing_for_timestamps(&guarded.timestamps)
+        {
+            return Err(Finding::fail(missing).observed(error));
+        }
         let times = proven.as_ref().map_or(&[][..], |proven| &proven.signed_at);
         times
             .iter()
@@ -212,6 +222,21 @@ impl Releases {
             .map_err(|error| (part(&error), error.to_string()))?;
         complete(&result)
             .ok_or_else(|| (Part::Signature, "the verification was not complete".into()))
+    }
+
+    fn signature(&self, guarded: &Guarded, proven: &Proof) -> Finding {
+        match proven {
+            Ok(_) => Finding::pass(
+                "The manifest's signature verifies, with a certificate from an authority that the trusted root lists.",
+            ),
+            Err((Part::Signature, error)) => {
+                let missing = self.known.missing_for_certificate(&guarded.certificate);
+                let forged =
+                    || "The manifest's signature or its certificate does not verify.".to_owned();
+                Finding::fail(missing.unwrap_or_else(forged)).observed(error)
+            }
+            Err(_) => not_reached(),
+        }
     }
 
     fn identity(&self, signer: Result<&Signer, &Finding>, proven: &Proof) -> Finding {
@@ -288,19 +313,6 @@ fn not_reached() -> Finding {
     Finding::skip("Not evaluated: another check of the release ended the verification before.")
 }
 
-fn signature(proven: &Proof) -> Finding {
-    match proven {
-        Ok(_) => Finding::pass(
-            "The manifest's signature verifies, with a certificate of the policy's trusted root.",
-        ),
-        Err((Part::Signature, error)) => {
-            Finding::fail("The manifest's signature or its certificate does not verify.")
-                .observed(error)
-        }
-        Err(_) => not_reached(),
-    }
-}
-
 /// `release.log`: `logged` is what this floor's own look at the log came to.
 fn log_entry(
     guarded: &Guarded,
@@ -319,8 +331,12 @@ fn log_entry(
     let signed_at = guarded.entry.integrated_time.max(proven_time);
     if let Some(time) = signed_at.filter(|time| *time > latest) {
         return Finding::fail("The release was signed after the time of this verification.")
-            .expected(format!("at most {latest}"))
-            .observed(time.to_string());
+            .expected(format!(
+                "a signature before {}, give or take {leeway} s",
+                in_words(now)
+            ))
+            .observed(in_words(time))
+            .by_clock();
     }
     match proven {
         Ok(_) => {}
@@ -496,7 +512,9 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use sigstore_verify::trust_root::SIGSTORE_STAGING_TRUSTED_ROOT;
+    use sigstore_verify::trust_root::{
+        SIGSTORE_PRODUCTION_TRUSTED_ROOT, SIGSTORE_STAGING_TRUSTED_ROOT,
+    };
 
     use super::*;
     use crate::attestation::Policy;
@@ -570,6 +588,57 @@ mod tests {
             });
             let appraisal = releases.appraise(ARTIFACT, REKOR_V2, NOW, 0, Memory::Leave);
             assert_eq!(outcomes(appraisal)[2], outcome, "{period}");
+        }
+    }
+
+    /// As on the day on which one part of Sigstore rotates.
+    #[test]
+    fn unknown_logs_and_authorities_are_named_with_the_root() {
+        let production: Value = serde_json::from_str(SIGSTORE_PRODUCTION_TRUSTED_ROOT).unwrap();
+        for (list, check, what) in [
+            (
+                "tlogs",
+                CheckId::ReleaseLog,
+                "The log of the release's signature",
+            ),
+            (
+                "timestampAuthorities",
+                CheckId::ReleaseLog,
+                "The authority of the release's timestamp",
+            ),
+            (
+                "certificateAuthorities",
+                CheckId::ReleaseSignature,
+                "The authority that issued the signing certificate",
+            ),
+            (
+                "ctlogs",
+                CheckId::ReleaseSignature,
+                "The certificate log of the signing certificate",
+            ),
+        ] {
+            let older = |root: &mut Value| root[list] = production[list].clone();
+            let mut releases = releases_by("jku@goto.fi", "https://github.com/login/oauth", older);
+            for (built_in, why) in [
+                (
+                    true,
+                    "this version's built-in root is of 2026-10-23; a newer library or policy may know it.",
+                ),
+                (
+                    false,
+                    "the policy's own sigstore.trusted_root does not list it; a newer one may.",
+                ),
+            ] {
+                releases.known.built_in = built_in;
+                let appraisal = releases.appraise(ARTIFACT, REKOR_V2, NOW, 0, Memory::Leave);
+                let finding = match check {
+                    CheckId::ReleaseLog => appraisal.log,
+                    _ => appraisal.signature,
+                };
+                let found = finding.at(check);
+                assert_eq!(found.outcome(), Outcome::Fail, "{list}");
+                assert_eq!(found.detail(), format!("{what} is unknown: {why}"));
+            }
         }
     }
 

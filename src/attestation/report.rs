@@ -125,6 +125,7 @@ pub(super) struct Finding {
     detail: Cow<'static, str>,
     expected: Option<String>,
     observed: Option<String>,
+    by_clock: bool,
 }
 
 impl Finding {
@@ -134,6 +135,7 @@ impl Finding {
             detail: detail.into(),
             expected: None,
             observed: None,
+            by_clock: false,
         }
     }
 
@@ -165,6 +167,12 @@ impl Finding {
         self
     }
 
+    /// Marks a failure that a wrong clock on this device would explain.
+    pub(super) fn by_clock(mut self) -> Self {
+        self.by_clock = true;
+        self
+    }
+
     pub(super) fn holds(&self) -> bool {
         matches!(self.outcome, Outcome::Pass | Outcome::Warn)
     }
@@ -175,6 +183,7 @@ impl Finding {
             detail,
             expected,
             observed,
+            by_clock,
         } = self;
         Check {
             id,
@@ -182,6 +191,7 @@ impl Finding {
             detail,
             expected,
             observed,
+            by_clock,
         }
     }
 }
@@ -194,6 +204,8 @@ pub struct Check {
     detail: Cow<'static, str>,
     expected: Option<String>,
     observed: Option<String>,
+    #[serde(skip)]
+    by_clock: bool,
 }
 
 impl Check {
@@ -370,6 +382,17 @@ impl Report {
             .iter()
             .filter(|check| check.outcome == Outcome::Fail);
         failed.next().is_some_and(|check| check.id() == id) && failed.next().is_none()
+    }
+
+    /// Whether a wrong clock on this device would explain every failure: a token, a certificate or a log entry that has
+    /// ended or has not begun, and nothing else.
+    pub fn fails_by_clock_alone(&self) -> bool {
+        let mut failed = self
+            .checks
+            .iter()
+            .filter(|check| check.outcome == Outcome::Fail)
+            .peekable();
+        failed.peek().is_some() && failed.all(|check| check.by_clock)
     }
 
     /// The report as JSON with the stable names of the specification's section 4.

@@ -8,6 +8,7 @@ use super::hex;
 use super::ita::{ClaimError, Claims};
 use super::policy::{Measurement, ReleasePin, TcbPolicy, TcbStatus};
 use super::report::{Finding, TdxFacts, shown};
+use crate::clock::in_words;
 
 type Result = std::result::Result<Finding, ClaimError>;
 
@@ -135,7 +136,7 @@ pub(super) fn tcb_age(claims: &Claims, max_days: Option<u64>, now: u64, leeway: 
         ));
     };
     let text = claims.text("attester_tcb_date")?;
-    let expected = format!("at most {max_days} days before {now}");
+    let expected = format!("at most {max_days} days before {}", in_words(now));
     let unusable = |detail: &'static str| Finding::fail(detail).expected(&expected).observed(text);
     let Some(date) = text
         .parse::<jiff::Timestamp>()

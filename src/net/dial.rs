@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Endpoint, Route};
+use crate::clock::{in_words, question};
 use crate::error::{Error, Result, Status};
 
 /// A connected byte stream.
@@ -107,8 +108,41 @@ pub async fn secure(endpoint: &Endpoint, route: &Route, socket: Counted) -> Resu
     let stream = TlsConnector::from(route.tls().clone())
         .connect(name, socket)
         .await
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(|e| failed(reason(&e)))?;
     Ok(Stream::Tls(Box::new(stream)))
+}
+
+/// Why there is no TLS session. Dates are in words, and a certificate that is not valid now may be the clock's fault.
+fn reason(error: &io::Error) -> String {
+    use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
+    let (what, bound, time) = match error.get_ref().and_then(|e| e.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(ExpiredContext { time, not_after })) => {
+            ("expired at", not_after, time)
+        }
+        Some(rustls::Error::InvalidCertificate(NotValidYetContext { time, not_before })) => {
+            ("is not valid before", not_before, time)
+        }
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return "the server closed the connection during the TLS handshake".to_owned();
+        }
+        _ => return error.to_string(),
+    };
+    format!(
+        "the server's certificate {what} {}. {}",
+        in_words(bound.as_secs()),
+        question(time.as_secs())
+    )
+}
+
+/// rustls names its documentation when a stream ends without an end of TLS.
+fn cut(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the server closed the connection without ending TLS",
+        ),
+        _ => error,
+    }
 }
 
 impl AsyncRead for Stream {
@@ -119,7 +153,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(s) => Pin::new(s).poll_read(cx, buf),
-            Stream::Tls(s) => Pin::new(s).poll_read(cx, buf),
+            Stream::Tls(s) => Pin::new(s).poll_read(cx, buf).map_err(cut),
         }
     }
 }
@@ -154,6 +188,7 @@ mod tests {
     use std::future::Future;
     use std::sync::Arc;
 
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
     use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -171,19 +206,26 @@ mod tests {
 
     impl Server {
         async fn for_name(name: &str) -> Server {
-            let own = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-            let key = own.signing_key.serialize_der().try_into().unwrap();
+            Server::with(name, |_| ()).await
+        }
+
+        async fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Server {
+            let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+            change(&mut params);
+            let key_pair = KeyPair::generate().unwrap();
+            let cert = params.self_signed(&key_pair).unwrap();
+            let key = key_pair.serialize_der().try_into().unwrap();
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let config = ServerConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
                 .unwrap()
                 .with_no_client_auth()
-                .with_single_cert(vec![own.cert.der().clone()], key)
+                .with_single_cert(vec![cert.der().clone()], key)
                 .unwrap();
             Server {
                 listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
                 acceptor: Arc::new(config).into(),
-                pem: own.cert.pem(),
+                pem: cert.pem(),
             }
         }
 
@@ -257,6 +299,88 @@ mod tests {
             let (received, met) = other.meet(&trusting(&other.pem)).await;
             assert_eq!(met.unwrap_err().status(), Status::Tls);
             assert_eq!(received, b"");
+        });
+    }
+
+    #[test]
+    fn certificates_outside_their_dates_ask_about_the_clock() {
+        run(async {
+            for (dates, message) in [
+                (
+                    (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 2, 3)),
+                    "localhost: the server's certificate expired at 2021-02-03 00:00:00 UTC. This device's clock says 20",
+                ),
+                (
+                    (date_time_ymd(2990, 1, 1), date_time_ymd(2991, 1, 1)),
+                    "localhost: the server's certificate is not valid before 2990-01-01 00:00:00 UTC. This device's clock says 20",
+                ),
+            ] {
+                let server = Server::with("localhost", |params| {
+                    (params.not_before, params.not_after) = dates;
+                });
+                let server = server.await;
+                let (received, met) = server.meet(&trusting(&server.pem)).await;
+                let error = met.unwrap_err();
+                assert_eq!(error.status(), Status::Tls);
+                assert!(error.message().starts_with(message), "{error}");
+                assert!(error.message().ends_with(" UTC; is it right?"), "{error}");
+                assert_eq!(received, b"");
+            }
+        });
+    }
+
+    /// rustls would name a page of its documentation.
+    #[test]
+    fn a_cut_within_tls_is_told_in_plain_words() {
+        run(async {
+            let server = Server::for_name("localhost").await;
+            let address = server.listener.local_addr().unwrap();
+            let endpoint = format!("wss://localhost:{}/", address.port());
+            let endpoint = Endpoint::websocket(&endpoint).unwrap();
+            let cut = async {
+                let (socket, _) = server.listener.accept().await.unwrap();
+                let mut stream = server.acceptor.accept(socket).await.unwrap();
+                stream.write_all(b"!").await.unwrap();
+                stream.flush().await.unwrap();
+                stream.into_inner().0.shutdown().await.unwrap(); // TCP alone
+            };
+            let read = async {
+                let socket = connect(&[address], None).await.unwrap();
+                let route = trusting(&server.pem);
+                let mut stream = secure(&endpoint, &route, socket).await.unwrap();
+                stream.read_to_end(&mut Vec::new()).await.unwrap_err()
+            };
+            let error = tokio::join!(cut, read).1;
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+            assert_eq!(
+                error.to_string(),
+                "the server closed the connection without ending TLS"
+            );
+        });
+    }
+
+    #[test]
+    fn a_cut_within_the_tls_handshake_is_told_in_plain_words() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let endpoint = format!("wss://localhost:{}/", address.port());
+            let endpoint = Endpoint::websocket(&endpoint).unwrap();
+            let cut = async {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut hello = [0; 1 << 10];
+                assert!(socket.read(&mut hello).await.unwrap() > 0);
+                socket.shutdown().await.unwrap();
+            };
+            let dial = async {
+                let socket = connect(&[address], None).await.unwrap();
+                secure(&endpoint, &Route::default(), socket).await
+            };
+            let error = tokio::join!(cut, dial).1.err().unwrap();
+            assert_eq!(
+                error.message(),
+                "localhost: the server closed the connection during the TLS handshake"
+            );
         });
     }
 

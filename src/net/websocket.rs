@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::fmt::rfc2822::DateTimeParser;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -24,8 +25,13 @@ const MAX_WRITE_BUFFER: usize = 4 * MAX_NOISE_MESSAGE;
 /// A server that asks for a longer pause before a retry is not taken at its word.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
-/// Asks for the upgrade. Any status but 101 is a refusal, a redirect too.
-pub async fn upgrade(endpoint: &Endpoint, token: &Token, stream: Stream) -> Result<Socket> {
+/// Asks for the upgrade. Any status but 101 is a refusal, a redirect too. Returns the time in the server's answer too, in
+/// Unix seconds: a hint for people whose clock is wrong, and nothing more.
+pub async fn upgrade(
+    endpoint: &Endpoint,
+    token: &Token,
+    stream: Stream,
+) -> Result<(Socket, Option<u64>)> {
     let request = endpoint
         .with_token(token)
         .as_str()
@@ -43,7 +49,7 @@ pub async fn upgrade(endpoint: &Endpoint, token: &Token, stream: Stream) -> Resu
         .max_message_size(Some(MAX_NOISE_MESSAGE))
         .max_frame_size(Some(MAX_NOISE_MESSAGE));
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-        Ok((socket, _)) => Ok(socket),
+        Ok((socket, response)) => Ok((socket, date(&response))),
         Err(error) => Err(refusal(endpoint, error)),
     }
 }
@@ -85,6 +91,22 @@ fn refusal(endpoint: &Endpoint, error: tungstenite::Error) -> Error {
     }
 }
 
+/// The `Date` of an answer, in Unix seconds, if it is there once and has the one form that servers send (IMF-fixdate,
+/// RFC 9110, section 5.6.7).
+fn date<B>(response: &http::Response<B>) -> Option<u64> {
+    const LEN: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
+    let mut dates = response.headers().get_all(http::header::DATE).iter();
+    let (Some(date), None) = (dates.next(), dates.next()) else {
+        return None;
+    };
+    let date = date.as_bytes();
+    if date.len() != LEN || !date.ends_with(b" GMT") {
+        return None;
+    }
+    let date = DateTimeParser::new().parse_timestamp(date).ok()?;
+    u64::try_from(date.as_second()).ok()
+}
+
 /// `Retry-After` in its form of seconds (RFC 9110, section 10.2.3).
 pub(super) fn retry_after<B>(response: &http::Response<B>) -> Option<Duration> {
     let seconds = response
@@ -96,4 +118,39 @@ pub(super) fn retry_after<B>(response: &http::Response<B>) -> Option<Duration> {
         .parse()
         .ok()?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_strict_date_is_read_from_an_answer() {
+        let read = |dates: &[&str]| {
+            let mut response = http::Response::builder();
+            for value in dates {
+                response = response.header("Date", *value);
+            }
+            date(&response.body(()).unwrap())
+        };
+        let good = "Tue, 05 Dec 2023 00:10:00 GMT";
+        assert_eq!(read(&[good]), Some(1_701_735_000));
+        for bad in [
+            &[] as &[&str],
+            &[good, good],
+            &[""],
+            &["1701735000"],
+            &["2023-12-05T00:10:00Z"],
+            &["Tue, 05 Dec 2023 00:10:00 UTC"],
+            &["Tue, 5 Dec 2023 00:10:00 GMT"],
+            &["Mon, 05 Dec 2023 00:10:00 GMT"],
+            &["Tue, 05 Dec 2023 24:10:00 GMT"],
+            &["Tue, 32 Dec 2023 00:10:00 GMT"],
+            &["Tue, 05 Dec 1923 00:10:00 GMT"],
+            &["Tuesday, 05-Dec-23 00:10:00 GMT"],
+            &["Tue, 05 Dec 2023 00:10:00 GMT Tue, 05 Dec 2023 00:10:00 GMT"],
+        ] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
 }

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
@@ -15,6 +15,7 @@ use super::bounds::Bounds;
 use super::core::noise_error;
 use super::driver::{During, closed, lost};
 use crate::attestation::{CheckId, Evidenced, Export, JwkSet, Report, Verified, Verifier};
+use crate::clock;
 use crate::error::{Error, Result, Status};
 use crate::net::{self, Endpoint, KeySource, Route, Socket, Token};
 use crate::noise::{Channel, Initiator, Unverified};
@@ -198,7 +199,7 @@ pub async fn establish(
     let stream = run
         .stage(Stage::Tls, net::secure(endpoint, route, socket))
         .await?;
-    let mut socket = run
+    let (mut socket, servers_time) = run
         .stage(Stage::Upgrade, net::upgrade(endpoint, token, stream))
         .await?;
     let unverified = run
@@ -229,7 +230,10 @@ pub async fn establish(
     report.timings_us = run.timings_us;
     let evidenced = Arc::new(Evidenced { report, export });
     let Some(verified) = verified else {
-        let rejection = rejection(&evidenced);
+        let mut rejection = rejection(&evidenced);
+        if evidenced.report.fails_by_clock_alone() {
+            rejection = rejection.adding(&doubt(evidenced.report.verified_at, servers_time));
+        }
         let Some(failure) = failure else {
             return Err(rejection);
         };
@@ -321,15 +325,13 @@ fn appraise(
     unverified: &Unverified,
     keys: Option<&JwkSet>,
 ) -> (Report, Option<Verified>, Export) {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now = clock::now();
     let (evidence, key) = (unverified.evidence(), unverified.server_key());
     let (report, verified) = verifier.admit(evidence, key, keys, now);
     (report, verified, verifier.export(evidence, key, keys, now))
 }
 
-/// Why an enclave was refused: the check that decided, what it expected and what it found.
+/// Says why an enclave was refused: the check that decided, what it expected and what it found.
 pub fn rejection(evidenced: &Arc<Evidenced>) -> Error {
     let Some(check) = evidenced.report.first_failure() else {
         return Error::new(Status::Rejected, "no check was made")
@@ -343,6 +345,18 @@ pub fn rejection(evidenced: &Arc<Evidenced>) -> Error {
         message += &format!(" Found: {observed}.");
     }
     Error::new(Status::Rejected, message).with_report(Some(check.id().as_str()), evidenced.clone())
+}
+
+/// Asks whether the device's clock is right. The time in the server's answer helps to tell, and has no other use.
+fn doubt(now: u64, servers_time: Option<u64>) -> String {
+    let question = clock::question(now);
+    match servers_time {
+        Some(time) => format!(
+            "{question} The server's answer says {}.",
+            clock::in_words(time)
+        ),
+        None => question,
+    }
 }
 
 fn timed_out(what: &str, limit: Duration) -> Error {

@@ -19,6 +19,7 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 use super::keys::Jwk;
 use crate::attestation::hex;
 use crate::attestation::report::Finding;
+use crate::clock::in_words;
 
 /// What Intel's certificates are signed with (attestation.md, section 1): sha512WithRSA, nothing else.
 static SIGNATURES: &[&dyn SignatureVerificationAlgorithm] =
@@ -110,11 +111,11 @@ fn root_allows(root: &Certificate, intermediates: usize, now: u64) -> Result<(),
         validity.not_after.to_unix_duration().as_secs(),
     );
     if now < from || until < now {
-        return Err(
-            Finding::fail("The root certificate is not valid at this time.")
-                .expected(format!("{from} to {until}"))
-                .observed(format!("{now}")),
-        );
+        return Err(outside(
+            "The root certificate of Intel's key is not valid at this time.",
+            format!("from {} to {}", in_words(from), in_words(until)),
+            now,
+        ));
     }
     may(root, "root", KeyUsage::key_cert_sign)?;
     match root
@@ -135,12 +136,30 @@ fn root_allows(root: &Certificate, intermediates: usize, now: u64) -> Result<(),
     }
 }
 
+/// A certificate that has expired, or is not valid yet.
+fn outside(detail: &'static str, valid: String, now: u64) -> Finding {
+    Finding::fail(detail)
+        .expected(format!("a time {valid}"))
+        .observed(in_words(now))
+        .by_clock()
+}
+
 /// Signatures, names, CA flags, path lengths and validity of everything below the root, in `x5c`'s own order.
 fn path(leaf: &[u8], intermediates: &[Vec<u8>], root: &[u8], now: u64) -> Result<(), Finding> {
-    let invalid = |error: webpki::Error| {
-        Finding::fail("The key's certificate chain is not valid at this time.")
-            .expected(format!("a chain that is valid at {now}"))
-            .observed(error.to_string())
+    let invalid = |error: webpki::Error| match error {
+        webpki::Error::CertExpired { not_after, .. } => outside(
+            "A certificate of Intel's key has expired.",
+            format!("until {}", in_words(not_after.as_secs())),
+            now,
+        ),
+        webpki::Error::CertNotValidYet { not_before, .. } => outside(
+            "A certificate of Intel's key is not valid yet.",
+            format!("from {}", in_words(not_before.as_secs())),
+            now,
+        ),
+        error => Finding::fail("The certificate chain of Intel's key does not verify.")
+            .expected("a chain of valid signatures up to the root that the policy lists")
+            .observed(error.to_string()),
     };
     let root = CertificateDer::from(root);
     let leaf = CertificateDer::from(leaf);
@@ -260,11 +279,11 @@ mod tests {
         refused(|plan| plan.ca.not_before = future, "CertNotValidYet");
         refused(
             |plan| plan.root.not_after = past,
-            "The root certificate is not valid at this time.",
+            "The root certificate of Intel's key is not valid at this time.",
         );
         refused(
             |plan| plan.root.not_before = future,
-            "The root certificate is not valid at this time.",
+            "The root certificate of Intel's key is not valid at this time.",
         );
     }
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::attestation::hex;
 use crate::attestation::report::Finding;
+use crate::clock::in_words;
 
 /// The longest life that a token may have, in seconds: twice what Intel gives, and as long as its documents allow.
 const MAX_LIFETIME: u64 = 3_600;
@@ -151,29 +152,33 @@ pub(in crate::attestation) fn time(claims: &Claims, now: u64, leeway: u64) -> Re
     );
     let from = issued.max(begins);
     if ends <= issued {
-        return Ok(Finding::fail("The token ends before it was issued.")
-            .expected("an end after its issue")
-            .observed(format!("issued {issued}, ends {ends}")));
+        return Ok(Finding::fail("Intel's token expires before it was issued.")
+            .expected("an expiry after the time of issue")
+            .observed(lifetime(issued, ends)));
     }
     if ends - issued > MAX_LIFETIME {
-        return Ok(Finding::fail("The token's life is longer than is allowed.")
+        return Ok(Finding::fail("Intel's token is valid for too long.")
             .expected(format!("at most {MAX_LIFETIME} s"))
-            .observed(format!("issued {issued}, ends {ends}")));
+            .observed(lifetime(issued, ends)));
     }
-    let expected = format!("from {from} to before {ends}, with {leeway} s of leeway");
-    Ok(if now.saturating_add(leeway) < from {
-        Finding::fail("The token is not valid yet.")
-            .expected(expected)
-            .observed(now.to_string())
+    let finding = if now.saturating_add(leeway) < from {
+        Finding::fail("Intel's token is not valid yet.").by_clock()
     } else if ends.saturating_add(leeway) <= now {
-        Finding::fail("The token has ended.")
-            .expected(expected)
-            .observed(now.to_string())
+        Finding::fail("Intel's token has expired.").by_clock()
     } else {
-        Finding::pass("The token is valid at this time.")
-            .expected(expected)
-            .observed(now.to_string())
-    })
+        Finding::pass("Intel's token is valid now.")
+    };
+    Ok(finding
+        .expected(format!(
+            "a time from {} to before {}, give or take {leeway} s",
+            in_words(from),
+            in_words(ends)
+        ))
+        .observed(in_words(now)))
+}
+
+fn lifetime(issued: u64, ends: u64) -> String {
+    format!("issued {}, expires {}", in_words(issued), in_words(ends))
 }
 
 #[cfg(test)]

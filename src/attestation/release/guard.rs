@@ -65,6 +65,8 @@ pub(super) struct Guarded {
     /// The signed message's SHA-256, as the bundle gives it.
     pub(super) digest: [u8; 32],
     pub(super) entry: Entry,
+    /// RFC 3161 timestamps, as DER.
+    pub(super) timestamps: Vec<Vec<u8>>,
 }
 
 /// The generations of Rekor that differ in what a checkpoint and a time are.
@@ -122,7 +124,7 @@ pub(super) fn read(text: &str) -> Result<Guarded, FormError> {
     let certificate = material.get("certificate")?.exactly(&["rawBytes"], &[])?;
     let timestamps = match material.optional("timestampVerificationData")? {
         Some(data) => timestamps(data)?,
-        None => 0,
+        None => Vec::new(),
     };
     let entries = material.get("tlogEntries")?;
     let [entry] = entries
@@ -142,11 +144,12 @@ pub(super) fn read(text: &str) -> Result<Guarded, FormError> {
     Ok(Guarded {
         certificate: der(&certificate.get("rawBytes")?)?,
         digest: hash(&message.get("digest")?)?,
-        entry: read_entry(entry, timestamps)?,
+        entry: read_entry(entry, timestamps.is_empty())?,
+        timestamps,
     })
 }
 
-fn read_entry(entry: Node<'_>, timestamps: usize) -> Result<Entry, FormError> {
+fn read_entry(entry: Node<'_>, without_timestamp: bool) -> Result<Entry, FormError> {
     let required = [
         "logIndex",
         "logId",
@@ -187,7 +190,7 @@ fn read_entry(entry: Node<'_>, timestamps: usize) -> Result<Entry, FormError> {
                     .error("is of Rekor v2, which makes no promise and states no time")
                     .into());
             }
-            if timestamps == 0 {
+            if without_timestamp {
                 return Err(entry
                     .error("is of Rekor v2 and comes without a timestamp")
                     .into());
@@ -234,11 +237,11 @@ fn read_entry(entry: Node<'_>, timestamps: usize) -> Result<Entry, FormError> {
     })
 }
 
-/// The number of timestamps, each of which `sigstore-verify` must be able to verify.
-fn timestamps(data: Node<'_>) -> Result<usize, FormError> {
+/// The timestamps, each of which `sigstore-verify` must be able to verify.
+fn timestamps(data: Node<'_>) -> Result<Vec<Vec<u8>>, FormError> {
     let data = data.exactly(&[], &["rfc3161Timestamps"])?;
     let Some(list) = data.optional("rfc3161Timestamps")? else {
-        return Ok(0);
+        return Ok(Vec::new());
     };
     let timestamps = list.list()?;
     if timestamps.len() > MAX_TIMESTAMPS {
@@ -246,13 +249,13 @@ fn timestamps(data: Node<'_>) -> Result<usize, FormError> {
             .error(format!("must hold at most {MAX_TIMESTAMPS} timestamps"))
             .into());
     }
-    let count = timestamps.len();
-    for timestamp in timestamps {
-        der(&timestamp
-            .exactly(&["signedTimestamp"], &[])?
-            .get("signedTimestamp")?)?;
-    }
-    Ok(count)
+    timestamps
+        .into_iter()
+        .map(|timestamp| {
+            let timestamp = timestamp.exactly(&["signedTimestamp"], &[])?;
+            der(&timestamp.get("signedTimestamp")?)
+        })
+        .collect()
 }
 
 /// A structure in DER, of at most [`MAX_DER`] bytes.

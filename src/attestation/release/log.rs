@@ -10,8 +10,10 @@ use sigstore_verify::types::SignatureBytes;
 use url::Url;
 
 use super::guard::{Guarded, Rekor};
+use super::known::Known;
 use crate::attestation::hex;
 use crate::attestation::report::{Finding, shown};
+use crate::clock::in_words;
 
 /// The logs of a trusted root.
 pub(super) struct Logs(Vec<Log>);
@@ -80,19 +82,25 @@ impl Logs {
         }
         Err(
             Finding::fail("The log's key was not valid when the release was signed.")
-                .observed(time.to_string()),
+                .observed(format!("signed at {}", in_words(time))),
         )
     }
 
     /// The checkpoint is of the log that the entry names, and of the tree that the proof is about.
-    pub(super) fn check(&self, guarded: &Guarded) -> Result<(), Finding> {
+    pub(super) fn check(&self, guarded: &Guarded, known: &Known) -> Result<(), Finding> {
         let entry = &guarded.entry;
         let checkpoint = &entry.checkpoint;
         let Some(log) = self.find(&entry.log_id) else {
-            return Err(Finding::fail(
-                "The entry names a log that the policy's trusted root does not list.",
-            )
-            .observed(hex::encode(&entry.log_id)));
+            let listed: Vec<_> = self.0.iter().map(|log| log.host.as_str()).collect();
+            return Err(
+                Finding::fail(known.lacks("The log of the release's signature"))
+                    .expected(listed.join(" or "))
+                    .observed(format!(
+                        "{}, log id {}",
+                        checkpoint.origin,
+                        hex::encode(&entry.log_id)
+                    )),
+            );
         };
 
         let named = match entry.rekor {
@@ -218,6 +226,7 @@ mod tests {
         Guarded {
             certificate: Vec::new(),
             digest: [0; 32],
+            timestamps: Vec::new(),
             entry: Entry {
                 rekor,
                 log_id: signer.id,
@@ -237,6 +246,10 @@ mod tests {
         }
     }
 
+    fn checked(logs: &Logs, guarded: &Guarded) -> Result<(), Finding> {
+        logs.check(guarded, &Known::default())
+    }
+
     fn detail(result: Result<(), Finding>) -> String {
         result
             .expect_err("accepted")
@@ -249,16 +262,12 @@ mod tests {
     fn a_checkpoint_states_the_host_of_the_log_that_signed_it() {
         let signer = Signer::new();
         let logs = logs(vec![signer.log("https://log.example/api")]);
+        assert!(checked(&logs, &guarded(Rekor::V2, "log.example", &signer)).is_ok());
         assert!(
-            logs.check(&guarded(Rekor::V2, "log.example", &signer))
-                .is_ok()
-        );
-        assert!(
-            logs.check(&guarded(
-                Rekor::V1,
-                "log.example - 8202293616175992157",
-                &signer
-            ))
+            checked(
+                &logs,
+                &guarded(Rekor::V1, "log.example - 8202293616175992157", &signer)
+            )
             .is_ok()
         );
         for (rekor, origin) in [
@@ -274,7 +283,7 @@ mod tests {
             (Rekor::V1, "other.example - 1"),
         ] {
             assert_eq!(
-                detail(logs.check(&guarded(rekor, origin, &signer))),
+                detail(checked(&logs, &guarded(rekor, origin, &signer))),
                 "The checkpoint is not of the log that the entry names.",
                 "{origin}"
             );
@@ -291,19 +300,19 @@ mod tests {
         let mut forged = guarded(Rekor::V2, HOST, &other);
         forged.entry.log_id = named.id;
         assert_eq!(
-            detail(logs.check(&forged)),
+            detail(checked(&logs, &forged)),
             "The checkpoint's signature does not verify with its log's key."
         );
         forged.entry.checkpoint.signatures[0].key_hint = named.id[..4].try_into().unwrap();
         assert_eq!(
-            detail(logs.check(&forged)),
+            detail(checked(&logs, &forged)),
             "The checkpoint's signature does not verify with its log's key."
         );
 
         forged.entry.log_id = [9; 32];
         assert_eq!(
-            detail(logs.check(&forged)),
-            "The entry names a log that the policy's trusted root does not list."
+            detail(checked(&logs, &forged)),
+            "The log of the release's signature is unknown: the policy's own sigstore.trusted_root does not list it; a newer one may."
         );
     }
 
@@ -318,7 +327,7 @@ mod tests {
             let mut other = guarded(Rekor::V2, HOST, &signer);
             change(&mut other.entry);
             assert_eq!(
-                detail(logs.check(&other)),
+                detail(checked(&logs, &other)),
                 "The checkpoint is of another tree than the inclusion proof."
             );
         }
@@ -335,7 +344,7 @@ mod tests {
             .checkpoint
             .signatures
             .insert(0, Signer::new().sign("witness.example", &text));
-        assert!(logs.check(&witnessed).is_ok());
+        assert!(checked(&logs, &witnessed).is_ok());
 
         let one = "The checkpoint does not bear exactly one signature in its log's name.";
         let mut doubled = guarded(Rekor::V2, HOST, &signer);
@@ -344,20 +353,20 @@ mod tests {
             .checkpoint
             .signatures
             .push(signer.sign(HOST, &text));
-        assert_eq!(detail(logs.check(&doubled)), one);
+        assert_eq!(detail(checked(&logs, &doubled)), one);
         let mut renamed = guarded(Rekor::V2, HOST, &signer);
         renamed.entry.checkpoint.signatures[0].name = "log.example.org".into();
-        assert_eq!(detail(logs.check(&renamed)), one);
+        assert_eq!(detail(checked(&logs, &renamed)), one);
 
         let mut misnamed = guarded(Rekor::V2, HOST, &signer);
         misnamed.entry.checkpoint.signatures[0].key_hint[3] ^= 1;
         let unverified = "The checkpoint's signature does not verify with its log's key.";
-        assert_eq!(detail(logs.check(&misnamed)), unverified);
+        assert_eq!(detail(checked(&logs, &misnamed)), unverified);
 
         let mut altered = guarded(Rekor::V2, HOST, &signer);
         altered.entry.checkpoint.text.push_str("more\n");
         assert_eq!(
-            detail(logs.check(&altered)),
+            detail(checked(&logs, &altered)),
             "The checkpoint's signature does not verify with its log's key."
         );
     }

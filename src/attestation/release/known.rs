@@ -1,0 +1,101 @@
+//! Whether a trusted root knows who vouched for a release. Sigstore's logs and authorities rotate: a root that is too old
+//! refuses a good release, and the report should say so. Decides nothing about trust: these answers only choose words.
+
+use sigstore_verify::trust_root::TrustedRoot;
+use x509_cert::Certificate;
+use x509_cert::der::{Decode, Encode};
+use x509_cert::ext::pkix::SubjectKeyIdentifier;
+
+use crate::attestation::policy::{BUILT_IN_ROOT_DATE, SigstorePolicy};
+
+/// Names of the authorities in a trusted root, as the bytes by which certificates and timestamps refer to them.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Key identifiers of certificate authorities.
+    authorities: Vec<Vec<u8>>,
+    /// Log identifiers of certificate transparency logs.
+    certificate_logs: Vec<Vec<u8>>,
+    /// Serial numbers of timestamp authorities' certificates, as DER.
+    timestamp_authorities: Vec<Vec<u8>>,
+    pub(super) built_in: bool,
+}
+
+impl Known {
+    pub(super) fn new(policy: &SigstorePolicy) -> Known {
+        let root: &TrustedRoot = &policy.trusted_root;
+        let certificate = |der: &[u8]| Certificate::from_der(der).ok();
+        let key_id = |der: &[u8]| {
+            let id = certificate(der)?
+                .tbs_certificate
+                .get::<SubjectKeyIdentifier>();
+            Some(id.ok()??.1.0.as_bytes().to_vec())
+        };
+        let serial = |der: &[u8]| {
+            certificate(der)?
+                .tbs_certificate
+                .serial_number
+                .to_der()
+                .ok()
+        };
+        let issuers = root.certificate_authorities.iter();
+        let timestampers = root.timestamp_authorities.iter();
+        Known {
+            authorities: issuers
+                .flat_map(|authority| &authority.cert_chain.certificates)
+                .filter_map(|entry| key_id(entry.raw_bytes.as_bytes()))
+                .collect(),
+            certificate_logs: root
+                .ctlogs
+                .iter()
+                .map(|log| log.log_id.key_id.as_bytes().to_vec())
+                .collect(),
+            timestamp_authorities: timestampers
+                .flat_map(|authority| &authority.cert_chain.certificates)
+                .filter_map(|entry| serial(entry.raw_bytes.as_bytes()))
+                .collect(),
+            built_in: policy.built_in_root,
+        }
+    }
+
+    /// Says that the root does not list something, and where a newer one may come from.
+    pub(super) fn lacks(&self, what: &str) -> String {
+        if self.built_in {
+            format!(
+                "{what} is unknown: this version's built-in root is of {BUILT_IN_ROOT_DATE}; a newer library or policy may know it."
+            )
+        } else {
+            format!(
+                "{what} is unknown: the policy's own sigstore.trusted_root does not list it; a newer one may."
+            )
+        }
+    }
+
+    /// Says which of a signing certificate's two witnesses the root does not list, if one is missing there.
+    pub(super) fn missing_for_certificate(&self, der: &[u8]) -> Option<String> {
+        if !holds_one_of(der, &self.authorities) {
+            Some(self.lacks("The authority that issued the signing certificate"))
+        } else if !holds_one_of(der, &self.certificate_logs) {
+            Some(self.lacks("The certificate log of the signing certificate"))
+        } else {
+            None
+        }
+    }
+
+    /// Says that the root does not list a timestamp's authority, if it is missing there.
+    pub(super) fn missing_for_timestamps(&self, timestamps: &[Vec<u8>]) -> Option<String> {
+        let all = timestamps
+            .iter()
+            .all(|der| holds_one_of(der, &self.timestamp_authorities));
+        (!all).then(|| self.lacks("The authority of the release's timestamp"))
+    }
+}
+
+fn holds_one_of(der: &[u8], names: &[Vec<u8>]) -> bool {
+    let holds = |name: &Vec<u8>| {
+        !name.is_empty()
+            && der
+                .windows(name.len())
+                .any(|window| window == name.as_slice())
+    };
+    names.iter().any(holds)
+}
