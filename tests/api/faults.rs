@@ -114,6 +114,7 @@ fn try_fault(fault: &Value) -> Result<(), String> {
     judge_connection(fault, &client, &found)?;
     if let Err(failure) = &outcome {
         no_secret(&enclave, failure)?;
+        no_slip(failure)?;
     }
     if found == expected {
         Ok(())
@@ -164,8 +165,23 @@ fn no_secret(enclave: &Enclave, failure: &Failure) -> Result<(), String> {
     Ok(())
 }
 
+/// The message and the report's texts are for people.
+fn no_slip(failure: &Failure) -> Result<(), String> {
+    let checks = failure.report().map(|mut report| report["checks"].take());
+    let checks = checks.as_ref().and_then(Value::as_array);
+    let details = checks.into_iter().flatten().flat_map(|check| {
+        ["detail", "expected", "observed"].map(|field| check[field].as_str().unwrap_or_default())
+    });
+    let mut texts = std::iter::once(failure.message()).chain(details);
+    match texts.find_map(|text| Some((slip(text)?, text))) {
+        Some((slip, text)) => Err(format!("{slip:?} in {text:?}")),
+        None => Ok(()),
+    }
+}
+
 fn judge_refusal(fault: &Value, enclave: &Enclave, failure: &Failure) -> Result<(), String> {
     no_secret(enclave, failure)?;
+    no_slip(failure)?;
     let found = name(failure.status());
     if fault["status"] != found.as_str() {
         return Err(format!("expected {}, got {failure:?}", fault["status"]));

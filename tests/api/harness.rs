@@ -210,6 +210,27 @@ impl std::fmt::Debug for Failure {
     }
 }
 
+/// What no message for people may hold: Rust's formats of values, links to a dependency's documentation, and paths.
+pub fn slip(message: &str) -> Option<&str> {
+    let slips = [
+        "true://",
+        "false://",
+        "Some(",
+        "None",
+        "Ok(",
+        "Err(",
+        "docs.rs",
+        "crates.io",
+        ".rs:",
+    ];
+    let path = |word: &&str| {
+        let word = word.trim_start_matches(['(', '"', '\'', '`']);
+        word.starts_with('/') && word.len() > 1
+    };
+    let found = slips.into_iter().find(|slip| message.contains(slip));
+    found.or_else(|| message.split_whitespace().find(path))
+}
+
 /// Turns a call that takes `confer_error **` into a result.
 pub fn call(
     f: impl FnOnce(*mut *mut confer_error) -> confer_status,

@@ -14,3 +14,4 @@ mod restarts;
 mod servers;
 mod service;
 mod uploads;
+mod words;
