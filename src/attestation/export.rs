@@ -67,7 +67,7 @@ impl Export {
         )?;
         let version = root.get("version")?;
         if version.integer()? != 1 {
-            return Err(version.error("must be 1, the version that this library knows"));
+            return Err(version.error("must be 1, the only version that this library supports"));
         }
         let key = root.get("server_key")?;
         let evidence = root.get("evidence_base64")?;

@@ -31,7 +31,7 @@ impl std::error::Error for JsonError {}
 pub(super) fn parse(text: &[u8], max_bytes: usize) -> Result<Value, JsonError> {
     if text.len() > max_bytes {
         return Err(JsonError(format!(
-            "{} bytes, where at most {max_bytes} are allowed",
+            "too long: {} bytes (at most {max_bytes})",
             text.len()
         )));
     }
@@ -52,7 +52,9 @@ impl Strict {
     fn below<E: serde::de::Error>(self) -> Result<Self, E> {
         match self.levels.checked_sub(1) {
             Some(levels) => Ok(Strict { levels }),
-            None => Err(E::custom(format_args!("more than {MAX_LEVELS} levels"))),
+            None => Err(E::custom(format_args!(
+                "nested more than {MAX_LEVELS} levels deep"
+            ))),
         }
     }
 }
@@ -117,7 +119,7 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(key) = entries.next_key::<String>()? {
             if object.contains_key(&key) {
                 return Err(A::Error::custom(format_args!(
-                    "the key \"{}\" is there twice",
+                    "the key \"{}\" appears twice",
                     shown(&key)
                 )));
             }
@@ -221,7 +223,7 @@ impl<'a> Node<'a> {
     pub(super) fn integer(&self) -> Result<u64, ShapeError> {
         self.value
             .as_u64()
-            .ok_or_else(|| self.error("must be an integer that is not negative"))
+            .ok_or_else(|| self.error("must be a whole number, 0 or more"))
     }
 
     pub(super) fn list(&self) -> Result<Vec<Node<'a>>, ShapeError> {
@@ -247,8 +249,8 @@ mod tests {
 
     #[test]
     fn duplicate_key_is_an_error_at_any_level_in_any_spelling() {
-        assert!(error(r#"{"a":1,"a":1}"#).starts_with("the key \"a\" is there twice at line 1"));
-        assert!(error(r#"[{"b":{"a":1,"\u0061":2}}]"#).contains("\"a\" is there twice"));
+        assert!(error(r#"{"a":1,"a":1}"#).starts_with("the key \"a\" appears twice at line 1"));
+        assert!(error(r#"[{"b":{"a":1,"\u0061":2}}]"#).contains("\"a\" appears twice"));
         assert!(parse(br#"{"a":{"a":1},"b":{"a":1}}"#, 100).is_ok());
     }
 
@@ -291,7 +293,7 @@ mod tests {
         let list = root.get("a").unwrap().get("b").unwrap().list().unwrap();
         assert_eq!(
             list[1].integer().unwrap_err().to_string(),
-            "policy.a.b[1] must be an integer that is not negative"
+            "policy.a.b[1] must be a whole number, 0 or more"
         );
         let missing = root.clone().exactly(&["a", "c"], &[]).err().unwrap();
         assert_eq!(missing.to_string(), "policy lacks the key \"c\"");

@@ -33,7 +33,7 @@ pub use ita::{JwkSet, KeySetError, Kid, MAX_KEY_SET};
 pub use json::{JsonError, ShapeError};
 pub use policy::{MAX_POLICY, Policy, PolicyError};
 pub use report::{
-    Check, CheckId, LogFacts, Outcome, PolicyName, ReleaseFacts, Report, TdxFacts, Verdict,
+    Check, CheckId, LogFacts, Outcome, Passing, PolicyName, ReleaseFacts, Report, TdxFacts, Verdict,
 };
 pub use verified::{Evidenced, Verified};
 
@@ -159,7 +159,7 @@ impl Verifier {
                 };
                 tdx::rtmr(claims, register, stated.as_ref()).unwrap_or_else(Finding::from)
             }
-            None => Finding::skip("Not evaluated: there is no manifest that can be read."),
+            None => Finding::skip("Not evaluated: the manifest is missing or cannot be read."),
         };
 
         let tdx = &policy.tdx;
@@ -213,13 +213,13 @@ impl Verifier {
     /// hold its report against, so no one could say what runs there.
     fn platform(&self, word: Option<&str>, claims: Option<&Claims>) -> Finding {
         let Some(word) = word else {
-            return Finding::skip("Not evaluated: the evidence does not say what it comes from.");
+            return Finding::skip("Not evaluated: the evidence names no platform.");
         };
         match Platform::parse(word) {
             Some(Platform::Tdx) if self.policy.platforms.contains(&Platform::Tdx) => {}
             Some(Platform::SevSnp) => {
                 return Finding::fail(
-                    "SEV-SNP is refused: the release's manifest has no measurement to hold it against.",
+                    "SEV-SNP is refused: the release's manifest has no measurement to compare it with.",
                 )
                 .expected(Platform::TDX)
                 .observed(word);
@@ -246,7 +246,7 @@ impl Verifier {
                 Finding::pass("The evidence comes from a TDX machine, and Intel says so too.")
             }
             Ok(other) => {
-                Finding::fail("Intel appraised a machine of another kind than the evidence says.")
+                Finding::fail("The Intel token is for another platform than the evidence names.")
                     .expected(Platform::TDX)
                     .observed(other)
             }
@@ -270,23 +270,27 @@ impl Verifier {
             Some(kid) => match self.key(&kid, fetched) {
                 Some(jwk) => ita::trusted_key(jwk, &self.policy.ita.roots, now),
                 None => Err(
-                    Finding::fail("There is no key of the name that the token gives.")
-                        .expected("a key in the policy or in the fetched key set")
+                    Finding::fail("No key set has the key that the Intel token names.")
+                        .expected("this key in the policy or in the fetched key set")
                         .observed(kid.to_string()),
                 ),
             },
             None if token.has_header() => Err(Finding::fail(
-                "The token names no key, or not by a SHA-384.",
+                "The Intel token does not name its key by a SHA-384 (kid).",
             )),
             None => Err(Finding::skip(
-                "Not evaluated: the token's header cannot be read.",
+                "Not evaluated: the Intel token's header cannot be read.",
             )),
         };
         let key = match key {
             Ok(key) => key,
             Err(finding) => {
                 let unsigned = token.form().err();
-                let skip = || Finding::skip("Not evaluated: there is no key to trust.");
+                let skip = || {
+                    Finding::skip(
+                        "Not evaluated: there is no trusted key to verify the Intel token with.",
+                    )
+                };
                 return (finding, unsigned.unwrap_or_else(skip), None);
             }
         };

@@ -201,7 +201,7 @@ impl Policy {
         )?;
         let version = root.get("version")?;
         if version.integer()? != 1 {
-            return Err(version.error("must be 1, the version that this library knows"));
+            return Err(version.error("must be 1, the only version that this library supports"));
         }
         Ok(Policy {
             json,
@@ -302,7 +302,7 @@ fn sigstore(node: &Node<'_>) -> Result<SigstorePolicy, ShapeError> {
     let trusted_root = match own_root {
         Some(root) => TrustedRoot::from_json(&root.value().to_string()).map_err(|error| {
             root.error(format!(
-                "is no Sigstore trusted root: {}",
+                "is not a Sigstore trusted root: {}",
                 shown(&error.to_string())
             ))
         })?,
@@ -321,7 +321,7 @@ fn tcb_status(node: &Node<'_>) -> Result<TcbPolicy, ShapeError> {
     let node = node.clone().exactly(&["accept", "warn"], &[])?;
     let accept = each(&node.get("accept")?, status)?;
     let warn = each(&node.get("warn")?, |entry| match status(entry)? {
-        accepted if accept.contains(&accepted) => Err(entry.error("is in the list accept as well")),
+        accepted if accept.contains(&accepted) => Err(entry.error("is also in the list accept")),
         status => Ok(status),
     })?;
     Ok(TcbPolicy { accept, warn })
@@ -387,13 +387,13 @@ fn platform(node: &Node<'_>) -> Result<Platform, ShapeError> {
 
 fn status(node: &Node<'_>) -> Result<TcbStatus, ShapeError> {
     TcbStatus::parse(node.string()?)
-        .ok_or_else(|| node.error("is no TCB status that Intel defines"))
+        .ok_or_else(|| node.error("is not a TCB status that Intel defines"))
 }
 
 /// A key set proves itself, but over plain HTTP anyone on the way could withhold the right one.
 fn key_set_url(node: &Node<'_>) -> Result<String, ShapeError> {
     let url =
-        Url::parse(node.string()?).map_err(|error| node.error(format!("is no URL: {error}")))?;
+        Url::parse(node.string()?).map_err(|error| node.error(format!("is not a URL: {error}")))?;
     let allowed = match url.scheme() {
         "https" => url.host().is_some(),
         "http" => url.host().is_some_and(is_loopback),
@@ -430,7 +430,7 @@ impl PolicyError {
     /// For trust material that can be read and can't be used.
     pub(super) fn trusted_root(problem: String) -> PolicyError {
         let root = Node::root("policy.sigstore.trusted_root", &Value::Null);
-        PolicyError::Shape(root.error(format!("can't be used: {problem}")))
+        PolicyError::Shape(root.error(format!("cannot be used: {problem}")))
     }
 }
 
@@ -540,7 +540,7 @@ mod tests {
         );
         let error = Policy::parse(doubled.as_bytes()).unwrap_err().to_string();
         assert!(
-            error.starts_with("policy: the key \"version\" is there twice at line 1"),
+            error.starts_with("policy: the key \"version\" appears twice at line 1"),
             "{error}"
         );
     }

@@ -30,7 +30,7 @@ use super::evidence::MAX_EVIDENCE;
 use super::hex;
 use super::json;
 use super::policy::{Measurement, SigstorePolicy};
-use super::report::{Finding, LogFacts, ReleaseFacts, shown};
+use super::report::{Finding, LogFacts, Passing, ReleaseFacts, shown};
 use crate::clock::in_words;
 
 /// How many verified releases a [`Releases`] remembers. A service runs one or two at a time.
@@ -287,7 +287,7 @@ impl Appraisal {
         Appraisal {
             signature: skip(),
             identity: skip(),
-            log: Finding::fail("The release's bundle is not of the one form that is accepted.")
+            log: Finding::fail("The release's bundle is malformed, or not in the one form that this library accepts.")
                 .observed(problem),
             digest,
             manifest,
@@ -310,7 +310,7 @@ impl Appraisal {
 }
 
 fn not_reached() -> Finding {
-    Finding::skip("Not evaluated: another check of the release ended the verification before.")
+    Finding::skip("Not evaluated: another check of the release failed first.")
 }
 
 /// `release.log`: `logged` is what this floor's own look at the log came to.
@@ -336,7 +336,7 @@ fn log_entry(
                 in_words(now)
             ))
             .observed(in_words(time))
-            .by_clock();
+            .passing(Passing::Clock);
     }
     match proven {
         Ok(_) => {}
@@ -366,7 +366,7 @@ fn digests(
     ] {
         if actual.as_ref() != other {
             return Finding::fail(format!(
-                "The manifest is not the one that the {whose} speaks of."
+                "The manifest's digest differs from the one in the {whose}."
             ))
             .expected(hex::encode(other))
             .observed(hex::encode(actual.as_ref()));
@@ -459,7 +459,7 @@ impl Signer {
             [GeneralName::Rfc822Name(email)] => email.to_string(),
             _ => {
                 return Err(Finding::fail(
-                    "The signing certificate does not speak of one email address alone.",
+                    "The signing certificate is not for exactly one email address.",
                 )
                 .observed(format!("{} names", names.len())));
             }

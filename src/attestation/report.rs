@@ -118,6 +118,16 @@ impl Outcome {
     }
 }
 
+/// Trouble that passes: a check that failed for it says nothing about the enclave. It is refused all the same, and can be
+/// asked again later (attestation section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passing {
+    /// Intel's service gave the enclave no token.
+    NoToken,
+    /// This device's clock would explain it.
+    Clock,
+}
+
 /// What a check found, before it has its place in a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -125,7 +135,7 @@ pub(super) struct Finding {
     detail: Cow<'static, str>,
     expected: Option<String>,
     observed: Option<String>,
-    by_clock: bool,
+    passing: Option<Passing>,
 }
 
 impl Finding {
@@ -135,7 +145,7 @@ impl Finding {
             detail: detail.into(),
             expected: None,
             observed: None,
-            by_clock: false,
+            passing: None,
         }
     }
 
@@ -167,9 +177,9 @@ impl Finding {
         self
     }
 
-    /// Marks a failure that a wrong clock on this device would explain.
-    pub(super) fn by_clock(mut self) -> Self {
-        self.by_clock = true;
+    /// Marks a failure as one that passes by itself.
+    pub(super) fn passing(mut self, trouble: Passing) -> Self {
+        self.passing = Some(trouble);
         self
     }
 
@@ -183,7 +193,7 @@ impl Finding {
             detail,
             expected,
             observed,
-            by_clock,
+            passing,
         } = self;
         Check {
             id,
@@ -191,7 +201,7 @@ impl Finding {
             detail,
             expected,
             observed,
-            by_clock,
+            passing,
         }
     }
 }
@@ -205,7 +215,7 @@ pub struct Check {
     expected: Option<String>,
     observed: Option<String>,
     #[serde(skip)]
-    by_clock: bool,
+    passing: Option<Passing>,
 }
 
 impl Check {
@@ -232,6 +242,11 @@ impl Check {
     /// What was there, if there is something to show.
     pub fn observed(&self) -> Option<&str> {
         self.observed.as_deref()
+    }
+
+    /// The trouble that it failed for, if that passes.
+    pub fn passing(&self) -> Option<Passing> {
+        self.passing
     }
 }
 
@@ -375,24 +390,11 @@ impl Report {
         first(Outcome::Fail).or_else(|| first(Outcome::Skip))
     }
 
-    /// Whether that check is the only one that failed. What depends on it is skipped then.
-    pub fn fails_alone(&self, id: CheckId) -> bool {
-        let mut failed = self
-            .checks
-            .iter()
-            .filter(|check| check.outcome == Outcome::Fail);
-        failed.next().is_some_and(|check| check.id() == id) && failed.next().is_none()
-    }
-
-    /// Whether a wrong clock on this device would explain every failure: a token, a certificate or a log entry that has
-    /// ended or has not begun, and nothing else.
-    pub fn fails_by_clock_alone(&self) -> bool {
-        let mut failed = self
-            .checks
-            .iter()
-            .filter(|check| check.outcome == Outcome::Fail)
-            .peekable();
-        failed.peek().is_some() && failed.all(|check| check.by_clock)
+    /// Whether checks failed, and `passes` holds for each of them. What depends on them is skipped then.
+    pub fn fails_only(&self, passes: impl Fn(&Check) -> bool) -> bool {
+        let failed = |check: &&Check| check.outcome == Outcome::Fail;
+        let mut failed = self.checks.iter().filter(failed).peekable();
+        failed.peek().is_some() && failed.all(passes)
     }
 
     /// The report as JSON with the stable names of the specification's section 4.

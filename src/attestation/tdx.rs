@@ -49,7 +49,7 @@ pub(super) fn key_binding(claims: &Claims, server_key: &[u8; 32]) -> Result {
         Finding::pass("The machine that Intel appraised holds this connection's key.")
             .observed(hex::encode(server_key))
     } else {
-        Finding::fail("The token speaks of a machine with another key than this connection's.")
+        Finding::fail("The Intel token is for a machine with another key than this connection's.")
             .expected(hex::encode(server_key))
             .observed(hex::encode(bound))
     })
@@ -62,7 +62,7 @@ pub(super) fn mrtd(claims: &Claims, listed: &[Measurement]) -> Result {
         Finding::pass("The firmware is one that the policy lists.").observed(hex::encode(&mrtd))
     } else {
         let listed: Vec<_> = listed.iter().map(|mrtd| hex::encode(mrtd)).collect();
-        Finding::fail("The firmware is none that the policy lists.")
+        Finding::fail("The firmware is not one that the policy lists.")
             .expected(listed.join(" or "))
             .observed(hex::encode(&mrtd))
     })
@@ -96,7 +96,7 @@ pub(super) fn tcb_status(claims: &Claims, policy: &TcbPolicy) -> Result {
             .observed(text)
     } else {
         let tolerated: Vec<_> = policy.accept.iter().chain(&policy.warn).copied().collect();
-        Finding::fail("The platform's patch level is none that the policy accepts.")
+        Finding::fail("The platform's patch level is not one that the policy accepts.")
             .expected(names(&tolerated))
             .observed(text)
     })
@@ -207,7 +207,7 @@ pub(super) fn rtmr(
         Finding::pass("The machine runs what the release's manifest says.")
             .observed(hex::encode(&measured))
     } else {
-        Finding::fail("The machine runs something else than the release's manifest says.")
+        Finding::fail("The machine does not run what the release's manifest says.")
             .expected(hex::encode(stated))
             .observed(hex::encode(&measured))
     })
@@ -234,7 +234,7 @@ pub(super) fn release(claims: &Claims, pins: Option<&[ReleasePin]>) -> Result {
         {
             Finding::pass("The release is one that the policy lists.").observed(observed)
         } else {
-            Finding::fail("The release is none that the policy lists.")
+            Finding::fail("The release is not one that the policy lists.")
                 .expected(format!(
                     "one of the policy's tdx.releases ({} listed)",
                     pins.len()
@@ -246,7 +246,7 @@ pub(super) fn release(claims: &Claims, pins: Option<&[ReleasePin]>) -> Result {
 
 /// For a check that reads claims while there are none to believe.
 pub(super) fn without_claims() -> Finding {
-    Finding::skip("Not evaluated: there are no claims that Intel vouches for.")
+    Finding::skip("Not evaluated: there is no verified Intel token.")
 }
 
 /// What the report shows of the machine. A claim that can't be read is left out; its check says why.

@@ -14,7 +14,9 @@ use tokio_tungstenite::tungstenite::Message;
 use super::bounds::Bounds;
 use super::core::noise_error;
 use super::driver::{During, closed, lost};
-use crate::attestation::{CheckId, Evidenced, Export, JwkSet, Report, Verified, Verifier};
+use crate::attestation::{
+    Check, CheckId, Evidenced, Export, JwkSet, Passing, Report, Verified, Verifier,
+};
 use crate::clock;
 use crate::error::{Error, Result, Status};
 use crate::net::{self, Endpoint, KeySource, Route, Socket, Token};
@@ -231,14 +233,17 @@ pub async fn establish(
     let evidenced = Arc::new(Evidenced { report, export });
     let Some(verified) = verified else {
         let mut rejection = rejection(&evidenced);
-        if evidenced.report.fails_by_clock_alone() {
+        let by_clock = |check: &Check| check.passing() == Some(Passing::Clock);
+        if evidenced.report.fails_only(by_clock) {
             rejection = rejection.adding(&doubt(evidenced.report.verified_at, servers_time));
         }
         let Some(failure) = failure else {
             return Err(rejection);
         };
         // Where the key set alone is missing, it may be there later; any other refusal stays one.
-        let alone = evidenced.report.fails_alone(CheckId::ItaKey);
+        let alone = evidenced
+            .report
+            .fails_only(|check| check.id() == CheckId::ItaKey);
         if alone && failure.status() == Status::System {
             return Err(failure.during(Stage::KeySet.name())); // it says nothing of the enclave
         }

@@ -18,7 +18,7 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
 use super::keys::Jwk;
 use crate::attestation::hex;
-use crate::attestation::report::Finding;
+use crate::attestation::report::{Finding, Passing};
 use crate::clock::in_words;
 
 /// What Intel's certificates are signed with (attestation.md, section 1): sha512WithRSA, nothing else.
@@ -35,17 +35,17 @@ pub(in crate::attestation) fn trusted_key(
     now: u64,
 ) -> Result<TrustedKey, Finding> {
     let [leaf, intermediates @ .., root] = key.x5c.as_slice() else {
-        return Err(Finding::fail(
-            "The key's certificate chain is shorter than a leaf and a root.",
-        )
-        .expected("at least 2 certificates")
-        .observed(format!("{}", key.x5c.len())));
+        return Err(
+            Finding::fail("The certificate chain of Intel's key is too short.")
+                .expected("at least 2 certificates, a leaf and a root")
+                .observed(format!("{} certificates", key.x5c.len())),
+        );
     };
 
     let leaf_hash = digest(&SHA384, leaf);
     if leaf_hash.as_ref() != key.kid.as_bytes() {
         return Err(
-            Finding::fail("The key's name is not the SHA-384 of its certificate.")
+            Finding::fail("The kid of Intel's key is not the SHA-384 of its certificate.")
                 .expected(key.kid.to_string())
                 .observed(hex::encode(leaf_hash.as_ref())),
         );
@@ -55,7 +55,7 @@ pub(in crate::attestation) fn trusted_key(
     if !roots.iter().any(|listed| root_hash.as_ref() == listed) {
         let listed: Vec<_> = roots.iter().map(|root| hex::encode(root)).collect();
         return Err(Finding::fail(
-            "The certificate chain does not end in a root that the policy lists.",
+            "The certificate chain of Intel's key does not end in a root that the policy lists.",
         )
         .expected(listed.join(" or "))
         .observed(hex::encode(root_hash.as_ref())));
@@ -70,7 +70,9 @@ pub(in crate::attestation) fn trusted_key(
     path(leaf, intermediates, root, now)?;
 
     if rsa_components(&leaf_certificate) != Some((key.n.clone(), key.e.clone())) {
-        return Err(Finding::fail("The key is not the one in its certificate."));
+        return Err(Finding::fail(
+            "Intel's key differs from the key in its certificate.",
+        ));
     }
     Ok(TrustedKey(DecodingKey::from_rsa_raw_components(
         &key.n, &key.e,
@@ -82,7 +84,7 @@ fn parse(der: &[u8]) -> Result<Certificate, Finding> {
 }
 
 fn malformed(error: &dyn std::fmt::Display) -> Finding {
-    Finding::fail("A certificate of the key's chain cannot be read.").observed(error.to_string())
+    Finding::fail("A certificate of Intel's key cannot be read.").observed(error.to_string())
 }
 
 /// A key usage extension, where there is one, must allow what the certificate is used for.
@@ -97,7 +99,7 @@ fn may(
         .map_err(|error| malformed(&error))?
     {
         Some((_, usage)) if !allowed(&usage) => Err(Finding::fail(format!(
-            "The {whose}'s certificate may not be used for this."
+            "The key usage of the {whose} certificate of Intel's key does not allow its use here."
         ))),
         _ => Ok(()),
     }
@@ -131,9 +133,23 @@ fn root_allows(root: &Certificate, intermediates: usize, now: u64) -> Result<(),
             },
         )) if limit.is_none_or(|limit| intermediates <= usize::from(limit)) => Ok(()),
         _ => Err(Finding::fail(
-            "The root certificate is no CA, or not for a chain of this length.",
+            "The root certificate of Intel's key is not a CA, or not for a chain of this length.",
         )),
     }
+}
+
+/// webpki's errors are names, such as `InvalidSignatureForPublicKey`.
+fn in_plain_words(error: &webpki::Error) -> String {
+    let name = format!("{error:?}");
+    let name = name.split([' ', '(']).next().unwrap_or_default();
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
 }
 
 /// A certificate that has expired, or is not valid yet.
@@ -141,7 +157,7 @@ fn outside(detail: &'static str, valid: String, now: u64) -> Finding {
     Finding::fail(detail)
         .expected(format!("a time {valid}"))
         .observed(in_words(now))
-        .by_clock()
+        .passing(Passing::Clock)
 }
 
 /// Signatures, names, CA flags, path lengths and validity of everything below the root, in `x5c`'s own order.
@@ -159,7 +175,7 @@ fn path(leaf: &[u8], intermediates: &[Vec<u8>], root: &[u8], now: u64) -> Result
         ),
         error => Finding::fail("The certificate chain of Intel's key does not verify.")
             .expected("a chain of valid signatures up to the root that the policy lists")
-            .observed(error.to_string()),
+            .observed(in_plain_words(&error)),
     };
     let root = CertificateDer::from(root);
     let leaf = CertificateDer::from(leaf);
@@ -188,7 +204,7 @@ fn path(leaf: &[u8], intermediates: &[Vec<u8>], root: &[u8], now: u64) -> Result
         .map(|certificate| certificate.der());
     if !walked.eq(intermediates.iter().cloned()) {
         return Err(Finding::fail(
-            "The key's certificates are not in the order in which they certify each other.",
+            "The certificates of Intel's key are not in order, each followed by its issuer.",
         ));
     }
     Ok(())
@@ -319,7 +335,7 @@ mod tests {
         );
         refused(
             |plan| plan.root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
-            "The root certificate is no CA, or not for a chain of this length.",
+            "The root certificate of Intel's key is not a CA, or not for a chain of this length.",
         );
         let one = Intel::with(|plan| plan.root.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)));
         assert_eq!(outcome(&one, NOW), Ok(()));

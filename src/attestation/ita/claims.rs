@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::attestation::hex;
-use crate::attestation::report::Finding;
+use crate::attestation::report::{Finding, Passing};
 use crate::clock::in_words;
 
 /// The longest life that a token may have, in seconds: twice what Intel gives, and as long as its documents allow.
@@ -27,7 +27,9 @@ impl From<ClaimError> for Finding {
 type Result<T> = std::result::Result<T, ClaimError>;
 
 fn refuse<T>(name: &str, problem: &str) -> Result<T> {
-    Err(ClaimError(format!("The token's claim {name} {problem}.")))
+    Err(ClaimError(format!(
+        "The claim {name} of the Intel token {problem}."
+    )))
 }
 
 impl Claims {
@@ -48,7 +50,7 @@ impl Claims {
         let flat = self.0.get(name);
         let nested = self.0.get("tdx").and_then(|tdx| tdx.get(name));
         if flat.is_some() && nested.is_some() {
-            return refuse(name, "is there twice, on top and under tdx");
+            return refuse(name, "appears twice, at the top level and under tdx");
         }
         let (here, elsewhere) = match self.registered("ver")?.as_str() {
             Some("1.0.0") => (flat, nested),
@@ -56,7 +58,7 @@ impl Claims {
             _ => return refuse("ver", "is neither 1.0.0 nor 2.0.0"),
         };
         match (here, elsewhere) {
-            (None, Some(_)) => refuse(name, "is not where the token's version has it"),
+            (None, Some(_)) => refuse(name, "is in the wrong place for the token's version"),
             (here, _) => Ok(here),
         }
     }
@@ -108,7 +110,9 @@ impl Claims {
         const NAME: &str = "dbgstat";
         let nested = self.0.get("tdx").and_then(|tdx| tdx.get(NAME));
         let value = match (self.0.get(NAME), nested) {
-            (Some(_), Some(_)) => return refuse(NAME, "is there twice, on top and under tdx"),
+            (Some(_), Some(_)) => {
+                return refuse(NAME, "appears twice, at the top level and under tdx");
+            }
             (None, None) => return Ok(None),
             (Some(value), None) | (None, Some(value)) => value,
         };
@@ -120,7 +124,7 @@ impl Claims {
     fn seconds(&self, name: &str) -> Result<u64> {
         self.registered(name)?
             .as_u64()
-            .map_or_else(|| refuse(name, "is not in whole seconds"), Ok)
+            .map_or_else(|| refuse(name, "is not a whole number of seconds"), Ok)
     }
 
     /// When the token ends, if it says so.
@@ -135,9 +139,10 @@ pub(in crate::attestation) fn issuer(claims: &Claims, listed: &[String]) -> Resu
         return refuse("iss", "is not a string");
     };
     Ok(if listed.iter().any(|listed| listed == issuer) {
-        Finding::pass("The token was issued by a service that the policy lists.").observed(issuer)
+        Finding::pass("The Intel token comes from an issuer that the policy lists.")
+            .observed(issuer)
     } else {
-        Finding::fail("The token was issued by a service that the policy does not list.")
+        Finding::fail("The Intel token comes from an issuer that the policy does not list.")
             .expected(listed.join(" or "))
             .observed(issuer)
     })
@@ -152,21 +157,23 @@ pub(in crate::attestation) fn time(claims: &Claims, now: u64, leeway: u64) -> Re
     );
     let from = issued.max(begins);
     if ends <= issued {
-        return Ok(Finding::fail("Intel's token expires before it was issued.")
-            .expected("an expiry after the time of issue")
-            .observed(lifetime(issued, ends)));
+        return Ok(
+            Finding::fail("The Intel token expires before it was issued.")
+                .expected("an expiry after the time of issue")
+                .observed(lifetime(issued, ends)),
+        );
     }
     if ends - issued > MAX_LIFETIME {
-        return Ok(Finding::fail("Intel's token is valid for too long.")
+        return Ok(Finding::fail("The Intel token is valid for too long.")
             .expected(format!("at most {MAX_LIFETIME} s"))
             .observed(lifetime(issued, ends)));
     }
     let finding = if now.saturating_add(leeway) < from {
-        Finding::fail("Intel's token is not valid yet.").by_clock()
+        Finding::fail("The Intel token is not valid yet.").passing(Passing::Clock)
     } else if ends.saturating_add(leeway) <= now {
-        Finding::fail("Intel's token has expired.").by_clock()
+        Finding::fail("The Intel token has expired.").passing(Passing::Clock)
     } else {
-        Finding::pass("Intel's token is valid now.")
+        Finding::pass("The Intel token is valid now.")
     };
     Ok(finding
         .expected(format!(

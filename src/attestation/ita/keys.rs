@@ -222,7 +222,7 @@ mod tests {
             ("", "key set: EOF"),
             (
                 r#"{"keys":[],"keys":[]}"#,
-                "key set: the key \"keys\" is there twice",
+                "key set: the key \"keys\" appears twice",
             ),
             (r#"{}"#, "key set lacks the key \"keys\""),
             (r#"{"keys":{}}"#, "key set.keys must be a list"),

@@ -48,7 +48,7 @@ impl<'a> Token<'a> {
         let header = self.header.as_ref().map_err(Finding::clone)?;
         let parts = self.text.split('.').count();
         if parts != 3 {
-            return Err(Finding::fail("The token does not have three parts.")
+            return Err(Finding::fail("The Intel token does not have three parts.")
                 .expected("3")
                 .observed(format!("{parts}")));
         }
@@ -56,13 +56,13 @@ impl<'a> Token<'a> {
             Some(ALGORITHM) => {}
             other => {
                 let finding =
-                    Finding::fail("The token is not signed with PS384.").expected(ALGORITHM);
+                    Finding::fail("The Intel token is not signed with PS384.").expected(ALGORITHM);
                 return Err(finding.observed(other.unwrap_or("none")));
             }
         }
         if header.contains_key("crit") {
             return Err(Finding::fail(
-                "The token demands an extension that this client does not know.",
+                "The Intel token requires an extension (crit) that this library does not support.",
             ));
         }
         Ok(())
@@ -71,7 +71,8 @@ impl<'a> Token<'a> {
     /// Returns the claims if the signature over the exact text is valid.
     pub(in crate::attestation) fn claims(&self, key: &TrustedKey) -> Result<Claims, Finding> {
         self.form()?;
-        let forged = || Finding::fail("The token's signature does not verify with Intel's key.");
+        let forged =
+            || Finding::fail("The Intel token's signature does not verify with Intel's key.");
         let (message, signature) = self.text.rsplit_once('.').ok_or_else(forged)?;
         let valid =
             jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.0, Algorithm::PS384);
@@ -89,7 +90,7 @@ impl<'a> Token<'a> {
 /// Decodes a part of a token: base64url without padding, of a JSON object without duplicate keys.
 fn object(part: &str, name: &str) -> Result<Map<String, Value>, Finding> {
     let unreadable = |problem: String| {
-        Finding::fail(format!("The token's {name} cannot be read.")).observed(problem)
+        Finding::fail(format!("The Intel token's {name} cannot be read.")).observed(problem)
     };
     let text = URL_SAFE_NO_PAD
         .decode(part)

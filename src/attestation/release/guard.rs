@@ -187,12 +187,14 @@ fn read_entry(entry: Node<'_>, without_timestamp: bool) -> Result<Entry, FormErr
                 || entry.optional("integratedTime")?.is_some()
             {
                 return Err(entry
-                    .error("is of Rekor v2, which makes no promise and states no time")
+                    .error(
+                        "is a Rekor v2 entry, which has no inclusionPromise and no integratedTime",
+                    )
                     .into());
             }
             if without_timestamp {
                 return Err(entry
-                    .error("is of Rekor v2 and comes without a timestamp")
+                    .error("is a Rekor v2 entry without a timestamp")
                     .into());
             }
             None
@@ -302,7 +304,7 @@ fn body_digest(node: &Node<'_>, rekor: Rekor) -> Result<[u8; 32], FormError> {
 
 /// A signed note: lines, an empty line, signature lines, and one newline at the end.
 fn checkpoint(node: &Node<'_>) -> Result<Checkpoint, ShapeError> {
-    let malformed = |problem: &str| node.error(format!("is no checkpoint: {problem}"));
+    let malformed = |problem: &str| node.error(format!("is not a checkpoint: {problem}"));
     let note = node.string()?;
     if note
         .chars()
@@ -315,12 +317,12 @@ fn checkpoint(node: &Node<'_>) -> Result<Checkpoint, ShapeError> {
         .ok_or_else(|| malformed("it has no signatures"))?;
     let signatures = signatures
         .strip_suffix('\n')
-        .ok_or_else(|| malformed("its last line does not end"))?;
+        .ok_or_else(|| malformed("its last line has no newline"))?;
 
     let mut body = lines.split('\n');
     let mut line = || {
         body.next()
-            .ok_or_else(|| malformed("it has less than three lines"))
+            .ok_or_else(|| malformed("it has fewer than three lines"))
     };
     let (origin, size, root) = (line()?, line()?, line()?);
     if origin.is_empty() || [origin, size, root].iter().any(|line| line.trim() != *line) {
@@ -332,14 +334,14 @@ fn checkpoint(node: &Node<'_>) -> Result<Checkpoint, ShapeError> {
     }
     Ok(Checkpoint {
         origin: origin.to_owned(),
-        tree_size: canonical_decimal(size).ok_or_else(|| malformed("its size is no number"))?,
-        root_hash: canonical_hash(root).ok_or_else(|| malformed("its root is no hash"))?,
+        tree_size: canonical_decimal(size).ok_or_else(|| malformed("its size is not a number"))?,
+        root_hash: canonical_hash(root).ok_or_else(|| malformed("its root is not a hash"))?,
         text: format!("{lines}\n"),
         signatures: signatures
             .into_iter()
             .map(note_signature)
             .collect::<Option<_>>()
-            .ok_or_else(|| malformed("a line is no signature"))?,
+            .ok_or_else(|| malformed("a signature line is malformed"))?,
     })
 }
 
@@ -524,7 +526,7 @@ pub(super) mod tests {
                             .err()
                             .unwrap()
                             .to_string()
-                            .contains("there twice"),
+                            .contains("appears twice"),
                         "{pointer}/{key}"
                     );
                 }
@@ -614,10 +616,10 @@ pub(super) mod tests {
 
         let time = format!("{ENTRY}/integratedTime");
         assert!(error(&set(v1(), &time, "0".into())).contains("has no integrated time"));
-        assert!(error(&set(v2(), &time, "1749470255".into())).contains("states no time"));
+        assert!(error(&set(v2(), &time, "1749470255".into())).contains("no integratedTime"));
         assert!(
             error(&set(v2(), &format!("{ENTRY}/inclusionPromise"), json!({})))
-                .contains("makes no promise")
+                .contains("no inclusionPromise")
         );
 
         let timestamps = "/verificationMaterial/timestampVerificationData";
@@ -694,7 +696,7 @@ pub(super) mod tests {
             format!("{note}\u{2014} witness AAAA\n"),
             format!("{note}{}", format!("{line}\n").repeat(MAX_NOTE_SIGNATURES)),
         ] {
-            assert!(error(&set(v2(), CHECKPOINT, other.into())).contains("is no checkpoint"));
+            assert!(error(&set(v2(), CHECKPOINT, other.into())).contains("is not a checkpoint"));
         }
         let witnessed = format!("{note}\u{2014} witness AAAAAAA=\n");
         let bundle = set(v2(), CHECKPOINT, witnessed.into()).to_string();

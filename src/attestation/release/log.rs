@@ -115,14 +115,14 @@ impl Logs {
         };
         if !named {
             return Err(
-                Finding::fail("The checkpoint is not of the log that the entry names.")
+                Finding::fail("The checkpoint is from another log than the entry names.")
                     .expected(&log.host)
                     .observed(&checkpoint.origin),
             );
         }
         if checkpoint.tree_size != entry.tree_size || checkpoint.root_hash != entry.root_hash {
             return Err(Finding::fail(
-                "The checkpoint is of another tree than the inclusion proof.",
+                "The checkpoint is about another tree than the inclusion proof.",
             )
             .expected(format!(
                 "size {}, root {}",
@@ -143,7 +143,7 @@ impl Logs {
             .filter(|signature| signature.name == log.host);
         let (Some(signature), None) = (own.next(), own.next()) else {
             return Err(Finding::fail(
-                "The checkpoint does not bear exactly one signature in its log's name.",
+                "The checkpoint does not have exactly one signature by its log.",
             )
             .expected(&log.host));
         };
@@ -284,7 +284,7 @@ mod tests {
         ] {
             assert_eq!(
                 detail(checked(&logs, &guarded(rekor, origin, &signer))),
-                "The checkpoint is not of the log that the entry names.",
+                "The checkpoint is from another log than the entry names.",
                 "{origin}"
             );
         }
@@ -328,7 +328,7 @@ mod tests {
             change(&mut other.entry);
             assert_eq!(
                 detail(checked(&logs, &other)),
-                "The checkpoint is of another tree than the inclusion proof."
+                "The checkpoint is about another tree than the inclusion proof."
             );
         }
     }
@@ -346,7 +346,7 @@ mod tests {
             .insert(0, Signer::new().sign("witness.example", &text));
         assert!(checked(&logs, &witnessed).is_ok());
 
-        let one = "The checkpoint does not bear exactly one signature in its log's name.";
+        let one = "The checkpoint does not have exactly one signature by its log.";
         let mut doubled = guarded(Rekor::V2, HOST, &signer);
         doubled
             .entry
