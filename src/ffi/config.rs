@@ -236,7 +236,7 @@ pub unsafe extern "C" fn confer_config_set_roots(
             _ => {
                 return Err(Error::new(
                     Status::InvalidArgument,
-                    format!("roots: {roots} is none"),
+                    format!("roots: invalid value {roots} (expected a CONFER_ROOTS_* constant)"),
                 ));
             }
         };
@@ -368,7 +368,8 @@ pub unsafe extern "C" fn confer_config_set_max_age(
         /// Below it, a client would do little but connect.
         const LEAST: u64 = 10_000;
         if (1..LEAST).contains(&max_age_ms) {
-            let message = format!("max_age_ms: {max_age_ms}; it has to be 0, or at least {LEAST}");
+            let message =
+                format!("max_age_ms: invalid value {max_age_ms} (expected 0, or at least {LEAST})");
             return Err(Error::new(Status::InvalidArgument, message));
         }
         let max_age = match max_age_ms {
@@ -474,7 +475,7 @@ pub unsafe extern "C" fn confer_config_set_jwks_cache_file(
         if path.is_empty() || path.contains('\0') {
             return Err(Error::new(
                 Status::InvalidArgument,
-                "path: it is empty or holds a NUL",
+                "path: it is empty or contains a NUL character",
             ));
         }
         unsafe {
@@ -501,7 +502,10 @@ pub unsafe extern "C" fn confer_config_set_stage_timeout_ms(
             .find(|known| **known as i32 == stage)
             .copied();
         let stage = known.ok_or_else(|| {
-            Error::new(Status::InvalidArgument, format!("stage: {stage} is none"))
+            Error::new(
+                Status::InvalidArgument,
+                format!("stage: invalid value {stage} (expected a CONFER_STAGE_* constant)"),
+            )
         })?;
         // SAFETY: NULL or a live handle.
         unsafe {
@@ -630,7 +634,9 @@ pub unsafe extern "C" fn confer_config_set_limit(
                     CONFER_LIMIT_UNSENT => &mut bounds.unsent,
                     CONFER_LIMIT_REQUESTS => &mut bounds.requests,
                     _ => {
-                        let message = format!("limit: {limit} is none");
+                        let message = format!(
+                            "limit: invalid value {limit} (expected a CONFER_LIMIT_* constant)"
+                        );
                         return Err(Error::new(Status::InvalidArgument, message));
                     }
                 };
@@ -648,7 +654,7 @@ pub(super) fn bounded(name: &str, value: u64, range: RangeInclusive<u64>) -> Res
         .filter(|_| range.contains(&value));
     held.ok_or_else(|| {
         let (least, most) = (range.start(), range.end());
-        let message = format!("{name}: {value}; the bounds are {least} and {most}");
+        let message = format!("{name}: invalid value {value} (expected {least} to {most})");
         Error::new(Status::InvalidArgument, message)
     })
 }
@@ -703,7 +709,7 @@ pub unsafe extern "C" fn confer_config_set_log(
             _ => {
                 return Err(Error::new(
                     Status::InvalidArgument,
-                    format!("level: {level} is none"),
+                    format!("level: invalid value {level} (expected a CONFER_LOG_* constant)"),
                 ));
             }
         };

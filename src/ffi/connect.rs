@@ -231,7 +231,7 @@ pub(super) fn pipe(
         }
     }
     slot.get()
-        .ok_or_else(|| Error::new(Status::System, "no descriptor"))
+        .ok_or_else(|| Error::new(Status::System, "the file descriptor was not created"))
 }
 
 /// Gives up connecting: the outcome is CONFER_E_CANCELLED, unless it is decided already. Never waits; calling it again

@@ -58,9 +58,12 @@ pub const CONFER_ROLE_TOOL_RESPONSE: i32 = 5;
 
 pub(super) fn read_role(role: i32) -> Result<Role> {
     let known = Role::ALL.iter().find(|known| **known as i32 == role);
-    known
-        .copied()
-        .ok_or_else(|| Error::new(Status::InvalidArgument, "role: there is no such role"))
+    known.copied().ok_or_else(|| {
+        Error::new(
+            Status::InvalidArgument,
+            format!("role: invalid value {role} (expected a CONFER_ROLE_* constant)"),
+        )
+    })
 }
 
 /// A new conversation without messages; free it with confer_conversation_free().

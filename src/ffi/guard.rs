@@ -26,7 +26,7 @@ pub(super) fn status(
     let result = if fork::in_child() {
         Err(Error::new(
             Status::Forked,
-            "the library was in use before this process was forked",
+            "this process was forked from one that used the library: use it in the parent, or fork before its first use",
         ))
     } else {
         randomness::probe().and_then(|()| panics::catch(work).and_then(|result| result))
@@ -95,7 +95,7 @@ pub(super) fn may_wait(what: &str) -> Result<()> {
     if crate::host::on_callback_thread() {
         return Err(Error::new(
             Status::WouldDeadlock,
-            format!("{what} waits, and was called from a callback"),
+            format!("{what} waits, so it cannot be called from a callback"),
         ));
     }
     Ok(())
@@ -111,7 +111,7 @@ impl Poison {
         if self.0.load(Ordering::Relaxed) {
             return Err(Error::new(
                 Status::Panic,
-                "an earlier call on this handle met a defect in libconfer",
+                "this handle is unusable: an earlier call on it met a defect in libconfer; free it",
             ));
         }
         panics::catch(work).unwrap_or_else(|panic| {

@@ -593,7 +593,10 @@ pub unsafe extern "C" fn confer_evidence_verify(
         let at = match at {
             -1 => None,
             at => Some(u64::try_from(at).map_err(|_| {
-                Error::new(Status::InvalidArgument, format!("at: {at} is before 1970"))
+                Error::new(
+                    Status::InvalidArgument,
+                    format!("at: invalid value {at} (expected Unix seconds, or -1)"),
+                )
             })?),
         };
         let invalid = |why: String| Error::new(Status::InvalidJson, format!("evidence: {why}"));

@@ -67,7 +67,10 @@ pub unsafe extern "C" fn confer_request_new(
     guard::gives(error, unsafe { handle::out(request, "request") }, |out| {
         let known = Ending::ALL.iter().find(|known| **known as i32 == ending);
         let ending = known.copied().ok_or_else(|| {
-            Error::new(Status::InvalidArgument, format!("ending: {ending} is none"))
+            Error::new(
+                Status::InvalidArgument,
+                format!("ending: invalid value {ending} (expected a CONFER_ENDING_* constant)"),
+            )
         })?;
         // SAFETY: the texts are as their contract says.
         let (verb, path) = unsafe {
@@ -278,7 +281,7 @@ pub unsafe extern "C" fn confer_request_set_document_bytes(
 ) -> confer_status {
     guard::done(error, || {
         if len == usize::MAX {
-            let message = "len: a document is not NUL-terminated";
+            let message = "len: SIZE_MAX stands for NUL-terminated text; a document needs its length in bytes";
             return Err(Error::new(Status::InvalidArgument, message));
         }
         // SAFETY: NULL or a live handle; `bytes` is readable for `len` bytes.
@@ -303,7 +306,7 @@ pub unsafe extern "C" fn confer_request_set_document_file(
         // SAFETY: NULL or a live handle; `path` is as the contract of texts says.
         let path = unsafe { text::read(path, path_len, "path") }?;
         if path.is_empty() || path.contains('\0') {
-            let message = "path: it is empty or holds a NUL";
+            let message = "path: it is empty or contains a NUL character";
             return Err(Error::new(Status::InvalidArgument, message));
         }
         let document = Document::open(Path::new(path))?;
@@ -322,7 +325,7 @@ impl Read for ReadCallback {
         let read =
             unsafe { (self.call)(self.user_data.pointer(), buffer.as_mut_ptr(), buffer.len()) };
         usize::try_from(read)
-            .map_err(|_| Error::new(Status::Stopped, "the read callback gave the upload up"))
+            .map_err(|_| Error::new(Status::Stopped, "the read callback stopped the upload"))
     }
 }
 

@@ -15,8 +15,8 @@ pub(super) struct Pipe {
 
 impl Pipe {
     pub(super) fn new() -> Result<Pipe> {
-        let (reader, writer) =
-            std::io::pipe().map_err(|e| Error::io(Status::System, "no descriptor", &e))?;
+        let (reader, writer) = std::io::pipe()
+            .map_err(|e| Error::io(Status::System, "the system gave no file descriptor", &e))?;
         Ok(Pipe { reader, writer })
     }
 

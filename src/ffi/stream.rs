@@ -92,14 +92,14 @@ impl confer_stream_callbacks {
         let invalid = |why: &str| Error::new(Status::InvalidArgument, format!("callbacks: {why}"));
         if table.is_null() {
             return Err(invalid(
-                "it is NULL; for pulling there is a function of its own",
+                "it is NULL (to pull the events, call confer_chat_pull() or confer_request_pull())",
             ));
         }
         // SAFETY: not NULL, so its first member is readable.
         let size = unsafe { (&raw const (*table).size).read_unaligned() };
         if !(offset_of!(confer_stream_callbacks, on_event)..=MAX_TABLE).contains(&size) {
             return Err(invalid(&format!(
-                "{size} is not the size of any table; set it to sizeof(confer_stream_callbacks)"
+                "invalid size {size} (expected sizeof(confer_stream_callbacks))"
             )));
         }
         let mut known = confer_stream_callbacks {
@@ -121,7 +121,7 @@ impl confer_stream_callbacks {
         let user_data = UserData::new(known.user_data, known.destroy);
         if unknown {
             return Err(invalid(
-                "it sets members that this version of the library does not know",
+                "a member is set that this version of the library does not support",
             ));
         }
         Ok(Table {
@@ -335,7 +335,7 @@ pub unsafe extern "C" fn confer_stream_next(
 fn has_callbacks() -> Error {
     Error::new(
         Status::InvalidArgument,
-        "stream: its events go to callbacks",
+        "stream: its events go to callbacks and cannot be pulled",
     )
 }
 
@@ -347,7 +347,7 @@ impl Turn<'_> {
         if busy.swap(true, Ordering::Acquire) {
             return Err(Error::new(
                 Status::Busy,
-                "another thread is in confer_stream_next on this stream",
+                "another thread is in confer_stream_next() on this stream",
             ));
         }
         Ok(Turn(busy))

@@ -15,7 +15,10 @@ pub(super) unsafe fn read<'a>(text: *const c_char, len: usize, name: &str) -> Re
     std::str::from_utf8(bytes).map_err(|e| {
         Error::new(
             Status::InvalidUtf8,
-            format!("{name}: not UTF-8 from byte {} on", e.valid_up_to()),
+            format!(
+                "{name}: not UTF-8 (first invalid byte at offset {})",
+                e.valid_up_to()
+            ),
         )
     })
 }
@@ -43,7 +46,7 @@ pub(super) unsafe fn bytes<'a>(text: *const c_char, len: usize, name: &str) -> R
         return Ok(unsafe { CStr::from_ptr(text) }.to_bytes());
     }
     if isize::try_from(len).is_err() {
-        return invalid("its length is more than any object can have");
+        return invalid("its length is larger than any object can be");
     }
     // SAFETY: by the contract it is readable for `len` bytes, and `len` is one that a slice can have.
     Ok(unsafe { std::slice::from_raw_parts(text.cast(), len) })
