@@ -125,12 +125,16 @@ impl Answer {
             Reading::Counted { length, received } => {
                 let announced = content_length(&piece)?;
                 if length.is_some_and(|length| length != announced) {
-                    return Err(broken("Content-Length changed within an answer"));
+                    return Err(broken(
+                        "Content-Length changed between two responses of the same answer",
+                    ));
                 }
                 *length = Some(announced);
                 *received += piece.body.len() as u64;
                 if *received > announced {
-                    let message = format!("{received} bytes came; Content-Length is {announced}");
+                    let message = format!(
+                        "received {received} bytes, more than the Content-Length of {announced}"
+                    );
                     return Err(broken(&message));
                 }
                 let flow = if *received == announced {
@@ -190,7 +194,7 @@ impl Drop for Answer {
     fn drop(&mut self) {
         self.conclude(Err(Error::new(
             Status::Panic,
-            "the connection's task ended without a word",
+            "the request ended without a result: a defect in libconfer",
         )));
     }
 }
@@ -257,13 +261,13 @@ fn content_length(piece: &Piece) -> Result<u64> {
         let length = (digits && (1..=MAX_DIGITS).contains(&value.len()))
             .then(|| value.parse().ok())
             .flatten()
-            .ok_or_else(|| broken("a Content-Length that is not 1 to 12 digits"))?;
+            .ok_or_else(|| broken("Content-Length is not 1 to 12 digits"))?;
         if found.is_some_and(|found| found != length) {
-            return Err(broken("two different Content-Lengths in one response"));
+            return Err(broken("a response has two different Content-Lengths"));
         }
         found = Some(length);
     }
-    found.ok_or_else(|| broken("a piece of an answer without Content-Length"))
+    found.ok_or_else(|| broken("a response has no Content-Length"))
 }
 
 /// Reads `{"embeddings": [[float…]…], "dimension": int}` (protocol section 4), into one allocation: a vector for each
@@ -279,7 +283,7 @@ fn read_matrix(body: &[u8], texts: usize) -> Result<Matrix> {
     let no_json = |e: serde_json::Error| {
         let (line, column) = (e.line(), e.column());
         broken(&format!(
-            "an answer that is no embeddings of one dimension, at line {line} column {column}"
+            "the answer is not a list of embeddings of one dimension (line {line} column {column})"
         ))
     };
     let answer: Answer<'_> = serde_json::from_slice(body).map_err(no_json)?;
@@ -291,7 +295,9 @@ fn read_matrix(body: &[u8], texts: usize) -> Result<Matrix> {
     let mut json = serde_json::Deserializer::from_str(answer.embeddings.get());
     let rows = rows.deserialize(&mut json).map_err(no_json)?;
     if rows != texts {
-        return Err(broken(&format!("{rows} embeddings for {texts} texts")));
+        return Err(broken(&format!(
+            "received {rows} embeddings for {texts} texts"
+        )));
     }
     Ok(Matrix {
         values: values.into(),

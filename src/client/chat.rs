@@ -63,7 +63,7 @@ impl Number {
         if value.is_finite() && holds(value) {
             return Ok(name);
         }
-        let message = format!("{name}: {value}; it has to be {bounds}");
+        let message = format!("{name}: invalid value {value} (expected {bounds})");
         Err(Error::new(Status::InvalidArgument, message))
     }
 }
@@ -211,10 +211,12 @@ impl ChatRequest {
             return invalid("name: it is empty".into());
         }
         if self.tools.iter().any(|tool| tool.name == name) {
-            return invalid("name: there is a tool of this name".into());
+            return invalid("name: the request already has a tool of this name".into());
         }
         if self.tools.len() == MAX_TOOLS {
-            return invalid(format!("a request with more than {MAX_TOOLS} tools"));
+            return invalid(format!(
+                "name: the request already has {MAX_TOOLS} tools, the most that it can have"
+            ));
         }
         self.given_by_entry(TOOLS)?;
         let parameters = json::object("parameters", parameters)?;
@@ -246,7 +248,9 @@ impl ChatRequest {
             return Err(Error::new(Status::InvalidArgument, message));
         }
         if self.documents.len() == MAX_TOOLS {
-            let message = format!("a request with more than {MAX_TOOLS} documents");
+            let message = format!(
+                "attachment_id: the request already has {MAX_TOOLS} documents, the most that it can have"
+            );
             return Err(Error::new(Status::InvalidArgument, message));
         }
         self.given_by_entry(DOCUMENTS)?;
@@ -281,7 +285,7 @@ impl ChatRequest {
         if (name == TOOLS && !self.tools.is_empty())
             || (name == DOCUMENTS && !self.documents.is_empty())
         {
-            let message = format!("name: {name} has entries already, which were added one by one");
+            let message = format!("name: {name} already has entries that were added one by one");
             return Err(Error::new(Status::InvalidArgument, message));
         }
         let value = json::raw("json", json)?;
@@ -298,7 +302,9 @@ impl ChatRequest {
     /// An entry cannot be added to a property that was given whole.
     fn given_by_entry(&self, name: &str) -> Result<()> {
         if self.others.iter().any(|(known, _)| known == name) {
-            let message = format!("{name}: it was set as a property, whole");
+            let message = format!(
+                "{name}: it was already set as a whole by confer_chat_request_set_property()"
+            );
             return Err(Error::new(Status::InvalidArgument, message));
         }
         Ok(())
@@ -328,7 +334,9 @@ impl ChatRequest {
     /// The request as it will be sent. `webSearch` is always written: the server takes its absence for consent.
     pub(super) fn body(&self) -> Result<Bytes> {
         let body = serde_json::to_vec(self);
-        let body = body.map_err(|_| Error::new(Status::InvalidJson, "request: no JSON form"))?;
+        let body = body.map_err(|_| {
+            Error::new(Status::InvalidJson, "request: it cannot be written as JSON")
+        })?;
         if body.len() > MAX_BODY {
             return Err(too_large());
         }

@@ -143,7 +143,7 @@ impl Config {
         let wait = Duration::from_millis(milliseconds);
         if wait.is_zero() || wait > MAX_WAIT {
             let message = format!(
-                "{name}: {milliseconds} ms; the bounds are 1 and {}",
+                "{name}: invalid value {milliseconds} ms (expected 1 to {})",
                 MAX_WAIT.as_millis()
             );
             return Err(Error::new(Status::InvalidArgument, message));

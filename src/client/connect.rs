@@ -111,7 +111,7 @@ impl Connecting {
             Next::End(Err(error)) => Err(error),
             Next::End(Ok(())) | Next::Over => Err(Error::new(
                 Status::InvalidArgument,
-                "connecting: its outcome was taken before",
+                "connecting: its result was already taken",
             )),
         }
     }
@@ -123,7 +123,12 @@ impl Connecting {
         if outcome.is_err() {
             host::wait(Which::Leaving, Some(Instant::now() + LINGER));
         }
-        outcome?.ok_or_else(|| Error::new(Status::Panic, "connecting ended without an outcome"))
+        outcome?.ok_or_else(|| {
+            Error::new(
+                Status::Panic,
+                "connecting ended without a result: a defect in libconfer",
+            )
+        })
     }
 
     /// The time limit is over, and the worker did not say so.

@@ -201,7 +201,7 @@ impl Event {
         // serde_json's message would quote the answer; its position does not.
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| {
             broken(&format!(
-                "an event is no JSON, at line {} column {}",
+                "an event is not JSON (line {} column {})",
                 e.line(),
                 e.column()
             ))
@@ -534,13 +534,19 @@ impl Splitter {
                 match rest.first() {
                     None => return Ok(Split::More),
                     Some(b'{') => {}
-                    Some(_) => return Err(broken("bytes between events that are no JSON object")),
+                    Some(_) => {
+                        return Err(broken(
+                            "unexpected bytes between two events (expected a JSON object)",
+                        ));
+                    }
                 }
             }
             let end = self.scan.advance(rest)?;
             let len = end.unwrap_or(rest.len());
             if self.partial.len() + len > MAX_EVENT {
-                return Err(broken(&format!("an event of more than {MAX_EVENT} bytes")));
+                return Err(broken(&format!(
+                    "an event is larger than {MAX_EVENT} bytes"
+                )));
             }
             let part = rest.split_to(len);
             if end.is_none() {
@@ -609,7 +615,7 @@ impl Scan {
                         self.depth += 1;
                         if self.depth > MAX_EVENT_DEPTH {
                             return Err(broken(&format!(
-                                "an event nested more than {MAX_EVENT_DEPTH} levels deep"
+                                "an event is nested more than {MAX_EVENT_DEPTH} levels deep"
                             )));
                         }
                         Str::Outside
@@ -643,9 +649,9 @@ impl Scan {
                     digits,
                     value,
                 } => {
-                    let digit = (byte as char)
-                        .to_digit(16)
-                        .ok_or_else(|| broken("an escape without four digits"))?;
+                    let digit = (byte as char).to_digit(16).ok_or_else(|| {
+                        broken("an event has a \\u escape without four hex digits")
+                    })?;
                     let value = value << 4 | digit as u16;
                     if digits < 3 {
                         Str::Unicode {

@@ -13,7 +13,7 @@ pub(super) fn raw(argument: &str, json: &str) -> Result<Box<RawValue>> {
 pub(super) fn object(argument: &str, json: &str) -> Result<Box<RawValue>> {
     let value = raw(argument, json)?;
     if !value.get().starts_with('{') {
-        let message = format!("{argument}: it is no JSON object");
+        let message = format!("{argument}: it is not a JSON object");
         return Err(Error::new(Status::InvalidJson, message));
     }
     Ok(value)
@@ -23,7 +23,7 @@ pub(super) fn object(argument: &str, json: &str) -> Result<Box<RawValue>> {
 pub(super) fn invalid(argument: &str, e: &serde_json::Error) -> Error {
     let why = match e.classify() {
         serde_json::error::Category::Eof => "it ends too early",
-        serde_json::error::Category::Data => "it is not what is expected",
+        serde_json::error::Category::Data => "it is not the expected JSON",
         _ => "not JSON",
     };
     let (line, column) = (e.line(), e.column());

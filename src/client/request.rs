@@ -78,7 +78,9 @@ impl RouteRequest {
     pub fn any(verb: &str, path: &str, ending: Ending) -> Result<RouteRequest> {
         for (name, text, most) in [("verb", verb, MAX_VERB), ("path", path, MAX_PATH)] {
             if text.is_empty() || text.len() > most || text.contains(['\0', '\r', '\n']) {
-                let message = format!("{name}: 1 to {most} bytes on one line, without NUL");
+                let message = format!(
+                    "{name}: invalid text (expected 1 to {most} bytes on one line, without NUL)"
+                );
                 return Err(Error::new(Status::InvalidArgument, message));
             }
         }
@@ -130,7 +132,10 @@ impl RouteRequest {
     }
 
     fn not_for(&self, what: &str) -> Error {
-        let message = format!("request: {what} is not for {} request", self.route.name());
+        let message = format!(
+            "request: {what} cannot be set on {} request",
+            self.route.name()
+        );
         Error::new(Status::InvalidArgument, message)
     }
 
@@ -152,7 +157,9 @@ impl RouteRequest {
             return Err(self.not_for("a text"));
         };
         if texts.len() == MAX_TEXTS {
-            let message = format!("an embeddings request of more than {MAX_TEXTS} texts");
+            let message = format!(
+                "text: the request already has {MAX_TEXTS} texts, the most that it can have"
+            );
             return Err(Error::new(Status::TooLarge, message));
         }
         self.size.grow(text.len())?;
@@ -171,7 +178,9 @@ impl RouteRequest {
             return Err(Error::new(Status::InvalidArgument, "name: it is empty"));
         }
         if headers.len() == MAX_FETCH_HEADERS && !headers.contains_key(name) {
-            let message = format!("a fetch with more than {MAX_FETCH_HEADERS} headers");
+            let message = format!(
+                "name: the request already has {MAX_FETCH_HEADERS} headers, the most that it can have"
+            );
             return Err(Error::new(Status::TooLarge, message));
         }
         let known = headers.get(name).and_then(Value::as_str);
@@ -194,7 +203,7 @@ impl RouteRequest {
             return Err(Error::new(Status::InvalidArgument, message));
         }
         let value: Value = serde_json::from_str(super::json::raw("json", json)?.get())
-            .map_err(|_| Error::new(Status::InvalidJson, "json: not JSON"))?;
+            .map_err(|_| Error::new(Status::InvalidJson, "json: it is not JSON"))?;
         let known = options.get(name);
         let old = known.map_or(0, |known| name.len() + known.to_string().len());
         self.size

@@ -33,6 +33,6 @@ impl Size {
 pub(super) fn too_large() -> Error {
     Error::new(
         Status::TooLarge,
-        format!("a request of more than {MAX_BODY} bytes"),
+        format!("the request is larger than {MAX_BODY} bytes"),
     )
 }

@@ -61,7 +61,7 @@ impl ToolCall {
 
     fn send(&mut self, content: String) -> Result<()> {
         let answer = self.answer.take().ok_or_else(|| {
-            let message = "call: it was answered before";
+            let message = "call: it was already answered";
             Error::new(Status::InvalidArgument, message)
         })?;
         answer(content);
