@@ -186,7 +186,7 @@ impl Dialer {
         }
         Err(Error::new(
             Status::ReleaseRefused,
-            "the enclave's release is another one than before, and the application refused it",
+            "the enclave's release has changed, and the application refused it",
         ))
     }
 

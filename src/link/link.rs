@@ -287,7 +287,9 @@ impl Link {
         }
         let (len, most) = (request.body.len(), self.limits.bounds.unsent);
         let kept = KeptBytes::count(&self.kept, len, most).ok_or_else(|| {
-            let message = format!("{most} bytes of requests are kept until they are answered");
+            let message = format!(
+                "too many requests: at most {most} bytes of them are kept until they are answered"
+            );
             Error::new(Status::TooMany, message)
         })?;
         Ok(Some(kept))
@@ -338,7 +340,7 @@ impl Link {
         let bounds = &self.limits.bounds;
         if state.waiting.len() >= bounds.requests || state.waiting_bytes + len > bounds.unsent {
             let message = format!(
-                "{} requests of {} bytes wait for a connection",
+                "too many requests: {} of them, with {} bytes, wait for a connection",
                 state.waiting.len(),
                 state.waiting_bytes
             );
@@ -427,7 +429,7 @@ impl Link {
             old.session.retire();
             state.retired.push((old.serial, old.session));
             if state.retired.len() > MAX_RETIRED {
-                let message = "it ran on a connection whose place newer ones have taken long ago";
+                let message = "the request ran on an old connection that was closed after newer ones had replaced it";
                 let oldest = state.retired.remove(0).1;
                 oldest.end_with(Error::new(Status::Expired, message));
             }
@@ -659,7 +661,7 @@ impl Link {
                 (expired, next.unwrap_or(now) + limit)
             };
             let limit = self.limits.idle.as_millis();
-            let message = format!("there was no connection for this request for {limit} ms");
+            let message = format!("the request waited {limit} ms for a connection and got none");
             let error = Error::new(Status::StreamIdle, message);
             Told {
                 waiting: expired,
@@ -912,7 +914,7 @@ fn count(counter: &AtomicU64) {
 fn expired() -> Error {
     Error::new(
         Status::Expired,
-        "the connection reached its age, or its evidence expired, and it is not to be made again",
+        "the connection reached its maximum age, or its evidence expired, and reconnecting is off",
     )
 }
 

@@ -210,7 +210,7 @@ impl Receiver for Tracked {
         let error = match &self.refused {
             Some(refused) if !own => refused
                 .clone()
-                .because("There is no other connection", &error),
+                .because("No other connection could be made", &error),
             _ => self.conclude(error),
         };
         self.inner.refuse(error);

@@ -486,12 +486,14 @@ impl Core {
             && now >= ping.queued.max(self.moved) + self.limits.dead_after
         {
             let limit = self.limits.dead_after.as_millis();
-            let message = format!("a ping has no answer and no byte moved for {limit} ms");
+            let message = format!(
+                "the server did not answer a keepalive ping, and no byte moved, for {limit} ms"
+            );
             return Err(Error::new(Status::DeadPeer, message));
         }
         if self.probe.is_some_and(|probe| now >= probe) {
             let limit = self.limits.probe.as_millis();
-            let message = format!("nothing came for {limit} ms after the network changed");
+            let message = format!("nothing was received for {limit} ms after the network changed");
             return Err(Error::new(Status::DeadPeer, message));
         }
         if now >= self.next_idle {
@@ -657,11 +659,11 @@ pub(super) fn noise_error(error: noise::Error) -> Error {
     match error {
         noise::Error::Decrypt => Error::new(
             Status::Decrypt,
-            "a message does not authenticate: it was altered, truncated, replayed or reordered",
+            "a Noise message does not authenticate: it was altered, truncated, replayed or reordered",
         ),
         noise::Error::Handshake => Error::new(
             Status::Handshake,
-            "message 2 is malformed or does not authenticate",
+            "the server's handshake message is malformed or does not authenticate",
         ),
         noise::Error::OtherKey => Error::new(
             Status::Handshake,
@@ -669,7 +671,7 @@ pub(super) fn noise_error(error: noise::Error) -> Error {
         ),
         noise::Error::Exhausted => Error::new(
             Status::System,
-            "no randomness, or a nonce counter is used up",
+            "the system gave no random bytes, or the connection's message counter is used up",
         ),
     }
 }

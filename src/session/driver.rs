@@ -130,7 +130,7 @@ impl Driver {
             let ticked = self.keep_time(cx, now)?;
             if self.core.retired() {
                 self.closing = true;
-                let message = "a newer connection has taken the place of this one";
+                let message = "a newer connection has replaced this one";
                 return Err(Error::new(Status::Closed, message));
             }
             if !more && !ticked {
@@ -210,7 +210,7 @@ impl Driver {
             Some(Ok(Message::Binary(message))) => self.core.receive(&message, now),
             Some(Ok(Message::Text(_))) => Err(Error::new(
                 Status::Protocol,
-                "the peer sent a text message; only binary ones are expected",
+                "the server sent a text message (expected only binary ones)",
             )),
             Some(Ok(Message::Close(frame))) => Err(closed(frame, During::Session)),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
@@ -286,16 +286,20 @@ pub(super) fn lost(error: tungstenite::Error) -> Error {
         tungstenite::Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
             Error::new(
                 Status::Limit,
-                format!("a WebSocket message of {size} bytes; the bound is {max_size}"),
+                format!("the server sent a WebSocket message of {size} bytes (at most {max_size})"),
             )
         }
         tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
         | tungstenite::Error::ConnectionClosed
         | tungstenite::Error::AlreadyClosed => closed(None, During::Session),
-        tungstenite::Error::Protocol(error) => {
-            Error::new(Status::Protocol, format!("WebSocket: {error}"))
-        }
-        tungstenite::Error::Utf8(_) => Error::new(Status::Protocol, "WebSocket: a text message"),
+        tungstenite::Error::Protocol(error) => Error::new(
+            Status::Protocol,
+            format!("the server broke the WebSocket protocol: {error}"),
+        ),
+        tungstenite::Error::Utf8(_) => Error::new(
+            Status::Protocol,
+            "the server sent a text message (expected only binary ones)",
+        ),
         tungstenite::Error::Io(error) => {
             Error::new(Status::ConnectionLost, format!("connection lost: {error}"))
         }

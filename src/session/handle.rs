@@ -128,7 +128,7 @@ impl Session {
         if len > MAX_BODY {
             return Err(Error::new(
                 Status::TooLarge,
-                format!("a request of {len} bytes; the bound is {MAX_BODY}"),
+                format!("the request has {len} bytes (at most {MAX_BODY})"),
             ));
         }
         if let Some(end) = self.end() {
@@ -199,14 +199,14 @@ impl Load {
     fn admit(&self, request: &Request, bounds: &Bounds) -> Result<()> {
         let (len, uploads) = (request.body.len(), usize::from(request.upload.is_some()));
         let all = [
-            (&self.open, 1, bounds.requests, "requests are open"),
+            (&self.open, 1, bounds.requests, "open requests"),
             (
                 &self.queued_bytes,
                 len,
                 bounds.unsent,
-                "bytes wait to be sent",
+                "bytes waiting to be sent",
             ),
-            (&self.uploads, uploads, MAX_UPLOADS, "uploads are open"),
+            (&self.uploads, uploads, MAX_UPLOADS, "open uploads"),
         ];
         for (at, (counter, more, bound, what)) in all.iter().enumerate() {
             let admitted = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
@@ -216,7 +216,7 @@ impl Load {
                 for (counter, more, ..) in &all[..at] {
                     counter.fetch_sub(*more, Ordering::Relaxed);
                 }
-                let message = format!("{bound} {what} on this connection");
+                let message = format!("this connection already has its limit of {bound} {what}");
                 return Err(Error::new(Status::TooMany, message));
             }
         }

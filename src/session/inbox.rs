@@ -115,13 +115,15 @@ impl<T: Weighted> Inbox<T> {
         }
         if state.bytes > self.bounds.stream {
             let most = self.bounds.stream;
-            let message = format!("more than {most} bytes wait to be read on this stream");
+            let message = format!(
+                "the application reads too slowly: more than {most} bytes wait on this stream"
+            );
             return Err(Error::new(Status::SlowConsumer, message));
         }
         if let Some(most) = self.meter.broken_by(state.bytes) {
             let own = state.bytes;
             let message = format!(
-                "more than {most} bytes wait to be read on all streams, {own} of them on this one"
+                "the application reads too slowly: more than {most} bytes wait on all streams, {own} of them on this one"
             );
             return Err(Error::new(Status::SlowConsumer, message));
         }

@@ -111,14 +111,18 @@ impl Response {
         let response = pb::WebsocketResponse::decode(message).map_err(not_a_response)?;
         let id = response
             .id
-            .ok_or_else(|| Error::Message("a response without id".into()))?;
+            .ok_or_else(|| Error::Message("the enclave sent a response without id".into()))?;
         let status = response
             .status
-            .ok_or_else(|| Error::Message("a response without status".into()))?;
+            .ok_or_else(|| Error::Message("the enclave sent a response without status".into()))?;
         let status = u16::try_from(status)
             .ok()
             .filter(|status| (100..=599).contains(status))
-            .ok_or_else(|| Error::Message(format!("a response with status {status}")))?;
+            .ok_or_else(|| {
+                Error::Message(format!(
+                    "the enclave sent a response with status {status} (expected 100 to 599)"
+                ))
+            })?;
         Ok(Response {
             id,
             status,
@@ -154,14 +158,16 @@ fn bound_headers(mut message: &[u8]) -> Result<(), Error> {
     }
     if count > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
         return Err(Error::Limit(format!(
-            "a response with {count} headers of {bytes} bytes; the bounds are {MAX_HEADERS} and {MAX_HEADER_BYTES}"
+            "the enclave sent a response with {count} headers of {bytes} bytes (at most {MAX_HEADERS} and {MAX_HEADER_BYTES})"
         )));
     }
     Ok(())
 }
 
 fn not_a_response(e: prost::DecodeError) -> Error {
-    Error::Message(format!("not a response: {e}"))
+    Error::Message(format!(
+        "the enclave sent a message that is not a response: {e}"
+    ))
 }
 
 impl fmt::Debug for Response {

@@ -52,23 +52,28 @@ impl Reassembler {
     /// view of `frame`, without a copy.
     pub fn push(&mut self, frame: Bytes) -> Result<Option<Bytes>, Error> {
         let held = frame.len();
-        let frame = pb::NoiseTransportFrame::decode(frame)
-            .map_err(|e| Error::Frame(format!("not a transport frame: {e}")))?;
+        let frame = pb::NoiseTransportFrame::decode(frame).map_err(|e| {
+            Error::Frame(format!(
+                "the enclave sent a message that is not a transport frame: {e}"
+            ))
+        })?;
         // A missing `chunk_id` or `chunk_index` is 0. A missing or zero `total_chunks` is an error.
         let (id, index, total) = (frame.chunk_id(), frame.chunk_index(), frame.total_chunks());
         let payload = frugal(frame.payload.unwrap_or_default(), held);
 
         if total == 0 {
-            return Err(Error::Frame("total_chunks is absent or 0".into()));
+            return Err(Error::Frame(
+                "the enclave sent a frame whose total_chunks is absent or 0".into(),
+            ));
         }
         if total > MAX_CHUNKS {
             return Err(Error::Limit(format!(
-                "a message of {total} chunks; the bound is {MAX_CHUNKS}"
+                "the enclave sent a message of {total} chunks (at most {MAX_CHUNKS})"
             )));
         }
         if index >= total {
             return Err(Error::Frame(format!(
-                "chunk_index {index} of total_chunks {total}"
+                "the enclave sent a frame with chunk_index {index} of {total} chunks (expected less)"
             )));
         }
 
@@ -78,7 +83,7 @@ impl Reassembler {
             }
             if self.unfinished.len() == MAX_UNFINISHED {
                 return Err(Error::Limit(format!(
-                    "more than {MAX_UNFINISHED} unfinished messages"
+                    "the enclave sent parts of more than {MAX_UNFINISHED} unfinished messages"
                 )));
             }
             self.reserve(payload.len())?;
@@ -90,7 +95,7 @@ impl Reassembler {
         if total != message.total {
             let first = message.total;
             return Err(Error::Frame(format!(
-                "total_chunks changed from {first} to {total}"
+                "the enclave changed total_chunks of a message from {first} to {total}"
             )));
         }
         if let Some(known) = message.chunks.get(&index) {
@@ -98,7 +103,7 @@ impl Reassembler {
                 return Ok(None);
             }
             return Err(Error::Frame(format!(
-                "chunk {index} came twice with different bytes"
+                "the enclave sent chunk {index} of a message twice, with different bytes"
             )));
         }
         let (received, len) = (message.chunks.len() + 1, payload.len());
@@ -124,7 +129,7 @@ impl Reassembler {
         self.bytes += len;
         if self.bytes > self.most {
             return Err(Error::Limit(format!(
-                "more than {} bytes of unfinished messages",
+                "the enclave sent more than {} bytes of unfinished messages",
                 self.most
             )));
         }
