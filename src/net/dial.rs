@@ -114,13 +114,16 @@ pub async fn secure(endpoint: &Endpoint, route: &Route, socket: Counted) -> Resu
 
 /// Why there is no TLS session. Dates are in words, and a certificate that is not valid now may be the clock's fault.
 fn reason(error: &io::Error) -> String {
-    use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
+    use rustls::CertificateError::{ExpiredContext, NotValidYetContext, UnknownIssuer};
     let (what, bound, time) = match error.get_ref().and_then(|e| e.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(ExpiredContext { time, not_after })) => {
             ("expired at", not_after, time)
         }
         Some(rustls::Error::InvalidCertificate(NotValidYetContext { time, not_before })) => {
             ("is not valid before", not_before, time)
+        }
+        Some(rustls::Error::InvalidCertificate(UnknownIssuer)) => {
+            return "none of the roots in use vouches for the server's certificate".to_owned();
         }
         _ if error.kind() == io::ErrorKind::UnexpectedEof => {
             return "the server closed the connection during the TLS handshake".to_owned();

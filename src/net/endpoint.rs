@@ -67,9 +67,7 @@ impl Endpoint {
     pub fn websocket(text: &str) -> Result<Endpoint> {
         let endpoint = Self::parse(text, "wss", "ws")?;
         if endpoint.url.query_pairs().any(|(name, _)| name == "token") {
-            return Err(invalid(
-                "it carries a token; give the token by its own setting",
-            ));
+            return Err(invalid("it contains a token; set the token separately"));
         }
         Ok(endpoint)
     }
@@ -82,24 +80,22 @@ impl Endpoint {
     fn parse(text: &str, with_tls: &str, plain: &str) -> Result<Endpoint> {
         if text.len() > Self::MAX_LEN {
             return Err(invalid(&format!(
-                "{} bytes; the bound is {}",
+                "it has {} bytes (at most {})",
                 text.len(),
                 Self::MAX_LEN
             )));
         }
         // The text is not repeated in errors: it may hold a credential.
-        let url = Url::parse(text).map_err(|e| invalid(&e.to_string()))?;
+        let url = Url::parse(text).map_err(|e| invalid(&format!("it is not a URL: {e}")))?;
         let secure = match url.scheme() {
             scheme if scheme == with_tls => true,
             scheme if scheme == plain => false,
             _ => {
-                return Err(invalid(&format!(
-                    "the scheme is neither {with_tls} nor {plain}"
-                )));
+                return Err(invalid(&format!("its scheme is not {with_tls} or {plain}")));
             }
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(invalid("it carries a user name or password"));
+            return Err(invalid("it contains a user name or password"));
         }
         if url.fragment().is_some() {
             return Err(invalid("it has a fragment"));
@@ -180,7 +176,7 @@ impl Endpoint {
             return Ok(());
         }
         Err(invalid(&format!(
-            "{} resolves to {}, which is no loopback address",
+            "{} resolves to {}, which is not a loopback address",
             self.host(),
             address.ip()
         )))

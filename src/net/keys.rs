@@ -168,7 +168,7 @@ fn read_cache(path: &Path) -> Result<Option<JwkSet>> {
     // Opening a pipe could wait for ever, and a folder or device is not what was meant.
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(failed("it is a directory".into())),
-        Ok(found) if !found.is_file() => return Err(failed("it is no regular file".into())),
+        Ok(found) if !found.is_file() => return Err(failed("it is not a regular file".into())),
         _ => {}
     }
     let file = match fs::File::open(path) {
@@ -185,12 +185,14 @@ fn read_cache(path: &Path) -> Result<Option<JwkSet>> {
     }
     if text.len() > MAX_KEY_SET {
         return Err(failed(format!(
-            "more than {MAX_KEY_SET} bytes, and so no key set; it was left as it is"
+            "it has more than {MAX_KEY_SET} bytes, so it is not a key set; the file was left unchanged"
         )));
     }
     match JwkSet::parse(&text) {
         Ok(keys) => Ok(Some(keys)),
-        Err(e) => Err(failed(format!("not a key set ({e}); it was left as it is"))),
+        Err(e) => Err(failed(format!(
+            "it is not a key set ({e}); the file was left unchanged"
+        ))),
     }
 }
 
@@ -227,7 +229,10 @@ fn random() -> u64 {
 
 /// An endpoint is written without its query, into which an application may have put a secret.
 fn unusable(endpoint: &Endpoint, why: &str) -> Error {
-    Error::new(Status::Connect, format!("key set of {endpoint}: {why}"))
+    Error::new(
+        Status::Connect,
+        format!("Intel's key set from {endpoint}: {why}"),
+    )
 }
 
 /// One GET over HTTP/1.1; no redirect is followed.
@@ -254,7 +259,7 @@ async fn get(endpoint: &Endpoint, route: &Route) -> Result<Vec<u8>> {
             .map_err(|e| failed(e.to_string()))?;
         if response.status() != StatusCode::OK {
             return Err(failed(format!(
-                "HTTP status {}",
+                "the server answered with HTTP status {}",
                 response.status().as_u16()
             )));
         }

@@ -102,7 +102,7 @@ impl Proxies {
             Proxies::Always(_) if !endpoint.secure() => Err(invalid(
                 "endpoint",
                 &format!(
-                    "{endpoint} is on this machine, and the proxy is not: use TLS, or no proxy"
+                    "{endpoint} is on this machine, where a proxy cannot reach it: use wss://, or no proxy"
                 ),
             )),
             Proxies::Always(proxy) => Ok(Some(proxy)),
@@ -121,19 +121,19 @@ impl Proxy {
         let refused = |why: &str| invalid(name, why);
         if text.len() > Endpoint::MAX_LEN {
             let (len, max) = (text.len(), Endpoint::MAX_LEN);
-            return Err(refused(&format!("{len} bytes; the bound is {max}")));
+            return Err(refused(&format!("it has {len} bytes (at most {max})")));
         }
         let text = match text.contains("://") {
             true => text.to_owned(),
             false => format!("http://{text}"),
         };
-        let url = Url::parse(&text).map_err(|e| refused(&e.to_string()))?;
+        let url = Url::parse(&text).map_err(|e| refused(&format!("it is not a URL: {e}")))?;
         let (protocol, port) = match url.scheme() {
             "http" => (Protocol::Connect, HTTP_PORT),
             // The proxy resolves names for both: it may know more of them, and the network sees
             // none.
             "socks5" | "socks5h" => (Protocol::Socks5, SOCKS_PORT),
-            _ => return Err(refused("the scheme is neither http, socks5 nor socks5h")),
+            _ => return Err(refused("its scheme is not http, socks5 or socks5h")),
         };
         let host = url.host_str().unwrap_or_default();
         if host.is_empty() {
@@ -159,11 +159,11 @@ impl Proxy {
             match protocol {
                 // RFC 7617, section 2.
                 Protocol::Connect if user.contains(':') => {
-                    return Err(refused("its user name holds a colon"));
+                    return Err(refused("its user name contains a colon"));
                 }
                 Protocol::Socks5 if !fits(user) || !fits(password) => {
                     return Err(refused(
-                        "user name and password of a SOCKS proxy have 1 to 255 bytes each",
+                        "its user name and password must have 1 to 255 bytes each (SOCKS5)",
                     ));
                 }
                 _ => {}

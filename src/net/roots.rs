@@ -52,7 +52,7 @@ fn from_store(found: CertificateResult) -> Result<Arc<ClientConfig>> {
     }
     let why = match found.errors.first() {
         Some(first) => format!("cannot be read: {first}"),
-        None if unusable > 0 => format!("has {unusable} certificates, none of them usable"),
+        None if unusable > 0 => format!("has {unusable} certificates, but none is usable"),
         None => "was not found, or is empty".to_owned(),
     };
     let message = format!(
@@ -66,7 +66,7 @@ fn from_store(found: CertificateResult) -> Result<Arc<ClientConfig>> {
 pub(super) fn pem(text: &str) -> Result<Arc<ClientConfig>> {
     let refused = |status, why: String| Error::new(status, format!("pem: {why}"));
     if text.len() > MAX_PEM {
-        let why = format!("{} bytes; the bound is {MAX_PEM}", text.len());
+        let why = format!("it has {} bytes (at most {MAX_PEM})", text.len());
         return Err(refused(Status::TooLarge, why));
     }
     let mut roots = RootCertStore::empty();
@@ -76,7 +76,7 @@ pub(super) fn pem(text: &str) -> Result<Arc<ClientConfig>> {
             refused(Status::InvalidArgument, why)
         };
         if index == MAX_ROOTS {
-            let why = format!("more than {MAX_ROOTS} certificates");
+            let why = format!("it has more than {MAX_ROOTS} certificates");
             return Err(refused(Status::TooLarge, why));
         }
         // The parser's reasons would repeat what it met, which may be a key.

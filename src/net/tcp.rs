@@ -48,7 +48,7 @@ pub async fn resolve(endpoint: &Endpoint, proxy: Option<&Proxy>) -> Result<Vec<S
         }
     };
     if addresses.is_empty() {
-        let why = io::Error::other("no address");
+        let why = io::Error::other("the name has no address");
         return Err(unresolved(why));
     }
     if proxy.is_none() {

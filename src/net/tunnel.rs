@@ -53,9 +53,12 @@ async fn connect(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<
     if let Some(credentials) = &proxy.credentials {
         request = request.header(PROXY_AUTHORIZATION, basic(credentials));
     }
-    let request = request
-        .body(Empty::<&[u8]>::new())
-        .map_err(|_| failed(proxy, "CONNECT: the endpoint cannot be a request target"))?;
+    let request = request.body(Empty::<&[u8]>::new()).map_err(|_| {
+        failed(
+            proxy,
+            "CONNECT: the endpoint's name cannot be written into a request",
+        )
+    })?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
@@ -73,12 +76,18 @@ async fn connect(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<
         answer = &mut answer => answer,
         _ = connection.with_upgrades() => answer.await, // it ends by giving the socket up, or with what the answer says
     }?;
-    let parts = upgraded
-        .downcast::<TokioIo<Counted>>()
-        .map_err(|_| failed(proxy, "CONNECT: the socket was not given back"))?;
+    let parts = upgraded.downcast::<TokioIo<Counted>>().map_err(|_| {
+        failed(
+            proxy,
+            "CONNECT: the connection was not handed over: a defect in libconfer",
+        )
+    })?;
     // In TLS the client speaks first.
     if !parts.read_buf.is_empty() {
-        return Err(failed(proxy, "CONNECT: bytes came behind the answer"));
+        return Err(failed(
+            proxy,
+            "CONNECT: the proxy sent more than its answer",
+        ));
     }
     Ok(parts.io.into_inner())
 }
@@ -138,7 +147,9 @@ async fn socks5(proxy: &Proxy, endpoint: &Endpoint, mut socket: Counted) -> Resu
     socket.write_all(methods).await.map_err(broken)?;
     let [version, method] = read(&mut socket).await.map_err(broken)?;
     if version != socks::VERSION {
-        return Err(refused(&format!("it answers with version {version}")));
+        return Err(refused(&format!(
+            "the proxy answered with version {version} (expected 5)"
+        )));
     }
     match (method, &proxy.credentials) {
         (socks::NO_AUTHENTICATION, _) => {}
@@ -149,21 +160,38 @@ async fn socks5(proxy: &Proxy, endpoint: &Endpoint, mut socket: Counted) -> Resu
                 .map_err(broken)?;
             let [_, status] = read(&mut socket).await.map_err(broken)?;
             if status != socks::SUCCEEDED {
-                return Err(refused("it does not accept user name and password"));
+                return Err(refused("the proxy rejected the user name and password"));
             }
         }
-        (socks::NO_METHOD, None) => return Err(refused("it asks for credentials")),
-        (socks::NO_METHOD, Some(_)) => return Err(refused("it takes no user name and password")),
-        _ => return Err(refused(&format!("it chose method {method}, not offered"))),
+        (socks::NO_METHOD, None) => {
+            return Err(refused(
+                "the proxy requires a user name and password: put them into its URL",
+            ));
+        }
+        (socks::NO_METHOD, Some(_)) => {
+            return Err(refused(
+                "the proxy does not accept a user name and password",
+            ));
+        }
+        _ => {
+            return Err(refused(&format!(
+                "the proxy chose authentication method {method}, which was not offered"
+            )));
+        }
     }
 
     socket
-        .write_all(&request(endpoint).ok_or_else(|| refused("the endpoint's name is too long"))?)
+        .write_all(
+            &request(endpoint)
+                .ok_or_else(|| refused("the endpoint's name is longer than 255 bytes"))?,
+        )
         .await
         .map_err(broken)?;
     let [version, reply, _, kind] = read(&mut socket).await.map_err(broken)?;
     if version != socks::VERSION {
-        return Err(refused(&format!("it answers with version {version}")));
+        return Err(refused(&format!(
+            "the proxy answered with version {version} (expected 5)"
+        )));
     }
     if reply != socks::SUCCEEDED {
         let meaning = socks::REPLIES.get(usize::from(reply)).unwrap_or(&"unknown");
@@ -178,7 +206,11 @@ async fn socks5(proxy: &Proxy, endpoint: &Endpoint, mut socket: Counted) -> Resu
             let [len] = read(&mut socket).await.map_err(broken)?;
             usize::from(len)
         }
-        _ => return Err(refused(&format!("an address of the unknown type {kind}"))),
+        _ => {
+            return Err(refused(&format!(
+                "the proxy answered with an address of unknown type {kind}"
+            )));
+        }
     };
     let mut rest = vec![0; len + size_of::<u16>()];
     socket.read_exact(&mut rest).await.map_err(broken)?;

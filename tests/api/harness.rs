@@ -219,6 +219,7 @@ pub fn slip(message: &str) -> Option<&str> {
         "None",
         "Ok(",
         "Err(",
+        " { ",
         "docs.rs",
         "crates.io",
         ".rs:",

@@ -200,9 +200,9 @@ fn credentials_that_a_proxy_does_not_take_are_an_error_that_does_not_tell_them()
             "socks5://me:hunter2@",
             socks,
             0,
-            "does not accept user name and password",
+            "rejected the user name and password",
         ),
-        ("socks5://", socks, 0, "asks for credentials"),
+        ("socks5://", socks, 0, "requires a user name and password"),
     ] {
         let proxy = Proxy::start(manner);
         let config = world.config(ENCLAVE_NAME);
@@ -267,7 +267,7 @@ fn a_proxy_that_misbehaves_fails_its_own_stage() {
             "http",
             Manner::Answers(&[b"HTTP/1.1 200 OK\r\n\r\n\x16early"]),
             true,
-            "behind the answer",
+            "more than its answer",
         ),
         (
             "http",
@@ -299,7 +299,7 @@ fn a_proxy_that_misbehaves_fails_its_own_stage() {
             "socks5",
             Manner::Answers(&[&[5, 0xff]]),
             false,
-            "asks for credentials",
+            "requires a user name and password",
         ),
         (
             "socks5",

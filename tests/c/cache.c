@@ -103,7 +103,7 @@ static void unreadable_cache_file_is_named_with_the_system_error(void) {
     setup(NULL);
     refuse_with(folder, "it is a directory");
     refuse_with("/dev/null/keys.json", "/dev/null/keys.json: Not a directory");
-    refuse_with("/dev/full", "/dev/full: it is no regular file");
+    refuse_with("/dev/full", "/dev/full: it is not a regular file");
     struct stat device;
     CHECK(stat("/dev/full", &device) == 0 && S_ISCHR(device.st_mode));
     teardown();
