@@ -37,8 +37,8 @@ type Error struct {
 	// RetryDelay is how long the peer asked to wait; negative if it did not say.
 	RetryDelay time.Duration
 	Progress   Progress
-	// PeerText is why the enclave refused a request, in its own words. It may repeat parts of the request: show it to
-	// the user, and do not log it.
+	// PeerText is why the enclave refused a request or closed the connection, in its own words. It may repeat parts of
+	// the request: show it to the user, and do not log it.
 	PeerText string
 	// Report is, for ErrRejected, that of the enclave that was refused.
 	Report *Report

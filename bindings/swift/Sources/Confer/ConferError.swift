@@ -27,8 +27,8 @@ public struct ConferError: Error, Sendable {
     /// How long the peer asked to wait.
     public let retryDelay: Duration?
     public let progress: Progress
-    /// Why the enclave refused a request, in its own words. It may repeat parts of the request: show it to the user, and
-    /// do not log it.
+    /// Why the enclave refused a request or closed the connection, in its own words. It may repeat parts of the request:
+    /// show it to the user, and do not log it.
     public let peerText: String?
     /// For `.rejected`, that of the enclave that was refused.
     public let report: Report?
