@@ -1002,8 +1002,9 @@ int64_t confer_error_retry_delay_ms(const confer_error *error);
 int32_t confer_error_progress(const confer_error *error);
 
 /**
- * Why the enclave refused a request, in its own words; NULL if it gave none. At most 1,024 bytes, without control
- * characters. It may repeat parts of the request: show it to the user, and do not log it. Borrowed from the error.
+ * Why the enclave refused a request or closed the connection, in its own words; NULL if it gave none. At most 1,024 bytes,
+ * without control characters. It may repeat parts of the request: show it to the user, and do not log it. Borrowed from
+ * the error.
  * `len` may be NULL.
  */
 const char *confer_error_peer_text(const confer_error *error,

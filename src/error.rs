@@ -77,7 +77,7 @@ impl Status {
         (
             Status::Timeout,
             "CONFER_TIMEOUT",
-            "the wait ended before there was something to return",
+            "the time was up before there was anything to return",
         ),
         (Status::End, "CONFER_END", "the stream is over"),
         (
@@ -98,12 +98,12 @@ impl Status {
         (
             Status::InvalidJson,
             "CONFER_E_INVALID_JSON",
-            "an argument is not the JSON it has to be",
+            "an argument is not the expected JSON",
         ),
         (
             Status::InvalidPolicy,
             "CONFER_E_INVALID_POLICY",
-            "the policy document does not hold",
+            "the policy document is not valid",
         ),
         (
             Status::Busy,
@@ -128,7 +128,7 @@ impl Status {
         (
             Status::TooLarge,
             "CONFER_E_TOO_LARGE",
-            "an argument exceeds its bound",
+            "an argument is larger than its limit",
         ),
         (
             Status::TooMany,
@@ -164,7 +164,7 @@ impl Status {
         (
             Status::Expired,
             "CONFER_E_EXPIRED",
-            "the connection reached its maximal age, or its evidence expired",
+            "the connection reached its maximum age, or its evidence expired",
         ),
         (
             Status::Resolve,
@@ -230,7 +230,7 @@ impl Status {
         (
             Status::Event,
             "CONFER_E_EVENT",
-            "a streamed answer holds bytes that are no event",
+            "a streamed answer contains bytes that are not an event",
         ),
         (
             Status::Rejected,
@@ -240,7 +240,7 @@ impl Status {
         (
             Status::ReleaseRefused,
             "CONFER_E_RELEASE_REFUSED",
-            "the release is another one than before, and the application refused it",
+            "the enclave's release has changed, and the application refused it",
         ),
         (
             Status::Refused,
@@ -436,7 +436,11 @@ impl Error {
 
     /// Adds another error's message, as the reason behind this one.
     pub fn because(self, what: &str, cause: &Error) -> Error {
-        self.with(|e| e.message += &format!(" {what}: {}.", cause.message()))
+        let end = match cause.message().ends_with(['.', '?']) {
+            true => "",
+            false => ".",
+        };
+        self.with(|e| e.message += &format!(" {what}: {}{end}", cause.message()))
     }
 
     /// Adds the report of the enclave that was refused, and the check that decided.

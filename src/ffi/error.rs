@@ -124,8 +124,9 @@ pub unsafe extern "C" fn confer_error_progress(error: *const confer_error) -> i3
     })
 }
 
-/// Why the enclave refused a request, in its own words; NULL if it gave none. At most 1,024 bytes, without control
-/// characters. It may repeat parts of the request: show it to the user, and do not log it. Borrowed from the error.
+/// Why the enclave refused a request or closed the connection, in its own words; NULL if it gave none. At most 1,024 bytes,
+/// without control characters. It may repeat parts of the request: show it to the user, and do not log it. Borrowed from
+/// the error.
 /// `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_peer_text(
