@@ -164,7 +164,7 @@ mod tests {
             (
                 "captured_at",
                 (-1).into(),
-                "export.captured_at must be an integer",
+                "export.captured_at must be a whole number",
             ),
             (
                 "server_key",

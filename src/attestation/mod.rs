@@ -19,6 +19,7 @@ mod export;
 mod hex;
 mod ita;
 mod json;
+mod plain;
 mod policy;
 mod release;
 mod report;

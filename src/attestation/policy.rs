@@ -579,7 +579,7 @@ mod tests {
             (
                 "/ita/leeway_s",
                 Value::Null,
-                "policy.ita.leeway_s must be an integer",
+                "policy.ita.leeway_s must be a whole number",
             ),
             (
                 "/ita/jwks",
@@ -590,22 +590,22 @@ mod tests {
             (
                 "/tdx/min_seam_svn",
                 (-1).into(),
-                "policy.tdx.min_seam_svn must be an integer",
+                "policy.tdx.min_seam_svn must be a whole number",
             ),
             (
                 "/tdx/max_tcb_age_days",
                 1.5.into(),
-                "policy.tdx.max_tcb_age_days must be an integer",
+                "policy.tdx.max_tcb_age_days must be a whole number",
             ),
             (
                 "/tdx/tcb_status/warn",
                 serde_json::json!(["Fine"]),
-                "policy.tdx.tcb_status.warn[0] is no TCB status",
+                "policy.tdx.tcb_status.warn[0] is not a TCB status",
             ),
             (
                 "/tdx/tcb_status/warn",
                 serde_json::json!(["UP_TO_DATE"]),
-                "policy.tdx.tcb_status.warn[0] is in the list",
+                "policy.tdx.tcb_status.warn[0] is also in the list",
             ),
             (
                 "/tdx/releases",
@@ -615,7 +615,7 @@ mod tests {
             (
                 "/sigstore/trusted_root",
                 serde_json::json!({"tlogs": 1}),
-                "policy.sigstore.trusted_root is no Sigstore",
+                "policy.sigstore.trusted_root is not a Sigstore",
             ),
         ] {
             let error = refusal(path, value);

@@ -29,6 +29,7 @@ use self::log::Logs;
 use super::evidence::MAX_EVIDENCE;
 use super::hex;
 use super::json;
+use super::plain::plain;
 use super::policy::{Measurement, SigstorePolicy};
 use super::report::{Finding, LogFacts, Passing, ReleaseFacts, shown};
 use crate::clock::in_words;
@@ -219,7 +220,7 @@ impl Releases {
         let result = self
             .sigstore
             .verify(manifest.as_bytes(), &bundle, &self.policy)
-            .map_err(|error| (part(&error), error.to_string()))?;
+            .map_err(|error| (part(&error), plain(&error.to_string())))?;
         complete(&result)
             .ok_or_else(|| (Part::Signature, "the verification was not complete".into()))
     }

@@ -160,7 +160,7 @@ mod tests {
         for (found, why) in [
             (CertificateResult::default(), "was not found, or is empty"),
             (unreadable, "/nonexistent/roots.pem"),
-            (odd, "none of them usable"),
+            (odd, "none is usable"),
         ] {
             let error = from_store(found).unwrap_err();
             assert_eq!(error.status(), Status::File);

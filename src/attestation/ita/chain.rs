@@ -18,6 +18,7 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
 use super::keys::Jwk;
 use crate::attestation::hex;
+use crate::attestation::plain::plain;
 use crate::attestation::report::{Finding, Passing};
 use crate::clock::in_words;
 
@@ -138,20 +139,6 @@ fn root_allows(root: &Certificate, intermediates: usize, now: u64) -> Result<(),
     }
 }
 
-/// webpki's errors are names, such as `InvalidSignatureForPublicKey`.
-fn in_plain_words(error: &webpki::Error) -> String {
-    let name = format!("{error:?}");
-    let name = name.split([' ', '(']).next().unwrap_or_default();
-    let mut words = String::new();
-    for letter in name.chars() {
-        if letter.is_ascii_uppercase() && !words.is_empty() {
-            words.push(' ');
-        }
-        words.push(letter.to_ascii_lowercase());
-    }
-    words
-}
-
 /// A certificate that has expired, or is not valid yet.
 fn outside(detail: &'static str, valid: String, now: u64) -> Finding {
     Finding::fail(detail)
@@ -175,7 +162,7 @@ fn path(leaf: &[u8], intermediates: &[Vec<u8>], root: &[u8], now: u64) -> Result
         ),
         error => Finding::fail("The certificate chain of Intel's key does not verify.")
             .expected("a chain of valid signatures up to the root that the policy lists")
-            .observed(in_plain_words(&error)),
+            .observed(plain(&error.to_string())),
     };
     let root = CertificateDer::from(root);
     let leaf = CertificateDer::from(leaf);
@@ -289,10 +276,22 @@ mod tests {
     fn every_certificate_must_be_valid_now_the_root_too() {
         let past = date_time_ymd(2026, 6, 1);
         let future = date_time_ymd(2027, 6, 1);
-        refused(|plan| plan.leaf.not_after = past, "CertExpired");
-        refused(|plan| plan.leaf.not_before = future, "CertNotValidYet");
-        refused(|plan| plan.ca.not_after = past, "CertExpired");
-        refused(|plan| plan.ca.not_before = future, "CertNotValidYet");
+        refused(
+            |plan| plan.leaf.not_after = past,
+            "has expired. 2027-01-15 08:00:00 UTC",
+        );
+        refused(
+            |plan| plan.leaf.not_before = future,
+            "is not valid yet. 2027-01-15 08:00:00 UTC",
+        );
+        refused(
+            |plan| plan.ca.not_after = past,
+            "has expired. 2027-01-15 08:00:00 UTC",
+        );
+        refused(
+            |plan| plan.ca.not_before = future,
+            "is not valid yet. 2027-01-15 08:00:00 UTC",
+        );
         refused(
             |plan| plan.root.not_after = past,
             "The root certificate of Intel's key is not valid at this time.",
@@ -319,19 +318,19 @@ mod tests {
     fn who_signs_certificates_must_be_a_ca_for_a_chain_of_this_length() {
         refused(
             |plan| plan.ca.is_ca = IsCa::ExplicitNoCa,
-            "EndEntityUsedAsCa",
+            "end entity used as ca",
         );
         refused(
             |plan| plan.leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
-            "CaUsedAsEndEntity",
+            "ca used as end entity",
         );
         refused(
             |plan| plan.root.is_ca = IsCa::ExplicitNoCa,
-            "The root certificate is no CA",
+            "The root certificate of Intel's key is not a CA",
         );
         refused(
             |plan| plan.root.is_ca = IsCa::NoCa,
-            "The root certificate is no CA",
+            "The root certificate of Intel's key is not a CA",
         );
         refused(
             |plan| plan.root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
@@ -346,15 +345,15 @@ mod tests {
         let other = vec![KeyUsagePurpose::KeyEncipherment];
         refused(
             |plan| plan.root.key_usages = other.clone(),
-            "The root's certificate may not be used for this.",
+            "The key usage of the root certificate",
         );
         refused(
             |plan| plan.leaf.key_usages = other.clone(),
-            "The leaf's certificate may not be used for this.",
+            "The key usage of the leaf certificate",
         );
         refused(
             |plan| plan.ca.key_usages = other.clone(),
-            "The signing CA's certificate may not be used for this.",
+            "The key usage of the signing CA certificate",
         );
         let without = Intel::with(|plan| {
             plan.root.key_usages.clear();
@@ -390,7 +389,10 @@ mod tests {
         forged.x5c[2] = real.x5c[2].clone();
         forged.root_sha256 = real.root_sha256;
         let error = outcome(&forged, NOW).unwrap_err();
-        assert!(error.contains("InvalidSignatureForPublicKey"), "{error}");
+        assert!(
+            error.contains("invalid signature for public key"),
+            "{error}"
+        );
     }
 
     #[test]
