@@ -1,5 +1,7 @@
-//! A panic is a defect of this library, and it stays here: one function catches it at every boundary. The error names the
-//! place in the source, never the payload, which may hold what was being processed. Nothing is printed.
+//! Catches panics at every boundary and turns them into errors.
+//!
+//! A panic is a defect of this library. The error names its place in the source, and never its
+//! payload, which may contain secrets. Nothing is printed.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -11,17 +13,17 @@ use std::sync::Once;
 use crate::error::{Error, Status};
 
 thread_local! {
-    /// How many guarded calls are on this thread's stack.
+    /// Number of guarded calls on this thread's stack.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs `work`; a panic becomes [`Status::Panic`] with the place in the source.
+/// Runs `work`. Turns a panic into [`Status::Panic`] with its place in the source.
 pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
     static HOOK: Once = Once::new();
     HOOK.call_once(silence_guarded_panics);
     DEPTH.set(DEPTH.get() + 1);
-    // Whoever owned the state that the panic left poisons or ends it: that is the caller's part.
+    // The caller poisons or drops the state that `work` left half changed.
     let result = panic::catch_unwind(AssertUnwindSafe(work));
     DEPTH.set(DEPTH.get() - 1);
     result.map_err(|payload| {
@@ -31,7 +33,7 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
     })
 }
 
-/// The same for a task: each poll is guarded.
+/// Does the same for a future: guards each poll.
 pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Error> {
     let mut work = pin!(work);
     poll_fn(|cx| match catch(|| work.as_mut().poll(cx)) {
@@ -41,13 +43,14 @@ pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Error> {
     .await
 }
 
-/// Dropping a payload could panic in turn.
+/// Leaks the payload, because its `Drop` could panic too.
 fn forget(payload: Box<dyn Any + Send>) {
     std::mem::forget(payload);
 }
 
-/// The default hook prints to stderr, which is the application's. The hook is that of the standard library linked into
-/// this one; where an application in Rust shares it, its own panics reach its own hook as before.
+/// Installs a hook that prints nothing for guarded panics, because stderr belongs to the
+/// application. Other panics still reach the previous hook, for a Rust application that shares our
+/// standard library.
 fn silence_guarded_panics() {
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -59,10 +62,12 @@ fn silence_guarded_panics() {
     }));
 }
 
-/// A place in the source as crate and module. A path would show the machine that built the library.
+/// Names a place in the source by crate and module. A path would reveal the machine that built the
+/// library.
 fn place(file: &str, line: u32) -> String {
     let file = file.replace('\\', "/");
-    // Ours are compiled from paths that begin as this file's; others lie in a folder with the name of their crate.
+    // Paths of our files start like this file's. Those of other crates contain a folder with the
+    // crate's name.
     let ours = file!().strip_suffix("src/panics.rs").unwrap_or_default();
     let own = file
         .strip_prefix(ours)
@@ -100,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn panic_is_told_by_place_and_not_by_payload() {
+    fn panic_error_has_the_place_and_not_the_payload() {
         let error = catch(|| panic!("a secret")).unwrap_err();
         assert_eq!(error.status(), Status::Panic);
         assert!(error.message().contains("confer::panics, line "), "{error}");

@@ -1,6 +1,6 @@
 //! The first connection of a process: loads the shipped library, connects once and verifies.
 //!
-//! Each round is a process of its own, which this program starts from itself.
+//! Each round is a new process, which this program starts from itself.
 
 use std::ffi::{CString, c_char, c_void};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A relay between client and enclave. It can hold an answer back until it is complete, so that the
-//! server is no bottleneck, or record when it forwards each message.
+//! A relay between client and enclave. It can hold an answer back until it is complete, so that it
+//! does not wait for the server, or record when it forwards each message.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
