@@ -1,18 +1,18 @@
-//! The evidence: the one JSON object of the handshake's second message (`evidence.format`).
+//! Reads the evidence: the JSON object in the handshake's second message (`evidence.format`).
 //!
-//! It is the peer's word and nothing more. What is missing or of another type fails the check; what is there is
-//! handed on, so that the other checks can still say what they find.
+//! Nothing in it is trusted. A missing or wrong part fails the check. The other parts are returned,
+//! so that the other checks can still run.
 
 use serde_json::Value;
 
 use super::json;
 use super::report::Finding;
 
-/// The longest evidence: a Noise message, less the keys and tags of message 2
+/// The longest evidence: a Noise message minus the keys and tags of message 2
 /// (65,535 − 32 `e` − 48 `s` − 16 tag of the payload).
 pub const MAX_EVIDENCE: usize = 65_439;
 
-/// The four strings, as far as they are there.
+/// The four strings, if present.
 #[derive(Default)]
 pub(super) struct Evidence {
     pub(super) platform: Option<String>,
@@ -21,7 +21,7 @@ pub(super) struct Evidence {
     pub(super) bundle: Option<String>,
 }
 
-/// Reads the evidence and says how well formed it is.
+/// Reads the evidence and checks its form.
 pub(super) fn read(bytes: &[u8]) -> (Evidence, Finding) {
     let no_object = |problem: String| {
         let finding = Finding::fail("The evidence is not one well-formed JSON object.");
@@ -75,7 +75,7 @@ mod tests {
         r#"{"platform":"TDX","attestation":"a","manifest":"m","manifestBundle":"b"}"#;
 
     #[test]
-    fn the_four_strings_are_enough_and_other_keys_are_ignored() {
+    fn four_strings_are_required_and_other_keys_ignored() {
         assert_eq!(outcome(WHOLE), Outcome::Pass);
         assert_eq!(
             outcome(WHOLE.replacen('{', r#"{"more":[{"x":null}],"#, 1)),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_a_manifest_is_refused_and_the_rest_is_still_read() {
+    fn missing_manifest_fails_and_the_rest_is_read() {
         let (evidence, finding) =
             read(br#"{"platform":"TDX","attestation":"a","manifest":null,"manifestBundle":null}"#);
         assert_eq!(finding.at(CheckId::EvidenceFormat).outcome(), Outcome::Fail);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_object_without_doubled_keys_gives_nothing_to_read() {
+    fn malformed_object_or_duplicate_key_gives_nothing() {
         for text in [
             "",
             "[]",
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bounds_are_exact() {
+    fn limits_are_exact() {
         let padded = |length: usize| {
             let mut text = WHOLE.as_bytes().to_vec();
             text.resize(length, b' ');

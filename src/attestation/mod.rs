@@ -1,9 +1,10 @@
-//! The attestation floor: evidence and a policy in, a report out.
+//! Attestation: turns evidence and a policy into a report.
 //!
-//! Verification is a pure function of the evidence, the handshake's key, the policy, a key set and a time. It does no
-//! I/O and reads no clock, so it can be replayed, fuzzed and timed. (`sigstore-verify` does look at the system's
-//! clock, to refuse log entries from the future, and keys and authorities that have not begun.) There is no switch that
-//! turns it off: another enclave is reached with another policy.
+//! Verification is a pure function of the evidence, the handshake's key, the policy, a key set and
+//! a time. It does no I/O and reads no clock, so it can be replayed, fuzzed and timed.
+//! (`sigstore-verify` does read the system's clock, to refuse log entries from the future, and keys
+//! and authorities that are not valid yet.) No switch turns verification off: another enclave needs
+//! another policy.
 //!
 //! ```text
 //! evidence ─► evidence.format
@@ -11,8 +12,9 @@
 //!     ├─ token ──► ita::keys ─► ita::chain ─► ita::token ─► ita::claims ─► tdx
 //!     └─ manifest, bundle ──► release::guard ─► sigstore-verify ─► release::log ─┘
 //! ```
-//! Every check runs, also after one failed, unless what it reads is missing. It must never know of sockets, sessions
-//! or the C ABI, and nothing of a token or a signature may leave it but as a digest, a claim or a sentence.
+//! Every check runs, also after a failure, unless its input is missing. This module knows nothing
+//! of sockets, sessions or the C ABI. Of a token or signature, only digests, claims and sentences
+//! leave it.
 
 mod evidence;
 mod export;
@@ -46,8 +48,8 @@ use self::release::{Appraisal, Memory, Releases};
 use self::report::{Finding, shown};
 use self::tdx::Register;
 
-/// Verifies evidence against one policy. It is shared by all connections that use the policy, and remembers the
-/// releases that it verified, so that meeting one again costs little.
+/// Verifies evidence against one policy. All connections with the policy share it. It remembers the
+/// releases that it verified, so that verifying one again is fast.
 pub struct Verifier {
     policy: Policy,
     releases: Releases,
@@ -57,7 +59,7 @@ impl Verifier {
     /// Prepares the policy's trust material.
     ///
     /// # Errors
-    /// When the policy's `sigstore.trusted_root` can't be used.
+    /// If the policy's `sigstore.trusted_root` is unusable.
     pub fn new(policy: Policy) -> Result<Verifier, PolicyError> {
         let releases = Releases::new(&policy.sigstore).map_err(PolicyError::trusted_root)?;
         Ok(Verifier { policy, releases })
@@ -68,10 +70,10 @@ impl Verifier {
         &self.policy
     }
 
-    /// The name of the key that the evidence needs and that neither the policy nor `fetched` has. If there is one,
-    /// [`Policy::jwks_url`] should be fetched once and the evidence verified with what came.
+    /// Returns the id of the key that the evidence needs, if neither the policy nor `fetched` has
+    /// it. Then fetch [`Policy::jwks_url`] once, and verify with the result.
     ///
-    /// It looks at the token's header alone and trusts nothing.
+    /// Reads only the token's header, and trusts nothing in it.
     pub fn needs_keys(&self, evidence: &[u8], fetched: Option<&JwkSet>) -> Option<Kid> {
         let (evidence, _) = evidence::read(evidence);
         let kid = Token::new(readable_token(&evidence)?).kid()?;
@@ -81,7 +83,8 @@ impl Verifier {
         }
     }
 
-    /// Verifies evidence that came in message 2 of a handshake with the owner of `server_key`, at the Unix time `now`.
+    /// Verifies the evidence in message 2 of a handshake. `server_key` is the peer's static key in
+    /// that handshake, `now` the Unix time.
     pub fn verify(
         &self,
         evidence: &[u8],
@@ -92,7 +95,8 @@ impl Verifier {
         self.appraise(evidence, server_key, fetched, now, Memory::Use)
     }
 
-    /// As [`Verifier::verify`], but for evidence from a file: nothing is taken from memory or put there.
+    /// Does what [`Verifier::verify`] does, for evidence from a file. Neither uses nor adds
+    /// remembered releases.
     fn replay(
         &self,
         evidence: &[u8],
@@ -103,7 +107,7 @@ impl Verifier {
         self.appraise(evidence, server_key, fetched, at, Memory::Leave)
     }
 
-    /// What has to be kept to repeat a verification.
+    /// Returns the inputs to repeat a verification.
     pub fn export(
         &self,
         evidence: &[u8],
@@ -121,7 +125,7 @@ impl Verifier {
         }
     }
 
-    /// The policy's own key of that name, or else the fetched one.
+    /// Finds a key in the policy, or else in the fetched set.
     fn key<'a>(&'a self, kid: &Kid, fetched: Option<&'a JwkSet>) -> Option<&'a Jwk> {
         let own = self.policy.ita.jwks.as_ref().and_then(|set| set.find(kid));
         own.or_else(|| fetched.and_then(|set| set.find(kid)))
@@ -210,8 +214,8 @@ impl Verifier {
         }
     }
 
-    /// `platform`. SEV-SNP is refused by its name even where the policy lists it: the manifest has no measurement to
-    /// hold its report against, so no one could say what runs there.
+    /// `platform`. Refuses SEV-SNP even if the policy lists it: the manifest has no measurement for
+    /// it, so nothing could verify the software.
     fn platform(&self, word: Option<&str>, claims: Option<&Claims>) -> Finding {
         let Some(word) = word else {
             return Finding::skip("Not evaluated: the evidence names no platform.");
@@ -255,7 +259,7 @@ impl Verifier {
         }
     }
 
-    /// `ita.key`, `ita.signature`, and the claims that come of both.
+    /// `ita.key` and `ita.signature`. Returns the claims if both hold.
     fn token(
         &self,
         evidence: &evidence::Evidence,
@@ -307,7 +311,7 @@ impl Verifier {
     }
 }
 
-/// The attestation, where it can be a token: SEV-SNP sends a raw report in its place.
+/// Returns the attestation if it can be a token. SEV-SNP sends a raw report instead.
 fn readable_token(evidence: &evidence::Evidence) -> Option<&str> {
     let platform = evidence.platform.as_deref().and_then(Platform::parse);
     if platform == Some(Platform::SevSnp) {
@@ -327,7 +331,8 @@ mod tests {
     use super::world::{Intel, NOW, SERVER_KEY, claims, evidence, verifier};
     use super::*;
 
-    /// The ids of the checks with that outcome, but for the release's: the test world has no Sigstore of its own.
+    /// Returns the ids of the checks with an outcome, except those of the release: the test world
+    /// has no Sigstore.
     fn with_outcome(report: &Report, outcome: Outcome) -> Vec<&'static str> {
         let ids = report
             .checks()
@@ -354,13 +359,13 @@ mod tests {
     }
 
     #[test]
-    fn a_verifier_is_shared_between_threads() {
+    fn verifier_is_shared_between_threads() {
         fn shared<T: Send + Sync>() {}
         shared::<Verifier>();
     }
 
     #[test]
-    fn the_checks_come_in_the_tables_order() {
+    fn checks_have_the_tables_order() {
         let report = verify_claims(|_| {});
         assert!(
             report
@@ -377,7 +382,7 @@ mod tests {
     const NONE: [&str; 0] = [];
 
     #[test]
-    fn a_version_two_token_is_read_under_tdx() {
+    fn claims_of_a_version_two_token_are_under_tdx() {
         let report = verify_claims(|claims| {
             let mut machine = claims.as_object().unwrap().clone();
             for registered in ["ver", "iss", "iat", "nbf", "exp"] {
@@ -394,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn each_claim_fails_its_own_check_alone() {
+    fn each_claim_fails_only_its_check() {
         for (name, value, id) in [
             ("attester_type", json!("SGX"), "platform"),
             ("iss", json!("Intel Trust Authority"), "ita.issuer"),
@@ -419,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_without_a_known_version_has_no_claims_on_the_machine() {
+    fn token_of_unknown_version_has_no_machine_claims() {
         let report = verify_claims(|claims| claims["ver"] = "9".into());
         let machine = [
             "platform",
@@ -453,7 +458,7 @@ mod tests {
     ];
 
     #[test]
-    fn without_a_key_to_trust_nothing_of_a_token_is_believed() {
+    fn token_without_a_trusted_key_is_not_used() {
         let intel = Intel::new();
         let evidence = evidence(&intel.token(&claims()));
         let mut policy = intel.policy();
@@ -473,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_token_is_refused_and_nothing_of_it_is_shown() {
+    fn forged_token_is_refused_and_not_shown() {
         let intel = Intel::new();
         let token = intel.token(&claims());
         let (message, _) = token.rsplit_once('.').unwrap();
@@ -484,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_whose_header_cannot_be_read_fails_by_its_signature_alone() {
+    fn token_with_an_unreadable_header_fails_its_signature() {
         let report = verify(&evidence("no token at all"));
         assert_eq!(failures(&report), ["ita.signature"]);
         let header = Intel::new().header().to_string();
@@ -496,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn sev_snp_is_refused_by_its_name_even_where_it_is_listed() {
+    fn sev_snp_is_refused_even_if_listed() {
         let intel = Intel::new();
         let mut policy = intel.policy();
         policy["platforms"] = json!(["TDX", "SEV-SNP"]);
@@ -522,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_platform_that_is_not_listed_is_refused() {
+    fn unlisted_platform_is_refused() {
         let intel = Intel::new();
         let mut policy = intel.policy();
         policy["platforms"] = json!([]);
@@ -540,13 +545,13 @@ mod tests {
             );
             let report = verify(text.as_bytes());
             assert_eq!(failures(&report), ["platform"]);
-            // The token is at hand, and so is evaluated.
+            // The token is readable, so its checks run.
             assert_eq!(with_outcome(&report, Outcome::Skip), NONE);
         }
     }
 
     #[test]
-    fn a_manifest_must_have_both_measurements() {
+    fn manifest_must_have_both_measurements() {
         let intel = Intel::new();
         let mut text: Value = serde_json::from_slice(&evidence(&intel.token(&claims()))).unwrap();
         text["manifest"] = r#"{"tdxMeasurements":{}}"#.into();
@@ -569,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn evidence_without_a_manifest_fails_by_its_form_and_skips_what_reads_it() {
+    fn missing_manifest_fails_the_format_and_skips_its_checks() {
         let intel = Intel::new();
         let mut text: Value = serde_json::from_slice(&evidence(&intel.token(&claims()))).unwrap();
         text["manifest"] = Value::Null;
@@ -590,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policys_own_key_goes_before_a_fetched_one() {
+    fn policys_key_precedes_a_fetched_one() {
         let intel = Intel::new();
         let evidence = evidence(&intel.token(&claims()));
         let verifier = intel.verifier();
@@ -622,9 +627,9 @@ mod tests {
         );
     }
 
-    /// What no honest peer sends, up to the longest that a handshake can carry: never a panic, and never long.
+    /// Hostile evidence up to the longest of a handshake causes no panic and takes little time.
     #[test]
-    fn hostile_evidence_of_full_length_is_refused_in_short_time() {
+    fn longest_hostile_evidence_is_refused_quickly() {
         let verifier = Intel::new().verifier();
         let room = MAX_EVIDENCE - 200;
         let of = |text: String| {
@@ -676,7 +681,7 @@ mod tests {
         }
     }
 
-    /// Evidence with a properly signed token and a real bundle, to be damaged.
+    /// Makes evidence with a valid token and a real bundle, to be damaged.
     fn whole() -> &'static [u8] {
         static WHOLE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
         WHOLE.get_or_init(|| {

@@ -1,7 +1,7 @@
-//! The report: what was found, check by check, in the order and with the ids of the specification.
+//! The report: the result of each check, with the order and ids of the specification.
 //!
-//! It is kept for accepted and refused enclaves alike, so it must never hold a token, a signature or a secret; text
-//! that came from the peer is cut and escaped before it gets here ([`shown`]).
+//! Accepted and refused enclaves have one. It must never contain a token, a signature or a secret.
+//! Text of the peer is truncated and escaped before ([`shown`]).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,11 +14,11 @@ use super::hex;
 /// The version of the report's JSON.
 const VERSION: u32 = 1;
 
-/// The longest text of the peer that a report shows: two SHA-512 digests in hex, and a little.
+/// The longest text of the peer in a report: two SHA-512 digests in hex, and a little more.
 const MAX_SHOWN: usize = 320;
 
-/// A text from outside as a report may show it: printable ASCII, all else escaped, cut to a bound.
-/// Escaping is wider than control characters: marks that reorder text could make one measurement look like another.
+/// Truncates a text of the peer, and escapes everything except printable ASCII. Not only control
+/// characters: marks that reorder text could make one measurement look like another.
 pub(super) fn shown(text: &str) -> String {
     let mut out = String::new();
     for character in text.chars() {
@@ -36,18 +36,18 @@ pub(super) fn shown(text: &str) -> String {
 
 macro_rules! check_ids {
     ($($(#[$doc:meta])* $variant:ident = $id:literal,)+) => {
-        /// A check of the specification's section 3. Ids are stable; the order is the table's.
+        /// A check of the specification's section 3, in the order of its table. Ids are stable.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[allow(missing_docs)] // each id's meaning is one line of the specification's table
+        #[allow(missing_docs)] // the specification's table explains each id
         pub enum CheckId {
             $($(#[$doc])* $variant,)+
         }
 
         impl CheckId {
-            /// All of them, in the order of a report.
+            /// All checks, in the order of a report.
             pub const ALL: &'static [CheckId] = &[$(CheckId::$variant),+];
 
-            /// The stable id, as in `tdx.key_binding`.
+            /// The stable id, such as `tdx.key_binding`.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(CheckId::$variant => $id,)+
@@ -96,13 +96,13 @@ impl Serialize for CheckId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It holds.
+    /// The check holds.
     Pass,
-    /// It holds in a way that the policy tolerates and wants to be seen.
+    /// The policy tolerates the result.
     Warn,
-    /// It does not hold.
+    /// The check does not hold.
     Fail,
-    /// It could not be evaluated, because what it reads is missing.
+    /// The check could not run, because its input is missing.
     Skip,
 }
 
@@ -118,17 +118,17 @@ impl Outcome {
     }
 }
 
-/// Trouble that passes: a check that failed for it says nothing about the enclave. It is refused all the same, and can be
-/// asked again later (attestation section 3).
+/// A temporary cause of a failure that says nothing about the enclave. The enclave is refused all
+/// the same, but a later attempt may succeed (attestation section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passing {
     /// Intel's service gave the enclave no token.
     NoToken,
-    /// This device's clock would explain it.
+    /// A wrong clock of this device would explain it.
     Clock,
 }
 
-/// What a check found, before it has its place in a report.
+/// The result of a check, before it is in a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     outcome: Outcome,
@@ -165,19 +165,19 @@ impl Finding {
         Finding::new(Outcome::Skip, detail)
     }
 
-    /// What would have passed.
+    /// Sets the expected value.
     pub(super) fn expected(mut self, text: impl AsRef<str>) -> Self {
         self.expected = Some(shown(text.as_ref()));
         self
     }
 
-    /// What was there.
+    /// Sets the observed value.
     pub(super) fn observed(mut self, text: impl AsRef<str>) -> Self {
         self.observed = Some(shown(text.as_ref()));
         self
     }
 
-    /// Marks a failure as one that passes by itself.
+    /// Marks a failure as temporary.
     pub(super) fn passing(mut self, trouble: Passing) -> Self {
         self.passing = Some(trouble);
         self
@@ -206,7 +206,7 @@ impl Finding {
     }
 }
 
-/// One line of a report.
+/// A check in a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     id: CheckId,
@@ -224,7 +224,7 @@ impl Check {
         self.id
     }
 
-    /// How it ended.
+    /// Its outcome.
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
@@ -234,17 +234,17 @@ impl Check {
         &self.detail
     }
 
-    /// What would have passed, if there is something to show.
+    /// The expected value, if there is one to show.
     pub fn expected(&self) -> Option<&str> {
         self.expected.as_deref()
     }
 
-    /// What was there, if there is something to show.
+    /// The observed value, if there is one to show.
     pub fn observed(&self) -> Option<&str> {
         self.observed.as_deref()
     }
 
-    /// The trouble that it failed for, if that passes.
+    /// The temporary cause of its failure, if any.
     pub fn passing(&self) -> Option<Passing> {
         self.passing
     }
@@ -256,7 +256,7 @@ impl Check {
 pub enum Verdict {
     /// Every check passed or warned.
     Verified,
-    /// At least one failed or could not be evaluated.
+    /// At least one failed or could not run.
     Rejected,
 }
 
@@ -270,7 +270,7 @@ impl Verdict {
     }
 }
 
-/// Which policy was applied.
+/// The applied policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyName {
     /// Its `name`.
@@ -279,7 +279,7 @@ pub struct PolicyName {
     pub sha256: String,
 }
 
-/// The release, as far as it is proven: all empty unless the four release checks hold.
+/// The release. Empty unless the four release checks hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ReleaseFacts {
     /// The manifest's `imageVersion`.
@@ -288,9 +288,9 @@ pub struct ReleaseFacts {
     pub proxy_version: Option<String>,
     /// The email address in the signing certificate.
     pub signer: Option<String>,
-    /// The identity provider that vouched for the signer.
+    /// The identity provider that identified the signer.
     pub issuer: Option<String>,
-    /// Where the signature is logged.
+    /// The log entry of the signature.
     pub log: LogFacts,
 }
 
@@ -301,11 +301,11 @@ pub struct LogFacts {
     pub url: Option<String>,
     /// The entry's `logIndex`.
     pub index: Option<u64>,
-    /// When the log took the entry in, Unix seconds; a Rekor v2 entry has none.
+    /// When the log added the entry, in Unix seconds. A Rekor v2 entry has no such time.
     pub integrated_time: Option<u64>,
 }
 
-/// What Intel's token says of the machine: all empty unless `ita.signature` holds.
+/// The machine according to Intel's token. Empty unless `ita.signature` holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TdxFacts {
     /// The firmware's measurement, in hex, like those that follow.
@@ -320,7 +320,7 @@ pub struct TdxFacts {
     pub rtmr3: Option<String>,
     /// The security version of the TDX module.
     pub seam_svn: Option<u64>,
-    /// Intel's word on the platform's patch level.
+    /// The platform's patch level according to Intel.
     pub tcb_status: Option<String>,
     /// The date of that patch level, RFC 3339.
     pub tcb_date: Option<String>,
@@ -328,35 +328,35 @@ pub struct TdxFacts {
     pub advisories: Option<Vec<String>>,
 }
 
-/// What came of one verification.
+/// The result of one verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// What the evidence calls its platform.
+    /// The platform that the evidence claims.
     pub platform: Option<String>,
-    /// The policy that was applied.
+    /// The applied policy.
     pub policy: PolicyName,
-    /// The time that the verification was told, Unix seconds.
+    /// The time of the verification, in Unix seconds.
     pub verified_at: u64,
-    /// When Intel's token ends, Unix seconds; known once `ita.signature` holds.
+    /// When Intel's token expires, in Unix seconds. Known only if `ita.signature` holds.
     pub expires_at: Option<u64>,
-    /// Where the enclave was met, without its query. Set by the session; none in a replay.
+    /// URL of the enclave without its query. Set by the session; `None` in a replay.
     pub endpoint: Option<String>,
-    /// Private like the checks: a verdict is about this key and no other.
+    /// Private like the checks, because a verdict is only for this key.
     pub(super) server_key: [u8; 32],
-    /// SHA-256 of the manifest that was received, in hex.
+    /// SHA-256 of the received manifest, in hex.
     pub manifest_sha256: Option<String>,
-    /// The release that runs there.
+    /// The release of the enclave.
     pub release: ReleaseFacts,
-    /// The machine it runs on.
+    /// The machine of the enclave.
     pub tdx: TdxFacts,
-    /// How long each stage took, in microseconds and in order. Set by the session; empty in a replay.
+    /// Duration of each stage in microseconds, in order. Set by the session; empty in a replay.
     pub timings_us: Vec<(&'static str, u64)>,
-    /// Private, so that a verdict can come from a verification alone.
+    /// Private, so that only a verification can make a verdict.
     pub(super) checks: Vec<Check>,
 }
 
 impl Report {
-    /// Verified when every check of [`CheckId::ALL`] is there and passed or warned.
+    /// Returns *verified* if every check of [`CheckId::ALL`] is present and passed or warned.
     pub fn verdict(&self) -> Verdict {
         let complete = self
             .checks
@@ -374,7 +374,7 @@ impl Report {
         }
     }
 
-    /// The Noise static key that the evidence was held against: the enclave's, if the verdict is verified.
+    /// The peer's Noise static key. It belongs to the enclave if the verdict is *verified*.
     pub fn server_key(&self) -> &[u8; 32] {
         &self.server_key
     }
@@ -384,20 +384,21 @@ impl Report {
         &self.checks
     }
 
-    /// Why it was rejected: the first `fail`, or else the first `skip`.
+    /// Returns the check that rejected the enclave: the first `fail`, or else the first `skip`.
     pub fn first_failure(&self) -> Option<&Check> {
         let first = |outcome| self.checks.iter().find(|check| check.outcome == outcome);
         first(Outcome::Fail).or_else(|| first(Outcome::Skip))
     }
 
-    /// Whether checks failed, and `passes` holds for each of them. What depends on them is skipped then.
+    /// Returns whether checks failed, and `passes` is true for each of them. The checks that depend
+    /// on them are skipped then.
     pub fn fails_only(&self, passes: impl Fn(&Check) -> bool) -> bool {
         let failed = |check: &&Check| check.outcome == Outcome::Fail;
         let mut failed = self.checks.iter().filter(failed).peekable();
         failed.peek().is_some() && failed.all(passes)
     }
 
-    /// The report as JSON with the stable names of the specification's section 4.
+    /// Writes the report as JSON, with the stable names of the specification's section 4.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
         struct Document<'a> {
@@ -473,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn one_check_that_does_not_hold_rejects() {
+    fn one_failed_check_rejects() {
         assert_eq!(report(|_| Outcome::Pass).verdict(), Verdict::Verified);
         assert_eq!(report(|_| Outcome::Warn).verdict(), Verdict::Verified);
         for bad in [Outcome::Fail, Outcome::Skip] {
@@ -486,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_lacks_a_check_or_has_one_twice_rejects() {
+    fn missing_or_duplicate_check_rejects() {
         for index in 0..CheckId::ALL.len() {
             let mut less = report(|_| Outcome::Pass);
             less.checks.remove(index);
@@ -498,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_named_before_what_was_skipped_for_it() {
+    fn failure_is_named_before_its_skipped_checks() {
         let report = report(|id| match id {
             CheckId::ItaKey => Outcome::Skip,
             CheckId::TdxMrtd => Outcome::Fail,
@@ -509,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_has_the_specifications_names_in_its_order() {
+    fn json_has_the_specifications_names_and_order() {
         let text = report(|_| Outcome::Pass).to_json();
         let names = [
             "version",
@@ -576,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peers_text_is_cut_and_escaped() {
+    fn peers_text_is_truncated_and_escaped() {
         assert_eq!(shown("plain <text> \"quoted\""), "plain <text> \"quoted\"");
         assert_eq!(
             shown("a\u{1b}[31m\n\u{202e}\u{0}"),

@@ -1,6 +1,8 @@
-//! The TDX checks: what Intel's claims must say, against the policy, this handshake's key and the release's manifest.
+//! The TDX checks: compares Intel's claims with the policy, the handshake's key and the release's
+//! manifest.
 //!
-//! Each function is one check of the specification's section 3. It sees claims only once `ita.signature` holds.
+//! Each function is a check of the specification's section 3. It gets claims only if
+//! `ita.signature` holds.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
@@ -14,7 +16,7 @@ type Result = std::result::Result<Finding, ClaimError>;
 
 const SECONDS_A_DAY: u64 = 86_400;
 
-/// `tdx.debug`: a debuggable machine's memory is open to its host.
+/// `tdx.debug`: the host can read the memory of a debuggable machine.
 pub(super) fn debug(claims: &Claims) -> Result {
     let attributes: [u8; 8] = claims.bytes("tdx_td_attributes")?;
     let status = claims.debug_status()?;
@@ -24,7 +26,8 @@ pub(super) fn debug(claims: &Claims) -> Result {
             "tdx_td_attributes_debug",
             claims.boolean("tdx_td_attributes_debug")?,
         ),
-        // Little-endian: TUD.DEBUG is bit 0 of the first byte (Intel TDX module ABI, ATTRIBUTES).
+        // TUD.DEBUG is bit 0 of the first byte, in little-endian (Intel TDX module ABI,
+        // ATTRIBUTES).
         ("bit 0 of tdx_td_attributes", attributes[0] & 1 != 0),
         ("dbgstat", status.is_some_and(|status| status != "disabled")),
     ];
@@ -41,7 +44,7 @@ pub(super) fn debug(claims: &Claims) -> Result {
     })
 }
 
-/// `tdx.key_binding`: ties the machine that Intel saw to the far end of this very handshake.
+/// `tdx.key_binding`: binds the machine that Intel measured to the peer of this handshake.
 pub(super) fn key_binding(claims: &Claims, server_key: &[u8; 32]) -> Result {
     let report_data: [u8; 64] = claims.bytes("tdx_report_data")?;
     let bound = &report_data[..32];
@@ -163,7 +166,7 @@ pub(super) fn tcb_age(claims: &Claims, max_days: Option<u64>, now: u64, leeway: 
     )
 }
 
-/// The registers that are held against the manifest.
+/// The registers to compare with the manifest.
 #[derive(Clone, Copy)]
 pub(super) enum Register {
     Rtmr1,
@@ -179,7 +182,8 @@ impl Register {
     }
 }
 
-/// `tdx.rtmr1`, `tdx.rtmr2`: what runs is what was released. `stated` is the manifest's measurement, if it has one.
+/// `tdx.rtmr1`, `tdx.rtmr2`: the machine runs the release. `stated` is the manifest's measurement,
+/// if there is one.
 pub(super) fn rtmr(
     claims: Option<&Claims>,
     register: Register,
@@ -191,7 +195,7 @@ pub(super) fn rtmr(
                 .expected("96 lower-case hex digits"),
         );
     };
-    // A register that nothing was measured into says nothing of what runs, whoever signs that it is zero.
+    // A zero register was never extended. It says nothing about the software, even if it is signed.
     if stated.iter().all(|byte| *byte == 0) {
         return Ok(Finding::fail(
             "The release's manifest gives zero for this register: it was never measured.",
@@ -244,12 +248,12 @@ pub(super) fn release(claims: &Claims, pins: Option<&[ReleasePin]>) -> Result {
     )
 }
 
-/// For a check that reads claims while there are none to believe.
+/// The result of a check whose claims are not trusted.
 pub(super) fn without_claims() -> Finding {
     Finding::skip("Not evaluated: there is no verified Intel token.")
 }
 
-/// What the report shows of the machine. A claim that can't be read is left out; its check says why.
+/// Returns the machine's facts for the report. Leaves out an unreadable claim; its check says why.
 pub(super) fn facts(claims: &Claims) -> TdxFacts {
     let register = |name| {
         claims
@@ -274,7 +278,7 @@ pub(super) fn facts(claims: &Claims) -> TdxFacts {
     }
 }
 
-/// The longest list of advisories that a report shows. Real ones have a handful.
+/// Most advisories in a report. Real tokens have a handful.
 const MAX_ADVISORIES: usize = 64;
 
 fn shown_advisories(ids: Vec<&str>) -> Vec<String> {
@@ -305,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_can_be_debugged_is_refused_by_each_sign_of_it() {
+    fn each_sign_of_debugging_refuses_the_machine() {
         assert_eq!(outcome(debug(&claims(&|_| {}))), Outcome::Pass);
         assert_eq!(
             outcome(debug(&claims(&|c| drop(
@@ -330,7 +334,7 @@ mod tests {
         for (index, sign) in signs.iter().enumerate() {
             assert_eq!(outcome(debug(&claims(sign))), Outcome::Fail, "{index}");
         }
-        // Little-endian: the last byte's bit 0 is not the first's.
+        // Bit 0 of the last byte, which is another bit in little-endian.
         assert_eq!(
             outcome(debug(&claims(
                 &|c| c["tdx_td_attributes"] = "0000001000000001".into()
@@ -340,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_half_of_the_report_data_is_this_handshakes_key() {
+    fn report_data_starts_with_the_handshakes_key() {
         let bound = |change: Change<'_>| outcome(key_binding(&claims(change), &SERVER_KEY));
         assert_eq!(bound(&|_| {}), Outcome::Pass);
         let second_half = |text: &str| json!(format!("{}{text}", "00".repeat(32)));
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_level_in_neither_list_fails_and_so_does_an_unknown_one() {
+    fn unlisted_or_unknown_patch_level_fails() {
         let policy = TcbPolicy {
             accept: vec![TcbStatus::UpToDate],
             warn: vec![TcbStatus::OutOfDate],
@@ -398,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_advisory_fails_and_a_list_of_another_shape_too() {
+    fn denied_advisory_or_malformed_list_fails() {
         let with = |ids: Value| {
             outcome(advisories(
                 &claims(&|c| c["attester_advisory_ids"] = ids.clone()),
@@ -417,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_level_ages_to_the_second() {
+    fn patch_level_age_is_exact_to_the_second() {
         let date = |date: &str, days| {
             outcome(tcb_age(
                 &claims(&|c| c["attester_tcb_date"] = date.into()),
@@ -445,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_register_is_what_the_manifest_says_and_was_measured() {
+    fn register_must_equal_the_manifest_and_not_be_zero() {
         let compare = |stated: Option<&str>, measured: Value| {
             let stated = stated.and_then(hex::decode);
             let claims = claims(&|c| c["tdx_rtmr1"] = measured.clone());
@@ -468,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_that_is_not_listed_is_refused_even_by_half() {
+    fn release_must_be_listed_with_both_registers() {
         let pin = |rtmr1: u8, rtmr2: u8| ReleasePin {
             rtmr1: [rtmr1; 48],
             rtmr2: [rtmr2; 48],
@@ -481,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn the_firmware_and_the_module_are_held_against_the_policy() {
+    fn firmware_and_module_must_satisfy_the_policy() {
         let listed = [hex::decode(world::claims()["tdx_mrtd"].as_str().unwrap()).unwrap()];
         assert_eq!(outcome(mrtd(&claims(&|_| {}), &listed)), Outcome::Pass);
         assert_eq!(outcome(mrtd(&claims(&|_| {}), &[[0; 48]])), Outcome::Fail);
