@@ -1,6 +1,7 @@
-//! Errors of dependencies in words: webpki's are the names and fields of Rust values, such as `CertExpired { time: … }`.
+//! Turns errors of dependencies into words. webpki's contain names and fields of Rust values, such
+//! as `CertExpired { time: … }`.
 
-/// The text without such fields, and with such names as words.
+/// Removes such fields, and turns such names into words.
 pub(super) fn plain(text: &str) -> String {
     let fields = text.match_indices(['{', '(']).map(|(at, _)| at);
     let ends = fields
@@ -18,7 +19,8 @@ pub(super) fn plain(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether the last word is in camel case: a capital, and another one after a small letter.
+/// Returns whether the last word is in camel case: it starts with a capital, and has one after a
+/// small letter.
 fn name_at_end(text: &str) -> bool {
     let mut words = text.rsplit(|c: char| !c.is_ascii_alphanumeric());
     let word = words.next().unwrap_or_default();

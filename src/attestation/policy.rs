@@ -1,7 +1,7 @@
-//! The policy: one JSON document that says whom and what an application trusts.
+//! The policy: one JSON document that states what an application trusts.
 //!
-//! It can be read, diffed, signed and shipped, so its exact bytes are kept and hashed. Every key must be present and
-//! none other: a policy that was misread would be worse than none. It knows nothing of evidence.
+//! People read, compare, sign and ship it, so its exact bytes are kept and hashed. It must have
+//! every key and no other, so that nobody misreads it. This module knows nothing of evidence.
 
 use std::fmt;
 
@@ -18,17 +18,17 @@ use super::report::{PolicyName, shown};
 /// The largest policy document: room for a key set and a Sigstore trusted root.
 pub const MAX_POLICY: usize = 1 << 20;
 
-/// The longest name a policy can have.
+/// The longest name of a policy.
 const MAX_NAME: usize = 128;
 
-/// The widest leeway on a token's times, in seconds. A clock that is further off should be set.
+/// The largest leeway for a token's times, in seconds. A worse clock should be set.
 const MAX_LEEWAY: u64 = 600;
 
-/// When sigstore-verify's built-in production root was taken from Sigstore: the date of its release 0.15.1, which is pinned.
-/// A test fails when the root changes.
+/// Date of sigstore-verify's built-in production root: that of its pinned release 0.15.1. A test
+/// fails if the root changes.
 pub(super) const BUILT_IN_ROOT_DATE: &str = "2026-10-23";
 
-/// A TDX measurement: a SHA-384.
+/// A TDX measurement, a SHA-384.
 pub(super) type Measurement = [u8; 48];
 
 /// A kind of confidential machine.
@@ -58,7 +58,7 @@ impl Platform {
     }
 }
 
-/// Intel's word on how well a platform is patched.
+/// Intel's rating of a platform's patch level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TcbStatus {
     UpToDate,
@@ -93,8 +93,8 @@ impl TcbStatus {
         }
     }
 
-    /// Spellings vary between services (`OUT_OF_DATE`), so case, `_` and spaces do not count.
-    /// An unknown status is none: no list can hold it.
+    /// Ignores case, `_` and spaces, because services spell it differently (`OUT_OF_DATE`). Returns
+    /// `None` for an unknown status, which no list can contain.
     pub(super) fn parse(text: &str) -> Option<TcbStatus> {
         let letters = text
             .chars()
@@ -106,21 +106,21 @@ impl TcbStatus {
     }
 }
 
-/// Which patch levels pass; one in neither list fails.
+/// The patch levels that pass or warn. One in neither list fails.
 #[derive(Debug, Clone)]
 pub(super) struct TcbPolicy {
     pub(super) accept: Vec<TcbStatus>,
     pub(super) warn: Vec<TcbStatus>,
 }
 
-/// The two registers that name a release.
+/// The two registers that identify a release.
 #[derive(Debug, Clone)]
 pub(super) struct ReleasePin {
     pub(super) rtmr1: Measurement,
     pub(super) rtmr2: Measurement,
 }
 
-/// Intel Trust Authority, as the policy sees it.
+/// Requirements for Intel Trust Authority.
 #[derive(Debug, Clone)]
 pub(super) struct ItaPolicy {
     pub(super) issuers: Vec<String>,
@@ -130,7 +130,7 @@ pub(super) struct ItaPolicy {
     pub(super) leeway: u64,
 }
 
-/// The machine, as the policy wants it.
+/// Requirements for the machine.
 #[derive(Debug, Clone)]
 pub(super) struct TdxPolicy {
     pub(super) mrtd: Vec<Measurement>,
@@ -141,17 +141,17 @@ pub(super) struct TdxPolicy {
     pub(super) releases: Option<Vec<ReleasePin>>,
 }
 
-/// The release's signer, as the policy knows it.
+/// Requirements for the release's signer.
 #[derive(Debug, Clone)]
 pub(super) struct SigstorePolicy {
     pub(super) trusted_root: TrustedRoot,
-    /// The policy brings no trusted root, so this version's counts.
+    /// The policy has no trusted root, so the built-in one counts.
     pub(super) built_in_root: bool,
     pub(super) identity: String,
     pub(super) issuer: String,
 }
 
-/// What an application trusts: the document of the specification's section 2.
+/// What an application trusts: the document in the specification's section 2.
 #[derive(Debug, Clone)]
 pub struct Policy {
     json: String,
@@ -164,12 +164,13 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The built-in policy for Confer's own service.
+    /// Returns the built-in policy for Confer's service.
     pub fn production() -> Policy {
         Policy::built_in(include_str!("policy/production.json"))
     }
 
-    /// The built-in policy for Confer's own service that tolerates no patch level with a warning.
+    /// Returns the built-in policy for Confer's service that fails each patch level which the other
+    /// tolerates with a warning.
     pub fn strict() -> Policy {
         Policy::built_in(include_str!("policy/strict.json"))
     }
@@ -182,7 +183,7 @@ impl Policy {
     /// Reads a policy document of at most [`MAX_POLICY`] bytes.
     ///
     /// # Errors
-    /// Names the position of what is no JSON, or the path of the key that is missing, unknown or not valid.
+    /// Names the position of invalid JSON, or the path of the missing, unknown or invalid key.
     pub fn parse(document: &[u8]) -> Result<Policy, PolicyError> {
         let value = json::parse(document, MAX_POLICY).map_err(PolicyError::Json)?;
         let json = std::str::from_utf8(document)
@@ -214,27 +215,28 @@ impl Policy {
         })
     }
 
-    /// The document, byte for byte.
+    /// Returns the unchanged document.
     pub fn json(&self) -> &str {
         &self.json
     }
 
-    /// SHA-256 of the document's exact bytes.
+    /// Returns the SHA-256 of the document's exact bytes.
     pub fn sha256(&self) -> &[u8; 32] {
         &self.sha256
     }
 
-    /// The name that the document gives itself.
+    /// Returns the document's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// By how much a token's times may be missed, in seconds.
+    /// Returns the leeway for a token's times, in seconds.
     pub fn leeway(&self) -> u64 {
         self.ita.leeway
     }
 
-    /// Where to fetch the key set when the policy has no key of that name; none when it must not be fetched.
+    /// Returns the URL to fetch the key set from if the policy lacks a key. `None` forbids
+    /// fetching.
     pub fn jwks_url(&self) -> Option<&str> {
         self.ita.jwks_url.as_deref()
     }
@@ -390,7 +392,7 @@ fn status(node: &Node<'_>) -> Result<TcbStatus, ShapeError> {
         .ok_or_else(|| node.error("is not a TCB status that Intel defines"))
 }
 
-/// A key set proves itself, but over plain HTTP anyone on the way could withhold the right one.
+/// Certificates prove a key set, but over plain HTTP the network could withhold the right one.
 fn key_set_url(node: &Node<'_>) -> Result<String, ShapeError> {
     let url =
         Url::parse(node.string()?).map_err(|error| node.error(format!("is not a URL: {error}")))?;
@@ -408,7 +410,7 @@ fn key_set_url(node: &Node<'_>) -> Result<String, ShapeError> {
     Ok(url.into())
 }
 
-/// That `localhost` resolves to loopback addresses alone is for the one who connects to find out.
+/// Whoever connects must check that `localhost` resolves only to loopback addresses.
 fn is_loopback(host: Host<&str>) -> bool {
     match host {
         Host::Domain(name) => name == "localhost",
@@ -417,17 +419,17 @@ fn is_loopback(host: Host<&str>) -> bool {
     }
 }
 
-/// Why a text is no policy.
+/// Why a text is not a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PolicyError {
-    /// It is no strict JSON.
+    /// Invalid JSON.
     Json(JsonError),
-    /// A key is missing, unknown, or its value is not valid.
+    /// A key is missing or unknown, or its value is invalid.
     Shape(ShapeError),
 }
 
 impl PolicyError {
-    /// For trust material that can be read and can't be used.
+    /// Makes the error for a readable but unusable trusted root.
     pub(super) fn trusted_root(problem: String) -> PolicyError {
         let root = Node::root("policy.sigstore.trusted_root", &Value::Null);
         PolicyError::Shape(root.error(format!("cannot be used: {problem}")))
@@ -460,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn the_built_in_policies_are_valid_and_differ_in_name_and_warnings_alone() {
+    fn built_in_policies_differ_only_in_name_and_warnings() {
         let production = Policy::production();
         assert_eq!(production.name(), "confer-production");
         assert_eq!(
@@ -522,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_doubled_keys_are_errors_that_name_them() {
+    fn unknown_and_duplicate_keys_are_errors_that_name_them() {
         for parent in ["", "/ita", "/tdx", "/tdx/tcb_status", "/sigstore"] {
             let error = refusal(&format!("{parent}/extra"), Value::Null);
             assert_eq!(
@@ -546,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_not_valid_are_errors_that_name_their_path() {
+    fn invalid_values_are_errors_that_name_their_path() {
         let long = "a".repeat(MAX_NAME + 1);
         for (path, value, problem) in [
             ("/version", 2.into(), "policy.version must be 1"),
@@ -624,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_set_is_fetched_over_https_or_from_this_machine_alone() {
+    fn key_set_comes_over_https_or_from_loopback() {
         let url = |url: &str| changed("/ita/jwks_url", url.into());
         for good in [
             "https://example.org/certs",
@@ -653,7 +655,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tcb_status_is_known_in_every_spelling_and_an_unknown_one_is_none() {
+    fn tcb_status_is_read_in_every_spelling() {
         assert_eq!(TcbStatus::parse("OUT_OF_DATE"), Some(TcbStatus::OutOfDate));
         assert_eq!(
             TcbStatus::parse("Sw Hardening needed"),

@@ -1,8 +1,9 @@
-//! The release: who signed the manifest that this enclave claims to run, and where that was logged.
+//! Verifies the release: who signed the enclave's manifest, and the log entry of the signature.
 //!
-//! Signatures, certificates, proofs and timestamps are `sigstore-verify`'s work. [`guard`] stands before it and reads
-//! the bundle's text itself, since the typed bundle has lost unknown keys, doubled keys and odd spellings; [`log`]
-//! checks what the crate leaves to its caller. Identity and digest are evaluated here as well, whatever it says.
+//! `sigstore-verify` verifies signatures, certificates, proofs and timestamps. Before it, [`guard`]
+//! checks the bundle's text, because the typed bundle no longer shows unknown keys, duplicate keys
+//! and odd spellings. [`log`] checks what the crate leaves to its caller. This file also checks
+//! identity and digest, independently of the crate.
 
 mod guard;
 mod known;
@@ -34,23 +35,24 @@ use super::policy::{Measurement, SigstorePolicy};
 use super::report::{Finding, LogFacts, Passing, ReleaseFacts, shown};
 use crate::clock::in_words;
 
-/// How many verified releases a [`Releases`] remembers. A service runs one or two at a time.
+/// Most verified releases that a [`Releases`] remembers. A service runs one or two at a time.
 const MAX_REMEMBERED: usize = 16;
 
-/// What the four checks of a release found.
+/// The results of the four checks of a release.
 pub(super) struct Appraisal {
     pub(super) signature: Finding,
     pub(super) identity: Finding,
     pub(super) log: Finding,
     pub(super) digest: Finding,
-    /// The manifest, where it is a JSON object. Its measurements are inputs even when its signature is not good:
-    /// the verdict is lost then, but what runs can still be said.
+    /// The manifest, if it is a JSON object. The TDX checks use its measurements even if its
+    /// signature is invalid: the enclave is refused then, but the report can still say what it
+    /// runs.
     pub(super) manifest: Option<Manifest>,
-    /// What is proven of the release: empty unless all four hold.
+    /// The proven facts. Empty unless all four checks hold.
     pub(super) facts: ReleaseFacts,
 }
 
-/// The manifest's own words.
+/// Content of the manifest.
 pub(super) struct Manifest {
     image_version: Option<String>,
     proxy_version: Option<String>,
@@ -58,16 +60,16 @@ pub(super) struct Manifest {
     pub(super) rtmr2: Option<Measurement>,
 }
 
-/// Whether a release may be taken from, and put into, the memory of verified ones.
+/// Whether to use and update the remembered releases.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Memory {
     /// For a live connection.
     Use,
-    /// For a replay: its file is not authenticated, so it leaves no trace.
+    /// For a replay, whose file is not authenticated.
     Leave,
 }
 
-/// The verifier of releases that one policy asks for.
+/// Verifies releases for one policy.
 pub(super) struct Releases {
     sigstore: sigstore_verify::Verifier,
     logs: Logs,
@@ -78,7 +80,7 @@ pub(super) struct Releases {
     remembered: Mutex<Vec<Remembered>>,
 }
 
-/// A release of which all was verified. Whatever depends on the time is held against each `now` anew.
+/// A verified release. Each verification checks again what depends on the time.
 #[derive(Clone, Copy)]
 struct Remembered {
     /// SHA-256 over manifest and bundle.
@@ -86,17 +88,17 @@ struct Remembered {
     proven: Proven,
 }
 
-/// What `sigstore-verify` proved.
+/// The facts that `sigstore-verify` proved.
 #[derive(Clone, Copy)]
 struct Proven {
-    /// The earliest and the latest of the authenticated signing times, Unix seconds.
+    /// The earliest and latest authenticated signing time, in Unix seconds.
     signed_at: [u64; 2],
 }
 
-/// That, or the check that `sigstore-verify`'s first error belongs to, and its words.
+/// The proof, or the check that `sigstore-verify`'s first error belongs to, and its message.
 type Proof = Result<Proven, (Part, String)>;
 
-/// Which of the checks an error of `sigstore-verify` belongs to.
+/// The check that an error of `sigstore-verify` belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Signature,
@@ -107,7 +109,7 @@ enum Part {
 
 impl Releases {
     /// # Errors
-    /// A sentence, when the trusted root can't be used.
+    /// A sentence, if the trusted root is unusable.
     pub(super) fn new(policy: &SigstorePolicy) -> Result<Releases, String> {
         let sigstore = sigstore_verify::Verifier::new(&policy.trusted_root)
             .map_err(|error| shown(&error.to_string()))?;
@@ -123,7 +125,7 @@ impl Releases {
         })
     }
 
-    /// Evaluates the four checks. `now` and `leeway` are Unix seconds and seconds.
+    /// Runs the four checks. `now` is in Unix seconds, `leeway` in seconds.
     pub(super) fn appraise(
         &self,
         manifest: &str,
@@ -177,7 +179,7 @@ impl Releases {
         appraisal
     }
 
-    /// What this floor itself asks of the log.
+    /// Checks what this module requires of the log.
     fn logged(&self, guarded: &Guarded, proven: &Proof) -> Result<(), Finding> {
         self.logs.check(guarded, &self.known)?;
         if let Err((Part::Log, error)) = proven
@@ -213,8 +215,8 @@ impl Releases {
         remembered.push(release);
     }
 
-    /// Certificate chain, SCT, signature, entry, proof, checkpoint and timestamps: `sigstore-verify`, none of its
-    /// `skip_…`. It stops at its first error.
+    /// Verifies certificate chain, SCT, signature, entry, proof, checkpoint and timestamps with
+    /// `sigstore-verify`, without any of its `skip_…` options. It stops at its first error.
     fn prove(&self, manifest: &str, bundle: &str) -> Proof {
         let bundle = Bundle::from_json(bundle).map_err(|error| (Part::Log, error.to_string()))?;
         let result = self
@@ -278,7 +280,7 @@ impl Releases {
 }
 
 impl Appraisal {
-    /// The bundle's form is broken: it is not handed on, and nothing of it is believed.
+    /// Makes the results for a malformed bundle. It is not passed on, and nothing in it is used.
     fn unreadable(manifest: Result<Manifest, Finding>, problem: &str) -> Appraisal {
         let skip = || Finding::skip("Not evaluated: the release's bundle is not well formed.");
         let (digest, manifest) = match manifest {
@@ -296,7 +298,8 @@ impl Appraisal {
         }
     }
 
-    /// The evidence lacks the manifest or its bundle. A manifest alone can still say what it would have run.
+    /// Makes the results for evidence without manifest or bundle. A manifest without bundle still
+    /// says what the enclave claims to run.
     pub(super) fn incomplete(manifest: Option<&str>) -> Appraisal {
         let skip = || Finding::skip("Not evaluated: the evidence has no manifest with a bundle.");
         Appraisal {
@@ -314,7 +317,7 @@ fn not_reached() -> Finding {
     Finding::skip("Not evaluated: another check of the release failed first.")
 }
 
-/// `release.log`: `logged` is what this floor's own look at the log came to.
+/// `release.log`. `logged` is the result of this module's checks of the log.
 fn log_entry(
     guarded: &Guarded,
     logged: Result<(), Finding>,
@@ -325,8 +328,9 @@ fn log_entry(
     if let Err(problem) = logged {
         return problem;
     }
-    // sigstore-verify holds signing times against the system's clock; a pure function holds them against `now`, and
-    // first, so that a time in the future reads the same whenever it is asked.
+    // sigstore-verify compares signing times with the system's clock. This pure function compares
+    // them with `now`, and does so first, so that a time in the future always gives the same
+    // result.
     let latest = now.saturating_add(leeway);
     let proven_time = proven.as_ref().ok().map(|proven| proven.signed_at[1]);
     let signed_at = guarded.entry.integrated_time.max(proven_time);
@@ -350,7 +354,7 @@ fn log_entry(
         .observed(format!("entry {}", guarded.entry.log_index))
 }
 
-/// `release.digest`: one digest everywhere, and a manifest that can be read in one way alone.
+/// `release.digest`: the digests are equal, and the manifest can be read in only one way.
 fn digests(
     manifest: &str,
     stated: &Result<Manifest, Finding>,
@@ -382,7 +386,7 @@ fn digests(
     }
 }
 
-/// Names a release: the length keeps manifest and bundle apart.
+/// Identifies a release. The length separates manifest and bundle.
 fn name(manifest: &str, bundle: &str) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     context.update(&(manifest.len() as u64).to_le_bytes());
@@ -393,7 +397,8 @@ fn name(manifest: &str, bundle: &str) -> [u8; 32] {
     name
 }
 
-/// Where an error belongs. One that this version does not have yet counts as the signature's: it fails closed.
+/// Returns the check that an error belongs to. A new kind of error belongs to the signature, so
+/// that it fails closed.
 fn part(error: &Error) -> Part {
     match error {
         Error::IdentityMismatch { .. } | Error::IssuerMismatch { .. } => Part::Identity,
@@ -410,7 +415,7 @@ fn part(error: &Error) -> Part {
     }
 }
 
-/// What was proven, if nothing was left out: the crate can be told to skip each of these.
+/// Returns the proven facts if the crate skipped no step, as its options could make it do.
 fn complete(result: &VerificationResult) -> Option<Proven> {
     let all = result.certificate_verified()
         && result.sct_verified()
@@ -426,14 +431,14 @@ fn complete(result: &VerificationResult) -> Option<Proven> {
     })
 }
 
-/// Whom the signing certificate speaks of.
+/// The signer in the signing certificate.
 struct Signer {
     email: String,
     issuer: String,
 }
 
 impl Signer {
-    /// One name, and it is an email address; one issuer.
+    /// Requires exactly one name, an email address, and exactly one issuer.
     fn read(der: &[u8]) -> Result<Signer, Finding> {
         let unreadable = |error: &dyn std::fmt::Display| {
             Finding::fail("The signing certificate cannot be read.").observed(error.to_string())
@@ -480,8 +485,8 @@ impl Signer {
     }
 }
 
-/// Fulcio's extensions for the identity provider, the present one and the one that it replaced
-/// (Sigstore's OID list, `1.3.6.1.4.1.57264.1`).
+/// Fulcio's extensions for the identity provider, the current one and the old one (Sigstore's OID
+/// list, `1.3.6.1.4.1.57264.1`).
 const ISSUER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.8");
 const LEGACY_ISSUER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.1");
 
@@ -561,15 +566,15 @@ mod tests {
 
     use Outcome::{Fail, Pass, Skip};
 
-    /// The artifact of this bundle is no manifest, so `release.digest` fails; all else holds.
+    /// The artifact of this bundle is not a manifest, so only `release.digest` fails.
     #[test]
-    fn a_real_rekor_v2_entry_verifies_by_proof_and_timestamp() {
+    fn real_rekor_v2_entry_verifies_by_proof_and_timestamp() {
         assert_eq!(appraise(ARTIFACT, REKOR_V2, NOW), [Pass, Pass, Pass, Fail]);
     }
 
-    /// `sigstore-verify` asks that of v1 entries alone.
+    /// `sigstore-verify` checks this only for v1 entries.
     #[test]
-    fn a_log_whose_key_had_ended_or_not_begun_vouches_for_nothing() {
+    fn log_key_outside_its_validity_is_refused() {
         let long_ago = "2020-01-01T00:00:00Z";
         for (period, outcome) in [
             (
@@ -592,7 +597,7 @@ mod tests {
         }
     }
 
-    /// As on the day on which one part of Sigstore rotates.
+    /// As after a rotation of one part of Sigstore.
     #[test]
     fn unknown_logs_and_authorities_are_named_with_the_root() {
         let production: Value = serde_json::from_str(SIGSTORE_PRODUCTION_TRUSTED_ROOT).unwrap();
@@ -644,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_later_than_now_is_refused() {
+    fn timestamp_after_now_is_refused() {
         assert_eq!(
             appraise(ARTIFACT, REKOR_V2, NOW - 1),
             [Pass, Pass, Fail, Fail]
@@ -652,12 +657,12 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_that_was_not_signed_is_refused_by_its_digest() {
+    fn unsigned_manifest_fails_its_digest() {
         assert_eq!(appraise("{}", REKOR_V2, NOW), [Skip, Pass, Skip, Fail]);
     }
 
     #[test]
-    fn a_bundle_of_another_form_is_not_handed_on() {
+    fn malformed_bundle_is_not_passed_on() {
         for bundle in [
             "",
             "{}",
@@ -670,7 +675,7 @@ mod tests {
     }
 
     #[test]
-    fn signer_and_issuer_must_be_those_of_the_policy() {
+    fn signer_and_issuer_must_match_the_policy() {
         for (identity, issuer) in [
             ("jku@goto.fi ", "https://github.com/login/oauth"),
             ("JKU@goto.fi", "https://github.com/login/oauth"),
@@ -682,9 +687,9 @@ mod tests {
         }
     }
 
-    /// As if `sigstore-verify` had found no fault: signer and digest are our own business too.
+    /// Even if `sigstore-verify` accepted them, this file checks signer and digest too.
     #[test]
-    fn signer_and_digest_are_held_against_the_policy_here_as_well() {
+    fn signer_and_digest_are_checked_here_too() {
         let releases = releases("jku@goto.fi", "https://github.com/login/oauth");
         let proven = Ok(Proven { signed_at: [0; 2] });
         let identity = |email: &str, issuer: &str| {
@@ -720,9 +725,9 @@ mod tests {
         assert_eq!(digests("{}", &|guarded| guarded.entry.digest[0] ^= 1), Fail);
     }
 
-    /// Every base64 value of the bundle, with its first and last bit flipped.
+    /// Flips the first and last bit of every base64 value of the bundle.
     #[test]
-    fn every_value_of_a_rekor_v2_bundle_counts() {
+    fn changed_value_in_a_rekor_v2_bundle_is_refused() {
         use base64::Engine;
         use base64::engine::general_purpose::STANDARD;
         let material = "/verificationMaterial";
@@ -752,7 +757,7 @@ mod tests {
                     "{pointer} {last}"
                 );
                 assert!(!digest_alone || signature == Skip, "{pointer} {last}");
-                // A time that no authority vouches for is the log's business, as the specification has it.
+                // By the specification, a time that no authority signed fails the log check.
                 let timestamp = pointer.ends_with("signedTimestamp");
                 assert!(!timestamp || log == Fail, "{pointer} {last}");
             }
@@ -760,7 +765,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_a_few_releases_are_remembered_and_replays_are_not() {
+    fn few_releases_are_remembered_and_no_replays() {
         let releases = releases("a@b.c", "https://d.e");
         let release = |index: u8| Remembered {
             name: [index; 32],
@@ -775,11 +780,11 @@ mod tests {
     }
 
     #[test]
-    fn a_remembered_release_is_recalled_for_a_connection_and_not_for_a_replay() {
+    fn only_connections_use_remembered_releases() {
         let releases = releases("jku@goto.fi", "https://github.com/login/oauth");
         let appraise = |memory| outcomes(releases.appraise("{}", REKOR_V2, NOW, 0, memory));
         assert_eq!(appraise(Memory::Use), [Skip, Pass, Skip, Fail]);
-        // What was remembered is not asked again, but everything beside the signatures is.
+        // A remembered release skips the signatures, but no other check.
         releases.remember(Remembered {
             name: name("{}", REKOR_V2),
             proven: Proven { signed_at: [0; 2] },
@@ -789,7 +794,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signing_certificate_speaks_of_one_email_address_and_one_issuer() {
+    fn signing_certificate_has_one_email_and_one_issuer() {
         use rcgen::{CertificateParams, CustomExtension, KeyPair, SanType};
         const ISSUER: [u64; 9] = [1, 3, 6, 1, 4, 1, 57264, 1, 8];
         let email = |text: &str| SanType::Rfc822Name(text.try_into().unwrap());
@@ -832,13 +837,13 @@ mod tests {
     }
 
     #[test]
-    fn manifest_and_bundle_are_kept_apart_in_the_name_of_a_release() {
+    fn release_id_separates_manifest_and_bundle() {
         assert_ne!(name("a", "bc"), name("ab", "c"));
         assert_eq!(name("a", "bc"), name("a", "bc"));
     }
 
     #[test]
-    fn a_manifest_is_an_object_and_its_measurements_are_hashes_or_none() {
+    fn manifest_is_an_object_with_optional_measurements() {
         for text in ["", "[]", "null", "\"x\"", r#"{"a":1,"a":1}"#, "{} x"] {
             assert!(Manifest::read(text).is_err(), "{text}");
         }

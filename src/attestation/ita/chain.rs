@@ -1,7 +1,8 @@
-//! The certificates of a token-signing key: is this key Intel's, by a root that the policy lists?
+//! Verifies the certificates of a token's key, up to a root that the policy lists.
 //!
-//! Path validation is rustls-webpki's. This file adds what webpki leaves out, because it takes trust anchors as bare
-//! keys: the root's own validity, its CA flag and path length, and everyone's key usage. Certificates get no leeway.
+//! rustls-webpki validates the path. To webpki a trust anchor is a bare key, so this file checks
+//! the root's validity, CA flag and path length, and every certificate's key usage. Certificates
+//! get no leeway.
 
 use std::time::Duration;
 
@@ -22,14 +23,14 @@ use crate::attestation::plain::plain;
 use crate::attestation::report::{Finding, Passing};
 use crate::clock::in_words;
 
-/// What Intel's certificates are signed with (attestation.md, section 1): sha512WithRSA, nothing else.
+/// The only algorithm of Intel's certificates: sha512WithRSA (attestation.md, section 1).
 static SIGNATURES: &[&dyn SignatureVerificationAlgorithm] =
     &[webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA512];
 
-/// The key that a token may be verified with: made here alone, so no unchecked key can verify one.
+/// A key that may verify tokens. Only this file makes one, so no unchecked key can verify a token.
 pub(in crate::attestation) struct TrustedKey(pub(super) DecodingKey);
 
-/// Whether `key` is what its name says, and chains to one of `roots` (SHA-256 of their DER) at `now`.
+/// Checks that `key` matches its id, and chains to one of `roots` (SHA-256 of their DER) at `now`.
 pub(in crate::attestation) fn trusted_key(
     key: &Jwk,
     roots: &[[u8; 32]],
@@ -88,7 +89,7 @@ fn malformed(error: &dyn std::fmt::Display) -> Finding {
     Finding::fail("A certificate of Intel's key cannot be read.").observed(error.to_string())
 }
 
-/// A key usage extension, where there is one, must allow what the certificate is used for.
+/// Checks that the key usage, if present, permits the certificate's use.
 fn may(
     certificate: &Certificate,
     whose: &str,
@@ -106,7 +107,7 @@ fn may(
     }
 }
 
-/// What webpki does not ask of a trust anchor. That it is listed makes it trusted, not eternal.
+/// Checks what webpki does not check for a trust anchor. A listed root can still expire.
 fn root_allows(root: &Certificate, intermediates: usize, now: u64) -> Result<(), Finding> {
     let validity = &root.tbs_certificate.validity;
     let (from, until) = (
@@ -139,7 +140,7 @@ fn root_allows(root: &Certificate, intermediates: usize, now: u64) -> Result<(),
     }
 }
 
-/// A certificate that has expired, or is not valid yet.
+/// Makes the failure for a certificate that has expired or is not valid yet.
 fn outside(detail: &'static str, valid: String, now: u64) -> Finding {
     Finding::fail(detail)
         .expected(format!("a time {valid}"))
@@ -147,7 +148,8 @@ fn outside(detail: &'static str, valid: String, now: u64) -> Finding {
         .passing(Passing::Clock)
 }
 
-/// Signatures, names, CA flags, path lengths and validity of everything below the root, in `x5c`'s own order.
+/// Checks signatures, names, CA flags, path lengths and validity below the root, in the order of
+/// `x5c`.
 fn path(leaf: &[u8], intermediates: &[Vec<u8>], root: &[u8], now: u64) -> Result<(), Finding> {
     let invalid = |error: webpki::Error| match error {
         webpki::Error::CertExpired { not_after, .. } => outside(
@@ -185,7 +187,7 @@ fn path(leaf: &[u8], intermediates: &[Vec<u8>], root: &[u8], now: u64) -> Result
         )
         .map_err(invalid)?;
 
-    // RFC 7517, section 4.7: each certificate certifies the one before it; none is idle.
+    // RFC 7517, section 4.7: each certificate certifies the one before it. None may be unused.
     let walked = path
         .intermediate_certificates()
         .map(|certificate| certificate.der());
@@ -197,7 +199,7 @@ fn path(leaf: &[u8], intermediates: &[Vec<u8>], root: &[u8], now: u64) -> Result
     Ok(())
 }
 
-/// Intel's certificates carry no extended key usage, and none is defined for signing tokens.
+/// Intel's certificates have no extended key usage, and none exists for signing tokens.
 struct AnyPurpose;
 
 impl ExtendedKeyUsageValidator for AnyPurpose {
@@ -206,7 +208,7 @@ impl ExtendedKeyUsageValidator for AnyPurpose {
     }
 }
 
-/// Modulus and exponent of a certificate with an RSA key (RFC 8017, appendix A.1.1).
+/// Returns modulus and exponent of a certificate's RSA key (RFC 8017, appendix A.1.1).
 fn rsa_components(certificate: &Certificate) -> Option<(Vec<u8>, Vec<u8>)> {
     const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
     let info = &certificate.tbs_certificate.subject_public_key_info;
@@ -260,12 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_as_intel_makes_it_is_trusted() {
+    fn chain_like_intels_is_trusted() {
         assert_eq!(outcome(&Intel::new(), NOW), Ok(()));
     }
 
     #[test]
-    fn an_extended_key_usage_is_neither_demanded_nor_in_the_way() {
+    fn extended_key_usage_is_optional() {
         let with = Intel::with(|plan| {
             plan.leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
         });
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn every_certificate_must_be_valid_now_the_root_too() {
+    fn every_certificate_and_the_root_must_be_valid() {
         let past = date_time_ymd(2026, 6, 1);
         let future = date_time_ymd(2027, 6, 1);
         refused(
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn who_signs_certificates_must_be_a_ca_for_a_chain_of_this_length() {
+    fn issuer_must_be_a_ca_with_sufficient_path_length() {
         refused(
             |plan| plan.ca.is_ca = IsCa::ExplicitNoCa,
             "end entity used as ca",
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_usage_where_there_is_one_must_allow_the_use() {
+    fn key_usage_must_permit_the_use() {
         let other = vec![KeyUsagePurpose::KeyEncipherment];
         refused(
             |plan| plan.root.key_usages = other.clone(),
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_is_not_listed_is_worth_nothing() {
+    fn unlisted_root_is_refused() {
         let (listed, other) = (
             Intel::new(),
             Intel::with(|plan| plan.root.not_after = date_time_ymd(2029, 1, 1)),
@@ -384,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_root_cannot_be_appended_to_someone_elses_chain() {
+    fn listed_root_after_a_foreign_chain_is_refused() {
         let (real, mut forged) = (Intel::new(), Intel::impostor());
         forged.x5c[2] = real.x5c[2].clone();
         forged.root_sha256 = real.root_sha256;
@@ -396,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_under_another_keys_name_is_refused() {
+    fn key_with_another_keys_id_is_refused() {
         let intel = Intel::new();
         let other = Intel::with(|plan| plan.leaf.not_after = date_time_ymd(2027, 12, 1));
         let mut jwk = intel.jwk();
@@ -407,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_that_certify_nothing_are_refused() {
+    fn unused_certificates_are_refused() {
         let intel = Intel::new();
         for index in 1..=2 {
             let mut idle = Intel::new();
@@ -424,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_set_must_give_the_key_that_is_certified() {
+    fn key_must_equal_the_certified_one() {
         let intel = Intel::new();
         let mut jwk = intel.jwk();
         jwk["e"] = "Aw".into();

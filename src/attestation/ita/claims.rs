@@ -1,6 +1,6 @@
-//! What a token says, once its signature holds: where each claim lies, of which type, and at what time it counts.
+//! Reads the claims of a token with a valid signature: their place, type and times.
 //!
-//! A claim that is missing, of another type or there twice is an error of the check that reads it, never a default.
+//! A missing, wrong or duplicate claim fails the check that reads it. There are no defaults.
 
 use serde_json::{Map, Value};
 
@@ -8,13 +8,13 @@ use crate::attestation::hex;
 use crate::attestation::report::{Finding, Passing};
 use crate::clock::in_words;
 
-/// The longest life that a token may have, in seconds: twice what Intel gives, and as long as its documents allow.
+/// The longest validity of a token, in seconds: twice the usual, and the most in Intel's documents.
 const MAX_LIFETIME: u64 = 3_600;
 
 /// A token's payload.
 pub(in crate::attestation) struct Claims(Map<String, Value>);
 
-/// Why a claim can't be used. It fails the check that reads the claim.
+/// Why a claim is unusable. Fails the check that reads it.
 #[derive(Debug)]
 pub(in crate::attestation) struct ClaimError(String);
 
@@ -37,15 +37,16 @@ impl Claims {
         Claims(payload)
     }
 
-    /// A claim of the token itself: these lie on top in every version.
+    /// Returns a claim about the token, which is at the top level in every version.
     fn registered(&self, name: &str) -> Result<&Value> {
         self.0
             .get(name)
             .map_or_else(|| refuse(name, "is missing"), Ok)
     }
 
-    /// A claim on the machine. Version 1 tokens have it on top, version 2 tokens under `tdx`; `ver` alone decides. One that
-    /// lies in both places could be read as either, and one that lies in the other place alone is not absent.
+    /// Returns a claim about the machine. It is at the top level in version 1 and under `tdx` in
+    /// version 2. Only `ver` decides. A claim in the other place is an error, whether it is in both
+    /// places or only there.
     fn machine(&self, name: &str) -> Result<Option<&Value>> {
         let flat = self.0.get(name);
         let nested = self.0.get("tdx").and_then(|tdx| tdx.get(name));
@@ -93,7 +94,7 @@ impl Claims {
             .map_or_else(|| refuse(name, "is not a string"), Ok)
     }
 
-    /// A list of strings that a token may leave out.
+    /// Returns an optional list of strings.
     pub(in crate::attestation) fn texts(&self, name: &str) -> Result<Vec<&str>> {
         let Some(value) = self.machine(name)? else {
             return Ok(Vec::new());
@@ -104,8 +105,8 @@ impl Claims {
         texts.map_or_else(|| refuse(name, "is not a list of strings"), Ok)
     }
 
-    /// The debug status of RFC 9711 (`dbgstat`), which a token may leave out. It is a claim neither of the token nor
-    /// of the machine, so it counts wherever it lies.
+    /// Returns the optional debug status of RFC 9711 (`dbgstat`). It is about neither the token nor
+    /// the machine, so it may be in either place.
     pub(in crate::attestation) fn debug_status(&self) -> Result<Option<&str>> {
         const NAME: &str = "dbgstat";
         let nested = self.0.get("tdx").and_then(|tdx| tdx.get(NAME));
@@ -127,7 +128,7 @@ impl Claims {
             .map_or_else(|| refuse(name, "is not a whole number of seconds"), Ok)
     }
 
-    /// When the token ends, if it says so.
+    /// Returns when the token expires, if it says so.
     pub(in crate::attestation) fn expires_at(&self) -> Option<u64> {
         self.seconds("exp").ok()
     }
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_read_where_the_version_says_and_nowhere_else() {
+    fn version_decides_the_place_of_a_claim() {
         let at_the_top = claims(json!({ "ver": "1.0.0", "a": "x" }));
         let nested = claims(json!({ "ver": "2.0.0", "tdx": { "a": "x" } }));
         assert_eq!(at_the_top.text("a").unwrap(), "x");
@@ -223,7 +224,7 @@ mod tests {
             json!({ "a": "x" }),
         ] {
             assert!(claims(other.clone()).text("a").is_err(), "{other}");
-            // A list may be absent, but it is not absent where it lies in the wrong place.
+            // A list is optional, but one in the wrong place is an error.
             let is_nowhere = other["a"].is_null() && other["tdx"]["a"].is_null();
             assert!(
                 claims(other.clone()).texts("a").is_err() || is_nowhere,
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_of_another_type_is_no_claim() {
+    fn claim_of_another_type_is_an_error() {
         let all = claims(
             json!({ "ver": "1.0.0", "n": -1, "f": 1.0, "s": "1", "b": "true", "h": "AA", "l": ["x", 1] }),
         );
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_counts_from_its_beginning_to_before_its_end_with_leeway() {
+    fn token_is_valid_from_start_to_end_with_leeway() {
         for (now, outcome) in [
             (NOW - 121, Outcome::Fail),
             (NOW - 120, Outcome::Pass),
@@ -268,7 +269,7 @@ mod tests {
         ] {
             assert_eq!(at(|_| {}, now), outcome, "{now}");
         }
-        // The later of the two beginnings counts.
+        // The later of the two start times counts.
         assert_eq!(
             at(|claims| claims["nbf"] = (NOW + 61).into(), NOW),
             Outcome::Fail
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_lives_for_an_hour_at_most_and_says_all_three_times() {
+    fn token_is_valid_for_at_most_an_hour() {
         assert_eq!(
             at(|claims| claims["exp"] = (NOW - 60 + 3_600).into(), NOW),
             Outcome::Pass
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_must_be_listed_letter_by_letter() {
+    fn issuer_must_equal_a_listed_one_exactly() {
         let outcome = |issuer: Value| {
             let claims = claims(json!({ "iss": issuer }));
             let listed = ["https://portal.trustauthority.intel.com".to_owned()];

@@ -1,8 +1,8 @@
-//! The guard before `sigstore-verify`: a bundle has one form, down to the spelling of each value.
+//! Checks a bundle's form before `sigstore-verify` reads it: each value has only one spelling.
 //!
-//! Keys are exactly those listed here, numbers are canonical decimals in strings, bytes are canonical base64: each value
-//! has one spelling, and no key rides along that no one looks at. (JSON's own freedoms stay, such as the order of keys.)
-//! It decides nothing about trust.
+//! A bundle has exactly the keys listed here, so no unread key can be in it. Numbers are canonical
+//! decimals in strings, bytes are canonical base64. (JSON still permits some freedom, such as the
+//! order of keys.) This file decides nothing about trust.
 
 use std::fmt;
 
@@ -13,24 +13,25 @@ use crate::attestation::evidence::MAX_EVIDENCE;
 use crate::attestation::hex;
 use crate::attestation::json::{self, JsonError, Node, ShapeError};
 
-/// The one media type. Its older spellings, and older versions, ask for less proof.
+/// The only media type. Older spellings and versions require less proof.
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
 /// The longest inclusion proof: a hash for each level of a tree of 2^64 entries.
 const MAX_PROOF: usize = 64;
 
-/// The most RFC 3161 timestamps that are looked at. Each costs a certificate chain. Real bundles have one.
+/// Most RFC 3161 timestamps, because each needs a certificate chain to verify. Real bundles have
+/// one.
 const MAX_TIMESTAMPS: usize = 4;
 
-/// The largest certificate and the largest timestamp that are looked at; real ones have 0.8 and 1.3 KiB. Both are DER of
-/// a stranger's making, and `der` sorts each set that it reads by insertion: without a bound, 47 KiB of a set in falling
-/// order cost seconds.
+/// The largest certificate and the largest timestamp. Real ones have 0.8 and 1.3 KiB. Both are
+/// untrusted DER, and `der` sorts each set by insertion: without a limit, 47 KiB of a set in
+/// falling order take seconds.
 const MAX_DER: usize = 8 * 1024;
 
-/// The most signatures on a checkpoint that are looked at: the log's and its witnesses'.
+/// Most signatures of a checkpoint: the log's and its witnesses'.
 const MAX_NOTE_SIGNATURES: usize = 16;
 
-/// Why a text is not of the one form.
+/// Why a bundle is malformed.
 #[derive(Debug)]
 pub(super) enum FormError {
     Json(JsonError),
@@ -58,18 +59,18 @@ impl From<ShapeError> for FormError {
     }
 }
 
-/// A bundle of the one form: what the checks of this floor read from it.
+/// The parts of a well-formed bundle that the checks read.
 pub(super) struct Guarded {
     /// The signing certificate, as DER.
     pub(super) certificate: Vec<u8>,
-    /// The signed message's SHA-256, as the bundle gives it.
+    /// The signed message's SHA-256 in the bundle.
     pub(super) digest: [u8; 32],
     pub(super) entry: Entry,
     /// RFC 3161 timestamps, as DER.
     pub(super) timestamps: Vec<Vec<u8>>,
 }
 
-/// The generations of Rekor that differ in what a checkpoint and a time are.
+/// The versions of Rekor, which have different checkpoints and times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rekor {
     V1,
@@ -81,21 +82,21 @@ pub(super) struct Entry {
     pub(super) rekor: Rekor,
     pub(super) log_id: [u8; 32],
     pub(super) log_index: u64,
-    /// When the log took it in, Unix seconds. Rekor v2 says nothing of it.
+    /// When the log added it, in Unix seconds. Missing in Rekor v2.
     pub(super) integrated_time: Option<u64>,
-    /// The SHA-256 that the entry is about.
+    /// The SHA-256 in the entry.
     pub(super) digest: [u8; 32],
     pub(super) tree_size: u64,
     pub(super) root_hash: [u8; 32],
     pub(super) checkpoint: Checkpoint,
 }
 
-/// A signed note over a tree (C2SP `tlog-checkpoint`).
+/// A signed note about a tree (C2SP `tlog-checkpoint`).
 pub(super) struct Checkpoint {
     pub(super) origin: String,
     pub(super) tree_size: u64,
     pub(super) root_hash: [u8; 32],
-    /// What is signed: the lines up to the empty one, each with its newline.
+    /// The signed text: the lines up to the empty one, each with its newline.
     pub(super) text: String,
     pub(super) signatures: Vec<NoteSignature>,
 }
@@ -170,7 +171,7 @@ fn read_entry(entry: Node<'_>, without_timestamp: bool) -> Result<Entry, FormErr
         _ => return Err(version.error("must be \"0.0.1\" or \"0.0.2\"").into()),
     };
 
-    // A time that is believed must be signed: by the log's promise (v1) or by a timestamp authority (v2).
+    // A time must be signed: by the log's promise (v1) or by a timestamp authority (v2).
     let integrated_time = match rekor {
         Rekor::V1 => {
             let promise = entry
@@ -219,8 +220,9 @@ fn read_entry(entry: Node<'_>, without_timestamp: bool) -> Result<Entry, FormErr
 
     let log_index = decimal(&entry.get("logIndex")?)?;
     let proof_index = proof.get("logIndex")?;
-    // A v1 log is sharded, and its proof counts within the shard. A v2 log is not, and sigstore-verify takes the
-    // entry's own index and the checkpoint's own size and root: the copies must not say otherwise.
+    // A v1 log has shards, and its proof counts within the shard. A v2 log has none, and
+    // sigstore-verify uses the entry's index and the checkpoint's size and root. The copies must be
+    // equal.
     if decimal(&proof_index)? != log_index && rekor == Rekor::V2 {
         return Err(proof_index.error("differs from the entry's").into());
     }
@@ -239,7 +241,7 @@ fn read_entry(entry: Node<'_>, without_timestamp: bool) -> Result<Entry, FormErr
     })
 }
 
-/// The timestamps, each of which `sigstore-verify` must be able to verify.
+/// Reads the timestamps. `sigstore-verify` must verify each.
 fn timestamps(data: Node<'_>) -> Result<Vec<Vec<u8>>, FormError> {
     let data = data.exactly(&[], &["rfc3161Timestamps"])?;
     let Some(list) = data.optional("rfc3161Timestamps")? else {
@@ -260,7 +262,7 @@ fn timestamps(data: Node<'_>) -> Result<Vec<Vec<u8>>, FormError> {
         .collect()
 }
 
-/// A structure in DER, of at most [`MAX_DER`] bytes.
+/// Reads DER of at most [`MAX_DER`] bytes.
 fn der(node: &Node<'_>) -> Result<Vec<u8>, FormError> {
     let bytes = bytes(node)?;
     if bytes.len() > MAX_DER {
@@ -269,8 +271,8 @@ fn der(node: &Node<'_>) -> Result<Vec<u8>, FormError> {
     Ok(bytes)
 }
 
-/// The digest in the entry's body, which the log keeps as canonical JSON. That its other values are the bundle's is
-/// for `sigstore-verify` to check.
+/// Reads the digest in the entry's body, which is canonical JSON. `sigstore-verify` compares its
+/// other values with the bundle.
 fn body_digest(node: &Node<'_>, rekor: Rekor) -> Result<[u8; 32], FormError> {
     let value = json::parse(&bytes(node)?, MAX_EVIDENCE)?;
     let body = Node::root("log entry", &value).exactly(&["apiVersion", "kind", "spec"], &[])?;
@@ -302,7 +304,7 @@ fn body_digest(node: &Node<'_>, rekor: Rekor) -> Result<[u8; 32], FormError> {
     }
 }
 
-/// A signed note: lines, an empty line, signature lines, and one newline at the end.
+/// Reads a signed note: lines, an empty line, signature lines, and one newline at the end.
 fn checkpoint(node: &Node<'_>) -> Result<Checkpoint, ShapeError> {
     let malformed = |problem: &str| node.error(format!("is not a checkpoint: {problem}"));
     let note = node.string()?;
@@ -369,7 +371,7 @@ fn literal(node: &Node<'_>, expected: &str) -> Result<(), ShapeError> {
     }
 }
 
-/// Base64 with padding, in the one spelling that these bytes have.
+/// Reads base64 with padding, in its only canonical spelling.
 fn bytes(node: &Node<'_>) -> Result<Vec<u8>, ShapeError> {
     STANDARD
         .decode(node.string()?)
@@ -384,7 +386,8 @@ fn canonical_hash(text: &str) -> Option<[u8; 32]> {
     STANDARD.decode(text).ok()?.try_into().ok()
 }
 
-/// A number as ProtoJSON writes it: a decimal in a string. It must fit the `int64` that the bundle's schema has.
+/// Reads a number of ProtoJSON: a decimal in a string. It must fit the `int64` of the bundle's
+/// schema.
 fn decimal(node: &Node<'_>) -> Result<u64, ShapeError> {
     canonical_decimal(node.string()?)
         .ok_or_else(|| node.error("must be a canonical decimal number in a string"))
@@ -413,7 +416,7 @@ pub(super) mod tests {
         serde_json::from_str(REKOR_V2).unwrap()
     }
 
-    /// The same bundle, told as a Rekor v1 log would: of the right form, though nothing in it would verify.
+    /// Makes a well-formed Rekor v1 bundle from it. Its signatures would not verify.
     fn v1() -> Value {
         let mut bundle = v2();
         let entry = bundle.pointer_mut(ENTRY).unwrap();
@@ -439,7 +442,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn certificates_and_timestamps_are_bounded_before_they_are_parsed() {
+    fn certificates_and_timestamps_are_limited_before_parsing() {
         let timestamp =
             "/verificationMaterial/timestampVerificationData/rfc3161Timestamps/0/signedTimestamp";
         for place in ["/verificationMaterial/certificate/rawBytes", timestamp] {
@@ -459,7 +462,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn both_generations_of_rekor_have_a_form_that_is_read() {
+    fn reads_bundles_of_both_rekor_versions() {
         let two = read(REKOR_V2).ok().unwrap();
         assert_eq!(
             (
@@ -482,7 +485,7 @@ pub(super) mod tests {
         assert_eq!(one.entry.digest, [0xab; 32]);
     }
 
-    /// Every object of the bundle, by its pointer.
+    /// Returns the JSON pointers of all objects in the bundle.
     fn objects(value: &Value, pointer: String, found: &mut Vec<String>) {
         match value {
             Value::Object(object) => {
@@ -501,7 +504,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_object_has_its_own_keys_and_no_other() {
+    fn every_object_has_exactly_its_keys() {
         for bundle in [v1(), v2()] {
             let mut pointers = Vec::new();
             objects(&bundle, String::new(), &mut pointers);
@@ -515,7 +518,7 @@ pub(super) mod tests {
                         .as_object_mut()
                         .unwrap()
                         .remove(key);
-                    // With a promise, a timestamp beside it is more than is asked for.
+                    // With a promise a timestamp is optional.
                     error(&less);
                     let doubled = json!({ key: object[key] }).to_string();
                     let text = Value::Object(object.clone()).to_string();
@@ -545,7 +548,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_value_has_one_spelling() {
+    fn value_has_only_one_spelling() {
         for (pointer, values) in [
             (
                 "/mediaType",
@@ -608,7 +611,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn there_is_one_entry_and_it_brings_all_its_proof() {
+    fn bundle_has_one_entry_with_complete_proof() {
         let entry = v2().pointer(ENTRY).unwrap().clone();
         let entries = "/verificationMaterial/tlogEntries";
         assert!(error(&set(v2(), entries, json!([]))).contains("exactly one entry"));
@@ -644,7 +647,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_body_is_of_the_kind_that_the_entry_says() {
+    fn body_has_the_kind_of_its_entry() {
         let body = format!("{ENTRY}/canonicalizedBody");
         let of = |bundle: &Value| bundle.pointer(&body).unwrap().clone();
         error(&set(v1(), &body, of(&v2())));
@@ -667,7 +670,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_checkpoint_is_a_note_with_nothing_before_or_after_it() {
+    fn checkpoint_is_a_note_with_nothing_around_it() {
         let note = v2()
             .pointer(CHECKPOINT)
             .unwrap()

@@ -1,5 +1,6 @@
-//! Whether a trusted root knows who vouched for a release. Sigstore's logs and authorities rotate: a root that is too old
-//! refuses a good release, and the report should say so. Decides nothing about trust: these answers only choose words.
+//! Checks whether a trusted root lists the logs and authorities of a release. Sigstore rotates
+//! them, so an old root refuses a good release, and the report should say so. The results only
+//! select texts and decide nothing about trust.
 
 use sigstore_verify::trust_root::TrustedRoot;
 use x509_cert::Certificate;
@@ -8,7 +9,7 @@ use x509_cert::ext::pkix::SubjectKeyIdentifier;
 
 use crate::attestation::policy::{BUILT_IN_ROOT_DATE, SigstorePolicy};
 
-/// Names of the authorities in a trusted root, as the bytes by which certificates and timestamps refer to them.
+/// Ids of a trusted root's authorities, as they appear in certificates and timestamps.
 #[derive(Default)]
 pub(super) struct Known {
     /// Key identifiers of certificate authorities.
@@ -57,7 +58,7 @@ impl Known {
         }
     }
 
-    /// Says that the root does not list something, and where a newer one may come from.
+    /// Makes the text that the root does not list something, and where to get a newer one.
     pub(super) fn lacks(&self, what: &str) -> String {
         if self.built_in {
             format!(
@@ -70,7 +71,8 @@ impl Known {
         }
     }
 
-    /// Says which of a signing certificate's two witnesses the root does not list, if one is missing there.
+    /// Makes the text for a signing certificate whose authority or certificate log the root does
+    /// not list.
     pub(super) fn missing_for_certificate(&self, der: &[u8]) -> Option<String> {
         if !holds_one_of(der, &self.authorities) {
             Some(self.lacks("The authority that issued the signing certificate"))
@@ -81,7 +83,7 @@ impl Known {
         }
     }
 
-    /// Says that the root does not list a timestamp's authority, if it is missing there.
+    /// Makes the text for a timestamp whose authority the root does not list.
     pub(super) fn missing_for_timestamps(&self, timestamps: &[Vec<u8>]) -> Option<String> {
         let all = timestamps
             .iter()

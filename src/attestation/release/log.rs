@@ -1,7 +1,8 @@
-//! What `sigstore-verify` leaves open about the log: that a checkpoint is that of the very log which the entry names.
+//! Checks that a checkpoint belongs to the log in the entry, which `sigstore-verify` does not
+//! check.
 //!
-//! The crate accepts a checkpoint by any log of the trusted root, whatever origin it states, and for Rekor v2 also by one
-//! whose key had ended. It knows nothing of signers and manifests.
+//! The crate accepts a checkpoint of any log in the trusted root, with any origin. For Rekor v2 it
+//! also accepts an expired log key. This file knows nothing of signers and manifests.
 
 use jiff::Timestamp;
 use sigstore_verify::crypto::VerificationKey;
@@ -23,13 +24,13 @@ struct Log {
     url: String,
     host: String,
     key: VerificationKey,
-    /// When its key may sign.
+    /// Validity of its key.
     valid_for: Option<TimeRange>,
 }
 
 impl Logs {
     /// # Errors
-    /// A sentence, when a log has no usable identifier, address or key.
+    /// A sentence, if a log has no usable identifier, address or key.
     pub(super) fn new(root: &TrustedRoot) -> Result<Logs, String> {
         let log = |log: &sigstore_verify::trust_root::TransparencyLog| {
             let unusable = |problem: &str| format!("the log {} {problem}", shown(&log.base_url));
@@ -62,13 +63,13 @@ impl Logs {
         self.0.iter().find(|log| log.id == *id)
     }
 
-    /// The base URL of that log.
+    /// Returns the base URL of a log.
     pub(super) fn url(&self, id: &[u8; 32]) -> Option<&str> {
         self.find(id).map(|log| log.url.as_str())
     }
 
-    /// The log's key was valid at a signing time that is proven, Unix seconds. `sigstore-verify` holds the promise of a
-    /// v1 entry against that, and of a v2 entry nothing; so this floor holds every entry against it.
+    /// Checks that the log's key was valid at a proven signing time, in Unix seconds.
+    /// `sigstore-verify` does so only for the promise of a v1 entry, so this checks every entry.
     pub(super) fn valid_at(&self, id: &[u8; 32], time: u64) -> Result<(), Finding> {
         let instant = i64::try_from(time)
             .ok()
@@ -86,7 +87,7 @@ impl Logs {
         )
     }
 
-    /// The checkpoint is of the log that the entry names, and of the tree that the proof is about.
+    /// Checks that the checkpoint belongs to the entry's log and to the proof's tree.
     pub(super) fn check(&self, guarded: &Guarded, known: &Known) -> Result<(), Finding> {
         let entry = &guarded.entry;
         let checkpoint = &entry.checkpoint;
@@ -136,7 +137,7 @@ impl Logs {
             )));
         }
 
-        // Witnesses may sign too, under names of their own; under the log's name there is one signature.
+        // Witnesses may sign too, with other names. Exactly one signature has the log's name.
         let mut own = checkpoint
             .signatures
             .iter()
@@ -220,7 +221,7 @@ mod tests {
         Logs::new(&TrustedRoot::from_json(&root.to_string()).unwrap()).unwrap()
     }
 
-    /// A bundle whose checkpoint, properly signed by `signer`, states this origin.
+    /// Makes a bundle whose checkpoint states this origin, with a valid signature of `signer`.
     fn guarded(rekor: Rekor, origin: &str, signer: &Signer) -> Guarded {
         let text = format!("{origin}\n{SIZE}\n{}\n", STANDARD.encode(ROOT));
         Guarded {
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_states_the_host_of_the_log_that_signed_it() {
+    fn checkpoint_must_name_the_host_of_its_log() {
         let signer = Signer::new();
         let logs = logs(vec![signer.log("https://log.example/api")]);
         assert!(checked(&logs, &guarded(Rekor::V2, "log.example", &signer)).is_ok());
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_of_another_listed_log_does_not_count() {
+    fn checkpoint_of_another_listed_log_is_refused() {
         let (named, other) = (Signer::new(), Signer::new());
         let logs = logs(vec![
             named.log("https://log.example"),
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn proof_and_checkpoint_are_of_one_tree() {
+    fn proof_and_checkpoint_must_be_of_one_tree() {
         let signer = Signer::new();
         let logs = logs(vec![signer.log("https://log.example")]);
         for change in [
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_signature_in_the_logs_name_and_witnesses_may_add_theirs() {
+    fn checkpoint_has_one_log_signature_and_any_witnesses() {
         let signer = Signer::new();
         let logs = logs(vec![signer.log("https://log.example")]);
         let mut witnessed = guarded(Rekor::V2, HOST, &signer);
