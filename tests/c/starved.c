@@ -6,8 +6,6 @@
 
 #include "recorder.h"
 
-#include <sys/epoll.h>
-
 static struct enclave enclave;
 
 enum {
@@ -281,74 +279,6 @@ static void hanging_lookups_delay_no_file_and_no_other_name(void) {
     teardown();
 }
 
-/* ---- workers that die -----------------------------------------------------------------------------------------------*/
-
-/* What tokio cannot go on with: waiting for events fails. The thread that is refused so dies. */
-static struct refusal waits = {0, 0, INT_MAX, 0};
-
-int epoll_wait(int epoll, struct epoll_event *events, int most, int timeout) {
-    static int (*real)(int, struct epoll_event *, int, int);
-    if (refuses(&waits)) return errno = EBADF, -1;
-    if (real == NULL) STARVE_REAL("epoll_wait", real);
-    return real(epoll, events, most, timeout);
-}
-
-static void connecting_ends_when_its_worker_dies(void) {
-    setup();
-    confer_config *config = enclave_config(&enclave);
-    FILE *caught = starve_catch_stderr();
-    for (int n = 1; n <= 10; n++) {
-        confer_client *client = NULL;
-        confer_error *error = NULL;
-        int64_t began = check_now_ms();
-        refuse(&waits, n, INT_MAX);
-        confer_status status = confer_connect(config, NULL, &client, &error);
-        refuse_nothing(&waits);
-        CHECK(check_now_ms() - began < SOON_MS);
-        if (status != CONFER_OK) {
-            check_status(__FILE__, __LINE__, "confer_connect", CONFER_E_SYSTEM, "worker", status, error);
-            CHECK(confer_error_retryable(error));
-            confer_error_free(error);
-        } else {
-            enclave_close(client);
-        }
-        client = enclave_connect(&enclave);
-        chat_says(client, "alive", "You said: alive");
-        enclave_close(client);
-    }
-    starve_stderr_is_empty(caught);
-    confer_config_free(config);
-    teardown();
-}
-
-static void requests_end_when_their_worker_dies_and_reconnecting_goes_on(void) {
-    setup();
-    FILE *caught = starve_catch_stderr();
-    for (int reconnecting = 0; reconnecting <= 1; reconnecting++) {
-        confer_config *config = enclave_config(&enclave);
-        confer_client *client = NULL;
-        confer_error *error = NULL;
-        if (reconnecting) CHECK_OK(confer_config_set_reconnect(config, 100, 5, 20, &error));
-        CHECK_OK(confer_connect(config, NULL, &client, &error));
-        confer_config_free(config);
-        confer_stream *stream = chat_pull(client, "/repeat 1000 10 word");
-        chat_next(stream);
-        refuse(&waits, 1, 2); /* it is in use every 10 ms; the idle one may die as well */
-        confer_status status = end_of(stream, &error);
-        check_status(__FILE__, __LINE__, "the stream", CONFER_E_CONNECTION_LOST, "worker", status, error);
-        CHECK(confer_error_progress(error) == CONFER_PROGRESS_PARTLY_ANSWERED);
-        confer_error_free(error);
-        refuse_nothing(&waits);
-        if (reconnecting) chat_says(client, "again", "You said: again");
-        else CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_client_check(client, &error));
-        CHECK_OK(confer_close(client, SOON_MS, &error));
-        confer_client_free(client);
-        check_no_library_thread();
-    }
-    starve_stderr_is_empty(caught);
-    teardown();
-}
-
 int main(void) {
     static const struct promise promises[] = {
         PROMISE(refused_thread_is_an_error_and_the_next_try_succeeds),
@@ -357,8 +287,6 @@ int main(void) {
         PROMISE(refused_file_thread_ends_its_upload_alone),
         PROMISE(reconnecting_goes_on_while_threads_are_refused),
         PROMISE(hanging_lookups_delay_no_file_and_no_other_name),
-        PROMISE(connecting_ends_when_its_worker_dies),
-        PROMISE(requests_end_when_their_worker_dies_and_reconnecting_goes_on),
     };
     return KEEP_PROMISES(promises);
 }

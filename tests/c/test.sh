@@ -14,7 +14,7 @@ C11=(-std=c11 -D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclu
 LEAVER=(-D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
 LINK=(-L"$LIB_DIR" -lconfer -Wl,-rpath,"$LIB_DIR")
 PROGRAMS=(statuses input connect callbacks reentrancy pull cancel free slow cache clients requests tools
-          reconnect clock secrets forks starved descriptors)
+          reconnect clock secrets forks starved workers descriptors)
 # Not under valgrind, which has its own signal masks and makes system calls that these refuse.
 PLAIN=(sandbox threads shortage)
 # 99 is no status of the programs: it says that valgrind found something. Inlined frames would bury the others.
@@ -134,7 +134,7 @@ statuses() {
 }
 
 keep_promises() {
-  local name
+  local name leaks
   statuses >"$OUT/statuses.inc"
   for name in "$@"; do
     if ! "$CC" "${C11[@]}" -I"$OUT" "tests/c/$name.c" -o "$OUT/$name" "${LINK[@]}"; then
@@ -142,7 +142,9 @@ keep_promises() {
       continue
     fi
     run "$name" "$OUT/$name"
-    [ -z "$with_valgrind" ] || [[ " ${PLAIN[*]} " == *" $name "* ]] || run "$name, valgrind" "${VALGRIND[@]}" "${LEAKS[@]}" "$OUT/$name"
+    leaks=("${LEAKS[@]}")
+    [ "$name" != workers ] || leaks=(--leak-check=no) # tokio leaks what a dead event loop had registered
+    [ -z "$with_valgrind" ] || [[ " ${PLAIN[*]} " == *" $name "* ]] || run "$name, valgrind" "${VALGRIND[@]}" "${leaks[@]}" "$OUT/$name"
   done
 }
 
