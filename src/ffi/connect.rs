@@ -362,11 +362,12 @@ pub unsafe extern "C" fn confer_client_counter(client: *const confer_client, cou
     })
 }
 
-/// Closes the connection. Cancels its streams, which end with CONFER_E_CLOSED; lets outstanding callbacks run; ends the
-/// library's threads that no other client needs. After the last client was closed so, with CONFER_OK, and the last handle
-/// was freed, no thread of the library runs. It can then be unloaded, once the application's own threads that called it
-/// have ended too. The client still has to be freed; starting chats on it answers CONFER_E_CLOSED, and
-/// confer_attestation_report() goes on to answer.
+/// Closes the connection. Cancels its streams: events that were not delivered are dropped, and each stream ends with
+/// CONFER_E_CLOSED, unless all of its answer was delivered or it had failed before. So a callback that runs comes to its
+/// end, and then `on_done` and `destroy` are all that is called for each stream. Ends the library's threads that no other
+/// client needs. After the last client was closed so, with CONFER_OK, and the last handle was freed, no thread of the
+/// library runs. It can then be unloaded, once the application's own threads that called it have ended too. The client
+/// still has to be freed; starting chats on it answers CONFER_E_CLOSED, and confer_attestation_report() goes on to answer.
 ///
 /// `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and a name lookup that is still under way
 /// for a connection that was given up.

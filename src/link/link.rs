@@ -795,6 +795,7 @@ impl Link {
 
     /// Ends the connection and every request. The threads go when the tasks have ended.
     pub fn close(&self) {
+        self.meter.close();
         let mut state = self.state();
         let sessions = state.sessions();
         let waiting = self.end(&mut state, closed());

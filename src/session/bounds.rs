@@ -1,7 +1,7 @@
 //! How much memory a peer, or a slow reader, can make this side keep. Each bound has a default with its reason, and each
 //! can be set.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The bounds of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,7 @@ pub struct Meter {
     bytes: AtomicUsize,
     streams: AtomicUsize,
     most: AtomicUsize,
+    closed: AtomicBool,
     above: Option<&'static Meter>,
 }
 
@@ -53,6 +54,7 @@ static PROCESS: Meter = Meter {
     bytes: AtomicUsize::new(0),
     streams: AtomicUsize::new(0),
     most: AtomicUsize::new(1 << 30),
+    closed: AtomicBool::new(false),
     above: None,
 };
 
@@ -68,8 +70,18 @@ impl Meter {
             bytes: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             most: AtomicUsize::new(most),
+            closed: AtomicBool::new(false),
             above: Some(&PROCESS),
         }
+    }
+
+    /// The client was closed: its streams drop what waits to be read.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     fn each(&self) -> impl Iterator<Item = &Meter> {

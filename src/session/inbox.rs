@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::bounds::{Bounds, Meter};
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Progress, Result, Status};
 
 /// What is read is told to the meter in portions of this size: other streams share its counters.
 const PORTION: usize = 64 << 10;
@@ -60,6 +60,8 @@ struct State<T> {
     paused: bool,
     /// The application wants no more: entries are dropped, the end is not.
     discarding: bool,
+    /// Entries were dropped because the client was closed: the answer cannot end well any more.
+    lost: bool,
     /// Threads that wait on `ready`.
     waiting: usize,
     signal: Option<Arc<dyn Signal>>,
@@ -90,6 +92,7 @@ impl<T: Weighted> Inbox<T> {
                 end: End::Open,
                 paused: false,
                 discarding: false,
+                lost: false,
                 waiting: 0,
                 signal: None,
             }),
@@ -142,7 +145,10 @@ impl<T: Weighted> Inbox<T> {
             return;
         }
         let was_empty = !state.has_something();
-        state.end = End::Ended(result);
+        state.end = End::Ended(match state.lost {
+            true => result.and_then(|()| Err(closed())),
+            false => result,
+        });
         self.wake(state, was_empty);
     }
 
@@ -173,6 +179,9 @@ impl<T: Weighted> Inbox<T> {
     pub fn next(&self, deadline: Option<Instant>) -> Next<T> {
         let mut state = self.state();
         loop {
+            if self.meter.is_closed() && !state.queue.is_empty() {
+                state = self.lose(state);
+            }
             if let Some(item) = state.queue.pop_front() {
                 state.bytes -= item.weight();
                 if state.bytes == 0 || state.metered - state.bytes >= PORTION {
@@ -206,6 +215,20 @@ impl<T: Weighted> Inbox<T> {
             };
             state.waiting -= 1;
         }
+    }
+
+    /// The client was closed: drops what waits. An answer that was complete is so no more.
+    fn lose<'a>(&'a self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+        let dropped = std::mem::take(&mut state.queue);
+        state.bytes = 0;
+        state.lost = true;
+        if let End::Ended(result @ Ok(())) = &mut state.end {
+            *result = Err(closed());
+        }
+        self.settle(&mut state);
+        self.taken(state, true);
+        drop(dropped); // outside the lock
+        self.state()
     }
 
     fn taken(&self, mut state: MutexGuard<'_, State<T>>, had_something: bool) {
@@ -242,6 +265,11 @@ impl<T: Weighted> Inbox<T> {
         }
         state.signal = Some(signal);
     }
+}
+
+/// How an answer ends that had come, and was not delivered before the client was closed.
+fn closed() -> Error {
+    Error::new(Status::Closed, "the client was closed").with_progress(Progress::PartlyAnswered)
 }
 
 impl<T> Drop for Inbox<T> {
@@ -350,6 +378,47 @@ mod tests {
             [true, false, true],
             "up once the end was reached"
         );
+    }
+
+    #[test]
+    fn closing_drops_what_was_not_delivered() {
+        let closed = |end: Next<usize>| match end {
+            Next::End(Err(error)) => (error.status(), error.progress()),
+            _ => panic!("it ended well, or did not end"),
+        };
+        for complete in [true, false] {
+            let meter = Arc::new(Meter::new(usize::MAX));
+            let inbox = Inbox::new(Bounds::default(), meter.clone(), || ());
+            inbox.deliver(&mut vec![1, 2, 3]).unwrap();
+            assert!(matches!(inbox.next(now()), Next::Item(1)));
+            if complete {
+                inbox.end(Ok(()));
+            }
+            meter.close();
+            if !complete {
+                assert!(matches!(inbox.next(now()), Next::Empty));
+                inbox.end(Ok(()));
+            }
+            let expected = (Status::Closed, Progress::PartlyAnswered);
+            assert_eq!(closed(inbox.next(now())), expected);
+            assert!(matches!(inbox.next(now()), Next::Over));
+        }
+    }
+
+    #[test]
+    fn closing_changes_no_end_of_what_was_delivered_or_failed() {
+        let meter = Arc::new(Meter::new(usize::MAX));
+        let inbox = || Inbox::<usize>::new(Bounds::default(), meter.clone(), || ());
+        let (delivered, failed) = (inbox(), inbox());
+        delivered.end(Ok(()));
+        failed.deliver(&mut vec![1]).unwrap();
+        failed.end(Err(Error::new(Status::StreamIdle, "silent")));
+        meter.close();
+        assert!(matches!(delivered.next(now()), Next::End(Ok(()))));
+        let Next::End(Err(error)) = failed.next(now()) else {
+            panic!("it failed");
+        };
+        assert_eq!(error.status(), Status::StreamIdle);
     }
 
     #[test]

@@ -114,6 +114,51 @@ static void streams_that_are_open_when_their_client_closes_end_with_closed(void)
     enclave_stop(&enclave);
 }
 
+struct holdup {
+    struct gate entered, may_go;
+};
+
+static int32_t be_held_up(struct recorder *recorder, const confer_event *event) {
+    (void)event;
+    struct holdup *holdup = recorder->data;
+    if (gate_count(&recorder->events) == 0) {
+        gate_raise(&holdup->entered);
+        gate_wait(&holdup->may_go, 1);
+    }
+    return 0;
+}
+
+static void closing_delivers_no_backlog(void) {
+    enum { TOKENS = 1000 };
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    struct holdup holdup = {GATE, GATE};
+    struct recorder complete = RECORDER, open = RECORDER;
+    complete.react = be_held_up;
+    complete.data = &holdup;
+    recorder_start(&complete, client, "/tokens 1000 10");
+    gate_wait(&holdup.entered, 1);
+    recorder_start(&open, client, "/silent");
+    confer_stream *pulled = chat_pull(client, "/tokens 1000 10");
+    chat_next(pulled);
+    /* Both answers are complete, and wait to be delivered: each token and each completion is a message. */
+    while (confer_client_counter(client, CONFER_COUNTER_MESSAGES_RECEIVED) < 2 * (TOKENS + 1) + 1) check_pause();
+    CHECK_STATUS(CONFER_TIMEOUT, confer_close(client, 20, &error)); /* a callback is at work */
+    gate_raise(&holdup.may_go);
+    CHECK_OK(confer_close(client, -1, &error));
+    CHECK(gate_count(&complete.events) == 1 && gate_count(&open.events) == 0);
+    CHECK(gate_count(&complete.destroyed) == 1 && complete.status == CONFER_E_CLOSED);
+    CHECK(gate_count(&open.destroyed) == 1 && open.status == CONFER_E_CLOSED);
+    const confer_event *event = NULL;
+    CHECK_STATUS(CONFER_E_CLOSED, confer_stream_next(pulled, 0, &event, &error));
+    CHECK_STATUS(CONFER_END, confer_stream_next(pulled, 0, &event, &error));
+    confer_stream_free(complete.stream);
+    confer_stream_free(open.stream);
+    confer_stream_free(pulled);
+    confer_client_free(client);
+    enclave_stop(&enclave);
+}
+
 static void any_callback_may_be_absent(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
@@ -331,6 +376,7 @@ int main(void) {
         PROMISE(a_slow_callback_holds_up_no_other_client),
         PROMISE(a_callback_stops_its_stream_by_what_it_returns),
         PROMISE(streams_that_are_open_when_their_client_closes_end_with_closed),
+        PROMISE(closing_delivers_no_backlog),
         PROMISE(any_callback_may_be_absent),
         PROMISE(a_table_of_an_older_header_is_accepted),
         PROMISE(a_table_of_a_newer_header_is_accepted_if_its_tail_is_zero_and_refused_otherwise),
