@@ -109,7 +109,8 @@
  *              time of all stages together                      60 s          _connect_timeout_ms  CONFER_E_STAGE_TIMEOUT
  *              silence while a ping is open                     20 s          _dead_peer_ms        CONFER_E_DEAD_PEER
  *              silence after the network changed                5 s           _probe_timeout_ms    CONFER_E_DEAD_PEER
- *              silence of one answer                            180 s         _idle_timeout_ms     CONFER_E_STREAM_IDLE
+ *              silence of an answer that is streamed            180 s         _idle_timeout_ms     CONFER_E_STREAM_IDLE
+ *              silence of any other answer                      600 s         _idle_timeout_ms     CONFER_E_STREAM_IDLE
  *              addresses of a name that are tried               16            -                    the rest is left out
  *              answer of a proxy                                8 KiB         -                    CONFER_E_PROXY
  *              headers of a proxy's answer                      64            -                    CONFER_E_PROXY
@@ -135,7 +136,7 @@
  *              a request, a conversation                        32 MiB        -                    CONFER_E_TOO_LARGE
  *              requests that wait to be sent                    64 MiB        _LIMIT_UNSENT        CONFER_E_TOO_MANY
  *              open requests of a client                        4,096         _LIMIT_REQUESTS      CONFER_E_TOO_MANY
- *              open uploads of a connection                     10            -                    CONFER_E_TOO_MANY
+ *              uploads at once on a connection                  10            -                    the next one waits
  *              data of an upload in memory                      2 MiB         -                    it is not read yet
  *              time of a tool                                   5 min         _set_tool_limits     the model is told so
  *              name look-ups at once in the process             32            -                    it waits its turn
@@ -391,7 +392,8 @@
 #define CONFER_COUNTER_PINGS_ANSWERED 5
 
 /**
- * Microseconds that the last of them took; 0 before the first.
+ * Microseconds that the last of them took; 0 before the first. A ping is left out if the library stopped reading while
+ * it was open, because of a full stream: it would measure the application.
  */
 #define CONFER_COUNTER_ROUND_TRIP_US 6
 
@@ -1583,8 +1585,12 @@ confer_status confer_config_set_dead_peer_ms(confer_config *config,
                                              confer_error **error);
 
 /**
- * How long nothing may come for a request before it fails with CONFER_E_STREAM_IDLE, in milliseconds, 1 to
- * 86,400,000. Default 180,000. A server can lose a stream without a word while it still answers pings.
+ * How long nothing may come for a request before it fails with CONFER_E_STREAM_IDLE, in milliseconds, 1 to 86,400,000.
+ * Default 180,000 for answers that end with CONFER_EVENT_COMPLETION (a streamed chat), and 600,000 for all others: the
+ * server may work for 10 minutes on a document, or on an answer that is not streamed. This call sets both.
+ *
+ * A server can lose a streamed answer without a word while it still answers pings. A request that waits for a
+ * connection, and an upload that waits for one of the connection's places, have the same limit.
  */
 confer_status confer_config_set_idle_timeout_ms(confer_config *config,
                                                 uint64_t timeout_ms,
@@ -1763,11 +1769,12 @@ confer_status confer_client_network_changed(confer_client *client,
 uint64_t confer_client_counter(const confer_client *client, int32_t counter);
 
 /**
- * Closes the connection. Cancels its streams, which end with CONFER_E_CLOSED; lets outstanding callbacks run; ends the
- * library's threads that no other client needs. After the last client was closed so, with CONFER_OK, and the last handle
- * was freed, no thread of the library runs. It can then be unloaded, once the application's own threads that called it
- * have ended too. The client still has to be freed; starting chats on it answers CONFER_E_CLOSED, and
- * confer_attestation_report() goes on to answer.
+ * Closes the connection. Cancels its streams: events that were not delivered are dropped, and each stream ends with
+ * CONFER_E_CLOSED, unless all of its answer was delivered or it had failed before. So a callback that runs comes to its
+ * end, and then `on_done` and `destroy` are all that is called for each stream. Ends the library's threads that no other
+ * client needs. After the last client was closed so, with CONFER_OK, and the last handle was freed, no thread of the
+ * library runs. It can then be unloaded, once the application's own threads that called it have ended too. The client
+ * still has to be freed; starting chats on it answers CONFER_E_CLOSED, and confer_attestation_report() goes on to answer.
  *
  * `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and a name lookup that is still under way
  * for a connection that was given up.
@@ -2187,9 +2194,12 @@ confer_status confer_request_set_header(confer_request *request,
 
 /**
  * `POST /v1/document/extract`: uploads a document, of which CONFER_EVENT_PROGRESS tells how much was sent, and brings its
- * content as JSON, in pieces: CONFER_EVENT_BODY. Give it the document with one of confer_request_set_document_…(). The
- * server takes 50 MiB, and 10 uploads at once on a connection; a further one is CONFER_E_TOO_MANY. An answer can come,
- * or a refusal, while the upload still runs: then no more of it is sent.
+ * content as JSON, in pieces: CONFER_EVENT_BODY. Give it the document with one of confer_request_set_document_…(). An
+ * answer, or a refusal, can come while the upload still runs: then no more of it is sent.
+ *
+ * A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. It takes 10 uploads at once on a
+ * connection: a further one waits, in order, until one of these has ended, for the idle limit at the longest. An upload
+ * that is given up counts until the server was told so.
  *
  * (`POST /v2/document/extract`, for a document that is stored already, is a confer_request_new() with
  * CONFER_ENDING_CONTENT_LENGTH.)
@@ -2216,7 +2226,7 @@ confer_status confer_request_set_option(confer_request *request,
                                         confer_error **error);
 
 /**
- * The document, from memory; copied once, here.
+ * The document, from memory; copied once, here. Newer servers refuse an empty one, with status 400.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction.
  */
@@ -2228,6 +2238,7 @@ confer_status confer_request_set_document_bytes(confer_request *request,
 /**
  * The document, from a regular file, which is opened now, read while it is sent, and closed when neither the request nor
  * a stream needs it. One that becomes shorter meanwhile ends the stream with CONFER_E_FILE; what is appended is left out.
+ * Newer servers refuse an empty one, with status 400.
  *
  * Errors: CONFER_E_FILE if it cannot be opened or is no regular file; CONFER_E_INVALID_ARGUMENT for another request.
  */
@@ -2240,7 +2251,8 @@ confer_status confer_request_set_document_file(confer_request *request,
  * The document, as a callback reads it. It serves one start, also one that is refused with CONFER_E_TOO_MANY, and is to be
  * set anew for another: the library never asks for the same bytes again, and so never repeats such a request.
  *
- * `total_length`: how many bytes it has, or -1 if that is not known.
+ * `total_length`: how many bytes it has, or -1 if that is not known. Newer servers need it, and refuse a document of
+ * unknown length, or of none, with status 400.
  * `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback thread after the upload,
  * whether complete or not, or in the call that lets go of a document that was never sent; also if this call fails.
  * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction, and without `read`.

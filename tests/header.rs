@@ -195,7 +195,11 @@ fn the_table_of_limits_is_that_of_the_code() {
         ("time of all stages together", seconds(limits.connect)),
         ("silence while a ping is open", seconds(limits.dead_after)),
         ("silence after the network changed", seconds(limits.probe)),
-        ("silence of one answer", seconds(limits.idle)),
+        (
+            "silence of an answer that is streamed",
+            seconds(limits.idle.events),
+        ),
+        ("silence of any other answer", seconds(limits.idle.pieces)),
         (
             "WebSocket message",
             thousands(noise::MAX_NOISE_MESSAGE) + " B",
@@ -226,7 +230,7 @@ fn the_table_of_limits_is_that_of_the_code() {
         ("a request, a conversation", mib(MAX_BODY)),
         ("requests that wait to be sent", mib(bounds.unsent)),
         ("open requests of a client", thousands(bounds.requests)),
-        ("open uploads of a connection", thousands(MAX_UPLOADS)),
+        ("uploads at once on a connection", thousands(MAX_UPLOADS)),
         ("data of an upload in memory", mib(2 * MAX_CHUNK)),
         (
             "time of a tool",

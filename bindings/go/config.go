@@ -27,7 +27,7 @@ type Config struct {
 	JWKSCacheFile string
 	// ConnectTimeout bounds connecting. Default: a minute. A context's deadline holds besides.
 	ConnectTimeout time.Duration
-	// IdleTimeout is how long nothing may come for a request. Default: three minutes.
+	// IdleTimeout is how long nothing may come for a request. Default: three minutes for streamed chats, ten for all else.
 	IdleTimeout time.Duration
 	// Keepalive is the time between pings, DeadPeer how long one may stay unanswered. Default: 20 seconds each.
 	Keepalive, DeadPeer time.Duration

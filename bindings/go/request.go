@@ -96,7 +96,7 @@ func (c *Client) FetchHTML(ctx context.Context, url string, headers map[string]s
 	return string(page), err
 }
 
-// Document is what Client.Extract uploads. The server takes 50 MiB.
+// Document is what Client.Extract uploads. A server takes 50 MiB, a newer one 1 byte to 256 MiB.
 type Document struct {
 	// Filename tells the server what it is. Default: that of Path.
 	Filename string

@@ -9,8 +9,9 @@ use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::event::{Details, Event, Kind, Matrix, Split, Splitter};
-use crate::error::{Error, Result, Status};
-use crate::session::{Flow, Inbox, Piece, Receiver};
+use super::upload::{MAX_DOCUMENT, NEWER_MAX_DOCUMENT};
+use crate::error::{Error, Progress, Result, Status};
+use crate::session::{Flow, Inbox, Pace, Piece, Receiver};
 
 /// How an answer ends. The numbers are those of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,16 @@ pub(super) enum Reading {
     Ping { sent: Option<Instant> },
 }
 
+impl Reading {
+    /// How the answer comes.
+    pub(super) fn pace(&self) -> Pace {
+        match self {
+            Reading::Events(..) => Pace::Events,
+            _ => Pace::Pieces,
+        }
+    }
+}
+
 /// The connection's end of a stream.
 pub(super) struct Answer {
     reading: Reading,
@@ -79,6 +90,36 @@ pub(super) struct Answer {
 pub(super) struct Transfer {
     pub(super) sent: u64,
     pub(super) total: Option<u64>,
+}
+
+impl Transfer {
+    /// Adds what servers refuse in a document such as this one: their own words may be opaque (protocol section 6).
+    fn explain(&self, error: Error) -> Error {
+        let Some(code @ (400 | 413 | 500)) = error.http_status() else {
+            return error;
+        };
+        let size = self.total.unwrap_or(self.sent);
+        let mut hints = Vec::new();
+        if code == 400 && self.total == Some(0) {
+            hints.push("the document is empty, and newer servers refuse that".to_owned());
+        }
+        if code == 400 && self.total.is_none() {
+            hints.push("the document's length was not given, and newer servers need it".to_owned());
+        }
+        if code == 413 || size > MAX_DOCUMENT {
+            let (most, newer) = (MAX_DOCUMENT >> 20, NEWER_MAX_DOCUMENT >> 20);
+            let size = match self.total {
+                Some(total) => format!("{total} bytes"),
+                None => format!("more than {} bytes", self.sent),
+            };
+            hints.push(format!(
+                "the document has {size}: a server takes {most} MiB, a newer one {newer} MiB"
+            ));
+        }
+        hints
+            .iter()
+            .fold(error, |error, hint| error.adding(&format!("({hint})")))
+    }
 }
 
 impl Answer {
@@ -192,10 +233,10 @@ impl Answer {
 impl Drop for Answer {
     /// A stream comes to an end however the connection's task does.
     fn drop(&mut self) {
-        self.conclude(Err(Error::new(
-            Status::Panic,
-            "the request ended without a result: a defect in libconfer",
-        )));
+        let message = "the request ended without a result: a defect in libconfer";
+        // It may have been sent: nobody knows any more.
+        let error = Error::new(Status::Panic, message).with_progress(Progress::MaybeSent);
+        self.conclude(Err(error));
     }
 }
 
@@ -240,6 +281,10 @@ impl Receiver for Answer {
     }
 
     fn end(mut self: Box<Self>, result: Result<()>) {
+        let result = result.map_err(|error| match &self.upload {
+            Some(upload) => upload.explain(error),
+            None => error,
+        });
         self.conclude(result);
     }
 
@@ -387,6 +432,33 @@ mod tests {
         let read = read.unwrap();
         assert_eq!((read.rows, read.columns), (2, 2));
         assert_eq!(*read.values, [1.0, 2.5, -0.03, 0.0]);
+    }
+
+    #[test]
+    fn a_refused_document_is_told_what_servers_refuse() {
+        let message = |code, sent, total| {
+            let error = Error::new(Status::Refused, "status").with_http_status(code);
+            let told = Transfer { sent, total }.explain(error);
+            told.message().to_owned()
+        };
+        let (empty, length) = ("is empty", "length was not given");
+        let large = "a server takes 50 MiB, a newer one 256 MiB";
+        for (code, sent, total, hints) in [
+            (400, 0, Some(0), &[empty] as &[&str]),
+            (400, 5, None, &[length]),
+            (400, 51 << 20, None, &[length, large]),
+            (400, 1 << 20, Some(51 << 20), &[large]),
+            (413, 0, Some(5), &[large]),
+            (500, 1, Some(51 << 20), &[large]),
+            (400, 5, Some(5), &[]),
+            (500, 5, None, &[]),
+            (415, 0, Some(0), &[]),
+        ] {
+            let message = message(code, sent, total);
+            for hint in [empty, length, large] {
+                assert_eq!(message.contains(hint), hints.contains(&hint), "{message}");
+            }
+        }
     }
 
     #[test]

@@ -321,6 +321,7 @@ impl PreparedRequest {
             path: self.path,
             body: self.body,
             upload,
+            pace: self.reading.pace(),
         };
         let answer = Answer::new(self.reading, transfer, inbox.clone());
         link.request(request, exchange.clone(), answer)

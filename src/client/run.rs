@@ -31,6 +31,8 @@ struct State {
     /// How many of them the conversation has already.
     known: usize,
     round: u32,
+    /// What the last completion said of the model's context, in tokens: how much is used, and how much there is.
+    context: (Option<i64>, Option<i64>),
     /// What the tools of this round were asked, and what they answered.
     calls: Vec<(Call, Option<String>)>,
     /// Ends the wait for them.
@@ -47,6 +49,9 @@ impl Drop for Timer {
         self.0.abort();
     }
 }
+
+/// From this part of the model's context on, a silent end may come from messages that exceed it.
+const NEAR_CONTEXT_PERCENT: i128 = 80;
 
 impl Run {
     /// Follows a chat that will be sent.
@@ -65,6 +70,7 @@ impl Run {
             true => Some(link.callbacks()?),
             false => None,
         };
+        let context = conversation.as_ref().map(Conversation::context_tokens);
         Ok(Arc::new_cyclic(|this| Run {
             this: this.clone(),
             link: link.weak(),
@@ -75,6 +81,7 @@ impl Run {
                 known,
                 request: Some(whole),
                 round: 0,
+                context: context.unwrap_or_default(),
                 calls: Vec::new(),
                 timer: None,
                 thread,
@@ -109,6 +116,10 @@ impl Run {
             return Some(Err(cancelled()));
         };
         request.messages.extend(messages);
+        state.context = (
+            turn.context_tokens.or(state.context.0),
+            turn.max_context_tokens.or(state.context.1),
+        );
         let runs = turn.pending && !turn.calls.is_empty() && request.runs(&turn.calls);
         if !runs {
             let new = &request.messages[state.known..];
@@ -232,8 +243,10 @@ impl Run {
         drop(state);
         let sent = body.and_then(|body| {
             let link = self.link.upgrade().ok_or_else(closed)?;
-            let answer = Answer::new(self.reading(), None, self.inbox.clone());
-            link.request(completions(body), self.exchange.clone(), answer)
+            let reading = self.reading();
+            let request = completions(body, &reading);
+            let answer = Answer::new(reading, None, self.inbox.clone());
+            link.request(request, self.exchange.clone(), answer)
         });
         if let Err(error) = sent {
             self.end(error);
@@ -288,15 +301,38 @@ impl Sequel for Round {
     }
 
     fn end(self: Box<Self>, result: Result<()>) -> Option<Result<()>> {
-        let later = self.run.state().round > 0;
+        let answered = |error: Error| error.with_progress(Progress::PartlyAnswered);
+        let (later, context) = {
+            let state = self.run.state();
+            (state.round > 0, state.context)
+        };
         let end = match result {
-            Ok(()) => self.run.answer(self.turn)?,
-            Err(error) if later => Err(error.with_progress(Progress::PartlyAnswered)),
-            Err(error) => Err(error),
+            // The answer was complete, whatever comes of it now.
+            Ok(()) => self.run.answer(self.turn)?.map_err(answered),
+            Err(error) => {
+                let error = explain_silence(error, context);
+                Err(if later { answered(error) } else { error })
+            }
         };
         self.run.conclude();
         Some(end)
     }
+}
+
+/// Adds how full the model's context was, if that may be why a server fell silent: it sends nothing when the messages
+/// exceed the context (protocol section 4).
+fn explain_silence(error: Error, context: (Option<i64>, Option<i64>)) -> Error {
+    let (Some(used), Some(most)) = context else {
+        return error;
+    };
+    let near = most > 0 && i128::from(used) * 100 >= i128::from(most) * NEAR_CONTEXT_PERCENT;
+    let silent = error.status() == Status::StreamIdle && error.progress() != Progress::NotSent;
+    if !near || !silent {
+        return error;
+    }
+    error.adding(&format!(
+        "The last answer used {used} of the model's {most} context tokens: shorten the conversation."
+    ))
 }
 
 /// Sends a chat; what follows it, if anything does.
@@ -315,17 +351,19 @@ pub(super) fn start(
         None if chat.stream => Reading::Events(Default::default(), None),
         None => Reading::OneResponse,
     };
+    let request = completions(chat.body, &reading);
     let answer = Answer::new(reading, None, inbox.clone());
-    link.request(completions(chat.body), exchange.clone(), answer)?;
+    link.request(request, exchange.clone(), answer)?;
     Ok(run)
 }
 
 /// The request of a chat.
-fn completions(body: Bytes) -> Request {
+fn completions(body: Bytes, reading: &Reading) -> Request {
     Request {
         verb: "POST".into(),
         path: "/v1/vllm/chat/completions".into(),
         body,
         upload: None,
+        pace: reading.pace(),
     }
 }

@@ -15,6 +15,11 @@ use crate::link::Link;
 use crate::panics;
 use crate::session::{Again, Data, MAX_CHUNK, Source, Supply};
 
+/// The largest document that every server takes (protocol section 6).
+pub(super) const MAX_DOCUMENT: u64 = 50 << 20;
+/// The largest document that newer servers take.
+pub(super) const NEWER_MAX_DOCUMENT: u64 = 256 << 20;
+
 /// A document that can be uploaded.
 #[derive(Clone)]
 pub enum Document {

@@ -19,7 +19,7 @@ use crate::error::{Error, Result, Status};
 use crate::host::{Level, Sink};
 use crate::link::Reconnect;
 use crate::net::Roots;
-use crate::session::{BOUND_BYTES, BOUND_REQUESTS, Limits, Stage};
+use crate::session::{BOUND_BYTES, BOUND_REQUESTS, Idle, Limits, Stage};
 
 /// What clients are made from. Any thread may use it; calls on one configuration take turns. Connecting copies what it
 /// needs, so a configuration can be changed or freed at once afterwards, and can serve many clients: they share its
@@ -568,8 +568,12 @@ pub unsafe extern "C" fn confer_config_set_dead_peer_ms(
     })
 }
 
-/// How long nothing may come for a request before it fails with CONFER_E_STREAM_IDLE, in milliseconds, 1 to
-/// 86,400,000. Default 180,000. A server can lose a stream without a word while it still answers pings.
+/// How long nothing may come for a request before it fails with CONFER_E_STREAM_IDLE, in milliseconds, 1 to 86,400,000.
+/// Default 180,000 for answers that end with CONFER_EVENT_COMPLETION (a streamed chat), and 600,000 for all others: the
+/// server may work for 10 minutes on a document, or on an answer that is not streamed. This call sets both.
+///
+/// A server can lose a streamed answer without a word while it still answers pings. A request that waits for a
+/// connection, and an upload that waits for one of the connection's places, have the same limit.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_idle_timeout_ms(
     config: *mut confer_config,
@@ -580,7 +584,7 @@ pub unsafe extern "C" fn confer_config_set_idle_timeout_ms(
         // SAFETY: NULL or a live handle.
         unsafe {
             set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
-                limits.idle = wait
+                limits.idle = Idle::both(wait)
             })
         }
     })

@@ -332,7 +332,8 @@ pub const CONFER_COUNTER_MESSAGES_RECEIVED: i32 = 3;
 pub const CONFER_COUNTER_PINGS_SENT: i32 = 4;
 /// Keepalive pings that were answered.
 pub const CONFER_COUNTER_PINGS_ANSWERED: i32 = 5;
-/// Microseconds that the last of them took; 0 before the first.
+/// Microseconds that the last of them took; 0 before the first. A ping is left out if the library stopped reading while
+/// it was open, because of a full stream: it would measure the application.
 pub const CONFER_COUNTER_ROUND_TRIP_US: i32 = 6;
 /// Connections that were made and verified, the first one included.
 pub const CONFER_COUNTER_CONNECTIONS: i32 = 7;

@@ -195,9 +195,12 @@ pub unsafe extern "C" fn confer_request_set_header(
 }
 
 /// `POST /v1/document/extract`: uploads a document, of which CONFER_EVENT_PROGRESS tells how much was sent, and brings its
-/// content as JSON, in pieces: CONFER_EVENT_BODY. Give it the document with one of confer_request_set_document_…(). The
-/// server takes 50 MiB, and 10 uploads at once on a connection; a further one is CONFER_E_TOO_MANY. An answer can come,
-/// or a refusal, while the upload still runs: then no more of it is sent.
+/// content as JSON, in pieces: CONFER_EVENT_BODY. Give it the document with one of confer_request_set_document_…(). An
+/// answer, or a refusal, can come while the upload still runs: then no more of it is sent.
+///
+/// A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. It takes 10 uploads at once on a
+/// connection: a further one waits, in order, until one of these has ended, for the idle limit at the longest. An upload
+/// that is given up counts until the server was told so.
 ///
 /// (`POST /v2/document/extract`, for a document that is stored already, is a confer_request_new() with
 /// CONFER_ENDING_CONTENT_LENGTH.)
@@ -269,7 +272,7 @@ unsafe fn set_document(request: *const confer_request, document: Document) -> Re
     set
 }
 
-/// The document, from memory; copied once, here.
+/// The document, from memory; copied once, here. Newer servers refuse an empty one, with status 400.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction.
 #[unsafe(no_mangle)]
@@ -293,6 +296,7 @@ pub unsafe extern "C" fn confer_request_set_document_bytes(
 
 /// The document, from a regular file, which is opened now, read while it is sent, and closed when neither the request nor
 /// a stream needs it. One that becomes shorter meanwhile ends the stream with CONFER_E_FILE; what is appended is left out.
+/// Newer servers refuse an empty one, with status 400.
 ///
 /// Errors: CONFER_E_FILE if it cannot be opened or is no regular file; CONFER_E_INVALID_ARGUMENT for another request.
 #[unsafe(no_mangle)]
@@ -332,7 +336,8 @@ impl Read for ReadCallback {
 /// The document, as a callback reads it. It serves one start, also one that is refused with CONFER_E_TOO_MANY, and is to be
 /// set anew for another: the library never asks for the same bytes again, and so never repeats such a request.
 ///
-/// `total_length`: how many bytes it has, or -1 if that is not known.
+/// `total_length`: how many bytes it has, or -1 if that is not known. Newer servers need it, and refuse a document of
+/// unknown length, or of none, with status 400.
 /// `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback thread after the upload,
 /// whether complete or not, or in the call that lets go of a document that was never sent; also if this call fails.
 /// Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction, and without `read`.

@@ -20,7 +20,7 @@ use super::tracked::{Job, KeptBytes, Tracked, Ways};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Latch, Level, Runtime};
-use crate::session::{Bounds, Limits, Meter, Receiver, Request, Session, Stats, worker_gone};
+use crate::session::{Bounds, Idle, Limits, Meter, Receiver, Request, Session, Stats, worker_gone};
 
 const CONNECT: &str = "confer::connect";
 
@@ -134,6 +134,13 @@ struct Waiting {
     /// Only a connection with a greater number will do.
     after: u64,
     since: Instant,
+}
+
+impl Waiting {
+    /// When it has waited for its idle limit.
+    fn expires(&self, idle: &Idle) -> Instant {
+        self.since + idle.of(self.job.request.pace)
+    }
 }
 
 /// Whether a request has found its place; otherwise why not, and the request.
@@ -639,35 +646,41 @@ impl Link {
 
     /// Ends requests that have waited for as long as one may be silent, whenever there is one.
     async fn expire_waiting(&self) -> Infallible {
+        let idle = self.limits.idle;
         loop {
             let now = Instant::now();
             let (expired, next) = {
                 let mut state = self.state();
-                let limit = self.limits.idle;
                 let expired: Vec<u64> = state
                     .waiting
                     .iter()
-                    .filter(|(_, waiting)| now >= waiting.since + limit)
+                    .filter(|(_, waiting)| now >= waiting.expires(&idle))
                     .map(|(order, _)| *order)
                     .collect();
-                let expired: BTreeMap<u64, Waiting> = expired
+                let expired: Vec<Waiting> = expired
                     .into_iter()
-                    .filter_map(|order| Some((order, state.waiting.remove(&order)?)))
+                    .filter_map(|order| state.waiting.remove(&order))
                     .collect();
-                for waiting in expired.values() {
+                for waiting in &expired {
                     state.waiting_bytes -= waiting.job.request.body.len();
                 }
-                let next = state.waiting.values().map(|waiting| waiting.since).min();
-                (expired, next.unwrap_or(now) + limit)
+                // A request that comes meanwhile expires no earlier than this.
+                let coming = now + idle.events.min(idle.pieces);
+                let waiting = state.waiting.values();
+                let next = waiting.map(|waiting| waiting.expires(&idle)).min();
+                (expired, next.map_or(coming, |next| next.min(coming)))
             };
-            let limit = self.limits.idle.as_millis();
-            let message = format!("the request waited {limit} ms for a connection and got none");
-            let error = Error::new(Status::StreamIdle, message);
-            Told {
-                waiting: expired,
-                error,
+            for waiting in expired {
+                let limit = idle.of(waiting.job.request.pace).as_millis();
+                let message = format!(
+                    "the request waited {limit} ms for a connection, its idle limit, and got none \
+                     (confer_config_set_idle_timeout_ms())"
+                );
+                waiting
+                    .job
+                    .receiver
+                    .refuse(Error::new(Status::StreamIdle, message));
             }
-            .tell();
             tokio::time::sleep_until(next.into()).await;
         }
     }
@@ -889,7 +902,8 @@ fn place(session: &Session, serial: u64, job: Job) -> Placed {
     } = job;
     exchange
         .place(session, serial, || session.request(request, receiver))
-        .map_err(|(error, request, receiver)| {
+        .map_err(|refused| {
+            let (error, request, receiver) = *refused;
             let exchange = exchange.clone();
             let job = Job {
                 order,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::exchange::Exchange;
 use crate::error::{Error, Progress, Result, Status};
-use crate::session::{Again, Flow, Piece, Receiver, Request};
+use crate::session::{Again, Flow, Pace, Piece, Receiver, Request};
 
 /// A request on its way to a connection.
 pub(super) struct Job {
@@ -75,6 +75,7 @@ struct Kept {
     path: Cow<'static, str>,
     body: Bytes,
     upload: Upload,
+    pace: Pace,
     /// It is kept beyond its sending, and counted.
     counted: Option<KeptBytes>,
 }
@@ -110,6 +111,7 @@ impl Tracked {
                 path: request.path.clone(),
                 body: request.body.clone(),
                 upload,
+                pace: request.pace,
                 counted,
             }),
             refused: None,
@@ -137,6 +139,7 @@ impl Tracked {
             path: kept.path.clone(),
             body: kept.body.clone(),
             upload,
+            pace: kept.pace,
         })
     }
 

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::bounds::Bounds;
+use super::keepalive::Keepalive;
 use super::stats::Stats;
-use super::upload::{Data, MAX_AHEAD, MAX_CHUNK, Source, Way};
-use super::{Limits, Request};
+use super::upload::{Data, MAX_AHEAD, MAX_CHUNK, MAX_UPLOADS, Places, Source, Way};
+use super::{Idle, Limits, Pace, Request};
 use crate::error::{Error, Progress, Result, Status};
 use crate::noise::{self, Channel};
 use crate::wire::{self, Chunk, Fragments, MAX_FRAME_PAYLOAD, Reassembler, Response};
@@ -73,7 +74,6 @@ pub(super) struct Opening {
 pub(super) struct Load {
     pub(super) open: AtomicUsize,
     pub(super) queued_bytes: AtomicUsize,
-    pub(super) uploads: AtomicUsize,
 }
 
 struct Exchange {
@@ -83,6 +83,8 @@ struct Exchange {
     heard: Instant,
     /// Something waits for `flush`.
     touched: bool,
+    /// How its answer comes: this decides its idle limit.
+    pace: Pace,
     upload: Option<Upload>,
 }
 
@@ -99,6 +101,19 @@ struct Upload {
     asked: bool,
     /// The last chunk is queued, or was sent.
     complete: bool,
+    /// It has one of the server's places, and so may be sent.
+    has_place: bool,
+}
+
+/// What the server still waits for when an upload's request has ended.
+#[derive(Debug, PartialEq)]
+enum Rest {
+    /// Nothing: nothing of the upload left, or all of it has.
+    Nothing,
+    /// The rest of the final chunk, which is being sent.
+    Leaving,
+    /// A final chunk with this number.
+    Final(u32),
 }
 
 struct Outgoing {
@@ -107,13 +122,9 @@ struct Outgoing {
     len: usize,
     /// Data of an upload that is not yet sent.
     data: usize,
+    /// It ends an upload.
+    last: bool,
     fragments: Fragments,
-}
-
-struct Ping {
-    id: i64,
-    queued: Instant,
-    sent: Option<Instant>,
 }
 
 /// The state of one connection.
@@ -131,20 +142,16 @@ pub(super) struct Core {
     retiring: bool,
     /// The network changed, and something must be heard until then.
     probe: Option<Instant>,
-    ping: Option<Ping>,
-    next_ping_id: i64,
-    next_ping: Instant,
+    keepalive: Keepalive,
+    places: Places,
+    /// There is something to send since [`Core::has_news`] was asked last.
+    news: bool,
     /// No exchange is silent for too long before this. A lower bound: what is heard only moves the instant back, so
     /// the exchanges are looked through when it has come, and not for each message.
     next_idle: Instant,
-    /// When bytes last moved in either direction.
-    moved: Instant,
     /// The one open stream's inbox is full: the socket is not read, and nothing can be said about the peer.
     paused: bool,
 }
-
-/// Ids below zero are the library's own pings, counting down; an application's requests count up from 1.
-const FIRST_PING_ID: i64 = -1;
 
 impl Core {
     pub(super) fn new(
@@ -165,11 +172,10 @@ impl Core {
             touched: Vec::new(),
             retiring: false,
             probe: None,
-            ping: None,
-            next_ping_id: FIRST_PING_ID,
-            next_ping: now + limits.keepalive,
-            next_idle: now + limits.idle,
-            moved: now,
+            keepalive: Keepalive::new(limits.keepalive, limits.dead_after, now),
+            places: Places::default(),
+            news: false,
+            next_idle: now,
             paused: false,
             limits,
         }
@@ -202,6 +208,7 @@ impl Core {
                     queued: 0,
                     asked: false,
                     complete: false,
+                    has_place: false,
                 };
                 (None, Some(upload))
             }
@@ -211,20 +218,37 @@ impl Core {
             progress: Progress::NotSent,
             heard: now,
             touched: false,
+            pace: request.pace,
             upload,
         };
+        let silent = now + self.limits.idle.of(request.pace);
         if self.exchanges.is_empty() {
             self.resume(now);
-            self.next_idle = now + self.limits.idle;
+            self.next_idle = silent;
         }
+        self.next_idle = self.next_idle.min(silent);
         self.exchanges.insert(id, exchange);
         match message {
-            Some(message) => self
-                .outgoing
-                .push_back(outgoing(id, message.encode(), len, 0)),
-            None => self.feed(id, now),
+            Some(message) => self.outgoing.push_back(outgoing(id, message.encode(), len)),
+            None => {
+                self.places.wait(id);
+                self.start_uploads(now);
+            }
         }
         self.read_on_if_shared(now);
+    }
+
+    /// Starts the uploads for which there is a place.
+    fn start_uploads(&mut self, now: Instant) {
+        while let Some(id) = self.places.give() {
+            if let Some(exchange) = self.exchanges.get_mut(&id)
+                && let Some(upload) = &mut exchange.upload
+            {
+                upload.has_place = true;
+                exchange.heard = now;
+                self.feed(id, now);
+            }
+        }
     }
 
     /// Asks an upload's source for as much as may wait to be sent.
@@ -284,7 +308,11 @@ impl Core {
             }
             None => (chunk.encode(id), 0),
         };
-        self.outgoing.push_back(outgoing(id, message, body, len));
+        self.outgoing.push_back(Outgoing {
+            data: len,
+            last,
+            ..outgoing(id, message, body)
+        });
     }
 
     /// Ends a request that the application no longer wants. There is no cancel message: what is not sent is dropped,
@@ -303,40 +331,78 @@ impl Core {
         self.read_on_if_shared(now);
     }
 
-    /// Drops what is not sent of a request that has ended. What is partly sent goes out whole: a server keeps an
-    /// unfinished message for ever.
-    fn drop_unsent(&mut self, id: i64) {
-        let load = &self.load;
+    /// Drops the unsent messages of a request that has ended, and returns how many. What is partly sent goes out whole:
+    /// a server keeps an unfinished message for ever.
+    fn drop_unsent(&mut self, id: i64) -> u32 {
+        let (load, mut dropped) = (&self.load, 0);
         self.outgoing.retain(|out| {
             let kept = out.id != id || out.fragments.begun();
             if !kept {
                 load.queued_bytes.fetch_sub(out.len, Ordering::Relaxed);
+                dropped += 1;
             }
             kept
         });
+        dropped
+    }
+
+    /// Ends the upload of a request that has ended, after its unsent chunks were dropped. The server keeps the upload's
+    /// place until the final chunk, so an upload that is given up gets an empty one (protocol section 6).
+    fn end_upload(&mut self, id: i64, upload: &Upload, dropped: u32) {
+        if !upload.has_place {
+            return self.places.forget(id);
+        }
+        self.news = true;
+        match upload.rest(dropped) {
+            Rest::Nothing => self.places.free(),
+            Rest::Leaving => {}
+            Rest::Final(seq) => {
+                let chunk = Chunk {
+                    seq,
+                    data: Bytes::new(),
+                    last: true,
+                };
+                self.outgoing.push_back(Outgoing {
+                    last: true,
+                    ..outgoing(id, chunk.encode(id), 0)
+                });
+            }
+        }
+    }
+
+    /// Whether there is something to send since this was asked last.
+    pub(super) fn has_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
     }
 
     /// The next Noise message for the socket.
     pub(super) fn transmit(&mut self, now: Instant) -> Result<Option<Bytes>> {
         loop {
+            self.start_uploads(now);
             let Some(out) = self.outgoing.front_mut() else {
                 self.plaintext = BytesMut::new(); // an idle connection keeps no buffer
                 return Ok(None);
             };
-            let id = out.id;
+            let (id, last) = (out.id, out.last);
             if !out.fragments.next_into(&mut self.plaintext) {
                 self.load.queued_bytes.fetch_sub(out.len, Ordering::Relaxed);
                 self.outgoing.pop_front();
                 Stats::count(&self.stats.messages_sent, 1);
-                if let Some(exchange) = self.exchanges.get_mut(&id)
-                    && let Some(upload) = &mut exchange.upload
-                {
-                    upload.queued -= 1;
-                    self.feed(id, now);
-                    self.read_on_if_shared(now);
+                match self.exchanges.get_mut(&id) {
+                    Some(Exchange {
+                        upload: Some(upload),
+                        ..
+                    }) => {
+                        upload.queued -= 1;
+                        self.feed(id, now);
+                        self.read_on_if_shared(now);
+                    }
+                    None if last => self.places.free(),
+                    _ => {}
                 }
                 continue;
             }
+            self.keepalive.sent(id, now);
             // Which bytes of a frame are data does not matter: their sum is right when the message is out.
             let data = out.data.min(MAX_FRAME_PAYLOAD);
             out.data -= data;
@@ -347,8 +413,6 @@ impl Core {
                     exchange.touched = true;
                     self.touched.push(id);
                 }
-            } else if let Some(ping) = self.ping.as_mut().filter(|ping| ping.id == id) {
-                ping.sent = Some(now);
             }
             return self
                 .channel
@@ -373,10 +437,9 @@ impl Core {
 
     fn respond(&mut self, response: Response, now: Instant) {
         let id = response.id;
-        if let Some(ping) = self.ping.take_if(|ping| ping.id == id) {
+        if let Some(ping) = self.keepalive.answered(id) {
             // Any answer shows that the enclave lives.
-            let sent = ping.sent.unwrap_or(ping.queued);
-            return self.stats.answered(now.saturating_duration_since(sent));
+            return self.stats.answered(ping.round_trip(now));
         }
         // A response for an unknown id is ignored: cancelled requests and ended ones look so.
         let Some(exchange) = self.exchanges.get_mut(&id) else {
@@ -435,11 +498,14 @@ impl Core {
         if !std::mem::take(&mut self.paused) {
             return;
         }
-        self.moved = now;
-        self.next_idle = now + self.limits.idle;
+        self.keepalive.resume(now);
+        if let Some(probe) = &mut self.probe {
+            *probe = now + self.limits.probe;
+        }
         for exchange in self.exchanges.values_mut() {
             exchange.heard = now;
         }
+        self.next_idle = self.first_silence(now);
     }
 
     fn read_on_if_shared(&mut self, now: Instant) {
@@ -448,21 +514,21 @@ impl Core {
         }
     }
 
-    /// Bytes moved on the socket, in either direction.
-    pub(super) fn moved(&mut self, now: Instant, sent: u64, received: u64) {
-        self.moved = now;
+    /// Bytes moved on the socket, in either direction. `flushed`: it holds nothing that is still to be written.
+    pub(super) fn moved(&mut self, now: Instant, sent: u64, received: u64, flushed: bool) {
+        self.keepalive.moved(now, received > 0, flushed);
         Stats::count(&self.stats.bytes_sent, sent);
         Stats::count(&self.stats.bytes_received, received);
     }
 
     /// The earliest instant at which [`Core::tick`] can have something to do.
     pub(super) fn deadline(&self) -> Instant {
-        let mut earliest = self.next_ping;
+        let mut earliest = self.keepalive.next_ping();
         if self.paused {
             return earliest;
         }
-        if let Some(ping) = &self.ping {
-            earliest = earliest.min(ping.queued.max(self.moved) + self.limits.dead_after);
+        if let Some(dead) = self.keepalive.dead_at() {
+            earliest = earliest.min(dead);
         }
         if let Some(probe) = self.probe {
             earliest = earliest.min(probe);
@@ -475,16 +541,13 @@ impl Core {
 
     /// Pings, and gives up what has been silent for too long. An error ends the connection.
     pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
-        if now >= self.next_ping {
-            self.next_ping = now + self.limits.keepalive;
+        if self.keepalive.due(now) {
             self.ping(now);
         }
         if self.paused {
             return Ok(());
         }
-        if let Some(ping) = &self.ping
-            && now >= ping.queued.max(self.moved) + self.limits.dead_after
-        {
+        if self.keepalive.dead_at().is_some_and(|dead| now >= dead) {
             let limit = self.limits.dead_after.as_millis();
             let message = format!(
                 "the server did not answer a keepalive ping, and no byte moved, for {limit} ms"
@@ -505,16 +568,9 @@ impl Core {
     /// Asks whether the enclave is still there. Ahead of all that waits, between the frames of a long message if need
     /// be: so a ping measures the network and not the queue.
     fn ping(&mut self, now: Instant) {
-        if self.ping.is_some() {
+        let Some(id) = self.keepalive.open(now) else {
             return;
-        }
-        let id = self.next_ping_id; // never used again: a late answer settles no later ping
-        self.next_ping_id -= 1;
-        self.ping = Some(Ping {
-            id,
-            queued: now,
-            sent: None,
-        });
+        };
         let message = wire::Request {
             id,
             verb: "GET".into(),
@@ -522,14 +578,15 @@ impl Core {
             body: Bytes::new(),
             chunk: None,
         };
-        self.outgoing
-            .push_front(outgoing(id, message.encode(), 0, 0));
+        self.outgoing.push_front(outgoing(id, message.encode(), 0));
         Stats::count(&self.stats.pings_sent, 1);
     }
 
     /// The network changed: the enclave has to be heard again soon.
     pub(super) fn probe(&mut self, now: Instant) {
-        self.ping(now);
+        if !self.keepalive.has_open() {
+            self.ping(now);
+        }
         self.probe = Some(now + self.limits.probe);
     }
 
@@ -547,22 +604,24 @@ impl Core {
     /// more, while pings are still answered (protocol section 4).
     fn end_silent(&mut self, now: Instant) {
         let idle = self.limits.idle;
-        let silent = |exchange: &Exchange| now >= exchange.silent_since(now) + idle;
-        let expired: Vec<i64> = self
+        let expired: Vec<(i64, Error)> = self
             .exchanges
             .iter()
-            .filter(|(_, exchange)| silent(exchange))
-            .map(|(id, _)| *id)
+            .filter(|(_, exchange)| now >= exchange.silent_at(now, &idle))
+            .map(|(id, exchange)| (*id, exchange.silence(&idle)))
             .collect();
-        for id in expired {
-            let message = format!("nothing came for this request for {} ms", idle.as_millis());
-            self.finish(id, Err(Error::new(Status::StreamIdle, message)));
+        for (id, error) in expired {
+            self.finish(id, Err(error));
         }
-        let heard = self
-            .exchanges
-            .values()
-            .map(|exchange| exchange.silent_since(now));
-        self.next_idle = heard.min().unwrap_or(now) + idle;
+        self.next_idle = self.first_silence(now);
+    }
+
+    /// When the first exchange reaches its idle limit, unless something is heard.
+    fn first_silence(&self, now: Instant) -> Instant {
+        let idle = &self.limits.idle;
+        let each = self.exchanges.values();
+        let first = each.map(|exchange| exchange.silent_at(now, idle)).min();
+        first.unwrap_or(now)
     }
 
     /// Ends every open request with the connection's own end.
@@ -582,14 +641,14 @@ impl Core {
             return;
         };
         self.load.open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(upload) = &exchange.upload {
-            self.load.uploads.fetch_sub(1, Ordering::Relaxed);
+        if let Some(upload) = exchange.upload.take() {
             if let Some(opening) = &upload.opening {
                 let waiting = opening.body.len();
                 self.load.queued_bytes.fetch_sub(waiting, Ordering::Relaxed);
             }
-        }
-        if exchange.upload.is_some() || exchange.progress == Progress::NotSent {
+            let dropped = self.drop_unsent(id);
+            self.end_upload(id, &upload, dropped);
+        } else if exchange.progress == Progress::NotSent {
             self.drop_unsent(id);
         }
         // What came before the end is delivered before it.
@@ -611,6 +670,34 @@ impl Exchange {
         }
     }
 
+    /// When it reaches its idle limit, unless something is heard.
+    fn silent_at(&self, now: Instant, idle: &Idle) -> Instant {
+        self.silent_since(now) + idle.of(self.pace)
+    }
+
+    /// The error of a request that reached its idle limit. A server can lose a request while it still answers pings
+    /// (protocol section 4), so the message says what may have happened.
+    fn silence(&self, idle: &Idle) -> Error {
+        let limit = idle.of(self.pace).as_millis();
+        let setter = "confer_config_set_idle_timeout_ms()";
+        let waits = |upload: &Upload| !upload.has_place;
+        let message = match self.pace {
+            _ if self.upload.as_ref().is_some_and(waits) => format!(
+                "the upload waited {limit} ms, its idle limit, for one of the connection's {MAX_UPLOADS} places for \
+                 uploads and got none ({setter})."
+            ),
+            Pace::Events => format!(
+                "nothing came for the request within its idle limit, {limit} ms ({setter}). A server can fail in a \
+                 streamed answer without a word, for example when the messages exceed the model's context."
+            ),
+            Pace::Pieces => format!(
+                "nothing came for the request within its idle limit, {limit} ms ({setter}). The server needs longer, \
+                 or failed without a word."
+            ),
+        };
+        Error::new(Status::StreamIdle, message)
+    }
+
     fn progress_at_least(&self, progress: Progress) -> Progress {
         if self.progress == Progress::NotSent {
             progress
@@ -620,14 +707,30 @@ impl Exchange {
     }
 }
 
+impl Upload {
+    /// What the server still waits for once the last `dropped` chunks were dropped.
+    fn rest(&self, dropped: u32) -> Rest {
+        let sent = self.next_seq - dropped;
+        let complete = self.complete && dropped == 0;
+        match (sent, complete) {
+            (0, _) => Rest::Nothing,
+            (_, true) if self.queued == 0 => Rest::Nothing,
+            (_, true) => Rest::Leaving,
+            // The dropped chunks' numbers are free: the final one must leave no gap.
+            (sent, false) => Rest::Final(sent),
+        }
+    }
+}
+
 /// `seq` is below 2^31 (protocol section 4).
 const MAX_SEQ: u32 = i32::MAX as u32;
 
-fn outgoing(id: i64, message: Bytes, len: usize, data: usize) -> Outgoing {
+fn outgoing(id: i64, message: Bytes, len: usize) -> Outgoing {
     Outgoing {
         id,
         len,
-        data,
+        data: 0,
+        last: false,
         fragments: Fragments::new(random_chunk_id(), message),
     }
 }
@@ -704,7 +807,10 @@ impl Default for Limits {
             connect: seconds(60),
             keepalive: seconds(20),
             dead_after: seconds(20),
-            idle: seconds(180),
+            idle: Idle {
+                events: seconds(180),
+                pieces: seconds(600),
+            },
             probe: seconds(5),
             bounds: Bounds::default(),
         }
@@ -718,6 +824,7 @@ mod tests {
     use super::*;
     use crate::noise::testing::pair;
     use crate::session::Supply;
+    use crate::session::keepalive::FIRST_PING_ID;
     use crate::wire::testing::{read_request, write_response};
 
     /// A core, the enclave's end of its channel, and a clock that only the test moves.
@@ -815,35 +922,56 @@ mod tests {
                 verb: "POST".into(),
                 path: "/x".into(),
                 body,
+                pace: match &upload {
+                    None => Pace::Events,
+                    Some(_) => Pace::Pieces,
+                },
                 upload,
             };
-            let uploads = usize::from(request.upload.is_some());
-            self.core.load.uploads.fetch_add(uploads, Ordering::Relaxed);
+            let uploads = request.upload.is_some();
             self.core.open(
                 Opening {
                     id,
                     request,
                     receiver,
-                    way: (uploads == 1).then(|| Way::new(|_| ())),
+                    way: uploads.then(|| Way::new(|_| ())),
                 },
                 self.now,
             );
             (heard, full)
         }
 
+        /// Opens an upload of so many chunks of so many bytes. The counter tells how often its source was asked.
+        fn upload(&mut self, id: i64, chunks: u32, size: usize) -> (Heard, Arc<AtomicUsize>) {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let source = Box::new(Chunks {
+                left: chunks,
+                size,
+                asked: asked.clone(),
+            });
+            let (heard, _) = self.open_as(id, Bytes::from_static(b"{}"), Some(source));
+            (heard, asked)
+        }
+
+        /// Takes one frame from the core. The request that it completes, if it completes one.
+        fn frame(&mut self) -> Option<Option<(i64, String)>> {
+            let message = self.core.transmit(self.now).unwrap()?;
+            self.core.moved(self.now, 1, 0, true);
+            let mut frame = vec![0; message.len()];
+            let len = self.transport.read_message(&message, &mut frame).unwrap();
+            frame.truncate(len);
+            let message = self.reassembler.push(frame.into()).unwrap();
+            Some(message.map(read_request))
+        }
+
         /// The requests that leave: id, verb and path.
         fn sent(&mut self) -> Vec<(i64, String)> {
-            let mut requests = Vec::new();
-            while let Some(message) = self.core.transmit(self.now).unwrap() {
-                self.core.moved(self.now, 1, 0);
-                let mut frame = vec![0; message.len()];
-                let len = self.transport.read_message(&message, &mut frame).unwrap();
-                frame.truncate(len);
-                if let Some(message) = self.reassembler.push(frame.into()).unwrap() {
-                    requests.push(read_request(message));
-                }
-            }
-            requests
+            std::iter::from_fn(|| self.frame()).flatten().collect()
+        }
+
+        /// The ids of the requests that leave.
+        fn sent_ids(&mut self) -> Vec<i64> {
+            self.sent().into_iter().map(|(id, _)| id).collect()
         }
 
         fn answer(&mut self, id: i64, status: i32, body: &'static str) -> Result<()> {
@@ -852,7 +980,7 @@ mod tests {
             while fragments.next_into(&mut frame) {
                 let mut message = vec![0; frame.len() + 16];
                 let len = self.transport.write_message(&frame, &mut message).unwrap();
-                self.core.moved(self.now, 1, 0);
+                self.core.moved(self.now, 0, 1, true);
                 self.core.receive(&message[..len], self.now)?;
             }
             self.core.flush(self.now);
@@ -864,6 +992,64 @@ mod tests {
             assert_eq!(self.core.deadline() - self.now, Duration::from_secs(after));
             self.now = self.core.deadline();
             self.core.tick(self.now)
+        }
+
+        /// Lets so many seconds pass, in which each ping is answered.
+        fn live(&mut self, seconds: u64) {
+            let end = self.now + Duration::from_secs(seconds);
+            while self.core.deadline() <= end {
+                self.now = self.core.deadline();
+                self.core.tick(self.now).unwrap();
+                for id in self.sent_ids() {
+                    if id <= FIRST_PING_ID {
+                        self.answer(id, 200, "PONG").unwrap();
+                    }
+                }
+            }
+            self.now = end;
+        }
+
+        /// Opens a request whose reader is full, so that the socket is not read.
+        fn pause(&mut self, id: i64) -> (Heard, Arc<std::sync::atomic::AtomicBool>) {
+            let (heard, full) = self.open(id);
+            self.sent();
+            full.store(true, Ordering::Relaxed);
+            self.answer(id, 200, "piece").unwrap();
+            assert!(!self.core.reading());
+            (heard, full)
+        }
+
+        /// The reader makes room.
+        fn resume(&mut self, full: &std::sync::atomic::AtomicBool) {
+            full.store(false, Ordering::Relaxed);
+            self.core.resume(self.now);
+            assert!(self.core.reading());
+        }
+
+        fn round_trip(&self) -> u64 {
+            self.core.stats.round_trip_us.load(Ordering::Relaxed)
+        }
+    }
+
+    /// A source that has all its chunks at once.
+    struct Chunks {
+        left: u32,
+        size: usize,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Source for Chunks {
+        fn next(&mut self, supply: Supply) -> Option<Result<Data>> {
+            supply.not_needed();
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.left -= 1;
+            Some(Ok(Data {
+                bytes: Bytes::from(vec![0; self.size]),
+                last: self.left == 0,
+            }))
+        }
+        fn again(&self) -> Option<crate::session::Again> {
+            None
         }
     }
 
@@ -879,7 +1065,7 @@ mod tests {
         peer.pass(20).unwrap();
         peer.sent();
         peer.answer(FIRST_PING_ID, 200, "PONG").unwrap(); // a late one settles no later ping
-        assert!(peer.core.ping.is_some());
+        assert!(peer.core.keepalive.has_open());
     }
 
     #[test]
@@ -904,7 +1090,7 @@ mod tests {
             let first = peer.core.transmit(peer.now).unwrap().unwrap();
             if expires {
                 peer.now += Duration::from_secs(180);
-                peer.core.moved(peer.now, 1, 0);
+                peer.core.moved(peer.now, 1, 0, true);
                 peer.core.tick(peer.now).unwrap();
                 assert_eq!(heard.failure(), (Status::StreamIdle, Progress::MaybeSent));
             } else {
@@ -939,10 +1125,32 @@ mod tests {
         peer.pass(20).unwrap();
         peer.sent();
         peer.now += Duration::from_secs(15);
-        peer.core.moved(peer.now, 1, 0);
-        peer.pass(5).unwrap(); // a ping is due, but one is open
-        assert!(peer.sent().is_empty());
+        peer.core.moved(peer.now, 0, 1, true);
+        peer.pass(5).unwrap();
+        assert_eq!(peer.sent(), [(FIRST_PING_ID - 1, "GET /ping".into())]);
         assert_eq!(peer.pass(15).unwrap_err().status(), Status::DeadPeer);
+    }
+
+    #[test]
+    fn a_slow_upload_keeps_a_peer_alive_and_pings_alone_do_not() {
+        for uploads in [true, false] {
+            let mut peer = Peer::new();
+            // A limit that is longer than the interval.
+            let (interval, dead_after) = (Duration::from_secs(20), Duration::from_secs(50));
+            peer.core.keepalive = Keepalive::new(interval, dead_after, peer.now);
+            if uploads {
+                peer.upload(1, 1, MAX_CHUNK);
+                peer.core.transmit(peer.now).unwrap();
+            }
+            let mut dead = false;
+            for _ in 0..6 {
+                peer.now += interval;
+                peer.core.moved(peer.now, 1, 0, false); // some of what the socket holds leaves
+                dead |= peer.core.tick(peer.now).is_err();
+                peer.core.transmit(peer.now).unwrap(); // the ping
+            }
+            assert_eq!(dead, !uploads);
+        }
     }
 
     #[test]
@@ -969,25 +1177,121 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_in_pieces_may_be_silent_for_longer_than_events() {
+        let mut peer = Peer::new();
+        let (pieces, _) = peer.upload(1, 1, 1);
+        let (events, _) = peer.open(2);
+        peer.sent();
+        peer.live(179);
+        assert!(events.end().is_none());
+        peer.live(1);
+        assert_eq!(events.failure(), (Status::StreamIdle, Progress::MaybeSent));
+        let error = events.end().unwrap().unwrap_err();
+        for part in [
+            "180000 ms",
+            "confer_config_set_idle_timeout_ms()",
+            "without a word",
+        ] {
+            assert!(error.message().contains(part), "{error}");
+        }
+        peer.live(419);
+        assert!(pieces.end().is_none());
+        let (later, _) = peer.open(3); // a shorter limit comes into play
+        peer.sent();
+        peer.live(1);
+        assert_eq!(pieces.failure(), (Status::StreamIdle, Progress::MaybeSent));
+        let error = pieces.end().unwrap().unwrap_err();
+        assert!(error.message().contains("600000 ms"), "{error}");
+        peer.live(179);
+        later.failure();
+    }
+
+    #[test]
     fn a_sole_full_stream_stops_the_reading_and_suspends_the_limits() {
         let mut peer = Peer::new();
-        let (heard, full) = peer.open(1);
-        peer.sent();
-        full.store(true, Ordering::Relaxed);
-        peer.answer(1, 200, "piece").unwrap();
-        assert!(!peer.core.reading());
+        let (heard, full) = peer.pause(1);
         for _ in 0..20 {
             peer.pass(20).unwrap(); // 400 seconds: neither idle nor dead
+            peer.sent();
         }
         assert!(heard.end().is_none());
-        full.store(false, Ordering::Relaxed);
-        peer.core.resume(peer.now);
-        assert!(peer.core.reading());
+        peer.resume(&full);
+        peer.pass(20).unwrap_err();
+    }
+
+    #[test]
+    fn pings_go_out_at_every_interval_while_the_reader_pauses() {
+        let mut peer = Peer::new();
+        let (_, full) = peer.pause(1);
+        for turn in 0..20 {
+            peer.pass(20).unwrap();
+            assert_eq!(peer.sent(), [(FIRST_PING_ID - turn, "GET /ping".into())]);
+        }
+        // Their answers come late, all at once.
+        peer.resume(&full);
+        peer.now += Duration::from_secs(1);
+        for turn in 0..20 {
+            peer.answer(FIRST_PING_ID - turn, 200, "PONG").unwrap();
+        }
+        let answered = &peer.core.stats.pings_answered;
+        assert_eq!(answered.load(Ordering::Relaxed), 20);
+        assert_eq!(peer.round_trip(), 0, "they measure the pause");
+        peer.pass(19).unwrap();
         peer.sent();
-        assert_eq!(
-            peer.pass(20).unwrap_err().status(),
-            Status::DeadPeer,
-            "the limit begins anew"
+        peer.now += Duration::from_secs(1);
+        peer.answer(FIRST_PING_ID - 20, 200, "PONG").unwrap();
+        assert_eq!(peer.round_trip(), 1_000_000);
+    }
+
+    #[test]
+    fn pings_wait_one_at_a_time_for_a_socket_that_takes_nothing() {
+        let mut peer = Peer::new();
+        peer.pause(1);
+        for _ in 0..20 {
+            peer.pass(20).unwrap();
+        }
+        assert_eq!(peer.sent_ids(), [FIRST_PING_ID]);
+        peer.answer(FIRST_PING_ID - 1, 200, "early").unwrap(); // of an id that is yet to come
+        peer.pass(20).unwrap();
+        assert_eq!(peer.sent_ids(), [FIRST_PING_ID - 1]);
+    }
+
+    #[test]
+    fn an_answer_settles_the_older_pings() {
+        let mut peer = Peer::new();
+        peer.pass(20).unwrap();
+        peer.sent();
+        peer.now += Duration::from_secs(15);
+        peer.core.moved(peer.now, 0, 1, true);
+        peer.pass(5).unwrap();
+        peer.sent();
+        peer.answer(FIRST_PING_ID - 1, 200, "PONG").unwrap(); // the first one's never comes
+        assert!(!peer.core.keepalive.has_open());
+        peer.pass(20).unwrap();
+        peer.sent();
+        peer.pass(20).unwrap_err();
+    }
+
+    #[test]
+    fn a_dead_peer_is_noticed_a_whole_limit_after_the_pause() {
+        let mut peer = Peer::new();
+        let (_, full) = peer.pause(1);
+        peer.core.probe(peer.now);
+        for _ in 0..3 {
+            peer.pass(20).unwrap();
+            peer.sent();
+        }
+        peer.now += Duration::from_secs(7);
+        peer.resume(&full);
+        let probe = peer.pass(5).unwrap_err();
+        assert!(probe.message().contains("network changed"), "{probe}");
+        peer.core.probe = None;
+        peer.pass(8).unwrap(); // a ping is due
+        peer.sent();
+        let dead = peer.pass(7).unwrap_err();
+        assert!(
+            dead.message().contains("did not answer a keepalive ping"),
+            "{dead}"
         );
     }
 
@@ -1033,7 +1337,7 @@ mod tests {
         let len = peer.transport.write_message(&frame, &mut message).unwrap();
         peer.core.receive(&message[..len], peer.now).unwrap();
         peer.now += Duration::from_secs(6);
-        peer.core.moved(peer.now, 0, 1);
+        peer.core.moved(peer.now, 0, 1, true);
         peer.core.tick(peer.now).unwrap();
     }
 
@@ -1047,25 +1351,8 @@ mod tests {
 
     #[test]
     fn a_document_goes_out_chunk_by_chunk_and_pings_go_between() {
-        struct Counting(u32, Arc<std::sync::atomic::AtomicUsize>);
-        impl Source for Counting {
-            fn next(&mut self, supply: Supply) -> Option<Result<Data>> {
-                supply.not_needed();
-                self.1.fetch_add(1, Ordering::Relaxed);
-                self.0 -= 1;
-                Some(Ok(Data {
-                    bytes: Bytes::from(vec![0; MAX_CHUNK]),
-                    last: self.0 == 0,
-                }))
-            }
-            fn again(&self) -> Option<crate::session::Again> {
-                None
-            }
-        }
         let mut peer = Peer::new();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let source = Counting(4, asked.clone());
-        peer.open_as(1, Bytes::from_static(b"{}"), Some(Box::new(source)));
+        let (_, asked) = peer.upload(1, 4, MAX_CHUNK);
         assert_eq!(
             asked.load(Ordering::Relaxed),
             MAX_AHEAD,
@@ -1080,6 +1367,115 @@ mod tests {
         assert_eq!(asked.load(Ordering::Relaxed), 4);
         assert_eq!(peer.core.stats.messages_sent.load(Ordering::Relaxed), 5);
         assert_eq!(peer.core.load.queued_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn an_upload_that_is_given_up_ends_with_an_empty_final_chunk() {
+        let end = |id| (id, "[1: 0 final]".to_owned());
+        for given_up in 0..4 {
+            let mut peer = Peer::new();
+            let (heard, _) = peer.upload(1, 9, MAX_CHUNK);
+            peer.frame(); // some of chunk 0; chunk 1 waits
+            match given_up {
+                0 => peer.core.cancel(1, peer.now),
+                1 => peer.answer(1, 415, "no such type").unwrap(),
+                2 => peer.answer(1, 200, "last").unwrap(),
+                _ => {
+                    peer.now += Duration::from_secs(600);
+                    peer.core.moved(peer.now, 0, 1, true);
+                    peer.core.tick(peer.now).unwrap();
+                }
+            }
+            assert!(heard.end().is_some());
+            assert!(peer.core.has_news(), "the driver has to write");
+            let mut sent = peer.sent();
+            sent.retain(|(id, _)| *id == 1);
+            assert_eq!(sent, [(1, format!("POST /x[0: {MAX_CHUNK}]")), end(1)]);
+            assert_eq!(peer.core.load.queued_bytes.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn an_upload_that_never_left_or_left_whole_needs_no_final_chunk() {
+        let mut peer = Peer::new();
+        for id in 1..=20 {
+            peer.upload(id, 3, 5);
+            peer.core.cancel(id, peer.now);
+            assert!(peer.sent().is_empty());
+        }
+        peer.upload(21, 1, 5);
+        assert_eq!(peer.sent(), [(21, "POST /x[0: 5 final]".into())]);
+        peer.core.cancel(21, peer.now);
+        assert!(peer.sent().is_empty());
+        // All of it that is left is in the middle of leaving.
+        peer.upload(22, 1, MAX_CHUNK);
+        peer.frame();
+        peer.core.cancel(22, peer.now);
+        assert_eq!(peer.sent_ids(), [22]);
+        for id in 23..=32 {
+            peer.upload(id, 1, 5);
+        }
+        assert_eq!(
+            peer.sent_ids(),
+            Vec::from_iter(23..=32),
+            "no place was lost"
+        );
+    }
+
+    #[test]
+    fn an_eleventh_upload_waits_for_a_place_in_order() {
+        let mut peer = Peer::new();
+        for id in 1..=14 {
+            peer.upload(id, 1, 5);
+        }
+        assert_eq!(peer.sent_ids(), Vec::from_iter(1..=10));
+        peer.core.cancel(12, peer.now); // it waits no more
+        peer.answer(3, 200, "last").unwrap();
+        assert!(peer.core.has_news(), "the driver has to write");
+        assert_eq!(peer.sent_ids(), [11]);
+        peer.core.cancel(5, peer.now); // its final chunk is written
+        peer.answer(6, 500, "why").unwrap();
+        assert_eq!(peer.sent_ids(), [13, 14]);
+    }
+
+    #[test]
+    fn a_place_is_free_when_the_final_chunk_is_written() {
+        let mut peer = Peer::new();
+        for id in 1..=10 {
+            peer.upload(id, 3, 5);
+        }
+        let (_, asked) = peer.upload(11, 1, 5);
+        peer.frame();
+        peer.core.cancel(1, peer.now);
+        let mut sent = Vec::new();
+        while asked.load(Ordering::Relaxed) == 0 {
+            sent.extend(peer.frame().expect("it gets a place"));
+        }
+        assert!(sent.contains(&(1, "[1: 0 final]".into())), "{sent:?}");
+        assert_eq!(peer.sent_ids().last(), Some(&11));
+    }
+
+    #[test]
+    fn an_upload_that_gets_no_place_ends_at_its_idle_limit() {
+        let mut peer = Peer::new();
+        for id in 1..=10 {
+            peer.upload(id, 1, 5);
+        }
+        let (waits, _) = peer.upload(11, 1, 5);
+        let (later, _) = peer.upload(12, 1, 5);
+        peer.live(300);
+        for id in 1..=10 {
+            peer.answer(id, 200, "piece").unwrap();
+        }
+        peer.live(299);
+        assert!(waits.end().is_none());
+        peer.live(1);
+        assert_eq!(waits.failure(), (Status::StreamIdle, Progress::NotSent));
+        let error = waits.end().unwrap().unwrap_err();
+        assert!(error.message().contains("10 places"), "{error}");
+        later.failure();
+        peer.answer(1, 200, "last").unwrap();
+        assert!(peer.sent().is_empty(), "nobody waits");
     }
 
     #[test]

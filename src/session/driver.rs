@@ -133,7 +133,7 @@ impl Driver {
                 let message = "a newer connection has replaced this one";
                 return Err(Error::new(Status::Closed, message));
             }
-            if !more && !ticked {
+            if !more && !ticked && !self.core.has_news() {
                 return Ok(());
             }
         }
@@ -229,6 +229,7 @@ impl Driver {
                 now,
                 moved.sent - self.moved.sent,
                 moved.received - self.moved.received,
+                !self.unflushed,
             );
             self.moved = moved;
         }

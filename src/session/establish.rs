@@ -80,6 +80,42 @@ impl Stage {
     }
 }
 
+/// How an answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Streamed, event by event.
+    Events,
+    /// At once, or in pieces after minutes of work.
+    Pieces,
+}
+
+/// How long a request may be silent, by the pace of its answer (protocol section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Before and between the events of a streamed answer.
+    pub events: Duration,
+    /// Before and between the pieces of any other.
+    pub pieces: Duration,
+}
+
+impl Idle {
+    /// The same limit for both.
+    pub fn both(limit: Duration) -> Idle {
+        Idle {
+            events: limit,
+            pieces: limit,
+        }
+    }
+
+    /// The limit of an answer that comes so.
+    pub fn of(&self, pace: Pace) -> Duration {
+        match pace {
+            Pace::Events => self.events,
+            Pace::Pieces => self.pieces,
+        }
+    }
+}
+
 /// The time limits of a connection, and the bounds of what it keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -92,7 +128,7 @@ pub struct Limits {
     /// How long a ping may be open while no byte moves.
     pub dead_after: Duration,
     /// How long a request may be silent.
-    pub idle: Duration,
+    pub idle: Idle,
     /// How long the peer may be silent after the network changed.
     pub probe: Duration,
     /// Of memory.

@@ -8,13 +8,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use super::Limits;
 use super::bounds::Bounds;
 use super::core::{Core, Load, Opening, Receiver};
 use super::driver::{Command, Driver};
 use super::establish::Established;
 use super::stats::Stats;
-use super::upload::{MAX_UPLOADS, Source, Way};
+use super::upload::{Source, Way};
+use super::{Limits, Pace};
 use crate::error::{Error, Result, Status};
 use crate::panics;
 
@@ -46,7 +46,12 @@ pub struct Request {
     pub body: Bytes,
     /// A document that goes with it, in chunks.
     pub upload: Option<Box<dyn Source>>,
+    /// How its answer comes.
+    pub pace: Pace,
 }
+
+/// A request that was not taken: why, and what was given.
+type Refused = Box<(Error, Request, Box<dyn Receiver>)>;
 
 impl Session {
     /// A session, and the task that runs it until it ends and says why.
@@ -86,9 +91,9 @@ impl Session {
         &self,
         request: Request,
         receiver: Box<dyn Receiver>,
-    ) -> std::result::Result<i64, (Error, Request, Box<dyn Receiver>)> {
+    ) -> std::result::Result<i64, Refused> {
         if let Err(error) = self.admit(&request) {
-            return Err((error, request, receiver));
+            return Err(Box::new((error, request, receiver)));
         }
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let way = request.upload.is_some().then(|| {
@@ -113,7 +118,7 @@ impl Session {
                     unreachable!("it is what was sent");
                 };
                 self.0.load.dismiss(&opening.request);
-                Err((self.ended(), opening.request, opening.receiver))
+                Err(Box::new((self.ended(), opening.request, opening.receiver)))
             }
         }
     }
@@ -197,7 +202,7 @@ impl WeakSession {
 impl Load {
     /// Counts a request, or refuses it.
     fn admit(&self, request: &Request, bounds: &Bounds) -> Result<()> {
-        let (len, uploads) = (request.body.len(), usize::from(request.upload.is_some()));
+        let len = request.body.len();
         let all = [
             (&self.open, 1, bounds.requests, "open requests"),
             (
@@ -206,7 +211,6 @@ impl Load {
                 bounds.unsent,
                 "bytes waiting to be sent",
             ),
-            (&self.uploads, uploads, MAX_UPLOADS, "open uploads"),
         ];
         for (at, (counter, more, bound, what)) in all.iter().enumerate() {
             let admitted = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
@@ -228,7 +232,5 @@ impl Load {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.queued_bytes
             .fetch_sub(request.body.len(), Ordering::Relaxed);
-        self.uploads
-            .fetch_sub(usize::from(request.upload.is_some()), Ordering::Relaxed);
     }
 }

@@ -18,7 +18,8 @@ pub struct Stats {
     pub pings_sent: AtomicU64,
     /// Those that were answered.
     pub pings_answered: AtomicU64,
-    /// Microseconds that the last of them took; 0 before the first.
+    /// Microseconds that the last of them took; 0 before the first. Those that were open while the library did not read
+    /// are left out: they measure the application.
     pub round_trip_us: AtomicU64,
 }
 
@@ -27,8 +28,12 @@ impl Stats {
         counter.fetch_add(more, Ordering::Relaxed);
     }
 
-    pub(super) fn answered(&self, round_trip: Duration) {
+    /// A ping was answered; its round-trip time, if it measures the network.
+    pub(super) fn answered(&self, round_trip: Option<Duration>) {
         Stats::count(&self.pings_answered, 1);
+        let Some(round_trip) = round_trip else {
+            return;
+        };
         let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
         self.round_trip_us.store(micros.max(1), Ordering::Relaxed);
     }

@@ -1,6 +1,7 @@
 //! The data of an upload on its way into a connection (protocol section 6): it is asked for when the socket will soon
 //! take it, and no earlier, so that a document of any size takes the memory of a few chunks.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,8 +13,44 @@ use crate::error::{Error, Result, Status};
 pub const MAX_CHUNK: usize = 1 << 20;
 /// Chunks of one upload that wait to be sent: one that goes out, and one so that the next is there when it has.
 pub(super) const MAX_AHEAD: usize = 2;
-/// Uploads that may be open on one connection: as many as the server takes (protocol section 6).
+/// Places for uploads on one connection, as many as the server has (protocol section 6). Further uploads wait.
 pub const MAX_UPLOADS: usize = 10;
+
+/// The server's places for uploads: how many are taken, and who waits for one, in order.
+///
+/// An upload takes a place before its request is sent. The place is free again when the final chunk has been written
+/// *and* the request has ended. The server frees it at the final chunk, or after 10 minutes.
+#[derive(Default)]
+pub(super) struct Places {
+    taken: usize,
+    waiting: VecDeque<i64>,
+}
+
+impl Places {
+    pub(super) fn wait(&mut self, id: i64) {
+        self.waiting.push_back(id);
+    }
+
+    /// Gives a free place to the upload that has waited longest, and returns its id.
+    pub(super) fn give(&mut self) -> Option<i64> {
+        if self.taken == MAX_UPLOADS {
+            return None;
+        }
+        let id = self.waiting.pop_front()?;
+        self.taken += 1;
+        Some(id)
+    }
+
+    /// An upload no longer waits.
+    pub(super) fn forget(&mut self, id: i64) {
+        self.waiting.retain(|waiting| *waiting != id);
+    }
+
+    /// A place is free again.
+    pub(super) fn free(&mut self) {
+        self.taken -= 1;
+    }
+}
 
 /// A part of the document.
 pub struct Data {

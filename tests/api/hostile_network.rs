@@ -107,6 +107,30 @@ fn a_message_lost_swapped_doubled_or_damaged_ends_the_stream_and_what_came_befor
 }
 
 #[test]
+fn a_reader_that_pauses_keeps_a_server_that_closes_silent_connections() {
+    const TOKENS: usize = 2_560; // 40 MiB: more than the sockets and the stream hold
+    let counter = |client: &Client, which| unsafe { confer_client_counter(client.0, which) };
+    let (_enclave, network, config) = through(&[]);
+    network.close_silent(Duration::from_secs(3));
+    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 300, e) }).unwrap();
+    let client = connect(&config).unwrap();
+    let stream = pull(&client, &format!("/tokens {TOKENS} 16384")).unwrap();
+    begun(&stream);
+    let began = Instant::now();
+    while counter(&client, CONFER_COUNTER_PINGS_SENT) < 20 {
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_secs(60), "no pings while it pauses");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(began.elapsed() > Duration::from_secs(3));
+    let (answer, end) = read(&stream);
+    end.unwrap();
+    assert_eq!(answer.len(), (TOKENS - 1) * 16_384);
+    let (sent, answered) = (CONFER_COUNTER_PINGS_SENT, CONFER_COUNTER_PINGS_ANSWERED);
+    assert!(counter(&client, answered) <= counter(&client, sent));
+}
+
+#[test]
 fn the_loss_of_the_last_message_is_noticed_by_the_next() {
     let (_enclave, network, config) = through(&[]);
     call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 300, e) }).unwrap();

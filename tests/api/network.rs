@@ -67,6 +67,7 @@ struct Knobs {
     bytes_per_second: [Option<u64>; 2],
     black_hole: bool,
     refuse: bool,
+    silence: Option<Duration>,
     cuts: Vec<Cut>,
     damages: Vec<(usize, Damage)>,
     stopping: bool,
@@ -157,6 +158,11 @@ impl Network {
     /// While true, new connections are reset.
     pub fn refuse(&self, on: bool) {
         self.turn(|knobs| knobs.refuse = on);
+    }
+
+    /// Resets a connection whose client sends nothing for so long, as the service does after 5 minutes.
+    pub fn close_silent(&self, after: Duration) {
+        self.turn(|knobs| knobs.silence = Some(after));
     }
 
     /// The server sees each client leave; the clients see nothing, from now on.
@@ -333,6 +339,7 @@ impl Shared {
     ) {
         let mut messages = Messages::default();
         let mut piece = vec![0; PIECE];
+        let mut heard = Instant::now();
         while self.hold(state) {
             let speed = lock(&self.knobs).bytes_per_second[direction as usize];
             let most = match speed {
@@ -342,9 +349,16 @@ impl Shared {
             let length = match from.read(&mut piece[..most]) {
                 Ok(0) => return, // the queue ends, and with it the writer
                 Ok(length) => length,
-                Err(error) if is_timeout(&error) => continue,
+                Err(error) if is_timeout(&error) => {
+                    let silence = lock(&self.knobs).silence;
+                    if direction == ToServer && silence.is_some_and(|it| heard.elapsed() > it) {
+                        return lower(state, State::Cut(Ending::Reset));
+                    }
+                    continue;
+                }
                 Err(_) => return lower(state, State::Cut(Ending::Reset)),
             };
+            heard = Instant::now();
             if let Some(speed) = speed {
                 let takes = Duration::from_secs_f64(length as f64 / speed as f64);
                 self.wait_until(Instant::now() + takes, state);

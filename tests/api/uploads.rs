@@ -248,17 +248,45 @@ fn a_cancelled_upload_sends_no_more_and_the_connection_goes_on() {
     read(&pull(&client, PROMPT).unwrap()).1.unwrap();
 }
 
+/// Whether a stream has an event now.
+fn has_event(stream: &Stream, wait_ms: i64) -> bool {
+    let mut event = ptr::null();
+    let next = call(|e| unsafe { confer_stream_next(stream.0, wait_ms, &mut event, e) });
+    next.unwrap() == CONFER_OK
+}
+
 #[test]
-fn the_eleventh_upload_is_refused_and_one_that_ends_makes_room() {
+fn the_eleventh_upload_waits_until_another_ends() {
     let (_enclave, client) = connected(Some("upload-never-answered"));
     let open: Vec<Stream> = (0..10)
         .map(|_| send(&client, &extraction(b"x")).unwrap())
         .collect();
-    let refused = send(&client, &extraction(b"x")).err().unwrap();
-    assert_eq!(refused.status(), CONFER_E_TOO_MANY);
+    let eleventh = send(&client, &extraction(b"x")).unwrap();
+    assert!(open.iter().all(|stream| has_event(stream, 10_000)));
+    let twelfth = send(&client, &extraction(b"x")).unwrap();
+    read(&pull(&client, PROMPT).unwrap()).1.unwrap();
+    assert!(!has_event(&eleventh, 0), "its progress would be told");
     unsafe { confer_stream_cancel(open[3].0) };
     extract(&open[3]).0.unwrap_err();
-    send(&client, &extraction(b"x")).unwrap();
+    assert!(has_event(&eleventh, 10_000));
+    assert!(!has_event(&twelfth, 0));
+}
+
+#[test]
+fn ten_uploads_that_are_given_up_leave_room_for_others() {
+    let (_enclave, client) = connected(None);
+    for _ in 0..2 {
+        let open: Vec<Stream> = (0..10)
+            .map(|_| send(&client, &extraction(&document(4 * MIB))).unwrap())
+            .collect();
+        for stream in &open {
+            assert!(has_event(stream, 10_000), "it has begun");
+            unsafe { confer_stream_cancel(stream.0) };
+        }
+    }
+    let whole = document(MIB + 1);
+    let answer = extract(&send(&client, &extraction(&whole)).unwrap()).0;
+    assert_eq!(answer.unwrap()["sha256"], sha256(&whole).as_str());
 }
 
 #[test]

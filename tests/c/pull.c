@@ -310,6 +310,59 @@ static void silent_stream_ends_at_its_idle_timeout(void) {
     enclave_stop(&enclave);
 }
 
+/* Starts a turn of a conversation and returns the error with which it fails. */
+static confer_error *failed_turn(const confer_client *client, const char *conversation, const char *prompt) {
+    confer_conversation *history = NULL;
+    confer_chat_request *request = chat_request(prompt);
+    confer_stream *stream = NULL;
+    const confer_event *event = NULL;
+    confer_error *failure = NULL;
+    CHECK_OK(confer_conversation_parse(conversation, SIZE_MAX, &history, &error));
+    CHECK_OK(confer_chat_request_set_conversation(request, history, &error));
+    CHECK_OK(confer_chat_pull(client, request, &stream, &error));
+    while (confer_stream_next(stream, -1, &event, &failure) == CONFER_OK) continue;
+    CHECK(failure != NULL);
+    confer_stream_free(stream);
+    confer_chat_request_free(request);
+    confer_conversation_free(history);
+    return failure;
+}
+
+#define CONVERSATION(tokens) \
+    "{\"version\":1,\"messages\":[],\"context_tokens\":" tokens ",\"max_context_tokens\":32768}"
+
+static void silent_stream_says_what_may_have_happened(void) {
+    static const char *const conversations[] = {CONVERSATION("26000"), CONVERSATION("27000")};
+    enclave_start(&enclave, NULL);
+    confer_config *config = enclave_config(&enclave);
+    CHECK_OK(confer_config_set_idle_timeout_ms(config, 1000, &error));
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    for (int full = 0; full < 2; full++) {
+        confer_error *failure = failed_turn(client, conversations[full], "/silent");
+        const char *message = confer_error_message(failure, NULL);
+        CHECK(confer_error_status(failure) == CONFER_E_STREAM_IDLE);
+        CHECK(strstr(message, "1000 ms (confer_config_set_idle_timeout_ms())") != NULL);
+        CHECK(strstr(message, "without a word") != NULL);
+        CHECK((strstr(message, "27000 of the model's 32768 context tokens") != NULL) == full);
+        confer_error_free(failure);
+    }
+    confer_config_free(config);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
+static void too_long_answer_is_partly_answered(void) {
+    enclave_start(&enclave, NULL);
+    confer_client *client = enclave_connect(&enclave);
+    confer_error *failure = failed_turn(client, CONVERSATION("0"), "/tokens 2100 16384"); /* 34 MB; the bound is 32 MiB */
+    CHECK(confer_error_status(failure) == CONFER_E_TOO_LARGE);
+    CHECK(confer_error_progress(failure) == CONFER_PROGRESS_PARTLY_ANSWERED);
+    confer_error_free(failure);
+    enclave_close(client);
+    enclave_stop(&enclave);
+}
+
 static void lost_connection_ends_all_streams_and_later_requests(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
@@ -369,6 +422,8 @@ int main(void) {
         PROMISE(web_search_is_always_sent_and_off_by_default),
         PROMISE(refused_request_ends_only_its_stream_with_progress),
         PROMISE(silent_stream_ends_at_its_idle_timeout),
+        PROMISE(silent_stream_says_what_may_have_happened),
+        PROMISE(too_long_answer_is_partly_answered),
         PROMISE(lost_connection_ends_all_streams_and_later_requests),
         PROMISE(silent_peer_is_detected_as_dead),
     };

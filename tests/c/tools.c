@@ -199,6 +199,7 @@ static void endless_tool_calls_stop_at_the_round_limit(void) {
             if (confer_event_type(event) == CONFER_EVENT_COMPLETION) CHECK(confer_event_pending_tool_calls(event));
         gate_wait(&tool.destroyed, 1);
         CHECK(status == CONFER_E_TOOL_ROUNDS && gate_count(&tool.calls) == (int)rounds);
+        CHECK(confer_error_progress(error) == CONFER_PROGRESS_PARTLY_ANSWERED);
         confer_error_free(error);
         confer_stream_free(stream);
     }

@@ -14,7 +14,7 @@ public struct Configuration: Sendable {
     public var jwksCacheFile: String?
     /// Bounds connecting. Default: a minute.
     public var connectTimeout: Duration?
-    /// How long nothing may come for a request. Default: three minutes.
+    /// How long nothing may come for a request. Default: three minutes for streamed chats, ten for all else.
     public var idleTimeout: Duration?
     /// The time between pings, and how long one may stay unanswered. Default: 20 seconds each.
     public var keepalive, deadPeer: Duration?

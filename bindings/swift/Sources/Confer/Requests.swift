@@ -14,7 +14,7 @@ public enum Ending: Int32, Sendable, CaseIterable {
     case contentLength = 2
 }
 
-/// What ``Client/extract(_:)`` uploads. The server takes 50 MiB.
+/// What ``Client/extract(_:)`` uploads. A server takes 50 MiB, a newer one 1 byte to 256 MiB.
 public struct Document: Sendable {
     public enum Source: Sendable {
         case data(Data)
