@@ -164,12 +164,10 @@ impl Source for FromFile {
                 let mut bytes = vec![0; len];
                 let read = file.read_exact_at(&mut bytes, at);
                 drop(running);
+                let what = format_args!("the document: at byte {at}");
                 match read {
                     Ok(()) => Ok(bytes.into()),
-                    Err(e) => {
-                        let message = format!("the document: at byte {at}: {e}");
-                        Err(Error::new(Status::File, message))
-                    }
+                    Err(e) => Err(Error::io(Status::File, what, &e)),
                 }
             });
             supply.give(read.map(|bytes| Data { bytes, last }));

@@ -25,7 +25,7 @@ pub(super) fn draw_first() -> Result<()> {
     Ok(())
 }
 
-/// The process calls its exit handlers, and its destructors after that. Waits for threads that are just in
+/// Lets no worker start any more. To be called when the process ends, before its destructors. Waits for threads that are in
 /// [`draw_first`].
 pub fn process_ends() {
     *ends() = true;

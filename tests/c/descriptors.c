@@ -196,6 +196,52 @@ static void refused_event_loop_descriptors_are_told(void) {
     enclave_stop(&enclave);
 }
 
+struct failures {
+    struct gate shortages, destroyed;
+};
+
+static void on_change(void *user_data, const confer_connection_event *event) {
+    struct failures *failures = user_data;
+    if (confer_connection_event_type(event) != CONFER_CONNECTION_FAILED) return;
+    const confer_error *error = confer_connection_event_error(event);
+    if (confer_error_status(error) != CONFER_E_SYSTEM) return; /* before the shortage, when the enclave was gone */
+    CHECK(confer_error_retryable(error) && strstr(confer_error_message(error, NULL), "RLIMIT_NOFILE") != NULL);
+    gate_raise(&failures->shortages);
+}
+
+static void on_destroyed(void *user_data) {
+    gate_raise(&((struct failures *)user_data)->destroyed);
+}
+
+static void reconnecting_client_outlives_a_shortage(void) {
+    enum { ATTEMPTS = 1000, SHORTEST_MS = 1, LONGEST_MS = 50 };
+    struct failures failures = {GATE, GATE};
+    struct enclave again;
+    enclave_start(&enclave, NULL);
+    confer_config *config = enclave_config(&enclave);
+    confer_client *client = NULL;
+    set_endpoint_by_name(config);
+    CHECK_OK(confer_config_set_reconnect(config, ATTEMPTS, SHORTEST_MS, LONGEST_MS, &error));
+    CHECK_OK(confer_config_set_connection_callback(config, on_change, &failures, on_destroyed, &error));
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    confer_config_free(config);
+    starve(0);
+    CHECK(kill(enclave.pid, SIGKILL) == 0);
+    while (gate_count(&failures.shortages) < 3) { /* the lost connection gave its descriptors back */
+        int fd = dup(0);
+        if (fd >= 0) fillers[filled++] = fd;
+        check_pause();
+    }
+    CHECK_OK(confer_client_check(client, &error)); /* it lives */
+    feed();
+    enclave_kill(&enclave);
+    enclave_start_again(&again, &enclave, NULL, NULL);
+    chat_says(client, "with descriptors again", "You said: with descriptors again");
+    enclave_close(client);
+    CHECK(gate_count(&failures.destroyed) == 1);
+    enclave_stop(&again);
+}
+
 int main(void) {
     static const struct promise promises[] = {
         PROMISE(refused_descriptors_of_connecting_are_told),
@@ -204,6 +250,7 @@ int main(void) {
         PROMISE(unknown_name_is_still_a_resolve_error),
         PROMISE(refused_files_are_told),
         PROMISE(refused_event_loop_descriptors_are_told),
+        PROMISE(reconnecting_client_outlives_a_shortage),
     };
     return KEEP_PROMISES(promises);
 }

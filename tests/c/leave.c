@@ -99,7 +99,7 @@ static void end_while_connecting(const char *program, const char *scenario) {
     char byte;
     struct way first = {-1, -1, 0, 0};
     leaver_start(&leaver, program, scenario);
-    if (strcmp(scenario, "first") != 0) {
+    if (strcmp(scenario, "first") != 0 && strcmp(scenario, "callback") != 0) {
         first = (struct way){accept_one(&leaver), connect_to_enclave(), 0, 0};
         /* The upgrade and its answer, messages 1 and 2, and message 3. */
         while (first.turns < 5) CHECK(pass(&first, LIMIT_MS));
@@ -159,6 +159,10 @@ static void process_may_end_while_reconnecting(void) {
     every_program(end_while_connecting, "reconnect");
 }
 
+static void process_may_end_in_a_callback(void) {
+    every_program(end_while_connecting, "callback");
+}
+
 static void process_that_ends_begins_no_connection(void) {
     every_program(connect_late, "late");
 }
@@ -168,6 +172,7 @@ int main(void) {
         PROMISE(process_may_end_during_first_connection),
         PROMISE(process_may_end_during_second_connection),
         PROMISE(process_may_end_while_reconnecting),
+        PROMISE(process_may_end_in_a_callback),
         PROMISE(process_that_ends_begins_no_connection),
     };
     return KEEP_PROMISES(promises);

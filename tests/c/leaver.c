@@ -49,6 +49,14 @@ static void wait_until_held(void) {
     if (read(3, &byte, 1) != 1 || byte != 'h') _exit(4);
 }
 
+/* On the client's callback thread, while the main thread waits in confer_connect(). */
+static void on_stage(void *user_data, int32_t stage) {
+    (void)user_data;
+    if (stage != CONFER_STAGE_UPGRADE) return;
+    wait_until_held();
+    exit(7);
+}
+
 int main(int argc, char **argv) {
     confer_policy *policy = NULL;
     confer_error *error = NULL;
@@ -61,6 +69,8 @@ int main(int argc, char **argv) {
     need(confer_config_set_policy(config, policy, &error), error);
     if (strcmp(argv[1], "late") == 0) exit(7);
     if (strcmp(argv[1], "reconnect") == 0) need(confer_config_set_reconnect(config, 100, 1, 1, &error), error);
+    if (strcmp(argv[1], "callback") == 0)
+        need(confer_config_set_stage_callback(config, on_stage, NULL, NULL, &error), error);
     if (strcmp(argv[1], "first") != 0) need(confer_connect(config, NULL, &client, &error), error);
     if (strcmp(argv[1], "reconnect") != 0) need(confer_connect_start(config, &connecting, &error), error);
     wait_until_held();
