@@ -88,7 +88,7 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
             let path = harness::fresh("document");
             let file = std::fs::File::create(&path).unwrap();
             file.set_len(200 << 20).unwrap();
-            let (request, name) = (harness::extraction_of("a.bin"), path.to_str().unwrap());
+            let (request, name) = (harness::extraction_of("a.pdf"), path.to_str().unwrap());
             call(|e| unsafe {
                 let name = (name.as_ptr().cast(), name.len());
                 confer_request_set_document_file(request.0, name.0, name.1, e)

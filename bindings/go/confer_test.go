@@ -68,7 +68,8 @@ func TestARequestCarriesWhatItWasGiven(t *testing.T) {
 	request.Temperature, request.TopP, request.MinP, request.TopK = confer.Ptr(0.5), confer.Ptr(0.25), confer.Ptr(0.125), confer.Ptr[int32](-1)
 	request.PresencePenalty, request.FrequencyPenalty, request.RepetitionPenalty = confer.Ptr(-1.5), confer.Ptr(1.5), confer.Ptr(1.25)
 	request.MaxTokens, request.JSON, request.Thinking = confer.Ptr[int64](1000), confer.Ptr(true), confer.Ptr(false)
-	request.Documents = []confer.StoredDocument{{AttachmentID: "one", Filename: "a.pdf", SourceBytes: 7, EncryptionKey: "k"}, {AttachmentID: "two"}}
+	stored := confer.StoredDocument{AttachmentID: "one", Filename: "a.pdf", ContentType: "application/pdf", SourceBytes: 7, SourceObjectKey: "o", EncryptionKey: "k"}
+	request.Documents = []confer.StoredDocument{stored, stored}
 	request.Tools = []confer.Tool{{Name: "clock", Description: "tells the time"}}
 	request.Properties = map[string]any{"newer": []int{1}}
 	text, err := textOf(client.Chat(t.Context(), request))

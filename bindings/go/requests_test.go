@@ -101,31 +101,32 @@ func TestADocumentIsUploadedFromMemoryAndFromAFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		var read struct {
-			Filename, Text string
-			Length         int
+			Document struct {
+				Text string `json:"md_content"`
+			}
 		}
 		if err := json.Unmarshal(extracted, &read); err != nil {
 			t.Fatal(err)
 		}
-		if read.Filename != "lines.txt" || read.Length != len(text) || read.Text != text {
-			t.Errorf("extracted %d bytes of %s", read.Length, read.Filename)
+		if read.Document.Text != text {
+			t.Errorf("extracted %d bytes", len(read.Document.Text))
 		}
 	}
 	if len(told) < 2 || told[len(told)-1] != int64(len(text)) {
 		t.Errorf("told %v", told)
 	}
-	if _, err := client.Extract(t.Context(), confer.Document{Filename: "empty"}); err != nil {
+	var bounded *confer.Error
+	if _, err := client.Extract(t.Context(), confer.Document{Filename: "empty.txt"}); !errors.As(err, &bounded) || bounded.HTTPStatus != 400 {
 		t.Errorf("an empty document: %v", err)
 	}
-	var bounded *confer.Error
-	if _, err := client.Extract(t.Context(), confer.Document{Filename: "x", Bytes: []byte("x"), MaxAnswer: 10}); !errors.As(err, &bounded) ||
+	if _, err := client.Extract(t.Context(), confer.Document{Filename: "x.txt", Bytes: []byte("x"), MaxAnswer: 10}); !errors.As(err, &bounded) ||
 		bounded.Status != confer.ErrLimit || bounded.Progress != confer.PartlyAnswered {
 		t.Errorf("an answer beyond its bound: %v", err)
 	}
 	if _, err := client.Extract(t.Context(), confer.Document{Path: "/nonexistent"}); !errors.Is(err, confer.ErrFile) {
 		t.Errorf("no file: %v", err)
 	}
-	if _, err := client.Extract(t.Context(), confer.Document{Filename: "x", Options: map[string]any{"content_type": "x/y"}}); !errors.Is(err, confer.ErrRefused) {
+	if _, err := client.Extract(t.Context(), confer.Document{Filename: "x", Bytes: []byte("x"), Options: map[string]any{"content_type": "x/y"}}); !errors.Is(err, confer.ErrRefused) {
 		t.Errorf("a type that there is not: %v", err)
 	}
 }
@@ -134,7 +135,7 @@ func TestAContextCancelsAnUpload(t *testing.T) {
 	client := connect(t, startEnclave(t, "upload-not-read"))
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := client.Extract(ctx, confer.Document{
-		Filename: "zeros",
+		Filename: "zeros.pdf",
 		Bytes:    make([]byte, 20<<20),
 		Progress: func(int64, int64) { cancel() },
 	})
@@ -161,7 +162,7 @@ func TestAnyRouteCanBeAsked(t *testing.T) {
 	if text, _, err := collect("POST", "/v1/vllm/chat/completions", chat, confer.EndingCompletion); err != nil || text != "You said: hello" {
 		t.Errorf("got %q, %v", text, err)
 	}
-	stored := `{"attachmentId":"x"}`
+	stored := `{"filename":"a.pdf","total_length":9,"source_object_key":"k","encryption_key":"e"}`
 	if text, pieces, err := collect("POST", "/v2/document/extract", stored, confer.EndingContentLength); err != nil ||
 		pieces < 2 || !json.Valid([]byte(text)) {
 		t.Errorf("%d pieces: %q, %v", pieces, text, err)

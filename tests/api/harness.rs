@@ -56,6 +56,49 @@ pub fn fresh(name: &str) -> PathBuf {
     scratch().join(format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed)))
 }
 
+/// A server that the enclave stands for. Tests of requests, uploads and keepalive run against each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Server {
+    V0_1_14,
+    Newer,
+}
+
+impl Server {
+    /// The value of `--server`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Server::V0_1_14 => "0.1.14",
+            Server::Newer => "newer",
+        }
+    }
+
+    /// Chooses what is expected of this server.
+    pub fn expect<T>(self, v0_1_14: T, newer: T) -> T {
+        match self {
+            Server::V0_1_14 => v0_1_14,
+            Server::Newer => newer,
+        }
+    }
+}
+
+/// Makes two tests of each function that takes a `Server`: `NAME::on_0_1_14` and `NAME::on_newer`.
+macro_rules! on_each_server {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn on_0_1_14() {
+                super::$name(crate::harness::Server::V0_1_14);
+            }
+
+            #[test]
+            fn on_newer() {
+                super::$name(crate::harness::Server::Newer);
+            }
+        }
+    )*};
+}
+pub(crate) use on_each_server;
+
 /// A running enclave; it ends with this value, or with the test process.
 pub struct Enclave {
     child: Child,
@@ -67,8 +110,14 @@ pub struct Enclave {
 
 impl Enclave {
     pub fn start(fault: Option<&str>) -> Enclave {
+        Enclave::of(Server::Newer, fault)
+    }
+
+    /// An enclave that stands for this server.
+    pub fn of(server: Server, fault: Option<&str>) -> Enclave {
         let fault = fault.map(|fault| ["--fault", fault]);
-        Enclave::with(fault.iter().flatten())
+        let server = ["--server", server.name()];
+        Enclave::with(fault.iter().flatten().chain(&server))
     }
 
     /// An enclave with further options.
@@ -330,7 +379,7 @@ pub fn route(
 
 /// An extraction of a document in memory.
 pub fn extraction(document: &[u8]) -> Route {
-    let request = extraction_of("test.txt");
+    let request = extraction_of("test.pdf");
     call(|e| unsafe {
         confer_request_set_document_bytes(request.0, document.as_ptr(), document.len(), e)
     })

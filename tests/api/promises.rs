@@ -198,9 +198,29 @@ fn many_streams_share_a_connection_and_none_is_mixed_up() {
     }
 }
 
-#[test]
-fn keepalive_pings_go_out_and_a_quiet_connection_stays() {
-    let enclave = Enclave::start(None);
+/// An enclave that leaves a client after a second of silence.
+fn impatient(server: Server) -> Enclave {
+    let silence = ["--silence-ms", "1000", "--silence-check-ms", "50"];
+    Enclave::with(["--server", server.name()].iter().chain(&silence))
+}
+
+on_each_server! {
+    keepalive_pings_go_out_and_a_quiet_connection_stays,
+    a_client_that_pings_too_seldom_is_left_by_the_server,
+}
+
+fn a_client_that_pings_too_seldom_is_left_by_the_server(server: Server) {
+    let enclave = impatient(server);
+    let config = config(&enclave);
+    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 3_600_000, e) }).unwrap();
+    let client = connect(&config).unwrap();
+    let stream = pull(&client, "/slow 60000 1").unwrap();
+    let failure = read(&stream).1.unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_CONNECTION_LOST, "{failure:?}");
+}
+
+fn keepalive_pings_go_out_and_a_quiet_connection_stays(server: Server) {
+    let enclave = impatient(server);
     let config = config(&enclave);
     call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 50, e) }).unwrap();
     call(|e| unsafe { confer_config_set_dead_peer_ms(config.0, 2_000, e) }).unwrap();
@@ -212,6 +232,7 @@ fn keepalive_pings_go_out_and_a_quiet_connection_stays() {
         .filter(|line| line["event"] == "ping")
         .count()
         < 5
+        || began.elapsed() < Duration::from_secs(2)
     {
         assert!(began.elapsed() < Duration::from_secs(20), "no pings");
         std::thread::yield_now();

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use confer::ffi::config::*;
 use confer::ffi::connect::*;
 use confer::ffi::conversation::*;
 use confer::ffi::event::*;
@@ -20,9 +21,25 @@ use crate::harness::*;
 
 /// A client of an enclave of its own.
 fn connected() -> (Enclave, Client) {
-    let enclave = Enclave::start(None);
+    connected_to(Server::Newer)
+}
+
+fn connected_to(server: Server) -> (Enclave, Client) {
+    let enclave = Enclave::of(server, None);
     let client = connect(&config(&enclave)).unwrap();
     (enclave, client)
+}
+
+on_each_server! {
+    a_ping_brings_its_round_trip,
+    embeddings_come_as_a_matrix_with_a_row_for_each_text,
+    a_page_is_fetched_and_a_refusal_says_why,
+    a_chat_that_is_not_streamed_is_one_text,
+    any_route_can_be_asked_with_any_ending,
+    a_message_that_fills_a_frame_and_one_that_is_a_byte_longer_arrive,
+    typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_refuse,
+    every_kind_of_request_can_go_to_callbacks,
+    a_failing_model_ends_a_stream_in_each_servers_way,
 }
 
 macro_rules! set {
@@ -35,9 +52,8 @@ fn t(text: &str) -> *const std::ffi::c_char {
     text.as_ptr().cast()
 }
 
-#[test]
-fn a_ping_brings_its_round_trip() {
-    let (_enclave, client) = connected();
+fn a_ping_brings_its_round_trip(server: Server) {
+    let (_enclave, client) = connected_to(server);
     let request = route(|r, e| unsafe { confer_request_new_ping(r, e) }).unwrap();
     let mut times = Vec::new();
     for _ in 0..3 {
@@ -56,9 +72,8 @@ fn a_ping_brings_its_round_trip() {
     );
 }
 
-#[test]
-fn embeddings_come_as_a_matrix_with_a_row_for_each_text() {
-    let (enclave, client) = connected();
+fn embeddings_come_as_a_matrix_with_a_row_for_each_text(server: Server) {
+    let (enclave, client) = connected_to(server);
     let embed = |texts: &[&str], is_query| {
         let request =
             route(|r, e| unsafe { confer_request_new_embeddings(is_query, r, e) }).unwrap();
@@ -102,9 +117,8 @@ fn embeddings_come_as_a_matrix_with_a_row_for_each_text() {
     assert_eq!(enclave.requests("/v1/embeddings").len(), 3);
 }
 
-#[test]
-fn a_page_is_fetched_and_a_refusal_says_why() {
-    let (_enclave, client) = connected();
+fn a_page_is_fetched_and_a_refusal_says_why(server: Server) {
+    let (_enclave, client) = connected_to(server);
     let fetch = |url: &str| {
         let request =
             route(|r, e| unsafe { confer_request_new_fetch(t(url), url.len(), r, e) }).unwrap();
@@ -119,6 +133,10 @@ fn a_page_is_fetched_and_a_refusal_says_why() {
         read_body(&send(&client, &request).unwrap())
     };
     let (page, end) = fetch("http://example.test/");
+    if server == Server::V0_1_14 {
+        assert_eq!(end.unwrap_err().http_status(), 404);
+        return;
+    }
     end.unwrap();
     assert!(String::from_utf8(page).unwrap().contains("<html"));
     let failure = fetch("http://unreachable.test/").1.unwrap_err();
@@ -129,9 +147,8 @@ fn a_page_is_fetched_and_a_refusal_says_why() {
     assert!(failure.retryable());
 }
 
-#[test]
-fn a_chat_that_is_not_streamed_is_one_text() {
-    let (_enclave, client) = connected();
+fn a_chat_that_is_not_streamed_is_one_text(server: Server) {
+    let (_enclave, client) = connected_to(server);
     let request = request("hello there");
     set!(confer_chat_request_set_stream(request, false)).unwrap();
     let mut stream = ptr::null_mut();
@@ -141,9 +158,24 @@ fn a_chat_that_is_not_streamed_is_one_text() {
     assert_eq!(body, b"You said: hello there");
 }
 
-#[test]
-fn any_route_can_be_asked_with_any_ending() {
-    let (enclave, client) = connected();
+fn a_failing_model_ends_a_stream_in_each_servers_way(server: Server) {
+    let enclave = Enclave::of(server, None);
+    let config = config(&enclave);
+    call(|e| unsafe { confer_config_set_idle_timeout_ms(config.0, 500, e) }).unwrap();
+    let client = connect(&config).unwrap();
+    let (answer, end) = read(&pull(&client, "/model-error").unwrap());
+    assert_eq!(answer, "one two ");
+    let ended = (
+        end.as_ref().unwrap_err().status(),
+        end.unwrap_err().http_status(),
+    );
+    let silent = (CONFER_E_STREAM_IDLE, 0);
+    assert_eq!(ended, server.expect(silent, (CONFER_E_REFUSED, 500)));
+    read(&pull(&client, "and now?").unwrap()).1.unwrap();
+}
+
+fn any_route_can_be_asked_with_any_ending(server: Server) {
+    let (enclave, client) = connected_to(server);
     let any = |verb: &str, path: &str, body: &str, ending| {
         let request = route(|r, e| unsafe {
             confer_request_new(t(verb), verb.len(), t(path), path.len(), ending, r, e)
@@ -163,13 +195,19 @@ fn any_route_can_be_asked_with_any_ending() {
     end.unwrap();
     assert_eq!(answer, "You said: raw");
 
-    let reference = json!({"sourceObjectKey": "k", "encryptionKey": "secret"}).to_string();
+    let reference = json!({"filename": "a.pdf", "total_length": 9, "source_object_key": "k",
+                           "encryption_key": "secret"});
+    let reference = reference.to_string();
     let path = "/v2/document/extract";
     let stored = any("POST", path, &reference, CONFER_ENDING_CONTENT_LENGTH).unwrap();
     let (document, end) = read_body(&stored);
-    end.unwrap();
-    let document: Value = serde_json::from_slice(&document).unwrap();
-    assert_eq!(document["reference"]["sourceObjectKey"], "k");
+    if server == Server::Newer {
+        end.unwrap();
+        let document: Value = serde_json::from_slice(&document).unwrap();
+        assert_eq!(document["markdown"], "A stored document.");
+    } else {
+        assert_eq!(end.unwrap_err().http_status(), 404);
+    }
 
     let (_, end) = read_body(&any("GET", "/no/route", "", CONFER_ENDING_ONE_RESPONSE).unwrap());
     assert_eq!(end.unwrap_err().http_status(), 404);
@@ -193,9 +231,8 @@ fn any_route_can_be_asked_with_any_ending() {
 }
 
 /// Whole messages of 65,489 and 65,490 bytes are one frame and two (protocol section 3).
-#[test]
-fn a_message_that_fills_a_frame_and_one_that_is_a_byte_longer_arrive() {
-    let (enclave, client) = connected();
+fn a_message_that_fills_a_frame_and_one_that_is_a_byte_longer_arrive(server: Server) {
+    let (enclave, client) = connected_to(server);
     let path = "/v1/vllm/chat/completions";
     let empty =
         json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": ""}]});
@@ -221,9 +258,10 @@ fn a_message_that_fills_a_frame_and_one_that_is_a_byte_longer_arrive() {
     }
 }
 
-#[test]
-fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_refuse() {
-    let (_enclave, client) = connected();
+fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_refuse(
+    server: Server,
+) {
+    let (_enclave, client) = connected_to(server);
     let request = request("/echo-request");
     set!(confer_chat_request_set_temperature(request, 0.7)).unwrap();
     set!(confer_chat_request_set_top_p(request, 1.0)).unwrap();
@@ -232,7 +270,7 @@ fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_ref
     set!(confer_chat_request_set_presence_penalty(request, -2.0)).unwrap();
     set!(confer_chat_request_set_frequency_penalty(request, 2.0)).unwrap();
     set!(confer_chat_request_set_repetition_penalty(request, 1.1)).unwrap();
-    set!(confer_chat_request_set_max_tokens(request, i64::MAX)).unwrap();
+    set!(confer_chat_request_set_max_tokens(request, i32::MAX.into())).unwrap();
     set!(confer_chat_request_set_json(request, false)).unwrap();
     set!(confer_chat_request_set_thinking(request, true)).unwrap();
     set!(confer_chat_request_add_document(
@@ -241,8 +279,8 @@ fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_ref
         4,
         t("a.pdf"),
         5,
-        ptr::null(),
-        0,
+        t("application/pdf"),
+        15,
         17,
         t("key"),
         3,
@@ -296,7 +334,7 @@ fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_ref
         ("presencePenalty", json!(-2)),
         ("frequencyPenalty", json!(2)),
         ("repetitionPenalty", json!(1.1)),
-        ("maxTokens", json!(i64::MAX)),
+        ("maxTokens", json!(i32::MAX)),
         ("json", json!(false)),
         ("thinking", json!(true)),
         ("webSearch", json!(false)),
@@ -304,7 +342,8 @@ fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_ref
     ] {
         assert_eq!(sent[name], value, "{name}");
     }
-    let document = json!([{"attachmentId": "id-1", "filename": "a.pdf", "sourceBytes": 17,
+    let document = json!([{"attachmentId": "id-1", "filename": "a.pdf",
+                           "contentType": "application/pdf", "sourceBytes": 17,
                            "sourceObjectKey": "key", "encryptionKey": "secret"}]);
     assert_eq!(sent["documents"], document);
 }
@@ -752,9 +791,8 @@ fn a_document_that_is_no_conversation_is_refused() {
 }
 
 /// The other face: the same through callbacks.
-#[test]
-fn every_kind_of_request_can_go_to_callbacks() {
-    let (_enclave, client) = connected();
+fn every_kind_of_request_can_go_to_callbacks(server: Server) {
+    let (_enclave, client) = connected_to(server);
     struct Seen(Mutex<Vec<i32>>, Sender<(confer_status, Vec<i32>)>);
     unsafe extern "C" fn on_event(
         user_data: *mut c_void,

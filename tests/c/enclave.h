@@ -3,7 +3,7 @@
  *
  * The enclave is the program of tests/enclave. It ends when its stdin closes, so killing the
  * test ends it too. CONFER_ENCLAVE is the program, CONFER_ENCLAVE_STATE the folder of its
- * trust world.
+ * trust world, CONFER_ENCLAVE_SERVER the server that it stands for ("newer" if not set).
  */
 #ifndef ENCLAVE_H
 #define ENCLAVE_H
@@ -32,14 +32,25 @@ static inline void enclave_read(const char *line, const char *key, char *value, 
     value[len] = '\0';
 }
 
+/* The server that enclaves stand for. */
+static inline const char *enclave_server(void) {
+    const char *server = getenv("CONFER_ENCLAVE_SERVER");
+    return server != NULL ? server : "newer";
+}
+
+static inline int enclave_is_newer(void) {
+    return strcmp(enclave_server(), "newer") == 0;
+}
+
 /* Starts an enclave with more arguments. The last of `more` is NULL. */
 static inline void enclave_launch(struct enclave *enclave, const char *const *more) {
     const char *program = getenv("CONFER_ENCLAVE"), *state = getenv("CONFER_ENCLAVE_STATE");
     CHECK(program != NULL && state != NULL);
     static int count;
     snprintf(enclave->log, sizeof enclave->log, "%s/log.%d.%d", state, (int)getpid(), ++count);
-    const char *arguments[16] = {program, "--exit-with-stdin", "--state", state, "--log", enclave->log};
-    for (int n = 6; *more != NULL; n++, more++) {
+    const char *arguments[18] = {program,        "--exit-with-stdin", "--state",        state, "--log",
+                                 enclave->log, "--server",          enclave_server()};
+    for (int n = 8; *more != NULL; n++, more++) {
         CHECK(n + 1 < (int)(sizeof arguments / sizeof *arguments));
         arguments[n] = *more;
     }
@@ -95,13 +106,10 @@ static inline void enclave_stop(struct enclave *enclave) {
     unlink(enclave->log);
 }
 
-/* Kills an enclave, as in a crash, and removes the files that it leaves. */
+/* Kills an enclave, as in a crash. The next one removes the files that it leaves. */
 static inline void enclave_kill(struct enclave *enclave) {
     CHECK(kill(enclave->pid, SIGKILL) == 0);
     enclave_stop(enclave);
-    unlink(enclave->policy);
-    enclave->policy[strlen(enclave->policy) - strlen("/policy.json")] = '\0';
-    rmdir(enclave->policy);
 }
 
 /* Counts the lines of the enclave's log that contain a text. */

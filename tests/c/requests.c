@@ -97,7 +97,7 @@ static confer_request *page(const char *url) {
 
 static confer_request *extraction(void) {
     confer_request *request = NULL;
-    CHECK_OK(confer_request_new_extraction("note.txt", SIZE_MAX, &request, &error));
+    CHECK_OK(confer_request_new_extraction("note.pdf", SIZE_MAX, &request, &error));
     return request;
 }
 
@@ -393,9 +393,10 @@ static void a_page_is_one_body_and_a_refusal_says_why(void) {
     confer_request *request = page("http://example.test/");
     CHECK_OK(confer_request_set_header(request, "accept", SIZE_MAX, "text/html", SIZE_MAX, &error));
     send_it(client, request, &outcome);
-    CHECK(outcome.status == CONFER_END && outcome.bodies == 1 && strstr(outcome.text, "<html") != NULL);
+    if (enclave_is_newer())
+        CHECK(outcome.status == CONFER_END && outcome.bodies == 1 && strstr(outcome.text, "<html") != NULL);
     send_it(client, page("http://unreachable.test/"), &outcome);
-    CHECK(outcome.status == CONFER_E_REFUSED && outcome.http_status == 502 && outcome.bodies == 0);
+    CHECK(outcome.status == CONFER_E_REFUSED && outcome.http_status == (enclave_is_newer() ? 502 : 404) && outcome.bodies == 0);
     enclave_close(client);
     enclave_stop(&enclave);
 }
@@ -417,9 +418,13 @@ static void any_route_can_be_asked_with_its_ending(void) {
     confer_stream_free(stream);
     confer_request_free(request);
     request = any("POST", "/v2/document/extract", CONFER_ENDING_CONTENT_LENGTH);
-    CHECK_OK(confer_request_set_body(request, "{\"sourceObjectKey\": \"k\"}", SIZE_MAX, &error));
+    CHECK_OK(confer_request_set_body(request, "{\"filename\": \"a.pdf\", \"total_length\": 9, \"source_object_key\": \"k\", "
+                                              "\"encryption_key\": \"e\"}", SIZE_MAX, &error));
     send_it(client, request, &outcome);
-    CHECK(outcome.status == CONFER_END && strstr(outcome.text, "A stored document.") != NULL);
+    if (enclave_is_newer())
+        CHECK(outcome.status == CONFER_END && strstr(outcome.text, "A stored document.") != NULL);
+    else
+        CHECK(outcome.status == CONFER_E_REFUSED && outcome.http_status == 404);
     send_it(client, any("GET", "/no/route", CONFER_ENDING_ONE_RESPONSE), &outcome);
     CHECK(outcome.status == CONFER_E_REFUSED && outcome.http_status == 404);
     enclave_close(client);
@@ -434,8 +439,8 @@ static void requests_go_to_callbacks_as_chats_do(void) {
     confer_request *request = page("http://example.test/"), *incomplete = embeddings();
     CHECK_OK(confer_request_stream(client, request, &table, &recorder.stream, &error));
     confer_request_free(request);
-    recorder_wait(&recorder, CONFER_OK);
-    CHECK(gate_count(&recorder.events) == 1 && strstr(recorder.text, "<html") != NULL);
+    recorder_wait(&recorder, enclave_is_newer() ? CONFER_OK : CONFER_E_REFUSED);
+    if (enclave_is_newer()) CHECK(gate_count(&recorder.events) == 1 && strstr(recorder.text, "<html") != NULL);
     confer_stream_free(recorder.stream);
     struct recorder failed = RECORDER;
     table = recorder_table(&failed);
@@ -513,7 +518,7 @@ static confer_request *extraction_of(struct document *document, int64_t total) {
 
 static void check_extracted(const struct outcome *outcome, int64_t len) {
     char wanted[64];
-    snprintf(wanted, sizeof wanted, "\"length\":%lld,", (long long)len);
+    snprintf(wanted, sizeof wanted, "note.pdf: %lld bytes, SHA-256 ", (long long)len);
     CHECK(outcome->status == CONFER_END && outcome->received == (int64_t)strlen(outcome->text));
     CHECK(strstr(outcome->text, wanted) != NULL);
 }
@@ -543,6 +548,10 @@ static void a_document_is_given_from_memory_a_file_or_a_callback_and_arrives_the
     send_it(client, extraction_of(&known, LEN), &outcomes[2]);
     send_it(client, extraction_of(&unknown, -1), &outcomes[3]);
     for (int at = 0; at < 4; at++) {
+        if (at == 3 && enclave_is_newer()) { /* it demands the length */
+            CHECK(outcomes[at].status == CONFER_E_REFUSED && outcomes[at].http_status == 400);
+            continue;
+        }
         check_extracted(&outcomes[at], LEN);
         CHECK(outcomes[at].progresses >= 1 && outcomes[at].sent == LEN);
         CHECK_TEXT(outcomes[0].text, outcomes[at].text); /* with the same digest */
@@ -554,7 +563,15 @@ static void a_document_is_given_from_memory_a_file_or_a_callback_and_arrives_the
     enclave_stop(&enclave);
 }
 
-static void an_empty_document_is_a_document(void) {
+/* Newer servers demand a length, of at least one byte. */
+static void check_empty(const struct outcome *outcome) {
+    if (enclave_is_newer())
+        CHECK(outcome->status == CONFER_E_REFUSED && outcome->http_status == 400);
+    else
+        check_extracted(outcome, 0);
+}
+
+static void an_empty_document_is_extracted_or_refused(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     struct document known = DOCUMENT(0), unknown = DOCUMENT(0);
@@ -562,11 +579,11 @@ static void an_empty_document_is_a_document(void) {
     confer_request *request = extraction();
     CHECK_OK(confer_request_set_document_bytes(request, NULL, 0, &error));
     send_it(client, request, &outcome);
-    check_extracted(&outcome, 0);
+    check_empty(&outcome);
     send_it(client, extraction_of(&known, 0), &outcome);
-    check_extracted(&outcome, 0);
+    check_empty(&outcome);
     send_it(client, extraction_of(&unknown, -1), &outcome);
-    check_extracted(&outcome, 0);
+    check_empty(&outcome);
     enclave_close(client);
     CHECK(gate_count(&known.destroyed) == 1 && gate_count(&unknown.destroyed) == 1);
     enclave_stop(&enclave);
@@ -581,13 +598,15 @@ static void options_reach_the_enclave(void) {
     CHECK_OK(confer_request_set_option(request, "content_type", SIZE_MAX, "\"text/plain\"", SIZE_MAX, &error));
     CHECK_OK(confer_request_set_option(request, "ocr", SIZE_MAX, "false", SIZE_MAX, &error));
     send_it(client, request, &outcome);
-    check_extracted(&outcome, 11);
-    CHECK(strstr(outcome.text, "\"text\":\"plain words\"") != NULL);
+    CHECK(outcome.status == CONFER_END && strstr(outcome.text, "\"md_content\":\"plain words\"") != NULL);
     request = extraction();
     CHECK_OK(confer_request_set_document_bytes(request, (const uint8_t *)"x", 1, &error));
     CHECK_OK(confer_request_set_option(request, "content_type", SIZE_MAX, "\"a/b\"", SIZE_MAX, &error));
     send_it(client, request, &outcome);
-    CHECK(outcome.status == CONFER_E_REFUSED && outcome.http_status == 415);
+    if (enclave_is_newer())
+        CHECK(outcome.status == CONFER_E_REFUSED && outcome.http_status == 415);
+    else
+        check_extracted(&outcome, 1); /* it takes every type */
     enclave_close(client);
     enclave_stop(&enclave);
 }
@@ -865,7 +884,7 @@ static void a_chat_that_is_not_streamed_is_one_body(void) {
     CHECK_OK(confer_chat_request_set_stream(request, false, &error));
     CHECK_OK(confer_chat_request_set_json(request, true, &error));
     CHECK_OK(confer_chat_request_set_thinking(request, false, &error));
-    CHECK_OK(confer_chat_request_add_document(request, "a", 1, NULL, 0, NULL, 0, -1, NULL, 0, NULL, 0, &error));
+    CHECK_OK(confer_chat_request_add_document(request, "a", 1, "b.md", 4, "text/markdown", 13, 1, "k", 1, "e", 1, &error));
     CHECK_OK(confer_chat_pull(client, request, &stream, &error));
     confer_chat_request_free(request);
     receive(stream, &outcome);
@@ -892,7 +911,7 @@ int main(void) {
         PROMISE(requests_go_to_callbacks_as_chats_do),
         PROMISE(the_counters_count),
         PROMISE(a_document_is_given_from_memory_a_file_or_a_callback_and_arrives_the_same),
-        PROMISE(an_empty_document_is_a_document),
+        PROMISE(an_empty_document_is_extracted_or_refused),
         PROMISE(options_reach_the_enclave),
         PROMISE(a_callbacks_document_is_sent_once_and_others_as_often_as_wanted),
         PROMISE(a_document_that_is_never_sent_is_destroyed_in_the_call_that_lets_go_of_it),

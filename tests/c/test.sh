@@ -17,6 +17,8 @@ PROGRAMS=(statuses input connect callbacks reentrancy pull cancel free slow cach
           reconnect clock secrets forks starved workers descriptors)
 # Not under valgrind, which has its own signal masks and makes system calls that these refuse.
 PLAIN=(sandbox threads shortage)
+# Programs that run against each server that the enclave stands for. The others run against the newer one.
+EACH_SERVER=(requests)
 # 99 is no status of the programs: it says that valgrind found something. Inlined frames would bury the others.
 VALGRIND=(valgrind --quiet --error-exitcode=99 --child-silent-after-fork=yes --keep-debuginfo=yes --num-callers=40
           --read-inline-info=no)
@@ -125,7 +127,7 @@ run() { # name, command…
     echo "FAILED: $name (exit $status)"
     sed 's/^/    /' "$OUT/log" | head -200
   else
-    printf '%-24s %d promises kept\n' "$name" "$kept"
+    printf '%-28s %d promises kept\n' "$name" "$kept"
   fi
 }
 
@@ -134,17 +136,23 @@ statuses() {
 }
 
 keep_promises() {
-  local name leaks
+  local name leaks server servers
   statuses >"$OUT/statuses.inc"
   for name in "$@"; do
     if ! "$CC" "${C11[@]}" -I"$OUT" "tests/c/$name.c" -o "$OUT/$name" "${LINK[@]}"; then
       failed=$((failed + 1))
       continue
     fi
-    run "$name" "$OUT/$name"
     leaks=("${LEAKS[@]}")
     [ "$name" != workers ] || leaks=(--leak-check=no) # tokio leaks what a dead event loop had registered
-    [ -z "$with_valgrind" ] || [[ " ${PLAIN[*]} " == *" $name "* ]] || run "$name, valgrind" "${VALGRIND[@]}" "${leaks[@]}" "$OUT/$name"
+    servers=(newer)
+    [[ " ${EACH_SERVER[*]} " != *" $name "* ]] || servers=(0.1.14 newer)
+    for server in "${servers[@]}"; do
+      export CONFER_ENCLAVE_SERVER=$server
+      run "$name, $server" "$OUT/$name"
+      [ -z "$with_valgrind" ] || [[ " ${PLAIN[*]} " == *" $name "* ]] ||
+        run "$name, $server, valgrind" "${VALGRIND[@]}" "${leaks[@]}" "$OUT/$name"
+    done
   done
 }
 

@@ -10,6 +10,7 @@ use futures_util::{Stream, StreamExt as _};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use crate::server::Server;
 use crate::wire::{Frame, Response, response};
 
 /// One thing for the connection's writer to do.
@@ -43,6 +44,8 @@ pub(crate) enum Step {
     Body(Bytes),
     /// A response with another status.
     Refuse(i32, String),
+    /// The model has failed; a server that says so gives this status and this reason.
+    Fail(i32, String),
     Send(Outgoing),
     Wait(Duration),
 }
@@ -69,9 +72,18 @@ pub(crate) async fn send(outbox: &Outbox, outgoing: Outgoing) -> Result<(), Gone
 }
 
 /// Plays steps as a streamed answer.
-pub(crate) async fn stream(outbox: &Outbox, id: i64, mut steps: Steps) -> Result<(), Gone> {
+pub(crate) async fn stream(
+    outbox: &Outbox,
+    id: i64,
+    mut steps: Steps,
+    server: Server,
+) -> Result<(), Gone> {
     while let Some(step) = steps.next().await {
         let outgoing = match step {
+            Step::Fail(..) if server.fails_silently() => return Ok(()),
+            Step::Fail(status, reason) => {
+                return send(outbox, Outgoing::Response(response(id, status, reason))).await;
+            }
             Step::Event(event) => Outgoing::Response(response(id, 200, event.to_string())),
             Step::Body(body) => Outgoing::Response(response(id, 200, body)),
             Step::Refuse(status, reason) => Outgoing::Response(response(id, status, reason)),
@@ -87,7 +99,12 @@ pub(crate) async fn stream(outbox: &Outbox, id: i64, mut steps: Steps) -> Result
 }
 
 /// Plays steps as one text: the contents of the token events up to `completion`. Without one, no answer comes.
-pub(crate) async fn text(outbox: &Outbox, id: i64, mut steps: Steps) -> Result<(), Gone> {
+pub(crate) async fn text(
+    outbox: &Outbox,
+    id: i64,
+    mut steps: Steps,
+    server: Server,
+) -> Result<(), Gone> {
     let mut text = String::new();
     while let Some(step) = steps.next().await {
         match step {
@@ -98,7 +115,11 @@ pub(crate) async fn text(outbox: &Outbox, id: i64, mut steps: Steps) -> Result<(
                 return send(outbox, Outgoing::Response(response(id, 200, text))).await;
             }
             Step::Event(_) | Step::Body(_) => {}
-            Step::Refuse(status, reason) => {
+            Step::Fail(..) if server.fails_silently() => {
+                let failed = response(id, 500, "Internal Server Error");
+                return send(outbox, Outgoing::Response(failed)).await;
+            }
+            Step::Refuse(status, reason) | Step::Fail(status, reason) => {
                 return send(outbox, Outgoing::Response(response(id, status, reason))).await;
             }
             Step::Send(outgoing) => send(outbox, outgoing).await?,

@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::Faulty;
 use crate::faults::{self, Twist};
+use crate::server::{Server, Times};
 use crate::tokens::{Class, Tokens};
 use crate::upstream::Upstream;
 
 pub(crate) const USAGE: &str = "\
-usage: confer-enclave [--port N] [--key-port N] [--state DIR] [--release VERSION]
+usage: confer-enclave [--server 0.1.14|newer] [--port N] [--key-port N] [--state DIR] [--release VERSION]
+                      [--silence-ms N] [--silence-check-ms N] [--upload-timeout-ms N]
                       [--token TOKEN]… [--expired-token TOKEN]… [--unauthorized-token TOKEN]…
                       [--fault NAME [--fault-from N] [--fault-until M]] [--log FILE]
                       [--upstream URL [--upstream-model M]] [--exit-with-stdin]
@@ -24,6 +27,8 @@ pub(crate) enum Command {
 
 #[derive(Default)]
 pub(crate) struct Options {
+    pub(crate) server: Server,
+    pub(crate) times: Times,
     pub(crate) port: u16,
     pub(crate) key_port: u16,
     pub(crate) state: Option<PathBuf>,
@@ -42,6 +47,12 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
+            "--server" => options.server = Server::named(&value()?)?,
+            "--silence-ms" => options.times.silence = milliseconds(&argument, value()?)?,
+            "--silence-check-ms" => {
+                options.times.silence_check = milliseconds(&argument, value()?)?;
+            }
+            "--upload-timeout-ms" => options.times.upload = milliseconds(&argument, value()?)?,
             "--port" => options.port = number(&argument, value()?)?,
             "--key-port" => options.key_port = number(&argument, value()?)?,
             "--state" => options.state = Some(value()?.into()),
@@ -88,6 +99,14 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
 
 fn number<N: FromStr>(option: &str, text: String) -> Result<N, String> {
     text.parse().map_err(|_| format!("{option} needs a number"))
+}
+
+/// A time in milliseconds, of at least one.
+fn milliseconds(option: &str, text: String) -> Result<Duration, String> {
+    match number(option, text)? {
+        0 => Err(format!("{option} is at least 1")),
+        time => Ok(Duration::from_millis(time)),
+    }
 }
 
 /// Leaves a fault to some connections, if it can be.

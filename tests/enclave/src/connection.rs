@@ -3,8 +3,8 @@
 //! Specification: protocol.md sections 1 to 4. Answers themselves are made in `routes`.
 
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{self, Either};
@@ -34,7 +34,7 @@ type WebSocket = WebSocketStream<TcpStream>;
 
 /// Close codes (section 4).
 const CANNOT_ACCEPT: u16 = 1003;
-const CRYPTOGRAPHY_FAILED: u16 = 1011;
+pub(crate) const FAILED: u16 = 1011;
 
 /// How long a client may take for one message of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(60);
@@ -96,7 +96,7 @@ impl Connection<'_> {
                 return Err("dropped, as the fault wants".into());
             }
         }
-        let class = upgrade.class(&self.enclave.tokens);
+        let class = upgrade.class(&self.enclave.tokens, self.enclave.server);
         let told = json!({ "token": class.map_or("refused", Class::name) });
         let Some(class) = class else {
             self.log("refused", told);
@@ -120,25 +120,46 @@ impl Connection<'_> {
             nonce: 0,
             connection: self,
         };
+        let heard = Mutex::new(Instant::now());
         let reader = Reader {
             source,
             transport,
             nonce: 0,
             reassembly: Reassembly::default(),
             connection: self,
+            heard: &heard,
             refusal: class.refusal(),
             asked: false,
             taken: 0,
         };
-        // Whichever ends first ends both; answers still being made find the outbox closed.
-        match future::select(Box::pin(reader.run(outbox)), Box::pin(writer.run(answers))).await {
-            Either::Left((Ok(End::Left), _)) => Ok(()),
-            Either::Left((Ok(End::Refused(why)), writer)) => {
-                writer.await?;
-                Err(why.into())
+        // Whichever ends first ends all; answers still being made find the outbox closed.
+        let served = async {
+            let (reader, writer) = (Box::pin(reader.run(outbox)), Box::pin(writer.run(answers)));
+            match future::select(reader, writer).await {
+                Either::Left((Ok(End::Left), _)) => Ok(()),
+                Either::Left((Ok(End::Refused(why)), writer)) => {
+                    writer.await?;
+                    Err(why.into())
+                }
+                Either::Left((Err(why), _)) => Err(why),
+                Either::Right((written, _)) => written,
             }
-            Either::Left((Err(why), _)) => Err(why),
-            Either::Right((written, _)) => written,
+        };
+        match future::select(Box::pin(served), Box::pin(self.silence(&heard))).await {
+            Either::Left((ended, _)) => ended,
+            Either::Right((why, _)) => Err(why),
+        }
+    }
+
+    /// Ends when the client has sent nothing for as long as the server allows (section 4).
+    async fn silence(&self, heard: &Mutex<Instant>) -> Failure {
+        let times = self.enclave.times;
+        loop {
+            tokio::time::sleep(times.silence_check).await;
+            let heard = *heard.lock().unwrap_or_else(PoisonError::into_inner);
+            if heard.elapsed() >= times.silence {
+                return format!("the client sent nothing for {:?}", times.silence).into();
+            }
         }
     }
 
@@ -277,7 +298,7 @@ impl Connection<'_> {
             },
             _ => "a text message during the handshake",
         };
-        self.close(websocket, CRYPTOGRAPHY_FAILED).await?;
+        self.close(websocket, FAILED).await?;
         Err(why.into())
     }
 }
@@ -313,6 +334,8 @@ struct Reader<'a> {
     nonce: u64,
     reassembly: Reassembly,
     connection: &'a Connection<'a>,
+    /// When the client last sent something.
+    heard: &'a Mutex<Instant>,
     /// What each request but a ping is answered, by the token's class.
     refusal: Option<(i32, &'static str)>,
     /// Something but a ping was asked.
@@ -331,7 +354,9 @@ impl Reader<'_> {
         let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         let mut plaintext = vec![0; MAX_MESSAGE];
         loop {
-            let message = match self.source.next().await {
+            let next = self.source.next().await;
+            *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            let message = match next {
                 Some(Ok(Message::Binary(message))) => message,
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                 Some(Ok(Message::Close(frame))) => {
@@ -347,11 +372,7 @@ impl Reader<'_> {
                 .read_message(self.nonce, &message, &mut plaintext)
             else {
                 return self
-                    .refuse(
-                        &outbox,
-                        CRYPTOGRAPHY_FAILED,
-                        "a message that cannot be decrypted",
-                    )
+                    .refuse(&outbox, FAILED, "a message that cannot be decrypted")
                     .await;
             };
             self.nonce += 1;

@@ -1,6 +1,6 @@
 //! The few files: the world that is kept, the policy, and the folders they lie in.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -8,33 +8,68 @@ use std::path::{Path, PathBuf};
 use crate::Failure;
 use crate::world::{hex, random};
 
-/// A fresh folder for one run; it goes when this value does.
-pub(crate) struct Folder(PathBuf);
+/// A fresh folder for one run; it goes when this value does. What a killed run left is removed at the next start.
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// Locked for as long as this process lives, so that others see that it does.
+    _lock: File,
+}
 
 impl Folder {
+    const PREFIX: &str = "confer-enclave.";
+
     pub(crate) fn temporary() -> Result<Self, Failure> {
-        let name = format!("confer-enclave-{}", hex(&random::<8>()));
-        let path = std::env::temp_dir().canonicalize()?.join(name);
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
+        let parent = std::env::temp_dir().canonicalize()?;
+        Self::remove_stale(&parent);
+        loop {
+            let name = format!("{}{}", Self::PREFIX, hex(&random::<8>()));
+            let path = parent.join(name);
+            DirBuilder::new().mode(0o700).create(&path)?;
+            // Another process may take it for stale until it is locked.
+            match File::open(&path) {
+                Ok(lock) => {
+                    lock.lock()?;
+                    if path.exists() {
+                        return Ok(Self { path, _lock: lock });
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Removes the folders whose processes are gone. Others' folders can't be opened, and stay.
+    fn remove_stale(parent: &Path) {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let is_ours = name.as_encoded_bytes().starts_with(Self::PREFIX.as_bytes());
+            if is_ours
+                && entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && let Ok(lock) = File::open(entry.path())
+                && lock.try_lock().is_ok()
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            eprintln!("confer-enclave: {}: {error}", self.path.display());
+        }
     }
 }
 
 /// The folder of `--state`. It holds private keys: only its owner may look into it.
 pub(crate) fn kept(path: &Path) -> Result<(), Failure> {
     Ok(DirBuilder::new().recursive(true).mode(0o700).create(path)?)
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("confer-enclave: {}: {error}", self.0.display());
-        }
-    }
 }
 
 /// Writes a file whole or not at all, readable by its owner alone; false if there is one already.

@@ -13,6 +13,7 @@ mod key_server;
 mod log;
 mod noise;
 mod routes;
+mod server;
 mod tokens;
 mod upgrade;
 mod upstream;
@@ -32,6 +33,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use cli::{Command, Options};
 use faults::Twist;
 use files::Folder;
+use server::{Server, Times};
 use tokens::Class;
 use world::{Kept, World};
 
@@ -44,6 +46,8 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What all connections share.
 pub(crate) struct Enclave {
+    pub(crate) server: Server,
+    pub(crate) times: Times,
     pub(crate) world: World,
     pub(crate) static_key: noise::StaticKey,
     pub(crate) tokens: tokens::Tokens,
@@ -150,9 +154,17 @@ fn start(options: Options) -> Result<(), Failure> {
 
 /// Makes the world, says where it is, and serves until told to stop.
 async fn serve(mut options: Options) -> Result<(), Failure> {
-    // From here on a signal ends the loop below, so that the temporary folder goes in every case.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    // From here on a signal ends the wait below, so that the temporary folder goes in every case.
+    let mut stop: Vec<Ending> = Vec::new();
+    for kind in [
+        SignalKind::hangup(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+        SignalKind::terminate(),
+    ] {
+        let mut signal = signal(kind)?;
+        stop.push(Box::pin(async move { _ = signal.recv().await }));
+    }
     let folder = Folder::temporary()?;
     let log = log::Log::open(options.log.as_deref())?;
     let listener = TcpListener::bind(("127.0.0.1", options.port)).await?;
@@ -178,6 +190,8 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
             .add(world::account_token(), Class::Accepted)?;
     }
     let enclave = Arc::new(Enclave {
+        server: options.server,
+        times: options.times,
         world,
         static_key: noise::StaticKey::generate()?,
         tokens: options.tokens,
@@ -196,12 +210,7 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
 
     tokio::spawn(key_server::serve(key_listener, Arc::clone(&enclave)));
     tokio::spawn(accept(listener, enclave));
-    let stdin = closed_stdin(options.exit_with_stdin);
-    let stop: [Ending; 3] = [
-        Box::pin(async move { _ = interrupt.recv().await }),
-        Box::pin(async move { _ = terminate.recv().await }),
-        Box::pin(stdin),
-    ];
+    stop.push(Box::pin(closed_stdin(options.exit_with_stdin)));
     futures_util::future::select_all(stop).await;
     Ok(())
 }

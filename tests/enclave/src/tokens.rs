@@ -10,7 +10,7 @@ pub(crate) enum Class {
     Accepted,
     /// The upgrade is accepted, and each request but a ping answered 402 (protocol.md section 4).
     Expired,
-    /// The upgrade is accepted, and each request but a ping answered 401 (section 1: newer servers).
+    /// The upgrade is accepted, and each request but a ping answered 401 (section 1). Version 0.1.14 refuses the upgrade.
     Unauthorized,
 }
 

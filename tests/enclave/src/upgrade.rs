@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::Failure;
+use crate::server::Server;
 use crate::tokens::{Class, Tokens};
 
 pub(crate) const PATH: &str = "/websocket";
@@ -74,8 +75,9 @@ impl Upgrade {
     }
 
     /// What the client's token is good for, if anything.
-    pub(crate) fn class(&self, tokens: &Tokens) -> Option<Class> {
-        self.token.as_deref().and_then(|given| tokens.class(given))
+    pub(crate) fn class(&self, tokens: &Tokens, server: Server) -> Option<Class> {
+        let class = self.token.as_deref().and_then(|given| tokens.class(given));
+        class.filter(|class| *class != Class::Unauthorized || server.opens_for_unauthorized())
     }
 
     /// Answers as the published server does: it throws on a bad token, which is a 500.

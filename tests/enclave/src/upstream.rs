@@ -79,7 +79,7 @@ impl Upstream {
             if let Err(error) = ask(&authority, &path, &body, &steps).await {
                 eprintln!("confer-enclave: upstream: {error}");
                 let _ = steps
-                    .send(Step::Refuse(502, "the model server failed".into()))
+                    .send(Step::Fail(502, "the model server failed".into()))
                     .await;
             }
         });
@@ -380,6 +380,7 @@ impl Translation {
 mod tests {
     use super::*;
     use crate::routes::chat::read;
+    use crate::server::Server;
 
     #[test]
     fn a_request_is_put_into_the_servers_words() {
@@ -397,7 +398,8 @@ mod tests {
             "model": "big", "stream": true, "topP": 0.5, "maxTokens": 9, "json": true, "minP": null,
             "clientTools": [{ "name": "clock", "description": "d", "parameters": {} }],
         });
-        let request = upstream.request(&read(&body.to_string()).expect("a good request"));
+        let request =
+            upstream.request(&read(Server::Newer, &body.to_string()).expect("a good request"));
         assert_eq!(request["model"], "tiny");
         assert_eq!(request["messages"][0]["role"], "system");
         assert_eq!(

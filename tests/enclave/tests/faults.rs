@@ -177,10 +177,15 @@ async fn judge_chat(mut client: Client) -> &'static str {
     }
 }
 
+/// A document of this length.
+fn options(length: usize) -> Value {
+    json!({ "filename": "a.txt", "content_type": "text/plain", "total_length": length })
+}
+
 /// The status that one document, with a ping beside it, ends with.
 async fn judge_document(mut client: Client) -> &'static str {
     let part = vec![b'x'; PART];
-    let options = json!({ "filename": "a.txt", "content_type": "text/plain" });
+    let options = options(PARTS as usize * PART);
     client.ask(2, "GET", "/ping", "").await;
     client.send(&opening(1, &options, &part, false)).await;
     for seq in 1..PARTS {
@@ -349,7 +354,7 @@ fn the_log_tells_what_was_received_of_an_upload() {
         let enclave = Enclave::start(&["--fault", fault, "--log", path]);
         run(async {
             let mut client = Client::connect(&enclave).await;
-            let options = json!({ "filename": "a" });
+            let options = options(PARTS as usize * PART);
             client.send(&opening(1, &options, &[0; PART], false)).await;
             for seq in 1..PARTS {
                 let part = [seq as u8; PART];
@@ -376,7 +381,7 @@ fn a_document_larger_than_all_buffers_is_never_taken_whole() {
         let mut client = Client::connect(&enclave).await;
         let part = vec![0; MIB as usize];
         client
-            .send(&opening(1, &json!({ "filename": "a" }), &part, false))
+            .send(&opening(1, &options(50 << 20), &part, false))
             .await;
         let mut seq = 1;
         while tokio::time::timeout(PATIENCE, client.send(&chunk(1, seq, &part, false)))

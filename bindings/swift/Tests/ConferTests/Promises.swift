@@ -38,8 +38,9 @@ struct Promises {
         (request.presencePenalty, request.frequencyPenalty, request.repetitionPenalty) = (-1.5, 1.5, 1.25)
         (request.maxTokens, request.json, request.thinking) = (1000, true, false)
         var document = StoredDocument(attachmentID: "one")
-        (document.filename, document.sourceBytes, document.encryptionKey) = ("a.pdf", 7, "k")
-        request.documents = [document, StoredDocument(attachmentID: "two")]
+        (document.filename, document.contentType, document.sourceBytes) = ("a.pdf", "application/pdf", 7)
+        (document.sourceObjectKey, document.encryptionKey) = ("o", "k")
+        request.documents = [document, document]
         request.tools = [Tool(name: "clock", description: "tells the time")]
         request.properties = ["newer": "[1]"]
         let sent = try await text(of: client.chat(request))
@@ -47,7 +48,8 @@ struct Promises {
             #""be brief""#, #""imageRefs":[]"#, #""some/model""#, #""webSearch":true"#, #""temperature":0.5"#, #""topP":0.25"#,
             #""minP":0.125"#, #""topK":-1"#, #""presencePenalty":-1.5"#, #""frequencyPenalty":1.5"#,
             #""repetitionPenalty":1.25"#, #""maxTokens":1000"#, #""json":true"#, #""thinking":false"#, #""newer":[1]"#,
-            #"{"attachmentId":"one","encryptionKey":"k","filename":"a.pdf","sourceBytes":7},{"attachmentId":"two"}"#,
+            #"{"attachmentId":"one","contentType":"application/pdf","encryptionKey":"k","filename":"a.pdf","sourceBytes":7,"#
+                + #""sourceObjectKey":"o"},{"attachmentId":"one""#,
             #"{"name":"clock","description":"tells the time","parameters":{"type":"object"}}"#,
         ] {
             #expect(sent.contains(part))

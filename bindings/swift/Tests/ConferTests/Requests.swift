@@ -52,7 +52,10 @@ extension Promises {
     }
 
     @Test func aDocumentIsUploadedFromMemoryAndFromAFile() async throws {
-        struct Extracted: Decodable { let filename, text: String, length: Int }
+        struct Extracted: Decodable {
+            struct Document: Decodable { let md_content: String }
+            let document: Document
+        }
         let enclave = try Enclave()
         let client = try await enclave.connect()
         let lines = String(repeating: "a line of text\n", count: 200_000)
@@ -75,17 +78,17 @@ extension Promises {
             }
             #expect(!sent.isEmpty && sent == sent.sorted() && sent.last == Int64(lines.utf8.count))
             let extracted = try JSONDecoder().decode(Extracted.self, from: body)
-            #expect(extracted.filename == "lines.txt" && extracted.text == lines)
+            #expect(extracted.document.md_content == lines)
         }
-        let empty = try await client.extracted(Document(filename: "empty", .data(Data())))
-        #expect(String(decoding: empty, as: UTF8.self).contains(#""length":0"#))
-        var bounded = Document(filename: "x", .data(Data("x".utf8)))
+        let empty = Document(filename: "empty.txt", .data(Data()))
+        #expect(try await failure { _ = try await client.extracted(empty) }.httpStatus == 400)
+        var bounded = Document(filename: "x.txt", .data(Data("x".utf8)))
         bounded.maxAnswer = 10
         let tooLong = try await failure { _ = try await client.extracted(bounded) }
         #expect(tooLong.status == .limit && tooLong.progress == .partlyAnswered)
         let missing = Document(filename: "x", .file("/nonexistent"))
         #expect(try await failure { _ = try await client.extracted(missing) }.status == .file)
-        let unknown = Document(filename: "x", .data(Data()), options: ["content_type": #""x/y""#])
+        let unknown = Document(filename: "x", .data(Data("x".utf8)), options: ["content_type": #""x/y""#])
         #expect(try await failure { _ = try await client.extracted(unknown) }.httpStatus == 415)
         try await client.close()
     }
@@ -95,13 +98,13 @@ extension Promises {
         let client = try await enclave.connect()
         let (begun, begin) = AsyncStream.makeStream(of: Void.self)
         let streaming = Task {
-            for try await _ in client.extract(Document(filename: "zeros", .data(Data(count: 20 << 20)))) { begin.yield() }
+            for try await _ in client.extract(Document(filename: "zeros.pdf", .data(Data(count: 20 << 20)))) { begin.yield() }
             try Task.checkCancellation()
         }
         for await _ in begun { break }
         streaming.cancel()
         await #expect(throws: CancellationError.self) { try await streaming.value }
-        let whole = Task { try await client.extracted(Document(filename: "zeros", .data(Data(count: 20 << 20)))) }
+        let whole = Task { try await client.extracted(Document(filename: "zeros.pdf", .data(Data(count: 20 << 20)))) }
         whole.cancel()
         await #expect(throws: CancellationError.self) { _ = try await whole.value }
         let pinging = Task { try await client.ping() }
@@ -117,7 +120,8 @@ extension Promises {
         let answer = client.send("POST", "/v1/vllm/chat/completions", body: chat, ending: .completion)
         #expect(try await text(of: answer) == "You said: hello")
         var pieces: [Event] = []
-        for try await piece in client.send("POST", "/v2/document/extract", body: #"{"a":1}"#, ending: .contentLength) {
+        let stored = #"{"filename":"a.pdf","total_length":9,"source_object_key":"k","encryption_key":"e"}"#
+        for try await piece in client.send("POST", "/v2/document/extract", body: stored, ending: .contentLength) {
             pieces.append(piece)
         }
         #expect(pieces.count >= 2)

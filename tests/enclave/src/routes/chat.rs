@@ -9,7 +9,9 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::tools::{self, Turn};
-use crate::answer::Step;
+use crate::answer::{Outgoing, Step};
+use crate::connection::FAILED;
+use crate::server::Server;
 
 const ROLES: [&str; 6] = [
     "user",
@@ -28,53 +30,182 @@ const MAX_PAUSE: Duration = Duration::from_secs(3_600);
 /// An answer, made while it is played.
 type Script = Box<dyn Iterator<Item = Step> + Send>;
 
-/// A request that keeps the rules.
+/// What version 0.1.14 reads of a request, and of a message. It drops the rest.
+const READ_BY_0_1_14: [&str; 8] = [
+    "messages",
+    "model",
+    "temperature",
+    "maxTokens",
+    "stream",
+    "json",
+    "webSearch",
+    "clientTools",
+];
+const READ_OF_MESSAGES_BY_0_1_14: [&str; 2] = ["role", "content"];
+/// The tools that newer servers run themselves.
+const RESERVED_TOOLS: [&str; 8] = [
+    "web_search",
+    "page_fetch",
+    "exec_command",
+    "publish_file",
+    "file_overview",
+    "file_search",
+    "file_read",
+    "file_view",
+];
+/// Bounds of the servers (section 5).
+const MAX_STRING: usize = 20_000_000;
+const MAX_TOOLS: usize = 128;
+const MAX_TOOL_NAME: usize = 64;
+const MAX_DOCUMENTS: usize = 1_000;
+const MAX_ATTACHMENT_ID: usize = 200;
+const MAX_FILENAME: usize = 1_024;
+const MAX_SOURCE: u64 = 256 << 20;
+
+/// A request that a server takes.
 #[derive(Debug)]
 pub(crate) struct Chat {
+    server: Server,
+    /// What the server read: without what it drops.
     pub(crate) request: Map<String, Value>,
     pub(crate) stream: bool,
+    /// Why the model fails at it, if it does.
+    pub(crate) failure: Option<String>,
 }
 
-/// Reads a request, or says why it is refused with status 400.
-pub(crate) fn read(body: &str) -> Result<Chat, String> {
-    let Ok(Value::Object(request)) = serde_json::from_str(body) else {
-        return Err("body is not a JSON object".into());
+/// Reads a request, or says with which status and why it is refused.
+pub(crate) fn read(server: Server, body: &str) -> Result<Chat, (i32, String)> {
+    let refused = |reason: String| (400, reason);
+    let Ok(Value::Object(mut request)) = serde_json::from_str(body) else {
+        return Err(refused("body is not a JSON object".into()));
     };
-    let messages = request
-        .get("messages")
-        .and_then(Value::as_array)
-        .ok_or("messages must be a list")?;
-    if messages.is_empty() {
-        return Err("messages must not be empty".into());
+    if request.values().any(has_long_string) {
+        return Err(refused("a string is too long".into()));
     }
-    for message in messages {
+    if server == Server::V0_1_14 {
+        request.retain(|name, _| READ_BY_0_1_14.contains(&name.as_str()));
+        let messages = request.get_mut("messages").and_then(Value::as_array_mut);
+        for message in messages.into_iter().flatten() {
+            if let Value::Object(message) = message {
+                message.retain(|name, _| READ_OF_MESSAGES_BY_0_1_14.contains(&name.as_str()));
+            }
+        }
+    }
+    well_typed(&request).map_err(refused)?;
+    let stream = request.get("stream").and_then(Value::as_bool);
+    let failure = match (server, within_bounds(&request)) {
+        // This server leaves the bounds to the model. Without `stream` it fails itself.
+        (Server::V0_1_14, bounds) => {
+            if stream.is_none() {
+                return Err((500, "Internal Server Error".into()));
+            }
+            bounds.err()
+        }
+        (Server::Newer, bounds) => {
+            bounds.map_err(refused)?;
+            None
+        }
+    };
+    if server == Server::Newer
+        && let Some(Value::Array(tools)) = request.get_mut("clientTools")
+    {
+        let reserved = |tool: &Value| {
+            tool["name"]
+                .as_str()
+                .is_some_and(|name| RESERVED_TOOLS.contains(&name))
+        };
+        tools.retain(|tool| !reserved(tool));
+    }
+    Ok(Chat {
+        server,
+        request,
+        stream: stream.unwrap_or_default(),
+        failure,
+    })
+}
+
+fn has_long_string(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.len() > MAX_STRING && text.chars().count() > MAX_STRING,
+        Value::Array(list) => list.iter().any(has_long_string),
+        Value::Object(object) => object.values().any(has_long_string),
+        _ => false,
+    }
+}
+
+/// Each property has its type, or is absent or null.
+fn well_typed(request: &Map<String, Value>) -> Result<(), String> {
+    let typed = |name: &str, kind: &str, is: fn(&Value) -> bool| match request.get(name) {
+        None | Some(Value::Null) => Ok(()),
+        Some(value) if is(value) => Ok(()),
+        Some(_) => Err(format!("{name} must be {kind}")),
+    };
+    for name in ["model", "toolChoice"] {
+        typed(name, "a string", Value::is_string)?;
+    }
+    for name in ["stream", "json", "thinking", "webSearch"] {
+        typed(name, "true or false", Value::is_boolean)?;
+    }
+    for name in [
+        "temperature",
+        "topP",
+        "minP",
+        "presencePenalty",
+        "frequencyPenalty",
+        "repetitionPenalty",
+    ] {
+        typed(name, "a number", Value::is_number)?;
+    }
+    for name in ["topK", "maxTokens"] {
+        let is_int32 = |value: &Value| value.as_i64().is_some_and(|int| i32::try_from(int).is_ok());
+        typed(name, "a whole number of 32 bits", is_int32)?;
+    }
+    for message in list(request, "messages")? {
         if !message["role"]
             .as_str()
             .is_some_and(|role| ROLES.contains(&role))
         {
             return Err("a message has an unknown role".into());
         }
-        if !message["content"].is_string() {
-            return Err("a message has no content".into());
+        if !matches!(message["content"], Value::Null | Value::String(_)) {
+            return Err("a message's content must be a string".into());
         }
-        if !matches!(
-            message.get("imageRefs"),
-            None | Some(Value::Null | Value::Array(_))
-        ) {
+        let images = message.get("imageRefs");
+        if !matches!(images, None | Some(Value::Null | Value::Array(_))) {
             return Err("imageRefs must be a list".into());
         }
     }
-    if request
-        .get("model")
-        .and_then(Value::as_str)
-        .is_none_or(|model| model.trim().is_empty())
-    {
+    for tool in list(request, "clientTools")? {
+        let typed = tool["name"].is_string() && tool["parameters"].is_object();
+        let description = matches!(tool["description"], Value::Null | Value::String(_));
+        if !(typed && description) {
+            return Err("a client tool needs name, description and parameters".into());
+        }
+    }
+    list(request, "documents").map(|_| ())
+}
+
+/// Each property is within the bounds of section 5.
+fn within_bounds(request: &Map<String, Value>) -> Result<(), String> {
+    let messages = list(request, "messages")?;
+    if messages.is_empty() {
+        return Err("messages must not be empty".into());
+    }
+    for message in messages {
+        if !message["content"].is_string() {
+            return Err("a message has no content".into());
+        }
+        let images = message["imageRefs"].as_array();
+        if message["role"] == "user" && images.into_iter().flatten().any(|image| !is_image(image)) {
+            return Err("an image needs s3Key, encryptionKey and a mediaType of images".into());
+        }
+    }
+    if !request.get("model").is_some_and(is_text) {
         return Err("model must not be blank".into());
     }
-    let stream = request
-        .get("stream")
-        .and_then(Value::as_bool)
-        .ok_or("stream must be true or false")?;
+    if !request.get("stream").is_some_and(Value::is_boolean) {
+        return Err("stream must be true or false".into());
+    }
     let in_range = |name: &str, holds: fn(f64) -> bool| match request.get(name) {
         None | Some(Value::Null) => Ok(()),
         Some(value) if value.as_f64().is_some_and(holds) => Ok(()),
@@ -83,32 +214,67 @@ pub(crate) fn read(body: &str) -> Result<Chat, String> {
     in_range("temperature", |value| value >= 0.0)?;
     in_range("topP", |value| value > 0.0 && value <= 1.0)?;
     in_range("minP", |value| (0.0..=1.0).contains(&value))?;
-    in_range("topK", |value| {
-        value.fract() == 0.0 && (value == -1.0 || value >= 1.0)
-    })?;
+    in_range("topK", |value| value == -1.0 || value >= 1.0)?;
     in_range("presencePenalty", |value| (-2.0..=2.0).contains(&value))?;
     in_range("frequencyPenalty", |value| (-2.0..=2.0).contains(&value))?;
     in_range("repetitionPenalty", |value| value > 0.0)?;
-    in_range("maxTokens", |value| value.fract() == 0.0 && value >= 1.0)?;
-    for name in ["json", "thinking", "webSearch"] {
-        if !matches!(request.get(name), None | Some(Value::Null | Value::Bool(_))) {
-            return Err(format!("{name} must be true or false"));
+    in_range("maxTokens", |value| value >= 1.0)?;
+    if !matches!(
+        request.get("toolChoice").and_then(Value::as_str),
+        None | Some("auto" | "none")
+    ) {
+        return Err("toolChoice must be auto or none".into());
+    }
+    let tools = list(request, "clientTools")?;
+    if tools.len() > MAX_TOOLS {
+        return Err(format!("at most {MAX_TOOLS} client tools"));
+    }
+    for tool in tools {
+        let name = tool["name"].as_str().unwrap_or_default();
+        if name.trim().is_empty() || name.len() > MAX_TOOL_NAME {
+            return Err("a client tool's name is blank or too long".into());
+        }
+        if tool["description"].is_null() {
+            return Err("a client tool has no description".into());
         }
     }
-    for tool in list(&request, "clientTools")? {
-        if !(tool["name"].is_string()
-            && tool["description"].is_string()
-            && tool["parameters"].is_object())
-        {
-            return Err("a client tool needs name, description and parameters".into());
-        }
+    let documents = list(request, "documents")?;
+    if documents.len() > MAX_DOCUMENTS {
+        return Err(format!("at most {MAX_DOCUMENTS} documents"));
     }
-    for document in list(&request, "documents")? {
-        if !document["attachmentId"].is_string() {
-            return Err("a document needs an attachmentId".into());
-        }
+    match documents.iter().all(is_document) {
+        true => Ok(()),
+        false => Err("a document's reference is not whole".into()),
     }
-    Ok(Chat { stream, request })
+}
+
+fn is_text(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| !text.trim().is_empty())
+}
+
+fn is_image(image: &Value) -> bool {
+    let media_type = image["mediaType"].as_str().unwrap_or_default();
+    is_text(&image["s3Key"]) && is_text(&image["encryptionKey"]) && media_type.starts_with("image/")
+}
+
+fn is_document(document: &Value) -> bool {
+    let id = document["attachmentId"].as_str().unwrap_or_default();
+    let filename = document["filename"].as_str().unwrap_or_default();
+    let texts = [
+        "filename",
+        "contentType",
+        "sourceObjectKey",
+        "encryptionKey",
+    ];
+    (1..=MAX_ATTACHMENT_ID).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+        && filename.chars().count() <= MAX_FILENAME
+        && texts.iter().all(|name| is_text(&document[*name]))
+        && document["sourceBytes"]
+            .as_u64()
+            .is_some_and(|size| (1..=MAX_SOURCE).contains(&size))
 }
 
 fn list<'a>(request: &'a Map<String, Value>, name: &str) -> Result<&'a [Value], String> {
@@ -141,6 +307,13 @@ impl Chat {
 
     /// The built-in generator's answer. `body` is the request as it came.
     pub(crate) fn answer(&self, body: &str) -> Script {
+        if let Some(reason) = &self.failure {
+            return Box::new([Step::Fail(400, reason.clone())].into_iter());
+        }
+        if self.context_tokens() > MAX_CONTEXT_TOKENS {
+            let reason = "the prompt exceeds the model's context".to_owned();
+            return Box::new([Step::Fail(413, reason)].into_iter());
+        }
         let messages = self.messages();
         let at = messages
             .iter()
@@ -344,6 +517,21 @@ impl Chat {
                 self.ended(vec![text(&format!("webSearch={seen}"))])
             }
             "/echo-request" => self.ended(vec![text(body)]),
+            "/echo-read" => {
+                let read = Value::from(self.request.clone());
+                self.ended(vec![text(&read.to_string())])
+            }
+            "/model-error" => {
+                let failure = Step::Fail(500, "Internal Server Error".into());
+                Box::new([text("one "), text("two "), failure].into_iter())
+            }
+            "/stream-error" => {
+                let failure = match self.server {
+                    Server::V0_1_14 => Step::Fail(500, "Internal Server Error".into()),
+                    Server::Newer => Step::Send(Outgoing::Close(FAILED)),
+                };
+                Box::new([text("one "), text("two "), failure].into_iter())
+            }
             _ => return Ok(None),
         }))
     }
@@ -370,7 +558,7 @@ mod tests {
 
     fn chat(content: &str) -> Chat {
         let body = json!({ "messages": [{ "role": "user", "content": content }], "model": "m", "stream": true });
-        read(&body.to_string()).expect("a good request")
+        read(Server::Newer, &body.to_string()).expect("a good request")
     }
 
     fn events(content: &str) -> Vec<Value> {
@@ -418,35 +606,166 @@ mod tests {
         ));
     }
 
+    fn good() -> Value {
+        json!({ "messages": [{ "role": "user", "content": "" }], "model": "m", "stream": false })
+    }
+
+    /// The status that a request is refused with, or the reason why the model fails.
+    fn judged(server: Server, request: &Value) -> Result<Option<String>, i32> {
+        let chat = read(server, &request.to_string());
+        chat.map(|chat| chat.failure).map_err(|(status, _)| status)
+    }
+
     #[test]
-    fn each_bound_of_section_5_is_enforced() {
-        let good = json!({ "messages": [{ "role": "user", "content": "" }], "model": "m", "stream": false });
-        assert!(read(&good.to_string()).is_ok());
+    fn newer_servers_refuse_what_is_out_of_bounds_and_0_1_14_fails_at_it() {
+        let tool = |name: &str| json!({ "name": name, "description": "", "parameters": {} });
+        assert_eq!(judged(Server::Newer, &good()), Ok(None));
+        assert_eq!(judged(Server::V0_1_14, &good()), Ok(None));
         for (name, bad) in [
             ("messages", json!([])),
-            ("messages", json!([{ "role": "king", "content": "" }])),
+            ("messages", Value::Null),
             ("messages", json!([{ "role": "user" }])),
+            ("messages", json!([{ "role": "user", "content": null }])),
             ("model", json!("  ")),
-            ("stream", Value::Null),
+            ("model", Value::Null),
             ("temperature", json!(-0.1)),
-            ("topP", json!(0)),
-            ("minP", json!(1.1)),
-            ("topK", json!(0)),
-            ("topK", json!(1.5)),
-            ("presencePenalty", json!(-2.1)),
-            ("frequencyPenalty", json!("1")),
-            ("repetitionPenalty", json!(0)),
             ("maxTokens", json!(0)),
+            ("clientTools", Value::from(vec![tool("t"); 129])),
+            ("clientTools", json!([tool("")])),
+            ("clientTools", json!([tool(&"t".repeat(65))])),
+            (
+                "clientTools",
+                json!([{ "name": "t", "description": null, "parameters": {} }]),
+            ),
+        ] {
+            let mut request = good();
+            request[name] = bad.clone();
+            assert_eq!(judged(Server::Newer, &request), Err(400), "{name}: {bad}");
+            let older = judged(Server::V0_1_14, &request);
+            assert!(matches!(older, Ok(Some(_))), "{name}: {bad}");
+        }
+        let mut request = good();
+        request["stream"] = Value::Null;
+        assert_eq!(judged(Server::Newer, &request), Err(400));
+        assert_eq!(judged(Server::V0_1_14, &request), Err(500));
+    }
+
+    #[test]
+    fn bounds_of_properties_that_0_1_14_does_not_read_hold_for_newer_servers() {
+        let document = json!({
+            "attachmentId": "a-Z_9", "filename": "f", "contentType": "text/plain", "sourceBytes": 256 << 20,
+            "sourceObjectKey": "k", "encryptionKey": "e", "hasExtraction": false,
+        });
+        let with = |name: &str, value: Value| {
+            let mut document = document.clone();
+            document[name] = value;
+            json!([document])
+        };
+        let image = |media_type: &str| {
+            let image = json!({ "s3Key": "k", "encryptionKey": "e", "mediaType": media_type });
+            json!([{ "role": "user", "content": "", "imageRefs": [image] }])
+        };
+        for (name, value, status) in [
+            ("topP", json!(0), Some(400)),
+            ("topP", json!(1), None),
+            ("minP", json!(1.1), Some(400)),
+            ("minP", json!(0), None),
+            ("topK", json!(0), Some(400)),
+            ("topK", json!(1.5), Some(400)),
+            ("topK", json!(-1), None),
+            ("presencePenalty", json!(-2.1), Some(400)),
+            ("frequencyPenalty", json!("1"), Some(400)),
+            ("repetitionPenalty", json!(0), Some(400)),
+            ("toolChoice", json!("required"), Some(400)),
+            ("toolChoice", json!("none"), None),
+            ("thinking", json!("yes"), Some(400)),
+            ("documents", json!({}), Some(400)),
+            (
+                "documents",
+                Value::from(vec![document.clone(); 1_001]),
+                Some(400),
+            ),
+            (
+                "documents",
+                Value::from(vec![document.clone(); 1_000]),
+                None,
+            ),
+            ("documents", with("attachmentId", json!("a.b")), Some(400)),
+            (
+                "documents",
+                with("attachmentId", json!("a".repeat(201))),
+                Some(400),
+            ),
+            (
+                "documents",
+                with("filename", json!("f".repeat(1_025))),
+                Some(400),
+            ),
+            ("documents", with("sourceObjectKey", json!(" ")), Some(400)),
+            ("documents", with("sourceBytes", json!(0)), Some(400)),
+            (
+                "documents",
+                with("sourceBytes", json!((256 << 20) + 1)),
+                Some(400),
+            ),
+            ("messages", image("image/png"), None),
+            ("messages", image("text/plain"), Some(400)),
+        ] {
+            let mut request = good();
+            request[name] = value.clone();
+            let newer = judged(Server::Newer, &request);
+            assert_eq!(newer, status.map_or(Ok(None), Err), "{name}: {value}");
+            assert_eq!(
+                judged(Server::V0_1_14, &request),
+                Ok(None),
+                "{name}: {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_server_refuses_wrong_types_and_endless_strings() {
+        let long = "x".repeat(MAX_STRING + 1);
+        for (name, bad) in [
+            ("messages", json!("hello")),
+            ("messages", json!([{ "role": "king", "content": "" }])),
+            ("messages", json!([{ "role": "user", "content": 1 }])),
+            ("messages", json!([{ "role": "user", "content": long }])),
+            ("temperature", json!("warm")),
+            ("maxTokens", json!(1_i64 << 31)),
+            ("maxTokens", json!(1.5)),
             ("webSearch", json!("yes")),
             (
                 "clientTools",
                 json!([{ "name": "n", "description": "d", "parameters": 1 }]),
             ),
-            ("documents", json!({})),
         ] {
-            let mut request = good.clone();
-            request[name] = bad.clone();
-            assert!(read(&request.to_string()).is_err(), "{name}: {bad}");
+            let mut request = good();
+            request[name] = bad;
+            for server in [Server::V0_1_14, Server::Newer] {
+                assert_eq!(judged(server, &request), Err(400), "{name}");
+            }
         }
+    }
+
+    #[test]
+    fn each_server_drops_what_it_does_not_read() {
+        let tools = ["web_search", "clock"]
+            .map(|name| json!({ "name": name, "description": "", "parameters": {} }));
+        let mut request = good();
+        request["messages"][0]["imageRefs"] = json!([]);
+        request["clientTools"] = json!(tools);
+        request["topK"] = 5.into();
+        let read = |server| {
+            let chat = read(server, &request.to_string()).expect("a good request");
+            Value::from(chat.request)
+        };
+        let mut older = request.clone();
+        older.as_object_mut().expect("an object").remove("topK");
+        older["messages"] = good()["messages"].clone();
+        assert_eq!(read(Server::V0_1_14), older);
+        let mut newer = request.clone();
+        newer["clientTools"] = json!([tools[1]]);
+        assert_eq!(read(Server::Newer), newer);
     }
 }

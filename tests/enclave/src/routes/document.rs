@@ -1,41 +1,87 @@
 //! `POST /v1/document/extract` and `/v2/document/extract`: what a request must be, and the documents they answer.
 //!
-//! Specification: protocol.md sections 4 and 6. What is extracted is what can be told of any bytes.
+//! Specification: protocol.md sections 4 and 6. A text is extracted as it is; of any other document, its name, length and
+//! hash.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::log::sha256;
+use crate::server::Server;
 use crate::wire::{Response, response};
 
 /// The longest piece of an answer.
 const PIECE: usize = 16 << 10;
-const SUPPORTED: [&str; 8] = [
-    "application/pdf",
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    "image/jpeg",
-    "image/png",
-    "text/csv",
-    "text/html",
-    "text/markdown",
-    "text/plain",
+/// Says no more of a document than no media type.
+const OCTETS: &str = "application/octet-stream";
+const JSON: &str = "application/json";
+const STORED_JSON: &str = "application/vnd.confer.document-extraction+json";
+/// What the enclave finds in every stored document: it has no store.
+const STORED_TEXT: &str = "A stored document.";
+/// Characters of a stored document's text that an answer holds, unless the request says how many.
+const INLINE_CHARACTERS: u64 = 256 << 10;
+
+/// Media types that newer servers know by the endings of file names.
+const BY_NAME: [(&str, &str); 13] = [
+    (".pdf", "application/pdf"),
+    (
+        ".docx",
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ),
+    (
+        ".pptx",
+        "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    ),
+    (
+        ".xlsx",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ),
+    (".html", "text/html"),
+    (".htm", "text/html"),
+    (".md", "text/markdown"),
+    (".txt", "text/plain"),
+    (".csv", "text/csv"),
+    (".json", JSON),
+    (".xml", "application/xml"),
+    (".yaml", "application/x-yaml"),
+    (".yml", "application/x-yaml"),
+];
+/// Media types that a request must name.
+const BY_REQUEST: [&str; 6] = [
+    "application/javascript",
+    "text/css",
+    "text/javascript",
+    "text/x-markdown",
+    "text/xml",
+    "text/yaml",
 ];
 
 /// What the request that opens an upload says.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Options {
     filename: String,
-    content_type: Option<String>,
-    pub(crate) total_length: Option<usize>,
+    kind: Kind,
+    /// What newer servers hold the document to.
+    pub(crate) length: Option<usize>,
+}
+
+/// What a document is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// Text, as the request's `content_type` says.
+    Text,
+    /// Text if its bytes are: by its name.
+    PerhapsText,
+    Other,
 }
 
 impl Options {
-    /// For a part of the document: it may end within a character, so it is no text.
+    /// For a part of a document: it may end within a character.
     pub(crate) fn of_a_part(self) -> Self {
         Self {
-            content_type: None,
+            kind: Kind::Other,
             ..self
         }
     }
@@ -44,140 +90,330 @@ impl Options {
 /// A status and a reason.
 pub(crate) type Refusal = (i32, &'static str);
 
-pub(crate) fn read_options(body: &str) -> Result<Options, Refusal> {
-    let Ok(Value::Object(options)) = serde_json::from_str(body) else {
-        return Err((400, "body is not a JSON object"));
-    };
-    let filename = options
-        .get("filename")
-        .and_then(Value::as_str)
-        .filter(|name| !name.is_empty());
-    let filename = filename.ok_or((400, "filename is required"))?.to_owned();
-    for name in ["ocr", "table_structure", "include_images"] {
-        if !matches!(options.get(name), None | Some(Value::Null | Value::Bool(_))) {
-            return Err((400, "an option that must be true or false is neither"));
-        }
-    }
-    if !matches!(
-        options.get("image_export_mode"),
-        None | Some(Value::Null | Value::String(_))
-    ) {
-        return Err((400, "image_export_mode must be a string"));
-    }
-    let total_length = match options.get("total_length") {
+const INVALID: Refusal = (400, "Invalid document extraction request");
+
+pub(crate) fn read_options(server: Server, body: &str) -> Result<Options, Refusal> {
+    let options = object(body)?;
+    let filename = not_blank(&options, "filename").ok_or((400, "filename is required"))?;
+    let said = match options.get("content_type") {
         None | Some(Value::Null) => None,
-        Some(length) => {
-            let length = length
-                .as_u64()
-                .and_then(|length| usize::try_from(length).ok());
-            Some(length.ok_or((400, "total_length must be a length"))?)
-        }
+        Some(Value::String(kind)) => Some(kind.as_str()),
+        Some(_) => return Err(INVALID),
     };
-    let content_type = match options.get("content_type") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(kind)) if SUPPORTED.contains(&kind.as_str()) => Some(kind.clone()),
-        Some(_) => return Err((415, "unsupported content type")),
+    let (media_type, length) = match server {
+        Server::V0_1_14 => {
+            for name in ["ocr", "table_structure", "include_images"] {
+                if !matches!(options.get(name), None | Some(Value::Null | Value::Bool(_))) {
+                    return Err(INVALID);
+                }
+            }
+            match options.get("total_length") {
+                None | Some(Value::Null) => {}
+                Some(length) if length.is_i64() => {}
+                Some(_) => return Err(INVALID),
+            }
+            (said.map(str::to_owned), None)
+        }
+        Server::Newer => {
+            let length = total_length(server, &options)?;
+            (Some(media_type(said, filename)?), Some(length))
+        }
     };
     Ok(Options {
-        filename,
-        content_type,
-        total_length,
+        filename: filename.to_owned(),
+        kind: kind(media_type.as_deref(), said, filename),
+        length,
     })
+}
+
+fn object(body: &str) -> Result<Map<String, Value>, Refusal> {
+    match serde_json::from_str(body) {
+        Ok(Value::Object(object)) => Ok(object),
+        _ => Err(INVALID),
+    }
+}
+
+fn not_blank<'a>(options: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    let text = options.get(name)?.as_str()?;
+    (!text.trim().is_empty()).then_some(text)
+}
+
+/// The length that newer servers require.
+fn total_length(server: Server, options: &Map<String, Value>) -> Result<usize, Refusal> {
+    let length = options.get("total_length").and_then(Value::as_u64);
+    let length = length.and_then(|length| usize::try_from(length).ok());
+    length
+        .filter(|length| (1..=server.max_document()).contains(length))
+        .ok_or(INVALID)
+}
+
+/// The media type that newer servers take a document for: the stated one, or by the file's name.
+fn media_type(said: Option<&str>, filename: &str) -> Result<String, Refusal> {
+    let said = said.unwrap_or_default().split(';').next();
+    let mut found = said.unwrap_or_default().trim().to_ascii_lowercase();
+    if found.is_empty() || found == OCTETS {
+        found = by_name(filename).unwrap_or_default().to_owned();
+    }
+    let by_name = BY_NAME.iter().any(|(_, known)| *known == found);
+    if by_name || BY_REQUEST.contains(&found.as_str()) {
+        Ok(found)
+    } else {
+        Err((415, "Unsupported document type"))
+    }
+}
+
+fn by_name(filename: &str) -> Option<&'static str> {
+    let filename = filename.to_ascii_lowercase();
+    let found = BY_NAME.iter().find(|(end, _)| filename.ends_with(end));
+    found.map(|(_, kind)| *kind)
+}
+
+fn kind(media_type: Option<&str>, said: Option<&str>, filename: &str) -> Kind {
+    let is_text = |kind: &str| kind.starts_with("text/");
+    let media_type = media_type.filter(|kind| *kind != OCTETS);
+    if said.is_some_and(is_text) {
+        Kind::Text
+    } else if media_type.or(by_name(filename)).is_some_and(is_text) {
+        Kind::PerhapsText
+    } else {
+        Kind::Other
+    }
 }
 
 /// What is extracted from an uploaded document.
-pub(crate) fn extract(options: &Options, document: &[u8]) -> Result<String, Refusal> {
-    let is_text = options
-        .content_type
-        .as_deref()
-        .is_some_and(|kind| kind.starts_with("text/"));
-    let text = match std::str::from_utf8(document) {
-        Ok(text) if is_text => Some(text),
-        Err(_) if is_text => return Err((422, "the document is no UTF-8 text")),
-        _ => None,
+pub(crate) fn extract(
+    server: Server,
+    options: &Options,
+    document: &[u8],
+) -> Result<Answer, Refusal> {
+    let text = match (std::str::from_utf8(document), options.kind) {
+        (Ok(text), Kind::Text | Kind::PerhapsText) => text.to_owned(),
+        (Err(_), Kind::Text) => return Err((422, "Document extraction failed")),
+        _ => format!(
+            "{}: {} bytes, SHA-256 {}",
+            options.filename,
+            document.len(),
+            sha256(document)
+        ),
     };
-    Ok(json!({
-        "filename": options.filename,
-        "content_type": options.content_type,
-        "length": document.len(),
-        "sha256": sha256(document),
-        "text": text,
+    let body = match server {
+        // As Docling answers, whose answers this server passes on.
+        Server::V0_1_14 => json!({
+            "document": { "filename": options.filename, "md_content": text, "json_content": null, "html_content": null },
+            "status": "success", "errors": [], "processing_time": 0.1,
+        }),
+        Server::Newer => json!({ "document": { "md_content": text } }),
+    };
+    Ok(Answer {
+        body: body.to_string(),
+        content_type: JSON,
     })
-    .to_string())
 }
 
-/// What is extracted from a stored document: there is no store, so its reference alone is told, without the key.
-pub(crate) fn extract_stored(body: &str) -> Result<String, Refusal> {
-    match serde_json::from_str(body) {
-        Ok(Value::Object(mut reference)) if !reference.is_empty() => {
-            reference.remove("encryptionKey");
-            Ok(json!({ "reference": reference, "text": "A stored document." }).to_string())
-        }
-        _ => Err((400, "body is not a document's reference")),
+/// What is extracted from a stored document, given its reference.
+pub(crate) fn extract_stored(server: Server, body: &str) -> Result<Answer, Refusal> {
+    let options = object(body)?;
+    let filename = not_blank(&options, "filename").ok_or(INVALID)?;
+    let said = options.get("content_type").and_then(Value::as_str);
+    total_length(server, &options)?;
+    media_type(said, filename)?;
+    for name in ["source_object_key", "encryption_key"] {
+        not_blank(&options, name).ok_or((400, "Stored document reference is invalid"))?;
     }
+    let most = match options.get("inline_text_max_characters") {
+        None | Some(Value::Null) => INLINE_CHARACTERS,
+        Some(most) => most.as_u64().ok_or(INVALID)?,
+    };
+    let mut answer = json!({ "text_length": STORED_TEXT.len() });
+    if STORED_TEXT.len() as u64 <= most {
+        answer["markdown"] = STORED_TEXT.into();
+    }
+    Ok(Answer {
+        body: answer.to_string(),
+        content_type: STORED_JSON,
+    })
 }
 
-/// An answer's pieces, at least two where there are two bytes, each with the length of the whole.
-pub(crate) fn pieces(id: i64, answer: String) -> Vec<Response> {
-    let answer = Bytes::from(answer);
-    let size = answer.len().div_ceil(2).clamp(1, PIECE);
-    let headers = HashMap::from([("Content-Length".to_owned(), answer.len().to_string())]);
-    (0..answer.len())
-        .step_by(size)
-        .map(|start| Response {
-            headers: headers.clone(),
-            ..response(id, 200, answer.slice(start..answer.len().min(start + size)))
-        })
-        .collect()
+/// The answer to a document.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    body: String,
+    content_type: &'static str,
+}
+
+impl Answer {
+    /// Its pieces, at least two where there are two bytes, each with the length of the whole.
+    pub(crate) fn pieces(self, id: i64) -> Vec<Response> {
+        let answer = Bytes::from(self.body);
+        let size = answer.len().div_ceil(2).clamp(1, PIECE);
+        let headers = HashMap::from([
+            ("Content-Length".to_owned(), answer.len().to_string()),
+            ("Content-Type".to_owned(), self.content_type.to_owned()),
+        ]);
+        (0..answer.len())
+            .step_by(size)
+            .map(|start| Response {
+                headers: headers.clone(),
+                ..response(id, 200, answer.slice(start..answer.len().min(start + size)))
+            })
+            .collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn options_are_refused_with_the_status_that_fits() {
-        let status = |body: Value| {
-            read_options(&body.to_string())
-                .map_err(|(status, _)| status)
-                .err()
-        };
-        assert_eq!(
-            status(json!({ "filename": "a.txt", "content_type": "text/plain", "total_length": 3 })),
-            None
-        );
-        assert_eq!(status(json!([])), Some(400));
-        assert_eq!(status(json!({ "content_type": "text/plain" })), Some(400));
-        assert_eq!(
-            status(json!({ "filename": "a", "total_length": -1 })),
-            Some(400)
-        );
-        assert_eq!(status(json!({ "filename": "a", "ocr": "yes" })), Some(400));
-        assert_eq!(
-            status(json!({ "filename": "a", "content_type": "audio/mpeg" })),
-            Some(415)
-        );
+    fn status(server: Server, body: &Value) -> Option<i32> {
+        let read = read_options(server, &body.to_string());
+        read.map_err(|(status, _)| status).err()
     }
 
     #[test]
-    fn text_that_is_none_cannot_be_processed() {
-        let options =
-            read_options(r#"{"filename":"a","content_type":"text/plain"}"#).expect("good");
-        assert_eq!(
-            extract(&options, b"\xff").map_err(|(status, _)| status),
-            Err(422)
-        );
-        assert!(
-            extract(&options, b"word")
-                .expect("text")
-                .contains("\"text\":\"word\"")
-        );
+    fn options_are_refused_with_the_status_that_fits() {
+        const MAX: usize = 256 << 20;
+        for (body, older, newer) in [
+            (json!([]), Some(400), Some(400)),
+            (json!({ "total_length": 3 }), Some(400), Some(400)),
+            (json!({ "filename": "a.txt" }), None, Some(400)),
+            (
+                json!({ "filename": "a.txt", "total_length": 0 }),
+                None,
+                Some(400),
+            ),
+            (
+                json!({ "filename": "a.txt", "total_length": -1 }),
+                None,
+                Some(400),
+            ),
+            (
+                json!({ "filename": "a.txt", "total_length": "1" }),
+                Some(400),
+                Some(400),
+            ),
+            (
+                json!({ "filename": "a.txt", "total_length": 1 }),
+                None,
+                None,
+            ),
+            (
+                json!({ "filename": "a.txt", "total_length": MAX }),
+                None,
+                None,
+            ),
+            (
+                json!({ "filename": "a.txt", "total_length": MAX + 1 }),
+                None,
+                Some(400),
+            ),
+            (
+                json!({ "filename": "a.txt", "total_length": 1, "ocr": "yes" }),
+                Some(400),
+                None,
+            ),
+            (
+                json!({ "filename": "a.bin", "total_length": 1 }),
+                None,
+                Some(415),
+            ),
+        ] {
+            assert_eq!(status(Server::V0_1_14, &body), older, "{body}");
+            assert_eq!(status(Server::Newer, &body), newer, "{body}");
+        }
+    }
+
+    #[test]
+    fn newer_servers_take_media_types_of_a_list() {
+        for (filename, said, taken) in [
+            ("a.pdf", None, true),
+            ("A.PDF", Some("application/octet-stream"), true),
+            ("a", Some("Text/Plain; charset=utf-8"), true),
+            ("a", Some("text/x-markdown"), true),
+            ("a.yml", Some(""), true),
+            ("a.css", None, false),
+            ("a.css", Some("text/css"), true),
+            ("a.png", None, false),
+            ("a.pdf", Some("image/png"), false),
+            ("a", None, false),
+        ] {
+            let found = media_type(said, filename);
+            assert_eq!(found.is_ok(), taken, "{filename} {said:?}");
+        }
+    }
+
+    fn extracted(
+        server: Server,
+        filename: &str,
+        kind: &str,
+        document: &[u8],
+    ) -> Result<Value, i32> {
+        let body =
+            json!({ "filename": filename, "content_type": kind, "total_length": document.len() });
+        let options = read_options(server, &body.to_string()).expect("good options");
+        let answer = extract(server, &options, document).map_err(|(status, _)| status)?;
+        Ok(serde_json::from_str(&answer.body).expect("JSON"))
+    }
+
+    #[test]
+    fn a_text_is_extracted_as_it_is_and_other_documents_are_described() {
+        for server in [Server::V0_1_14, Server::Newer] {
+            let text = |name, kind, document| {
+                let answer = extracted(server, name, kind, document)?;
+                Ok(answer["document"]["md_content"]
+                    .as_str()
+                    .expect("text")
+                    .to_owned())
+            };
+            assert_eq!(text("a", "text/plain", b"word"), Ok("word".into()));
+            assert_eq!(text("a.txt", OCTETS, b"word"), Ok("word".into()));
+            assert_eq!(text("a", "text/plain", b"\xff"), Err(422));
+            for (name, document) in [("a.txt", &b"\xff\x00"[..]), ("a.pdf", b"%P")] {
+                let said = format!("{name}: 2 bytes, SHA-256 {}", sha256(document));
+                assert_eq!(text(name, OCTETS, document), Ok(said));
+            }
+        }
+        let exactly = json!({ "document": { "md_content": "word" } });
+        assert_eq!(extracted(Server::Newer, "a.txt", "", b"word"), Ok(exactly));
+    }
+
+    #[test]
+    fn a_stored_document_needs_its_whole_reference() {
+        let good = json!({
+            "filename": "a.pdf", "content_type": "application/pdf", "total_length": 9,
+            "source_object_key": "k", "encryption_key": "e",
+        });
+        let answer = |request: &Value| {
+            let answer = extract_stored(Server::Newer, &request.to_string());
+            let answer = answer.map_err(|(status, _)| status)?;
+            Ok::<Value, i32>(serde_json::from_str(&answer.body).expect("JSON"))
+        };
+        let whole = json!({ "text_length": 18, "markdown": "A stored document." });
+        assert_eq!(answer(&good), Ok(whole));
+        for (name, value, status) in [
+            ("filename", json!(" "), 400),
+            ("content_type", json!("image/png"), 415),
+            ("total_length", json!(0), 400),
+            ("source_object_key", Value::Null, 400),
+            ("encryption_key", json!(""), 400),
+            ("inline_text_max_characters", json!("9"), 400),
+        ] {
+            let mut bad = good.clone();
+            bad[name] = value;
+            assert_eq!(answer(&bad), Err(status), "{name}");
+        }
+        let mut short = good;
+        short["inline_text_max_characters"] = 17.into();
+        assert_eq!(answer(&short), Ok(json!({ "text_length": 18 })));
     }
 
     #[test]
     fn pieces_add_up_to_the_length_they_state() {
         for length in [2, 3, PIECE, 5 * PIECE + 1] {
-            let pieces = pieces(1, "x".repeat(length));
+            let answer = Answer {
+                body: "x".repeat(length),
+                content_type: JSON,
+            };
+            let pieces = answer.pieces(1);
             assert!(pieces.len() > 1);
             assert!(
                 pieces

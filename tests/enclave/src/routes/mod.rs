@@ -9,16 +9,19 @@ mod fetch;
 mod tools;
 mod upload;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::{self, Either};
 use serde_json::json;
 
 use crate::Enclave;
 use crate::answer::{Gone, Outbox, Outgoing, Step, Steps, script, send, stream, text};
 use crate::faults::{Twist, Upload};
 use crate::log::sha256;
+use crate::server::Server;
 use crate::wire::{Asked, Chunk, response};
-use document::{Options, Refusal};
+use document::{Answer, Options, Refusal};
 use upload::{Progress, Uploads};
 
 /// For the fault of an upload refused midway: after how many chunks, and how.
@@ -50,11 +53,12 @@ pub(crate) enum Work {
 
 impl Routes {
     pub(crate) fn new(enclave: Arc<Enclave>, connection: u64, outbox: Outbox) -> Self {
+        let server = enclave.server;
         Self {
             enclave,
             connection,
             outbox,
-            uploads: Arc::default(),
+            uploads: Arc::new(Mutex::new(Uploads::new(server))),
         }
     }
 
@@ -86,7 +90,11 @@ impl Routes {
             }
             Asked::Continue { id, chunk } => (id, self.uploads().proceed(id, chunk)),
         };
-        let progress = self.misbehave(id, progress);
+        self.ended(id, self.misbehave(id, progress))
+    }
+
+    /// Logs how an upload ended, if it did, and what is to be answered then.
+    fn ended(&self, id: i64, progress: Progress<Options>) -> Option<Work> {
         let (outcome, data) = match &progress {
             Progress::Quiet => return None,
             Progress::Complete(_, data) => ("complete", data),
@@ -137,12 +145,28 @@ impl Routes {
     }
 
     fn open_upload(&self, id: i64, body: &str, chunk: Chunk) -> Progress<Options> {
-        match document::read_options(body) {
+        match document::read_options(self.enclave.server, body) {
             Ok(options) => {
-                let length = options.total_length;
-                self.uploads().open(id, options, length, chunk)
+                let length = options.length;
+                let progress = self.uploads().open(id, options, length, chunk);
+                if progress == Progress::Quiet {
+                    tokio::spawn(self.clone().expire_upload(id));
+                }
+                progress
             }
             Err((status, reason)) => self.uploads().refuse(id, status, reason),
+        }
+    }
+
+    /// Ends an upload that is not complete in time, unless the connection ends first.
+    async fn expire_upload(self, id: i64) {
+        let timeout = pin!(tokio::time::sleep(self.enclave.times.upload));
+        let gone = pin!(self.outbox.closed());
+        if let Either::Left(_) = future::select(timeout, gone).await {
+            let progress = self.uploads().expire(id);
+            if let Some(work) = self.ended(id, progress) {
+                let _ = self.answer(work).await; // nobody to tell if the connection has ended
+            }
         }
     }
 
@@ -155,8 +179,11 @@ impl Routes {
                 path,
                 body,
             } => (id, verb, path, body),
-            Work::Upload { id, progress } => return self.document(id, extracted(progress)).await,
+            Work::Upload { id, progress } => {
+                return self.document(id, self.extracted(progress)).await;
+            }
         };
+        let server = self.enclave.server;
         match (verb.as_str(), path.as_str()) {
             ("GET", "/ping") => self.reply(id, Ok("PONG".to_owned())).await,
             ("POST", "/v1/vllm/chat/completions") => self.chat(id, &body).await,
@@ -170,15 +197,18 @@ impl Routes {
             ("POST", "/v1/document/extract") => {
                 self.reply(id, Err((400, "an upload needs a chunk"))).await
             }
-            ("POST", "/v2/document/extract") => {
-                self.document(id, document::extract_stored(&body)).await
+            ("POST", "/v2/document/extract") if server.has_newer_routes() => {
+                let answer = document::extract_stored(server, &body);
+                self.document(id, answer).await
             }
-            ("POST", "/v1/fetch/html") => self.reply(id, fetch::answer(&body)).await,
-            _ => self.reply(id, Err((404, "Not found"))).await,
+            ("POST", "/v1/fetch/html") if server.has_newer_routes() => {
+                self.reply(id, fetch::answer(&body)).await
+            }
+            _ => self.reply(id, Err((404, "Route not found"))).await,
         }
     }
 
-    async fn reply(&self, id: i64, answer: Result<String, Refusal>) -> Result<(), Gone> {
+    async fn reply(&self, id: i64, answer: Result<String, (i32, &str)>) -> Result<(), Gone> {
         let (status, body) = match answer {
             Ok(body) => (200, body),
             Err((status, reason)) => (status, reason.to_owned()),
@@ -186,29 +216,44 @@ impl Routes {
         send(&self.outbox, Outgoing::Response(response(id, status, body))).await
     }
 
-    async fn document(&self, id: i64, answer: Result<String, Refusal>) -> Result<(), Gone> {
+    async fn document(&self, id: i64, answer: Result<Answer, Refusal>) -> Result<(), Gone> {
         let fault = self.twists().iter().find_map(|twist| match twist {
             Twist::Document(script) => Some(*script),
             _ => None,
         });
         match (answer, fault) {
-            (Ok(_), Some(fault)) => stream(&self.outbox, id, script(fault(id))).await,
+            (Ok(_), Some(fault)) => {
+                let steps = fault(id).into_iter();
+                let steps = steps.filter(|step| !self.is_never_sent(step));
+                self.stream(id, script(steps.collect::<Vec<_>>())).await
+            }
             (Ok(answer), None) => {
-                for piece in document::pieces(id, answer) {
+                for piece in answer.pieces(id) {
                     send(&self.outbox, Outgoing::Response(piece)).await?;
                 }
                 Ok(())
             }
-            (refusal, _) => self.reply(id, refusal).await,
+            (Err(refusal), _) => self.reply(id, Err(refusal)).await,
         }
     }
 
+    /// Version 0.1.14 sends no piece of a document's answer that has no bytes.
+    fn is_never_sent(&self, step: &Step) -> bool {
+        let Step::Send(Outgoing::Response(piece)) = step else {
+            return false;
+        };
+        let is_empty = piece.body.as_ref().is_none_or(|body| body.is_empty());
+        is_empty && self.enclave.server == Server::V0_1_14
+    }
+
+    async fn stream(&self, id: i64, steps: Steps) -> Result<(), Gone> {
+        stream(&self.outbox, id, steps, self.enclave.server).await
+    }
+
     async fn chat(&self, id: i64, body: &str) -> Result<(), Gone> {
-        let chat = match chat::read(body) {
+        let chat = match chat::read(self.enclave.server, body) {
             Ok(chat) => chat,
-            Err(reason) => {
-                return stream(&self.outbox, id, script([Step::Refuse(400, reason)])).await;
-            }
+            Err((status, reason)) => return self.reply(id, Err((status, &reason))).await,
         };
         let fault = self.twists().iter().find_map(|twist| match twist {
             Twist::Answer(script) if chat.stream => Some(*script),
@@ -216,21 +261,23 @@ impl Routes {
         });
         let steps: Steps = match (fault, &self.enclave.upstream) {
             (Some(fault), _) => script(fault(id)),
-            (None, Some(upstream)) => upstream.answer(&chat),
-            (None, None) => script(chat.answer(body)),
+            (None, Some(upstream)) if chat.failure.is_none() => upstream.answer(&chat),
+            (None, _) => script(chat.answer(body)),
         };
         if chat.stream {
-            stream(&self.outbox, id, steps).await
+            self.stream(id, steps).await
         } else {
-            text(&self.outbox, id, steps).await
+            text(&self.outbox, id, steps, self.enclave.server).await
         }
     }
-}
 
-fn extracted(progress: Progress<Options>) -> Result<String, Refusal> {
-    match progress {
-        Progress::Complete(options, document) => document::extract(&options, &document),
-        Progress::Refused(status, reason, _) => Err((status, reason)),
-        Progress::Quiet => Err((500, "nothing was asked")),
+    fn extracted(&self, progress: Progress<Options>) -> Result<Answer, Refusal> {
+        match progress {
+            Progress::Complete(options, document) => {
+                document::extract(self.enclave.server, &options, &document)
+            }
+            Progress::Refused(status, reason, _) => Err((status, reason)),
+            Progress::Quiet => Err((500, "nothing was asked")),
+        }
     }
 }

@@ -6,17 +6,20 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 
+use crate::server::Server;
 use crate::wire::Chunk;
 
-/// What the server takes (section 6).
-const MAX_BYTES: usize = 50 << 20;
+/// What every server takes (section 6).
 const MAX_UPLOADS: usize = 10;
-const MAX_OUT_OF_ORDER: usize = 64;
 const MAX_EARLY: usize = 256;
 /// Requests of which chunks may be kept before the request itself has come.
 const MAX_EARLY_REQUESTS: usize = 64;
 /// Ended uploads whose late chunks are known as such.
 const MAX_ENDED: usize = 1_024;
+
+/// The servers' own words: they say little.
+const FAILED: &str = "Document extraction failed";
+const WRITE_FAILED: &str = "Stream write failed";
 
 /// What came of a chunk.
 #[derive(Debug, PartialEq)]
@@ -30,6 +33,7 @@ pub(crate) enum Progress<Options> {
 
 /// All uploads of a connection, by the id of their requests.
 pub(crate) struct Uploads<Options> {
+    server: Server,
     open: HashMap<i64, Upload<Options>>,
     early: HashMap<i64, Vec<Chunk>>,
     ended: VecDeque<i64>,
@@ -37,30 +41,33 @@ pub(crate) struct Uploads<Options> {
 
 struct Upload<Options> {
     options: Options,
-    total_length: Option<usize>,
+    /// The most bytes that it may have.
+    most: usize,
+    /// The fewest.
+    least: usize,
+    max_out_of_order: usize,
     data: Vec<u8>,
     next: u32,
     ahead: BTreeMap<u32, Chunk>,
     bytes: usize,
 }
 
-impl<Options> Default for Uploads<Options> {
-    fn default() -> Self {
+impl<Options> Uploads<Options> {
+    pub(crate) fn new(server: Server) -> Self {
         Self {
+            server,
             open: HashMap::new(),
             early: HashMap::new(),
             ended: VecDeque::new(),
         }
     }
-}
 
-impl<Options> Uploads<Options> {
-    /// Opens an upload with its first chunk; chunks that overtook it are taken too.
+    /// Opens an upload with its first chunk; chunks that overtook it are taken too. `length` is what the server holds it to.
     pub(crate) fn open(
         &mut self,
         id: i64,
         options: Options,
-        total_length: Option<usize>,
+        length: Option<usize>,
         first: Chunk,
     ) -> Progress<Options> {
         let early = self.early.remove(&id).unwrap_or_default();
@@ -71,14 +78,13 @@ impl<Options> Uploads<Options> {
             return self.refuse(id, 400, "an upload with this id is open");
         }
         if self.open.len() == MAX_UPLOADS {
-            return self.refuse(id, 503, "too many uploads at once");
-        }
-        if total_length.is_some_and(|length| length > MAX_BYTES) {
-            return self.refuse(id, 400, "the document is too large");
+            return self.refuse(id, 500, FAILED);
         }
         let upload = Upload {
             options,
-            total_length,
+            most: length.unwrap_or(self.server.max_document()),
+            least: length.unwrap_or(0),
+            max_out_of_order: self.server.max_out_of_order(),
             data: Vec::new(),
             next: 0,
             ahead: BTreeMap::new(),
@@ -106,7 +112,15 @@ impl<Options> Uploads<Options> {
                 Some(upload) => Progress::Complete(upload.options, upload.data),
                 None => Progress::Quiet,
             },
-            Err(reason) => self.refuse(id, 400, reason),
+            Err((status, reason)) => self.refuse(id, status, reason),
+        }
+    }
+
+    /// Ends an upload that took too long, if it is still open.
+    pub(crate) fn expire(&mut self, id: i64) -> Progress<Options> {
+        match self.open.contains_key(&id) {
+            true => self.refuse(id, self.server.upload_timeout_status(), FAILED),
+            false => Progress::Quiet,
         }
     }
 
@@ -115,7 +129,7 @@ impl<Options> Uploads<Options> {
             return Progress::Quiet;
         }
         if !self.early.contains_key(&id) && self.early.len() == MAX_EARLY_REQUESTS {
-            return self.refuse(id, 400, "too many chunks ahead of their requests");
+            return self.refuse(id, 500, WRITE_FAILED);
         }
         let early = self.early.entry(id).or_default();
         let bytes: usize = early
@@ -123,8 +137,8 @@ impl<Options> Uploads<Options> {
             .chain([&chunk])
             .map(|chunk| data(chunk).len())
             .sum();
-        if early.len() == MAX_EARLY || bytes > MAX_BYTES {
-            return self.refuse(id, 400, "too many chunks ahead of the request");
+        if early.len() == MAX_EARLY || bytes > self.server.max_document() {
+            return self.refuse(id, 500, WRITE_FAILED);
         }
         early.push(chunk);
         Progress::Quiet
@@ -164,15 +178,15 @@ impl<Options> Uploads<Options> {
 }
 
 impl<Options> Upload<Options> {
-    /// True when the document is whole.
-    fn take(&mut self, chunk: Chunk) -> Result<bool, &'static str> {
+    /// True when the document is whole. Stricter than the servers: they ignore a chunk that comes twice.
+    fn take(&mut self, chunk: Chunk) -> Result<bool, (i32, &'static str)> {
         let seq = chunk.seq.unwrap_or(0);
         if seq < self.next || self.ahead.contains_key(&seq) {
-            return Err("a chunk came twice");
+            return Err((400, "a chunk came twice"));
         }
         self.bytes += data(&chunk).len();
-        if self.bytes > MAX_BYTES {
-            return Err("the document is too large");
+        if self.bytes > self.most {
+            return Err((500, WRITE_FAILED));
         }
         self.ahead.insert(seq, chunk);
         while let Some(chunk) = self.ahead.remove(&self.next) {
@@ -182,22 +196,20 @@ impl<Options> Upload<Options> {
                 return self.whole();
             }
         }
-        if self.ahead.len() > MAX_OUT_OF_ORDER {
-            return Err("too many chunks out of order");
+        if self.ahead.len() > self.max_out_of_order {
+            return Err((500, WRITE_FAILED));
         }
         Ok(false)
     }
 
-    fn whole(&self) -> Result<bool, &'static str> {
+    fn whole(&self) -> Result<bool, (i32, &'static str)> {
         if !self.ahead.is_empty() {
-            return Err("a chunk after the final one");
+            return Err((400, "a chunk after the final one"));
         }
-        match self.total_length {
-            Some(length) if length != self.data.len() => {
-                Err("the document's length is not total_length")
-            }
-            _ => Ok(true),
+        if self.data.len() < self.least {
+            return Err((502, FAILED));
         }
+        Ok(true)
     }
 }
 
@@ -219,8 +231,16 @@ mod tests {
         }
     }
 
+    fn none_open() -> Uploads<()> {
+        Uploads::new(Server::Newer)
+    }
+
     fn opened(length: Option<usize>) -> Uploads<()> {
-        let mut uploads = Uploads::default();
+        opened_at(Server::Newer, length)
+    }
+
+    fn opened_at(server: Server, length: Option<usize>) -> Uploads<()> {
+        let mut uploads = Uploads::new(server);
         assert_eq!(
             uploads.open(ID, (), length, chunk(0, "a", false)),
             Progress::Quiet
@@ -228,8 +248,11 @@ mod tests {
         uploads
     }
 
-    fn refused(progress: Progress<()>) -> bool {
-        matches!(progress, Progress::Refused(400, ..))
+    fn status(progress: &Progress<()>) -> Option<i32> {
+        match progress {
+            Progress::Refused(status, ..) => Some(*status),
+            _ => None,
+        }
     }
 
     #[test]
@@ -243,7 +266,7 @@ mod tests {
 
     #[test]
     fn chunks_may_overtake_the_request_that_opens_the_upload() {
-        let mut uploads = Uploads::default();
+        let mut uploads = none_open();
         assert_eq!(uploads.proceed(ID, chunk(1, "b", true)), Progress::Quiet);
         let whole = uploads.open(ID, (), None, chunk(0, "a", false));
         assert_eq!(whole, Progress::Complete((), b"ab".to_vec()));
@@ -256,7 +279,7 @@ mod tests {
             r#final: Some(true),
             seq: Some(0),
         };
-        let whole = Uploads::default().open(ID, (), Some(0), only);
+        let whole = none_open().open(ID, (), Some(0), only);
         assert_eq!(whole, Progress::Complete((), Vec::new()));
     }
 
@@ -273,62 +296,89 @@ mod tests {
 
     #[test]
     fn an_upload_that_breaks_a_rule_is_refused_and_forgotten() {
-        for broken in [
-            vec![chunk(0, "a", false)],
-            vec![chunk(2, "c", false), chunk(2, "c", false)],
-            vec![chunk(2, "c", false), chunk(1, "b", true)],
-            vec![chunk(1, "bcdef", true)],
+        for (broken, expected) in [
+            (vec![chunk(0, "a", false)], 400),
+            (vec![chunk(2, "c", false), chunk(2, "c", false)], 400),
+            (vec![chunk(2, "c", false), chunk(1, "b", true)], 400),
+            (vec![chunk(1, "bcd", false)], 500),
+            (vec![chunk(1, "b", true)], 502),
         ] {
             let mut uploads = opened(Some(3));
             let mut last = Progress::Quiet;
             for chunk in broken {
                 last = uploads.proceed(ID, chunk);
             }
-            assert!(refused(last));
+            assert_eq!(status(&last), Some(expected));
             assert!(uploads.open.is_empty());
         }
-        assert!(refused(Uploads::default().open(
-            ID,
-            (),
-            None,
-            chunk(1, "", false)
-        )));
-        assert!(refused(Uploads::default().open(
-            ID,
-            (),
-            Some(MAX_BYTES + 1),
-            chunk(0, "", false)
-        )));
+        let late = none_open().open(ID, (), None, chunk(1, "", false));
+        assert_eq!(status(&late), Some(400));
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
-        let mut uploads = opened(None);
-        for seq in 0..MAX_OUT_OF_ORDER as u32 {
-            assert_eq!(
-                uploads.proceed(ID, chunk(seq + 2, "", false)),
-                Progress::Quiet
-            );
-        }
-        assert!(refused(uploads.proceed(ID, chunk(1_000, "", false))));
+    fn each_server_has_its_own_bounds() {
+        const MIB: &str = match std::str::from_utf8(&[b'x'; 1 << 20]) {
+            Ok(text) => text,
+            Err(_) => "",
+        };
+        for (server, out_of_order, mib) in [(Server::V0_1_14, 64, 50), (Server::Newer, 256, 256)] {
+            let mut uploads = opened_at(server, None);
+            for seq in 0..out_of_order {
+                let quiet = uploads.proceed(ID, chunk(seq + 2, "", false));
+                assert_eq!(quiet, Progress::Quiet);
+            }
+            let more = uploads.proceed(ID, chunk(1_000, "", false));
+            assert_eq!(status(&more), Some(500));
 
-        let mut uploads = Uploads::<()>::default();
+            let mut uploads = Uploads::new(server);
+            for seq in 0..mib {
+                let quiet = match seq {
+                    0 => uploads.open(ID, (), None, chunk(0, MIB, false)),
+                    _ => uploads.proceed(ID, chunk(seq, MIB, false)),
+                };
+                assert_eq!(quiet, Progress::Quiet);
+            }
+            let more = uploads.proceed(ID, chunk(mib, "x", true));
+            assert_eq!(status(&more), Some(500));
+        }
+    }
+
+    #[test]
+    fn chunks_ahead_of_their_request_are_bounded() {
+        let mut uploads = none_open();
         for seq in 0..MAX_EARLY as u32 {
-            assert_eq!(
-                uploads.proceed(ID, chunk(seq + 1, "", false)),
-                Progress::Quiet
-            );
+            let quiet = uploads.proceed(ID, chunk(seq + 1, "", false));
+            assert_eq!(quiet, Progress::Quiet);
         }
-        assert!(refused(uploads.proceed(ID, chunk(1_000, "", false))));
+        let more = uploads.proceed(ID, chunk(1_000, "", false));
+        assert_eq!(status(&more), Some(500));
+    }
 
-        let mut uploads = Uploads::default();
-        for id in 0..MAX_UPLOADS as i64 {
+    #[test]
+    fn an_upload_keeps_its_place_until_its_last_chunk_or_its_timeout() {
+        for (server, timeout) in [(Server::V0_1_14, 502), (Server::Newer, 503)] {
+            let mut uploads = Uploads::new(server);
+            let mut open = |id| uploads.open(id, (), None, chunk(0, "", false));
+            for id in 0..MAX_UPLOADS as i64 {
+                assert_eq!(open(id), Progress::Quiet);
+            }
+            assert_eq!(status(&open(10)), Some(500));
+            let last = uploads.proceed(3, chunk(1, "", true));
+            assert!(matches!(last, Progress::Complete(..)));
+            assert_eq!(uploads.expire(3), Progress::Quiet);
             assert_eq!(
-                uploads.open(id, (), None, chunk(0, "", false)),
+                uploads.open(11, (), None, chunk(0, "", false)),
+                Progress::Quiet
+            );
+            assert_eq!(
+                status(&uploads.open(12, (), None, chunk(0, "", false))),
+                Some(500)
+            );
+            assert_eq!(status(&uploads.expire(5)), Some(timeout));
+            assert_eq!(
+                uploads.open(13, (), None, chunk(0, "", false)),
                 Progress::Quiet
             );
         }
-        let more = uploads.open(-1, (), None, chunk(0, "", false));
-        assert!(matches!(more, Progress::Refused(503, ..)));
     }
 }
