@@ -81,24 +81,6 @@ impl Server {
     }
 }
 
-/// Makes two tests of each function that takes a `Server`: `NAME::on_0_1_14` and `NAME::on_newer`.
-macro_rules! on_each_server {
-    ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            #[test]
-            fn on_0_1_14() {
-                super::$name(crate::harness::Server::V0_1_14);
-            }
-
-            #[test]
-            fn on_newer() {
-                super::$name(crate::harness::Server::Newer);
-            }
-        }
-    )*};
-}
-pub(crate) use on_each_server;
-
 /// A running enclave; it ends with this value, or with the test process.
 pub struct Enclave {
     child: Child,
