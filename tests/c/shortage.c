@@ -139,11 +139,11 @@ static int work(const confer_config *config) {
     int step = CONNECTED;
     CHECK(STEP(confer_chat_request_new(&chat, &error)));
     CHECK(STEP(confer_chat_request_add_message(chat, CONFER_ROLE_USER, "Hello", SIZE_MAX, &error)));
-    CHECK(STEP(confer_request_new_extraction("note.txt", SIZE_MAX, &extraction, &error)));
+    CHECK(STEP(confer_request_new_extraction("note.pdf", SIZE_MAX, &extraction, &error)));
     if (STEP(confer_chat_pull(client, chat, &stream, &error)) && finish(stream, "You said: Hello")) step = CHATTED;
     if (step == CHATTED && chat_with_callbacks(client, chat)) step = CALLED_BACK;
     if (step == CALLED_BACK && STEP(confer_request_set_document_file(extraction, document, SIZE_MAX, &error)) &&
-        STEP(confer_request_pull(client, extraction, &stream, &error)) && finish(stream, "\"length\":1000000"))
+        STEP(confer_request_pull(client, extraction, &stream, &error)) && finish(stream, "note.pdf: 1000000 bytes"))
         step = UPLOADED;
     confer_chat_request_free(chat);
     confer_request_free(extraction);
