@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::token;
 use crate::error::{Error, Result, Status};
 use crate::session::Weighted;
 
@@ -197,7 +198,8 @@ static NONE: Details = Details {
 impl Event {
     /// Reads one JSON object.
     fn parse(json: Bytes) -> Result<Event> {
-        let text = std::str::from_utf8(&json).map_err(|_| broken("an event is not UTF-8"))?;
+        let text =
+            simdutf8::basic::from_utf8(&json).map_err(|_| broken("an event is not UTF-8"))?;
         // serde_json's message would quote the answer; its position does not.
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| {
             broken(&format!(
@@ -235,6 +237,24 @@ impl Event {
             details,
             json_text: OnceLock::new(),
             json,
+        })
+    }
+
+    /// Takes a token from the beginning of `rest`, if it stands there whole and in the usual form.
+    fn take_token(rest: &mut Bytes) -> Option<Event> {
+        let found = token::find(rest).filter(|found| found.len <= MAX_EVENT)?;
+        Some(Event {
+            kind: match found.thinking {
+                true => Kind::Thinking,
+                false => Kind::Token,
+            },
+            content: match found.unescaped {
+                Some(text) => Content::Made(Text::new(&text)),
+                None => Content::Within(found.content, OnceLock::new()),
+            },
+            details: None,
+            json_text: OnceLock::new(),
+            json: rest.split_to(found.len),
         })
     }
 
@@ -282,10 +302,7 @@ impl Event {
         match &self.content {
             Content::Absent | Content::Piece(_) => "",
             Content::Made(text) => text.as_str(),
-            // It was UTF-8 when it was parsed.
-            Content::Within(range, _) => {
-                std::str::from_utf8(&self.json[range.clone()]).unwrap_or_default()
-            }
+            Content::Within(range, _) => utf8(&self.json[range.clone()]),
         }
     }
 
@@ -299,10 +316,9 @@ impl Event {
         match &self.content {
             Content::Absent | Content::Piece(_) => None,
             Content::Made(text) => Some(text),
-            // It was UTF-8 when it was parsed.
-            Content::Within(range, text) => Some(
-                text.get_or_init(|| Text::new(&String::from_utf8_lossy(&self.json[range.clone()]))),
-            ),
+            Content::Within(range, text) => {
+                Some(text.get_or_init(|| Text::new(utf8(&self.json[range.clone()]))))
+            }
         }
     }
 
@@ -316,10 +332,14 @@ impl Event {
         if self.kind as i32 >= Kind::Body as i32 {
             return None;
         }
-        // It was UTF-8 when it was parsed.
-        let text = || Text::new(&String::from_utf8_lossy(&self.json));
+        let text = || Text::new(utf8(&self.json));
         Some(self.json_text.get_or_init(text))
     }
+}
+
+/// The text of bytes that were UTF-8 when their event was read.
+fn utf8(bytes: &[u8]) -> &str {
+    simdutf8::basic::from_utf8(bytes).unwrap_or_default()
 }
 
 impl Weighted for Event {
@@ -539,6 +559,14 @@ impl Splitter {
                             "unexpected bytes between two events (expected a JSON object)",
                         ));
                     }
+                }
+                if let Some(event) = Event::take_token(rest) {
+                    weight += event.weight();
+                    events.push(event);
+                    if weight >= SLICE && !rest.is_empty() {
+                        return Ok(Split::Slice);
+                    }
+                    continue;
                 }
             }
             let end = self.scan.advance(rest)?;
@@ -887,6 +915,27 @@ mod tests {
     }
 
     proptest! {
+        /// The reader of tokens and the general one agree on whatever the first accepts.
+        #[test]
+        fn both_readers_read_the_same(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "{", "}", "\"", "\"type\"", "\"content\"", "\"token\"", "\"thinking\"", ":", ",", " ", "\n", "x",
+                "\\n", "\\u00e9", "\\ud83d\\ude00", "\\ud800", "\u{1}", "é", "\\", "7",
+                "{\"type\":\"token\",\"content\":\"", "\"}",
+            ]), 0..12),
+        ) {
+            let json = parts.concat();
+            if let Some(found) = token::find(json.as_bytes()) {
+                let general = Event::parse(Bytes::from(json[..found.len].to_owned())).unwrap();
+                let mut rest = Bytes::from(json);
+                let own = Event::take_token(&mut rest).unwrap();
+                prop_assert_eq!(own.kind(), general.kind());
+                let text = |event: &Event| event.content().map(|text| text.as_str().to_owned());
+                prop_assert_eq!(text(&own), text(&general));
+                prop_assert_eq!(own.json_bytes(), general.json_bytes());
+            }
+        }
+
         /// However a stream of events is cut into bodies, the same events come out.
         #[test]
         fn cutting_changes_nothing(texts in prop::collection::vec(any::<String>(), 0..8), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..16)) {

@@ -15,6 +15,7 @@ mod request;
 mod run;
 mod size;
 mod stream;
+mod token;
 mod tool;
 mod upload;
 
