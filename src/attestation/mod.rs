@@ -42,16 +42,26 @@ pub use verified::{Evidenced, Verified};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use self::ita::{Claims, Jwk, Token};
+use self::ita::{Claims, Jwk, Keys, Token};
 use self::policy::Platform;
-use self::release::{Appraisal, Memory, Releases};
+use self::release::{Appraisal, Releases};
 use self::report::{Finding, shown};
 use self::tdx::Register;
 
+/// Whether to use and update the remembered keys and releases.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    /// For a live connection.
+    Use,
+    /// For a replay, whose file is not authenticated.
+    Leave,
+}
+
 /// Verifies evidence against one policy. All connections with the policy share it. It remembers the
-/// releases that it verified, so that verifying one again is fast.
+/// keys and releases that it verified, so that verifying one again is fast.
 pub struct Verifier {
     policy: Policy,
+    keys: Keys,
     releases: Releases,
 }
 
@@ -62,7 +72,11 @@ impl Verifier {
     /// If the policy's `sigstore.trusted_root` is unusable.
     pub fn new(policy: Policy) -> Result<Verifier, PolicyError> {
         let releases = Releases::new(&policy.sigstore).map_err(PolicyError::trusted_root)?;
-        Ok(Verifier { policy, releases })
+        Ok(Verifier {
+            policy,
+            keys: Keys::default(),
+            releases,
+        })
     }
 
     /// The policy.
@@ -142,7 +156,7 @@ impl Verifier {
         let (policy, leeway) = (&self.policy, self.policy.ita.leeway);
         let (evidence, format) = evidence::read(evidence);
 
-        let (key, signature, claims) = self.token(&evidence, fetched, now);
+        let (key, signature, claims) = self.token(&evidence, fetched, now, memory);
         let claims = claims.as_ref();
         let with_claims = |check: &dyn Fn(&Claims) -> Result<Finding, ita::ClaimError>| match claims
         {
@@ -265,6 +279,7 @@ impl Verifier {
         evidence: &evidence::Evidence,
         fetched: Option<&JwkSet>,
         now: u64,
+        memory: Memory,
     ) -> (Finding, Finding, Option<Claims>) {
         let Some(token) = readable_token(evidence) else {
             let skip = || Finding::skip("Not evaluated: the evidence has no Intel token.");
@@ -273,7 +288,7 @@ impl Verifier {
         let token = Token::new(token);
         let key = match token.kid() {
             Some(kid) => match self.key(&kid, fetched) {
-                Some(jwk) => ita::trusted_key(jwk, &self.policy.ita.roots, now),
+                Some(jwk) => self.keys.trusted(jwk, &self.policy.ita.roots, now, memory),
                 None => Err(
                     Finding::fail("No key set has the key that the Intel token names.")
                         .expected("this key in the policy or in the fetched key set")

@@ -27,6 +27,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use self::guard::Guarded;
 use self::known::Known;
 use self::log::Logs;
+use super::Memory;
 use super::evidence::MAX_EVIDENCE;
 use super::hex;
 use super::json;
@@ -58,15 +59,6 @@ pub(super) struct Manifest {
     proxy_version: Option<String>,
     pub(super) rtmr1: Option<Measurement>,
     pub(super) rtmr2: Option<Measurement>,
-}
-
-/// Whether to use and update the remembered releases.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Memory {
-    /// For a live connection.
-    Use,
-    /// For a replay, whose file is not authenticated.
-    Leave,
 }
 
 /// Verifies releases for one policy.

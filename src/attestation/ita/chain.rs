@@ -4,6 +4,7 @@
 //! the root's validity, CA flag and path length, and every certificate's key usage. Certificates
 //! get no leeway.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, SHA384, digest};
@@ -16,6 +17,7 @@ use x509_cert::Certificate;
 use x509_cert::der::asn1::UintRef;
 use x509_cert::der::{Decode, Reader, SliceReader};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+use x509_cert::time::Time;
 
 use super::keys::Jwk;
 use crate::attestation::hex;
@@ -28,14 +30,16 @@ static SIGNATURES: &[&dyn SignatureVerificationAlgorithm] =
     &[webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA512];
 
 /// A key that may verify tokens. Only this file makes one, so no unchecked key can verify a token.
+#[derive(Clone)]
 pub(in crate::attestation) struct TrustedKey(pub(super) DecodingKey);
 
 /// Checks that `key` matches its id, and chains to one of `roots` (SHA-256 of their DER) at `now`.
+/// Also returns when all of its certificates are valid, in Unix seconds.
 pub(in crate::attestation) fn trusted_key(
     key: &Jwk,
     roots: &[[u8; 32]],
     now: u64,
-) -> Result<TrustedKey, Finding> {
+) -> Result<(TrustedKey, RangeInclusive<u64>), Finding> {
     let [leaf, intermediates @ .., root] = key.x5c.as_slice() else {
         return Err(
             Finding::fail("The certificate chain of Intel's key is too short.")
@@ -65,10 +69,14 @@ pub(in crate::attestation) fn trusted_key(
 
     let leaf_certificate = parse(leaf)?;
     may(&leaf_certificate, "leaf", KeyUsage::digital_signature)?;
+    let root_certificate = parse(root)?;
+    let mut valid = both(validity(&leaf_certificate), validity(&root_certificate));
     for certificate in intermediates {
-        may(&parse(certificate)?, "signing CA", KeyUsage::key_cert_sign)?;
+        let certificate = parse(certificate)?;
+        may(&certificate, "signing CA", KeyUsage::key_cert_sign)?;
+        valid = both(valid, validity(&certificate));
     }
-    root_allows(&parse(root)?, intermediates.len(), now)?;
+    root_allows(&root_certificate, intermediates.len(), now)?;
     path(leaf, intermediates, root, now)?;
 
     if rsa_components(&leaf_certificate) != Some((key.n.clone(), key.e.clone())) {
@@ -76,9 +84,19 @@ pub(in crate::attestation) fn trusted_key(
             "Intel's key differs from the key in its certificate.",
         ));
     }
-    Ok(TrustedKey(DecodingKey::from_rsa_raw_components(
-        &key.n, &key.e,
-    )))
+    let trusted = TrustedKey(DecodingKey::from_rsa_raw_components(&key.n, &key.e));
+    Ok((trusted, valid))
+}
+
+/// From the first to the last second at which a certificate is valid.
+fn validity(certificate: &Certificate) -> RangeInclusive<u64> {
+    let validity = &certificate.tbs_certificate.validity;
+    let seconds = |time: &Time| time.to_unix_duration().as_secs();
+    seconds(&validity.not_before)..=seconds(&validity.not_after)
+}
+
+fn both(one: RangeInclusive<u64>, other: RangeInclusive<u64>) -> RangeInclusive<u64> {
+    *one.start().max(other.start())..=*one.end().min(other.end())
 }
 
 fn parse(der: &[u8]) -> Result<Certificate, Finding> {
@@ -109,11 +127,7 @@ fn may(
 
 /// Checks what webpki does not check for a trust anchor. A listed root can still expire.
 fn root_allows(root: &Certificate, intermediates: usize, now: u64) -> Result<(), Finding> {
-    let validity = &root.tbs_certificate.validity;
-    let (from, until) = (
-        validity.not_before.to_unix_duration().as_secs(),
-        validity.not_after.to_unix_duration().as_secs(),
-    );
+    let (from, until) = validity(root).into_inner();
     if now < from || until < now {
         return Err(outside(
             "The root certificate of Intel's key is not valid at this time.",

@@ -111,7 +111,7 @@ mod tests {
     fn read(intel: &Intel, text: &str) -> Result<Claims, Finding> {
         let set = intel.key_set();
         let jwk = set.find(&Kid::parse(&intel.kid).unwrap()).unwrap();
-        let key = trusted_key(jwk, &[intel.root_sha256], NOW).unwrap();
+        let (key, _) = trusted_key(jwk, &[intel.root_sha256], NOW).unwrap();
         Token::new(text).claims(&key)
     }
 
