@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::json;
-use super::report::Finding;
+use super::report::{Finding, Passing};
 
 /// The longest evidence: a Noise message minus the keys and tags of message 2
 /// (65,535 − 32 `e` − 48 `s` − 16 tag of the payload).
@@ -38,6 +38,15 @@ pub(super) fn read(bytes: &[u8]) -> (Evidence, Finding) {
         Err(error) => return no_object(error.to_string()),
     };
 
+    // The published server sends null where Intel's service gave it no token.
+    let no_token = match object.get("attestation") {
+        Some(Value::Null) => true,
+        Some(Value::String(text)) => text.is_empty(),
+        _ => false,
+    };
+    if no_token {
+        object.remove("attestation");
+    }
     let mut missing = Vec::new();
     let mut string = |name: &'static str| match object.remove(name) {
         Some(Value::String(text)) => Some(text),
@@ -54,6 +63,13 @@ pub(super) fn read(bytes: &[u8]) -> (Evidence, Finding) {
     };
     let finding = if missing.is_empty() {
         Finding::pass("The evidence is complete and well formed.")
+    } else if no_token && missing == ["attestation"] {
+        Finding::fail(
+            "The server has no Intel token: Intel's service gave it none. It may have one later; this says nothing about the enclave.",
+        )
+        .expected("an Intel token as attestation")
+        .observed("no attestation")
+        .passing(Passing::NoToken)
     } else {
         Finding::fail("The evidence lacks a part, or has it as something else than a string.")
             .expected("the strings platform, attestation, manifest and manifestBundle")
@@ -90,6 +106,24 @@ mod tests {
         assert_eq!(finding.at(CheckId::EvidenceFormat).outcome(), Outcome::Fail);
         assert_eq!(evidence.attestation.as_deref(), Some("a"));
         assert!(evidence.manifest.is_none() && evidence.bundle.is_none());
+    }
+
+    #[test]
+    fn missing_intel_token_has_its_own_message() {
+        for attestation in ["null", r#""""#] {
+            let text = WHOLE.replacen(r#""a""#, attestation, 1);
+            let (evidence, finding) = read(text.as_bytes());
+            let check = finding.at(CheckId::EvidenceFormat);
+            assert_eq!(check.outcome(), Outcome::Fail);
+            assert_eq!(check.passing(), Some(Passing::NoToken));
+            assert!(check.detail().contains("Intel's service gave it none"));
+            assert!(evidence.attestation.is_none() && evidence.manifest.is_some());
+            // A server without a manifest is refused for good.
+            let text = text.replacen(r#""m""#, "null", 1);
+            let check = read(text.as_bytes()).1.at(CheckId::EvidenceFormat);
+            assert_eq!(check.passing(), None);
+            assert_eq!(check.observed(), Some("no string attestation, manifest"));
+        }
     }
 
     #[test]

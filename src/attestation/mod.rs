@@ -610,6 +610,51 @@ mod tests {
     }
 
     #[test]
+    fn evidence_without_an_intel_token_fails_by_its_form_alone() {
+        let text: Value = serde_json::from_slice(&evidence("x")).unwrap();
+        for attestation in [Value::Null, "".into()] {
+            let mut text = text.clone();
+            text["attestation"] = attestation;
+            let report = verify(text.to_string().as_bytes());
+            assert_eq!(failures(&report), ["evidence.format"]);
+            let skipped = with_outcome(&report, Outcome::Skip);
+            assert!(skipped.contains(&"ita.key") && skipped.contains(&"ita.signature"));
+        }
+    }
+
+    #[test]
+    fn only_trouble_with_time_can_be_the_clocks() {
+        let passing = |change: &dyn Fn(&mut Value)| {
+            let report = verify_claims(change);
+            let check = report.first_failure().unwrap();
+            (check.id().as_str(), check.passing())
+        };
+        let clock = Some(Passing::Clock);
+        for (issued, begins, ends, expected) in [
+            (NOW - 600, NOW - 600, NOW - 60, clock),
+            (NOW - 60, NOW + 61, NOW + 240, clock),
+            (NOW + 61, NOW - 60, NOW + 240, clock),
+            (NOW - 60, NOW - 60, NOW - 61, None),
+            (NOW - 60, NOW - 60, NOW + 3_600, None),
+        ] {
+            let found = passing(&|claims| {
+                claims["iat"] = issued.into();
+                claims["nbf"] = begins.into();
+                claims["exp"] = ends.into();
+            });
+            assert_eq!(found, ("ita.time", expected), "{issued} {begins} {ends}");
+        }
+        assert_eq!(
+            passing(&|claims| claims["exp"] = "soon".into()),
+            ("ita.time", None)
+        );
+        assert_eq!(
+            passing(&|claims| claims["tdx_seamsvn"] = 0.into()),
+            ("tdx.seam_svn", None)
+        );
+    }
+
+    #[test]
     fn policys_key_precedes_a_fetched_one() {
         let intel = Intel::new();
         let evidence = evidence(&intel.token(&claims()));

@@ -268,25 +268,26 @@ pub async fn establish(
     report.timings_us = run.timings_us;
     let evidenced = Arc::new(Evidenced { report, export });
     let Some(verified) = verified else {
-        let mut rejection = rejection(&evidenced);
         let by_clock = |check: &Check| check.passing() == Some(Passing::Clock);
-        if evidenced.report.fails_only(by_clock) {
-            rejection = rejection.adding(&doubt(evidenced.report.verified_at, servers_time));
+        let without_key = |check: &Check| check.id() == CheckId::ItaKey;
+        // A key set that could not be fetched may be there later.
+        let may_come = failure.as_ref().is_some_and(Error::retryable);
+        let passes = |check: &Check| check.passing().is_some() || (may_come && without_key(check));
+        let report = &evidenced.report;
+        let mut rejection = rejection(&evidenced).with_retryable(report.fails_only(passes));
+        if report.fails_only(by_clock) {
+            rejection = rejection.adding(&doubt(report.verified_at, servers_time));
         }
-        let Some(failure) = failure else {
-            return Err(rejection);
-        };
-        // Where the key set alone is missing, it may be there later; any other refusal stays one.
-        let alone = evidenced
-            .report
-            .fails_only(|check| check.id() == CheckId::ItaKey);
-        if alone && failure.status() == Status::System {
-            return Err(failure.during(Stage::KeySet.name())); // it says nothing of the enclave
-        }
-        let retryable = failure.retryable() && alone;
-        return Err(rejection
-            .because("The key set could not be fetched", &failure)
-            .with_retryable(retryable));
+        return Err(match failure {
+            // It says nothing of the enclave.
+            Some(failure)
+                if failure.status() == Status::System && report.fails_only(without_key) =>
+            {
+                failure.during(Stage::KeySet.name())
+            }
+            Some(failure) => rejection.because("The key set could not be fetched", &failure),
+            None => rejection,
+        });
     };
 
     let limit = limits.stage[Stage::Verify as usize];

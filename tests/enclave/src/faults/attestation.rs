@@ -131,6 +131,22 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     rejected(
         "evidence.format",
+        "evidence-null-attestation",
+        "a server to which Intel's service gave no token: the attestation is null",
+        &[Twist::Evidence(|evidence| {
+            evidence["attestation"] = Value::Null;
+        })],
+    ),
+    rejected(
+        "evidence.format",
+        "evidence-empty-attestation",
+        "an empty attestation",
+        &[Twist::Evidence(|evidence| {
+            evidence["attestation"] = "".into();
+        })],
+    ),
+    rejected(
+        "evidence.format",
         "evidence-not-json",
         "text that is no JSON",
         &[Twist::EvidenceBytes(|_| b"platform=TDX".to_vec())],
@@ -577,12 +593,6 @@ pub(super) const FAULTS: &[Fault] = &[
         &[Twist::Token(|token| {
             token[..token.rfind('.').unwrap_or_default()].to_owned()
         })],
-    ),
-    rejected(
-        "ita.signature",
-        "token-empty",
-        "an empty attestation",
-        &[Twist::Token(|_| String::new())],
     ),
     rejected(
         "ita.signature",
