@@ -331,8 +331,8 @@
 
 /**
  * Bytes of requests that wait to be sent, above which a further one is refused with CONFER_E_TOO_MANY. Default 64 MiB. With
- * a token provider and reconnecting on, as many again of those that were sent and have no answer yet: status 402 would have
- * them sent once more.
+ * a token provider and reconnecting on, as many again of those that were sent and have no answer yet: status 401 or 402
+ * would have them sent once more.
  */
 #define CONFER_LIMIT_UNSENT 4
 
@@ -779,7 +779,8 @@ typedef struct {
 #define CONFER_E_SYSTEM 204
 
 /**
- * The application's token provider gave no token; the message repeats its reason.
+ * There is no token to connect with: the application's provider gave none, and the message repeats its reason; or the
+ * server has refused the only one that there is.
  */
 #define CONFER_E_TOKEN 205
 
@@ -876,7 +877,7 @@ typedef struct {
 #define CONFER_E_REFUSED 600
 
 /**
- * The enclave answered 401: it does not accept the token.
+ * The enclave answered 401: it does not accept the token. As CONFER_E_PAYMENT_REQUIRED in all else.
  */
 #define CONFER_E_UNAUTHORIZED 601
 
@@ -988,7 +989,38 @@ int32_t confer_error_http_status(const confer_error *error);
 
 /**
  * Whether the same call may succeed later, unchanged. It does not say that repeating is harmless: for that, see
- * confer_error_progress().
+ * confer_error_progress(). A client with reconnecting on follows the same rule: it tries again after an error that is
+ * retried, and ends with any other.
+ *
+ *     Error                                            Is it retried?
+ *     ---------------------------------------------    -------------------------------------------------------------
+ *     CONFER_E_INVALID_ARGUMENT, _INVALID_UTF8,        no: the caller's mistake
+ *       _INVALID_URL, _INVALID_JSON, _INVALID_POLICY,
+ *       _WOULD_DEADLOCK, _FORKED, _FILE, _TOO_LARGE
+ *     CONFER_E_BUSY, _TOO_MANY, _SYSTEM                yes
+ *     CONFER_E_CANCELLED, _CLOSED, _STOPPED, _PANIC    no
+ *     CONFER_E_TOKEN                                   yes: the token provider is asked again
+ *     CONFER_E_EXPIRED                                 yes: by a new client
+ *     CONFER_E_RESOLVE, _CONNECT, _STAGE_TIMEOUT,      yes
+ *       _CONNECTION_LOST, _DEAD_PEER
+ *     CONFER_E_TLS                                     yes; no for a certificate that is not trusted, unless its dates
+ *                                                      alone are wrong: the device's clock may be, for a while
+ *     CONFER_E_UPGRADE                                 yes; with an HTTP status, for 408, 429 and 5xx alone
+ *       HTTP status 401, 402, 403, and 500 for a       no without a token provider; with one, if it has another token
+ *       token that has expired
+ *     CONFER_E_PROXY                                   yes; with an HTTP status, for 408, 429 and 5xx alone: not for
+ *                                                      407, so that no account is locked; no if it refuses by SOCKS5
+ *     CONFER_E_PROTOCOL, _HANDSHAKE, _DECRYPT,         yes: bytes may have been damaged on their way
+ *       _FRAME, _LIMIT
+ *     CONFER_E_EVENT                                   no
+ *     CONFER_E_REJECTED                                no, unless every failed check failed for trouble that passes:
+ *                                                      Intel gave the enclave no token, Intel's key set cannot be
+ *                                                      fetched, or the device's clock seems to be wrong
+ *     CONFER_E_RELEASE_REFUSED                         no
+ *     CONFER_E_REFUSED                                 no, unless with status 429, 502, 503 or 504
+ *     CONFER_E_UNAUTHORIZED, _PAYMENT_REQUIRED         no: connect with a fresh token
+ *     CONFER_E_STREAM_IDLE                             yes
+ *     CONFER_E_SLOW_CONSUMER, _TOOL_ROUNDS             no
  */
 bool confer_error_retryable(const confer_error *error);
 
@@ -1313,9 +1345,10 @@ confer_status confer_evidence_verify(const char *evidence,
 void confer_report_free(confer_report *report);
 
 /**
- * Gives the token, at most 8,192 bytes.
+ * Gives the token, by the rules of confer_config_set_token().
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for an empty one and for a second answer; CONFER_E_TOO_LARGE; CONFER_E_INVALID_UTF8.
+ * Errors: CONFER_E_INVALID_ARGUMENT for a token that those rules refuse, and for a second answer; CONFER_E_TOO_LARGE;
+ * CONFER_E_INVALID_UTF8.
  * After an error that is about the token another one can be given.
  */
 confer_status confer_token_request_answer(confer_token_request *request,
@@ -1452,7 +1485,14 @@ confer_status confer_config_set_roots_pem(confer_config *config,
 
 /**
  * The account's token, at most 8,192 bytes. No default: connecting without one, and without a provider, is an error. The
- * library sends it in the upgrade's request line and writes it nowhere else.
+ * library sends it in the upgrade's request line and writes it nowhere else. One newline at its end is left out.
+ *
+ * Once the server has refused a token for good, the client does not connect with it again: after HTTP status 401, 402 or
+ * 403, and after HTTP status 500 or a request's status 401 or 402 if the token is a JWT whose `exp` has passed. Without a
+ * provider a client with reconnecting on ends then.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, that begins with "Bearer ", or that holds white space, a
+ * byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message names what is wrong, and never the token.
  */
 confer_status confer_config_set_token(confer_config *config,
                                       const char *token,
@@ -1464,7 +1504,8 @@ confer_status confer_config_set_token(confer_config *config,
  *
  * `provider`: asked on the client's callback thread before each attempt to connect; its time limit is that of
  * CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last token ends, if that is a JWT that
- * says when, and the connection is replaced by one with the fresh token. May be NULL for none.
+ * says when, and the connection is replaced by one with the fresh token. While it gives a token that the server has refused
+ * for good, attempts fail with CONFER_E_TOKEN. May be NULL for none.
  * `user_data`, `destroy`: as for confer_config_set_log().
  */
 confer_status confer_config_set_token_provider(confer_config *config,
@@ -1483,7 +1524,8 @@ confer_status confer_config_set_token_provider(confer_config *config,
  * A request that has waited for the time of confer_config_set_idle_timeout_ms() ends with CONFER_E_STREAM_IDLE.
  *
  * `max_attempts`: how many may fail in a row before the client ends with the last one's error; 0 for off. A connection
- * that was made again and breaks within 10 s counts as one. An enclave that the policy refuses ends the client at once.
+ * that was made again and breaks within 10 s counts as one. An error that is not retried, such as a refused enclave or
+ * refused credentials, ends the client at once: see the table of confer_error_retryable().
  * `first_delay_ms`, `max_delay_ms`: the pause before an attempt is a random part of the first delay, which doubles with
  * each failure up to the most; 1 to 86,400,000. A server that asks for a longer one has it.
  */
@@ -1497,7 +1539,8 @@ confer_status confer_config_set_reconnect(confer_config *config,
  * When a connection that works is replaced by a fresh one, which is verified anew. Default never.
  *
  * With reconnecting on, the new connection is made first; requests that are under way end on the old one, of which four
- * may linger. Where none can be made, requests wait, and the client ends as after a connection that broke. With
+ * may linger. Where none can be made, new requests wait, and end with the last attempt's error once the attempts are used
+ * up; the old connection stays for what is under way, unless that error is not retried: then the client ends. With
  * reconnecting off, the connection ends with CONFER_E_EXPIRED.
  *
  * `max_age_ms`: the age that a connection may reach, at least 10,000 and at most 86,400,000; 0 for any.

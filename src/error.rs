@@ -159,7 +159,7 @@ impl Status {
         (
             Status::Token,
             "CONFER_E_TOKEN",
-            "the application's token provider gave no token",
+            "there is no token to connect with",
         ),
         (
             Status::Expired,
@@ -250,7 +250,7 @@ impl Status {
         (
             Status::Unauthorized,
             "CONFER_E_UNAUTHORIZED",
-            "the enclave answered 401",
+            "the enclave answered 401: a fresh token is needed",
         ),
         (
             Status::PaymentRequired,
@@ -293,24 +293,91 @@ impl Status {
         self.entry().1
     }
 
-    /// Whether the same call can succeed later with the same arguments. Never true for a refused enclave or a broken
-    /// protocol, and never a promise that nothing was sent: see [`Progress`].
-    fn retryable(self) -> bool {
-        matches!(
-            self,
-            Status::Timeout
-                | Status::Busy
-                | Status::TooMany
-                | Status::System
-                | Status::Resolve
-                | Status::Connect
-                | Status::StageTimeout
-                | Status::ConnectionLost
-                | Status::DeadPeer
-                | Status::Proxy
-                | Status::StreamIdle
-        )
+    /// The rule on retries: one line for each kind of error. `confer_error_retryable()`, a client that reconnects, and the
+    /// table in the header follow it. Where a status stands for several kinds, the code that makes the error tells them
+    /// apart by [`Error::with_retry`].
+    fn retry(self, http_status: Option<u16>) -> Retry {
+        match self {
+            // Passing states of this process.
+            Status::Timeout | Status::Busy | Status::TooMany | Status::System => Retry::Later,
+
+            // Success, mistakes of the caller, and what the caller asked for.
+            Status::Ok
+            | Status::End
+            | Status::InvalidArgument
+            | Status::InvalidUtf8
+            | Status::InvalidUrl
+            | Status::InvalidJson
+            | Status::InvalidPolicy
+            | Status::WouldDeadlock
+            | Status::Forked
+            | Status::File
+            | Status::TooLarge
+            | Status::Cancelled
+            | Status::Closed
+            | Status::Stopped
+            | Status::SlowConsumer
+            | Status::ToolRounds => Retry::Never,
+            Status::Panic => Retry::Never,
+
+            // The application's provider may have a token later.
+            Status::Token => Retry::Later,
+            // Another connection is young again.
+            Status::Expired => Retry::Later,
+
+            // The network. Certificates and proxies that refuse are told apart in `net/`.
+            Status::Resolve
+            | Status::Connect
+            | Status::Tls
+            | Status::StageTimeout
+            | Status::ConnectionLost
+            | Status::DeadPeer
+            | Status::StreamIdle => Retry::Later,
+            Status::Proxy => match http_status {
+                Some(code) if !passes(code) => Retry::Never,
+                _ => Retry::Later,
+            },
+            Status::Upgrade => match http_status {
+                Some(401..=403) => Retry::FreshToken,
+                Some(code) if !passes(code) => Retry::Never,
+                _ => Retry::Later,
+            },
+
+            // Bytes that broke on the way: another connection may bring them whole.
+            Status::Protocol
+            | Status::Handshake
+            | Status::Decrypt
+            | Status::Frame
+            | Status::Limit => Retry::Later,
+            Status::Event => Retry::Never,
+
+            // A refused enclave, but for passing trouble: `session/establish.rs` tells that apart.
+            Status::Rejected | Status::ReleaseRefused => Retry::Never,
+
+            // The enclave's own answers.
+            Status::Refused => match http_status {
+                Some(429 | 502..=504) => Retry::Later,
+                _ => Retry::Never,
+            },
+            Status::Unauthorized | Status::PaymentRequired => Retry::FreshToken,
+        }
     }
+}
+
+/// Whether an HTTP status tells of trouble that passes: a time-out, too many requests, or a failure of the server.
+fn passes(http_status: u16) -> bool {
+    matches!(http_status, 408 | 429 | 500..=599)
+}
+
+/// What helps after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing: the same again fails the same way.
+    Never,
+    /// Time.
+    Later,
+    /// A fresh token, and nothing else.
+    FreshToken,
 }
 
 /// How far a request had come when it failed: what an application must know before it sends it again.
@@ -336,7 +403,7 @@ struct Inner {
     message: String,
     check: Option<&'static str>,
     http_status: Option<u16>,
-    retryable: bool,
+    retry: Retry,
     retry_delay: Option<Duration>,
     progress: Progress,
     peer_text: Option<String>,
@@ -368,7 +435,7 @@ impl Error {
             message: message.into(),
             check: None,
             http_status: None,
-            retryable: status.retryable(),
+            retry: status.retry(None),
             retry_delay: None,
             progress: Progress::NotSent,
             peer_text: None,
@@ -390,11 +457,11 @@ impl Error {
         self
     }
 
-    /// Adds the HTTP or response status that the peer gave; 429 and the passing 5xx can be retried.
+    /// Adds the HTTP or response status that the peer gave, which says more on whether a retry can help.
     pub fn with_http_status(self, code: u16) -> Error {
         self.with(|e| {
             e.http_status = Some(code);
-            e.retryable = matches!(code, 429 | 502..=504);
+            e.retry = e.status.retry(Some(code));
         })
     }
 
@@ -416,9 +483,17 @@ impl Error {
         self.with(|e| e.progress = progress)
     }
 
-    /// Says whether a retry can help where the status alone does not tell.
+    /// Says what helps, where the status stands for several kinds of error.
+    pub fn with_retry(self, retry: Retry) -> Error {
+        self.with(|e| e.retry = retry)
+    }
+
+    /// [`Error::with_retry`], where a fresh token is out of the question.
     pub fn with_retryable(self, retryable: bool) -> Error {
-        self.with(|e| e.retryable = retryable)
+        self.with_retry(match retryable {
+            true => Retry::Later,
+            false => Retry::Never,
+        })
     }
 
     /// Names the stage in front of the message, unless it does so by itself.
@@ -467,9 +542,13 @@ impl Error {
     pub fn http_status(&self) -> Option<u16> {
         self.0.http_status
     }
-    /// Whether the same call may succeed later.
+    /// What helps.
+    pub fn retry(&self) -> Retry {
+        self.0.retry
+    }
+    /// Whether the same call may succeed later, with the same token.
     pub fn retryable(&self) -> bool {
-        self.0.retryable
+        self.0.retry == Retry::Later
     }
     /// How long the peer asked to wait before a retry.
     pub fn retry_delay(&self) -> Option<Duration> {
@@ -508,7 +587,53 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(test)]
 mod tests {
+    use super::Retry::{FreshToken, Later, Never};
     use super::*;
+
+    /// The header's table holds every status without an HTTP status; see `ffi/error.rs`.
+    #[test]
+    fn http_status_decides_where_the_status_stands_for_several_kinds() {
+        for (status, http_status, retry) in [
+            (Status::Upgrade, 101, Never),
+            (Status::Upgrade, 200, Never),
+            (Status::Upgrade, 302, Never),
+            (Status::Upgrade, 400, Never),
+            (Status::Upgrade, 401, FreshToken),
+            (Status::Upgrade, 402, FreshToken),
+            (Status::Upgrade, 403, FreshToken),
+            (Status::Upgrade, 404, Never),
+            (Status::Upgrade, 408, Later),
+            (Status::Upgrade, 429, Later),
+            (Status::Upgrade, 500, Later),
+            (Status::Upgrade, 503, Later),
+            (Status::Proxy, 302, Never),
+            (Status::Proxy, 403, Never),
+            (Status::Proxy, 407, Never),
+            (Status::Proxy, 429, Later),
+            (Status::Proxy, 502, Later),
+            (Status::Refused, 400, Never),
+            (Status::Refused, 404, Never),
+            (Status::Refused, 429, Later),
+            (Status::Refused, 500, Never),
+            (Status::Refused, 502, Later),
+            (Status::Refused, 503, Later),
+            (Status::Unauthorized, 401, FreshToken),
+            (Status::PaymentRequired, 402, FreshToken),
+        ] {
+            let error = Error::new(status, "x").with_http_status(http_status);
+            assert_eq!(error.retry(), retry, "{status:?} {http_status}");
+            assert_eq!(error.retryable(), retry == Later);
+        }
+    }
+
+    #[test]
+    fn refused_enclave_is_never_retried_unless_told_otherwise() {
+        for status in [Status::Rejected, Status::ReleaseRefused] {
+            assert_eq!(Error::new(status, "x").retry(), Never);
+        }
+        let passing = Error::new(Status::Rejected, "x").with_retryable(true);
+        assert!(passing.retryable());
+    }
 
     #[test]
     fn running_out_of_descriptors_or_memory_is_retryable_and_names_the_limit() {

@@ -1,7 +1,7 @@
 //! What a client is made from. Every setting has a default but the token.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use once_cell::sync::Lazy;
@@ -192,6 +192,7 @@ impl Config {
             reconnect: self.reconnect,
             renew: self.renew,
             log,
+            refused_token: Mutex::default(),
             untold: Arc::default(),
             callbacks: callbacks.cloned(),
         }

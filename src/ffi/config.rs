@@ -101,8 +101,8 @@ pub const CONFER_LIMIT_CLIENT_UNREAD: i32 = 2;
 /// Bytes of messages of which not all has come, above which the connection fails with CONFER_E_LIMIT. Default 64 MiB.
 pub const CONFER_LIMIT_UNFINISHED: i32 = 3;
 /// Bytes of requests that wait to be sent, above which a further one is refused with CONFER_E_TOO_MANY. Default 64 MiB. With
-/// a token provider and reconnecting on, as many again of those that were sent and have no answer yet: status 402 would have
-/// them sent once more.
+/// a token provider and reconnecting on, as many again of those that were sent and have no answer yet: status 401 or 402
+/// would have them sent once more.
 pub const CONFER_LIMIT_UNSENT: i32 = 4;
 /// Requests that are open at once, above which a further one is refused with CONFER_E_TOO_MANY. Default 4,096.
 pub const CONFER_LIMIT_REQUESTS: i32 = 5;
@@ -265,7 +265,14 @@ pub unsafe extern "C" fn confer_config_set_roots_pem(
 }
 
 /// The account's token, at most 8,192 bytes. No default: connecting without one, and without a provider, is an error. The
-/// library sends it in the upgrade's request line and writes it nowhere else.
+/// library sends it in the upgrade's request line and writes it nowhere else. One newline at its end is left out.
+///
+/// Once the server has refused a token for good, the client does not connect with it again: after HTTP status 401, 402 or
+/// 403, and after HTTP status 500 or a request's status 401 or 402 if the token is a JWT whose `exp` has passed. Without a
+/// provider a client with reconnecting on ends then.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, that begins with "Bearer ", or that holds white space, a
+/// byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message names what is wrong, and never the token.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_token(
     config: *mut confer_config,
@@ -284,7 +291,8 @@ pub unsafe extern "C" fn confer_config_set_token(
 ///
 /// `provider`: asked on the client's callback thread before each attempt to connect; its time limit is that of
 /// CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last token ends, if that is a JWT that
-/// says when, and the connection is replaced by one with the fresh token. May be NULL for none.
+/// says when, and the connection is replaced by one with the fresh token. While it gives a token that the server has refused
+/// for good, attempts fail with CONFER_E_TOKEN. May be NULL for none.
 /// `user_data`, `destroy`: as for confer_config_set_log().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_token_provider(
@@ -317,7 +325,8 @@ pub unsafe extern "C" fn confer_config_set_token_provider(
 /// A request that has waited for the time of confer_config_set_idle_timeout_ms() ends with CONFER_E_STREAM_IDLE.
 ///
 /// `max_attempts`: how many may fail in a row before the client ends with the last one's error; 0 for off. A connection
-/// that was made again and breaks within 10 s counts as one. An enclave that the policy refuses ends the client at once.
+/// that was made again and breaks within 10 s counts as one. An error that is not retried, such as a refused enclave or
+/// refused credentials, ends the client at once: see the table of confer_error_retryable().
 /// `first_delay_ms`, `max_delay_ms`: the pause before an attempt is a random part of the first delay, which doubles with
 /// each failure up to the most; 1 to 86,400,000. A server that asks for a longer one has it.
 #[unsafe(no_mangle)]
@@ -350,7 +359,8 @@ pub unsafe extern "C" fn confer_config_set_reconnect(
 /// When a connection that works is replaced by a fresh one, which is verified anew. Default never.
 ///
 /// With reconnecting on, the new connection is made first; requests that are under way end on the old one, of which four
-/// may linger. Where none can be made, requests wait, and the client ends as after a connection that broke. With
+/// may linger. Where none can be made, new requests wait, and end with the last attempt's error once the attempts are used
+/// up; the old connection stays for what is under way, unless that error is not retried: then the client ends. With
 /// reconnecting off, the connection ends with CONFER_E_EXPIRED.
 ///
 /// `max_age_ms`: the age that a connection may reach, at least 10,000 and at most 86,400,000; 0 for any.

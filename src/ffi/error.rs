@@ -95,7 +95,38 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
 }
 
 /// Whether the same call may succeed later, unchanged. It does not say that repeating is harmless: for that, see
-/// confer_error_progress().
+/// confer_error_progress(). A client with reconnecting on follows the same rule: it tries again after an error that is
+/// retried, and ends with any other.
+///
+///     Error                                            Is it retried?
+///     ---------------------------------------------    -------------------------------------------------------------
+///     CONFER_E_INVALID_ARGUMENT, _INVALID_UTF8,        no: the caller's mistake
+///       _INVALID_URL, _INVALID_JSON, _INVALID_POLICY,
+///       _WOULD_DEADLOCK, _FORKED, _FILE, _TOO_LARGE
+///     CONFER_E_BUSY, _TOO_MANY, _SYSTEM                yes
+///     CONFER_E_CANCELLED, _CLOSED, _STOPPED, _PANIC    no
+///     CONFER_E_TOKEN                                   yes: the token provider is asked again
+///     CONFER_E_EXPIRED                                 yes: by a new client
+///     CONFER_E_RESOLVE, _CONNECT, _STAGE_TIMEOUT,      yes
+///       _CONNECTION_LOST, _DEAD_PEER
+///     CONFER_E_TLS                                     yes; no for a certificate that is not trusted, unless its dates
+///                                                      alone are wrong: the device's clock may be, for a while
+///     CONFER_E_UPGRADE                                 yes; with an HTTP status, for 408, 429 and 5xx alone
+///       HTTP status 401, 402, 403, and 500 for a       no without a token provider; with one, if it has another token
+///       token that has expired
+///     CONFER_E_PROXY                                   yes; with an HTTP status, for 408, 429 and 5xx alone: not for
+///                                                      407, so that no account is locked; no if it refuses by SOCKS5
+///     CONFER_E_PROTOCOL, _HANDSHAKE, _DECRYPT,         yes: bytes may have been damaged on their way
+///       _FRAME, _LIMIT
+///     CONFER_E_EVENT                                   no
+///     CONFER_E_REJECTED                                no, unless every failed check failed for trouble that passes:
+///                                                      Intel gave the enclave no token, Intel's key set cannot be
+///                                                      fetched, or the device's clock seems to be wrong
+///     CONFER_E_RELEASE_REFUSED                         no
+///     CONFER_E_REFUSED                                 no, unless with status 429, 502, 503 or 504
+///     CONFER_E_UNAUTHORIZED, _PAYMENT_REQUIRED         no: connect with a fresh token
+///     CONFER_E_STREAM_IDLE                             yes
+///     CONFER_E_SLOW_CONSUMER, _TOOL_ROUNDS             no
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_retryable(error: *const confer_error) -> bool {
     // SAFETY: NULL or a live handle.
@@ -156,4 +187,53 @@ pub unsafe extern "C" fn confer_error_report(error: *const confer_error) -> *con
 pub unsafe extern "C" fn confer_error_free(error: *mut confer_error) {
     // SAFETY: NULL, or a live handle that is not used afterwards.
     guard::quiet(|| drop(unsafe { handle::take(error) }));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::error::{Error, Status};
+
+    /// The header's table, as rows of names and what stands beside the first of them.
+    fn table() -> Vec<(Vec<String>, String)> {
+        let source = include_str!("error.rs");
+        let lines = source
+            .lines()
+            .filter_map(|line| line.strip_prefix("///     "));
+        let mut rows: Vec<(Vec<String>, String)> = Vec::new();
+        for line in lines.skip_while(|line| !line.starts_with("---")).skip(1) {
+            let names = line.split_once("    ").map_or(line, |(names, _)| names);
+            let names: Vec<String> = names
+                .split([',', ' '])
+                .filter(|name| name.starts_with('_') || name.starts_with("CONFER_E_"))
+                .map(|name| format!("CONFER_E{}", name.trim_start_matches("CONFER_E")))
+                .collect();
+            match (line.starts_with("CONFER_E_"), rows.last_mut()) {
+                (true, _) => rows.push((names, line.trim_start_matches(|c| c != ' ').to_owned())),
+                (false, Some(row)) => row.0.extend(names),
+                (false, None) => panic!("{line}"),
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn header_says_for_each_error_whether_it_is_retried() {
+        let rows = table();
+        let errors = Status::ALL
+            .iter()
+            .filter(|(_, name, _)| name.starts_with("CONFER_E_"));
+        for (status, name, _) in errors {
+            let rows: Vec<_> = rows
+                .iter()
+                .filter(|(names, _)| names.iter().any(|listed| listed == name))
+                .collect();
+            let [(_, text)] = rows[..] else {
+                panic!("{name} has {} rows", rows.len());
+            };
+            let answer = text.split("    ").last().unwrap_or_default().trim();
+            let retryable = Error::new(*status, "x").retryable();
+            assert_eq!(answer.starts_with("yes"), retryable, "{name}: {answer}");
+            assert_eq!(answer.starts_with("no"), !retryable, "{name}: {answer}");
+        }
+    }
 }

@@ -54,7 +54,8 @@ pub const CONFER_E_STOPPED: confer_status = 202;
 pub const CONFER_E_PANIC: confer_status = 203;
 /// The system refused a thread, a descriptor, memory or randomness.
 pub const CONFER_E_SYSTEM: confer_status = 204;
-/// The application's token provider gave no token; the message repeats its reason.
+/// There is no token to connect with: the application's provider gave none, and the message repeats its reason; or the
+/// server has refused the only one that there is.
 pub const CONFER_E_TOKEN: confer_status = 205;
 /// The connection reached its maximal age, or its evidence expired, and reconnecting is off.
 pub const CONFER_E_EXPIRED: confer_status = 206;
@@ -98,7 +99,7 @@ pub const CONFER_E_RELEASE_REFUSED: confer_status = 501;
 
 /// The enclave answered with a status other than 200; see confer_error_http_status() and confer_error_peer_text().
 pub const CONFER_E_REFUSED: confer_status = 600;
-/// The enclave answered 401: it does not accept the token.
+/// The enclave answered 401: it does not accept the token. As CONFER_E_PAYMENT_REQUIRED in all else.
 pub const CONFER_E_UNAUTHORIZED: confer_status = 601;
 /// The enclave answered 402: connect again with a fresh token. With a token provider and reconnecting on, the library did
 /// so once, and the fresh token did not help either.

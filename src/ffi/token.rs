@@ -53,9 +53,10 @@ unsafe fn with<T>(
     unsafe { handle::borrow(request, "request") }?.0.with(work)
 }
 
-/// Gives the token, at most 8,192 bytes.
+/// Gives the token, by the rules of confer_config_set_token().
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT for an empty one and for a second answer; CONFER_E_TOO_LARGE; CONFER_E_INVALID_UTF8.
+/// Errors: CONFER_E_INVALID_ARGUMENT for a token that those rules refuse, and for a second answer; CONFER_E_TOO_LARGE;
+/// CONFER_E_INVALID_UTF8.
 /// After an error that is about the token another one can be given.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_token_request_answer(

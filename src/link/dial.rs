@@ -2,15 +2,16 @@
 //! where an earlier one was to another release, with the application's consent. The first connection and each later one
 //! are made here alike.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
 use super::change::{Change, ChangeSink};
 use super::policy::{Reconnect, Renew};
 use crate::attestation::Evidenced;
-use crate::error::{Error, Result, Status};
+use crate::clock;
+use crate::error::{Error, Result, Retry, Status};
 use crate::host::{Callbacks, Log};
 use crate::net::Token;
 use crate::session::{Approval, Established, Settings, Stage, establish, stage};
@@ -83,6 +84,13 @@ const MAX_REASON: usize = 1_024;
 /// the policy in any case. On the client's callback thread.
 pub type ReleaseSink = Arc<dyn Fn(&Arc<Evidenced>, &Arc<Evidenced>) -> bool + Send + Sync>;
 
+/// Why nothing is dialled: the server would refuse this token again.
+fn refused_before(token: &Token) -> Error {
+    let message = "token: the server has refused this one; connect with a fresh one.";
+    let error = Error::new(Status::Token, message).with_retry(Retry::FreshToken);
+    token.explain(error, clock::now())
+}
+
 /// What a client's connections are made with.
 pub struct Dialer {
     /// Where to, which way, and what is trusted there.
@@ -101,18 +109,20 @@ pub struct Dialer {
     pub renew: Renew,
     /// Where the log goes.
     pub log: Log,
+    /// The last token that the server refused so that only a fresh one can help.
+    pub refused_token: Mutex<Option<Token>>,
     /// Changes that wait for a slow callback.
     pub untold: Arc<AtomicUsize>,
     /// Where all of these run; there is one if there is any of them.
     pub callbacks: Option<Arc<Callbacks>>,
 }
 
-/// A verified connection, and when the token that it was made with ends, in Unix seconds, if a fresh one can be had.
+/// A verified connection, and the token that it was made with.
 pub struct Dialed {
     /// The connection.
     pub established: Established,
-    /// When its token ends.
-    pub token_ends: Option<u64>,
+    /// Its token.
+    pub token: Token,
 }
 
 impl Dialer {
@@ -125,12 +135,13 @@ impl Dialer {
         let limits = &self.settings.limits;
         let work = async {
             let token = self.find_token(watch).await?;
+            if self.has_refused(&token) {
+                return Err(refused_before(&token));
+            }
             let approval: Approval<'_> = &|evidenced| Box::pin(self.approve(before, evidenced));
-            let established = establish(&self.settings, &token, watch, approval).await?;
-            Ok(Dialed {
-                established,
-                token_ends: token.ends().filter(|_| self.provider.is_some()),
-            })
+            let established = establish(&self.settings, &token, watch, approval).await;
+            let established = established.inspect_err(|error| self.note_refusal(&token, error))?;
+            Ok(Dialed { established, token })
         };
         let limit = limits.connect;
         let timed_out = |_| {
@@ -140,6 +151,36 @@ impl Dialer {
         tokio::time::timeout(limit, work)
             .await
             .unwrap_or_else(timed_out)
+            .map_err(|error| match error.retry() {
+                // The next attempt asks the provider anew.
+                Retry::FreshToken => error.with_retryable(self.provider.is_some()),
+                _ => error,
+            })
+    }
+
+    /// Remembers a token that the server refused, if only a fresh one can help: it is not sent again.
+    fn note_refusal(&self, token: &Token, error: &Error) {
+        if error.retry() == Retry::FreshToken {
+            *self.refused() = Some(token.clone());
+        }
+    }
+
+    /// Remembers a token that the enclave refused for a request. Before its end it may be the account or a clock that is to
+    /// blame, so it may be sent again.
+    pub(super) fn note_refused_request(&self, token: &Token, now: u64) {
+        if token.ended(now).is_some() {
+            *self.refused() = Some(token.clone());
+        }
+    }
+
+    fn has_refused(&self, token: &Token) -> bool {
+        self.refused().as_ref() == Some(token)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<Token>> {
+        self.refused_token
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn find_token(&self, watch: &(dyn Fn(Stage) + Sync)) -> Result<Token> {

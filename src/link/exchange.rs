@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::net::Token;
 use crate::session::{Session, WeakSession};
 
 /// The place of one stream's request, as its handle and its readers know it.
@@ -14,6 +15,8 @@ struct State {
     /// The number of the connection that it was given to last.
     serial: u64,
     at: Option<(WeakSession, i64)>,
+    /// The token of that connection.
+    token: Option<Token>,
     order: Option<u64>,
 }
 
@@ -28,11 +31,13 @@ impl Exchange {
         &self,
         session: &Session,
         serial: u64,
+        token: &Token,
         give: impl FnOnce() -> Result<i64, E>,
     ) -> Result<(), E> {
         let mut state = self.state();
         let id = give()?;
         (state.serial, state.at) = (serial, Some((session.downgrade(), id)));
+        state.token = Some(token.clone());
         if state.cancelled {
             session.cancel(id); // in between it was on no connection
         }
@@ -54,6 +59,11 @@ impl Exchange {
     /// The number of the connection that it was given to last.
     pub(super) fn serial(&self) -> u64 {
         self.state().serial
+    }
+
+    /// The token of the connection that it was given to last.
+    pub(super) fn token(&self) -> Option<Token> {
+        self.state().token.clone()
     }
 
     /// The connection that it was given to has ended.

@@ -15,11 +15,12 @@ use tokio::sync::Notify;
 use super::change::Change;
 use super::dial::{Cancel, Dialed, Dialer, cancelled};
 use super::exchange::Exchange;
-use super::policy::{Born, Now, Reconnect, Renew, helped_by_waiting, mended_by_connecting};
+use super::policy::{Born, Now, Reconnect, Renew};
 use super::tracked::{Job, KeptBytes, Tracked, Ways};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Latch, Level, Runtime};
+use crate::net::Token;
 use crate::session::{Bounds, Idle, Limits, Meter, Receiver, Request, Session, Stats, worker_gone};
 
 const CONNECT: &str = "confer::connect";
@@ -127,6 +128,7 @@ struct Live {
     session: Session,
     serial: u64,
     born: Born,
+    token: Token,
 }
 
 struct Waiting {
@@ -315,7 +317,8 @@ impl Link {
             Phase::Up(live) if live.serial > after => {
                 let (session, serial) = (live.session.clone(), live.serial);
                 if !self.renew.due(&live.born, Now::read()) {
-                    return match place(&session, serial, job) {
+                    let token = live.token.clone();
+                    return match place(&session, serial, &token, job) {
                         // It broke, and its end is on its way here.
                         Err(refused) if session.end().is_some() && self.reconnects() => {
                             self.wait(state, refused.1, serial)
@@ -400,10 +403,7 @@ impl Link {
 
     /// Takes a new connection into use, and sends what waits.
     fn install(&self, dialed: Dialed) {
-        let Dialed {
-            established,
-            token_ends,
-        } = dialed;
+        let Dialed { established, token } = dialed;
         let evidenced = established.evidenced.clone();
         let (session, task) = Session::new(established, self.limits, self.stats.clone());
         count(&self.attempts.connected);
@@ -426,8 +426,9 @@ impl Link {
                     .report
                     .expires_at
                     .map(|at| at.saturating_add(self.leeway)),
-                token_ends,
+                token_ends: token.ends().filter(|_| self.provides_tokens),
             },
+            token: token.clone(),
         };
         let mut look_in = self.renew.left(&live.born, Now::read());
         state.evidenced = evidenced.clone();
@@ -450,7 +451,7 @@ impl Link {
                 state.waiting.insert(order, waiting);
             } else if waiting.job.exchange.cancelled() {
                 failed.push((cancelled(), waiting.job));
-            } else if let Err(refused) = place(&session, serial, waiting.job) {
+            } else if let Err(refused) = place(&session, serial, &token, waiting.job) {
                 failed.push(*refused);
             }
         }
@@ -531,7 +532,7 @@ impl Link {
             false => state.failures += u32::from(serial > 1),
         }
         let most = self.reconnect.map_or(0, |reconnect| reconnect.attempts);
-        if state.failures >= most || !mended_by_connecting(&why) {
+        if state.failures >= most || !why.retryable() {
             let waiting = self.end(&mut state, why);
             drop(state);
             return waiting.tell();
@@ -637,7 +638,7 @@ impl Link {
             let mut state = self.state();
             state.failures += 1;
             let most = self.reconnect.map_or(0, |reconnect| reconnect.attempts);
-            if state.failures >= most || !helped_by_waiting(&error) {
+            if state.failures >= most || !error.retryable() {
                 drop(state);
                 return self.give_up(error);
             }
@@ -699,9 +700,8 @@ impl Link {
         state.attempting = false;
         state.failures = 0;
         let usable = match &state.phase {
-            Phase::Up(live) => {
-                !self.renew.due(&live.born, Now::read()) && helped_by_waiting(&error)
-            }
+            // Kept although it may be due: requests do not go there then, and what is under way comes to its end.
+            Phase::Up(_) => error.retryable(),
             Phase::Down => false,
             Phase::Over(_) => return,
         };
@@ -838,6 +838,13 @@ impl Ways for Link {
         }
     }
 
+    fn token_was_refused(&self, token: &Token, now: u64) {
+        let kit = self.state().kit.clone();
+        if let Some(kit) = kit {
+            kit.dialer().note_refused_request(token, now);
+        }
+    }
+
     fn reconnects(&self) -> bool {
         Link::reconnects(self)
     }
@@ -893,7 +900,7 @@ impl Told {
 }
 
 /// Gives a request to a connection.
-fn place(session: &Session, serial: u64, job: Job) -> Placed {
+fn place(session: &Session, serial: u64, token: &Token, job: Job) -> Placed {
     let Job {
         order,
         request,
@@ -901,7 +908,9 @@ fn place(session: &Session, serial: u64, job: Job) -> Placed {
         receiver,
     } = job;
     exchange
-        .place(session, serial, || session.request(request, receiver))
+        .place(session, serial, token, || {
+            session.request(request, receiver)
+        })
         .map_err(|refused| {
             let (error, request, receiver) = *refused;
             let exchange = exchange.clone();

@@ -1,9 +1,7 @@
-//! When a connection is made again, and when one that works is replaced: the rules, without the doing. Pure: the clocks
-//! and the dice are given.
+//! How long to pause before a connection is made again, and when one that works is replaced. Pure: the clocks and the
+//! dice are given. Whether an error allows another attempt at all is `error.rs`'s rule.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use crate::error::{Error, Status};
 
 /// Whether and how a broken connection is made again.
 #[derive(Clone, Copy, Debug)]
@@ -100,20 +98,6 @@ impl Renew {
         let soonest = [over, evidence, token].into_iter().flatten().min()?;
         Some(soonest.max(MIN_AGE.saturating_sub(age)))
     }
-}
-
-/// Whether a connection that ended so is one that another can take the place of: the network's failures, and bytes that
-/// were broken on the way.
-pub(super) fn mended_by_connecting(error: &Error) -> bool {
-    (300..500).contains(&(error.status() as i32))
-}
-
-/// Whether an attempt that failed so can succeed later. A refused enclave is none that may be asked again and again,
-/// unless the key set alone was missing.
-pub(super) fn helped_by_waiting(error: &Error) -> bool {
-    mended_by_connecting(error)
-        || error.retryable()
-        || matches!(error.status(), Status::Token | Status::System)
 }
 
 #[cfg(test)]
@@ -218,31 +202,5 @@ mod tests {
             let soon = later(start, MIN_AGE, 10);
             assert_eq!(renew.left(&lies, soon), Some(Duration::ZERO));
         }
-    }
-
-    #[test]
-    fn a_refused_enclave_is_not_asked_again_and_a_failed_network_is() {
-        let error = |status| Error::new(status, "x");
-        for status in [
-            Status::Connect,
-            Status::DeadPeer,
-            Status::Decrypt,
-            Status::Upgrade,
-        ] {
-            assert!(helped_by_waiting(&error(status)), "{status:?}");
-        }
-        assert!(helped_by_waiting(&error(Status::Token)));
-        for status in [
-            Status::Rejected,
-            Status::ReleaseRefused,
-            Status::File,
-            Status::Panic,
-        ] {
-            assert!(!helped_by_waiting(&error(status)), "{status:?}");
-        }
-        assert!(helped_by_waiting(
-            &error(Status::Rejected).with_retryable(true)
-        ));
-        assert!(!mended_by_connecting(&error(Status::Closed)));
     }
 }

@@ -1,6 +1,6 @@
 //! A request's receiver on its way over several connections: it sends the request again where that is right, and only
 //! there. What may have been sent is never sent again, but for the one case in which the enclave says that it did nothing:
-//! status 402 as the first answer, for which a fresh token helps (protocol section 4).
+//! status 401 or 402 as the first answer, for which a fresh token helps (protocol section 4).
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::exchange::Exchange;
-use crate::error::{Error, Progress, Result, Status};
+use crate::clock;
+use crate::error::{Error, Progress, Result, Retry, Status};
+use crate::net::Token;
 use crate::session::{Again, Flow, Pace, Piece, Receiver, Request};
 
 /// A request on its way to a connection.
@@ -28,6 +30,8 @@ pub(super) trait Ways: Send + Sync {
     fn again(&self, job: Job, after: u64);
     /// Whether a request that was not sent will be sent on the next connection.
     fn reconnects(&self) -> bool;
+    /// The enclave refused a request for its token.
+    fn token_was_refused(&self, token: &Token, now: u64);
     /// Whether there can be a connection with a fresh token.
     fn provides_tokens(&self) -> bool;
 }
@@ -55,6 +59,11 @@ impl Drop for KeptBytes {
     fn drop(&mut self) {
         self.counter.fetch_sub(self.len, Ordering::Relaxed);
     }
+}
+
+/// The enclave answered 401 or 402.
+fn refuses_token(error: &Error) -> bool {
+    error.retry() == Retry::FreshToken
 }
 
 /// Knows how to ask once more.
@@ -118,6 +127,18 @@ impl Tracked {
         }
     }
 
+    /// Where the enclave refused the token: says in the error if it has expired, and sees to it that it is not used again.
+    fn explain(&self, error: Error, link: Option<&dyn Ways>) -> Error {
+        let Some(token) = self.exchange.token().filter(|_| refuses_token(&error)) else {
+            return error;
+        };
+        let now = clock::now();
+        if let Some(link) = link {
+            link.token_was_refused(&token, now);
+        }
+        token.explain(error, now)
+    }
+
     /// An end that is one. What was refused for its token had been sent, whatever became of it then.
     fn conclude(&self, error: Error) -> Error {
         if self.refused.is_some() && error.progress() == Progress::NotSent {
@@ -151,10 +172,8 @@ impl Tracked {
         let unsent = error.progress() == Progress::NotSent
             && link.reconnects()
             && self.exchange.connection_ended();
-        let unpaid = error.status() == Status::PaymentRequired
-            && self.refused.is_none()
-            && link.provides_tokens();
-        (unsent || unpaid).then(|| self.exchange.serial())
+        let refused = refuses_token(error) && self.refused.is_none() && link.provides_tokens();
+        (unsent || refused).then(|| self.exchange.serial())
     }
 }
 
@@ -186,13 +205,14 @@ impl Receiver for Tracked {
             return self.inner.end(Ok(()));
         };
         let link = self.link.upgrade();
+        let error = self.explain(error, link.as_deref());
         let again = link.as_ref().and_then(|link| self.after(&error, &**link));
         let (Some(link), Some((after, request))) = (link, again.zip(self.again())) else {
             let error = self.conclude(error);
             return self.inner.end(Err(error));
         };
         self.inner.restart();
-        if error.status() == Status::PaymentRequired {
+        if refuses_token(&error) {
             self.refused = Some(error);
         }
         let (order, exchange) = (self.order, self.exchange.clone());

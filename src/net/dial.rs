@@ -108,7 +108,7 @@ pub async fn secure(endpoint: &Endpoint, route: &Route, socket: Counted) -> Resu
     let stream = TlsConnector::from(route.tls().clone())
         .connect(name, socket)
         .await
-        .map_err(|e| failed(reason(&e)))?;
+        .map_err(|e| failed(reason(&e)).with_retryable(!refuses_certificate(&e)))?;
     Ok(Stream::Tls(Box::new(stream)))
 }
 
@@ -145,6 +145,19 @@ fn cut(error: io::Error) -> io::Error {
             "the server closed the connection without ending TLS",
         ),
         _ => error,
+    }
+}
+
+/// Whether the server's certificate is at fault. Its dates are not: the device's clock may be wrong for a while.
+fn refuses_certificate(error: &io::Error) -> bool {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    match error.get_ref().and_then(|e| e.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(why)) => !matches!(
+            why,
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+        ),
+        Some(rustls::Error::NoCertificatesPresented) => true,
+        _ => false,
     }
 }
 
@@ -289,7 +302,27 @@ mod tests {
             let error = met.unwrap_err();
             assert_eq!(error.status(), Status::Tls);
             assert!(error.message().contains("certificate"), "{error}");
+            assert!(!error.retryable());
             assert_eq!(received, b"");
+        });
+    }
+
+    #[test]
+    fn tls_that_breaks_off_is_worth_another_try() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let endpoint = format!("wss://localhost:{}/", address.port());
+            let endpoint = Endpoint::websocket(&endpoint).unwrap();
+            let hang_up = async { drop(listener.accept().await.unwrap()) };
+            let dial = async {
+                let socket = connect(&[address], None).await?;
+                secure(&endpoint, &Route::default(), socket).await
+            };
+            let ((), stream) = tokio::join!(hang_up, dial);
+            let error = stream.err().unwrap();
+            assert_eq!(error.status(), Status::Tls);
+            assert!(error.retryable(), "{error}");
         });
     }
 
@@ -327,6 +360,7 @@ mod tests {
                 assert_eq!(error.status(), Status::Tls);
                 assert!(error.message().starts_with(message), "{error}");
                 assert!(error.message().ends_with(" UTC; is it right?"), "{error}");
+                assert!(error.retryable());
                 assert_eq!(received, b"");
             }
         });

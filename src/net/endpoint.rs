@@ -2,30 +2,42 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use url::{Host, Url};
 
+use crate::clock::in_words;
 use crate::error::{Error, Result, Status};
 
-/// The secret that the account API mints. It leaves this type in one place: the request line of the upgrade.
-#[derive(Clone)]
-pub struct Token(String);
+/// The secret that the account API mints. It leaves this type in one place: the request line of the upgrade. Clones share
+/// it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Arc<str>);
 
 impl Token {
     /// The longest token that is taken: a request line has to stay within what servers accept.
     pub const MAX_LEN: usize = 8_192;
 
-    /// Takes a token of any form; only emptiness and size are judged.
-    pub fn new(token: &str) -> Result<Token> {
-        match token.len() {
-            0 => Err(Error::new(Status::InvalidArgument, "token: it is empty")),
-            len if len > Self::MAX_LEN => Err(Error::new(
-                Status::TooLarge,
-                format!("token: {len} bytes; the bound is {}", Self::MAX_LEN),
-            )),
-            _ => Ok(Token(token.into())),
+    /// Takes a token of any form, less the newline at the end of a file's line. Refuses what is around a token where one is
+    /// copied, and names it: the published server would answer 500 to it, and nobody would know why.
+    pub fn new(text: &str) -> Result<Token> {
+        let token = match text.strip_suffix('\n') {
+            Some(line) => line.strip_suffix('\r').unwrap_or(line),
+            None => text,
+        };
+        if token.len() > Self::MAX_LEN {
+            let (len, most) = (token.len(), Self::MAX_LEN);
+            let message = format!("token: {len} bytes; the bound is {most}");
+            return Err(Error::new(Status::TooLarge, message));
+        }
+        match flaw(token) {
+            Some(flaw) => {
+                let message = format!("token: {flaw}");
+                Err(Error::new(Status::InvalidArgument, message))
+            }
+            None => Ok(Token(token.into())),
         }
     }
 
@@ -41,6 +53,46 @@ impl Token {
         let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
         let claims: Claims = serde_json::from_slice(&claims).ok()?;
         Some(claims.exp)
+    }
+
+    /// When it ended, if `now` is not before that.
+    pub fn ended(&self, now: u64) -> Option<u64> {
+        self.ends().filter(|end| *end <= now)
+    }
+
+    /// Adds to an error that it ended before `now`, if it did.
+    pub fn explain(&self, error: Error, now: u64) -> Error {
+        let Some(end) = self.ended(now) else {
+            return error;
+        };
+        let (end, now) = (in_words(end), in_words(now));
+        error.adding(&format!(
+            "The token expired at {end}, by its `exp`; this device's clock says {now}."
+        ))
+    }
+}
+
+/// What is wrong with the text of a token, without repeating it.
+fn flaw(token: &str) -> Option<&'static str> {
+    const QUOTES: [char; 7] = [
+        '"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}',
+    ];
+    const SCHEME: &str = "Bearer ";
+    let start = token.trim_start_matches('\u{feff}').get(..SCHEME.len());
+    if token.is_empty() {
+        Some("it is empty")
+    } else if start.is_some_and(|start| start.eq_ignore_ascii_case(SCHEME)) {
+        Some("it begins with `Bearer `; give the token alone")
+    } else if token.contains('\u{feff}') {
+        Some("it holds a byte order mark; save its file without one")
+    } else if token.contains(QUOTES) {
+        Some("it holds quotes; give the token without them")
+    } else if token.contains(char::is_whitespace) {
+        Some("it holds white space; give the token alone")
+    } else if token.contains(char::is_control) {
+        Some("it holds a control character")
+    } else {
+        None
     }
 }
 
@@ -158,9 +210,9 @@ impl Endpoint {
 
     /// The whole URL with the token, percent-encoded. The one place where a token becomes text.
     pub(super) fn with_token(&self, token: &Token) -> Url {
-        // Form encoding escapes all that percent-encoding does, but writes a space as `+`, which not every server reads.
+        // Form encoding differs from percent-encoding in the space alone, and a token has none.
         let encoded: String = url::form_urlencoded::byte_serialize(token.0.as_bytes()).collect();
-        let token = format!("token={}", encoded.replace('+', "%20"));
+        let token = format!("token={encoded}");
         let query = match self.url.query() {
             Some(query) if !query.is_empty() => format!("{query}&{token}"),
             _ => token,
@@ -280,14 +332,78 @@ mod tests {
     #[test]
     fn the_token_is_percent_encoded_and_shown_nowhere() {
         let endpoint = Endpoint::websocket("wss://example.com/websocket?x=1").unwrap();
-        let token = Token::new("a b+&c=d/ü").unwrap();
+        let token = Token::new("a*b+&c=d/ü%20").unwrap();
         let url = endpoint.with_token(&token);
         assert_eq!(
             url.as_str(),
-            "wss://example.com/websocket?x=1&token=a%20b%2B%26c%3Dd%2F%C3%BC"
+            "wss://example.com/websocket?x=1&token=a*b%2B%26c%3Dd%2F%C3%BC%2520"
         );
         assert_eq!(endpoint.to_string(), "wss://example.com/websocket");
         assert_eq!(format!("{token:?}"), "Token(…)");
+    }
+
+    #[test]
+    fn flawed_token_is_refused_by_its_flaw_and_never_shown() {
+        const SECRET: &str = "eyJhbGciOi.c2VjcmV0.c2ln";
+        for (around, flaw) in [
+            ("", "empty"),
+            ("\n", "empty"),
+            ("\r\n", "empty"),
+            (" ", "white space"),
+            (" *", "white space"),
+            ("* ", "white space"),
+            ("*\n\n", "white space"),
+            ("*\r", "white space"),
+            ("*\t*", "white space"),
+            ("*\u{a0}*", "white space"),
+            ("\u{feff}*", "byte order mark"),
+            ("*\u{feff}", "byte order mark"),
+            ("\"*\"", "quotes"),
+            ("'*'", "quotes"),
+            ("\u{201c}*\u{201d}", "quotes"),
+            ("Bearer *", "`Bearer `"),
+            ("bearer *", "`Bearer `"),
+            ("\u{feff}BEARER *", "`Bearer `"),
+            ("*\0", "control character"),
+            ("*\u{1b}[0m", "control character"),
+        ] {
+            let error = Token::new(&around.replace('*', SECRET)).unwrap_err();
+            assert_eq!(error.status(), Status::InvalidArgument, "{around:?}");
+            assert!(error.message().starts_with("token: it "), "{error}");
+            assert!(error.message().contains(flaw), "{around:?}: {error}");
+            assert!(!error.message().contains(&SECRET[..6]), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_trailing_newline_is_trimmed() {
+        for text in ["a.b.c", "a.b.c\n", "a.b.c\r\n"] {
+            assert_eq!(&*Token::new(text).unwrap().0, "a.b.c");
+        }
+        let longest = "x".repeat(Token::MAX_LEN);
+        assert!(Token::new(&format!("{longest}\n")).is_ok());
+        let error = Token::new(&format!("{longest}x")).unwrap_err();
+        assert_eq!(error.status(), Status::TooLarge);
+    }
+
+    #[test]
+    fn expired_token_is_explained_with_both_times() {
+        let claims = BASE64_URL_SAFE_NO_PAD.encode(r#"{"exp":1701735000}"#);
+        let token = Token::new(&format!("e30.{claims}.c2ln")).unwrap();
+        let explain = |token: &Token, now| {
+            let error = Error::new(Status::Upgrade, "refused.");
+            token.explain(error, now).message().to_owned()
+        };
+        assert_eq!(token.ended(1_701_734_999), None);
+        assert_eq!(explain(&token, 1_701_734_999), "refused.");
+        assert_eq!(token.ended(1_701_735_000), Some(1_701_735_000));
+        assert_eq!(
+            explain(&token, 1_701_735_060),
+            "refused. The token expired at 2023-12-05 00:10:00 UTC, by its `exp`; \
+             this device's clock says 2023-12-05 00:11:00 UTC."
+        );
+        let opaque = Token::new("opaque").unwrap();
+        assert_eq!(explain(&opaque, u64::MAX), "refused.");
     }
 
     #[test]

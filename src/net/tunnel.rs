@@ -1,7 +1,8 @@
 //! A tunnel through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6) and SOCKS5 (RFC 1928, RFC 1929).
 //!
 //! The proxy is nobody that is trusted. TLS runs through the tunnel and ends with the endpoint, so a proxy sees names and
-//! sizes; what it answers is bounded, and not repeated in errors but for numbers.
+//! sizes; what it answers is bounded, and errors repeat nothing of it but numbers and the names of known schemes: a proxy
+//! could answer with the credentials that it was given.
 
 use std::io;
 use std::net::IpAddr;
@@ -9,8 +10,8 @@ use std::net::IpAddr;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
-use hyper::{Request, upgrade};
+use hyper::header::{HOST, HeaderMap, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
+use hyper::{Request, StatusCode, upgrade};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -63,7 +64,10 @@ async fn connect(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
         if !status.is_success() {
-            let why = format!("CONNECT was refused: HTTP status {}", status.as_u16());
+            let mut why = format!("CONNECT was refused: HTTP status {}", status.as_u16());
+            if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+                why += &wants(proxy, response.headers());
+            }
             return Err(failed(proxy, &why)
                 .with_http_status(status.as_u16())
                 .with_retry_delay(retry_after(&response)));
@@ -90,6 +94,64 @@ async fn connect(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<
         ));
     }
     Ok(parts.io.into_inner())
+}
+
+/// What a proxy wants that answered 407, and what to do.
+fn wants(proxy: &Proxy, headers: &HeaderMap) -> String {
+    let offered = schemes(headers);
+    let cure = match &proxy.credentials {
+        _ if !offered.is_empty() && !offered.contains(&BASIC) => {
+            "this library has Basic alone, so use another proxy"
+        }
+        Some(_) => "it does not accept this user name and password",
+        None => "put user name and password into the proxy's URL",
+    };
+    match offered.as_slice() {
+        [] => format!(". It names no scheme; {cure}"),
+        offered => format!(". It offers {}; {cure}", offered.join(", ")),
+    }
+}
+
+const BASIC: &str = "Basic";
+/// The schemes that an error names (the IANA's list, and two that proxies have): no text of the proxy's gets into one.
+const SCHEMES: [&str; 12] = [
+    BASIC,
+    "Bearer",
+    "Concealed",
+    "Digest",
+    "DPoP",
+    "HOBA",
+    "Kerberos",
+    "Mutual",
+    "Negotiate",
+    "NTLM",
+    "SCRAM-SHA-1",
+    "SCRAM-SHA-256",
+];
+
+/// The known schemes that the challenges name, each once, in the order of [`SCHEMES`] (RFC 9110, section 11.6.1).
+fn schemes(headers: &HeaderMap) -> Vec<&'static str> {
+    let challenges = headers.get_all(PROXY_AUTHENTICATE).iter();
+    let challenges = challenges.filter_map(|value| value.to_str().ok());
+    let named: Vec<&str> = challenges.flat_map(items).filter_map(scheme).collect();
+    let is_named = |known: &&str| named.iter().any(|name| name.eq_ignore_ascii_case(known));
+    SCHEMES.into_iter().filter(is_named).collect()
+}
+
+/// The items between the commas that are not in quotes.
+fn items(value: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    value.split(move |c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    })
+}
+
+/// The name with which an item begins a challenge. A parameter's has `=` behind it.
+fn scheme(item: &str) -> Option<&str> {
+    let item = item.trim_ascii();
+    let (name, rest) = item.split_once(' ').unwrap_or((item, ""));
+    (!rest.trim_ascii_start().starts_with('=')).then_some(name)
 }
 
 /// RFC 7617.
@@ -252,4 +314,31 @@ fn request(endpoint: &Endpoint) -> Option<Vec<u8>> {
     }
     message.extend(endpoint.port().to_be_bytes());
     Some(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_schemes_of_a_challenge_are_named() {
+        for (values, expected) in [
+            (&[][..], &[][..]),
+            (&["Basic realm=\"a\""], &["Basic"]),
+            (&["basic realm=\"Digest, Negotiate\""], &["Basic"]),
+            (&["NTLM", "Negotiate abc=="], &["Negotiate", "NTLM"]),
+            (
+                &["Digest realm=\"x\", nonce=\"a, Bearer b\", qop=auth, Basic realm=\"x\""],
+                &["Basic", "Digest"],
+            ),
+            (&["Digest realm=x, Bearer = y"], &["Digest"]),
+            (&["bWU6aHVudGVyMg==, x y, ,,", "Custom", ""], &[]),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(PROXY_AUTHENTICATE, HeaderValue::from_static(value));
+            }
+            assert_eq!(schemes(&headers), expected, "{values:?}");
+        }
+    }
 }

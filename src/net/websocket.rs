@@ -9,7 +9,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, http};
 
 use super::{Endpoint, Stream, Token};
-use crate::error::{Error, Result, Status};
+use crate::clock;
+use crate::error::{Error, Result, Retry, Status};
 use crate::noise::MAX_NOISE_MESSAGE;
 
 /// An upgraded connection.
@@ -50,27 +51,14 @@ pub async fn upgrade(
         .max_frame_size(Some(MAX_NOISE_MESSAGE));
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, response)) => Ok((socket, date(&response))),
-        Err(error) => Err(refusal(endpoint, error)),
+        Err(error) => Err(refusal(endpoint, token, error)),
     }
 }
 
 /// Nothing of the request, and so of the token, is repeated here.
-fn refusal(endpoint: &Endpoint, error: tungstenite::Error) -> Error {
+fn refusal(endpoint: &Endpoint, token: &Token, error: tungstenite::Error) -> Error {
     match error {
-        tungstenite::Error::Http(response) => {
-            let status = response.status();
-            let what = if status.is_redirection() {
-                "a redirect is a refusal"
-            } else {
-                "the upgrade was refused"
-            };
-            Error::new(
-                Status::Upgrade,
-                format!("{endpoint}: {what}: HTTP status {}", status.as_u16()),
-            )
-            .with_http_status(status.as_u16())
-            .with_retry_delay(retry_after(&response))
-        }
+        tungstenite::Error::Http(response) => refused(endpoint, token, &response),
         tungstenite::Error::Io(e) => Error::new(
             Status::ConnectionLost,
             format!("{endpoint}: during the upgrade: {e}"),
@@ -105,6 +93,32 @@ fn date<B>(response: &http::Response<B>) -> Option<u64> {
     }
     let date = DateTimeParser::new().parse_timestamp(date).ok()?;
     u64::try_from(date.as_second()).ok()
+}
+
+/// The server answered with another status than 101.
+fn refused<B>(endpoint: &Endpoint, token: &Token, response: &http::Response<B>) -> Error {
+    let now = clock::now();
+    let status = response.status();
+    let code = status.as_u16();
+    let why = match code {
+        401..=403 => " The server does not accept the token; connect with a fresh one.",
+        500 => {
+            " The published server answers so to a token that it does not accept: one that is malformed, expired or signed \
+             by another key."
+        }
+        _ if status.is_redirection() => " A redirect is not followed.",
+        _ => "",
+    };
+    let message = format!("{endpoint}: the upgrade was refused: HTTP status {code}.{why}");
+    let error = Error::new(Status::Upgrade, message)
+        .with_http_status(code)
+        .with_retry_delay(retry_after(response));
+    let error = match code {
+        // The server cannot mean anything but the token, unless this clock is wrong: then a fresh one does no harm.
+        500 if token.ended(now).is_some() => error.with_retry(Retry::FreshToken),
+        _ => error,
+    };
+    token.explain(error, now)
 }
 
 /// `Retry-After` in its form of seconds (RFC 9110, section 10.2.3).

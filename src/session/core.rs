@@ -745,14 +745,20 @@ fn random_chunk_id() -> i64 {
 /// A status other than 200 ends the exchange. The body is the peer's text: it may repeat the request, so it is kept
 /// apart from the message.
 fn refusal(response: &Response) -> Error {
-    let status = match response.status {
-        401 => Status::Unauthorized,
-        402 => Status::PaymentRequired,
-        _ => Status::Refused,
+    let (status, cure) = match response.status {
+        401 => (
+            Status::Unauthorized,
+            ": it does not accept the token. Connect again with a fresh one.",
+        ),
+        402 => (
+            Status::PaymentRequired,
+            ": it does so when the token of a free account has expired. Connect again with a fresh one.",
+        ),
+        _ => (Status::Refused, ""),
     };
     Error::new(
         status,
-        format!("the enclave answered with status {}", response.status),
+        format!("the enclave answered with status {}{cure}", response.status),
     )
     .with_http_status(response.status)
     .with_peer_text(&response.body)

@@ -188,13 +188,26 @@ fn credentials_that_a_proxy_does_not_take_are_an_error_that_does_not_tell_them()
             "http://me:hunter2@",
             Manner::Connect(Some("b3RoZXI=")),
             407,
-            "HTTP status 407",
+            "HTTP status 407. It offers Basic; it does not accept this user name and password",
         ),
         (
             "http://",
             Manner::Connect(Some(BASE64)),
             407,
-            "HTTP status 407",
+            "HTTP status 407. It offers Basic; put user name and password into the proxy's URL",
+        ),
+        (
+            "http://me:hunter2@",
+            Manner::Answers(&[b"HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\n\
+                Proxy-Authenticate: bWU6aHVudGVyMg==, NTLM\r\nContent-Length: 0\r\n\r\n"]),
+            407,
+            "HTTP status 407. It offers Negotiate, NTLM; this library has Basic alone",
+        ),
+        (
+            "http://me:hunter2@",
+            Manner::Answers(&[b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n"]),
+            407,
+            "HTTP status 407. It names no scheme; it does not accept this user name and password",
         ),
         (
             "socks5://me:hunter2@",
@@ -229,6 +242,51 @@ fn credentials_that_a_proxy_does_not_take_are_an_error_that_does_not_tell_them()
         world.assert_tells_nothing(failure.message());
         world.assert_tells_nothing(&told.lock().unwrap().join("\n"));
         assert!(!world.enclave.saw("accepted"));
+    }
+}
+
+/// Sent again and again, they would lock the account.
+#[test]
+fn credentials_that_a_proxy_takes_no_more_are_sent_once_and_end_a_reconnecting_client() {
+    for (scheme, good, bad) in [
+        (
+            "http",
+            Manner::Connect(Some(BASE64)),
+            Manner::Connect(Some("b3RoZXI=")),
+        ),
+        (
+            "socks5",
+            Manner::Socks5(Some(("me", SECRET))),
+            Manner::Socks5(Some(("me", "other"))),
+        ),
+    ] {
+        let mut world = World::start();
+        let proxy = Proxy::start(good);
+        let config = world.config(ENCLAVE_NAME);
+        let url = format!("{scheme}://me:{SECRET}@127.0.0.1:{}", proxy.port);
+        set(&config, confer_config_set_proxy, &url).unwrap();
+        call(|e| unsafe { confer_config_set_reconnect(config.0, 1_000, 1, 10, e) }).unwrap();
+        let client = connect(&config).unwrap();
+        chats(&client);
+        let sent = if scheme == "http" { BASE64 } else { SECRET };
+        let (dials, credentials) = (proxy.connections(), proxy.count(sent));
+        assert_eq!(dials, credentials);
+        proxy.change(bad);
+        world.enclave.kill();
+        // It waits for a connection, and so tells of the client's end.
+        let end = loop {
+            match pull(&client, PROMPT).map(|stream| read(&stream).1) {
+                Err(failure) => break failure,
+                Ok(Err(failure)) if failure.status() == CONFER_E_PROXY => break failure,
+                Ok(_) => {}
+            }
+        };
+        assert_eq!(end.status(), CONFER_E_PROXY, "{end:?}");
+        assert!(!end.retryable());
+        let ended = call(|e| unsafe { confer_client_check(client.0, e) }).unwrap_err();
+        assert_eq!(ended.status(), CONFER_E_PROXY);
+        assert_eq!(proxy.connections(), dials + 1);
+        assert_eq!(proxy.count(sent), credentials + 1);
     }
 }
 

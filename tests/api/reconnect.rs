@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -553,7 +553,7 @@ fn a_provider_that_fails_or_never_answers_is_named_in_the_error() {
     provide(&config, |_, request| {
         let empty = call(|e| unsafe { confer_token_request_answer(request, ptr::null(), 0, e) });
         assert_eq!(empty.unwrap_err().status(), CONFER_E_INVALID_ARGUMENT);
-        give(request, "a lie"); // the enclave does not know it
+        give(request, "a-lie"); // the enclave does not know it
     });
     let failure = connect(&config).err().unwrap();
     assert_eq!(
@@ -580,29 +580,37 @@ fn ending_in(seconds: i64, name: &str) -> String {
     )
 }
 
+/// How the enclave is told that it answers 402, or 401, to this token.
+const REFUSALS: [(&str, i32); 2] = [
+    ("--expired-token", CONFER_E_PAYMENT_REQUIRED),
+    ("--unauthorized-token", CONFER_E_UNAUTHORIZED),
+];
+
 #[test]
 fn a_refusal_for_the_token_is_answered_with_a_fresh_one_and_the_request_goes_out_once_more() {
-    let (stale, fresh) = (ending_in(900, "stale"), ending_in(900, "fresh"));
-    let enclave = Enclave::with(["--expired-token", &stale, "--token", &fresh]);
-    let (config, _changes) = reconnecting(&enclave, 5);
-    let (old, new) = (stale.clone(), fresh.clone());
-    let provider = provide(&config, move |number, request| {
-        give(request, if number == 0 { &old } else { &new });
-    });
-    let client = connect(&config).unwrap();
-    // Several at once share the fresh connection.
-    let streams: Vec<Stream> = (0..3)
-        .map(|at| pull(&client, &format!("paid {at}")).unwrap())
-        .collect();
-    for (at, stream) in streams.iter().enumerate() {
-        let (answer, end) = read(stream);
-        end.unwrap();
-        assert_eq!(answer, format!("You said: paid {at}"));
+    for (refused, _) in REFUSALS {
+        let (stale, fresh) = (ending_in(900, "stale"), ending_in(900, "fresh"));
+        let enclave = Enclave::with([refused, &stale, "--token", &fresh]);
+        let (config, _changes) = reconnecting(&enclave, 5);
+        let (old, new) = (stale.clone(), fresh.clone());
+        let provider = provide(&config, move |number, request| {
+            give(request, if number == 0 { &old } else { &new });
+        });
+        let client = connect(&config).unwrap();
+        // Several at once share the fresh connection.
+        let streams: Vec<Stream> = (0..3)
+            .map(|at| pull(&client, &format!("paid {at}")).unwrap())
+            .collect();
+        for (at, stream) in streams.iter().enumerate() {
+            let (answer, end) = read(stream);
+            end.unwrap();
+            assert_eq!(answer, format!("You said: paid {at}"));
+        }
+        assert_eq!(provider.asked.load(Ordering::SeqCst), 2, "{refused}");
+        let requests = enclave.requests(CHATS);
+        assert_eq!(requests.iter().filter(|r| r["connection"] == 1).count(), 3);
+        assert_eq!(requests.iter().filter(|r| r["connection"] == 2).count(), 3);
     }
-    assert_eq!(provider.asked.load(Ordering::SeqCst), 2);
-    let requests = enclave.requests(CHATS);
-    assert_eq!(requests.iter().filter(|r| r["connection"] == 1).count(), 3);
-    assert_eq!(requests.iter().filter(|r| r["connection"] == 2).count(), 3);
 }
 
 #[test]
@@ -682,19 +690,22 @@ fn what_is_kept_to_be_sent_again_is_bounded_and_an_answer_makes_room() {
 
 #[test]
 fn a_second_refusal_for_the_token_is_the_error() {
-    let tokens = ["one", "two", "three"].map(|name| ending_in(900, name));
-    let expired = tokens.iter().flat_map(|token| ["--expired-token", token]);
-    let enclave = Enclave::with(expired);
-    let (config, _changes) = reconnecting(&enclave, 5);
-    let given = tokens.clone();
-    let provider = provide(&config, move |number, request| {
-        give(request, &given[number.min(2)])
-    });
-    let client = connect(&config).unwrap();
-    let failure = read(&pull(&client, PROMPT).unwrap()).1.unwrap_err();
-    assert_eq!(failure.status(), CONFER_E_PAYMENT_REQUIRED);
-    assert_eq!(provider.asked.load(Ordering::SeqCst), 2);
-    assert_eq!(enclave.requests(CHATS).len(), 2);
+    for (refused, status) in REFUSALS {
+        let tokens = ["one", "two", "three"].map(|name| ending_in(900, name));
+        let enclave = Enclave::with(tokens.iter().flat_map(|token| [refused, token]));
+        let (config, _changes) = reconnecting(&enclave, 5);
+        let given = tokens.clone();
+        let provider = provide(&config, move |number, request| {
+            give(request, &given[number.min(2)])
+        });
+        let client = connect(&config).unwrap();
+        let failure = read(&pull(&client, PROMPT).unwrap()).1.unwrap_err();
+        assert_eq!(failure.status(), status);
+        assert!(!failure.retryable());
+        assert!(failure.message().contains("fresh"), "{failure:?}");
+        assert_eq!(provider.asked.load(Ordering::SeqCst), 2);
+        assert_eq!(enclave.requests(CHATS).len(), 2);
+    }
 }
 
 #[test]
@@ -752,6 +763,253 @@ fn without_a_provider_a_refusal_for_the_token_is_the_error() {
     let client = connect(&config).unwrap();
     let failure = read(&pull(&client, PROMPT).unwrap()).1.unwrap_err();
     assert_eq!(failure.status(), CONFER_E_UNAUTHORIZED);
+}
+
+fn set_token(config: &Config, token: &str) {
+    call(|e| unsafe { confer_config_set_token(config.0, token.as_ptr().cast(), token.len(), e) })
+        .unwrap();
+}
+
+/// Upgrades that the enclave refused for their token.
+fn refused_upgrades(enclave: &Enclave) -> usize {
+    let events = enclave.events();
+    events.iter().filter(|e| e["event"] == "refused").count()
+}
+
+fn end_of(client: &Client) -> Failure {
+    call(|e| unsafe { confer_client_check(client.0, e) }).unwrap_err()
+}
+
+/// An enclave that accepts `token` on its first connection, and refuses later ones so.
+fn refusing(token: &str, fault: &str) -> (Enclave, Network) {
+    let enclave = Enclave::with(["--token", token, "--fault", fault, "--fault-from", "2"]);
+    let network = Network::to(enclave.port());
+    (enclave, network)
+}
+
+#[test]
+fn expired_token_is_not_dialled_again_after_its_refusal() {
+    let token = ending_in(-3_600, "stale");
+    let (enclave, network) = refusing(&token, "upgrade-500");
+    let (config, changes) = reconnecting(&enclave, 1_000);
+    set_endpoint(&config, &network);
+    let client = connect(&config).unwrap(); // the device's clock may be wrong
+    network.cut();
+    await_told(&changes, &Told::Ended(CONFER_E_UPGRADE));
+    let end = end_of(&client);
+    assert_eq!((end.http_status(), end.retryable()), (500, false));
+    assert!(end.message().contains("expired at 20"), "{end:?}");
+    assert!(end.message().contains("does not accept"), "{end:?}");
+    assert!(!end.message().contains(&token));
+    assert_eq!(network.connections(), 2);
+}
+
+#[test]
+fn expired_token_is_dialled_again_after_trouble_that_is_not_its_own() {
+    let token = ending_in(-3_600, "stale");
+    let (enclave, network) = refusing(&token, "upgrade-503-open");
+    let (config, changes) = reconnecting(&enclave, 4);
+    set_endpoint(&config, &network);
+    let client = connect(&config).unwrap();
+    network.cut();
+    await_told(&changes, &Told::Ended(CONFER_E_UPGRADE));
+    assert!(end_of(&client).retryable());
+    assert_eq!(network.connections(), 1 + 4);
+}
+
+#[test]
+fn unexpired_token_is_dialled_again_after_status_500() {
+    let (enclave, network) = refusing(&ending_in(900, "only"), "upgrade-500");
+    let (config, changes) = reconnecting(&enclave, 4);
+    set_endpoint(&config, &network);
+    let client = connect(&config).unwrap();
+    network.cut();
+    await_told(&changes, &Told::Ended(CONFER_E_UPGRADE));
+    let end = end_of(&client);
+    assert!(end.retryable() && !end.message().contains("expired at"));
+    assert_eq!(network.connections(), 1 + 4);
+}
+
+#[test]
+fn token_refused_for_a_request_is_not_dialled_again_once_it_expired() {
+    for (refused, status) in REFUSALS {
+        let token = ending_in(-3_600, "stale");
+        let enclave = Enclave::with([refused, &token]);
+        let network = Network::to(enclave.port());
+        let (config, changes) = reconnecting(&enclave, 1_000);
+        set_endpoint(&config, &network);
+        set_token(&config, &token);
+        let client = connect(&config).unwrap();
+        let failure = read(&pull(&client, PROMPT).unwrap()).1.unwrap_err();
+        assert_eq!(failure.status(), status);
+        assert!(failure.message().contains("fresh"), "{failure:?}");
+        assert!(failure.message().contains("expired at 20"), "{failure:?}");
+        assert_eq!(network.connections(), 1);
+        network.cut();
+        await_told(&changes, &Told::Ended(CONFER_E_TOKEN));
+        let end = end_of(&client);
+        assert!(end.message().contains("expired at 20"), "{end:?}");
+        assert!(!end.retryable());
+        assert_eq!(network.connections(), 1, "nothing was dialled");
+    }
+}
+
+#[test]
+fn provider_that_repeats_a_refused_expired_token_is_asked_until_it_has_a_fresh_one() {
+    let (stale, fresh) = (ending_in(-3_600, "stale"), ending_in(900, "fresh"));
+    let mut first = Enclave::with(["--token", &stale]);
+    let (config, changes) = reconnecting(&first, 1_000);
+    let given = (stale.clone(), fresh.clone());
+    // Enough for the time without an enclave, whose end the provider knows.
+    let repeats = Arc::new(AtomicUsize::new(usize::MAX));
+    let left = repeats.clone();
+    provide(&config, move |_, request| {
+        let stale = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        give(request, if stale.is_ok() { &given.0 } else { &given.1 });
+    });
+    let client = connect(&config).unwrap();
+    first.kill();
+    await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
+    let port = first.port().to_string();
+    let second = Enclave::with(["--port", &port, "--token", &fresh]);
+    await_told(&changes, &Told::Failed(CONFER_E_UPGRADE));
+    await_told(&changes, &Told::Failed(CONFER_E_TOKEN));
+    repeats.store(2, Ordering::SeqCst);
+    await_told(&changes, &Told::Connected(false));
+    assert_eq!(refused_upgrades(&second), 1);
+    read(&pull(&client, PROMPT).unwrap()).1.unwrap();
+}
+
+#[test]
+fn two_server_errors_for_one_token_are_followed_by_a_fresh_one() {
+    let (stale, fresh) = (ending_in(900, "stale"), ending_in(900, "fresh"));
+    let mut first = Enclave::with(["--token", &stale]);
+    let (config, changes) = reconnecting(&first, 1_000);
+    let given = (stale.clone(), fresh.clone());
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let seen = refusals.clone();
+    provide(&config, move |_, request| {
+        let fresh = seen.load(Ordering::SeqCst) >= 2;
+        give(request, if fresh { &given.1 } else { &given.0 });
+    });
+    let _client = connect(&config).unwrap();
+    first.kill();
+    await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
+    let port = first.port().to_string();
+    let second = Enclave::with(["--port", &port, "--token", &fresh]);
+    for _ in 0..2 {
+        await_told(&changes, &Told::Failed(CONFER_E_UPGRADE));
+    }
+    refusals.store(2, Ordering::SeqCst);
+    await_told(&changes, &Told::Connected(false));
+    assert!(refused_upgrades(&second) >= 2);
+}
+
+#[test]
+fn refused_credentials_end_a_client_without_a_provider_at_once() {
+    let (enclave, network) = refusing("only", "upgrade-401");
+    let (config, changes) = reconnecting(&enclave, 1_000);
+    set_endpoint(&config, &network);
+    let client = connect(&config).unwrap();
+    network.cut();
+    await_told(&changes, &Told::Ended(CONFER_E_UPGRADE));
+    let end = end_of(&client);
+    assert_eq!((end.http_status(), end.retryable()), (401, false));
+    assert!(end.message().contains("fresh"), "{end:?}");
+    assert_eq!(network.connections(), 2);
+}
+
+#[test]
+fn refused_credentials_are_followed_by_a_fresh_token_and_never_the_same() {
+    let options = "--token old --token new --fault upgrade-401 --fault-from 2 --fault-until 2";
+    let enclave = Enclave::with(options.split(' '));
+    let network = Network::to(enclave.port());
+    let (config, changes) = reconnecting(&enclave, 1_000);
+    set_endpoint(&config, &network);
+    let fresh = Arc::new(AtomicBool::new(false));
+    let is_fresh = fresh.clone();
+    provide(&config, move |_, request| {
+        give(
+            request,
+            if is_fresh.load(Ordering::SeqCst) {
+                "new"
+            } else {
+                "old"
+            },
+        );
+    });
+    let client = connect(&config).unwrap();
+    network.cut();
+    await_told(&changes, &Told::Failed(CONFER_E_UPGRADE));
+    await_told(&changes, &Told::Failed(CONFER_E_TOKEN));
+    assert_eq!(network.connections(), 2, "the same token is not sent again");
+    fresh.store(true, Ordering::SeqCst);
+    await_told(&changes, &Told::Connected(false));
+    assert_eq!(network.connections(), 3);
+    read(&pull(&client, PROMPT).unwrap()).1.unwrap();
+}
+
+// --- passing trouble -------------------------------------------------------------------------------------------------
+
+fn set_endpoint(config: &Config, network: &Network) {
+    let url = network.url();
+    call(|e| unsafe { confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e) })
+        .unwrap();
+}
+
+/// Intel's service gave the enclave no token for a while; the device's clock is wrong for a while.
+const PASSING: [(&str, &str); 3] = [
+    ("evidence-null-attestation", "evidence.format"),
+    ("time-expired", "ita.time"),
+    ("time-not-before", "ita.time"),
+];
+
+#[test]
+fn passing_trouble_with_the_evidence_is_waited_for() {
+    for (fault, check) in PASSING {
+        let enclave = Enclave::with(["--fault", fault, "--fault-from", "2", "--fault-until", "4"]);
+        let network = Network::to(enclave.port());
+        let (config, changes) = reconnecting(&enclave, 50);
+        set_endpoint(&config, &network);
+        let client = connect(&config).unwrap();
+        network.cut();
+        await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
+        let waiting = pull(&client, PROMPT).unwrap();
+        let before = await_told(&changes, &Told::Connected(false));
+        let refused = before
+            .iter()
+            .filter(|told| **told == Told::Failed(CONFER_E_REJECTED));
+        assert_eq!(refused.count(), 3, "{fault}: {check}");
+        read(&waiting).1.unwrap();
+        let events = enclave.events();
+        let seen = |event: &str| events.iter().filter(|line| line["event"] == event).count();
+        assert_eq!((seen("message-2"), seen("message-3")), (5, 2), "{fault}");
+    }
+}
+
+#[test]
+fn working_connection_is_kept_while_its_renewal_meets_passing_trouble() {
+    for (fault, _) in PASSING {
+        let enclave = Enclave::with(["--fault", fault, "--fault-from", "2"]);
+        let (config, changes) = reconnecting(&enclave, 2);
+        call(|e| unsafe { confer_config_set_max_age(config.0, 10_000, false, e) }).unwrap();
+        let client = connect(&config).unwrap();
+        let long = pull(&client, "/repeat 120 100 x").unwrap(); // 12 s
+        for _ in 0..2 {
+            await_told(&changes, &Told::Failed(CONFER_E_REJECTED));
+        }
+        // The age is over: nothing more is sent there, and what is under way goes on.
+        let refused = read(&pull(&client, PROMPT).unwrap()).1.unwrap_err();
+        assert_eq!(
+            (refused.status(), refused.progress(), refused.retryable()),
+            (CONFER_E_REJECTED, CONFER_PROGRESS_NOT_SENT, true)
+        );
+        let (answer, end) = read(&long);
+        end.unwrap();
+        assert_eq!(answer.matches('x').count(), 120);
+        call(|e| unsafe { confer_client_check(client.0, e) }).unwrap();
+        assert_eq!(enclave.requests(CHATS).len(), 1);
+    }
 }
 
 // --- age -------------------------------------------------------------------------------------------------------------

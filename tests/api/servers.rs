@@ -108,6 +108,7 @@ pub enum Manner {
 pub struct Proxy {
     pub port: u16,
     seen: Arc<Mutex<Seen>>,
+    manner: Arc<Mutex<Manner>>,
     ended: Arc<AtomicBool>,
 }
 
@@ -126,9 +127,11 @@ impl Proxy {
         let proxy = Proxy {
             port: listener.local_addr().unwrap().port(),
             seen: Arc::default(),
+            manner: Arc::new(Mutex::new(manner)),
             ended: Arc::default(),
         };
         let (seen, ended) = (proxy.seen.clone(), proxy.ended.clone());
+        let manner = proxy.manner.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
                 if ended.load(Ordering::Relaxed) {
@@ -139,10 +142,16 @@ impl Proxy {
                     seen: seen.clone(),
                 };
                 seen.lock().unwrap().connections += 1;
+                let manner = *manner.lock().unwrap();
                 thread::spawn(move || client.serve(manner));
             }
         });
         proxy
+    }
+
+    /// Behaves so with clients that come from now on.
+    pub fn change(&self, manner: Manner) {
+        *self.manner.lock().unwrap() = manner;
     }
 
     pub fn connections(&self) -> usize {
@@ -156,10 +165,14 @@ impl Proxy {
 
     /// Whether any client sent this.
     pub fn saw(&self, bytes: impl AsRef<[u8]>) -> bool {
+        self.count(bytes) > 0
+    }
+
+    /// How often clients sent this.
+    pub fn count(&self, bytes: impl AsRef<[u8]>) -> usize {
         let (seen, bytes) = (self.seen.lock().unwrap(), bytes.as_ref());
-        seen.bytes
-            .windows(bytes.len())
-            .any(|window| window == bytes)
+        let windows = seen.bytes.windows(bytes.len());
+        windows.filter(|window| *window == bytes).count()
     }
 }
 

@@ -292,6 +292,8 @@ static void give_token(struct provider *provider, confer_token_request *request)
 static void give_token_at_last(struct provider *provider, confer_token_request *request) {
     (void)provider;
     REFUSES("token", confer_token_request_answer(request, "", 0, &error));
+    REFUSES("white space", confer_token_request_answer(request, "a b", 3, &error));
+    REFUSES("`Bearer `", confer_token_request_answer(request, "Bearer a", SIZE_MAX, &error));
     REFUSES("token", confer_token_request_answer(request, NULL, 1, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "token", confer_token_request_answer(request, "a\xff", 2, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "reason", confer_token_request_fail(request, "a\xff", 2, &error));
@@ -311,7 +313,7 @@ static void a_provider_is_asked_for_each_connection(void) {
         struct line line = LINE;
         struct provider provider = PROVIDER(reactions[at]);
         confer_config *config = providing(&provider);
-        CHECK_OK(confer_config_set_token(config, "not this one", SIZE_MAX, &error)); /* the provider takes its place */
+        CHECK_OK(confer_config_set_token(config, "not-this-one", SIZE_MAX, &error)); /* the provider takes its place */
         CHECK_OK(confer_config_set_reconnect(config, 1000, 20, 200, &error));
         CHECK_OK(confer_config_set_connection_callback(config, on_change, &line, on_line_destroyed, &error));
         confer_client *client = connect_with(config);
