@@ -190,12 +190,12 @@ impl Dialer {
         };
         let (question, answer) = oneshot::channel();
         let provider = provider.clone();
-        callbacks.post(move || {
-            if !question.is_closed() {
-                provider.ask(TokenQuestion(Some(question))); // and not for an attempt that is over
-            }
-        });
         let answered = async {
+            callbacks.post(move || {
+                if !question.is_closed() {
+                    provider.ask(TokenQuestion(Some(question))); // and not for an attempt that is over
+                }
+            });
             answer.await.unwrap_or_else(|_| {
                 Err(Error::new(
                     Status::Token,

@@ -85,7 +85,6 @@ static void a_connection_that_breaks_while_the_clock_is_wrong_is_made_again_when
         confer_client *none = NULL;
         confer_error *failure = NULL;
         CHECK(confer_connect(config, NULL, &none, &failure) == CONFER_E_REJECTED);
-        printf("%ld: %s\n", jumps[i], confer_error_message(failure, NULL));
         CHECK(confer_error_retryable(failure));
         confer_error_free(failure);
         confer_config_free(config);
