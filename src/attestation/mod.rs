@@ -291,8 +291,8 @@ impl Verifier {
                 Some(jwk) => self.keys.trusted(jwk, &self.policy.ita.roots, now, memory),
                 None => Err(
                     Finding::fail("No key set has the key that the Intel token names.")
-                        .expected("this key in the policy or in the fetched key set")
-                        .observed(kid.to_string()),
+                        .expected(format!("key {kid} in the policy or in the fetched key set"))
+                        .observed("none"),
                 ),
             },
             None if token.has_header() => Err(Finding::fail(

@@ -69,6 +69,21 @@ fn close_code_and_reason_reach_the_application() {
     }
 }
 
+/// What a certificate does not name at all, no newer root can know.
+#[test]
+fn missing_timestamp_of_a_certificate_is_not_told_as_an_unknown_log() {
+    for (fault, unknown) in [("release-no-sct", false), ("release-bad-sct", false)] {
+        let enclave = Enclave::start(Some(fault));
+        let failure = connect(&config(&enclave)).err().unwrap();
+        assert_eq!(failure.check(), Some("release.signature"), "{failure:?}");
+        assert_eq!(
+            failure.message().contains("unknown"),
+            unknown,
+            "{failure:?}"
+        );
+    }
+}
+
 /// Every check that depends on the clock gives times as dates, and the error asks whether the clock is right.
 #[test]
 fn failures_by_the_clock_ask_whether_it_is_right() {

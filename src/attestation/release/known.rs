@@ -9,6 +9,11 @@ use x509_cert::ext::pkix::SubjectKeyIdentifier;
 
 use crate::attestation::policy::{BUILT_IN_ROOT_DATE, SigstorePolicy};
 
+/// Object ids, as DER, of the extensions that name a certificate's authority (RFC 5280, section
+/// 4.2.1.1) and its log (RFC 6962, section 3.3).
+const AUTHORITY_KEY: &[u8] = b"\x06\x03\x55\x1d\x23";
+const SIGNED_TIMESTAMPS: &[u8] = b"\x06\x0a\x2b\x06\x01\x04\x01\xd6\x79\x02\x04\x02";
+
 /// Ids of a trusted root's authorities, as they appear in certificates and timestamps.
 #[derive(Default)]
 pub(super) struct Known {
@@ -72,11 +77,15 @@ impl Known {
     }
 
     /// Makes the text for a signing certificate whose authority or certificate log the root does
-    /// not list.
+    /// not list. A certificate that names no authority or log gets none: nothing is unknown then.
     pub(super) fn missing_for_certificate(&self, der: &[u8]) -> Option<String> {
-        if !holds_one_of(der, &self.authorities) {
+        let names = |extension: &[u8]| {
+            der.windows(extension.len())
+                .any(|window| window == extension)
+        };
+        if names(AUTHORITY_KEY) && !holds_one_of(der, &self.authorities) {
             Some(self.lacks("The authority that issued the signing certificate"))
-        } else if !holds_one_of(der, &self.certificate_logs) {
+        } else if names(SIGNED_TIMESTAMPS) && !holds_one_of(der, &self.certificate_logs) {
             Some(self.lacks("The certificate log of the signing certificate"))
         } else {
             None
@@ -100,4 +109,23 @@ fn holds_one_of(der: &[u8], names: &[Vec<u8>]) -> bool {
                 .any(|window| window == name.as_slice())
     };
     names.iter().any(holds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificate_that_names_nobody_is_not_told_as_unknown() {
+        let known = Known::default();
+        let missing = |parts: &[&[u8]]| known.missing_for_certificate(&parts.concat());
+        assert_eq!(missing(&[]), None);
+        assert!(
+            missing(&[AUTHORITY_KEY])
+                .unwrap()
+                .starts_with("The authority")
+        );
+        let log = missing(&[SIGNED_TIMESTAMPS]).unwrap();
+        assert!(log.starts_with("The certificate log"));
+    }
 }
