@@ -109,7 +109,7 @@ static void getters_accept_null(void) {
 static void invalid_utf8_error_names_the_first_bad_byte(void) {
     setup();
     confer_policy *policy = NULL;
-    CHECK_ERROR(CONFER_E_INVALID_UTF8, "url: not UTF-8 from byte 2", confer_config_set_endpoint(config, BAD_UTF8, SIZE_MAX, &error));
+    CHECK_ERROR(CONFER_E_INVALID_UTF8, "url: not UTF-8 (first invalid byte at offset 2)", confer_config_set_endpoint(config, BAD_UTF8, SIZE_MAX, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "token", confer_config_set_token(config, BAD_UTF8, 3, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "url", confer_config_set_proxy(config, BAD_UTF8, 3, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "pem", confer_config_set_roots_pem(config, BAD_UTF8, 3, &error));

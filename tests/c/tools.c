@@ -118,8 +118,8 @@ static void answer_wrongly_and_twice(struct tool *tool, confer_tool_call *call) 
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "content", confer_tool_call_answer(call, "a\xff", 2, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "reason", confer_tool_call_fail(call, "a\xff", 2, &error));
     CHECK_OK(confer_tool_call_answer(call, "", 0, &error)); /* an empty answer is valid */
-    REFUSES("answered before", confer_tool_call_answer(call, "again", SIZE_MAX, &error));
-    REFUSES("answered before", confer_tool_call_fail(call, "again", SIZE_MAX, &error));
+    REFUSES("already answered", confer_tool_call_answer(call, "again", SIZE_MAX, &error));
+    REFUSES("already answered", confer_tool_call_fail(call, "again", SIZE_MAX, &error));
     CHECK_TEXT("look", confer_tool_call_name(call, NULL));
     confer_tool_call_free(call);
 }
