@@ -123,8 +123,9 @@ impl Driver {
             self.notice_movement(now);
             let more = self.read(cx, now)?;
             self.core.flush(now);
-            if !more {
-                written?; // what the peer had said before it went is read first
+            // What the server sent before it went is read first. That waits for a reader that pauses.
+            if !more && self.core.reading() {
+                written?;
             }
             self.notice_movement(now);
             let ticked = self.keep_time(cx, now)?;

@@ -117,17 +117,49 @@ fn a_reader_that_pauses_keeps_a_server_that_closes_silent_connections() {
     let stream = pull(&client, &format!("/tokens {TOKENS} 16384")).unwrap();
     begun(&stream);
     let began = Instant::now();
-    while counter(&client, CONFER_COUNTER_PINGS_SENT) < 20 {
-        let waited = began.elapsed();
-        assert!(waited < Duration::from_secs(60), "no pings while it pauses");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("pings while it pauses", || {
+        counter(&client, CONFER_COUNTER_PINGS_SENT) >= 20
+    });
     assert!(began.elapsed() > Duration::from_secs(3));
     let (answer, end) = read(&stream);
     end.unwrap();
     assert_eq!(answer.len(), (TOKENS - 1) * 16_384);
     let (sent, answered) = (CONFER_COUNTER_PINGS_SENT, CONFER_COUNTER_PINGS_ANSWERED);
     assert!(counter(&client, answered) <= counter(&client, sent));
+}
+
+/// Waits for a condition, for a minute at most.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_reader_that_pauses_gets_all_that_came_before_a_reset() {
+    const TOKENS: usize = 28; // 112 KiB: the stream's 64, and the rest within the socket
+    let (_enclave, network, config) = through(&[]);
+    unsafe {
+        call(|e| confer_config_set_limit(config.0, CONFER_LIMIT_STREAM_REST, 64 << 10, e)).unwrap();
+        call(|e| confer_config_set_keepalive_ms(config.0, 1_500, e)).unwrap();
+    }
+    let client = connect(&config).unwrap();
+    network.bandwidth(ToClient, Some(200_000)); // so that little is read beyond the 64 KiB
+    let stream = pull(&client, &format!("/tokens {TOKENS} 4096")).unwrap();
+    begun(&stream);
+    network.reset_idle(Duration::from_millis(500));
+    until("the network is cut", || network.open() == 0);
+    let pings = || unsafe { confer_client_counter(client.0, CONFER_COUNTER_PINGS_SENT) };
+    let before = pings();
+    // The socket takes no ping any more.
+    until("another ping", || pings() > before);
+    std::thread::sleep(Duration::from_millis(200)); // what the socket says to it comes at once
+    let (answer, end) = read(&stream);
+    end.unwrap();
+    assert_eq!(answer.len(), (TOKENS - 1) * 4_096);
+    assert_eq!(ended(&client).status(), CONFER_E_CONNECTION_LOST);
 }
 
 #[test]

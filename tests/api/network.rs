@@ -68,6 +68,7 @@ struct Knobs {
     black_hole: bool,
     refuse: bool,
     silence: Option<Duration>,
+    reset_idle: Option<Duration>,
     cuts: Vec<Cut>,
     damages: Vec<(usize, Damage)>,
     stopping: bool,
@@ -163,6 +164,20 @@ impl Network {
     /// Resets a connection whose client sends nothing for so long, as the service does after 5 minutes.
     pub fn close_silent(&self, after: Duration) {
         self.turn(|knobs| knobs.silence = Some(after));
+    }
+
+    /// Resets a connection on which nothing came from the server for so long, once the client's system has all of it.
+    pub fn reset_idle(&self, after: Duration) {
+        self.turn(|knobs| knobs.reset_idle = Some(after));
+    }
+
+    /// Counts the connections that are not over.
+    pub fn open(&self) -> usize {
+        let connections = lock(&self.shared.connections);
+        let open = connections
+            .iter()
+            .filter(|it| *lock(&it.state) != State::Over);
+        open.count()
     }
 
     /// The server sees each client leave; the clients see nothing, from now on.
@@ -382,10 +397,18 @@ impl Shared {
         state: &Mutex<State>,
     ) {
         let mut arrived = 0;
+        let mut last = Instant::now();
         while *lock(state) == State::Open {
             let (since, bytes) = match queued.recv_timeout(TICK) {
                 Ok(piece) => piece,
-                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Timeout) => {
+                    let idle = lock(&self.knobs).reset_idle;
+                    let idle = idle.is_some_and(|idle| last.elapsed() > idle);
+                    if direction == ToClient && idle && unacknowledged(to) == 0 {
+                        return lower(state, State::Cut(Ending::Reset));
+                    }
+                    continue;
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     // The sender's end is passed on; that of a cut is made elsewhere, and may be no FIN.
                     if *lock(state) == State::Open {
@@ -399,6 +422,7 @@ impl Shared {
             if !self.pass_on(direction, to, &bytes, &mut arrived, state) {
                 return;
             }
+            last = Instant::now();
         }
     }
 
@@ -502,6 +526,14 @@ fn reset_on_close(socket: &TcpStream) {
         l_linger: 0,
     };
     set_option(socket, libc::SO_LINGER, &linger);
+}
+
+/// Counts the bytes that the other end's system does not have yet.
+fn unacknowledged(socket: &impl AsRawFd) -> libc::c_int {
+    let mut bytes = 0;
+    let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    assert_eq!(asked, 0, "{}", std::io::Error::last_os_error());
+    bytes
 }
 
 fn set_option<T>(socket: &impl AsRawFd, option: libc::c_int, value: &T) {
