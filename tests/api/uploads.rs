@@ -198,7 +198,14 @@ fn a_callback_is_read_to_its_end_whether_or_not_its_length_is_known(server: Serv
                 let (answer, progress) = extract(&send(&client, &request).unwrap());
                 // Newer servers demand the length, and at least one byte.
                 if server.expect(false, total < 1) {
-                    assert_eq!(answer.unwrap_err().http_status(), 400);
+                    let failure = answer.unwrap_err();
+                    assert_eq!(failure.http_status(), 400);
+                    let why = if total == 0 {
+                        "is empty"
+                    } else {
+                        "length was not given"
+                    };
+                    assert!(failure.message().contains(why), "{failure:?}");
                 } else {
                     let text = &answer.unwrap()["document"]["md_content"];
                     assert_eq!(*text, description("a.pdf", &whole));
