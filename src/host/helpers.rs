@@ -1,8 +1,8 @@
 //! Threads for work that waits for the system: name look-ups and files. Workers must not wait.
 //!
 //! Each kind of work has its own threads, up to a bound, so a name server that does not answer delays no file. A thread
-//! starts with a job and ends when no job is left. The system cannot be told to stop: a job that was given up keeps its
-//! thread until the system returns, and counts.
+//! starts with a job and ends after the last one. The system cannot stop: a cancelled job keeps its thread until the
+//! system returns, and counts until then.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -28,7 +28,7 @@ pub struct Helpers {
 struct State {
     threads: usize,
     queue: VecDeque<Job>,
-    /// For each job that runs: who waits for it.
+    /// One entry for each running job: alive while somebody waits for it.
     running: Vec<Weak<()>>,
 }
 
@@ -43,7 +43,7 @@ impl Job {
     }
 }
 
-/// A job that runs. Drop it before the result is passed on.
+/// Marks a job as running. Drop it before passing the result on.
 pub struct Running {
     helpers: &'static Helpers,
     waiter: Weak<()>,
@@ -58,7 +58,7 @@ impl Drop for Running {
     }
 }
 
-/// The result of a job, to wait for. If it is dropped before, the job is given up.
+/// The future result of a job. Dropping it cancels the job.
 pub struct Asked<T> {
     result: oneshot::Receiver<Result<T>>,
     _waiter: Arc<()>,
@@ -92,7 +92,7 @@ impl Helpers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `work` on a helper thread, and returns its result to wait for.
+    /// Runs `work` on a helper thread. Returns its future result.
     pub fn ask<T: Send + 'static>(
         &'static self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -113,8 +113,8 @@ impl Helpers {
         }
     }
 
-    /// Calls `work` on a helper thread. If there is no thread, calls it at once with the reason. Drops it uncalled if
-    /// `waiter` goes before its turn comes.
+    /// Calls `work` on a helper thread. Calls it at once with an error if the system refuses the thread. Drops it without
+    /// a call if `waiter` is dropped before its turn.
     pub fn run(
         &'static self,
         waiter: &Arc<()>,
@@ -148,7 +148,7 @@ impl Helpers {
             }
             state.threads += 1;
         }
-        drop(state); // before what was given up, whose end may ask for something
+        drop(state); // before the cancelled jobs: dropping them may call back into here
         drop(given_up);
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Helpers {
         Error::new(Status::System, message)
     }
 
-    /// Runs jobs until there is none.
+    /// Runs jobs until the queue is empty.
     fn serve(&'static self) {
         while let Some((job, running)) = self.next() {
             let _ = panics::catch(|| (job.work)(Ok(running)));
@@ -188,7 +188,7 @@ impl Helpers {
     }
 }
 
-/// Takes out the jobs that nobody waits for. They are dropped by the caller, outside the lock.
+/// Takes out the jobs that nobody waits for. The caller drops them outside the lock.
 fn drop_given_up(queue: &mut VecDeque<Job>) -> VecDeque<Job> {
     let (given_up, waited_for) = queue.drain(..).partition(Job::given_up);
     *queue = waited_for;

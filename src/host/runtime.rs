@@ -35,7 +35,7 @@ fn shared() -> MutexGuard<'static, Weak<Runtime>> {
 static WORKERS: AtomicUsize = AtomicUsize::new(DEFAULT_WORKERS);
 
 thread_local! {
-    /// The worker that this thread is.
+    /// The worker that runs on this thread.
     static HERE: RefCell<Option<Seat>> = const { RefCell::new(None) };
 }
 
@@ -45,7 +45,7 @@ pub struct Runtime {
     workers: Mutex<Vec<Worker>>,
 }
 
-/// Sets the number of workers of the next runtime. Fails if there is one already.
+/// Sets the number of workers of the next runtime. Fails while a runtime with another number exists.
 pub fn set_workers(count: usize) -> Result<()> {
     if !(1..=MAX_WORKERS).contains(&count) {
         let message = format!("worker_threads: {count}; the bounds are 1 and {MAX_WORKERS}");
@@ -61,8 +61,8 @@ pub fn set_workers(count: usize) -> Result<()> {
 }
 
 impl Runtime {
-    /// The runtime of this process, made if there is none. Starts workers that are missing. One worker is enough; a
-    /// further one that the system refuses now is asked for again next time.
+    /// Returns the runtime of this process, and makes it if needed. Starts missing workers. One worker is enough: if the
+    /// system refuses another one, the next call tries again.
     pub fn shared() -> Result<Arc<Runtime>> {
         let mut shared = shared();
         let runtime = shared.upgrade().unwrap_or_default();
@@ -75,20 +75,20 @@ impl Runtime {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a task on the worker with the fewest tasks. A task that holds the runtime lets go of it before it ends. Fails,
-    /// and drops the task, if no worker is left and none can be had. A worker that dies drops its tasks too.
+    /// Runs a task on the worker with the fewest tasks. A task that holds the runtime must drop it before it ends. Fails,
+    /// and drops the task, if no worker lives and none can be started. A worker that dies drops its tasks too.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         self.seat()?.spawn(task);
         Ok(())
     }
 
-    /// Runs a task on the worker that calls this, which is where its socket was made.
+    /// Runs a task on the calling worker, whose event loop has its socket.
     pub fn spawn_here(&self, task: impl Future<Output = ()> + Send + 'static) {
         let seat = HERE.with_borrow(Clone::clone);
         seat.expect("called by a task of a worker").spawn(task);
     }
 
-    /// Runs `work` after a while, unless it is given up before.
+    /// Runs `work` after `wait`, unless it is aborted before.
     pub fn after(
         &self,
         wait: Duration,
@@ -101,7 +101,7 @@ impl Runtime {
         Ok(self.seat()?.spawn(timer))
     }
 
-    /// The worker with the fewest tasks.
+    /// Returns the worker with the fewest tasks.
     fn seat(&self) -> Result<Seat> {
         let mut workers = self.workers();
         if workers.iter().all(|worker| worker.stay.leaves()) {
@@ -115,7 +115,7 @@ impl Runtime {
 }
 
 impl Drop for Runtime {
-    /// Tells the workers to end, and never waits: the last user may be a task of theirs.
+    /// Stops the workers and never waits: the last user may be one of their tasks.
     fn drop(&mut self) {
         let workers = std::mem::take(&mut *self.workers());
         if fork::in_child() {
@@ -127,7 +127,7 @@ impl Drop for Runtime {
     }
 }
 
-/// Replaces workers that died, and adds those that are missing. Fails if there is none then.
+/// Replaces dead workers and starts missing ones. Fails if no worker lives then.
 fn fill(workers: &mut Vec<Worker>) -> Result<()> {
     workers.retain(|worker| !worker.stay.leaves());
     while workers.len() < WORKERS.load(Ordering::Relaxed) {
@@ -140,7 +140,7 @@ fn fill(workers: &mut Vec<Worker>) -> Result<()> {
     Ok(())
 }
 
-/// Ends when it is dropped.
+/// A worker thread. Dropping it stops the thread.
 struct Worker {
     seat: Seat,
     stay: Stay,
@@ -148,7 +148,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Starts a thread, and waits until it has its event loop, or has none.
+    /// Starts a thread and waits until it has its event loop or failed to make one.
     fn start() -> Result<Worker> {
         let stay = Stay::default();
         let (stop, stopped) = oneshot::channel();
@@ -163,7 +163,7 @@ impl Worker {
             latch.set();
             if let Ok(events) = events {
                 let _ = panics::catch(|| events.run(stopped));
-                // If it died, its tasks are dropped now, and each of them says so. What they start runs elsewhere.
+                // If it died, this drops its tasks, and each reports that. Tasks that they start run on other workers.
                 own_stay.leave();
                 HERE.take();
                 drop(events);
@@ -180,7 +180,7 @@ impl Worker {
     }
 }
 
-/// Where a worker is given tasks.
+/// A handle for spawning tasks on a worker.
 #[derive(Clone)]
 struct Seat {
     events: Handle,
@@ -195,7 +195,7 @@ impl Seat {
     }
 }
 
-/// A task counts until it has ended or was dropped.
+/// Counts a task until it ends or is dropped.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
@@ -215,7 +215,7 @@ impl Drop for Counted {
 struct Events(Option<tokio::runtime::Runtime>);
 
 impl Events {
-    /// To be called on the thread that will run it: it keeps something of that thread.
+    /// Call it on the thread that will run it: tokio keeps a handle of that thread.
     fn new() -> Result<Events> {
         let build = || {
             Builder::new_current_thread()
@@ -248,7 +248,7 @@ impl Events {
 }
 
 impl Drop for Events {
-    /// In this way it may also be dropped on a thread that runs another event loop.
+    /// `shutdown_background` also works on a thread that runs another event loop.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -256,8 +256,8 @@ impl Drop for Events {
     }
 }
 
-/// Waits until no thread of the library runs, or until `deadline`. True if none does; false also while a client lives
-/// that needs one.
+/// Waits until no thread of the library runs or until `deadline`. Returns whether none runs. While a client lives, some
+/// do.
 pub fn wait_for_threads(deadline: Option<Instant>) -> bool {
     threads::wait(Which::All, deadline)
 }

@@ -16,7 +16,7 @@ use crate::panics;
 
 static THREADS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
-/// What a thread is for.
+/// The purpose of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Runs tasks.
@@ -37,7 +37,7 @@ impl Kind {
     }
 }
 
-/// Which threads to wait for.
+/// Selects the threads to wait for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Which {
     /// Workers that no client needs any more, and helpers if no client is left.
@@ -48,26 +48,26 @@ pub enum Which {
     All,
 }
 
-/// A thread's own entry.
+/// The state of one thread.
 #[derive(Clone, Default)]
 pub struct Stay {
-    /// Nothing needs the thread any more: it ends when it has done what there is.
+    /// Nothing needs the thread any more: it ends after its last work.
     leaving: Arc<AtomicBool>,
     ended: Arc<Latch>,
 }
 
 impl Stay {
-    /// Nothing needs the thread any more.
+    /// Marks the thread as no longer needed.
     pub fn leave(&self) {
         self.leaving.store(true, Ordering::Release);
     }
 
-    /// Whether the thread will end soon, or has ended.
+    /// Returns whether the thread ends soon or has ended.
     pub fn leaves(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
     }
 
-    /// Waits for the thread's end until `deadline`. True if it has ended, and was joined.
+    /// Waits until the thread has ended or until `deadline`, and joins it. Returns whether it has ended.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
         if !self.ended.wait(deadline) {
             return false;
@@ -149,7 +149,7 @@ fn refused(kind: Kind, why: &io::Error) -> Error {
     Error::new(Status::System, message)
 }
 
-/// Waits until such threads have ended; until `deadline`. True if they have.
+/// Waits until these threads have ended or until `deadline`. Returns whether they have.
 pub fn wait(which: Which, deadline: Option<Instant>) -> bool {
     loop {
         let next = {
@@ -168,8 +168,8 @@ pub fn wait(which: Which, deadline: Option<Instant>) -> bool {
     }
 }
 
-/// Joins under the lock, so that whoever finds the list empty knows that all have ended. It does not take long: what is
-/// left of such a thread is its return.
+/// Joins threads that have ended. Holds the lock, so that an empty list means that no thread runs. Joining is quick:
+/// such a thread only has to return.
 fn join_ended(threads: &mut Vec<Entry>) {
     let ended = threads.extract_if(.., |entry| entry.stay.ended.is_set());
     for entry in ended {

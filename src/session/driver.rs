@@ -256,7 +256,7 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// Ends every request also when the worker died under this task.
+    /// Ends every request if the worker died and dropped this task.
     fn drop(&mut self) {
         if self.ended.get().is_some() {
             return;
@@ -273,7 +273,7 @@ impl Drop for Driver {
     }
 }
 
-/// Why a connection ended whose task was dropped.
+/// The error of a connection whose task was dropped.
 pub fn worker_gone() -> Error {
     let message = "connection lost: the library's worker thread is gone";
     Error::new(Status::ConnectionLost, message)
