@@ -134,6 +134,8 @@
  *              What an application can cause                    at most       set by               beyond it
  *              ---------------------------------------------    ----------    -----------------    ----------------------
  *              a request, a conversation                        32 MiB        -                    CONFER_E_TOO_LARGE
+ *              a text of a message, characters                  20,000,000    -                    CONFER_E_TOO_LARGE
+ *              tools, documents of a request                    128, 1,000    -                    CONFER_E_INVALID_ARGUMENT
  *              requests that wait to be sent                    64 MiB        _LIMIT_UNSENT        CONFER_E_TOO_MANY
  *              open requests of a client                        4,096         _LIMIT_REQUESTS      CONFER_E_TOO_MANY
  *              uploads at once on a connection                  10            -                    the next one waits
@@ -545,6 +547,10 @@ typedef struct confer_connection_event confer_connection_event;
 /**
  * The messages of a conversation, in this process alone: the library stores nothing. Any thread. Give it to a request
  * with confer_chat_request_set_conversation().
+ *
+ * A server refuses a history in which a tool call is not directly followed by its response. So a conversation keeps pairs:
+ * a response goes directly behind its call, responses without a call are dropped, and calls of the server's tools that got
+ * no response too. Calls of the application's tools wait for their responses until the next answer is complete.
  */
 typedef struct confer_conversation confer_conversation;
 
@@ -1841,7 +1847,8 @@ void confer_client_free(confer_client *client);
 confer_status confer_conversation_new(confer_conversation **conversation, confer_error **error);
 
 /**
- * Reads what confer_conversation_json() wrote. At most 256 MiB.
+ * Reads what confer_conversation_json() wrote. At most 256 MiB. Puts each tool's response directly behind its call, and drops
+ * responses without a call.
  *
  * Errors: CONFER_E_INVALID_JSON, with the position or the message that is wrong, also for unknown keys and for another
  * version; CONFER_E_TOO_LARGE.
@@ -1861,9 +1868,11 @@ const char *confer_conversation_json(const confer_conversation *conversation,
                                      size_t *len);
 
 /**
- * Appends a message; `role` as in confer_chat_request_add_message(). A conversation holds 32 MiB at most.
+ * Appends a message; `role` and `content` as in confer_chat_request_add_message(). A conversation holds 32 MiB at most. A
+ * message of CONFER_ROLE_TOOL_RESPONSE goes directly behind the call with its `toolCallId`.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for a role that there is not; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_ARGUMENT for a role that there is not, and for a response to no call that waits for one;
+ * CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
  */
 confer_status confer_conversation_add_message(confer_conversation *conversation,
                                               int32_t role,
@@ -1872,7 +1881,7 @@ confer_status confer_conversation_add_message(confer_conversation *conversation,
                                               confer_error **error);
 
 /**
- * Drops all messages but the first `count`.
+ * Drops all messages but the first `count`. A tool call whose response is cut off waits for another one.
  */
 confer_status confer_conversation_truncate(confer_conversation *conversation,
                                            size_t count,
@@ -1915,7 +1924,8 @@ const char *confer_tool_call_arguments(const confer_tool_call *call,
 /**
  * The tool's result, for the model. The stream may have ended meanwhile: that is no error.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8.
+ * Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for more than 20,000,000
+ * characters as JSON: the call then still waits for its answer.
  */
 confer_status confer_tool_call_answer(confer_tool_call *call,
                                       const char *content,
@@ -1943,7 +1953,9 @@ void confer_tool_call_free(confer_tool_call *call);
 confer_status confer_chat_request_new(confer_chat_request **request, confer_error **error);
 
 /**
- * Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied. A request holds 32 MiB at most, all in all.
+ * Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied, at most 20,000,000 characters, which is all that
+ * servers read. A request holds 32 MiB at most, all in all. Messages are sent in this order and as they are: a tool call must
+ * be followed directly by its response, or the server refuses the request.
  *
  * Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for a role that there is not.
  */
@@ -2050,7 +2062,7 @@ confer_status confer_chat_request_set_repetition_penalty(confer_chat_request *re
                                                          confer_error **error);
 
 /**
- * The most tokens that the answer may have: 1 or more. Default: the server's.
+ * The most tokens that the answer may have: 1 to 2,147,483,647. Default: the server's.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
  */
@@ -2071,10 +2083,12 @@ confer_status confer_chat_request_set_thinking(confer_chat_request *request,
                                                confer_error **error);
 
 /**
- * Names a stored document that the chat is about. A text of length 0 is left out, `attachment_id` aside, and so is
- * `source_bytes` if it is negative. `encryption_key` is for the enclave alone; the library writes it nowhere else.
+ * Names a stored document that the chat is about. Servers need all of it: `attachment_id`, of 1 to 200 letters, digits, `_`
+ * and `-`; `filename`, of at most 1,024 characters; `content_type`, `source_object_key` and `encryption_key`, not blank; and
+ * `source_bytes`, 1 to 268,435,456. Only the enclave receives `encryption_key`; the library writes it nowhere else.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT without `attachment_id` and for more than 1,024 documents; CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds and for more than 1,000 documents; CONFER_E_TOO_LARGE. Bounds are
+ * those of newer servers; confer_chat_request_set_property() sends "documents" as you write it.
  */
 confer_status confer_chat_request_add_document(confer_chat_request *request,
                                                const char *attachment_id,
@@ -2093,8 +2107,9 @@ confer_status confer_chat_request_add_document(confer_chat_request *request,
 /**
  * Names a tool that the model may call.
  *
- * `name`: not empty, unique in the request. `description`: for the model. `parameters`: the JSON Schema of the arguments,
- * an object.
+ * `name`: not blank, at most 64 bytes, unique in the request, and no name of a tool of the server's, which would ignore this
+ * one: `web_search`, `page_fetch`, `exec_command`, `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
+ * `description`: for the model. `parameters`: the JSON Schema of the arguments, an object.
  * `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn. The library then sends
  * the results with the next request, and so on until an answer calls no tools: all of it is one stream, with a
  * CONFER_EVENT_COMPLETION at the end of each answer. NULL: the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs
@@ -2104,7 +2119,8 @@ confer_status confer_chat_request_add_document(confer_chat_request *request,
  * stream needs it any more, on the callback thread or in the call that let go of it last; also if this call fails.
  *
  * Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for the name, and for more
- * than 1,024 tools; CONFER_E_TOO_LARGE.
+ * than 128 tools; CONFER_E_TOO_LARGE. Bounds are those of newer servers; confer_chat_request_set_property() sends
+ * "clientTools" as you write it.
  */
 confer_status confer_chat_request_add_tool(confer_chat_request *request,
                                            const char *name,
@@ -2134,6 +2150,11 @@ confer_status confer_chat_request_set_tool_limits(confer_chat_request *request,
  * Continues a conversation: its messages go in front of those of the request, and when the answer is complete the
  * request's messages and what the model said and did are added to it. An answer that fails, or is given up, adds nothing;
  * one that was complete before it was given up may still be added.
+ *
+ * Where the model called tools that the application runs, the conversation holds these calls, and the next request brings
+ * the responses as messages of CONFER_ROLE_TOOL_RESPONSE: each is sent directly behind its call. Calls that get no response
+ * are not sent, and are dropped from the conversation with the next complete answer; see confer_conversation.
+ *
  * NULL for none, which is the default. The request keeps what it needs of the conversation, which can be freed.
  */
 confer_status confer_chat_request_set_conversation(confer_chat_request *request,

@@ -516,7 +516,7 @@ using tool_function = std::function<std::string(std::string_view arguments)>;
 // May keep the call and answer later. What it throws leaves the call unanswered.
 using tool_call_function = std::function<void(tool_call)>;
 
-// A stored document that a chat is about. What is left empty is left out.
+// A stored document that a chat is about. Servers need all of it.
 struct stored_document {
     std::string_view attachment_id;
     std::string_view filename = {};

@@ -183,6 +183,12 @@ fn the_table_of_limits_is_that_of_the_code() {
     let header = generate();
     let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
     let thousands = |n: usize| match n {
+        1_000_000.. => format!(
+            "{},{:03},{:03}",
+            n / 1_000_000,
+            n / 1_000 % 1_000,
+            n % 1_000
+        ),
         1_000.. => format!("{},{:03}", n / 1_000, n % 1_000),
         _ => n.to_string(),
     };
@@ -228,6 +234,18 @@ fn the_table_of_limits_is_that_of_the_code() {
         ("unread on a stream ", mib(bounds.stream)),
         ("unread on all streams of a client", mib(bounds.client)),
         ("a request, a conversation", mib(MAX_BODY)),
+        (
+            "a text of a message, characters",
+            thousands(client::MAX_TEXT),
+        ),
+        (
+            "tools, documents of a request",
+            format!(
+                "{}, {}",
+                client::MAX_TOOLS,
+                thousands(client::MAX_DOCUMENTS)
+            ),
+        ),
         ("requests that wait to be sent", mib(bounds.unsent)),
         ("open requests of a client", thousands(bounds.requests)),
         ("uploads at once on a connection", thousands(MAX_UPLOADS)),

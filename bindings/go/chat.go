@@ -78,9 +78,9 @@ type Request struct {
 // Ptr returns a pointer to a value, for those fields of a Request that can be left out.
 func Ptr[T any](value T) *T { return &value }
 
-// StoredDocument names a document that the service keeps. What is left zero is left out.
+// StoredDocument names a document that the service keeps. Servers need all of it.
 type StoredDocument struct {
-	AttachmentID          string // required
+	AttachmentID          string
 	Filename, ContentType string
 	SourceBytes           int64
 	SourceObjectKey       string
@@ -207,12 +207,8 @@ func (r Request) native() (sendable, error) {
 			kind, kindLength := bytesOf(document.ContentType)
 			source, sourceLength := bytesOf(document.SourceObjectKey)
 			key, keyLength := bytesOf(document.EncryptionKey)
-			size := C.int64_t(document.SourceBytes)
-			if size == 0 {
-				size = -1
-			}
-			return C.confer_chat_request_add_document(native, id, idLength, name, nameLength, kind, kindLength, size,
-				source, sourceLength, key, keyLength, e)
+			return C.confer_chat_request_add_document(native, id, idLength, name, nameLength, kind, kindLength,
+				C.int64_t(document.SourceBytes), source, sourceLength, key, keyLength, e)
 		})
 	}
 	for _, tool := range r.Tools {

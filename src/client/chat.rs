@@ -7,11 +7,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::history::{Call, Conversation, Message, Role};
 use super::json;
-use super::size::{Size, too_large};
+use super::size::{self, Size, too_large};
 use super::tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_ROUNDS, Tool};
 use crate::error::{Error, Result, Status};
 use crate::session::MAX_BODY;
@@ -25,8 +24,37 @@ const OWN_PROPERTIES: [&str; 4] = ["messages", "model", "webSearch", "stream"];
 const TOOLS: &str = "clientTools";
 const DOCUMENTS: &str = "documents";
 
-/// Tools and documents of one request.
-pub const MAX_TOOLS: usize = 1_024;
+/// The most tools of a request that newer servers take (protocol section 5).
+pub const MAX_TOOLS: usize = 128;
+/// The most documents of a request that newer servers take (protocol section 5).
+pub const MAX_DOCUMENTS: usize = 1_000;
+/// Further bounds of newer servers. They silently drop a tool that has the name of one of their own.
+const MAX_TOOL_NAME: usize = 64;
+const SERVER_TOOLS: [&str; 8] = [
+    "web_search",
+    "page_fetch",
+    "exec_command",
+    "publish_file",
+    "file_overview",
+    "file_search",
+    "file_read",
+    "file_view",
+];
+const MAX_ATTACHMENT_ID: usize = 200;
+/// In UTF-16 units, as servers count.
+const MAX_FILENAME: usize = 1_024;
+const MAX_SOURCE_BYTES: u64 = 256 << 20;
+
+fn invalid<T>(why: String) -> Result<T> {
+    Err(Error::new(Status::InvalidArgument, why))
+}
+
+fn not_blank(argument: &str, text: &str) -> Result<()> {
+    match text.trim().is_empty() {
+        true => invalid(format!("{argument}: it is blank (expected some text)")),
+        false => Ok(()),
+    }
+}
 
 /// A property with a number, and what newer servers take for it (protocol section 5). The numbers are those of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +81,9 @@ impl Number {
             Number::PresencePenalty => ("presencePenalty", "-2 to 2", |n| n.abs() <= 2.0),
             Number::FrequencyPenalty => ("frequencyPenalty", "-2 to 2", |n| n.abs() <= 2.0),
             Number::RepetitionPenalty => ("repetitionPenalty", "above 0", |n| n > 0.0),
-            Number::MaxTokens => ("maxTokens", "at least 1", |n| n >= 1.0),
+            Number::MaxTokens => ("maxTokens", "1 to 2147483647", |n| {
+                (1.0..=f64::from(i32::MAX)).contains(&n)
+            }),
         }
     }
 
@@ -63,8 +93,7 @@ impl Number {
         if value.is_finite() && holds(value) {
             return Ok(name);
         }
-        let message = format!("{name}: invalid value {value} (expected {bounds})");
-        Err(Error::new(Status::InvalidArgument, message))
+        invalid(format!("{name}: invalid value {value} (expected {bounds})"))
     }
 }
 
@@ -76,7 +105,7 @@ pub struct ChatRequest {
     web_search: bool,
     stream: bool,
     tools: Vec<ClientTool>,
-    documents: Vec<Map<String, Value>>,
+    documents: Vec<StoredDocument>,
     /// Set by the application as JSON, in order.
     others: Vec<(String, Box<RawValue>)>,
     conversation: Option<Conversation>,
@@ -109,15 +138,16 @@ impl Serialize for ClientTool {
 }
 
 /// A stored document that a chat is about.
-#[derive(Default)]
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
-pub struct StoredDocument<'a> {
-    pub attachment_id: &'a str,
-    pub filename: &'a str,
-    pub content_type: &'a str,
-    pub source_bytes: Option<u64>,
-    pub source_object_key: &'a str,
-    pub encryption_key: &'a str,
+pub struct StoredDocument {
+    pub attachment_id: String,
+    pub filename: String,
+    pub content_type: String,
+    pub source_bytes: i64,
+    pub source_object_key: String,
+    pub encryption_key: String,
 }
 
 impl Default for ChatRequest {
@@ -141,6 +171,7 @@ impl Default for ChatRequest {
 impl ChatRequest {
     /// Appends a message.
     pub fn add_message(&mut self, role: Role, content: &str) -> Result<()> {
+        size::text("content", content)?;
         self.size.grow(content.len())?;
         self.messages.push(Message::Text {
             role,
@@ -164,9 +195,8 @@ impl ChatRequest {
 
     /// Names the model.
     pub fn set_model(&mut self, model: &str) -> Result<()> {
-        if model.trim().is_empty() {
-            return Err(Error::new(Status::InvalidArgument, "model: it is blank"));
-        }
+        not_blank("model", model)?;
+        size::text("model", model)?;
         self.size.replace(self.model.len(), model.len())?;
         self.model = model.into();
         Ok(())
@@ -206,18 +236,27 @@ impl ChatRequest {
         parameters: &str,
         run: Option<Arc<dyn Tool>>,
     ) -> Result<()> {
-        let invalid = |why: String| Err(Error::new(Status::InvalidArgument, why));
-        if name.is_empty() {
-            return invalid("name: it is empty".into());
+        not_blank("name", name)?;
+        if name.len() > MAX_TOOL_NAME {
+            let len = name.len();
+            return invalid(format!(
+                "name: {len} bytes (expected at most {MAX_TOOL_NAME})"
+            ));
+        }
+        if SERVER_TOOLS.contains(&name) {
+            return invalid(format!(
+                "name: {name} is a tool of the server, which ignores another one of this name (choose another)"
+            ));
         }
         if self.tools.iter().any(|tool| tool.name == name) {
             return invalid("name: the request already has a tool of this name".into());
         }
         if self.tools.len() == MAX_TOOLS {
             return invalid(format!(
-                "name: the request already has {MAX_TOOLS} tools, the most that it can have"
+                "name: the request already has {MAX_TOOLS} tools, the most that servers take"
             ));
         }
+        size::text("description", description)?;
         self.given_by_entry(TOOLS)?;
         let parameters = json::object("parameters", parameters)?;
         self.size
@@ -234,42 +273,54 @@ impl ChatRequest {
     /// How often tools may be run for one chat, and how long each may take.
     pub fn set_tool_limits(&mut self, max_rounds: u32, limit: Duration) -> Result<()> {
         if max_rounds > MAX_ROUNDS {
-            let message = format!("max_rounds: {max_rounds}; the bound is {MAX_ROUNDS}");
-            return Err(Error::new(Status::InvalidArgument, message));
+            return invalid(format!(
+                "max_rounds: {max_rounds}; the bound is {MAX_ROUNDS}"
+            ));
         }
         (self.max_rounds, self.tool_limit) = (max_rounds, limit);
         Ok(())
     }
 
-    /// Names a stored document. Empty texts are left out.
-    pub fn add_document(&mut self, document: &StoredDocument<'_>) -> Result<()> {
-        if document.attachment_id.is_empty() {
-            let message = "attachment_id: it is empty";
-            return Err(Error::new(Status::InvalidArgument, message));
+    /// Names a stored document.
+    pub fn add_document(&mut self, document: StoredDocument) -> Result<()> {
+        let id = &document.attachment_id;
+        let of_an_id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if !(1..=MAX_ATTACHMENT_ID).contains(&id.len()) || !id.bytes().all(of_an_id) {
+            return invalid(format!(
+                "attachment_id: invalid (expected 1 to {MAX_ATTACHMENT_ID} letters, digits, _ and -)"
+            ));
         }
-        if self.documents.len() == MAX_TOOLS {
-            let message = format!(
-                "attachment_id: the request already has {MAX_TOOLS} documents, the most that it can have"
-            );
-            return Err(Error::new(Status::InvalidArgument, message));
+        let texts = [
+            ("filename", &document.filename),
+            ("content_type", &document.content_type),
+            ("source_object_key", &document.source_object_key),
+            ("encryption_key", &document.encryption_key),
+        ];
+        for (argument, text) in texts {
+            not_blank(argument, text)?;
+            size::text(argument, text)?;
+        }
+        let units = document.filename.encode_utf16().count();
+        if units > MAX_FILENAME {
+            return invalid(format!(
+                "filename: {units} characters (expected at most {MAX_FILENAME})"
+            ));
+        }
+        let bytes = document.source_bytes;
+        if !(1..=MAX_SOURCE_BYTES as i64).contains(&bytes) {
+            return invalid(format!(
+                "source_bytes: invalid value {bytes} (expected 1 to {MAX_SOURCE_BYTES})"
+            ));
+        }
+        if self.documents.len() == MAX_DOCUMENTS {
+            return invalid(format!(
+                "attachment_id: the request already has {MAX_DOCUMENTS} documents, the most that servers take"
+            ));
         }
         self.given_by_entry(DOCUMENTS)?;
-        let texts = [
-            ("attachmentId", document.attachment_id),
-            ("filename", document.filename),
-            ("contentType", document.content_type),
-            ("sourceObjectKey", document.source_object_key),
-            ("encryptionKey", document.encryption_key),
-        ];
-        let mut map = Map::new();
-        for (name, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
-            self.size.grow(name.len() + text.len())?;
-            map.insert((*name).into(), (*text).into());
-        }
-        if let Some(bytes) = document.source_bytes {
-            map.insert("sourceBytes".into(), bytes.into());
-        }
-        self.documents.push(map);
+        let size = id.len() + texts.iter().map(|(_, text)| text.len()).sum::<usize>();
+        self.size.grow(size)?;
+        self.documents.push(document);
         Ok(())
     }
 
@@ -352,12 +403,10 @@ impl ChatRequest {
         let follows = self.stream && (conversation.is_some() || self.runs_tools());
         let with_history = conversation.as_ref().map(|conversation| {
             let mut whole = self.clone();
-            whole.messages = conversation.messages();
-            whole.messages.extend(self.messages.iter().cloned());
+            whole.messages = conversation.followed_by(&self.messages);
             whole
         });
         let whole = with_history.as_ref().unwrap_or(self);
-        let known = whole.messages.len() - self.messages.len();
         if whole.messages.is_empty() {
             return Err(Error::new(
                 Status::InvalidArgument,
@@ -369,8 +418,11 @@ impl ChatRequest {
             stream: self.stream,
             follow: follows.then(|| Follow {
                 whole: with_history.unwrap_or_else(|| self.clone()),
+                asked: match &conversation {
+                    Some(_) => self.messages.clone(),
+                    None => Vec::new(),
+                },
                 conversation,
-                known,
             }),
         })
     }
@@ -409,8 +461,8 @@ pub(super) struct Follow {
     pub(super) whole: ChatRequest,
     /// What the answer is added to.
     pub(super) conversation: Option<Conversation>,
-    /// How many of the messages it has already.
-    pub(super) known: usize,
+    /// The request's own messages, which are added to it too.
+    pub(super) asked: Vec<Message>,
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The messages of a conversation, and what a turn of the model adds to them (protocol section 5).
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::ser::{SerializeMap, Serializer};
@@ -9,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::event::{Event, Kind, Text};
 use super::json;
+use super::size;
 use crate::error::{Error, Result, Status};
 use crate::session::MAX_BODY;
 
@@ -64,16 +67,22 @@ impl Message {
         json::object("message", json).map(Message::Json)
     }
 
-    /// A message of the server's, with the references to images that it came with.
-    fn with_images(role: Role, content: String, images: Option<&RawValue>) -> Message {
-        let Some(images) = images else {
-            return Message::Text { role, content };
-        };
-        let json = json!({ "role": role.name(), "content": content, "imageRefs": images });
-        match serde_json::value::to_raw_value(&json) {
-            Ok(json) => Message::Json(json),
-            Err(_) => Message::Text { role, content },
+    /// Shows the model the images of a tool's result. Servers read `imageRefs` on `user` messages only.
+    fn images(references: &[&RawValue]) -> Option<Message> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Images<'a> {
+            role: &'a str,
+            content: &'a str,
+            image_refs: &'a [&'a RawValue],
         }
+        let images = Images {
+            role: Role::User.name(),
+            content: "Images of a tool's result.",
+            image_refs: references,
+        };
+        let json = serde_json::value::to_raw_value(&images).ok()?;
+        (!references.is_empty()).then_some(Message::Json(json))
     }
 
     /// What a tool was called with; `arguments` is a JSON text.
@@ -85,16 +94,52 @@ impl Message {
         }
     }
 
-    fn tool_response_content(id: &str, name: &str, content: &str) -> String {
-        json!({ "toolCallId": id, "toolName": name, "content": content }).to_string()
-    }
-
     /// What a tool answered.
     pub(super) fn tool_response(id: &str, name: &str, content: &str) -> Message {
+        let content = json!({ "toolCallId": id, "toolName": name, "content": content });
         Message::Text {
             role: Role::ToolResponse,
-            content: Message::tool_response_content(id, name, content),
+            content: content.to_string(),
         }
+    }
+
+    /// Refuses a text that is longer than any server reads.
+    pub(super) fn check(&self) -> Result<()> {
+        match self {
+            Message::Text { content, .. } => size::text("content", content),
+            Message::Json(_) => Ok(()),
+        }
+    }
+
+    /// The id of the call that this message makes or answers. None for any other message, and for a content without id.
+    fn tool_id(&self) -> Option<(Side, String)> {
+        #[derive(Deserialize)]
+        struct Whole<'a> {
+            #[serde(borrow)]
+            role: Cow<'a, str>,
+            #[serde(borrow)]
+            content: Cow<'a, str>,
+        }
+        #[derive(Deserialize)]
+        struct Content {
+            #[serde(rename = "toolCallId")]
+            id: String,
+        }
+        let (role, content) = match self {
+            Message::Text { role, content } => (role.name(), Cow::from(content)),
+            Message::Json(json) => {
+                let whole: Whole<'_> = serde_json::from_str(json.get()).ok()?;
+                let role = Role::ALL.iter().find(|role| role.name() == whole.role)?;
+                (role.name(), whole.content)
+            }
+        };
+        let side = match role {
+            "tool_call" => Side::Call,
+            "tool_response" => Side::Response,
+            _ => return None,
+        };
+        let content: Content = serde_json::from_str(&content).ok()?;
+        Some((side, content.id))
     }
 
     /// What it counts for: its text, and what a message takes beside it.
@@ -139,6 +184,96 @@ impl Serialize for Message {
     }
 }
 
+/// A message's side in a pair.
+enum Side {
+    Call,
+    Response,
+}
+
+/// Puts each response directly behind its call, which is the only order that servers accept (protocol section 5). Doubled
+/// ids are answered in the order of the calls.
+#[derive(Default)]
+struct Pairs {
+    entries: Vec<Entry>,
+    /// Entries of calls without a response, by id. A tree, for ids come from a peer.
+    open: BTreeMap<String, VecDeque<usize>>,
+}
+
+enum Entry {
+    Message(Message),
+    Call(Message, Option<Message>),
+}
+
+impl Pairs {
+    /// Reads a history that was kept. There, a response belongs to the call directly before it if that has its id.
+    fn of(messages: impl IntoIterator<Item = Message>) -> Pairs {
+        let mut pairs = Pairs::default();
+        for message in messages {
+            pairs.place(message, true);
+        }
+        pairs
+    }
+
+    /// Adds a message. Returns false for a response without a call: that is dropped.
+    fn push(&mut self, message: Message) -> bool {
+        self.place(message, false).is_none()
+    }
+
+    /// Adds a message, or gives back a response without a call.
+    fn place(&mut self, message: Message, kept: bool) -> Option<Message> {
+        let at = self.entries.len();
+        match message.tool_id() {
+            Some((Side::Call, id)) => {
+                self.open.entry(id).or_default().push_back(at);
+                self.entries.push(Entry::Call(message, None));
+            }
+            Some((Side::Response, id)) => return self.answer(message, &id, kept),
+            None => self.entries.push(Entry::Message(message)),
+        }
+        None
+    }
+
+    fn answer(&mut self, message: Message, id: &str, kept: bool) -> Option<Message> {
+        let Some(calls) = self.open.get_mut(id) else {
+            return Some(message);
+        };
+        let call = match calls.back() {
+            Some(last) if kept && last + 1 == self.entries.len() => calls.pop_back(),
+            _ => calls.pop_front(),
+        };
+        if calls.is_empty() {
+            self.open.remove(id);
+        }
+        match call.and_then(|at| self.entries.get_mut(at)) {
+            Some(Entry::Call(_, response)) => response.replace(message),
+            _ => Some(message),
+        }
+    }
+
+    /// The messages in order, without open calls unless these are kept.
+    fn messages(self, keep_open: bool) -> Vec<Message> {
+        let mut messages = Vec::with_capacity(self.entries.len());
+        for entry in self.entries {
+            match entry {
+                Entry::Message(message) => messages.push(message),
+                Entry::Call(call, Some(response)) => messages.extend([call, response]),
+                Entry::Call(call, None) if keep_open => messages.push(call),
+                Entry::Call(_, None) => {}
+            }
+        }
+        messages
+    }
+}
+
+/// A history with the responses to its open calls, in the order of the calls. Calls without one are left out.
+pub(super) fn answered(history: Vec<Message>, responses: Vec<Message>) -> Vec<Message> {
+    let mut pairs = Pairs::of(history);
+    for response in responses {
+        pairs.push(response);
+    }
+    pairs.messages(false)
+}
+
 /// A tool that the application is to run.
 #[derive(Clone, Default)]
 pub(super) struct Call {
@@ -151,7 +286,7 @@ pub(super) struct Call {
 #[derive(Default)]
 pub(super) struct Turn {
     text: String,
-    messages: Vec<Message>,
+    messages: Pairs,
     pub(super) calls: Vec<Call>,
     pub(super) pending: bool,
     pub(super) context_tokens: Option<i64>,
@@ -182,9 +317,10 @@ impl Turn {
                 // The whole of it is for the history; what is shown may be less.
                 let full = details.full_content.as_ref().map(Text::as_str);
                 let content = full.unwrap_or_else(|| event.content_str());
-                let content = Message::tool_response_content(&id, &name, content);
-                let images = images(event.json_bytes());
-                self.push(Message::with_images(Role::ToolResponse, content, images));
+                let answers = self.push(Message::tool_response(&id, &name, content));
+                if answers && let Some(images) = images(event.json_bytes()) {
+                    self.push(images);
+                }
             }
             Kind::ClientToolCall => {
                 let arguments = text(&details.tool_arguments);
@@ -204,10 +340,11 @@ impl Turn {
         }
     }
 
-    fn push(&mut self, message: Message) {
+    /// Adds a message. Returns false for a response without a call: that is dropped.
+    fn push(&mut self, message: Message) -> bool {
         self.close_text();
         self.size += message.size();
-        self.messages.push(message);
+        self.messages.push(message)
     }
 
     fn close_text(&mut self) {
@@ -219,27 +356,46 @@ impl Turn {
         }
     }
 
-    /// What it adds to the history.
+    /// What it adds to the history: pairs of calls and responses, and, where the server waits for the application's tools,
+    /// the calls that are still open.
     pub(super) fn messages(&mut self) -> Result<Vec<Message>> {
         if self.size > MAX_BODY {
             let message = format!("the answer is too long for a history of {MAX_BODY} bytes");
             return Err(Error::new(Status::TooLarge, message));
         }
         self.close_text();
-        Ok(std::mem::take(&mut self.messages))
+        let messages = std::mem::take(&mut self.messages).messages(self.pending);
+        messages.iter().try_for_each(Message::check)?;
+        Ok(messages)
     }
 }
 
-/// `image_refs` of a tool's result (protocol section 5).
-fn images(json: &[u8]) -> Option<&RawValue> {
+/// The message with `image_refs` of a tool's result (protocol section 5). Leaves out what a server would refuse, and with it
+/// the whole history.
+fn images(json: &[u8]) -> Option<Message> {
     #[derive(Deserialize)]
-    struct Images<'a> {
+    struct Event<'a> {
         #[serde(borrow)]
-        image_refs: Option<&'a RawValue>,
+        image_refs: Option<Vec<&'a RawValue>>,
     }
-    let images: Images<'_> = serde_json::from_slice(json).ok()?;
-    let list = images.image_refs?;
-    (list.get().starts_with('[') && list.get() != "[]").then_some(list)
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    #[allow(dead_code)]
+    struct Reference<'a> {
+        #[serde(borrow)]
+        s3_key: Cow<'a, str>,
+        #[serde(borrow)]
+        encryption_key: Cow<'a, str>,
+        #[serde(borrow)]
+        media_type: Cow<'a, str>,
+    }
+    let event: Event<'_> = serde_json::from_slice(json).ok()?;
+    let mut references = event.image_refs?;
+    references.retain(|reference| {
+        serde_json::from_str(reference.get())
+            .is_ok_and(|it: Reference<'_>| it.media_type.starts_with("image/"))
+    });
+    Message::images(&references)
 }
 
 /// A conversation that an application keeps. Clones share it.
@@ -252,6 +408,23 @@ struct State {
     size: usize,
     context_tokens: Option<i64>,
     max_context_tokens: Option<i64>,
+}
+
+impl State {
+    /// Refuses messages for which there is no room.
+    fn admit<'a>(&self, messages: impl IntoIterator<Item = &'a Message>) -> Result<()> {
+        let new: usize = messages.into_iter().map(Message::size).sum();
+        if self.size.saturating_add(new) > MAX_BODY {
+            let message = format!("a conversation of more than {MAX_BODY} bytes");
+            return Err(Error::new(Status::TooLarge, message));
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, messages: Vec<Message>) {
+        self.size = messages.iter().map(Message::size).sum();
+        self.messages = messages;
+    }
 }
 
 /// The longest JSON of a conversation: a character that is escaped takes six times its room, and one that ends a text
@@ -287,17 +460,19 @@ impl Conversation {
             let version = document.version;
             return Err(invalid(format!("version {version}; this is {VERSION}")));
         }
-        let conversation = Conversation::default();
+        let mut messages = Vec::new();
         for (at, message) in document.messages.iter().enumerate() {
             let message = Message::parse(message.get());
-            let message = message.map_err(|_| invalid(format!("message {at} is no object")))?;
-            conversation.add([message])?;
+            messages.push(message.map_err(|_| invalid(format!("message {at} is no object")))?);
         }
-        let mut state = conversation.state();
-        state.context_tokens = document.context_tokens;
-        state.max_context_tokens = document.max_context_tokens;
-        drop(state);
-        Ok(conversation)
+        let mut state = State {
+            context_tokens: document.context_tokens,
+            max_context_tokens: document.max_context_tokens,
+            ..State::default()
+        };
+        state.admit(&messages)?;
+        state.set(Pairs::of(messages).messages(true));
+        Ok(Conversation(Arc::new(Mutex::new(state))))
     }
 
     /// The whole conversation as one JSON document.
@@ -319,28 +494,61 @@ impl Conversation {
         .unwrap_or_default()
     }
 
-    fn add(&self, messages: impl IntoIterator<Item = Message>) -> Result<()> {
-        let (mut state, messages) = (self.state(), Vec::from_iter(messages));
-        let size = state.size + messages.iter().map(Message::size).sum::<usize>();
-        if size > MAX_BODY {
-            let message = format!("a conversation of more than {MAX_BODY} bytes");
-            return Err(Error::new(Status::TooLarge, message));
+    /// Appends a message. A tool's response goes directly behind its call.
+    pub fn add_message(&self, role: Role, content: &str) -> Result<()> {
+        size::text("content", content)?;
+        let content = content.to_owned();
+        let message = Message::Text { role, content };
+        let mut state = self.state();
+        state.admit([&message])?;
+        if !matches!(role, Role::ToolResponse) {
+            state.size += message.size();
+            state.messages.push(message);
+            return Ok(());
         }
-        state.size = size;
-        state.messages.extend(messages);
+        let mut pairs = Pairs::of(std::mem::take(&mut state.messages));
+        let answers = pairs.push(message);
+        state.set(pairs.messages(true));
+        if !answers {
+            let message = "content: no tool_call with this toolCallId waits for a response";
+            return Err(Error::new(Status::InvalidArgument, message));
+        }
         Ok(())
     }
 
-    /// Appends a message.
-    pub fn add_message(&self, role: Role, content: &str) -> Result<()> {
-        let content = content.to_owned();
-        self.add([Message::Text { role, content }])
+    /// Its messages with a request's behind them. A response to a call of the conversation goes directly behind that call;
+    /// the request's other messages stay as they are. Calls of the conversation without a response are left out.
+    pub(super) fn followed_by(&self, asked: &[Message]) -> Vec<Message> {
+        let mut pairs = Pairs::of(self.state().messages.iter().cloned());
+        let mut rest = Vec::new();
+        for message in asked.iter().cloned() {
+            rest.extend(match message.tool_id() {
+                Some((Side::Response, id)) => pairs.answer(message, &id, false),
+                _ => Some(message),
+            });
+        }
+        let mut messages = pairs.messages(false);
+        messages.extend(rest);
+        messages
     }
 
-    /// Appends what a turn added, and notes what it says of the context.
-    pub(super) fn add_turn(&self, messages: &[Message], turn: &Turn) -> Result<()> {
-        self.add(messages.iter().cloned())?;
+    /// Appends what was asked and answered in a turn, and notes what the turn says of the context. Drops calls that have no
+    /// response by now, except those of the turn.
+    pub(super) fn add_turn(
+        &self,
+        asked: Vec<Message>,
+        answer: &[Message],
+        turn: &Turn,
+    ) -> Result<()> {
         let mut state = self.state();
+        state.admit(asked.iter().chain(answer))?;
+        let mut pairs = Pairs::of(std::mem::take(&mut state.messages));
+        for message in asked {
+            pairs.push(message);
+        }
+        let mut messages = pairs.messages(false);
+        messages.extend_from_slice(answer);
+        state.set(messages);
         state.context_tokens = turn.context_tokens.or(state.context_tokens);
         state.max_context_tokens = turn.max_context_tokens.or(state.max_context_tokens);
         Ok(())
@@ -349,8 +557,9 @@ impl Conversation {
     /// Drops all but the first `count` messages.
     pub fn truncate(&self, count: usize) {
         let mut state = self.state();
-        state.messages.truncate(count);
-        state.size = state.messages.iter().map(Message::size).sum();
+        let mut messages = std::mem::take(&mut state.messages);
+        messages.truncate(count);
+        state.set(messages);
     }
 
     /// How many messages it has.
@@ -363,8 +572,93 @@ impl Conversation {
         let state = self.state();
         (state.context_tokens, state.max_context_tokens)
     }
+}
 
-    pub(super) fn messages(&self) -> Vec<Message> {
-        self.state().messages.clone()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(id: &str) -> Message {
+        Message::tool_call(id, "tool", "{}")
+    }
+
+    fn response(id: &str, content: &str) -> Message {
+        Message::tool_response(id, "tool", content)
+    }
+
+    fn text(content: &str) -> Message {
+        Message::Text {
+            role: Role::User,
+            content: content.into(),
+        }
+    }
+
+    /// Calls as `id?`, responses as `id=content`, others as their content.
+    fn outline(messages: &[Message]) -> String {
+        let outline = messages.iter().map(|message| {
+            let whole = serde_json::to_value(message).unwrap();
+            let content = whole["content"].as_str().unwrap().to_owned();
+            let tool: serde_json::Value = serde_json::from_str(&content).unwrap_or_default();
+            let id = tool["toolCallId"].as_str().unwrap_or_default();
+            match message.tool_id() {
+                Some((Side::Call, _)) => format!("{id}?"),
+                Some((Side::Response, _)) => format!("{id}={}", tool["content"].as_str().unwrap()),
+                None => content,
+            }
+        });
+        outline.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn responses_go_directly_behind_their_calls() {
+        let history = || vec![call("a"), text("t"), call("b"), call("c")];
+        let responses = vec![response("c", "3"), response("x", "0"), response("a", "1")];
+        assert_eq!(outline(&answered(history(), responses)), "a? a=1 t c? c=3");
+        assert_eq!(outline(&Pairs::of(history()).messages(true)), "a? t b? c?");
+    }
+
+    #[test]
+    fn doubled_ids_are_answered_in_the_order_of_the_calls() {
+        let responses = vec![response("x", "1"), response("x", "2"), response("x", "3")];
+        let messages = answered(vec![call("x"), call("x")], responses);
+        assert_eq!(outline(&messages), "x? x=1 x? x=2");
+    }
+
+    #[test]
+    fn kept_response_stays_behind_its_call() {
+        let kept = [
+            call("x"),
+            text("t"),
+            call("x"),
+            response("x", "1"),
+            text("u"),
+        ];
+        assert_eq!(
+            outline(&Pairs::of(kept.clone()).messages(true)),
+            "x? t x? x=1 u"
+        );
+        assert_eq!(outline(&Pairs::of(kept).messages(false)), "t x? x=1 u");
+    }
+
+    #[test]
+    fn images_go_on_a_user_message() {
+        let image = r#"{"s3Key":"a","encryptionKey":"b","mediaType":"image/png","new":1}"#;
+        let event = format!(
+            r#"{{"image_refs":[{image},{{"s3Key":"a","encryptionKey":"b","mediaType":"text/html"}},{{}},7]}}"#
+        );
+        let shown = serde_json::to_string(&images(event.as_bytes()).unwrap()).unwrap();
+        assert!(
+            shown.contains(&format!(r#""imageRefs":[{image}]"#)),
+            "{shown}"
+        );
+        assert!(shown.contains(r#""role":"user""#), "{shown}");
+        for none in [
+            "{}",
+            r#"{"image_refs":[]}"#,
+            r#"{"image_refs":[1]}"#,
+            r#"{"image_refs":null}"#,
+        ] {
+            assert!(images(none.as_bytes()).is_none(), "{none}");
+        }
     }
 }

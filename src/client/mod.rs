@@ -20,7 +20,7 @@ mod tool;
 mod upload;
 
 pub use answer::Ending;
-pub use chat::{ChatRequest, MAX_TOOLS, Number, PreparedChat, StoredDocument};
+pub use chat::{ChatRequest, MAX_DOCUMENTS, MAX_TOOLS, Number, PreparedChat, StoredDocument};
 pub use client::{Client, deadline};
 pub use config::{Config, StageSink, production_verifier};
 pub use connect::Connecting;
@@ -29,6 +29,7 @@ pub use history::{Conversation, Role};
 pub use request::{
     MAX_FETCH_HEADERS, MAX_PATH, MAX_TEXTS, MAX_VERB, PreparedRequest, RouteRequest,
 };
+pub use size::MAX_TEXT;
 pub use stream::Stream;
 pub use tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_CALLS, MAX_ROUNDS, Tool, ToolCall};
 pub use upload::{Document, Read};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::answer::{Answer, Reading, Sequel};
 use super::chat::{ChatRequest, Follow, PreparedChat};
 use super::event::{Event, Splitter};
-use super::history::{Call, Conversation, Message, Turn};
+use super::history::{Call, Conversation, Message, Turn, answered};
 use super::tool::{MAX_CALLS, ToolCall};
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold};
@@ -28,8 +28,10 @@ pub struct Run {
 struct State {
     /// With all messages so far. Gone when the chat has ended.
     request: Option<ChatRequest>,
-    /// How many of them the conversation has already.
+    /// How many of them came before the first answer.
     known: usize,
+    /// Those of the request itself, for the conversation.
+    asked: Vec<Message>,
     round: u32,
     /// What the last completion said of the model's context, in tokens: how much is used, and how much there is.
     context: (Option<i64>, Option<i64>),
@@ -64,7 +66,7 @@ impl Run {
         let Follow {
             whole,
             conversation,
-            known,
+            asked,
         } = follow;
         let thread = match whole.runs_tools() {
             true => Some(link.callbacks()?),
@@ -78,7 +80,8 @@ impl Run {
             inbox: inbox.clone(),
             conversation,
             state: Mutex::new(State {
-                known,
+                known: whole.messages.len(),
+                asked,
                 request: Some(whole),
                 round: 0,
                 context: context.unwrap_or_default(),
@@ -122,11 +125,12 @@ impl Run {
         );
         let runs = turn.pending && !turn.calls.is_empty() && request.runs(&turn.calls);
         if !runs {
-            let new = &request.messages[state.known..];
-            let kept = self
-                .conversation
-                .as_ref()
-                .map_or(Ok(()), |conversation| conversation.add_turn(new, &turn));
+            let asked = std::mem::take(&mut state.asked);
+            let answer = &request.messages[state.known..];
+            let kept = match &self.conversation {
+                Some(conversation) => conversation.add_turn(asked, answer, &turn),
+                None => Ok(()),
+            };
             return Some(kept);
         }
         let rounds = |why: String| Some(Err(Error::new(Status::ToolRounds, why)));
@@ -217,7 +221,8 @@ impl Run {
 
     /// A tool answered. With the last of them, the next request goes out.
     fn answered(&self, round: u32, at: usize, content: String) {
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         if state.round != round {
             return; // too late
         }
@@ -233,14 +238,15 @@ impl Run {
         let Some(request) = &mut state.request else {
             return;
         };
-        for (call, answer) in calls {
-            let answer = answer.unwrap_or_default();
-            request
-                .messages
-                .push(Message::tool_response(&call.id, &call.name, &answer));
-        }
+        let responses = calls.iter().map(|(call, answer)| {
+            let answer = answer.as_deref().unwrap_or_default();
+            Message::tool_response(&call.id, &call.name, answer)
+        });
+        let history = request.messages.split_off(state.known);
+        let history = answered(history, responses.collect());
+        request.messages.extend(history);
         let body = request.body();
-        drop(state);
+        drop(guard);
         let sent = body.and_then(|body| {
             let link = self.link.upgrade().ok_or_else(closed)?;
             let reading = self.reading();

@@ -36,3 +36,16 @@ pub(super) fn too_large() -> Error {
         format!("the request is larger than {MAX_BODY} bytes"),
     )
 }
+
+/// The longest text that servers read, in UTF-16 units, as they count (protocol section 5).
+pub const MAX_TEXT: usize = 20_000_000;
+
+/// Refuses a text that is longer than any server reads.
+pub(super) fn text(argument: &str, text: &str) -> Result<()> {
+    // A text has no more units than bytes.
+    if text.len() > MAX_TEXT && text.encode_utf16().count() > MAX_TEXT {
+        let message = format!("{argument}: more than {MAX_TEXT} characters, which no server reads");
+        return Err(Error::new(Status::TooLarge, message));
+    }
+    Ok(())
+}

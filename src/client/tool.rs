@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::history::Call;
+use super::history::{Call, Message};
 use crate::error::{Error, Result, Status};
 
 /// Rounds of tools that one chat may have, unless set otherwise. A model that has not come to an answer by then hardly
@@ -59,7 +59,9 @@ impl ToolCall {
         self.send(format!("Error: {reason}"))
     }
 
+    /// Answers once. An answer that no server reads is refused, and the call stays open.
     fn send(&mut self, content: String) -> Result<()> {
+        Message::tool_response(&self.call.id, &self.call.name, &content).check()?;
         let answer = self.answer.take().ok_or_else(|| {
             let message = "call: it was already answered";
             Error::new(Status::InvalidArgument, message)

@@ -12,6 +12,10 @@ use crate::error::{Error, Result, Status};
 
 /// The messages of a conversation, in this process alone: the library stores nothing. Any thread. Give it to a request
 /// with confer_chat_request_set_conversation().
+///
+/// A server refuses a history in which a tool call is not directly followed by its response. So a conversation keeps pairs:
+/// a response goes directly behind its call, responses without a call are dropped, and calls of the server's tools that got
+/// no response too. Calls of the application's tools wait for their responses until the next answer is complete.
 #[allow(non_camel_case_types)]
 pub struct confer_conversation {
     pub(super) conversation: Conversation,
@@ -82,7 +86,8 @@ pub unsafe extern "C" fn confer_conversation_new(
     })
 }
 
-/// Reads what confer_conversation_json() wrote. At most 256 MiB.
+/// Reads what confer_conversation_json() wrote. At most 256 MiB. Puts each tool's response directly behind its call, and drops
+/// responses without a call.
 ///
 /// Errors: CONFER_E_INVALID_JSON, with the position or the message that is wrong, also for unknown keys and for another
 /// version; CONFER_E_TOO_LARGE.
@@ -125,9 +130,11 @@ pub unsafe extern "C" fn confer_conversation_json(
     })
 }
 
-/// Appends a message; `role` as in confer_chat_request_add_message(). A conversation holds 32 MiB at most.
+/// Appends a message; `role` and `content` as in confer_chat_request_add_message(). A conversation holds 32 MiB at most. A
+/// message of CONFER_ROLE_TOOL_RESPONSE goes directly behind the call with its `toolCallId`.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT for a role that there is not; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_ARGUMENT for a role that there is not, and for a response to no call that waits for one;
+/// CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_add_message(
     conversation: *mut confer_conversation,
@@ -144,7 +151,7 @@ pub unsafe extern "C" fn confer_conversation_add_message(
     })
 }
 
-/// Drops all messages but the first `count`.
+/// Drops all messages but the first `count`. A tool call whose response is cut off waits for another one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_truncate(
     conversation: *mut confer_conversation,

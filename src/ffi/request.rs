@@ -46,7 +46,9 @@ pub unsafe extern "C" fn confer_chat_request_new(
     })
 }
 
-/// Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied. A request holds 32 MiB at most, all in all.
+/// Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied, at most 20,000,000 characters, which is all that
+/// servers read. A request holds 32 MiB at most, all in all. Messages are sent in this order and as they are: a tool call must
+/// be followed directly by its response, or the server refuses the request.
 ///
 /// Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for a role that there is not.
 #[unsafe(no_mangle)]
@@ -267,7 +269,7 @@ pub unsafe extern "C" fn confer_chat_request_set_repetition_penalty(
     })
 }
 
-/// The most tokens that the answer may have: 1 or more. Default: the server's.
+/// The most tokens that the answer may have: 1 to 2,147,483,647. Default: the server's.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
 #[unsafe(no_mangle)]
@@ -314,10 +316,12 @@ pub unsafe extern "C" fn confer_chat_request_set_thinking(
     })
 }
 
-/// Names a stored document that the chat is about. A text of length 0 is left out, `attachment_id` aside, and so is
-/// `source_bytes` if it is negative. `encryption_key` is for the enclave alone; the library writes it nowhere else.
+/// Names a stored document that the chat is about. Servers need all of it: `attachment_id`, of 1 to 200 letters, digits, `_`
+/// and `-`; `filename`, of at most 1,024 characters; `content_type`, `source_object_key` and `encryption_key`, not blank; and
+/// `source_bytes`, 1 to 268,435,456. Only the enclave receives `encryption_key`; the library writes it nowhere else.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT without `attachment_id` and for more than 1,024 documents; CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds and for more than 1,000 documents; CONFER_E_TOO_LARGE. Bounds are
+/// those of newer servers; confer_chat_request_set_property() sends "documents" as you write it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_document(
     request: *mut confer_chat_request,
@@ -338,26 +342,30 @@ pub unsafe extern "C" fn confer_chat_request_add_document(
         // SAFETY: NULL or a live handle; the texts are as their contract says.
         let document = unsafe {
             StoredDocument {
-                attachment_id: text::read(attachment_id, attachment_id_len, "attachment_id")?,
-                filename: text::read(filename, filename_len, "filename")?,
-                content_type: text::read(content_type, content_type_len, "content_type")?,
-                source_bytes: u64::try_from(source_bytes).ok(),
+                attachment_id: text::read(attachment_id, attachment_id_len, "attachment_id")?
+                    .into(),
+                filename: text::read(filename, filename_len, "filename")?.into(),
+                content_type: text::read(content_type, content_type_len, "content_type")?.into(),
+                source_bytes,
                 source_object_key: text::read(
                     source_object_key,
                     source_object_key_len,
                     "source_object_key",
-                )?,
-                encryption_key: text::read(encryption_key, encryption_key_len, "encryption_key")?,
+                )?
+                .into(),
+                encryption_key: text::read(encryption_key, encryption_key_len, "encryption_key")?
+                    .into(),
             }
         };
-        unsafe { confer_chat_request::with(request, |request| request.add_document(&document)) }
+        unsafe { confer_chat_request::with(request, |request| request.add_document(document)) }
     })
 }
 
 /// Names a tool that the model may call.
 ///
-/// `name`: not empty, unique in the request. `description`: for the model. `parameters`: the JSON Schema of the arguments,
-/// an object.
+/// `name`: not blank, at most 64 bytes, unique in the request, and no name of a tool of the server's, which would ignore this
+/// one: `web_search`, `page_fetch`, `exec_command`, `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
+/// `description`: for the model. `parameters`: the JSON Schema of the arguments, an object.
 /// `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn. The library then sends
 /// the results with the next request, and so on until an answer calls no tools: all of it is one stream, with a
 /// CONFER_EVENT_COMPLETION at the end of each answer. NULL: the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs
@@ -367,7 +375,8 @@ pub unsafe extern "C" fn confer_chat_request_add_document(
 /// stream needs it any more, on the callback thread or in the call that let go of it last; also if this call fails.
 ///
 /// Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for the name, and for more
-/// than 1,024 tools; CONFER_E_TOO_LARGE.
+/// than 128 tools; CONFER_E_TOO_LARGE. Bounds are those of newer servers; confer_chat_request_set_property() sends
+/// "clientTools" as you write it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_tool(
     request: *mut confer_chat_request,
@@ -429,6 +438,11 @@ pub unsafe extern "C" fn confer_chat_request_set_tool_limits(
 /// Continues a conversation: its messages go in front of those of the request, and when the answer is complete the
 /// request's messages and what the model said and did are added to it. An answer that fails, or is given up, adds nothing;
 /// one that was complete before it was given up may still be added.
+///
+/// Where the model called tools that the application runs, the conversation holds these calls, and the next request brings
+/// the responses as messages of CONFER_ROLE_TOOL_RESPONSE: each is sent directly behind its call. Calls that get no response
+/// are not sent, and are dropped from the conversation with the next complete answer; see confer_conversation.
+///
 /// NULL for none, which is the default. The request keeps what it needs of the conversation, which can be freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_conversation(

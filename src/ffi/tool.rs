@@ -103,7 +103,8 @@ unsafe fn with<T>(
 
 /// The tool's result, for the model. The stream may have ended meanwhile: that is no error.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8.
+/// Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for more than 20,000,000
+/// characters as JSON: the call then still waits for its answer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_tool_call_answer(
     call: *mut confer_tool_call,

@@ -316,6 +316,10 @@ fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_ref
             "maxTokens",
             set!(confer_chat_request_set_max_tokens(request, 0)),
         ),
+        (
+            "2147483647",
+            set!(confer_chat_request_set_max_tokens(request, 1 << 31)),
+        ),
     ] {
         let failure = outcome.unwrap_err();
         assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
@@ -346,6 +350,167 @@ fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_ref
                            "contentType": "application/pdf", "sourceBytes": 17,
                            "sourceObjectKey": "key", "encryptionKey": "secret"}]);
     assert_eq!(sent["documents"], document);
+}
+
+/// Adds a document, of which one argument may be another.
+fn add_document(request: &Request, argument: &str, value: &str) -> Result<(), Failure> {
+    let of = |name: &str, usual: &str| {
+        if argument == name {
+            value.to_owned()
+        } else {
+            usual.into()
+        }
+    };
+    let texts = [
+        of("attachment_id", "id_1-A"),
+        of("filename", "a.pdf"),
+        of("content_type", "application/pdf"),
+        of("source_object_key", "key"),
+        of("encryption_key", "secret"),
+    ];
+    let bytes = of("source_bytes", "268435456").parse().unwrap();
+    let [id, name, kind, key, secret] = texts.each_ref().map(|text| (t(text), text.len()));
+    set!(confer_chat_request_add_document(
+        request, id.0, id.1, name.0, name.1, kind.0, kind.1, bytes, key.0, key.1, secret.0,
+        secret.1
+    ))
+    .map(drop)
+}
+
+#[test]
+fn documents_outside_servers_bounds_are_refused() {
+    let request = request("x");
+    let long = "i".repeat(200);
+    let name = "ü".repeat(1_024);
+    for (argument, good) in [
+        ("attachment_id", long.as_str()),
+        ("filename", &name),
+        ("source_bytes", "1"),
+    ] {
+        add_document(&request, argument, good).unwrap();
+    }
+    let (too_long, long_name) = (format!("{long}i"), format!("{name}u"));
+    for (argument, bad, says) in [
+        ("attachment_id", "", "1 to 200"),
+        ("attachment_id", "a b", "letters"),
+        ("attachment_id", "ü", "letters"),
+        ("attachment_id", &too_long, "1 to 200"),
+        ("filename", " ", "blank"),
+        (
+            "filename",
+            &long_name,
+            "1025 characters (expected at most 1024)",
+        ),
+        ("content_type", "", "blank"),
+        ("source_object_key", "\t", "blank"),
+        ("encryption_key", "", "blank"),
+        ("source_bytes", "0", "1 to 268435456"),
+        ("source_bytes", "268435457", "268435457"),
+        ("source_bytes", "-1", "-1"),
+    ] {
+        let failure = add_document(&request, argument, bad).unwrap_err();
+        assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
+        let message = failure.message();
+        assert!(
+            message.contains(argument) && message.contains(says),
+            "{message}"
+        );
+    }
+    for _ in 3..1_000 {
+        add_document(&request, "", "").unwrap();
+    }
+    let failure = add_document(&request, "", "").unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
+    assert!(failure.message().contains("1000"), "{failure:?}");
+}
+
+#[test]
+fn tools_that_servers_refuse_or_ignore_are_refused() {
+    let request = request("x");
+    let add = |name: &str| add_tool(&request, name);
+    for (bad, says) in [
+        (" ", "blank"),
+        ("web_search", "web_search"),
+        ("file_view", "tool of the server"),
+        (&"n".repeat(65), "65 bytes (expected at most 64)"),
+        (&"ü".repeat(33), "66 bytes"),
+    ] {
+        let failure = add(bad).unwrap_err();
+        assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
+        assert!(failure.message().contains(says), "{failure:?}");
+    }
+    add(&"n".repeat(64)).unwrap();
+    for at in 1..128 {
+        add(&format!("tool-{at}")).unwrap();
+    }
+    let failure = add("one more").unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
+    assert!(failure.message().contains("128"), "{failure:?}");
+}
+
+/// What a typed setter refuses can be sent as JSON: a later server may take it.
+#[test]
+fn raw_json_is_sent_unchanged() {
+    let (_enclave, client) = connected();
+    let request = request("/echo-request");
+    let tools = r#"[{"name":"web_search","description":"d","parameters":{}}]"#;
+    set!(confer_chat_request_set_property(
+        request,
+        t("clientTools"),
+        11,
+        t(tools),
+        tools.len()
+    ))
+    .unwrap();
+    set!(confer_chat_request_set_property(
+        request,
+        t("topP"),
+        4,
+        t("0.50"),
+        4
+    ))
+    .unwrap();
+    let (echo, end) = read(&chat(&client, &request));
+    end.unwrap();
+    assert!(
+        echo.contains(tools) && echo.contains(r#""topP":0.50,"#),
+        "{echo}"
+    );
+}
+
+/// Servers count UTF-16 units, and refuse a request with a longer text.
+#[test]
+fn texts_longer_than_servers_read_are_refused() {
+    const MOST: usize = 20_000_000;
+    let (request, kept) = (request("x"), conversation());
+    let fits = "ä".repeat(MOST / 2) + &"x".repeat(MOST / 2);
+    assert!(fits.len() > MOST);
+    let too_long = fits.clone() + "x";
+    for (text, wanted) in [(&fits, Ok(CONFER_OK)), (&too_long, Err(CONFER_E_TOO_LARGE))] {
+        let (content, len) = (t(text), text.len());
+        let to_request = set!(confer_chat_request_add_message(
+            request,
+            CONFER_ROLE_SYSTEM,
+            content,
+            len
+        ));
+        assert_eq!(to_request.map_err(|failure| failure.status()), wanted);
+        let to_history = set!(confer_conversation_add_message(
+            kept,
+            CONFER_ROLE_USER,
+            content,
+            len
+        ));
+        let to_history = to_history.map_err(|failure| {
+            assert!(
+                failure.message().contains("20000000 characters"),
+                "{failure:?}"
+            );
+            failure.status()
+        });
+        assert_eq!(to_history, wanted);
+        set!(confer_conversation_truncate(kept, 0)).unwrap();
+    }
 }
 
 #[test]
@@ -432,6 +597,23 @@ fn with_tool(
     ))
     .unwrap();
     (request, gone)
+}
+
+/// A tool that the application runs.
+fn add_tool(request: &Request, name: &str) -> Result<(), Failure> {
+    set!(confer_chat_request_add_tool(
+        request,
+        t(name),
+        name.len(),
+        t("d"),
+        1,
+        t("{}"),
+        2,
+        None,
+        ptr::null_mut(),
+        None
+    ))
+    .map(drop)
 }
 
 fn answer(call: &Call, content: &str) {
@@ -772,6 +954,257 @@ fn a_conversation_with_tools_keeps_all_rounds() {
         response,
         json!({"toolCallId": "call-1", "toolName": "local", "content": "7"})
     );
+}
+
+/// Asks with a conversation, and gives the answer's text.
+fn ask(client: &Client, kept: &Conversation, request: &Request) -> String {
+    set!(confer_chat_request_set_conversation(request, kept.0)).unwrap();
+    let (said, end) = read(&chat(client, request));
+    end.unwrap();
+    said
+}
+
+/// The roles of a conversation's messages; of tool messages, their ids too.
+fn outline(kept: &Conversation) -> Vec<String> {
+    let messages = json_of(kept)["messages"].clone();
+    let outline = messages.as_array().unwrap().iter().map(|message| {
+        let role = message["role"].as_str().unwrap();
+        let content = message["content"].as_str().unwrap();
+        match serde_json::from_str::<Value>(content) {
+            Ok(tool) if role.starts_with("tool") => {
+                format!("{role} {}", tool["toolCallId"].as_str().unwrap())
+            }
+            _ => role.to_owned(),
+        }
+    });
+    outline.collect()
+}
+
+fn response_to(id: &str) -> String {
+    json!({"toolCallId": id, "toolName": "local", "content": format!("result of {id}")}).to_string()
+}
+
+fn add(kept: &Conversation, role: i32, content: &str) -> Result<(), Failure> {
+    set!(confer_conversation_add_message(
+        kept,
+        role,
+        t(content),
+        content.len()
+    ))
+    .map(drop)
+}
+
+fn parse(messages: Value) -> Conversation {
+    let json = json!({"version": 1, "messages": messages, "context_tokens": null, "max_context_tokens": null});
+    let (json, mut it) = (json.to_string(), ptr::null_mut());
+    call(|e| unsafe { confer_conversation_parse(t(&json), json.len(), &mut it, e) }).unwrap();
+    Conversation(it)
+}
+
+#[test]
+fn unanswered_server_call_is_not_kept() {
+    let (_enclave, client) = connected();
+    let kept = conversation();
+    let said = ask(&client, &kept, &request("/unanswered-tool"));
+    assert_eq!(said, "It is switched off.");
+    assert_eq!(outline(&kept), ["user", "assistant"]);
+    assert_eq!(ask(&client, &kept, &request("go on")), "You said: go on");
+}
+
+/// Of a round: the server's parallel calls, of which one has images and one no response, and the application's.
+#[test]
+fn parallel_calls_are_sent_and_kept_in_pairs() {
+    let (_enclave, client) = connected();
+    let kept = conversation();
+    let (with_tools, _gone) = with_tool("/parallel-tools local {}", |call| {
+        answer(call, &call.1);
+    });
+    // The enclave holds the history of the second round to what it said.
+    let said = ask(&client, &kept, &with_tools);
+    assert_eq!(said, "The tools answered: local | local");
+    let pairs = [
+        "user",
+        "tool_call view-1",
+        "tool_response view-1",
+        "tool_call search-1",
+        "tool_response search-1",
+        "user",
+        "tool_call call-1",
+        "tool_response call-1",
+        "tool_call call-2",
+        "tool_response call-2",
+        "assistant",
+    ];
+    assert_eq!(outline(&kept), pairs);
+    let images = &json_of(&kept)["messages"][5]["imageRefs"];
+    assert_eq!(
+        images.as_array().unwrap().len(),
+        1,
+        "images alone, or servers refuse it"
+    );
+    assert_eq!(images[0]["mediaType"], "image/png");
+    assert_eq!(ask(&client, &kept, &request("go on")), "You said: go on");
+}
+
+#[test]
+fn application_answers_open_calls_in_any_order() {
+    let (_enclave, client) = connected();
+    for into_request in [false, true] {
+        let kept = conversation();
+        let first = request("/client-tools 3 local {}");
+        add_tool(&first, "local").unwrap();
+        ask(&client, &kept, &first);
+        let open = [
+            "user",
+            "tool_call call-1",
+            "tool_call call-2",
+            "tool_call call-3",
+        ];
+        assert_eq!(outline(&kept), open);
+        let mut next = ptr::null_mut();
+        call(|e| unsafe { confer_chat_request_new(&mut next, e) }).unwrap();
+        let next = Request(next);
+        for id in ["call-3", "call-1", "call-2"].map(response_to) {
+            if into_request {
+                let role = CONFER_ROLE_TOOL_RESPONSE;
+                set!(confer_chat_request_add_message(
+                    next,
+                    role,
+                    t(&id),
+                    id.len()
+                ))
+                .unwrap();
+            } else {
+                add(&kept, CONFER_ROLE_TOOL_RESPONSE, &id).unwrap();
+            }
+        }
+        let said = ask(&client, &kept, &next);
+        assert_eq!(
+            said,
+            "The tools answered: result of call-1 | result of call-2 | result of call-3"
+        );
+        let pairs = ["call-1", "call-2", "call-3"]
+            .map(|id| [format!("tool_call {id}"), format!("tool_response {id}")])
+            .concat();
+        assert_eq!(outline(&kept)[1..7], pairs);
+    }
+}
+
+#[test]
+fn unanswered_application_call_is_left_out() {
+    let (_enclave, client) = connected();
+    let kept = conversation();
+    let first = request("/client-tools 2 local {}");
+    add_tool(&first, "local").unwrap();
+    ask(&client, &kept, &first);
+    add(&kept, CONFER_ROLE_TOOL_RESPONSE, &response_to("call-2")).unwrap();
+    assert_eq!(
+        ask(&client, &kept, &request("never mind")),
+        "You said: never mind"
+    );
+    let pairs = [
+        "user",
+        "tool_call call-2",
+        "tool_response call-2",
+        "user",
+        "assistant",
+    ];
+    assert_eq!(outline(&kept), pairs);
+    let late = add(&kept, CONFER_ROLE_TOOL_RESPONSE, &response_to("call-1")).unwrap_err();
+    assert_eq!(late.status(), CONFER_E_INVALID_ARGUMENT);
+    assert!(late.message().contains("toolCallId"), "{late:?}");
+    assert_eq!(outline(&kept), pairs);
+}
+
+#[test]
+fn unpaired_history_is_repaired() {
+    let (_enclave, client) = connected();
+    let tool = |role: &str, id: &str| {
+        let content =
+            json!({"toolCallId": id, "toolName": "local", "toolArguments": "{}", "content": ""});
+        json!({"role": role, "content": content.to_string()})
+    };
+    let (call, response) = (|id| tool("tool_call", id), |id| tool("tool_response", id));
+    let said = |role: &str| json!({"role": role, "content": "x"});
+    let kept = parse(json!([
+        said("user"),
+        call("same"),
+        said("assistant"),
+        said("user"),
+        call("same"),
+        response("same"),
+        call("a"),
+        call("b"),
+        response("a"),
+        response("b"),
+        response("orphan"),
+        response("a"),
+        said("assistant"),
+    ]));
+    let read_as = [
+        "user",
+        "tool_call same",
+        "assistant",
+        "user",
+        "tool_call same",
+        "tool_response same",
+        "tool_call a",
+        "tool_response a",
+        "tool_call b",
+        "tool_response b",
+        "assistant",
+    ];
+    assert_eq!(outline(&kept), read_as);
+    assert_eq!(ask(&client, &kept, &request("go on")), "You said: go on");
+    let healed = [&read_as[..1], &read_as[2..], &["user", "assistant"]].concat();
+    assert_eq!(outline(&kept), healed);
+}
+
+#[test]
+fn truncated_pair_waits_for_another_response() {
+    let (_enclave, client) = connected();
+    let kept = conversation();
+    let (first, _gone) = with_tool("/client-tool local {}", |call| answer(call, "7"));
+    ask(&client, &kept, &first);
+    set!(confer_conversation_truncate(kept, 2)).unwrap();
+    assert_eq!(outline(&kept), ["user", "tool_call call-1"]);
+    let again = parse(json_of(&kept)["messages"].clone());
+    assert_eq!(ask(&client, &again, &request("go on")), "You said: go on");
+    assert_eq!(outline(&again), ["user", "user", "assistant"]);
+    add(&kept, CONFER_ROLE_TOOL_RESPONSE, &response_to("call-1")).unwrap();
+    assert_eq!(
+        outline(&kept),
+        ["user", "tool_call call-1", "tool_response call-1"]
+    );
+}
+
+#[test]
+fn chat_stopped_at_its_last_round_adds_nothing() {
+    let (_enclave, client) = connected();
+    let kept = conversation();
+    let (endless, _gone) = with_tool("/endless-tool local {}", |call| answer(call, "ok"));
+    set!(confer_chat_request_set_tool_limits(endless, 1, 60_000)).unwrap();
+    set!(confer_chat_request_set_conversation(endless, kept.0)).unwrap();
+    let failure = read(&chat(&client, &endless)).1.unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_TOOL_ROUNDS);
+    assert!(outline(&kept).is_empty());
+    assert_eq!(ask(&client, &kept, &request("go on")), "You said: go on");
+}
+
+#[test]
+fn request_messages_are_sent_unchanged() {
+    let (_enclave, client) = connected();
+    let call = json!({"toolCallId": "1", "toolName": "local", "toolArguments": "{}"}).to_string();
+    let request = request("x");
+    set!(confer_chat_request_add_message(
+        request,
+        CONFER_ROLE_TOOL_CALL,
+        t(&call),
+        call.len()
+    ))
+    .unwrap();
+    let failure = read(&chat(&client, &request)).1.unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_REFUSED, "{failure:?}");
 }
 
 #[test]

@@ -327,21 +327,23 @@ static void what_a_chat_request_takes_is_within_its_bounds(void) {
     CHECK_STATUS(CONFER_E_INVALID_ARGUMENT, confer_chat_request_set_top_k(request, 0, &error));
     CHECK_STATUS(CONFER_E_INVALID_ARGUMENT, confer_chat_request_set_top_k(request, -2, &error));
     CHECK_OK(confer_chat_request_set_max_tokens(request, 1, &error));
+    CHECK_OK(confer_chat_request_set_max_tokens(request, 2147483647, &error));
     CHECK_STATUS(CONFER_E_INVALID_ARGUMENT, confer_chat_request_set_max_tokens(request, 0, &error));
+    CHECK_STATUS(CONFER_E_INVALID_ARGUMENT, confer_chat_request_set_max_tokens(request, 2147483648, &error));
     REFUSES("request", confer_chat_request_set_top_k(NULL, 1, &error));
     REFUSES("request", confer_chat_request_set_max_tokens(NULL, 1, &error));
     REFUSES("request", confer_chat_request_set_stream(NULL, false, &error));
     REFUSES("request", confer_chat_request_set_json(NULL, true, &error));
     REFUSES("request", confer_chat_request_set_thinking(NULL, true, &error));
     REFUSES("request", confer_chat_request_set_conversation(NULL, NULL, &error));
-    REFUSES("request", confer_chat_request_add_document(NULL, "i", 1, "f", 1, "t", 1, 0, "k", 1, "e", 1, &error));
-    REFUSES("attachment_id", confer_chat_request_add_document(request, "", 0, "f", 1, "t", 1, 0, "k", 1, "e", 1, &error));
-    REFUSES("filename", confer_chat_request_add_document(request, "i", 1, NULL, 1, "t", 1, 0, "k", 1, "e", 1, &error));
-    REFUSES("content_type", confer_chat_request_add_document(request, "i", 1, "f", 1, NULL, 1, 0, "k", 1, "e", 1, &error));
+    REFUSES("request", confer_chat_request_add_document(NULL, "i", 1, "f", 1, "t", 1, 1, "k", 1, "e", 1, &error));
+    REFUSES("attachment_id", confer_chat_request_add_document(request, "", 0, "f", 1, "t", 1, 1, "k", 1, "e", 1, &error));
+    REFUSES("filename", confer_chat_request_add_document(request, "i", 1, NULL, 1, "t", 1, 1, "k", 1, "e", 1, &error));
+    REFUSES("content_type", confer_chat_request_add_document(request, "i", 1, "f", 1, NULL, 1, 1, "k", 1, "e", 1, &error));
     REFUSES("source_object_key",
-            confer_chat_request_add_document(request, "i", 1, "f", 1, "t", 1, 0, NULL, 1, "e", 1, &error));
+            confer_chat_request_add_document(request, "i", 1, "f", 1, "t", 1, 1, NULL, 1, "e", 1, &error));
     REFUSES("encryption_key",
-            confer_chat_request_add_document(request, "i", 1, "f", 1, "t", 1, 0, "k", 1, NULL, 1, &error));
+            confer_chat_request_add_document(request, "i", 1, "f", 1, "t", 1, 1, "k", 1, NULL, 1, &error));
     confer_chat_request_free(request);
 }
 

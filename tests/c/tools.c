@@ -449,6 +449,7 @@ static void invalid_tool_is_refused_and_its_data_destroyed(void) {
         {NULL, "d", SCHEMA, CONFER_E_INVALID_ARGUMENT, "name"},   {"a", NULL, SCHEMA, CONFER_E_INVALID_ARGUMENT, "description"},
         {"a", "d", NULL, CONFER_E_INVALID_ARGUMENT, "parameters"}, {"", "d", SCHEMA, CONFER_E_INVALID_ARGUMENT, "name"},
         {"look", "d", SCHEMA, CONFER_E_INVALID_ARGUMENT, "name"}, {"a", "d", "{", CONFER_E_INVALID_JSON, "line 1"},
+        {" ", "d", SCHEMA, CONFER_E_INVALID_ARGUMENT, "blank"},   {"page_fetch", "d", SCHEMA, CONFER_E_INVALID_ARGUMENT, "server"},
         {"a", "d", "[]", CONFER_E_INVALID_JSON, "object"},        {"a\xff", "d", SCHEMA, CONFER_E_INVALID_UTF8, "name"}};
     for (size_t at = 0; at < sizeof bad / sizeof *bad; at++) {
         struct tool tool = TOOL(answer_ok);

@@ -273,15 +273,14 @@ void a_request_carries_what_it_was_given() {
     confer::chat_request request = ask("/echo-request");
     request.temperature(0.5).top_p(0.25).min_p(0.125).top_k(-1).presence_penalty(-1.5).frequency_penalty(1.5);
     request.repetition_penalty(1.25).max_tokens(1000).json(true).thinking(false).property("newer", "[1]");
-    confer::stored_document document{"one"};
-    document.source_bytes = 7;
-    request.document(document).document({"two", "b.pdf"}).tool("clock", "tells the time", R"({"type":"object"})");
+    const confer::stored_document document{"one", "a.pdf", "application/pdf", 7, "object", "key"};
+    request.document(document).tool("clock", "tells the time", R"({"type":"object"})");
     const std::string sent = text_of(client.pull(request));
     for (const char *part :
          {R"("temperature":0.5)", R"("topP":0.25)", R"("minP":0.125)", R"("topK":-1)", R"("presencePenalty":-1.5)",
           R"("frequencyPenalty":1.5)", R"("repetitionPenalty":1.25)", R"("maxTokens":1000)", R"("json":true)",
-          R"("thinking":false)", R"("newer":[1])", R"({"attachmentId":"one","sourceBytes":7})",
-          R"({"attachmentId":"two","filename":"b.pdf"})",
+          R"("thinking":false)", R"("newer":[1])", R"({"attachmentId":"one","filename":"a.pdf","contentType":"application/pdf")",
+          R"("sourceBytes":7,"sourceObjectKey":"object","encryptionKey":"key"})",
           R"({"name":"clock","description":"tells the time","parameters":{"type":"object"}})"})
         if (sent.find(part) == std::string::npos) throw std::runtime_error(part + (" is not in " + sent));
     CHECK(fails([&] { request.temperature(-1); }).status() == CONFER_E_INVALID_ARGUMENT);

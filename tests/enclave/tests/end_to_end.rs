@@ -174,11 +174,7 @@ fn tools_are_called_until_the_directive_is_content() {
             messages[0]["content"] = directive.into();
             messages.pop();
             client.converse(4, &messages, true).await;
-            if !directive.starts_with("/client-tool ") {
-                assert_eq!(client.answer().await.0, 400, "{directive}");
-            } else {
-                client.events(4).await;
-            }
+            assert_eq!(client.answer().await.0, 400, "{directive}");
         }
     });
 }

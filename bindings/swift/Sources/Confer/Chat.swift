@@ -137,7 +137,7 @@ public struct ChatRequest: Sendable {
     }
 }
 
-/// A document that the service keeps. What is left nil is left out.
+/// A document that the service keeps. Servers need all of it.
 public struct StoredDocument: Sendable, Hashable {
     public var attachmentID: String
     public var filename, contentType: String?

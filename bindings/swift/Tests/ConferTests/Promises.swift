@@ -48,8 +48,8 @@ struct Promises {
             #""be brief""#, #""imageRefs":[]"#, #""some/model""#, #""webSearch":true"#, #""temperature":0.5"#, #""topP":0.25"#,
             #""minP":0.125"#, #""topK":-1"#, #""presencePenalty":-1.5"#, #""frequencyPenalty":1.5"#,
             #""repetitionPenalty":1.25"#, #""maxTokens":1000"#, #""json":true"#, #""thinking":false"#, #""newer":[1]"#,
-            #"{"attachmentId":"one","contentType":"application/pdf","encryptionKey":"k","filename":"a.pdf","sourceBytes":7,"#
-                + #""sourceObjectKey":"o"},{"attachmentId":"one""#,
+            #"{"attachmentId":"one","filename":"a.pdf","contentType":"application/pdf","sourceBytes":7,"#
+                + #""sourceObjectKey":"o","encryptionKey":"k"},{"attachmentId":"one""#,
             #"{"name":"clock","description":"tells the time","parameters":{"type":"object"}}"#,
         ] {
             #expect(sent.contains(part))

@@ -199,7 +199,11 @@ fn within_bounds(request: &Map<String, Value>) -> Result<(), String> {
         if message["role"] == "user" && images.into_iter().flatten().any(|image| !is_image(image)) {
             return Err("an image needs s3Key, encryptionKey and a mediaType of images".into());
         }
+        if images.is_some() && message["role"] != "user" {
+            return Err("imageRefs of a message that is not the user's: nobody reads them".into());
+        }
     }
+    tools::paired(messages)?;
     if !request.get("model").is_some_and(is_text) {
         return Err("model must not be blank".into());
     }
@@ -315,9 +319,13 @@ impl Chat {
             return Box::new([Step::Fail(413, reason)].into_iter());
         }
         let messages = self.messages();
-        let at = messages
-            .iter()
-            .rposition(|message| message["role"] == "user");
+        // Images of a tool's result come as a user's message, and ask nothing.
+        let at = (0..messages.len()).rfind(|at| {
+            let of_a_tool = *at > 0
+                && messages[*at]["imageRefs"].is_array()
+                && messages[at - 1]["role"] == "tool_response";
+            messages[*at]["role"] == "user" && !of_a_tool
+        });
         let asked = at.map_or("", |at| Self::content(&messages[at]));
         let since = &messages[at.map_or(0, |at| at + 1)..];
         match self.answer_to(asked, since, body) {
@@ -485,6 +493,10 @@ impl Chat {
                 steps.push(text("The sky is clear."));
                 self.ended(steps)
             }
+            "/unanswered-tool" => self.ended(vec![
+                Step::Event(tools::server_call(tools::SWITCHED_OFF)),
+                text("It is switched off."),
+            ]),
             "/pack" => {
                 let events =
                     [token("one "), token("two "), token("three")].map(|event| event.to_string());

@@ -11,12 +11,24 @@ use serde_json::{Value, json};
 const MAX_CALLS: usize = 64;
 const MAX_ROUNDS: usize = 1_000;
 
-/// What `/mixed-tools` says and does itself before it calls.
+/// What `/mixed-tools` and `/parallel-tools` say and do itself before it calls.
 pub(super) const LOOK: &str = "Let me look. ";
 const SEARCH: Call<'_> = Call {
     id: "search-1",
     name: "web_search",
     arguments: r#"{"query":"weather"}"#,
+};
+const VIEW: Call<'_> = Call {
+    id: "view-1",
+    name: "file_view",
+    arguments: r#"{"page_number":1}"#,
+};
+const VIEWED: &str = "page 1";
+/// A tool that is switched off: the server announces the call and never answers it.
+pub(super) const SWITCHED_OFF: Call<'_> = Call {
+    id: "off-1",
+    name: "exec_command",
+    arguments: "{}",
 };
 const SEEN: &str = "clear sky";
 const SEEN_IN_FULL: &str = "clear sky, 21 degrees";
@@ -31,7 +43,7 @@ pub(super) enum Turn {
 }
 
 #[derive(Clone, Copy)]
-struct Call<'a> {
+pub(super) struct Call<'a> {
     id: &'a str,
     name: &'a str,
     arguments: &'a str,
@@ -66,6 +78,10 @@ pub(super) fn turn(name: &str, rest: &str, since: &[Value]) -> Result<Option<Tur
             let (name, arguments) = tool_of(rest).ok_or("/mixed-tools NAME JSON")?;
             mixed(name, arguments, since)
         }
+        "/parallel-tools" => {
+            let (name, arguments) = tool_of(rest).ok_or("/parallel-tools NAME JSON")?;
+            parallel(name, arguments, since)
+        }
         _ => return Ok(None),
     };
     turn.map(Some)
@@ -84,13 +100,18 @@ pub(super) fn client_call(id: &str, name: &str, arguments: &str) -> Value {
     })
 }
 
+/// A call of a server's own tool, as an event.
+pub(super) fn server_call(call: Call<'_>) -> Value {
+    json!({
+        "type": "tool_call", "tool_call_id": call.id, "tool_name": call.name,
+        "tool_arguments": call.arguments,
+    })
+}
+
 /// What a server's own tool does, as events.
 pub(super) fn server_search(id: &str) -> [Value; 2] {
     [
-        json!({
-            "type": "tool_call", "tool_call_id": id, "tool_name": SEARCH.name,
-            "tool_arguments": SEARCH.arguments,
-        }),
+        server_call(Call { id, ..SEARCH }),
         json!({
             "type": "tool_response", "tool_call_id": id, "tool_name": SEARCH.name, "content": SEEN,
             "full_content": SEEN_IN_FULL, "image_refs": [],
@@ -133,13 +154,13 @@ fn answered(contents: &[&str]) -> String {
     format!("The tools answered: {}", contents.join(" | "))
 }
 
-/// The contents of the tool responses, by the id of their calls. Each must follow its call, which must be as it was made.
+/// The contents of the tool responses, by the id of their calls, which must be as they were made.
 fn answers(
     name: &str,
     arguments: &str,
     since: &[Value],
 ) -> Result<HashMap<String, String>, String> {
-    let (mut calls, mut answers) = (Vec::new(), HashMap::new());
+    let mut answers = HashMap::new();
     for message in since {
         let role = message["role"].as_str().unwrap_or_default();
         if role != "tool_call" && role != "tool_response" {
@@ -153,22 +174,41 @@ fn answers(
             if said.text != arguments {
                 return Err(format!("{} has other arguments than the call", said.id));
             }
-            if calls.contains(&said.id) {
-                return Err(format!("the call {} twice", said.id));
-            }
-            calls.push(said.id);
-        } else if !calls.contains(&said.id) {
-            return Err(format!(
-                "no tool_call before the tool_response for {}",
-                said.id
-            ));
         } else if answers.insert(said.id.clone(), said.text).is_some() {
             return Err(format!("two tool_responses for {}", said.id));
         }
     }
-    match calls.iter().find(|id| !answers.contains_key(*id)) {
-        Some(id) => Err(format!("no tool_response for {id}")),
-        None => Ok(answers),
+    Ok(answers)
+}
+
+/// Each call is directly followed by its response, and each response directly follows its call: a model's server refuses
+/// any other history.
+pub(super) fn paired(messages: &[Value]) -> Result<(), String> {
+    let mut call: Option<Said> = None;
+    for message in messages {
+        let is = |role: &str| message["role"] == role;
+        if let Some(call) = call.take() {
+            if is("tool_response") && Said::read(message)?.id == call.id {
+                continue;
+            }
+            let id = call.id;
+            return Err(format!(
+                "the tool_call {id} is not directly followed by its tool_response"
+            ));
+        }
+        if is("tool_response") {
+            let id = Said::read(message)?.id;
+            return Err(format!(
+                "the tool_response {id} does not directly follow its tool_call"
+            ));
+        }
+        if is("tool_call") {
+            call = Some(Said::read(message)?);
+        }
+    }
+    match call {
+        Some(call) => Err(format!("no tool_response for {}", call.id)),
+        None => Ok(()),
     }
 }
 
@@ -202,11 +242,76 @@ impl Said {
     }
 }
 
+/// A message of the history, as it must be.
+enum Wanted<'a> {
+    Text(&'a str),
+    Call(Call<'a>),
+    /// The response of a server's tool.
+    Response(Call<'a>, &'a str),
+    /// The response of a client's tool, which may say anything.
+    Answer(Call<'a>),
+    /// A user's message with these references.
+    Images(Value),
+}
+
+/// The messages since the user's are these and nothing else. Gives the answers of the client's tools.
+fn hold(since: &[Value], wanted: &[Wanted<'_>]) -> Result<Vec<String>, String> {
+    let mut answers = Vec::new();
+    for (at, wanted) in wanted.iter().enumerate() {
+        let message = since.get(at).unwrap_or(&Value::Null);
+        let wrong = |what: &str| Err(format!("message {at} after the user's is not {what}"));
+        let (role, call) = match wanted {
+            Wanted::Text(text) => {
+                match message["role"] == "assistant" && message["content"] == *text {
+                    true => continue,
+                    false => return wrong("the assistant's text, as it was streamed"),
+                }
+            }
+            Wanted::Images(references) => {
+                match message["role"] == "user" && message["imageRefs"] == *references {
+                    true => continue,
+                    false => return wrong("a user's with the images of the tool's result"),
+                }
+            }
+            Wanted::Call(call) => ("tool_call", call),
+            Wanted::Response(call, _) | Wanted::Answer(call) => ("tool_response", call),
+        };
+        let (id, name) = (call.id, call.name);
+        if message["role"] != role {
+            return wrong(&format!("the {role} {id}"));
+        }
+        let said = Said::read(message)?;
+        if (said.id.as_str(), said.name.as_str()) != (id, name) {
+            return wrong(&format!(
+                "the {role} {id} of {name}, but {} of {}",
+                said.id, said.name
+            ));
+        }
+        match wanted {
+            Wanted::Call(call) if said.text != call.arguments => {
+                return Err(format!("{id} has other arguments than the call"));
+            }
+            Wanted::Response(_, content) if said.text != *content => {
+                return Err(format!(
+                    "the content of the tool_response {id} is not its full_content"
+                ));
+            }
+            Wanted::Answer(_) => answers.push(said.text),
+            _ => {}
+        }
+    }
+    match since.get(wanted.len()) {
+        Some(_) => Err("a message too many after the last tool_response".into()),
+        None => Ok(answers),
+    }
+}
+
 /// Text, a tool of the server's own, a call; and then all three must be in the history, in that order.
 fn mixed(name: &str, arguments: &str, since: &[Value]) -> Result<Turn, String> {
+    let id = id(1);
     if since.is_empty() {
         let words = LOOK.split_inclusive(' ').map(super::chat::token);
-        let call = client_call(&id(1), name, arguments);
+        let call = client_call(&id, name, arguments);
         return Ok(Turn::Call(
             words
                 .chain(server_search(SEARCH.id))
@@ -214,52 +319,62 @@ fn mixed(name: &str, arguments: &str, since: &[Value]) -> Result<Turn, String> {
                 .collect(),
         ));
     }
-    let first = id(1);
     let client = Call {
-        id: &first,
+        id: &id,
         name,
         arguments,
     };
     let wanted = [
-        ("the assistant's text", "assistant", None),
-        ("the server's tool_call", "tool_call", Some(SEARCH)),
-        ("the server's tool_response", "tool_response", Some(SEARCH)),
-        ("the client's tool_call", "tool_call", Some(client)),
-        ("the client's tool_response", "tool_response", Some(client)),
+        Wanted::Text(LOOK),
+        Wanted::Call(SEARCH),
+        Wanted::Response(SEARCH, SEEN_IN_FULL),
+        Wanted::Call(client),
+        Wanted::Answer(client),
     ];
-    let mut answer = String::new();
-    for (at, (what, role, call)) in wanted.into_iter().enumerate() {
-        let message = since
-            .get(at)
-            .filter(|message| message["role"] == role)
-            .ok_or(format!("message {at} after the user's is not {what}"))?;
-        let Some(call) = call else {
-            if message["content"] != LOOK {
-                return Err(format!("{what} is not what was streamed"));
-            }
-            continue;
-        };
-        let said = Said::read(message)?;
-        if (said.id.as_str(), said.name.as_str()) != (call.id, call.name) {
-            return Err(format!(
-                "{what} has another id or name: {} {}",
-                said.id, said.name
-            ));
-        }
-        match (role, call.id) {
-            ("tool_call", _) if said.text != call.arguments => {
-                return Err(format!("{what} has other arguments"));
-            }
-            ("tool_response", id) if id == SEARCH.id && said.text != SEEN_IN_FULL => {
-                return Err(format!("the content of {what} is not its full_content"));
-            }
-            _ => answer = said.text,
-        }
+    let answers = hold(since, &wanted)?;
+    Ok(Turn::Answer(answered(&[SEEN_IN_FULL, &answers[0]])))
+}
+
+/// Three tools of the server's own at once, of which one gives images and one never answers, and two calls of the client's.
+fn parallel(name: &str, arguments: &str, since: &[Value]) -> Result<Turn, String> {
+    let image = json!({ "s3Key": "images/1", "encryptionKey": "a2V5", "mediaType": "image/png" });
+    let ids = [id(1), id(2)];
+    if since.is_empty() {
+        let no_image =
+            json!({ "s3Key": "files/1", "encryptionKey": "a2V5", "mediaType": "text/html" });
+        let viewed = json!({
+            "type": "tool_response", "tool_call_id": VIEW.id, "tool_name": VIEW.name, "content": "",
+            "full_content": VIEWED, "image_refs": [image, no_image],
+        });
+        let [search, found] = server_search(SEARCH.id);
+        let mut events = vec![
+            server_call(VIEW),
+            server_call(SWITCHED_OFF),
+            search,
+            viewed,
+            found,
+        ];
+        events.extend(ids.iter().map(|id| client_call(id, name, arguments)));
+        return Ok(Turn::Call(events));
     }
-    match since.get(wanted.len()) {
-        Some(_) => Err("a message too many after the client's tool_response".into()),
-        None => Ok(Turn::Answer(answered(&[SEEN_IN_FULL, &answer]))),
-    }
+    let [first, second] = ids.each_ref().map(|id| Call {
+        id,
+        name,
+        arguments,
+    });
+    let wanted = [
+        Wanted::Call(VIEW),
+        Wanted::Response(VIEW, VIEWED),
+        Wanted::Call(SEARCH),
+        Wanted::Response(SEARCH, SEEN_IN_FULL),
+        Wanted::Images(json!([image])),
+        Wanted::Call(first),
+        Wanted::Answer(first),
+        Wanted::Call(second),
+        Wanted::Answer(second),
+    ];
+    let answers = hold(since, &wanted)?;
+    Ok(Turn::Answer(answered(&[&answers[0], &answers[1]])))
 }
 
 #[cfg(test)]
@@ -299,15 +414,15 @@ mod tests {
     }
 
     #[test]
-    fn parallel_calls_are_answered_in_the_order_of_the_calls() {
+    fn answers_are_told_in_the_order_of_the_calls() {
         let directive = format!("/client-tools 3 clock {ARGUMENTS}");
         assert_eq!(calls(run(&directive, &[])), ["call-1", "call-2", "call-3"]);
         let history = [
-            called("call-1"),
-            called("call-2"),
             called("call-3"),
             responded("call-3", "c"),
+            called("call-1"),
             responded("call-1", "a"),
+            called("call-2"),
             responded("call-2", "b"),
         ];
         assert_eq!(
@@ -321,33 +436,20 @@ mod tests {
         let directive = format!("/client-tools 2 clock {ARGUMENTS}");
         let whole = [
             called("call-1"),
-            called("call-2"),
             responded("call-1", "a"),
+            called("call-2"),
             responded("call-2", "b"),
         ];
-        let without = |at: usize| {
-            let mut history = whole.to_vec();
-            history.remove(at);
-            history
-        };
-        let and = |more: &[Value]| [&whole, more].concat();
         for (history, reason) in [
+            (whole[..2].to_vec(), "no tool_response for call-2"),
             (
-                without(0),
-                "no tool_call before the tool_response for call-1",
-            ),
-            (without(2), "no tool_response for call-1"),
-            (without(3), "no tool_response for call-2"),
-            (whole[..2].to_vec(), "no tool_response for call-1"),
-            (
-                and(&[called("call-9"), responded("call-9", "i")]),
+                [&whole[..], &[called("call-9"), responded("call-9", "i")]].concat(),
                 "nobody made the call call-9",
             ),
             (
-                and(&[responded("call-2", "b")]),
+                [&whole[..], &[called("call-2"), responded("call-2", "b")]].concat(),
                 "two tool_responses for call-2",
             ),
-            (and(&[called("call-2")]), "the call call-2 twice"),
         ] {
             assert_eq!(run(&directive, &history), Err(reason.into()));
         }
@@ -361,6 +463,28 @@ mod tests {
             run(&directive, &other),
             Err("call-1 has other arguments than the call".into())
         );
+    }
+
+    #[test]
+    fn each_call_must_be_directly_followed_by_its_response() {
+        let user = json!({ "role": "user", "content": "" });
+        let (call, response) = (called("1"), responded("1", "a"));
+        let (other_call, other_response) = (called("2"), responded("2", "b"));
+        let good = [&user, &call, &response, &other_call, &other_response, &user];
+        assert_eq!(paired(&good.map(Clone::clone)), Ok(()));
+        for bad in [
+            vec![&user, &call],
+            vec![&call, &user],
+            vec![&call, &user, &response],
+            vec![&response],
+            vec![&call, &response, &response],
+            vec![&call, &call, &response],
+            vec![&call, &other_response],
+            vec![&call, &other_call, &response, &other_response],
+        ] {
+            let bad: Vec<Value> = bad.into_iter().cloned().collect();
+            assert!(paired(&bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
@@ -416,7 +540,7 @@ mod tests {
         short[2] = search("tool_response", "content", SEEN);
         assert_eq!(
             run(&directive, &short),
-            Err("the content of the server's tool_response is not its full_content".into())
+            Err("the content of the tool_response search-1 is not its full_content".into())
         );
     }
 
@@ -430,6 +554,7 @@ mod tests {
             "/tool-rounds 2",
             "/endless-tool",
             "/mixed-tools",
+            "/parallel-tools",
         ] {
             let name = directive.split(' ').next().expect("a name");
             let usage = run(directive, &[]).expect_err(directive);
