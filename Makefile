@@ -57,7 +57,7 @@ $(ENCLAVE): FORCE
 
 examples: $(EXAMPLES)
 
-build/examples/c/%: examples/c/%.c examples/c/common.h include/confer.h $(LIB)
+build/examples/c/%: examples/c/%.c $(wildcard examples/c/*.h) include/confer.h $(LIB)
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(WARNINGS) $(CFLAGS) -Iinclude $< -o $@ -Lbuild/lib -lconfer -lm -Wl,-rpath,'$$ORIGIN/../../lib'
 

@@ -6,8 +6,10 @@
  * verified anew, and what was asked meanwhile is then sent. --report and --evidence keep those of the first one.
  *
  *     export CONFER_TOKEN=...
- *     chat                               a conversation; /quit or Ctrl-D ends it
+ *     chat                               a conversation; Ctrl-C stops an answer, /quit or Ctrl-D ends the program
  *     chat --once "What is a quine?"     one answer
+ *
+ * checklist.h shows the report, terminal.h moves the cursor, common.h has what all examples share.
  *
  * Exit: 0 answered, 2 usage, 3 enclave refused, 4 could not connect or connection lost, 5 request refused or failed,
  * 130 interrupted. After a failure the last line on standard error is "confer: STATUS_NAME: message".
@@ -15,15 +17,12 @@
 
 #define _POSIX_C_SOURCE 200809L
 
-#include "common.h"
+#include "checklist.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <time.h>
 
 static struct {
     const char *url, *policy, *jwks_cache, *model, *timeout, *report, *evidence, *once;
@@ -34,33 +33,20 @@ static struct {
 
 /* --- standard error ----------------------------------------------------------------------------------------------- */
 
-static const char *bold = "", *dim = "", *red = "", *green = "", *yellow = "", *plain = "";
-
 /*
- * Who writes here holds the lock of `stderr`, which guards these too: say_warning() and say_connection() run on a thread
- * of the library.
+ * Every writer holds the lock of `stderr`, which guards these variables too: say_warning() and say_connection() run on a
+ * thread of the library.
  */
 static bool last_line_written; /* nothing may follow it */
-static bool in_mid_line;       /* of standard error, as behind the prompt */
-static bool in_mid_answer;     /* of a line of standard output */
+static bool in_mid_line;       /* the cursor is in a line of standard error, as behind the prompt */
+static bool in_mid_answer;     /* the cursor is in a line of standard output */
 static bool at_prompt;
 
-static void use_colours_on_a_terminal(void) {
-    if (!isatty(STDERR_FILENO) || getenv("NO_COLOR") != NULL) return;
-    bold = "\033[1m", dim = "\033[2m", red = "\033[31m", green = "\033[32m", yellow = "\033[33m", plain = "\033[0m";
-}
-
-/* What is said next begins a line of its own, also behind thoughts that broke off. */
+/* Ends an unfinished line. */
 static void end_line(void) {
+    hide_waiting();
     if (in_mid_line) fputc('\n', stderr);
     in_mid_line = false;
-}
-
-/* The same for what is said at any moment: instead of the prompt, or behind an answer on the same screen. */
-static void interrupt_line(void) {
-    if (at_prompt && *bold != '\0') fputs("\r\033[K", stderr), in_mid_line = false;
-    if (in_mid_answer && isatty(STDOUT_FILENO)) in_mid_line = true, in_mid_answer = false;
-    end_line();
 }
 
 /* Shows the prompt, or notes that it was answered. */
@@ -69,6 +55,18 @@ static void set_prompt(bool shown) {
     if (shown) fprintf(stderr, "%s>%s ", bold, plain);
     at_prompt = in_mid_line = shown;
     funlockfile(stderr);
+}
+
+/* Writes lines that can come at any time: above the prompt, or below an unfinished answer. */
+static void interject(const char *lines) {
+    if (at_prompt && live) {
+        write_above(lines);
+        return;
+    }
+    if (in_mid_answer && isatty(STDOUT_FILENO)) in_mid_line = true, in_mid_answer = false;
+    end_line();
+    fputs(lines, stderr);
+    if (at_prompt) set_prompt(true);
 }
 
 /* Writes the line that scripts rely on, and gives the exit code. */
@@ -100,113 +98,83 @@ static int say_error(confer_error *error) {
     return code;
 }
 
-/* A confer_log_fn. Errors are reported where they happen; a warning, as of a cache that is not kept, is here alone. */
+/*
+ * A confer_log_fn. It shows warnings that nothing else shows, such as a cache file that cannot be written. Errors are
+ * reported where they happen, failed attempts to connect by say_connection().
+ */
 static void say_warning(void *user_data, int32_t level, const char *target, const char *message) {
-    (void)user_data, (void)target;
+    char line[1024];
+    (void)user_data;
     flockfile(stderr);
-    if (level == CONFER_LOG_WARN && !last_line_written) {
-        interrupt_line();
-        fprintf(stderr, "%s!%s %s\n", yellow, plain, message);
-        if (at_prompt) set_prompt(true);
+    if (level == CONFER_LOG_WARN && strcmp(target, "confer::connect") != 0 && !last_line_written) {
+        snprintf(line, sizeof line, "%s!%s %s\n", yellow, plain, message);
+        interject(line);
     }
     funlockfile(stderr);
 }
 
-/* --- Ctrl-C ------------------------------------------------------------------------------------------------------- */
+/* --- Ctrl-C and waiting ------------------------------------------------------------------------------------------- */
 
 /*
  * The signal can arrive on any thread, also on one of the library's, and no function of the library may be called in
- * its handler. So the handler writes to a pipe, which the main thread polls beside whatever it waits for.
+ * its handler. So the handler writes to a pipe, which the main thread polls beside whatever it waits for. A second Ctrl-C
+ * before the main thread obeyed the first one ends the program at once.
  */
-static int interrupt_pipe[2];
+static int wake_pipe[2];
 static volatile sig_atomic_t interrupted;
 static atomic_bool client_ended; /* say_connection() writes to the pipe, too */
 
+static void wake(void) {
+    ssize_t written = write(wake_pipe[1], "", 1);
+    (void)written;
+}
+
 static void on_interrupt(int number) {
+    static const char last_line[] = "\nconfer: CONFER_E_CANCELLED: interrupted\n";
     int saved = errno;
-    ssize_t written = write(interrupt_pipe[1], "", 1);
-    (void)written, (void)number;
+    (void)number;
+    if (interrupted) {
+        ssize_t written = write(STDERR_FILENO, last_line, sizeof last_line - 1);
+        (void)written;
+        _exit(INTERRUPTED);
+    }
     interrupted = 1;
+    wake();
     errno = saved;
 }
 
 static bool watch_for_interrupts(void) {
     struct sigaction action = {.sa_handler = on_interrupt};
-    action.sa_flags = (int)SA_RESETHAND; /* a second Ctrl-C ends the program at once */
-    signal(SIGPIPE, SIG_IGN);            /* a closed pipe is then an error of write(), and is reported */
-    return pipe(interrupt_pipe) == 0 && sigaction(SIGINT, &action, NULL) == 0;
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is then an error of write(), and is reported */
+    return pipe(wake_pipe) == 0 && fcntl(wake_pipe[0], F_SETFL, O_NONBLOCK) == 0 && sigaction(SIGINT, &action, NULL) == 0;
 }
 
-enum wait { READY, TIMED_OUT, STOP };
+enum wait { READY, TIMED_OUT, WOKEN };
 
-/* Waits until `fd` is readable, the time is over (negative: never), or Ctrl-C. */
-static enum wait wait_for(int fd, int64_t timeout_ms) {
-    struct pollfd watched[] = {{.fd = interrupt_pipe[0], .events = POLLIN}, {.fd = fd, .events = POLLIN}};
-    int ready;
-    do ready = poll(watched, 2, timeout_ms < 0 ? -1 : (int)timeout_ms);
-    while (ready < 0 && errno == EINTR && !interrupted);
-    return interrupted ? STOP : ready == 0 ? TIMED_OUT : READY;
+/*
+ * Waits until `fd` is readable, the time is over (negative: no limit), or something wakes it: Ctrl-C, or the end of the
+ * client. Shows on a terminal how long it has taken since `since_ms` (negative: does not).
+ */
+static enum wait wait_for(int fd, int64_t timeout_ms, int64_t since_ms) {
+    struct pollfd watched[] = {{.fd = wake_pipe[0], .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+    int64_t end = now_ms() + timeout_ms;
+    char drained[16];
+    for (;;) {
+        int64_t left = timeout_ms < 0 ? -1 : end > now_ms() ? end - now_ms() : 0;
+        int ready = poll(watched, 2, (int)(since_ms < 0 ? left : until_next_second(since_ms, left)));
+        bool woken = ready > 0 && watched[0].revents != 0;
+        while (woken && read(wake_pipe[0], drained, sizeof drained) > 0) continue;
+        if (interrupted || (woken && client_ended)) return WOKEN;
+        if (ready > 0 && !woken) return READY;
+        if (ready == 0 && left == 0) return TIMED_OUT;
+        if (since_ms < 0) continue;
+        flockfile(stderr);
+        show_waiting(since_ms);
+        funlockfile(stderr);
+    }
 }
 
 /* --- the report --------------------------------------------------------------------------------------------------- */
-
-static const char *or_unknown(const char *text) {
-    return text != NULL ? text : "unknown";
-}
-
-static void show_time(const char *before, int64_t seconds) {
-    char text[32];
-    struct tm utc;
-    time_t when = (time_t)seconds;
-    if (seconds >= 0 && gmtime_r(&when, &utc) != NULL && strftime(text, sizeof text, "%F %T UTC", &utc) != 0)
-        fprintf(stderr, "%s%s", before, text);
-}
-
-/* Mark, id, sentence, and what was found; a digest is cut where all is well, for --report has it whole. */
-static void show_check(const confer_report *report, size_t index) {
-    const char *marks[] = {"✓", "!", "✗", "–"}, *colours[] = {green, yellow, red, dim}; /* by CONFER_OUTCOME_* */
-    int32_t outcome = confer_report_check_outcome(report, index);
-    const char *expected = confer_report_check_expected(report, index, NULL);
-    const char *observed = confer_report_check_observed(report, index, NULL);
-    bool passed = outcome == CONFER_OUTCOME_PASS;
-
-    fprintf(stderr, "  %s%s%s %-17s %s", colours[outcome], marks[outcome], plain,
-            confer_report_check_id(report, index, NULL), confer_report_check_detail(report, index, NULL));
-    if (passed && observed != NULL && *observed != '\0') {
-        bool is_short = strlen(observed) < 64;
-        fprintf(stderr, " %s%.*s%s%s", dim, is_short ? 64 : 24, observed, is_short ? "" : "…", plain);
-    }
-    if (!passed && expected != NULL) fprintf(stderr, "\n%22sexpected %s", "", expected);
-    if (!passed && observed != NULL) fprintf(stderr, "\n%22sfound    %s", "", observed);
-    fputc('\n', stderr);
-}
-
-static void show_release(const confer_report *report) {
-    fprintf(stderr, "%sRelease%s  image %s, proxy %s\n         signed by %s, as %s vouches\n", bold, plain,
-            or_unknown(confer_report_image_version(report, NULL)),
-            or_unknown(confer_report_proxy_version(report, NULL)),
-            or_unknown(confer_report_signer(report, NULL)), or_unknown(confer_report_issuer(report, NULL)));
-    fprintf(stderr, "         logged at %s as entry %" PRId64, or_unknown(confer_report_log_url(report, NULL)),
-            confer_report_log_index(report));
-    show_time(" on ", confer_report_log_integrated_time(report));
-    fputc('\n', stderr);
-}
-
-static void show_report(const confer_report *report) {
-    fprintf(stderr, "\n%sVerification%s of %s by the policy %s\n", bold, plain,
-            or_unknown(confer_report_endpoint(report, NULL)), or_unknown(confer_report_policy_name(report, NULL)));
-    for (size_t index = 0; index < confer_report_check_count(report); index++) show_check(report, index);
-    if (!confer_report_verified(report)) {
-        fprintf(stderr, "\n%s%sRefused.%s No question goes to this enclave.\n", bold, red, plain);
-        return;
-    }
-    fputc('\n', stderr);
-    show_release(report);
-    fprintf(stderr, "%sMachine%s  Intel TDX, patch level %s", bold, plain,
-            or_unknown(confer_report_tcb_status(report, NULL)));
-    show_time("; Intel's word holds until ", confer_report_expires_at(report));
-    fprintf(stderr, "\n\n%s%sVerified.%s\n\n", bold, green, plain);
-}
 
 static bool write_file(const char *path, const char *data, size_t len) {
     FILE *file = fopen(path, "w");
@@ -219,7 +187,7 @@ static const char *keep_report(const confer_report *report) {
     size_t json_len, evidence_len;
     const char *json = confer_report_json(report, &json_len);
     const char *evidence = confer_report_evidence(report, &evidence_len);
-    show_report(report);
+    show_report(stderr, report);
     if (options.report != NULL && !write_file(options.report, json, json_len)) return options.report;
     if (options.evidence != NULL && !write_file(options.evidence, evidence, evidence_len)) return options.evidence;
     return NULL;
@@ -227,56 +195,51 @@ static const char *keep_report(const confer_report *report) {
 
 /* --- the connection ----------------------------------------------------------------------------------------------- */
 
-/*
- * A confer_connection_fn: what becomes of the connection of a conversation, said at any moment. Why an attempt failed
- * is a warning in the log, and so is said already.
- */
-static void say_connection(void *user_data, const confer_connection_event *event) {
+/* Writes the message for an event of the connection. */
+static void describe(FILE *out, const confer_connection_event *event) {
     const confer_error *error = confer_connection_event_error(event);
-    const confer_report *report = confer_connection_event_report(event);
-    int32_t type = confer_connection_event_type(event);
-    (void)user_data;
-    if (confer_error_status(error) == CONFER_E_CLOSED) return; /* by main() */
-    flockfile(stderr);
-    if (!last_line_written && type != CONFER_CONNECTION_FAILED) {
-        interrupt_line();
-        if (type == CONFER_CONNECTION_LOST)
-            fprintf(stderr, "%s!%s The connection is lost: %s\n", yellow, plain, confer_error_message(error, NULL));
-        if (type == CONFER_CONNECTION_ATTEMPT)
-            fprintf(stderr, "%sConnecting again in %.1f s, attempt %" PRIu32 "%s\n", dim,
-                    (double)confer_connection_event_delay_ms(event) / 1000, confer_connection_event_attempt(event), plain);
-        if (type == CONFER_CONNECTION_CONNECTED && !confer_connection_event_release_changed(event))
-            fprintf(stderr, "%s✓%s Connected again, and verified: the same release as before\n", green, plain);
-        if (type == CONFER_CONNECTION_CONNECTED && confer_connection_event_release_changed(event)) {
-            fprintf(stderr, "%s!%s Connected again, and verified: another release than before\n", yellow, plain);
-            show_release(report);
+    switch (confer_connection_event_type(event)) {
+    case CONFER_CONNECTION_LOST:
+        fprintf(out, "%s!%s The connection is lost: %s\n", yellow, plain, confer_error_message(error, NULL));
+        break;
+    case CONFER_CONNECTION_ATTEMPT:
+        fprintf(out, "%sConnecting again in %.1f s, attempt %" PRIu32 "%s\n", dim,
+                (double)confer_connection_event_delay_ms(event) / 1000, confer_connection_event_attempt(event), plain);
+        break;
+    case CONFER_CONNECTION_FAILED:
+        fprintf(out, "%s!%s That failed: %s\n", yellow, plain, confer_error_message(error, NULL));
+        break;
+    case CONFER_CONNECTION_CONNECTED:
+        if (!confer_connection_event_release_changed(event)) {
+            fprintf(out, "%s✓%s Connected again, and verified: the same release as before\n", green, plain);
+        } else {
+            fprintf(out, "%s!%s Connected again, and verified: another release than before\n", yellow, plain);
+            show_release(out, confer_connection_event_report(event));
         }
-        if (type == CONFER_CONNECTION_ENDED) {
-            if (confer_error_report(error) != NULL) show_report(confer_error_report(error));
-            fprintf(stderr, "%s✗%s There will be no other connection.\n", red, plain);
-        }
-        if (at_prompt) set_prompt(true);
+        break;
+    case CONFER_CONNECTION_ENDED: /* the last line gives the reason */
+        if (confer_error_report(error) != NULL) show_report(out, confer_error_report(error));
+        break;
     }
-    funlockfile(stderr);
-    if (type != CONFER_CONNECTION_ENDED) return;
-    client_ended = true;
-    ssize_t written = write(interrupt_pipe[1], "", 1); /* for a wait at the prompt */
-    (void)written;
 }
 
-/*
- * --timeout bounds connecting as a whole. The limits inside are shorter, so that what hangs is called by its name: the
- * stage, the key set that does not come, the connection that died under an answer.
- */
-static confer_status set_limits(confer_config *config, uint64_t ms, confer_error **error) {
-    uint64_t keepalive = (ms + 3) / 4, dead_peer = (ms + 1) / 2;
-    confer_status status = confer_config_set_connect_timeout_ms(config, ms, error);
-    for (int32_t stage = CONFER_STAGE_RESOLVE; stage <= CONFER_STAGE_PROXY && status == CONFER_OK; stage++)
-        status = confer_config_set_stage_timeout_ms(config, stage, (3 * ms + 3) / 4, error);
-    if (status == CONFER_OK) status = confer_config_set_idle_timeout_ms(config, ms, error);
-    if (status == CONFER_OK && keepalive < 20000) status = confer_config_set_keepalive_ms(config, keepalive, error);
-    if (status == CONFER_OK && dead_peer < 20000) status = confer_config_set_dead_peer_ms(config, dead_peer, error);
-    return status;
+/* A confer_connection_fn. Shows what happens to the connection of a conversation. */
+static void say_connection(void *user_data, const confer_connection_event *event) {
+    char *lines = NULL;
+    size_t len;
+    (void)user_data;
+    if (confer_error_status(confer_connection_event_error(event)) == CONFER_E_CLOSED) return; /* by main() */
+    FILE *out = open_memstream(&lines, &len);
+    if (out != NULL) describe(out, event);
+    if (out != NULL && fclose(out) == 0 && len > 0) {
+        flockfile(stderr);
+        if (!last_line_written) interject(lines);
+        funlockfile(stderr);
+    }
+    free(lines);
+    if (confer_connection_event_type(event) != CONFER_CONNECTION_ENDED) return;
+    client_ended = true;
+    wake(); /* a wait at the prompt */
 }
 
 /* One to two minutes in all; a laptop that was closed for longer is no conversation that waits. */
@@ -318,7 +281,8 @@ static confer_status connect_and_verify(confer_client **client) {
     if (status == CONFER_OK) status = confer_connecting_fd(connecting, &fd, &error);
     if (status == CONFER_OK) {
         fputs("Connecting …\n", stderr);
-        if (wait_for(fd, -1) == STOP) confer_connecting_cancel(connecting);
+        if (wait_for(fd, -1, now_ms()) == WOKEN) confer_connecting_cancel(connecting);
+        hide_waiting();
         status = confer_connecting_wait(connecting, -1, client, &error);
     }
     if (status == CONFER_OK) status = confer_attestation_report(*client, &report, &error);
@@ -356,6 +320,7 @@ static void show_event(const confer_event *event) {
     const char *content = confer_event_content(event, &len), *json = confer_event_json(event, &json_len);
     int32_t type = confer_event_type(event);
     flockfile(stderr);
+    hide_waiting();
     if (options.json) {
         print_json(json, json_len);
     } else if (type == CONFER_EVENT_TOKEN && len > 0) {
@@ -379,12 +344,13 @@ static void show_event(const confer_event *event) {
 
 /* Takes an event, and waits for it if need be. CONFER_TIMEOUT: it took too long. */
 static confer_status next_event(confer_stream *stream, int fd, const confer_event **event, confer_error **error) {
+    int64_t since = now_ms();
     for (;;) {
         if (interrupted) confer_stream_cancel(stream); /* asked here too: events may come without a pause */
         confer_status status = confer_stream_next(stream, 0, event, error);
         if (status != CONFER_TIMEOUT) return status;
         if (fflush(stdout) != 0) return CONFER_E_FILE; /* all that came is shown before the wait for more */
-        if (wait_for(fd, options.timeout_ms) == TIMED_OUT) return CONFER_TIMEOUT;
+        if (wait_for(fd, options.timeout_ms, since) == TIMED_OUT) return CONFER_TIMEOUT;
     }
 }
 
@@ -424,6 +390,7 @@ static int ask(const confer_client *client, const confer_conversation *conversat
     confer_stream_free(stream);
 
     flockfile(stderr);
+    hide_waiting();
     if (options.json) print_done(status);
     else if (in_mid_answer) putchar('\n');
     in_mid_answer = false;
@@ -433,11 +400,28 @@ static int ask(const confer_client *client, const confer_conversation *conversat
         say_last_line(CONFER_E_FILE, "standard output: %s", strerror(output_error));
         return FAILED; /* an answer that does not arrive is none */
     }
+    bool lost = status == CONFER_E_CONNECTION_LOST && conversation != NULL && isatty(STDIN_FILENO) &&
+                confer_client_check(client, NULL) == CONFER_OK;
+    if (status == CONFER_E_CANCELLED || lost) { /* the caller and say_connection() show the reason */
+        confer_error_free(error);
+        return exit_code(status);
+    }
     if (error != NULL) return say_error(error);
     return status == CONFER_OK ? ANSWERED : say_last_line(status, "no event came within %s s", options.timeout);
 }
 
-/* Asks line by line. On a terminal a failed answer ends nothing while the client lives; a script learns at once. */
+/* Whether the conversation goes on after an answer that failed or was stopped. A script ends at its first failure. */
+static bool goes_on(const confer_client *client, bool terminal) {
+    if (!terminal || confer_client_check(client, NULL) != CONFER_OK) return false;
+    flockfile(stderr);
+    last_line_written = false; /* it was that of an answer, not of the program */
+    if (interrupted) fprintf(stderr, "%sStopped. Ctrl-C again quits.%s\n", dim, plain);
+    funlockfile(stderr);
+    interrupted = 0;
+    return true;
+}
+
+/* Asks line by line. */
 static int converse(const confer_client *client, const confer_conversation *conversation) {
     bool terminal = isatty(STDIN_FILENO);
     confer_error *error = NULL;
@@ -445,23 +429,20 @@ static int converse(const confer_client *client, const confer_conversation *conv
     size_t size = 0;
     int code = ANSWERED;
     setvbuf(stdin, NULL, _IONBF, 0); /* poll() does not see what waits in a buffer */
-    if (terminal) fprintf(stderr, "%sAsk anything. /quit or Ctrl-D ends.%s\n", dim, plain);
-    for (;;) {
+    if (terminal) fprintf(stderr, "%sAsk anything. Ctrl-C stops an answer; /quit or Ctrl-D ends.%s\n", dim, plain);
+    while (code == ANSWERED) {
         if (terminal) set_prompt(true);
-        enum wait came = wait_for(STDIN_FILENO, -1);
-        ssize_t len = came == STOP || client_ended ? -1 : getline(&line, &size, stdin);
+        bool typed = !client_ended && wait_for(STDIN_FILENO, -1, -1) == READY;
+        ssize_t len = typed ? getline(&line, &size, stdin) : -1;
         if (terminal) set_prompt(false);
         if (terminal && len < 0) fputc('\n', stderr);
-        if (interrupted) code = say_last_line(CONFER_E_CANCELLED, "interrupted");
+        if (interrupted) code = INTERRUPTED;
         else if (client_ended && confer_client_check(client, &error) != CONFER_OK) code = say_error(error);
         if (len > 0 && line[len - 1] == '\n') line[--len] = '\0';
-        if (len < 0 || strcmp(line, "/quit") == 0) break;
+        if (code != ANSWERED || len < 0 || strcmp(line, "/quit") == 0) break;
         if (len == 0) continue;
         code = ask(client, conversation, line, (size_t)len);
-        if (code != ANSWERED && (!terminal || interrupted || confer_client_check(client, NULL) != CONFER_OK)) break;
-        flockfile(stderr);
-        last_line_written = false; /* it was that of an answer, not of the program */
-        funlockfile(stderr);
+        if ((code != ANSWERED || interrupted) && goes_on(client, terminal)) code = ANSWERED;
     }
     free(line);
     return code;
@@ -502,13 +483,8 @@ static int read_options(int argc, char **argv) {
             memset(argv[at], 'x', strlen(argv[at]));
         }
     }
-    if (options.timeout != NULL) {
-        char *end;
-        double seconds = strtod(options.timeout, &end);
-        if (*end != '\0' || !(seconds >= 0.001 && seconds <= 86400))
-            return wrong_usage("--timeout takes 0.001 to 86400 seconds, and not ", options.timeout);
-        options.timeout_ms = (int64_t)(seconds * 1000);
-    }
+    if (options.timeout != NULL && !read_timeout(options.timeout, &options.timeout_ms))
+        return wrong_usage("--timeout takes 0.001 to 86400 seconds, and not ", options.timeout);
     if (token == NULL && getenv("CONFER_TOKEN") != NULL) options.token = strdup(getenv("CONFER_TOKEN"));
     if (options.token == NULL || *options.token == '\0') return wrong_usage("there is no token: set ", "CONFER_TOKEN");
     return 0;
@@ -526,7 +502,7 @@ int main(int argc, char **argv) {
     confer_error *error = NULL;
 
     fill_standard_descriptors();
-    use_colours_on_a_terminal();
+    use_terminal();
     int code = read_options(argc, argv);
     if (code == 0 && !watch_for_interrupts()) code = say_last_line(CONFER_E_SYSTEM, "signals: %s", strerror(errno));
     if (code == 0 && confer_conversation_new(&conversation, &error) != CONFER_OK) code = say_error(error);
@@ -537,6 +513,7 @@ int main(int argc, char **argv) {
     }
     if (code == 0 && options.once != NULL) code = ask(client, NULL, options.once, SIZE_MAX);
     else if (code == 0) code = converse(client, conversation);
+    if (code == INTERRUPTED && !last_line_written) say_last_line(CONFER_E_CANCELLED, "interrupted");
     if (client != NULL) confer_close(client, 2000, NULL);
     confer_client_free(client);
     confer_conversation_free(conversation);

@@ -37,11 +37,42 @@ static inline void print_text(FILE *file, const char *text, size_t len) {
     }
 }
 
+/* Reads the seconds of --timeout, as milliseconds. */
+static inline bool read_timeout(const char *text, int64_t *ms) {
+    char *end;
+    double seconds = strtod(text, &end);
+    if (*end != '\0' || !(seconds >= 0.001 && seconds <= 86400)) return false;
+    *ms = (int64_t)(seconds * 1000);
+    return true;
+}
+
+/*
+ * --timeout bounds connecting as a whole. The limits inside are shorter, so that what hangs is called by its name: the
+ * stage, the key set that does not come, the connection that died under an answer.
+ */
+static inline confer_status set_limits(confer_config *config, uint64_t ms, confer_error **error) {
+    uint64_t keepalive = (ms + 3) / 4, dead_peer = (ms + 1) / 2;
+    confer_status status = confer_config_set_connect_timeout_ms(config, ms, error);
+    for (int32_t stage = CONFER_STAGE_RESOLVE; stage <= CONFER_STAGE_PROXY && status == CONFER_OK; stage++)
+        status = confer_config_set_stage_timeout_ms(config, stage, (3 * ms + 3) / 4, error);
+    if (status == CONFER_OK) status = confer_config_set_idle_timeout_ms(config, ms, error);
+    if (status == CONFER_OK && keepalive < 20000) status = confer_config_set_keepalive_ms(config, keepalive, error);
+    if (status == CONFER_OK && dead_peer < 20000) status = confer_config_set_dead_peer_ms(config, dead_peer, error);
+    return status;
+}
+
 /* --- the small examples ------------------------------------------------------------------------------------------- */
 
 struct service {
     const char *url, *policy;
     char *token;
+    int64_t timeout_ms;     /* 0: the library's own limits */
+    char proxy_version[32]; /* of the enclave, as its report says; empty if unknown */
+};
+
+/* An option of one example; the last one of a list has no name. */
+struct own_option {
+    const char *name, **value;
 };
 
 /* Writes the line that scripts rely on, and gives the exit code. */
@@ -75,11 +106,11 @@ static inline int misused(const char *usage, const char *what, const char *which
 }
 
 /*
- * Reads the options, which stand first: --url, --policy, --token, and the example's own one if it has a name. Gives the
- * index of the first argument behind them; -1 after it said what is wrong. The token is to be freed.
+ * Reads the options, which stand first: --url, --policy, --token, and the example's own. Gives the index of the first
+ * argument behind them; -1 after it said what is wrong. The token is to be freed.
  */
-static inline int read_service(int argc, char **argv, const char *usage, struct service *service, const char *own_name,
-                               const char **own_value) {
+static inline int read_service(int argc, char **argv, const char *usage, struct service *service,
+                               const struct own_option *own) {
     const char *token = NULL;
     int at = 1;
     for (; at < argc && strncmp(argv[at], "--", 2) == 0; at += 2) {
@@ -87,11 +118,12 @@ static inline int read_service(int argc, char **argv, const char *usage, struct 
             at++;
             break;
         }
-        const char **value = strcmp(argv[at], "--url") == 0                        ? &service->url
-                             : strcmp(argv[at], "--policy") == 0                   ? &service->policy
-                             : strcmp(argv[at], "--token") == 0                    ? &token
-                             : own_name != NULL && strcmp(argv[at], own_name) == 0 ? own_value
-                                                                                   : NULL;
+        const char **value = strcmp(argv[at], "--url") == 0      ? &service->url
+                             : strcmp(argv[at], "--policy") == 0 ? &service->policy
+                             : strcmp(argv[at], "--token") == 0  ? &token
+                                                                 : NULL;
+        for (const struct own_option *one = own; one->name != NULL && value == NULL; one++)
+            if (strcmp(argv[at], one->name) == 0) value = one->value;
         argv[at][strcspn(argv[at], "=")] = '\0'; /* --token=SECRET is a likely slip, and is not repeated */
         if (value == NULL) return misused(usage, "unknown option, or one whose value must stand apart: ", argv[at]);
         if (at + 1 == argc) return misused(usage, "a value is missing after ", argv[at]);
@@ -108,7 +140,7 @@ static inline int read_service(int argc, char **argv, const char *usage, struct 
 }
 
 /* Connects, and says in a line what was verified. A refusal's error names the check that decided. */
-static inline confer_status connect_to(const struct service *service, confer_client **client, confer_error **error) {
+static inline confer_status connect_to(struct service *service, confer_client **client, confer_error **error) {
     confer_config *config = NULL;
     confer_policy *policy = NULL;
     confer_report *report = NULL;
@@ -120,10 +152,14 @@ static inline confer_status connect_to(const struct service *service, confer_cli
         status = confer_policy_load(service->policy, SIZE_MAX, &policy, error);
         if (status == CONFER_OK) status = confer_config_set_policy(config, policy, error);
     }
+    if (status == CONFER_OK && service->timeout_ms > 0)
+        status = set_limits(config, (uint64_t)service->timeout_ms, error);
     if (status == CONFER_OK) status = confer_connect(config, NULL, client, error);
     if (status == CONFER_OK) status = confer_attestation_report(*client, &report, error);
     if (status == CONFER_OK) {
         const char *image = confer_report_image_version(report, NULL), *signer = confer_report_signer(report, NULL);
+        const char *proxy = confer_report_proxy_version(report, NULL);
+        snprintf(service->proxy_version, sizeof service->proxy_version, "%s", proxy != NULL ? proxy : "");
         fprintf(stderr, "Verified: image %s, signed by %s\n", image != NULL ? image : "unknown",
                 signer != NULL ? signer : "unknown");
     }

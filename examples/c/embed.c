@@ -86,12 +86,13 @@ static confer_status embed(const confer_client *client, const confer_request *re
 
 int main(int argc, char **argv) {
     const char *usage = "embed [--url URL] [--policy FILE] [--token TOKEN] [TEXT...]";
-    struct service service = {NULL, NULL, NULL};
+    const struct own_option own[] = {{NULL, NULL}};
+    struct service service = {0};
     struct texts texts = {NULL, 0};
     confer_client *client = NULL;
     confer_request *request = NULL;
     confer_error *error = NULL;
-    int at = read_service(argc, argv, usage, &service, NULL, NULL), code = USAGE;
+    int at = read_service(argc, argv, usage, &service, own), code = USAGE;
     if (at >= 0) {
         bool from_lines = at == argc;
         confer_status status = confer_request_new_embeddings(false, &request, &error);

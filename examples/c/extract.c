@@ -1,18 +1,20 @@
 /*
  * extract: uploads a document and prints what the enclave extracted from it, as JSON, on standard output.
  *
- *     extract [--url URL] [--policy FILE] [--token TOKEN] [--type CONTENT_TYPE] FILE
+ *     extract [--url URL] [--policy FILE] [--token TOKEN] [--type CONTENT_TYPE] [--timeout SECONDS] FILE
  *     extract --type application/pdf report.pdf >report.json
  *
- * How far it is, there and back, goes to standard error: a bar on a terminal, a line for each quarter elsewhere. Without
- * --type the enclave goes by the file's name and content. Exit codes and last line as of chat.
+ * How far it is, there and back, goes to standard error: a bar on a terminal, a line for each quarter elsewhere, and how
+ * long the enclave has been at work. Without --type the enclave goes by the file's name and content. --timeout bounds
+ * connecting, and each wait for more of the answer. Exit codes and last line as of chat.
  */
 
 #define _POSIX_C_SOURCE 200809L
 
-#include "common.h"
+#include "terminal.h"
 
 #include <inttypes.h>
+#include <sys/stat.h>
 
 /* --- how far it is ------------------------------------------------------------------------------------------------- */
 
@@ -22,7 +24,7 @@ struct progress {
     int shown; /* in steps of the bar, or in quarters; -1: nothing yet */
 };
 
-static bool terminal, in_mid_line; /* of standard error */
+static bool in_mid_line; /* of standard error */
 
 static void end_line(void) {
     if (in_mid_line) fputc('\n', stderr);
@@ -32,11 +34,11 @@ static void end_line(void) {
 /* Shows it if that makes a difference. `total` is negative where it is not known. */
 static void show(struct progress *progress, int64_t done, int64_t total) {
     enum { WIDTH = 40, QUARTERS = 4 };
-    int steps = terminal ? WIDTH : QUARTERS;
+    int steps = live ? WIDTH : QUARTERS;
     int reached = total > 0 ? (int)(done * steps / total) : done == total ? steps : 0;
     if (reached == progress->shown) return;
     progress->shown = reached;
-    if (!terminal) {
+    if (!live) {
         fprintf(stderr, "%s %" PRId64 " of %" PRId64 " bytes\n", progress->verb, done, total);
         return;
     }
@@ -65,19 +67,56 @@ static confer_status extraction_of(const char *path, const char *type, confer_re
     return status;
 }
 
+/*
+ * The most bytes that a server takes of a document, by its version: 50 MiB up to 0.1.16, and 256 MiB in later ones. Without a
+ * version it is the most that any takes.
+ */
+static int64_t most_bytes(const char *version) {
+    int major, minor, patch;
+    bool known = sscanf(version, "%d.%d.%d", &major, &minor, &patch) == 3;
+    bool old = known && major == 0 && (minor < 1 || (minor == 1 && patch <= 16));
+    return (old ? INT64_C(50) : INT64_C(256)) << 20;
+}
+
+/* Says in `why` if no such server takes the file. Only a regular file's size is known before it is read. */
+static confer_status check_size(const char *path, const char *version, char *why, size_t why_size) {
+    struct stat file;
+    int64_t most = most_bytes(version);
+    if (stat(path, &file) != 0 || !S_ISREG(file.st_mode) || file.st_size <= most) return CONFER_OK;
+    int len = snprintf(why, why_size, "the document has %" PRId64 " bytes; ", (int64_t)file.st_size);
+    if (*version == '\0') snprintf(why + len, why_size - len, "no server takes more than %" PRId64 " MiB", most >> 20);
+    else snprintf(why + len, why_size - len, "this server, version %s, takes at most %" PRId64 " MiB", version, most >> 20);
+    return CONFER_E_TOO_LARGE;
+}
+
+/* Takes an event. While none comes, shows that it waits: each second on a terminal, each minute elsewhere. */
+static confer_status next_event(confer_stream *stream, const confer_event **event, confer_error **error) {
+    int64_t since = now_ms();
+    for (;;) {
+        confer_status status = confer_stream_next(stream, live ? until_next_second(since, -1) : 60000, event, error);
+        if (status != CONFER_TIMEOUT) {
+            hide_waiting();
+            return status;
+        }
+        if (live) show_waiting(since);
+        else fprintf(stderr, "still waiting after %d s\n", (int)((now_ms() - since) / 1000));
+    }
+}
+
 /* Sends the document, and keeps what comes of it in `kept`: half a JSON text would help nobody. */
 static confer_status extract(const confer_client *client, const confer_request *request, FILE *kept, confer_error **error) {
     struct progress up = {"sent", -1}, down = {"received", -1};
     confer_stream *stream = NULL;
     const confer_event *event = NULL;
     confer_status status = confer_request_pull(client, request, &stream, error);
-    while (status == CONFER_OK && (status = confer_stream_next(stream, -1, &event, error)) == CONFER_OK) {
+    while (status == CONFER_OK && (status = next_event(stream, &event, error)) == CONFER_OK) {
         int32_t type = confer_event_type(event);
         int64_t total;
         size_t len;
         if (type == CONFER_EVENT_PROGRESS) {
             int64_t sent = confer_event_sent(event, &total);
             show(&up, sent, total);
+            if (sent == total && !live) fputs("all is sent; the enclave is at work\n", stderr);
         } else if (type == CONFER_EVENT_BODY) {
             const char *piece = confer_event_content(event, &len);
             int64_t received = confer_event_received(event, &total);
@@ -91,20 +130,26 @@ static confer_status extract(const confer_client *client, const confer_request *
 }
 
 int main(int argc, char **argv) {
-    const char *usage = "extract [--url URL] [--policy FILE] [--token TOKEN] [--type CONTENT_TYPE] FILE", *type = NULL;
-    struct service service = {NULL, NULL, NULL};
+    const char *usage = "extract [--url URL] [--policy FILE] [--token TOKEN] [--type CONTENT_TYPE] [--timeout SECONDS] FILE";
+    const char *type = NULL, *timeout = NULL;
+    const struct own_option own[] = {{"--type", &type}, {"--timeout", &timeout}, {NULL, NULL}};
+    struct service service = {0};
     confer_client *client = NULL;
     confer_request *request = NULL;
     confer_error *error = NULL;
-    char *json = NULL;
+    char *json = NULL, why[256] = "";
     size_t len = 0;
     FILE *kept = NULL;
-    int at = read_service(argc, argv, usage, &service, "--type", &type), code = USAGE;
+    int at = read_service(argc, argv, usage, &service, own), code = USAGE;
     if (at >= 0 && at + 1 != argc) at = misused(usage, "there must be one file", "");
+    if (at >= 0 && timeout != NULL && !read_timeout(timeout, &service.timeout_ms))
+        at = misused(usage, "--timeout takes 0.001 to 86400 seconds, and not ", timeout);
     if (at >= 0) {
-        terminal = isatty(STDERR_FILENO);
+        use_terminal();
         confer_status status = extraction_of(argv[at], type, &request, &error); /* a wrong path needs no connection */
+        if (status == CONFER_OK) status = check_size(argv[at], "", why, sizeof why);
         if (status == CONFER_OK) status = connect_to(&service, &client, &error);
+        if (status == CONFER_OK) status = check_size(argv[at], service.proxy_version, why, sizeof why);
         if (status == CONFER_OK && (kept = open_memstream(&json, &len)) == NULL) status = CONFER_E_SYSTEM;
         if (status == CONFER_OK) status = extract(client, request, kept, &error);
         if (kept != NULL && fclose(kept) != 0 && status == CONFER_END) status = CONFER_E_SYSTEM;
@@ -112,7 +157,7 @@ int main(int argc, char **argv) {
             print_text(stdout, json, len);
             putchar('\n');
         }
-        code = end_with(status, error);
+        code = *why != '\0' ? last_line(status, why, "") : end_with(status, error);
     }
     free(json);
     confer_request_free(request);

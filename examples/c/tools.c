@@ -165,10 +165,11 @@ static confer_status ask(const confer_client *client, const char *model, const c
 
 int main(int argc, char **argv) {
     const char *usage = "tools [--url URL] [--policy FILE] [--token TOKEN] [--model MODEL] PROMPT", *model = NULL;
-    struct service service = {NULL, NULL, NULL};
+    const struct own_option own[] = {{"--model", &model}, {NULL, NULL}};
+    struct service service = {0};
     confer_client *client = NULL;
     confer_error *error = NULL;
-    int at = read_service(argc, argv, usage, &service, "--model", &model), code = USAGE;
+    int at = read_service(argc, argv, usage, &service, own), code = USAGE;
     if (at >= 0 && at + 1 != argc) at = misused(usage, "there must be one prompt", "");
     if (at >= 0) {
         confer_status status = connect_to(&service, &client, &error);

@@ -86,7 +86,7 @@ impl Connecting {
             if result.is_ok() {
                 tokio::select! {
                     kept = keys.kept() => if let Some(failure) = kept {
-                        log.record(Level::Warn, "confer::connect", || failure);
+                        log.record(Level::Warn, "confer::keys", || failure);
                     },
                     () = own.cancelled() => {}
                     () = cancel.cancelled() => {}

@@ -11,7 +11,7 @@ for program in "$chat" "$verify" "$enclave"; do
 done
 work=$(mktemp -d)
 mkdir "$work/tokens"
-trap 'stop_enclave; rm -rf "$work"' EXIT
+trap 'stop_enclave; [ ! -e "$work"/tmux-* ] || tmux kill-server 2>/dev/null; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 cd "$work" || exit 1
 export PROMPT='secret-prompt Grüße 👩‍🚀 "quoted" \back'
@@ -90,6 +90,11 @@ if command -v script >/dev/null; then
   holds terminal_gets_colours grep -q $'\033\\[32m✓' terminal.out
 else
   echo 'SKIP the chat at a terminal: script is not installed'
+fi
+if command -v tmux >/dev/null; then
+  . "$here/terminal.sh"
+else
+  echo 'SKIP what the chat shows on a screen: tmux is not installed'
 fi
 
 # --- report and evidence
@@ -182,6 +187,10 @@ small extract_nothing 2 CONFER_E_FILE extract no-such-file
 small extract_refused 5 CONFER_E_REFUSED extract --type a/b "$policy"
 holds partial_document_is_not_printed test ! -s extract_refused.out
 small extract_no_type 2 CONFER_E_INVALID_JSON extract --type 'a"b' "$policy"
+small extract_no_time 2 CONFER_E_INVALID_ARGUMENT extract --timeout soon "$policy"
+truncate -s $((256 * 1024 * 1024 + 1)) too-large.txt
+small extract_too_large 2 CONFER_E_TOO_LARGE extract too-large.txt
+holds too_large_document_is_refused_before_connecting not grep -q Verified extract_too_large.err
 small embed_nothing 2 CONFER_E_INVALID_ARGUMENT embed
 small embed_too_many 2 CONFER_E_TOO_LARGE embed $(seq 65)
 small embed_token 2 CONFER_E_INVALID_ARGUMENT embed "--token=$token" x
@@ -245,6 +254,20 @@ for fault in accept-stall upgrade-stall message1-stall key-server-stall; do
   interrupt "connecting_$fault" "connecting_$fault.err" --once "$PROMPT"
   stop_enclave
 done
+
+# --- documents: how large one may be depends on the server's version
+truncate -s $((50 * 1024 * 1024 + 1)) large.txt
+start_enclave "$work/state" --release 0.1.16
+printf '%s' "$token" >tokens/release-16
+small extract_for_0_1_16 2 CONFER_E_TOO_LARGE extract large.txt
+holds refusal_names_version_and_limit grep -q 'version 0.1.16, takes at most 50 MiB' extract_for_0_1_16.err
+stop_enclave
+start_enclave "$work/state" --release 0.1.17
+printf '%s' "$token" >tokens/release-17
+CONFER_TOKEN=$token timeout 60 "$root/build/examples/c/extract" --url "$url" --policy "$policy" large.txt >sent.out 2>sent.err
+holds later_version_connects grep -q '^Verified' sent.err
+holds later_version_receives_the_document not grep -q CONFER_E_TOO_LARGE sent.err
+stop_enclave
 
 # --- the programs in header and README
 program() { sed -n '/#include <confer.h>/,/^ \*     }$\|^}$/p' "$1" | sed 's/^ \* \{0,5\}//'; }

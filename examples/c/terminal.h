@@ -1,0 +1,98 @@
+/*
+ * terminal.h: what a person sees on standard error: colours, how long something takes, and lines that appear above a
+ * prompt while somebody types. On anything but a terminal it is plain text, line by line.
+ *
+ * Hold the lock of `stderr` (flockfile) while you call these: the library's threads write there too.
+ */
+#ifndef TERMINAL_H
+#define TERMINAL_H
+
+#include "common.h"
+
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+static const char *bold = "", *dim = "", *red = "", *green = "", *yellow = "", *plain = "";
+static bool live;          /* a terminal whose cursor can be moved */
+static bool waiting_shown; /* behind the cursor */
+
+static inline void use_terminal(void) {
+    const char *kind = getenv("TERM");
+    if (!isatty(STDERR_FILENO)) return;
+    live = kind == NULL || strcmp(kind, "dumb") != 0;
+    if (!live || getenv("NO_COLOR") != NULL) return;
+    bold = "\033[1m", dim = "\033[2m", red = "\033[31m", green = "\033[32m", yellow = "\033[33m", plain = "\033[0m";
+}
+
+/* --- waiting ------------------------------------------------------------------------------------------------------- */
+
+static inline int64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Shows how long something takes, once that is a second. The text stands behind the cursor, which stays where it is. */
+static inline void show_waiting(int64_t since_ms) {
+    int seconds = (int)((now_ms() - since_ms) / 1000);
+    if (!live || seconds < 1) return;
+    fprintf(stderr, "\0337\033[?7l%s… %d s%s\033[K\033[?7h\0338", dim, seconds, plain);
+    waiting_shown = true;
+}
+
+static inline void hide_waiting(void) {
+    if (waiting_shown) fputs("\033[K", stderr);
+    waiting_shown = false;
+}
+
+/* How long poll() may wait until the next second is to be shown, or `left_ms` is over; negative: no limit. */
+static inline int64_t until_next_second(int64_t since_ms, int64_t left_ms) {
+    int64_t next = 1000 - (now_ms() - since_ms) % 1000;
+    if (!live) return left_ms;
+    return left_ms >= 0 && left_ms < next ? left_ms : next;
+}
+
+/* --- lines above a prompt ------------------------------------------------------------------------------------------ */
+
+static inline size_t columns_of_terminal(void) {
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* The bytes of `text` that fit into one line of the terminal, line break not included. Colours take no room. */
+static inline size_t one_line(const char *text, size_t columns) {
+    size_t at = 0, used = 0;
+    while (text[at] != '\0' && text[at] != '\n') {
+        if (text[at] == '\033') {
+            at += strcspn(text + at, "m");
+            at += text[at] == 'm';
+            continue;
+        }
+        bool starts = ((unsigned char)text[at] & 0xC0) != 0x80; /* else it is the rest of a character */
+        if (starts && ++used > columns) break;
+        at++;
+    }
+    return at;
+}
+
+/*
+ * Writes lines above the one with the cursor, which moves down with all that was typed in it. For each: make sure that
+ * there is a line below (ESC D scrolls at the bottom), insert one, and come back.
+ */
+static inline void write_above(const char *lines) {
+    size_t columns = columns_of_terminal(), size;
+    char *written = NULL;
+    FILE *out = open_memstream(&written, &size);
+    if (out == NULL) return;
+    while (*lines != '\0') {
+        size_t len = one_line(lines, columns);
+        fprintf(out, "\033D\033[A\0337\r\033[L%.*s\0338\033[B", (int)len, lines);
+        lines += len;
+        lines += *lines == '\n';
+    }
+    if (fclose(out) == 0) fwrite(written, 1, size, stderr); /* at once: the terminal echoes what is typed meanwhile */
+    free(written);
+}
+
+#endif
