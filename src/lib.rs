@@ -23,6 +23,8 @@ pub mod error;
 pub mod ffi;
 pub mod fork;
 pub mod host;
+#[cfg(test)]
+mod lifecycle;
 pub mod link;
 pub mod net;
 pub mod noise;

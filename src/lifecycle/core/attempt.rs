@@ -1,0 +1,443 @@
+//! One attempt to connect: pause, token, dial, release question. And the tokens that attempts use.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Action, AttemptId, Core, Notice, Now, State};
+use crate::attestation::Evidenced;
+use crate::error::{Error, Result, Retry, Status};
+use crate::net::Token;
+
+/// A question to the application. The first answer counts.
+pub struct Question {
+    pub id: u64,
+    pub kind: QuestionKind,
+}
+
+pub enum QuestionKind {
+    /// Asks for the token to connect with.
+    Token(TokenReason),
+    /// Asks whether release `now` is accepted after `before`.
+    Release {
+        before: Arc<Evidenced>,
+        now: Arc<Evidenced>,
+    },
+}
+
+/// The reason for a token question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenReason {
+    FirstConnection,
+    Reconnect,
+    /// The token in use ends soon.
+    Expiring,
+    /// The server refused the last token.
+    Refused,
+}
+
+/// An answer to a token question.
+pub enum TokenAnswer {
+    Token(Token),
+    /// The application has no token now. The attempt fails and is retried by the rules.
+    Later(Error),
+    /// The application gives no token. The attempt fails for good.
+    Refused(Error),
+}
+
+/// An attempt to connect.
+pub(super) struct Attempt {
+    /// Counts attempts in a row, from 1.
+    number: u32,
+    step: Step,
+}
+
+/// The step of an attempt.
+enum Step {
+    Pausing {
+        until: Instant,
+    },
+    AskingToken {
+        question: u64,
+        reason: TokenReason,
+        due: Instant,
+    },
+    Dialing {
+        attempt: AttemptId,
+        token: Token,
+        /// The enclave is verified and its release accepted: the handshake may be completed.
+        approved: bool,
+    },
+    AskingRelease {
+        attempt: AttemptId,
+        token: Token,
+        question: u64,
+        due: Instant,
+    },
+    /// The step changes; never left so.
+    Between,
+}
+
+impl Attempt {
+    pub(super) fn new(number: u32) -> Attempt {
+        let step = Step::Between;
+        Attempt { number, step }
+    }
+
+    /// When its step is over, unless something happens before. A dial has its own limit.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match &self.step {
+            Step::Pausing { until } => Some(*until),
+            Step::AskingToken { due, .. } | Step::AskingRelease { due, .. } => Some(*due),
+            Step::Dialing { .. } | Step::Between => None,
+        }
+    }
+
+    pub(super) fn is_pausing(&self) -> bool {
+        matches!(self.step, Step::Pausing { .. })
+    }
+
+    pub(super) fn is_dialing(&self, attempt: AttemptId) -> bool {
+        self.dialing() == Some(attempt)
+    }
+
+    pub(super) fn dialing(&self) -> Option<AttemptId> {
+        match &self.step {
+            Step::Dialing { attempt, .. } | Step::AskingRelease { attempt, .. } => Some(*attempt),
+            _ => None,
+        }
+    }
+
+    pub(super) fn question(&self) -> Option<u64> {
+        match &self.step {
+            Step::AskingToken { question, .. } | Step::AskingRelease { question, .. } => {
+                Some(*question)
+            }
+            _ => None,
+        }
+    }
+
+    /// The token that it dialled with.
+    pub(super) fn token(&self) -> Option<Token> {
+        match &self.step {
+            Step::Dialing { token, .. } | Step::AskingRelease { token, .. } => Some(token.clone()),
+            _ => None,
+        }
+    }
+
+    /// The token of an attempt that may complete its handshake.
+    pub(super) fn approved_token(&self, id: AttemptId) -> Option<Token> {
+        match &self.step {
+            Step::Dialing {
+                attempt,
+                token,
+                approved: true,
+            } if *attempt == id => Some(token.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether it waits for the verification.
+    pub(super) fn is_unverified(&self, id: AttemptId) -> bool {
+        matches!(&self.step, Step::Dialing { attempt, approved: false, .. } if *attempt == id)
+    }
+
+    pub(super) fn approve(&mut self) {
+        if let Step::Dialing { approved, .. } = &mut self.step {
+            *approved = true;
+        }
+    }
+
+    pub(super) fn ask_release(&mut self, question: u64, due: Instant) {
+        self.step = match std::mem::replace(&mut self.step, Step::Between) {
+            Step::Dialing { attempt, token, .. } => Step::AskingRelease {
+                attempt,
+                token,
+                question,
+                due,
+            },
+            other => other,
+        };
+    }
+}
+
+impl Core {
+    /// Goes on from a pause, or begins an attempt without one: asks for a token, or dials.
+    pub(super) fn next_step(&mut self, now: Now) {
+        let question = self.next_number();
+        let due = now.monotonic + self.rules.answer;
+        let Some(reason) = self.asks_for_token(now) else {
+            return self.dial(now);
+        };
+        let Some(attempt) = self.attempt_mut() else {
+            return;
+        };
+        attempt.step = Step::AskingToken {
+            question,
+            reason,
+            due,
+        };
+        self.actions.push_back(Action::Ask(Question {
+            id: question,
+            kind: QuestionKind::Token(reason),
+        }));
+    }
+
+    /// Why the application is asked for a token before the next dial, if it is.
+    fn asks_for_token(&self, now: Now) -> Option<TokenReason> {
+        if !self.rules.asks_token || self.fresh {
+            return None;
+        }
+        let refused = self.refused.is_some() && self.refused == self.token;
+        if refused || !self.requests.held().is_empty() {
+            return Some(TokenReason::Refused);
+        }
+        match &self.state {
+            State::Connecting(attempt) if attempt.number == 1 && self.token.is_some() => None,
+            State::Connecting(_) => Some(TokenReason::FirstConnection),
+            State::Connected(live) if live.token_is_ending(now) => Some(TokenReason::Expiring),
+            _ => Some(TokenReason::Reconnect),
+        }
+    }
+
+    fn dial(&mut self, now: Now) {
+        let id = self.next_number();
+        let Some(token) = self.token.clone() else {
+            let message = "token: none was set";
+            return self.fail_attempt(Error::new(Status::InvalidArgument, message), now);
+        };
+        if self.refused.as_ref() == Some(&token) {
+            let message = "token: the server has refused this one; connect with a fresh one.";
+            let error = Error::new(Status::Token, message).with_retry(Retry::FreshToken);
+            let error = token.explain(error, now.unix());
+            return self.fail_attempt(error, now);
+        }
+        let Some(attempt) = self.attempt_mut() else {
+            return;
+        };
+        attempt.step = Step::Dialing {
+            attempt: id,
+            token: token.clone(),
+            approved: false,
+        };
+        self.fresh = false;
+        self.actions.push_back(Action::Dial { attempt: id, token });
+    }
+
+    /// The application answers a token question. An error if the question is over.
+    pub fn answer_token(&mut self, question: u64, answer: TokenAnswer, now: Now) -> Result<()> {
+        let Some(Step::AskingToken { reason, .. }) = self.asking(question) else {
+            return Err(stale());
+        };
+        let reason = *reason;
+        match answer {
+            TokenAnswer::Token(token) => {
+                self.token = Some(token);
+                self.dial(now);
+            }
+            TokenAnswer::Later(error) => self.fail_question(reason, error, now),
+            TokenAnswer::Refused(error) => {
+                let error = error.with_retry(Retry::Never);
+                self.fail_question(reason, error, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The application gives a token unasked: it answers an open question, or serves the next attempt.
+    pub fn set_token(&mut self, token: Token, now: Now) {
+        if let State::Ended(_) = self.state {
+            return;
+        }
+        self.token = Some(token);
+        self.fresh = true;
+        let asking = self
+            .attempt()
+            .is_some_and(|it| matches!(it.step, Step::AskingToken { .. }));
+        if asking {
+            let question = self.attempt().and_then(Attempt::question);
+            let withdraw = |question| Action::Withdraw { question };
+            self.actions.extend(question.map(withdraw));
+            self.dial(now);
+        }
+    }
+
+    /// The application answers a release question. An error if the question is over.
+    pub fn answer_release(&mut self, question: u64, accept: bool, now: Now) -> Result<()> {
+        let Some(Step::AskingRelease { attempt, token, .. }) = self.asking(question) else {
+            return Err(stale());
+        };
+        let (id, token) = (*attempt, token.clone());
+        if accept {
+            if let Some(attempt) = self.attempt_mut() {
+                attempt.step = Step::Dialing {
+                    attempt: id,
+                    token,
+                    approved: true,
+                };
+            }
+            self.actions.push_back(Action::Approve { attempt: id });
+            return Ok(());
+        }
+        self.actions.push_back(Action::Abort { attempt: id });
+        let message =
+            "the enclave's release differs from the previous one, and the application refused it";
+        self.fail_attempt(Error::new(Status::ReleaseRefused, message), now);
+        Ok(())
+    }
+
+    fn asking(&self, question: u64) -> Option<&Step> {
+        let attempt = self.attempt()?;
+        (attempt.question() == Some(question)).then_some(&attempt.step)
+    }
+
+    /// A step's time is over.
+    pub(super) fn step_is_due(&mut self, now: Now) {
+        let limit = self.rules.answer.as_millis();
+        match self.attempt().map(|attempt| &attempt.step) {
+            Some(Step::Pausing { .. }) => self.next_step(now),
+            Some(Step::AskingToken {
+                question, reason, ..
+            }) => {
+                let (question, reason) = (*question, *reason);
+                self.actions.push_back(Action::Withdraw { question });
+                let message = format!("the application gave no token within {limit} ms");
+                self.fail_question(reason, Error::new(Status::Token, message), now);
+            }
+            Some(Step::AskingRelease {
+                question, attempt, ..
+            }) => {
+                let (question, attempt) = (*question, *attempt);
+                self.actions.push_back(Action::Withdraw { question });
+                self.actions.push_back(Action::Abort { attempt });
+                let message =
+                    format!("the application did not accept the release within {limit} ms");
+                let error = Error::new(Status::ReleaseRefused, message);
+                self.fail_attempt(error.with_retry(Retry::Later), now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets a dial that failed or was aborted, so that it is not aborted again.
+    fn drop_dial(&mut self) {
+        if let Some(attempt) = self.attempt_mut() {
+            attempt.step = Step::Between;
+        }
+    }
+
+    /// No token came. A connection whose token only ends soon goes on with it, and so does one on which a
+    /// request was refused: that request then ends with its refusal.
+    fn fail_question(&mut self, reason: TokenReason, error: Error, now: Now) {
+        let serves = matches!(self.state, State::Connected(_));
+        if serves && matches!(reason, TokenReason::Expiring | TokenReason::Refused) {
+            for request in self.requests.held() {
+                self.finish(request, Err(error.clone()));
+            }
+            self.actions
+                .push_back(Action::Notify(Notice::Failed(error.clone())));
+            return self.drop_renewal(&error);
+        }
+        self.fail_attempt(error, now);
+    }
+
+    /// The attempt failed: pauses for the next one, or gives up.
+    pub(super) fn fail_attempt(&mut self, error: Error, now: Now) {
+        self.note_upgrade_refusal(&error, now);
+        self.drop_dial();
+        self.failures += 1;
+        self.actions
+            .push_back(Action::Notify(Notice::Failed(error.clone())));
+        let first = matches!(self.state, State::Connecting(_));
+        let gives_up = self.gives_up_after(&error) || (first && !self.rules.retry_first);
+        match &self.state {
+            State::Ended(_) => {}
+            // A working connection is kept through passing trouble; a later look tries again.
+            State::Connected(_) if gives_up && error.retryable() => self.drop_renewal(&error),
+            _ if gives_up => self.end(error),
+            _ => self.pause(Some(error), now),
+        }
+    }
+
+    fn drop_renewal(&mut self, error: &Error) {
+        self.failures = 0;
+        if let State::Connected(live) = &mut self.state {
+            live.renewal = None;
+        }
+        self.finish_waiting(error);
+    }
+
+    /// Pauses before the next attempt.
+    pub(super) fn pause(&mut self, error: Option<Error>, now: Now) {
+        let number = self.failures + 1;
+        let asked = error.as_ref().and_then(Error::retry_delay);
+        let delay = match &self.rules.reconnect {
+            Some(reconnect) => reconnect.pause(number, self.dice.roll()),
+            None => Duration::ZERO,
+        };
+        let delay = delay.max(asked.unwrap_or_default());
+        let until = now.monotonic + delay;
+        let Some(attempt) = self.attempt_mut() else {
+            return;
+        };
+        (attempt.number, attempt.step) = (number, Step::Pausing { until });
+        self.notify_attempt(number, delay, error);
+    }
+
+    pub(super) fn notify_attempt(&mut self, number: u32, delay: Duration, error: Option<Error>) {
+        self.actions.push_back(Action::Notify(Notice::Attempt {
+            number,
+            delay,
+            error,
+        }));
+    }
+
+    /// Whether an error, or the number of failures in a row, leaves no hope.
+    pub(super) fn gives_up_after(&self, error: &Error) -> bool {
+        let most = self.rules.reconnect.as_ref().map_or(0, |it| it.attempts);
+        let hopeless = match error.retry() {
+            Retry::Later => false,
+            Retry::FreshToken => !self.rules.asks_token && !self.fresh,
+            Retry::Never => true,
+        };
+        hopeless || self.failures >= most
+    }
+
+    /// Whether the enclave refused a request for its token, before it did anything.
+    pub(super) fn is_token_refusal(&self, error: &Error) -> bool {
+        matches!(
+            error.status(),
+            Status::Unauthorized | Status::PaymentRequired
+        )
+    }
+
+    /// The server refused the upgrade: the token is not sent again if only another one can help.
+    fn note_upgrade_refusal(&mut self, error: &Error, now: Now) {
+        let Some(token) = self.attempt().and_then(Attempt::token) else {
+            return;
+        };
+        let ended = token.ended(now.unix()).is_some();
+        let refused = error.status() == Status::Upgrade && error.http_status().is_some();
+        if error.retry() == Retry::FreshToken || (refused && ended) {
+            self.refused = Some(token);
+        }
+    }
+
+    /// The enclave refused a request for its token. Before its end the device's clock may be wrong, so the
+    /// token may be sent again.
+    pub(super) fn note_refused_token(&mut self, now: Now) {
+        let token = self.token.as_ref();
+        if token.is_some_and(|token| token.ended(now.unix()).is_some()) {
+            self.refused = self.token.clone();
+        }
+    }
+}
+
+impl super::Live {
+    fn token_is_ending(&self, now: Now) -> bool {
+        self.born.token_is_ending(now)
+    }
+}
+
+fn stale() -> Error {
+    Error::new(Status::InvalidArgument, "the question is over")
+}

@@ -1,0 +1,458 @@
+//! A client's life over several connections, as a state machine without I/O.
+//!
+//! The driver reports what happened through the methods of [`Core`], then does what
+//! [`Core::poll_action`] returns, and calls [`Core::tick`] when [`Core::poll_timeout`] has passed.
+//!
+//! ```text
+//!                    failed, may be retried           failed for good, or closed
+//!              ┌──────────────────────────┐        ┌──────────────────────────────► Ended
+//!              ▼                          │        │
+//!  Connecting(attempt) ──connected──► Connected(live, renewal?) ──lost──► Reconnecting(attempt)
+//!                                         ▲                                    │
+//!                                         └─────────────connected──────────────┘
+//! ```
+//!
+//! Every attempt passes the same steps: pause, token, dial and verify, release question. The driver
+//! completes a handshake only after [`Action::Approve`].
+
+mod attempt;
+mod connections;
+mod policy;
+mod requests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::attestation::Evidenced;
+use crate::error::{Error, Progress, Result, Status};
+use crate::net::Token;
+
+use attempt::Attempt;
+pub use attempt::{Question, QuestionKind, TokenAnswer, TokenReason};
+use policy::Dice;
+pub use policy::{Born, Now, Reconnect, Renew};
+pub use requests::RequestFacts;
+use requests::{Place, Requests};
+
+/// Identifies a request of a client. The driver chooses it; it is unique for the client's life.
+pub type RequestId = i64;
+/// Identifies a connection. Later connections have greater numbers.
+pub type ConnectionId = u64;
+/// Identifies one attempt to connect.
+pub type AttemptId = u64;
+
+/// Rules that are constant for a client's life.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Retries of lost connections; `None` ends the client with its first connection.
+    pub reconnect: Option<Reconnect>,
+    /// Whether the first connection is retried like later ones.
+    pub retry_first: bool,
+    /// When a working connection is replaced.
+    pub renew: Renew,
+    /// Seconds by which evidence may be used after it expired: the policy's leeway.
+    pub leeway: u64,
+    /// The application answers token questions.
+    pub asks_token: bool,
+    /// The application answers release questions.
+    pub asks_release: bool,
+    /// Time for an answer.
+    pub answer: Duration,
+}
+
+/// An instruction for the driver. Follow them in order.
+pub enum Action {
+    /// Connect and verify with this token. Report with `verified`, then `connected`, or `attempt_failed`.
+    Dial { attempt: AttemptId, token: Token },
+    /// The release is accepted: complete the handshake.
+    Approve { attempt: AttemptId },
+    /// Drop the attempt; nothing of it is reported any more.
+    Abort { attempt: AttemptId },
+    /// Send a request. `again`: it was given to an earlier connection, so its upload begins anew.
+    Send {
+        request: RequestId,
+        connection: ConnectionId,
+        again: bool,
+    },
+    /// Cancel a request on its connection, which then reports its end.
+    Cancel {
+        request: RequestId,
+        connection: ConnectionId,
+    },
+    /// The request has ended. Nothing more is reported of it.
+    Finish {
+        request: RequestId,
+        result: Result<()>,
+    },
+    /// Ask whether the peer is still there.
+    Probe { connection: ConnectionId },
+    /// Close the connection when its last request has ended.
+    Retire { connection: ConnectionId },
+    /// Close the connection now. It reports the end of its requests first, then its own.
+    Close {
+        connection: ConnectionId,
+        why: Error,
+    },
+    /// Put a question to the application.
+    Ask(Question),
+    /// The question is over without an answer.
+    Withdraw { question: u64 },
+    /// Tell the application.
+    Notify(Notice),
+}
+
+/// News of the client's connection.
+pub enum Notice {
+    /// A verified connection serves.
+    Connected {
+        evidenced: Arc<Evidenced>,
+        /// The manifest differs from that of the previous connection.
+        release_changed: bool,
+        /// This is the client's first connection.
+        first: bool,
+    },
+    /// The connection broke; the client reconnects.
+    Disconnected(Error),
+    /// An attempt begins after this delay.
+    Attempt {
+        /// Counts attempts in a row, from 1.
+        number: u32,
+        delay: Duration,
+        /// Why the attempt before failed.
+        error: Option<Error>,
+    },
+    /// The attempt failed.
+    Failed(Error),
+    /// The client has ended.
+    Ended(Error),
+}
+
+/// The state of the client that an application sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Connecting,
+    Connected,
+    Reconnecting,
+    Ended,
+}
+
+/// The client's state. It has one owner: this enum.
+enum State {
+    /// No connection has been made yet.
+    Connecting(Attempt),
+    /// A verified connection serves requests.
+    Connected(Live),
+    /// The connection broke; requests wait for the next one.
+    Reconnecting(Attempt),
+    /// The client has ended. Nothing leaves it.
+    Ended(Error),
+}
+
+/// The connection in use.
+struct Live {
+    connection: ConnectionId,
+    born: Born,
+    /// An attempt to replace it.
+    renewal: Option<Attempt>,
+    /// When to look whether it must be replaced.
+    look: Option<Instant>,
+}
+
+/// A new connection, as the driver reports it.
+pub struct Connected {
+    pub attempt: AttemptId,
+    pub evidenced: Arc<Evidenced>,
+}
+
+/// See the module.
+pub struct Core {
+    rules: Rules,
+    state: State,
+    requests: Requests,
+    /// Replaced connections that finish their requests, oldest first.
+    retired: Vec<ConnectionId>,
+    /// Why the connection in use, or the last one, was trusted.
+    evidenced: Option<Arc<Evidenced>>,
+    /// The token of the next attempt, unless the application is asked for one.
+    token: Option<Token>,
+    /// The application gave `token` unasked, so the next attempt takes it without a question.
+    fresh: bool,
+    /// The last token that the server refused so that only another one can help.
+    refused: Option<Token>,
+    /// Attempts that failed in a row, and connections that broke at once.
+    failures: u32,
+    /// The connection in use, or the last one, is not the first.
+    replaced_one: bool,
+    /// The last number given to a connection, an attempt or a question.
+    last_number: u64,
+    dice: Dice,
+    actions: VecDeque<Action>,
+}
+
+impl Core {
+    /// A client that begins to connect. `seed` spreads the pauses of many clients.
+    pub fn new(rules: Rules, token: Option<Token>, seed: u64, now: Now) -> Core {
+        let mut core = Core {
+            rules,
+            state: State::Connecting(Attempt::new(1)),
+            requests: Requests::default(),
+            retired: Vec::new(),
+            evidenced: None,
+            token,
+            fresh: false,
+            refused: None,
+            failures: 0,
+            replaced_one: false,
+            last_number: 0,
+            dice: Dice::new(seed),
+            actions: VecDeque::new(),
+        };
+        core.next_step(now);
+        core
+    }
+
+    // --- outputs --------------------------------------------------------------------------------
+
+    /// The next instruction for the driver, if any.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Core::tick`] has something to do, if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let live = match &self.state {
+            State::Connected(live) => live.look,
+            _ => None,
+        };
+        let attempt = self.attempt().and_then(Attempt::due);
+        let waiting = self.requests.next_expiry();
+        [live, attempt, waiting].into_iter().flatten().min()
+    }
+
+    pub fn phase(&self) -> Phase {
+        match &self.state {
+            State::Connecting(_) => Phase::Connecting,
+            State::Connected(_) => Phase::Connected,
+            State::Reconnecting(_) => Phase::Reconnecting,
+            State::Ended(_) => Phase::Ended,
+        }
+    }
+
+    /// Why the client ended, if it has.
+    pub fn end_error(&self) -> Option<&Error> {
+        match &self.state {
+            State::Ended(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Why the connection in use, or the last one, was trusted.
+    pub fn evidenced(&self) -> Option<&Arc<Evidenced>> {
+        self.evidenced.as_ref()
+    }
+
+    /// Whether the application can give a fresh token for a request whose token was refused.
+    pub fn can_get_token(&self) -> bool {
+        self.rules.asks_token && self.rules.reconnect.is_some()
+    }
+
+    // --- requests -------------------------------------------------------------------------------
+
+    /// Takes a request: sends it, or lets it wait for a connection.
+    pub fn submit(&mut self, request: RequestId, facts: RequestFacts, now: Now) {
+        self.requests.add(request, facts, now);
+        self.place(request, 0, now);
+    }
+
+    /// The application gives a request up.
+    pub fn cancel(&mut self, request: RequestId) {
+        match self.requests.place(request) {
+            None => {}
+            Some(Place::On { connection }) => {
+                self.requests.give_up(request);
+                self.actions.push_back(Action::Cancel {
+                    request,
+                    connection,
+                });
+            }
+            Some(Place::Waiting { .. }) => self.finish(request, Err(cancelled())),
+        }
+    }
+
+    /// A request has ended on its connection: its answer is complete, or this is why not. `lost`: because the
+    /// connection broke.
+    pub fn request_ended(&mut self, request: RequestId, result: Result<()>, lost: bool, now: Now) {
+        let Some(Place::On { connection }) = self.requests.place(request) else {
+            return;
+        };
+        let Err(error) = result else {
+            return self.finish(request, Ok(()));
+        };
+        if self.is_token_refusal(&error) {
+            self.note_refused_token(now);
+        }
+        let facts = self.requests.facts(request);
+        let unsent = lost
+            && error.progress() == Progress::NotSent
+            && self.rules.reconnect.is_some()
+            && facts.unsent_again;
+        let refused = self.is_token_refusal(&error)
+            && self.can_get_token()
+            && facts.sent_again
+            && !self.requests.was_refused(request);
+        if self.requests.is_given_up(request) || !(unsent || refused) {
+            return self.finish(request, Err(error));
+        }
+        if refused {
+            self.requests.refuse(request, error);
+        }
+        let waits = self.waits(request, connection, now);
+        // The loss of the connection is reported next, and begins an attempt.
+        if waits && !lost {
+            self.renew(now);
+        }
+    }
+
+    /// Sends a request on a connection after number `after`, or lets it wait for one, and begins to connect
+    /// if nothing else does.
+    fn place(&mut self, request: RequestId, after: ConnectionId, now: Now) {
+        if self.waits(request, after, now) {
+            self.renew(now);
+        }
+    }
+
+    /// Sends a request on a connection after number `after`. Returns true if it waits for one instead.
+    fn waits(&mut self, request: RequestId, after: ConnectionId, now: Now) -> bool {
+        match &self.state {
+            State::Ended(error) => {
+                let error = error.clone();
+                self.finish(request, Err(error));
+                false
+            }
+            State::Connected(live) if live.connection > after => {
+                let connection = live.connection;
+                if !self.rules.renew.due(&live.born, now) {
+                    self.send(request, connection);
+                    return false;
+                }
+                if self.rules.reconnect.is_none() {
+                    self.finish(request, Err(expired()));
+                    let why = expired();
+                    self.actions.push_back(Action::Close { connection, why });
+                    return false;
+                }
+                self.requests.wait(request, connection, now);
+                true
+            }
+            _ => {
+                self.requests.wait(request, after, now);
+                true
+            }
+        }
+    }
+
+    fn send(&mut self, request: RequestId, connection: ConnectionId) {
+        let again = self.requests.put_on(request, connection);
+        self.actions.push_back(Action::Send {
+            request,
+            connection,
+            again,
+        });
+    }
+
+    fn finish(&mut self, request: RequestId, result: Result<()>) {
+        if let Some(result) = self.requests.remove(request, result) {
+            self.actions.push_back(Action::Finish { request, result });
+        }
+    }
+
+    fn finish_waiting(&mut self, error: &Error) {
+        for request in self.requests.waiting() {
+            self.finish(request, Err(error.clone()));
+        }
+    }
+
+    // --- the end --------------------------------------------------------------------------------
+
+    /// Ends the client. Requests on connections end with these.
+    fn end(&mut self, error: Error) {
+        let old = match &self.state {
+            State::Ended(_) => return,
+            _ => std::mem::replace(&mut self.state, State::Ended(error.clone())),
+        };
+        let (live, attempt) = match old {
+            State::Connected(live) => (Some(live.connection), live.renewal),
+            State::Connecting(attempt) | State::Reconnecting(attempt) => (None, Some(attempt)),
+            State::Ended(_) => (None, None),
+        };
+        if let Some(attempt) = attempt {
+            self.abort(&attempt);
+        }
+        for connection in live.into_iter().chain(std::mem::take(&mut self.retired)) {
+            let why = error.clone();
+            self.actions.push_back(Action::Close { connection, why });
+        }
+        self.finish_waiting(&error);
+        self.token = None;
+        self.actions.push_back(Action::Notify(Notice::Ended(error)));
+    }
+
+    /// Withdraws what an attempt has under way.
+    fn abort(&mut self, attempt: &Attempt) {
+        if let Some(question) = attempt.question() {
+            self.actions.push_back(Action::Withdraw { question });
+        }
+        if let Some(attempt) = attempt.dialing() {
+            self.actions.push_back(Action::Abort { attempt });
+        }
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn attempt(&self) -> Option<&Attempt> {
+        match &self.state {
+            State::Connecting(attempt) | State::Reconnecting(attempt) => Some(attempt),
+            State::Connected(live) => live.renewal.as_ref(),
+            State::Ended(_) => None,
+        }
+    }
+
+    fn attempt_mut(&mut self) -> Option<&mut Attempt> {
+        match &mut self.state {
+            State::Connecting(attempt) | State::Reconnecting(attempt) => Some(attempt),
+            State::Connected(live) => live.renewal.as_mut(),
+            State::Ended(_) => None,
+        }
+    }
+}
+
+fn differs(before: &Evidenced, now: &Evidenced) -> bool {
+    before.report.manifest_sha256 != now.report.manifest_sha256
+}
+
+fn expired() -> Error {
+    let message =
+        "the connection reached its maximal age, or its evidence expired, and reconnecting is off";
+    Error::new(Status::Expired, message)
+}
+
+/// The end of a request that the application cancelled.
+pub fn cancelled() -> Error {
+    Error::new(Status::Cancelled, "cancelled by the application")
+}
+
+/// The end of requests when the application closes the client.
+pub fn closed() -> Error {
+    Error::new(Status::Closed, "the client was closed")
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
