@@ -336,7 +336,7 @@ struct Reader<'a> {
     connection: &'a Connection<'a>,
     /// When the client last sent something.
     heard: &'a Mutex<Instant>,
-    /// What each request but a ping is answered, by the token's class.
+    /// What each request is answered, by the token's class.
     refusal: Option<(i32, &'static str)>,
     /// Something but a ping was asked.
     asked: bool,
@@ -471,7 +471,7 @@ impl Reader<'_> {
             Twist::RefuseFirst(status, reason) if first => Some((*status, *reason)),
             _ => None,
         });
-        of_the_fault.or(self.refusal.filter(|_| !is_ping(asked)))
+        of_the_fault.or(self.refusal)
     }
 
     fn log(&self, asked: &Asked) {

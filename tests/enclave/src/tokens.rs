@@ -8,9 +8,9 @@ use aws_lc_rs::constant_time;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Class {
     Accepted,
-    /// The upgrade is accepted, and each request but a ping answered 402 (protocol.md section 4).
+    /// The upgrade is accepted, and each request answered 402 (protocol.md section 4).
     Expired,
-    /// The upgrade is accepted, and each request but a ping answered 401 (section 1). Version 0.1.14 refuses the upgrade.
+    /// The upgrade is accepted, and each request answered 401 (section 1). Version 0.1.14 refuses the upgrade.
     Unauthorized,
 }
 

@@ -34,7 +34,7 @@ fn each_class_of_token_gets_its_answer() {
         ] {
             let mut client = Client::connect_as(&enclave, token).await;
             client.ask(1, "GET", "/ping", "").await;
-            assert_eq!(client.answer().await, (200, "PONG".into()), "{token}");
+            assert_eq!(client.answer().await.0, status, "{token}");
             client.chat(2, "hello", false).await;
             assert_eq!(client.answer().await.0, status, "{token}");
         }
