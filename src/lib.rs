@@ -4,6 +4,7 @@
 //! ffi/          the C ABI: handles, guard, errors; no logic of its own
 //! client/       what an application asks for: configure, connect, each kind of request, close
 //! link/         a client's way to its enclave, over as many connections as that takes
+//! lifecycle/    when to connect again and when to replace a connection           (pure)
 //! session/      one verified connection: requests and answers, keepalive, limits
 //! net/          sockets: TCP, proxies, TLS, WebSocket, key-set fetch
 //! host/         the process: workers, helpers, threads for callbacks, the log
@@ -23,8 +24,7 @@ pub mod error;
 pub mod ffi;
 pub mod fork;
 pub mod host;
-#[cfg(test)]
-mod lifecycle;
+pub(crate) mod lifecycle;
 pub mod link;
 pub mod net;
 pub mod noise;

@@ -1,8 +1,13 @@
-//! A client's life over several connections: the rules of `link/` as a state machine without I/O.
+//! A client's life over several connections.
 //!
-//! Nothing uses it yet: `link/` is being rebuilt on it, rule by rule. Until then only its tests are
-//! compiled.
+//! ```text
+//! policy   when a lost connection is retried and a working one replaced: times, without a clock
+//! core     the rules of `link/` as a state machine without I/O
+//! ```
+//! `link/` is being rebuilt on `core`, rule by rule. It uses `policy` already; until it uses `core`,
+//! only the tests of `core` are compiled.
 
-#![allow(dead_code, unreachable_pub)]
-
+#[cfg(test)]
+#[allow(dead_code, unreachable_pub)]
 pub(crate) mod core;
+pub mod policy;

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{oneshot, watch};
 
 use super::change::{Change, ChangeSink};
-use super::policy::{Reconnect, Renew};
 use crate::attestation::Evidenced;
 use crate::clock;
 use crate::error::{Error, Result, Retry, Status};
 use crate::host::{Callbacks, Log};
+use crate::lifecycle::policy::{Reconnect, Renew};
 use crate::net::Token;
 use crate::session::{Approval, Established, Settings, Stage, establish, stage};
 

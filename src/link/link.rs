@@ -15,11 +15,11 @@ use tokio::sync::Notify;
 use super::change::Change;
 use super::dial::{Cancel, Dialed, Dialer, cancelled};
 use super::exchange::Exchange;
-use super::policy::{Born, Now, Reconnect, Renew};
 use super::tracked::{Job, KeptBytes, Tracked, Ways};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Latch, Level, Runtime};
+use crate::lifecycle::policy::{Born, LOOK, Now, Reconnect, Renew};
 use crate::net::Token;
 use crate::session::{Bounds, Idle, Limits, Meter, Receiver, Request, Session, Stats, worker_gone};
 
@@ -31,10 +31,6 @@ const MAX_RETIRED: usize = 4;
 /// A connection that lived for less counts as another failed attempt: a server that drops each one must not be dialled
 /// in a loop.
 const SETTLED: Duration = Duration::from_secs(10);
-
-/// How often at least a connection that is to be replaced is looked at: timers stand still while a machine sleeps, and the
-/// clock on the wall is what evidence and tokens go by.
-const LOOK: Duration = Duration::from_secs(30);
 
 /// Counts what only a link knows.
 #[derive(Default)]

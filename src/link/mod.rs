@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! dial       one verified connection: token, stages, consent to another release
-//! policy     when a connection is made again or replaced                            (pure)
 //! link       which connection is in use, which requests wait for one, who tries to make one
 //! exchange   where one request is: waiting, on a connection, between two
 //! tracked    what a request's end means: the end, or another connection
@@ -15,11 +14,10 @@ mod dial;
 mod exchange;
 #[allow(clippy::module_inception)]
 mod link;
-mod policy;
 mod tracked;
 
+pub use crate::lifecycle::policy::{Reconnect, Renew};
 pub use change::{Change, ChangeSink};
 pub use dial::{Cancel, Dialed, Dialer, ReleaseSink, TokenProvider, TokenQuestion, cancelled};
 pub use exchange::Exchange;
 pub use link::{Attempts, Keeper, Link, Parked, closed};
-pub use policy::{Reconnect, Renew};

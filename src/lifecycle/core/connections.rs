@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, Question, QuestionKind};
-use super::policy::{Born, LOOK, Now};
 use super::{
     Action, AttemptId, Connected, ConnectionId, Core, Live, Notice, State, closed, differs, expired,
 };
 use crate::attestation::Evidenced;
 use crate::error::{Error, Status};
+use crate::lifecycle::policy::{Born, LOOK, Now};
 
 /// Connections that finish their last requests while a newer one serves; the oldest is closed for a
 /// further one.

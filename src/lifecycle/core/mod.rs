@@ -17,7 +17,6 @@
 
 mod attempt;
 mod connections;
-mod policy;
 mod requests;
 
 use std::collections::VecDeque;
@@ -26,12 +25,11 @@ use std::time::{Duration, Instant};
 
 use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
+use crate::lifecycle::policy::{Born, Dice, Now, Reconnect, Renew};
 use crate::net::Token;
 
 use attempt::Attempt;
 pub use attempt::{Question, QuestionKind, TokenAnswer, TokenReason};
-use policy::Dice;
-pub use policy::{Born, Now, Reconnect, Renew};
 pub use requests::RequestFacts;
 use requests::{Place, Requests};
 

@@ -375,7 +375,7 @@ impl Sim {
 
     pub(super) fn status(&self, request: RequestId) -> Option<std::result::Result<(), Status>> {
         let result = self.finished.get(&request)?;
-        Some(result.as_ref().map(|()| ()).map_err(Error::status))
+        Some(result.clone().map_err(|error| error.status()))
     }
 
     pub(super) fn wall(&self) -> SystemTime {

@@ -1,4 +1,5 @@
-//! When a lost connection is retried, and when a working one is replaced.
+//! Times at which a lost connection is retried and a working one replaced. `error.rs` says whether an error allows
+//! another attempt at all.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +17,7 @@ pub struct Reconnect {
 impl Reconnect {
     /// The delay before an attempt, counted from 1: a random part (`dice`, 0 to 1) of a limit that doubles ("full
     /// jitter"), so that the clients of a server that restarted do not return in step.
-    pub(super) fn pause(&self, attempt: u32, dice: f64) -> Duration {
+    pub fn pause(&self, attempt: u32, dice: f64) -> Duration {
         let doubled = 2u32.saturating_pow(attempt.saturating_sub(1).min(30));
         let limit = self.first.saturating_mul(doubled).min(self.most);
         limit.mul_f64(dice.clamp(0.0, 1.0))
@@ -39,7 +40,7 @@ const MIN_AGE: Duration = Duration::from_secs(10);
 
 /// The interval for looking at the wall clock. Timers stand still while a machine sleeps, but evidence
 /// and tokens expire.
-pub(super) const LOOK: Duration = Duration::from_secs(30);
+pub const LOOK: Duration = Duration::from_secs(30);
 
 /// Both clocks at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,14 @@ pub struct Now {
 }
 
 impl Now {
+    /// Reads both clocks.
+    pub fn read() -> Now {
+        Now {
+            monotonic: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+
     /// Seconds since 1970 by the wall clock.
     pub fn unix(self) -> u64 {
         let since = self.wall.duration_since(UNIX_EPOCH);
@@ -105,15 +114,17 @@ impl Renew {
 }
 
 /// Random numbers that spread pauses (SplitMix64). They protect nothing.
-pub(super) struct Dice(u64);
+#[cfg(test)]
+pub struct Dice(u64);
 
+#[cfg(test)]
 impl Dice {
-    pub(super) fn new(seed: u64) -> Dice {
+    pub fn new(seed: u64) -> Dice {
         Dice(seed)
     }
 
     /// A number from 0 to 1.
-    pub(super) fn roll(&mut self) -> f64 {
+    pub fn roll(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
