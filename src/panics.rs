@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn place_names_crate_and_module_and_no_path() {
-        let registry = "/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f";
+        let registry = "/home/me/.cargo/registry/src/registry.example-0123456789abcdef";
         for (file, expected) in [
             ("src/net/tcp.rs", "confer::net::tcp, line 7"),
             (
