@@ -41,11 +41,18 @@ pub fn enclave_program() -> PathBuf {
 /// the logs of another run would: so it is a new one.
 pub fn scratch() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    extern "C" fn remove() {
+        if let Some(folder) = FOLDER.get() {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
     FOLDER.get_or_init(|| {
         let (id, now) = (std::process::id(), SystemTime::now());
         let now = now.duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let folder = std::env::temp_dir().join(format!("confer-api-{id}-{now}"));
         std::fs::create_dir(&folder).unwrap();
+        // SAFETY: the function takes nothing and cannot unwind into C.
+        unsafe { libc::atexit(remove) };
         folder
     })
 }
