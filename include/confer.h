@@ -1005,7 +1005,7 @@ int32_t confer_error_http_status(const confer_error *error);
  *       _WOULD_DEADLOCK, _FORKED, _FILE, _TOO_LARGE
  *     CONFER_E_BUSY, _TOO_MANY, _SYSTEM                yes
  *     CONFER_E_CANCELLED, _CLOSED, _STOPPED, _PANIC    no
- *     CONFER_E_TOKEN                                   yes: the token provider is asked again
+ *     CONFER_E_TOKEN                                   yes: the token provider is asked again; no without a provider
  *     CONFER_E_EXPIRED                                 yes: by a new client
  *     CONFER_E_RESOLVE, _CONNECT, _STAGE_TIMEOUT,      yes
  *       _CONNECTION_LOST, _DEAD_PEER
@@ -1015,7 +1015,8 @@ int32_t confer_error_http_status(const confer_error *error);
  *       HTTP status 401, 402, 403, and 500 for a       no without a token provider; with one, if it has another token
  *       token that has expired
  *     CONFER_E_PROXY                                   yes; with an HTTP status, for 408, 429 and 5xx alone: not for
- *                                                      407, so that no account is locked; no if it refuses by SOCKS5
+ *                                                      407, so that no account is locked; no if it refuses the
+ *                                                      credentials or the target by SOCKS5, or gives no HTTP answer
  *     CONFER_E_PROTOCOL, _HANDSHAKE, _DECRYPT,         yes: bytes may have been damaged on their way
  *       _FRAME, _LIMIT
  *     CONFER_E_EVENT                                   no
@@ -1495,7 +1496,7 @@ confer_status confer_config_set_roots_pem(confer_config *config,
  *
  * Once the server has refused a token for good, the client does not connect with it again: after HTTP status 401, 402 or
  * 403, and after HTTP status 500 or a request's status 401 or 402 if the token is a JWT whose `exp` has passed. Without a
- * provider a client with reconnecting on ends then.
+ * provider a client with reconnecting on then ends at its next attempt to connect.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, that begins with "Bearer ", or that holds white space, a
  * byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message names what is wrong, and never the token.
@@ -1716,7 +1717,8 @@ void confer_cancel_trigger(confer_cancel *cancel);
 void confer_cancel_free(confer_cancel *cancel);
 
 /**
- * Connects, verifies the enclave, and completes the handshake. Waits, for at most the configuration's time limits.
+ * Connects, verifies the enclave, and completes the handshake. Waits for at most the configuration's time limit for
+ * connecting, and 6 seconds more: for the key-set cache to be written, or for a thread of the library that hangs.
  * Nothing but the token and the first handshake message is sent before the enclave is verified.
  *
  * `cancel`: lets another thread give up; may be NULL.
@@ -1825,8 +1827,8 @@ uint64_t confer_client_counter(const confer_client *client, int32_t counter);
  * library runs. It can then be unloaded, once the application's own threads that called it have ended too. The client
  * still has to be freed; starting chats on it answers CONFER_E_CLOSED, and confer_attestation_report() goes on to answer.
  *
- * `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and a name lookup that is still under way
- * for a connection that was given up.
+ * `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and for name look-ups and reads or writes
+ * of files that hang in the system.
  * Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed, also by several threads.
  * Errors: CONFER_E_WOULD_DEADLOCK in a callback.
  */

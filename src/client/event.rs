@@ -343,6 +343,11 @@ fn utf8(bytes: &[u8]) -> &str {
 }
 
 impl Weighted for Event {
+    /// Only the latest progress counts: a reader that pauses must not collect it without end.
+    fn replaces(&self, older: &Event) -> bool {
+        self.kind == Kind::Progress && older.kind == Kind::Progress
+    }
+
     fn weight(&self) -> usize {
         /// The event itself, and the allocations' own cost.
         const FIXED: usize = 160;

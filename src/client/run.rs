@@ -11,9 +11,9 @@ use super::event::{Event, Splitter};
 use super::history::{Call, Conversation, Message, Turn, answered};
 use super::tool::{MAX_CALLS, ToolCall};
 use crate::error::{Error, Progress, Result, Status};
-use crate::host::{Callbacks, Hold};
+use crate::host::{Callbacks, Hold, Starting, watch};
 use crate::link::{Exchange, Link, Parked, cancelled, closed};
-use crate::session::{Inbox, Request};
+use crate::session::{Inbox, Request, worker_gone};
 
 /// A chat over all of its rounds.
 pub struct Run {
@@ -44,11 +44,15 @@ struct State {
 }
 
 /// A time limit that goes with its owner.
-struct Timer(tokio::task::AbortHandle);
+struct Timer {
+    task: tokio::task::AbortHandle,
+    starting: Starting,
+}
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        self.0.abort();
+        self.starting.forget();
+        self.task.abort();
     }
 }
 
@@ -207,7 +211,14 @@ impl Run {
             return; // answered already
         }
         let (limit, run) = (request.tool_limit, self.this.clone());
+        let lost = self.this.clone();
+        let (watched, starting) = watch(move || {
+            if let Some(run) = lost.upgrade() {
+                run.end(worker_gone());
+            }
+        });
         let timer = runtime.after(limit, move || {
+            watched.done();
             if let Some(run) = run.upgrade() {
                 let calls = run.state().calls.len();
                 for at in 0..calls {
@@ -216,7 +227,16 @@ impl Run {
                 }
             }
         });
-        state.timer = timer.ok().map(Timer); // without a worker there is no connection for the answers either
+        let failed = match timer {
+            Ok(task) if starting.started() => {
+                state.timer = Some(Timer { task, starting });
+                return;
+            }
+            Ok(_) => worker_gone(),
+            Err(error) => error,
+        };
+        drop(state);
+        self.end(failed); // without a time limit a silent tool would hold the stream for ever
     }
 
     /// A tool answered. With the last of them, the next request goes out.

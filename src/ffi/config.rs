@@ -269,7 +269,7 @@ pub unsafe extern "C" fn confer_config_set_roots_pem(
 ///
 /// Once the server has refused a token for good, the client does not connect with it again: after HTTP status 401, 402 or
 /// 403, and after HTTP status 500 or a request's status 401 or 402 if the token is a JWT whose `exp` has passed. Without a
-/// provider a client with reconnecting on ends then.
+/// provider a client with reconnecting on then ends at its next attempt to connect.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, that begins with "Bearer ", or that holds white space, a
 /// byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message names what is wrong, and never the token.

@@ -80,7 +80,8 @@ pub unsafe extern "C" fn confer_cancel_free(cancel: *mut confer_cancel) {
     guard::quiet(|| drop(unsafe { handle::take(cancel) }));
 }
 
-/// Connects, verifies the enclave, and completes the handshake. Waits, for at most the configuration's time limits.
+/// Connects, verifies the enclave, and completes the handshake. Waits for at most the configuration's time limit for
+/// connecting, and 6 seconds more: for the key-set cache to be written, or for a thread of the library that hangs.
 /// Nothing but the token and the first handshake message is sent before the enclave is verified.
 ///
 /// `cancel`: lets another thread give up; may be NULL.
@@ -370,8 +371,8 @@ pub unsafe extern "C" fn confer_client_counter(client: *const confer_client, cou
 /// library runs. It can then be unloaded, once the application's own threads that called it have ended too. The client
 /// still has to be freed; starting chats on it answers CONFER_E_CLOSED, and confer_attestation_report() goes on to answer.
 ///
-/// `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and a name lookup that is still under way
-/// for a connection that was given up.
+/// `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and for name look-ups and reads or writes
+/// of files that hang in the system.
 /// Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed, also by several threads.
 /// Errors: CONFER_E_WOULD_DEADLOCK in a callback.
 #[unsafe(no_mangle)]

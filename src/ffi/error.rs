@@ -105,7 +105,7 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
 ///       _WOULD_DEADLOCK, _FORKED, _FILE, _TOO_LARGE
 ///     CONFER_E_BUSY, _TOO_MANY, _SYSTEM                yes
 ///     CONFER_E_CANCELLED, _CLOSED, _STOPPED, _PANIC    no
-///     CONFER_E_TOKEN                                   yes: the token provider is asked again
+///     CONFER_E_TOKEN                                   yes: the token provider is asked again; no without a provider
 ///     CONFER_E_EXPIRED                                 yes: by a new client
 ///     CONFER_E_RESOLVE, _CONNECT, _STAGE_TIMEOUT,      yes
 ///       _CONNECTION_LOST, _DEAD_PEER
@@ -115,7 +115,8 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
 ///       HTTP status 401, 402, 403, and 500 for a       no without a token provider; with one, if it has another token
 ///       token that has expired
 ///     CONFER_E_PROXY                                   yes; with an HTTP status, for 408, 429 and 5xx alone: not for
-///                                                      407, so that no account is locked; no if it refuses by SOCKS5
+///                                                      407, so that no account is locked; no if it refuses the
+///                                                      credentials or the target by SOCKS5, or gives no HTTP answer
 ///     CONFER_E_PROTOCOL, _HANDSHAKE, _DECRYPT,         yes: bytes may have been damaged on their way
 ///       _FRAME, _LIMIT
 ///     CONFER_E_EVENT                                   no

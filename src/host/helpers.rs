@@ -142,11 +142,15 @@ impl Helpers {
         }
         state.queue.push_back(job);
         if state.threads < self.most {
-            if let Err(error) = threads::start(Kind::Helper, &Stay::default(), || self.serve()) {
-                let job = state.queue.pop_back().expect("it was pushed above");
-                return Err((job, error));
+            match threads::start(Kind::Helper, &Stay::default(), || self.serve()) {
+                Ok(()) => state.threads += 1,
+                // Another thread takes the job when it has done its own.
+                Err(_) if state.threads > hanging => {}
+                Err(error) => {
+                    let job = state.queue.pop_back().expect("it was pushed above");
+                    return Err((job, error));
+                }
             }
-            state.threads += 1;
         }
         drop(state); // before the cancelled jobs: dropping them may call back into here
         drop(given_up);

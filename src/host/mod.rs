@@ -10,6 +10,7 @@ mod latch;
 mod log;
 mod runtime;
 mod threads;
+mod watch;
 
 pub use callbacks::{Callbacks, Hold, Pump, on_callback_thread};
 pub use exit::process_ends;
@@ -18,3 +19,4 @@ pub use latch::Latch;
 pub use log::{Level, Log, Sink};
 pub use runtime::{MAX_WORKERS, Runtime, set_workers, wait_for_threads};
 pub use threads::{Which, block_signals_with, wait};
+pub use watch::{Starting, watch};

@@ -72,7 +72,7 @@ impl Stay {
         if !self.ended.wait(deadline) {
             return false;
         }
-        join_ended(&mut threads());
+        join_ended(&mut threads(), |_| true);
         true
     }
 }
@@ -102,7 +102,9 @@ fn threads() -> MutexGuard<'static, Vec<Entry>> {
 /// Starts a thread. Every thread of the library starts here. A panic of `work` ends the thread and prints nothing.
 pub fn start(kind: Kind, stay: &Stay, work: impl FnOnce() + Send + 'static) -> Result<()> {
     let mut threads = threads();
-    join_ended(&mut threads); // so that the list does not grow where nobody waits
+    // The list must not grow where nobody waits. A callback thread ends with the application's destructors
+    // for it, which may take long or come back here.
+    join_ended(&mut threads, |kind| kind != Kind::Callback);
     let own = stay.clone();
     let body = move || {
         let _ = panics::catch(work);
@@ -154,7 +156,7 @@ pub fn wait(which: Which, deadline: Option<Instant>) -> bool {
     loop {
         let next = {
             let mut threads = threads();
-            join_ended(&mut threads);
+            join_ended(&mut threads, |_| true);
             let needed = |entry: &Entry| entry.kind == Kind::Worker && !entry.stay.leaves();
             let idle = !threads.iter().any(needed);
             let mut concerned = threads.iter().filter(|entry| entry.concerns(which, idle));
@@ -170,8 +172,8 @@ pub fn wait(which: Which, deadline: Option<Instant>) -> bool {
 
 /// Joins threads that have ended. Holds the lock, so that an empty list means that no thread runs. Joining is quick:
 /// such a thread only has to return.
-fn join_ended(threads: &mut Vec<Entry>) {
-    let ended = threads.extract_if(.., |entry| entry.stay.ended.is_set());
+fn join_ended(threads: &mut Vec<Entry>, which: impl Fn(Kind) -> bool) {
+    let ended = threads.extract_if(.., |entry| which(entry.kind) && entry.stay.ended.is_set());
     for entry in ended {
         let _ = entry.thread.join();
     }

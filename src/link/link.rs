@@ -18,7 +18,7 @@ use super::exchange::Exchange;
 use super::tracked::{Job, KeptBytes, Tracked, Ways};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
-use crate::host::{Callbacks, Hold, Latch, Level, Runtime};
+use crate::host::{Callbacks, Hold, Latch, Level, Runtime, watch};
 use crate::lifecycle::policy::{Born, LOOK, Now, Reconnect, Renew};
 use crate::net::Token;
 use crate::session::{Bounds, Idle, Limits, Meter, Receiver, Request, Session, Stats, worker_gone};
@@ -536,10 +536,21 @@ impl Link {
         state.phase = Phase::Down;
         dialer.tell(Change::Lost(why));
         if let Err(error) = self.connect(&mut state) {
-            let waiting = self.end(&mut state, error);
+            let waiting = self.without_attempt(&mut state, error);
             drop(state);
             waiting.tell();
         }
+    }
+
+    /// No attempt could begin. If that can pass, the client stays without a connection, and the next request tries again.
+    #[must_use]
+    fn without_attempt(&self, state: &mut State, error: Error) -> Told {
+        if !error.retryable() {
+            return self.end(state, error);
+        }
+        state.waiting_bytes = 0;
+        let waiting = std::mem::take(&mut state.waiting);
+        Told { waiting, error }
     }
 
     /// Begins to connect, unless that is under way. Fails if there is no worker for it.
@@ -559,17 +570,21 @@ impl Link {
         }
         let hold = state.callbacks.get().map(|callbacks| callbacks.hold());
         let held = runtime.clone();
+        let again = this.clone();
+        let (watched, starting) = watch(move || again.attempt_again());
         runtime.spawn(async move {
-            let mut end = AttemptEnd(Some(this.clone()));
             let attempt = crate::panics::caught(this.attempt(kit.dialer())).await;
             if let Err(panic) = attempt {
                 this.give_up(panic);
             }
-            end.0 = None;
+            watched.done();
             drop((this, hold));
             drop(held);
             drop(kit);
         })?;
+        if !starting.started() {
+            return Err(worker_gone());
+        }
         state.attempting = true;
         Ok(())
     }
@@ -580,13 +595,14 @@ impl Link {
         state.attempting = false;
         state.failures += 1;
         let most = self.reconnect.map_or(0, |reconnect| reconnect.attempts);
-        let begun = match state.failures < most {
-            true => self.connect(&mut state),
-            false => Err(worker_gone()),
-        };
-        if let Err(error) = begun {
+        if state.failures >= most {
             drop(state);
-            self.give_up(error);
+            return self.give_up(worker_gone());
+        }
+        if let Err(error) = self.connect(&mut state) {
+            let waiting = self.without_attempt(&mut state, error);
+            drop(state);
+            waiting.tell();
         }
     }
 
@@ -866,17 +882,6 @@ impl Drop for TaskEnd {
         }
         // Before the kit: whoever closes waits for the tasks' end, and then for workers that are not needed any more.
         self.runtime = None;
-    }
-}
-
-/// Goes on with connecting if the worker died during an attempt.
-struct AttemptEnd(Option<Arc<Link>>);
-
-impl Drop for AttemptEnd {
-    fn drop(&mut self) {
-        if let Some(link) = self.0.take() {
-            link.attempt_again();
-        }
     }
 }
 

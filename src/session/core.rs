@@ -478,12 +478,12 @@ impl Core {
                 self.finish(id, Err(error));
             }
         }
+        self.read_on_if_shared(now);
         if !self.paused && self.exchanges.len() == 1 {
             self.paused = self
                 .exchanges
                 .values()
                 .all(|exchange| exchange.receiver.pause_if_full());
-            self.read_on_if_shared(now);
         }
     }
 
@@ -843,7 +843,7 @@ mod tests {
 
     /// What a receiver heard: the pieces, and the end.
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Answer>>);
+    struct Heard(Arc<Mutex<Answer>>, Arc<std::sync::atomic::AtomicBool>);
     type Answer = (Vec<Bytes>, Option<Result<()>>);
 
     struct Listener {
@@ -857,8 +857,14 @@ mod tests {
             self.heard.0.lock().unwrap().0.push(piece.body);
             if last { Flow::Done } else { Flow::More }
         }
+        fn sent(&mut self, _: usize, _: Instant) -> bool {
+            self.heard.1.load(Ordering::Relaxed)
+        }
         fn flush(&mut self) -> Result<()> {
-            Ok(())
+            match self.heard.1.load(Ordering::Relaxed) {
+                true => Err(Error::new(Status::SlowConsumer, "too slow")),
+                false => Ok(()),
+            }
         }
         fn pause_if_full(&self) -> bool {
             self.full.load(Ordering::Relaxed)
@@ -1326,6 +1332,24 @@ mod tests {
         assert!(peer.core.reading());
         peer.open(2);
         assert!(peer.core.reading());
+    }
+
+    #[test]
+    fn full_stream_that_fails_while_it_sends_leaves_the_socket_read() {
+        let mut peer = Peer::new();
+        let (heard, full) = peer.open_with(1, Bytes::from(vec![b' '; 3 << 16]));
+        full.store(true, Ordering::Relaxed);
+        peer.frame();
+        peer.answer(1, 200, "early").unwrap();
+        assert!(!peer.core.reading());
+        heard.1.store(true, Ordering::Relaxed); // its next delivery fails
+        peer.frame();
+        peer.core.flush(peer.now);
+        assert_eq!(heard.failure().0, Status::SlowConsumer);
+        assert!(peer.core.reading());
+        peer.pass(20).unwrap();
+        peer.sent();
+        assert_eq!(peer.pass(20).unwrap_err().status(), Status::DeadPeer);
     }
 
     #[test]

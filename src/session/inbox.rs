@@ -17,6 +17,11 @@ const PORTION: usize = 64 << 10;
 pub trait Weighted {
     /// Bytes that it keeps alive.
     fn weight(&self) -> usize;
+    /// Whether it makes an older entry right before it worthless.
+    fn replaces(&self, older: &Self) -> bool {
+        let _ = older;
+        false
+    }
 }
 
 /// Told when an inbox begins or ceases to have something to take, in turns; after the end it never ceases. Called under
@@ -131,6 +136,12 @@ impl<T: Weighted> Inbox<T> {
             return Err(Error::new(Status::SlowConsumer, message));
         }
         let was_empty = !state.has_something();
+        if let (Some(new), Some(last)) = (batch.first(), state.queue.back())
+            && new.replaces(last)
+            && let Some(old) = state.queue.pop_back()
+        {
+            state.bytes -= old.weight();
+        }
         state.bytes += batch.iter().map(Weighted::weight).sum::<usize>();
         state.queue.extend(batch.drain(..));
         self.settle(&mut state);
@@ -378,6 +389,31 @@ mod tests {
             [true, false, true],
             "up once the end was reached"
         );
+    }
+
+    #[test]
+    fn entry_that_replaces_the_last_one_takes_its_place() {
+        struct Entry(usize, bool);
+        impl Weighted for Entry {
+            fn weight(&self) -> usize {
+                10
+            }
+            fn replaces(&self, older: &Entry) -> bool {
+                self.1 && older.1
+            }
+        }
+        let inbox = inbox::<Entry>(|| ());
+        for (number, replaces) in [(1, true), (2, true), (3, false), (4, true), (5, true)] {
+            inbox.deliver(&mut vec![Entry(number, replaces)]).unwrap();
+        }
+        assert_eq!(inbox.state().bytes, 30);
+        for expected in [2, 3, 5] {
+            assert!(
+                matches!(inbox.next(now()), Next::Item(Entry(number, _)) if number == expected)
+            );
+        }
+        assert!(matches!(inbox.next(now()), Next::Empty));
+        assert_eq!(inbox.state().bytes, 0);
     }
 
     #[test]

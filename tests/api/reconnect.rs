@@ -972,6 +972,7 @@ fn passing_trouble_with_the_evidence_is_waited_for() {
         let (config, changes) = reconnecting(&enclave, 50);
         set_endpoint(&config, &network);
         let client = connect(&config).unwrap();
+        read(&pull(&client, PROMPT).unwrap()).1.unwrap(); // message 3 has come
         network.cut();
         await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
         let waiting = pull(&client, PROMPT).unwrap();
