@@ -11,8 +11,9 @@
  *
  * checklist.h shows the report, terminal.h moves the cursor, common.h has what all examples share.
  *
- * Exit: 0 answered, 2 usage, 3 enclave refused, 4 could not connect or connection lost, 5 request refused or failed,
- * 130 interrupted. After a failure the last line on standard error is "confer: STATUS_NAME: message".
+ * Exit: 0 answered, 2 usage, 3 enclave refused, 4 could not connect or connection lost, 5 request refused or failed, 130
+ * interrupted. A request that is too large, an answer that breaks the protocol and one that cannot be written exit with 5,
+ * too. After a failure the last line on standard error is "confer: STATUS_NAME: message".
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -49,6 +50,15 @@ static void end_line(void) {
     in_mid_line = false;
 }
 
+/* Ends the line of an unfinished answer on a terminal that shows standard error as well. */
+static void end_answer(void) {
+    hide_waiting();
+    if (!in_mid_answer || !isatty(STDOUT_FILENO) || !isatty(STDERR_FILENO)) return;
+    fflush(stdout);
+    fputc('\n', stderr);
+    in_mid_answer = false;
+}
+
 /* Shows the prompt, or notes that it was answered. */
 static void set_prompt(bool shown) {
     flockfile(stderr);
@@ -63,7 +73,7 @@ static void interject(const char *lines) {
         write_above(lines);
         return;
     }
-    if (in_mid_answer && isatty(STDOUT_FILENO)) in_mid_line = true, in_mid_answer = false;
+    end_answer();
     end_line();
     fputs(lines, stderr);
     if (at_prompt) set_prompt(true);
@@ -107,8 +117,8 @@ static void say_warning(void *user_data, int32_t level, const char *target, cons
     (void)user_data;
     flockfile(stderr);
     if (level == CONFER_LOG_WARN && strcmp(target, "confer::connect") != 0 && !last_line_written) {
-        snprintf(line, sizeof line, "%s!%s %s\n", yellow, plain, message);
-        interject(line);
+        snprintf(line, sizeof line - 1, "%s!%s %s", yellow, plain, message);
+        interject(strcat(line, "\n")); /* also to a message that was cut */
     }
     funlockfile(stderr);
 }
@@ -130,11 +140,12 @@ static void wake(void) {
 }
 
 static void on_interrupt(int number) {
-    static const char last_line[] = "\nconfer: CONFER_E_CANCELLED: interrupted\n";
+    static const char reset[] = "\033[0m\033[K", last_line[] = "\nconfer: CONFER_E_CANCELLED: interrupted\n";
     int saved = errno;
     (void)number;
     if (interrupted) {
-        ssize_t written = write(STDERR_FILENO, last_line, sizeof last_line - 1);
+        ssize_t written = live ? write(STDERR_FILENO, reset, sizeof reset - 1) : 0; /* what was dim, and "… 5 s" */
+        written = write(STDERR_FILENO, last_line, sizeof last_line - 1);
         (void)written;
         _exit(INTERRUPTED);
     }
@@ -144,7 +155,8 @@ static void on_interrupt(int number) {
 }
 
 static bool watch_for_interrupts(void) {
-    struct sigaction action = {.sa_handler = on_interrupt};
+    /* A write() goes on after the signal, for stdio takes EINTR for an error of the file. poll() returns all the same. */
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is then an error of write(), and is reported */
     return pipe(wake_pipe) == 0 && fcntl(wake_pipe[0], F_SETFL, O_NONBLOCK) == 0 && sigaction(SIGINT, &action, NULL) == 0;
 }
@@ -296,6 +308,7 @@ static confer_status connect_and_verify(confer_client **client) {
         if (unwritten != NULL) fprintf(stderr, "%s: %s\n", unwritten, strerror(errno));
         say_error(error);
     }
+    connected = status == CONFER_OK;
     confer_report_free(report);
     confer_connecting_free(connecting);
     confer_config_free(config);
@@ -328,12 +341,14 @@ static void show_event(const confer_event *event) {
         print_text(stdout, content, len);
         in_mid_answer = content[len - 1] != '\n';
     } else if (type == CONFER_EVENT_THINKING && len > 0) {
+        end_answer();
         fputs(dim, stderr);
         print_text(stderr, content, len);
         fputs(plain, stderr);
         in_mid_line = content[len - 1] != '\n';
     } else if (type == CONFER_EVENT_TOOL_CALL || type == CONFER_EVENT_CLIENT_TOOL_CALL) {
         const char *name = confer_event_tool_name(event, &len);
+        end_answer();
         end_line();
         fputs(type == CONFER_EVENT_TOOL_CALL ? "[the enclave runs its tool " : "[left undone: the tool ", stderr);
         if (name != NULL) print_text(stderr, name, len);
@@ -370,9 +385,12 @@ static confer_status start_answer(const confer_client *client, const confer_conv
     return status;
 }
 
-/* Asks, and shows the answer as it comes; or says why there is none. */
+/*
+ * Asks, and shows the answer as it comes; or says why there is none. `lives`: receives whether the client lives on; NULL if
+ * this was the only question.
+ */
 static int ask(const confer_client *client, const confer_conversation *conversation, const char *question,
-               size_t question_len) {
+               size_t question_len, bool *lives) {
     confer_stream *stream = NULL;
     confer_error *error = NULL;
     const confer_event *event = NULL;
@@ -397,11 +415,11 @@ static int ask(const confer_client *client, const confer_conversation *conversat
     funlockfile(stderr);
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == CONFER_OK) output_error = errno;
     if (output_error != 0) {
-        say_last_line(CONFER_E_FILE, "standard output: %s", strerror(output_error));
-        return FAILED; /* an answer that does not arrive is none */
+        confer_error_free(error); /* an answer that does not arrive is none */
+        return say_last_line(CONFER_E_FILE, "standard output: %s", strerror(output_error));
     }
-    bool lost = status == CONFER_E_CONNECTION_LOST && conversation != NULL && isatty(STDIN_FILENO) &&
-                confer_client_check(client, NULL) == CONFER_OK;
+    if (lives != NULL) *lives = confer_client_check(client, NULL) == CONFER_OK;
+    bool lost = status == CONFER_E_CONNECTION_LOST && lives != NULL && *lives && isatty(STDIN_FILENO);
     if (status == CONFER_E_CANCELLED || lost) { /* the caller and say_connection() show the reason */
         confer_error_free(error);
         return exit_code(status);
@@ -411,14 +429,32 @@ static int ask(const confer_client *client, const confer_conversation *conversat
 }
 
 /* Whether the conversation goes on after an answer that failed or was stopped. A script ends at its first failure. */
-static bool goes_on(const confer_client *client, bool terminal) {
-    if (!terminal || confer_client_check(client, NULL) != CONFER_OK) return false;
+static bool goes_on(bool lives, bool terminal) {
+    if (!terminal || !lives || ferror(stdout)) return false;
     flockfile(stderr);
     last_line_written = false; /* it was that of an answer, not of the program */
     if (interrupted) fprintf(stderr, "%sStopped. Ctrl-C again quits.%s\n", dim, plain);
     funlockfile(stderr);
     interrupted = 0;
     return true;
+}
+
+/*
+ * Reads a line as getline() does, and polls before each byte: an unfinished line keeps no Ctrl-C waiting. Gives -1 at the
+ * end of the input, and when something wakes it.
+ */
+static ssize_t read_line(char **line, size_t *size) {
+    size_t len = 0;
+    for (int byte = 0; byte != '\n';) {
+        char *larger = len + 2 > *size ? realloc(*line, *size = 2 * len + 128) : *line;
+        if (larger == NULL || client_ended) return -1;
+        *line = larger;
+        if (wait_for(STDIN_FILENO, -1, -1) != READY) return -1;
+        if ((byte = getchar()) == EOF) break;
+        (*line)[len++] = (char)byte;
+    }
+    (*line)[len] = '\0';
+    return len > 0 ? (ssize_t)len : -1;
 }
 
 /* Asks line by line. */
@@ -432,8 +468,8 @@ static int converse(const confer_client *client, const confer_conversation *conv
     if (terminal) fprintf(stderr, "%sAsk anything. Ctrl-C stops an answer; /quit or Ctrl-D ends.%s\n", dim, plain);
     while (code == ANSWERED) {
         if (terminal) set_prompt(true);
-        bool typed = !client_ended && wait_for(STDIN_FILENO, -1, -1) == READY;
-        ssize_t len = typed ? getline(&line, &size, stdin) : -1;
+        bool lives = false;
+        ssize_t len = read_line(&line, &size);
         if (terminal) set_prompt(false);
         if (terminal && len < 0) fputc('\n', stderr);
         if (interrupted) code = INTERRUPTED;
@@ -441,8 +477,8 @@ static int converse(const confer_client *client, const confer_conversation *conv
         if (len > 0 && line[len - 1] == '\n') line[--len] = '\0';
         if (code != ANSWERED || len < 0 || strcmp(line, "/quit") == 0) break;
         if (len == 0) continue;
-        code = ask(client, conversation, line, (size_t)len);
-        if ((code != ANSWERED || interrupted) && goes_on(client, terminal)) code = ANSWERED;
+        code = ask(client, conversation, line, (size_t)len, &lives);
+        if ((code != ANSWERED || interrupted) && goes_on(lives, terminal)) code = ANSWERED;
     }
     free(line);
     return code;
@@ -511,7 +547,7 @@ int main(int argc, char **argv) {
         if (status != CONFER_OK && options.json) print_done(status);
         code = exit_code(status);
     }
-    if (code == 0 && options.once != NULL) code = ask(client, NULL, options.once, SIZE_MAX);
+    if (code == 0 && options.once != NULL) code = ask(client, NULL, options.once, SIZE_MAX, NULL);
     else if (code == 0) code = converse(client, conversation);
     if (code == INTERRUPTED && !last_line_written) say_last_line(CONFER_E_CANCELLED, "interrupted");
     if (client != NULL) confer_close(client, 2000, NULL);

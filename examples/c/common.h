@@ -16,11 +16,14 @@
 
 enum { ANSWERED = 0, USAGE = 2, REFUSED = 3, NO_CONNECTION = 4, FAILED = 5, INTERRUPTED = 130 };
 
+static bool connected; /* the enclave was verified: what fails now is a request */
+
 static inline int exit_code(confer_status status) {
+    bool of_a_request = status == CONFER_E_PROTOCOL || status == CONFER_E_FILE || status == CONFER_E_TOO_LARGE;
     if (status == CONFER_OK || status == CONFER_END) return ANSWERED;
     if (status == CONFER_E_REJECTED) return REFUSED;
     if (status == CONFER_E_CANCELLED) return INTERRUPTED;
-    if (status == CONFER_E_EVENT) return FAILED; /* ends one answer; the others in 4xx end the connection */
+    if (status == CONFER_E_EVENT || (connected && of_a_request)) return FAILED;
     if (status < 200) return USAGE;
     return status < 600 ? NO_CONNECTION : FAILED;
 }
@@ -88,9 +91,8 @@ static inline int end_with(confer_status status, confer_error *error) {
     const char *peer = confer_error_peer_text(error, NULL), *why = confer_error_message(error, NULL);
     if (peer != NULL) fprintf(stderr, "The enclave says: %s\n", peer);
     int code = exit_code(status);
-    if (code == ANSWERED && !arrived) {
-        last_line(CONFER_E_FILE, "standard output: ", strerror(output_error));
-        code = FAILED; /* an answer that does not arrive is none */
+    if (code == ANSWERED && !arrived) { /* an answer that does not arrive is none */
+        code = last_line(CONFER_E_FILE, "standard output: ", strerror(output_error));
     } else if (code != ANSWERED) {
         last_line(status, why != NULL ? why : confer_status_description(status), "");
     }
@@ -163,6 +165,7 @@ static inline confer_status connect_to(struct service *service, confer_client **
         fprintf(stderr, "Verified: image %s, signed by %s\n", image != NULL ? image : "unknown",
                 signer != NULL ? signer : "unknown");
     }
+    connected = status == CONFER_OK;
     confer_report_free(report);
     confer_policy_free(policy);
     confer_config_free(config);

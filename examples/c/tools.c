@@ -113,6 +113,8 @@ static const struct tool {
      calculate},
 };
 
+static bool in_mid_answer; /* the cursor is in a line of standard output; guarded by the lock of `stderr` */
+
 /*
  * A confer_tool_fn: the library calls it on a thread of its own when the model calls the tool. It answers at once; a
  * tool that takes its time would hand `call` to a thread that answers and frees it later.
@@ -124,6 +126,10 @@ static void run_tool(void *user_data, confer_tool_call *call) {
     const char *arguments = confer_tool_call_arguments(call, &len);
     bool done = tool->run(arguments, result, sizeof result);
     flockfile(stderr); /* the line is written in parts, and stays whole */
+    if (in_mid_answer && isatty(STDOUT_FILENO)) {
+        fputc('\n', stderr);
+        in_mid_answer = false;
+    }
     fprintf(stderr, "[%s ", tool->name);
     print_text(stderr, arguments, len);
     fprintf(stderr, " → %s%s]\n", done ? "" : "error: ", result);
@@ -140,7 +146,6 @@ static confer_status ask(const confer_client *client, const char *model, const c
     confer_chat_request *request = NULL;
     confer_stream *stream = NULL;
     const confer_event *event = NULL;
-    bool in_mid_line = false;
     confer_status status = confer_chat_request_new(&request, error);
     if (status == CONFER_OK && model != NULL) status = confer_chat_request_set_model(request, model, SIZE_MAX, error);
     for (size_t at = 0; at < sizeof tools / sizeof *tools && status == CONFER_OK; at++)
@@ -153,11 +158,13 @@ static confer_status ask(const confer_client *client, const char *model, const c
         size_t len;
         const char *content = confer_event_content(event, &len);
         if (confer_event_type(event) != CONFER_EVENT_TOKEN || len == 0) continue;
+        flockfile(stderr);
         print_text(stdout, content, len);
         fflush(stdout);
-        in_mid_line = content[len - 1] != '\n';
+        in_mid_answer = content[len - 1] != '\n';
+        funlockfile(stderr);
     }
-    if (in_mid_line) putchar('\n');
+    if (in_mid_answer) putchar('\n');
     confer_stream_free(stream);
     confer_chat_request_free(request);
     return status;

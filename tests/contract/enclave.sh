@@ -20,9 +20,11 @@ start_enclave() {
 
 stop_enclave() { { kill "$enclave_pid"; wait "$enclave_pid"; } 2>/dev/null; }
 
-# exit_code STATUS_NAME: prints the exit code of chat for a status.
+# exit_code STATUS_NAME SCOPE: prints the exit code of chat for the status of a fault. SCOPE is "connect" if the fault is one
+# of connecting.
 exit_code() {
   case $1 in
+    CONFER_E_PROTOCOL) [ "$2" = connect ] && echo 4 || echo 5 ;;
     CONFER_OK) echo 0 ;;
     CONFER_E_REJECTED) echo 3 ;;
     CONFER_E_CANCELLED) echo 130 ;;

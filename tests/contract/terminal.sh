@@ -10,13 +10,15 @@ last() { screen | grep . | tail -n 1; }
 is_last() { [ "$(last)" = "$1" ]; }
 
 # begin: a chat on a screen of 24 lines, so that the report alone fills it.
+# Arguments follow those of chat; `preload` is a library for chat alone.
 begin() {
-  CONFER_TOKEN=$token tmux new-session -d -x 100 -y 24 "'$chat' --url '$url' --policy '$policy' $*; echo exit \$?; cat"
+  CONFER_TOKEN=$token tmux new-session -d -x 100 -y 24 \
+    "{ LD_PRELOAD='${preload:-}' '$chat' --url '$url' --policy '$policy'; echo exit \$? >&2; } $*; cat"
   until_ is_last '>' || bad "$current: no prompt: $(last)"
 }
 # sees NAME PATTERN: the screen comes to show it.
 sees() { if until_ shows "$2"; then ok; else bad "$1: not on the screen: $2"; screen; fi; }
-end() { tmux kill-server; }
+end() { tmux kill-server; until_ not tmux has-session; }
 
 current=waiting begin
 type_ '/slow 2500 1' && key Enter
@@ -39,6 +41,55 @@ key C-c
 sees second_ctrl_c_quits '^exit 130$'
 sees last_line_says_interrupted '^confer: CONFER_E_CANCELLED: '
 end
+
+current=tools begin
+type_ '/mixed-tools now {}' && key Enter
+sees tool_call_of_the_enclave_starts_a_line '^\[the enclave runs its tool '
+sees tool_call_left_undone_starts_a_line '^\[left undone: the tool now\]$'
+holds answer_before_a_tool_call_is_shown_first grep -q '^Let me look' <(screen | grep -B 1 '^\[the enclave')
+end
+
+CONFER_TOKEN=$token tmux new-session -d -x 100 -y 24 \
+  "'$root/build/examples/c/tools' --url '$url' --policy '$policy' '/mixed-tools calculate {\"expression\": \"6 * 7\"}'; echo exit \$?; cat"
+sees tools_call_ends '^exit 0$'
+holds tools_call_starts_a_line shows '^\[calculate '
+end
+
+current=closed_output begin '| { head -n 1; exec <&-; echo reader gone; }'
+type_ 'first' && key Enter
+sees reader_ends '^reader gone$'
+type_ 'second' && key Enter
+sees conversation_without_output_ends '^confer: CONFER_E_FILE: standard output: '
+sees conversation_without_output_exits_with_5 '^exit 5$'
+end
+
+# The client ends after chat saw it live. A preloaded confer_client_check() waits for that end, and gives CONFER_OK the first time.
+cat >lives_once.c <<'END'
+#define _GNU_SOURCE
+#include <confer.h>
+#include <dlfcn.h>
+#include <poll.h>
+confer_status confer_client_check(const confer_client *client, confer_error **error) {
+    static int calls;
+    confer_status (*check)(const confer_client *, confer_error **);
+    *(void **)&check = dlsym(RTLD_NEXT, "confer_client_check");
+    if (calls++ > 0) return check(client, error);
+    for (int tries = 0; tries < 2000 && check(client, NULL) == CONFER_OK; tries++) poll(NULL, 0, 10);
+    return CONFER_OK;
+}
+END
+"${CC:-cc}" -shared -fPIC -I"$root/include" lives_once.c -o lives_once.so -ldl || bad "lives_once.c does not compile"
+current=ended preload=$work/lives_once.so begin
+type_ '/slow 50 1000' && key Enter
+sees answer_to_break_begins 'slow1 '
+stop_enclave
+port=${url##*:}
+start_enclave "$work/state" --port "${port%%/*}" --token "$token" --fault debug-debuggable
+sees end_between_two_answers_is_the_last_line '^confer: CONFER_E_REJECTED: '
+sees end_between_two_answers_gives_the_exit_code '^exit 3$'
+end
+stop_enclave
+start_enclave "$work/state" --port "${port%%/*}" --token "$token"
 
 current=failed begin
 type_ '/status 503' && key Enter

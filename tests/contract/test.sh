@@ -45,6 +45,10 @@ not() { ! "$@"; }
 # until_ COMMAND…: waits until the command succeeds, at most 20 s.
 until_() { local tries=400; until "$@" 2>/dev/null; do [ $((tries -= 1)) -gt 0 ] || return 1; sleep 0.05; done; }
 
+# stuck_in_write FILE, signal_handled FILE: the process whose id is in FILE waits in write() to a full pipe; no signal is pending.
+stuck_in_write() { grep -q 'pipe_w' "/proc/$(cat "$1")/wchan"; }
+signal_handled() { not grep -qE '^(SigPnd|ShdPnd):.*[1-9a-f]' "/proc/$(cat "$1")/status"; }
+
 start_enclave "$work/state"
 printf '%s' "$token" >tokens/main
 
@@ -88,6 +92,22 @@ if command -v script >/dev/null; then
   holds terminal_gets_no_control_characters_of_a_model \
     not grep -qP '[\x00\x01-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f]' <(grep -a 你好 terminal.out)
   holds terminal_gets_colours grep -q $'\033\\[32m✓' terminal.out
+
+  # Two signals while nobody reads the answer: the first cannot be obeyed, the second quits and leaves the terminal clean.
+  mkfifo unread_twice; exec 7<>unread_twice
+  CONFER_TOKEN=$token timeout 60 script -qec \
+    "echo \$\$ >quit.pid; exec '$chat' --url '$url' --policy '$policy' --once '/tokens 200000 60' >unread_twice" \
+    /dev/null </dev/null >quit.out 2>quit.err &
+  child=$!
+  until_ stuck_in_write quit.pid || bad 'quit: not stuck in a write'
+  kill -INT "$(cat quit.pid)"
+  until_ signal_handled quit.pid
+  kill -INT "$(cat quit.pid)"
+  wait $child
+  judge quit $? 130 -
+  holds second_signal_resets_the_terminal \
+    test "$(tr -d '\r' <quit.out | tail -c 48)" = $'\033[0m\033[K\nconfer: CONFER_E_CANCELLED: interrupted'
+  exec 7<&-
 else
   echo 'SKIP the chat at a terminal: script is not installed'
 fi
@@ -153,6 +173,9 @@ holds key_set_is_cached grep -q '"x5c"' cache.json
 talk cached 0 - --jwks-cache cache.json --once "$PROMPT"
 talk unwritable_cache 0 - --jwks-cache no-such-folder/cache.json --once "$PROMPT"
 holds unwritable_cache_warns grep -q '^! .*no-such-folder' unwritable_cache.err
+talk long_warning 0 - --jwks-cache "no-such-folder/$(printf '%02000d' 0)" --once "$PROMPT"
+holds long_warning_ends_its_line \
+  test "$(grep -v '^! ' long_warning.err | wc -l)" = "$(grep -v '^! ' unwritable_cache.err | wc -l)"
 
 # --- connections
 talk wrong_token 4 CONFER_E_UPGRADE --token secret-but-wrong --once "$PROMPT"
@@ -229,6 +252,22 @@ holds done_line_has_cancelled test "$(tail -n 1 mid_stream.out)" = '{"type":"don
 interrupt in_a_flood in_a_flood.out --once '/tokens 10000000 100'
 mkfifo nothing_typed; exec 9<>nothing_typed
 interrupt at_the_prompt at_the_prompt.err <nothing_typed
+printf 'half a line' >&9
+interrupt in_mid_line in_mid_line.err <nothing_typed
+
+# A signal while nobody reads the answer: it is obeyed when somebody does.
+mkfifo unread; exec 7<>unread
+CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --once '/tokens 200000 60' >unread 2>unread_answer.err &
+child=$!
+until_ pgrep -P $child >unread.pid || bad 'unread_answer: no chat'
+until_ stuck_in_write unread.pid || bad 'unread_answer: not stuck in a write'
+kill -INT "$(cat unread.pid)"
+until_ signal_handled unread.pid
+cat <&7 >/dev/null &
+reader=$!
+wait $child
+judge unread_answer $? 130 CONFER_E_CANCELLED
+kill $reader; exec 7<&-
 
 # --- a lost connection ends one answer; a conversation reconnects, if the policy permits it
 CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --json --once '/slow 50 1000' >broken.out 2>broken.err &
@@ -255,11 +294,15 @@ for fault in accept-stall upgrade-stall message1-stall key-server-stall; do
   stop_enclave
 done
 
-# --- documents: how large one may be depends on the server's version
+# --- documents: an answer that breaks the protocol; how large one may be depends on the server's version
+start_enclave "$work/state" --fault document-no-length
+printf '%s' "$token" >tokens/document-no-length
+small extract_bad_answer 5 CONFER_E_PROTOCOL extract "$policy"
+stop_enclave
 truncate -s $((50 * 1024 * 1024 + 1)) large.txt
 start_enclave "$work/state" --release 0.1.16
 printf '%s' "$token" >tokens/release-16
-small extract_for_0_1_16 2 CONFER_E_TOO_LARGE extract large.txt
+small extract_for_0_1_16 5 CONFER_E_TOO_LARGE extract large.txt
 holds refusal_names_version_and_limit grep -q 'version 0.1.16, takes at most 50 MiB' extract_for_0_1_16.err
 stop_enclave
 start_enclave "$work/state" --release 0.1.17
