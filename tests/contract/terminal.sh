@@ -57,7 +57,7 @@ end
 
 current=closed_output begin '| { head -n 1; exec <&-; echo reader gone; }'
 type_ 'first' && key Enter
-sees reader_ends '^reader gone$'
+sees reader_ends 'reader gone$'
 type_ 'second' && key Enter
 sees conversation_without_output_ends '^confer: CONFER_E_FILE: standard output: '
 sees conversation_without_output_exits_with_5 '^exit 5$'
