@@ -109,7 +109,7 @@ until_ shows '^> half-typed'
 sees failed_attempt_is_shown_while_typing '^! That failed: '
 sees next_attempt_is_shown_while_typing 'attempt [4-9]$'
 holds half_typed_text_stays_below_messages is_last '> half-typed'
-holds lost_connection_gives_one_message test "$(screen | grep -c 'closed by the peer')" = 1
+holds lost_connection_gives_one_message test "$(screen | grep -c 'The connection is lost')" = 1
 port=${url##*:}
 start_enclave "$work/state" --port "${port%%/*}" --token "$token"
 sees new_connection_is_shown_while_typing '^✓ Connected again, and verified: the same release as before$'
