@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 #define PROMPT "ThePromptThatNobodyMayRead"
-#define TOKEN "tok en/With+Every&Odd=Letter?%23#\xc3\xa9"
+#define TOKEN "tok~en/With+Every&Odd=Letter?%23#\xc3\xa9"
 
 static struct enclave enclave;
 
