@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use syn::{Attribute, Expr, ExprCall, File, Item, ItemFn, Meta, Pat, Stmt};
 
-/// The guards of `src/ffi/guard.rs`. Each takes a closure and catches its panics.
+/// The guards of `src/ffi/support/guard.rs`. Each takes a closure and catches its panics.
 const GUARDS: [&str; 5] = ["status", "done", "gives", "get", "quiet"];
 
 /// Calls that may stand before the guard: they must run on every path and cannot panic.

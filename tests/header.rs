@@ -13,7 +13,7 @@ const SECTIONS: [&str; 16] = [
     "status",
     "error",
     "policy",
-    "user_data",
+    "support/user_data",
     "report",
     "token",
     "connection",
@@ -52,7 +52,11 @@ fn generate() -> String {
 fn exports() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(root().join("src/ffi")).unwrap() {
-        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue; // support/, which has no exports
+        }
+        let source = fs::read_to_string(path).unwrap();
         for line in source
             .lines()
             .filter(|line| line.starts_with("pub") && line.contains("extern \"C\" fn "))

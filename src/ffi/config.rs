@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::connection::{confer_connection_fn, confer_release_fn, connection, release};
 use super::error::confer_error;
-use super::guard::{self, Turns};
 use super::policy::confer_policy;
 use super::status::confer_status;
+use super::support::guard::{self, Turns};
+use super::support::user_data::{UserData, confer_destroy_fn};
+use super::support::{handle, text};
 use super::token::{confer_token_fn, provider};
-use super::user_data::{UserData, confer_destroy_fn};
-use super::{handle, text};
 use crate::client::Config;
 use crate::error::{Error, Result, Status};
 use crate::host::{Level, Sink};

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use super::config::confer_config;
 use super::error::confer_error;
-use super::guard::{self, Poison};
-use super::handle::{self, Out};
 use super::report::confer_report;
-use super::signal::Pipe;
 use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
+use super::support::guard::{self, Poison};
+use super::support::handle::{self, Out};
+use super::support::signal::Pipe;
 use crate::client::{Client, Connecting, deadline};
 use crate::error::{Error, Result, Status};
 use crate::link::Cancel;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::error::confer_error;
 use super::report::confer_report;
-use super::user_data::UserData;
-use super::{guard, handle};
+use super::support::user_data::UserData;
+use super::support::{guard, handle};
 use crate::link::{Change, ChangeSink, ReleaseSink};
 
 /// Something that became of the connection. Lent to a callback; immutable while it lives.

@@ -4,9 +4,9 @@ use std::ffi::c_char;
 use std::sync::{Mutex, PoisonError};
 
 use super::error::confer_error;
-use super::guard::{self, Poison};
 use super::status::confer_status;
-use super::{handle, text};
+use super::support::guard::{self, Poison};
+use super::support::{handle, text};
 use crate::client::{Conversation, Role, Text};
 use crate::error::{Error, Result, Status};
 

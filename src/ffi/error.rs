@@ -4,7 +4,7 @@ use std::ffi::c_char;
 
 use super::report::confer_report;
 use super::status::{CONFER_OK, confer_status};
-use super::{guard, handle, text};
+use super::support::{guard, handle, text};
 use crate::client::Text;
 use crate::error::Error;
 

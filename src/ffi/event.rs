@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use super::{guard, handle, text};
+use super::support::{guard, handle, text};
 use crate::client::{Event, Kind, Text};
 
 /// One event of a stream. Lent by a stream or a callback; immutable while it lives.

@@ -1,5 +1,5 @@
-//! The C ABI: handles, guard, errors. One file for each section of `include/confer.h`, which `make header` writes from
-//! the comments here. No logic of its own: it checks arguments, calls `client`, and translates.
+//! The C ABI. One file for each section of `include/confer.h`, which `make header` writes from the comments here; their
+//! helpers are in `support/`. No logic of its own: it checks arguments, calls `client`, and translates.
 //!
 //! The one room with `unsafe`. Every export has the same contract, which the header states once: handles are NULL or
 //! live, outputs are NULL or writable, texts are readable for their length. NULL is always checked.
@@ -7,13 +7,7 @@
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // the contract above; the header is the manual
 
-mod guard;
-mod handle;
-mod process;
-mod randomness;
-mod signal;
-mod text;
-mod user_data;
+mod support;
 
 pub mod config;
 pub mod connect;
@@ -31,4 +25,4 @@ pub mod token;
 pub mod tool;
 pub mod version;
 
-pub use user_data::confer_destroy_fn;
+pub use support::user_data::confer_destroy_fn;

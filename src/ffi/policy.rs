@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::error::confer_error;
 use super::status::confer_status;
-use super::{guard, handle, text};
+use super::support::{guard, handle, text};
 use crate::attestation::{MAX_POLICY, Policy, Verifier};
 use crate::client::Text;
 use crate::error::{Error, Result, Status};

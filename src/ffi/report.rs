@@ -7,7 +7,7 @@ use super::config::CONFER_STAGE_ENDED;
 use super::error::confer_error;
 use super::policy::confer_policy;
 use super::status::confer_status;
-use super::{guard, handle, text};
+use super::support::{guard, handle, text};
 use crate::attestation::{Check, Evidenced, Export, Outcome, Report, Verdict};
 use crate::client::Text;
 use crate::error::{Error, Result, Status};

@@ -4,11 +4,11 @@ use std::ffi::{c_char, c_void};
 
 use super::conversation::{confer_conversation, read_role};
 use super::error::confer_error;
-use super::guard::{self, Turns};
 use super::status::confer_status;
+use super::support::guard::{self, Turns};
+use super::support::user_data::{UserData, confer_destroy_fn};
+use super::support::{handle, text};
 use super::tool::{confer_tool_fn, tool};
-use super::user_data::{UserData, confer_destroy_fn};
-use super::{handle, text};
 use crate::client::{ChatRequest, Config, Number, StoredDocument};
 use crate::error::Result;
 

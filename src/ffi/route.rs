@@ -4,11 +4,11 @@ use std::ffi::{c_char, c_void};
 use std::path::Path;
 
 use super::error::confer_error;
-use super::guard::{self, Turns};
-use super::handle::Out;
 use super::status::confer_status;
-use super::user_data::{UserData, confer_destroy_fn};
-use super::{handle, text};
+use super::support::guard::{self, Turns};
+use super::support::handle::Out;
+use super::support::user_data::{UserData, confer_destroy_fn};
+use super::support::{handle, text};
 use crate::client::{Document, Ending, Read, RouteRequest};
 use crate::error::{Error, Result, Status};
 

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char};
 
 use once_cell::sync::Lazy;
 
-use super::guard;
+use super::support::guard;
 use crate::error::Status;
 
 /// How a call or a stream ended. Zero is success; 1 and 2 are no errors; the rest comes in families of a hundred:

@@ -4,10 +4,10 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use super::error::confer_error;
-use super::guard::{self, Turns};
 use super::status::confer_status;
-use super::user_data::UserData;
-use super::{handle, text};
+use super::support::guard::{self, Turns};
+use super::support::user_data::UserData;
+use super::support::{handle, text};
 use crate::error::Result;
 use crate::link::{TokenProvider, TokenQuestion};
 

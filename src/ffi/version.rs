@@ -4,8 +4,8 @@ use std::ffi::c_char;
 
 use super::config::bounded;
 use super::error::confer_error;
-use super::guard;
 use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
+use super::support::guard;
 
 /// Major version: changes when something is taken away. While it is 0, see the CHANGELOG.
 pub const CONFER_VERSION_MAJOR: u32 = 0;

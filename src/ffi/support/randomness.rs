@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::Result;
 
 /// Asks the system until it has given once: a filter that is installed later is not noticed.
-pub(super) fn probe() -> Result<()> {
+pub(crate) fn probe() -> Result<()> {
     static GIVEN: AtomicBool = AtomicBool::new(false);
     if !GIVEN.load(Ordering::Relaxed) {
         system::ask()?;

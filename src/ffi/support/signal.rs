@@ -8,19 +8,19 @@ use crate::error::{Error, Result, Status};
 use crate::session::Signal;
 
 /// A pipe that holds one byte while the level is up. An inbox raises and clears in turns, so it never blocks.
-pub(super) struct Pipe {
+pub(crate) struct Pipe {
     reader: PipeReader,
     writer: PipeWriter,
 }
 
 impl Pipe {
-    pub(super) fn new() -> Result<Pipe> {
+    pub(crate) fn new() -> Result<Pipe> {
         let (reader, writer) = std::io::pipe()
             .map_err(|e| Error::io(Status::System, "the system gave no file descriptor", &e))?;
         Ok(Pipe { reader, writer })
     }
 
-    pub(super) fn fd(&self) -> c_int {
+    pub(crate) fn fd(&self) -> c_int {
         self.reader.as_raw_fd()
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result, Status};
 ///
 /// # Safety
 /// `text` is NULL, or readable for `len` bytes, or, if `len` is `SIZE_MAX`, up to and including a NUL.
-pub(super) unsafe fn read<'a>(text: *const c_char, len: usize, name: &str) -> Result<&'a str> {
+pub(crate) unsafe fn read<'a>(text: *const c_char, len: usize, name: &str) -> Result<&'a str> {
     // SAFETY: passed on.
     let bytes = unsafe { bytes(text, len, name) }?;
     std::str::from_utf8(bytes).map_err(|e| {
@@ -27,7 +27,7 @@ pub(super) unsafe fn read<'a>(text: *const c_char, len: usize, name: &str) -> Re
 ///
 /// # Safety
 /// As [`read`].
-pub(super) unsafe fn bytes<'a>(text: *const c_char, len: usize, name: &str) -> Result<&'a [u8]> {
+pub(crate) unsafe fn bytes<'a>(text: *const c_char, len: usize, name: &str) -> Result<&'a [u8]> {
     let invalid = |why: &str| {
         Err(Error::new(
             Status::InvalidArgument,
@@ -56,7 +56,7 @@ pub(super) unsafe fn bytes<'a>(text: *const c_char, len: usize, name: &str) -> R
 ///
 /// # Safety
 /// `len` is NULL or writable.
-pub(super) unsafe fn lend(text: Option<&Text>, len: *mut usize) -> *const c_char {
+pub(crate) unsafe fn lend(text: Option<&Text>, len: *mut usize) -> *const c_char {
     let (pointer, size) = match text {
         Some(text) => (text.as_str().as_ptr().cast(), text.as_str().len()),
         None => (std::ptr::null(), 0),
@@ -72,7 +72,7 @@ pub(super) unsafe fn lend(text: Option<&Text>, len: *mut usize) -> *const c_char
 ///
 /// # Safety
 /// `len` is NULL or writable.
-pub(super) unsafe fn lend_bytes(bytes: &[u8], len: *mut usize) -> *const c_char {
+pub(crate) unsafe fn lend_bytes(bytes: &[u8], len: *mut usize) -> *const c_char {
     if !len.is_null() {
         // SAFETY: not NULL, and so writable by the contract.
         unsafe { len.write(bytes.len() - 1) };
@@ -81,7 +81,7 @@ pub(super) unsafe fn lend_bytes(bytes: &[u8], len: *mut usize) -> *const c_char 
 }
 
 /// Bytes as lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> Text {
+pub(crate) fn hex(bytes: &[u8]) -> Text {
     Text::new(
         &bytes
             .iter()

@@ -6,15 +6,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::error::confer_error;
 use super::handle::{self, Out};
-use super::status::{CONFER_OK, confer_status};
 use super::{process, randomness};
 use crate::error::{Error, Result, Status};
+use crate::ffi::error::confer_error;
+use crate::ffi::status::{CONFER_OK, confer_status};
 use crate::{fork, panics};
 
 /// Guards a call that returns a status. `work` returns the status of its success, mostly `CONFER_OK`.
-pub(super) fn status(
+pub(crate) fn status(
     error: *mut *mut confer_error,
     work: impl FnOnce() -> Result<confer_status>,
 ) -> confer_status {
@@ -45,7 +45,7 @@ pub(super) fn status(
 }
 
 /// Guards a call whose success is always `CONFER_OK`.
-pub(super) fn done(
+pub(crate) fn done(
     error: *mut *mut confer_error,
     work: impl FnOnce() -> Result<()>,
 ) -> confer_status {
@@ -54,7 +54,7 @@ pub(super) fn done(
 
 /// Guards a call that gives a handle through `out`, which is made before anything else: so the output is NULL unless
 /// `work` sets it, also in a forked child.
-pub(super) fn gives<T>(
+pub(crate) fn gives<T>(
     error: *mut *mut confer_error,
     out: Result<Out<*mut T>>,
     work: impl FnOnce(&Out<*mut T>) -> Result<()>,
@@ -63,7 +63,7 @@ pub(super) fn gives<T>(
 }
 
 /// Guards a getter, which answers `otherwise` where there is nothing to get.
-pub(super) fn get<T>(otherwise: T, work: impl FnOnce() -> Option<T>) -> T {
+pub(crate) fn get<T>(otherwise: T, work: impl FnOnce() -> Option<T>) -> T {
     match panics::catch(work) {
         Ok(Some(value)) => value,
         Ok(None) | Err(_) => otherwise,
@@ -71,7 +71,7 @@ pub(super) fn get<T>(otherwise: T, work: impl FnOnce() -> Option<T>) -> T {
 }
 
 /// Guards freeing and cancelling. In a forked child nothing is touched: locks and threads are the parent's.
-pub(super) fn quiet(work: impl FnOnce()) {
+pub(crate) fn quiet(work: impl FnOnce()) {
     if !fork::in_child() {
         let _ = panics::catch(work);
     }
@@ -82,7 +82,7 @@ pub(super) fn quiet(work: impl FnOnce()) {
 ///
 /// # Safety
 /// As [`handle::peek`].
-pub(super) unsafe fn unlocked<'a, T>(handle: *const T) -> Option<&'a T> {
+pub(crate) unsafe fn unlocked<'a, T>(handle: *const T) -> Option<&'a T> {
     if fork::in_child() {
         return None;
     }
@@ -91,7 +91,7 @@ pub(super) unsafe fn unlocked<'a, T>(handle: *const T) -> Option<&'a T> {
 }
 
 /// A call that waits, made where waiting could never end.
-pub(super) fn may_wait(what: &str) -> Result<()> {
+pub(crate) fn may_wait(what: &str) -> Result<()> {
     if crate::host::on_callback_thread() {
         return Err(Error::new(
             Status::WouldDeadlock,
@@ -103,11 +103,11 @@ pub(super) fn may_wait(what: &str) -> Result<()> {
 
 /// Set when a call on a handle panicked: its state may be half changed, so it answers nothing but that any more.
 #[derive(Default)]
-pub(super) struct Poison(AtomicBool);
+pub(crate) struct Poison(AtomicBool);
 
 impl Poison {
     /// Runs `work` on a handle.
-    pub(super) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(crate) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         if self.0.load(Ordering::Relaxed) {
             return Err(Error::new(
                 Status::Panic,
@@ -122,13 +122,13 @@ impl Poison {
 }
 
 /// What a handle holds whose calls take turns.
-pub(super) struct Turns<T> {
+pub(crate) struct Turns<T> {
     value: Mutex<T>,
     poison: Poison,
 }
 
 impl<T> Turns<T> {
-    pub(super) fn new(value: T) -> Turns<T> {
+    pub(crate) fn new(value: T) -> Turns<T> {
         Turns {
             value: Mutex::new(value),
             poison: Poison::default(),
@@ -136,7 +136,7 @@ impl<T> Turns<T> {
     }
 
     /// Runs `work` on it, when it is its turn.
-    pub(super) fn with<R>(&self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
         self.poison
             .guard(|| work(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner)))
     }

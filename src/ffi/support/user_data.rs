@@ -8,7 +8,7 @@ pub type confer_destroy_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)
 
 /// Owns the user data: whoever drops it last runs the application's `destroy`, so that it runs exactly once on every
 /// path.
-pub(super) struct UserData {
+pub(crate) struct UserData {
     pointer: *mut c_void,
     destroy: confer_destroy_fn,
 }
@@ -20,11 +20,11 @@ unsafe impl Send for UserData {}
 unsafe impl Sync for UserData {}
 
 impl UserData {
-    pub(super) fn new(pointer: *mut c_void, destroy: confer_destroy_fn) -> UserData {
+    pub(crate) fn new(pointer: *mut c_void, destroy: confer_destroy_fn) -> UserData {
         UserData { pointer, destroy }
     }
 
-    pub(super) fn pointer(&self) -> *mut c_void {
+    pub(crate) fn pointer(&self) -> *mut c_void {
         self.pointer
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Once;
 use crate::{fork, host};
 
 /// Registers the handlers, once, at the first call of a process.
-pub(super) fn note_use() {
+pub(crate) fn note_use() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: the handler only stores to an atomic, which is allowed in a forked child. If the library is

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result, Status};
 
 /// Gives a new handle to the application.
-pub(super) fn give<T>(value: T) -> *mut T {
+pub(crate) fn give<T>(value: T) -> *mut T {
     Arc::into_raw(Arc::new(value)).cast_mut()
 }
 
@@ -16,7 +16,7 @@ pub(super) fn give<T>(value: T) -> *mut T {
 ///
 /// # Safety
 /// `handle` is NULL, or came from [`give`] for this type and was not freed.
-pub(super) unsafe fn borrow<T>(handle: *const T, name: &str) -> Result<Arc<T>> {
+pub(crate) unsafe fn borrow<T>(handle: *const T, name: &str) -> Result<Arc<T>> {
     if handle.is_null() {
         return Err(missing(name));
     }
@@ -31,7 +31,7 @@ pub(super) unsafe fn borrow<T>(handle: *const T, name: &str) -> Result<Arc<T>> {
 ///
 /// # Safety
 /// As [`borrow`]; and the application does not free it during the call.
-pub(super) unsafe fn peek<'a, T>(handle: *const T) -> Option<&'a T> {
+pub(crate) unsafe fn peek<'a, T>(handle: *const T) -> Option<&'a T> {
     // SAFETY: by the contract, the pointer is NULL or valid for reads while the call lasts.
     unsafe { handle.as_ref() }
 }
@@ -40,7 +40,7 @@ pub(super) unsafe fn peek<'a, T>(handle: *const T) -> Option<&'a T> {
 ///
 /// # Safety
 /// As [`borrow`]; afterwards the application does not use it again.
-pub(super) unsafe fn take<T>(handle: *mut T) -> Option<Arc<T>> {
+pub(crate) unsafe fn take<T>(handle: *mut T) -> Option<Arc<T>> {
     if handle.is_null() {
         return None;
     }
@@ -49,12 +49,12 @@ pub(super) unsafe fn take<T>(handle: *mut T) -> Option<Arc<T>> {
 }
 
 /// An output argument: NULL is refused before any work, and where a handle goes NULL is written first.
-pub(super) struct Out<T>(*mut T);
+pub(crate) struct Out<T>(*mut T);
 
 impl<T> Out<T> {
     /// # Safety
     /// `out` is NULL or writable.
-    pub(super) unsafe fn new(out: *mut T, name: &str) -> Result<Out<T>> {
+    pub(crate) unsafe fn new(out: *mut T, name: &str) -> Result<Out<T>> {
         if out.is_null() {
             Err(missing(name))
         } else {
@@ -62,7 +62,7 @@ impl<T> Out<T> {
         }
     }
 
-    pub(super) fn set(&self, value: T) {
+    pub(crate) fn set(&self, value: T) {
         // SAFETY: it is not NULL, and so writable by the contract of `new`.
         unsafe { self.0.write(value) }
     }
@@ -72,7 +72,7 @@ impl<T> Out<T> {
 ///
 /// # Safety
 /// `out` is NULL or writable.
-pub(super) unsafe fn out<T>(out: *mut *mut T, name: &str) -> Result<Out<*mut T>> {
+pub(crate) unsafe fn out<T>(out: *mut *mut T, name: &str) -> Result<Out<*mut T>> {
     // SAFETY: passed on.
     let out = unsafe { Out::new(out, name) }?;
     out.set(std::ptr::null_mut());
