@@ -105,12 +105,12 @@
  *
  *              What a peer can cause                            at most       set by               beyond it
  *              ---------------------------------------------    ----------    -----------------    ----------------------
- *              time of a stage of connecting                    10 or 15 s    _stage_timeout_ms    CONFER_E_STAGE_TIMEOUT
- *              time of all stages together                      60 s          _connect_timeout_ms  CONFER_E_STAGE_TIMEOUT
- *              silence while a ping is open                     20 s          _dead_peer_ms        CONFER_E_DEAD_PEER
- *              silence after the network changed                5 s           _probe_timeout_ms    CONFER_E_DEAD_PEER
- *              silence of an answer that is streamed            180 s         _idle_timeout_ms     CONFER_E_STREAM_IDLE
- *              silence of any other answer                      600 s         _idle_timeout_ms     CONFER_E_STREAM_IDLE
+ *              time of a stage of connecting                    10 or 15 s    _DURATION_STAGE_…    CONFER_E_STAGE_TIMEOUT
+ *              time of all stages together                      60 s          _DURATION_CONNECT    CONFER_E_STAGE_TIMEOUT
+ *              silence while a ping is open                     20 s          _DURATION_DEAD_PEER  CONFER_E_DEAD_PEER
+ *              silence after the network changed                5 s           _DURATION_PROBE      CONFER_E_DEAD_PEER
+ *              silence of an answer that is streamed            180 s         _DURATION_IDLE_…     CONFER_E_STREAM_IDLE
+ *              silence of any other answer                      600 s         _DURATION_IDLE_…     CONFER_E_STREAM_IDLE
  *              addresses of a name that are tried               16            -                    the rest is left out
  *              answer of a proxy                                8 KiB         -                    CONFER_E_PROXY
  *              headers of a proxy's answer                      64            -                    CONFER_E_PROXY
@@ -145,7 +145,7 @@
  *              name look-ups that were given up and still hang  32            -                    CONFER_E_SYSTEM
  *              files read or written at once in the process     8             -                    it waits its turn
  *              reads and writes that were given up and hang     8             -                    CONFER_E_SYSTEM
- *              failed attempts to connect again                 -             _set_reconnect       the client ends
+ *              failed attempts to connect again                 -             _LIMIT_ATTEMPTS      the client ends
  *              old connections that end their requests          4             -                    CONFER_E_EXPIRED
  *              log records that wait for a slow callback        1,024         -                    the rest is counted
  */
@@ -242,55 +242,54 @@
 #define CONFER_CONNECTION_ENDED 5
 
 /**
- * The endpoint's host name, or the proxy's, is looked up. Default limit 10 s.
+ * The endpoint's host name, or the proxy's, is looked up.
  */
 #define CONFER_STAGE_RESOLVE 0
 
 /**
  * A TCP connection is made: all addresses of the name are tried, IPv6 and IPv4 in turn, each 250 ms after the one before
- * or when that has failed. Default limit 10 s.
+ * or when that has failed.
  */
 #define CONFER_STAGE_TCP 1
 
 /**
- * TLS is negotiated, with the endpoint itself; nothing to do for ws://. Default limit 10 s.
+ * TLS is negotiated, with the endpoint itself; nothing to do for ws://.
  */
 #define CONFER_STAGE_TLS 2
 
 /**
- * The WebSocket upgrade is asked for, with the token. Default limit 10 s.
+ * The WebSocket upgrade is asked for, with the token.
  */
 #define CONFER_STAGE_UPGRADE 3
 
 /**
- * Messages 1 and 2 of the Noise handshake. Default limit 15 s.
+ * Messages 1 and 2 of the Noise handshake.
  */
 #define CONFER_STAGE_HANDSHAKE 4
 
 /**
- * Intel's key set is found or fetched. Default limit 15 s.
+ * Intel's key set is found or fetched.
  */
 #define CONFER_STAGE_KEY_SET 5
 
 /**
- * The evidence is verified and, if it holds, message 3 is sent. Default limit 15 s.
+ * The evidence is verified and, if it holds, message 3 is sent.
  */
 #define CONFER_STAGE_VERIFY 6
 
 /**
  * A tunnel through the proxy is asked for, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS; entered only where there
- * is one. Default limit 10 s.
+ * is one.
  */
 #define CONFER_STAGE_PROXY 7
 
 /**
- * The application's token provider is asked; the first stage, where there is one. Default limit 15 s.
+ * The application's token provider is asked; the first stage, where there is one.
  */
 #define CONFER_STAGE_TOKEN 8
 
 /**
- * The application is asked whether another release than before will do; the last stage before message 3. Default limit
- * 15 s.
+ * The application is asked whether another release than before will do; the last stage before message 3.
  */
 #define CONFER_STAGE_RELEASE 9
 
@@ -310,38 +309,152 @@
 #define CONFER_ROOTS_SYSTEM 1
 
 /**
- * Bytes that wait to be read on a stream, from which on the socket is not read if no other request is open. Default
- * 1 MiB.
+ * Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of CONFER_STAGE_*.
+ */
+#define CONFER_DURATION_STAGE_RESOLVE 0
+
+/**
+ * Connecting by TCP, over all addresses of the name.
+ */
+#define CONFER_DURATION_STAGE_TCP 1
+
+/**
+ * Negotiating TLS.
+ */
+#define CONFER_DURATION_STAGE_TLS 2
+
+/**
+ * Upgrading to a WebSocket.
+ */
+#define CONFER_DURATION_STAGE_UPGRADE 3
+
+/**
+ * Messages 1 and 2 of the Noise handshake.
+ */
+#define CONFER_DURATION_STAGE_HANDSHAKE 4
+
+/**
+ * Finding or fetching Intel's key set.
+ */
+#define CONFER_DURATION_STAGE_KEY_SET 5
+
+/**
+ * Verifying the evidence and sending message 3.
+ */
+#define CONFER_DURATION_STAGE_VERIFY 6
+
+/**
+ * Opening a tunnel through the proxy.
+ */
+#define CONFER_DURATION_STAGE_PROXY 7
+
+/**
+ * All stages of connecting together.
+ */
+#define CONFER_DURATION_CONNECT 100
+
+/**
+ * The application's answer to a question: for a token, or about another release.
+ */
+#define CONFER_DURATION_ANSWER 101
+
+/**
+ * The interval between keepalive pings.
+ */
+#define CONFER_DURATION_KEEPALIVE 102
+
+/**
+ * How long a ping may stay unanswered while no byte moves in either direction. Then the
+ * connection counts as dead: CONFER_E_DEAD_PEER.
+ */
+#define CONFER_DURATION_DEAD_PEER 103
+
+/**
+ * How long the enclave may be silent after confer_client_network_changed(). Then the connection
+ * counts as dead.
+ */
+#define CONFER_DURATION_PROBE 104
+
+/**
+ * How long nothing may come for a request whose answer ends with CONFER_EVENT_COMPLETION, such as
+ * a streamed chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer
+ * without a word while it still answers pings.
+ */
+#define CONFER_DURATION_IDLE_EVENTS 105
+
+/**
+ * The same for any other answer: the server may work for 10 minutes on a document, or on an answer
+ * that is not streamed. A request that waits for a connection, and an upload that waits for one of
+ * the connection's places, have their idle limit too.
+ */
+#define CONFER_DURATION_IDLE_OTHER 106
+
+/**
+ * The age at which a working connection is replaced by a fresh one, which is verified anew.
+ *
+ * With retries on, the new connection is made first. Open requests end on the old one, of which
+ * four may linger. Where none can be made, new requests wait, and end with the last attempt's error
+ * once the attempts are used up. The old connection stays for open requests, unless that error is
+ * not retried: then the client ends. With retries off, the connection ends with CONFER_E_EXPIRED.
+ */
+#define CONFER_DURATION_MAX_AGE 107
+
+/**
+ * The longest delay before the first attempt to connect again. The delay is a random part of this,
+ * and doubles with each failure. A server that asks for a longer delay gets it.
+ */
+#define CONFER_DURATION_FIRST_RETRY 108
+
+/**
+ * The longest delay before any such attempt.
+ */
+#define CONFER_DURATION_LONGEST_RETRY 109
+
+/**
+ * Unread bytes of a stream. Above it the socket is not read, if no other request is open.
  */
 #define CONFER_LIMIT_STREAM_REST 0
 
 /**
- * Bytes that wait to be read on a stream, above which it fails with CONFER_E_SLOW_CONSUMER. Default 16 MiB.
+ * Unread bytes of a stream. Above it the stream fails with CONFER_E_SLOW_CONSUMER.
  */
 #define CONFER_LIMIT_STREAM_UNREAD 1
 
 /**
- * Bytes that wait to be read on all streams of a client, above which those fail that hold more than their equal share.
- * Default 64 MiB.
+ * Unread bytes of all streams of a client. Above it those streams fail that hold more than their
+ * equal share.
  */
 #define CONFER_LIMIT_CLIENT_UNREAD 2
 
 /**
- * Bytes of messages of which not all has come, above which the connection fails with CONFER_E_LIMIT. Default 64 MiB.
+ * Bytes of messages of which not all has come. Above it the connection fails with CONFER_E_LIMIT.
  */
 #define CONFER_LIMIT_UNFINISHED 3
 
 /**
- * Bytes of requests that wait to be sent, above which a further one is refused with CONFER_E_TOO_MANY. Default 64 MiB. With
- * a token provider and reconnecting on, as many again of those that were sent and have no answer yet: status 401 or 402
- * would have them sent once more.
+ * Bytes of requests that wait to be sent. Above it another request is refused with
+ * CONFER_E_TOO_MANY. With a token provider and retries on, as many again of requests that were sent
+ * and have no answer yet: status 401 or 402 would have them sent once more.
  */
 #define CONFER_LIMIT_UNSENT 4
 
 /**
- * Requests that are open at once, above which a further one is refused with CONFER_E_TOO_MANY. Default 4,096.
+ * Open requests. Above it another request is refused with CONFER_E_TOO_MANY.
  */
 #define CONFER_LIMIT_REQUESTS 5
+
+/**
+ * Attempts to connect again that may fail in a row before the client ends with the last one's error.
+ * 0: the client ends with its connection.
+ *
+ * Each new connection goes through the whole verification, with the same policy. A request that was
+ * not sent when the connection broke is sent on the next one. Other streams end with the
+ * connection's error, and confer_error_progress() says how far they had come: nothing is sent twice.
+ * Requests that are started meanwhile wait. A connection that was made again and breaks within 10 s
+ * counts as a failed attempt. An error that is not retried, such as a refused enclave, ends the
+ * client at once: see the table of confer_error_retryable().
+ */
+#define CONFER_LIMIT_ATTEMPTS 6
 
 /**
  * Something failed.
@@ -522,7 +635,7 @@ typedef struct confer_cancel confer_cancel;
 typedef struct confer_chat_request confer_chat_request;
 
 /**
- * A connection to a verified enclave, or several one after the other; see confer_config_set_reconnect(). Any thread, also
+ * A connection to a verified enclave, or several one after the other; see CONFER_LIMIT_ATTEMPTS. Any thread, also
  * several at once. It stays open until it is closed, or until it and all its streams are freed.
  */
 typedef struct confer_client confer_client;
@@ -632,16 +745,16 @@ typedef void (*confer_connection_fn)(void *user_data, const confer_connection_ev
 typedef int32_t (*confer_release_fn)(void *user_data, const confer_report *before, const confer_report *now);
 
 /**
+ * Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback thread.
+ */
+typedef void (*confer_stage_fn)(void *user_data, int32_t stage);
+
+/**
  * Takes a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as "confer::connect";
  * `message`: English. Both texts are NUL-terminated UTF-8 and valid during the call. Runs on the client's callback
  * thread.
  */
 typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target, const char *message);
-
-/**
- * Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback thread.
- */
-typedef void (*confer_stage_fn)(void *user_data, int32_t stage);
 
 /**
  * Runs a tool. `call` now belongs to the application: answer it with confer_tool_call_answer() or
@@ -1522,45 +1635,6 @@ confer_status confer_config_set_token_provider(confer_config *config,
                                                confer_error **error);
 
 /**
- * Whether a connection that breaks is made again. Default off: the client ends with its connection.
- *
- * Each new connection goes through the whole verification, with the same policy. A request that was not sent when the
- * connection broke is sent on the next one; of others the stream ends with the connection's error, and
- * confer_error_progress() says how far they had come: nothing is sent twice. Requests that are started meanwhile wait.
- *
- * A request that has waited for the time of confer_config_set_idle_timeout_ms() ends with CONFER_E_STREAM_IDLE.
- *
- * `max_attempts`: how many may fail in a row before the client ends with the last one's error; 0 for off. A connection
- * that was made again and breaks within 10 s counts as one. An error that is not retried, such as a refused enclave or
- * refused credentials, ends the client at once: see the table of confer_error_retryable().
- * `first_delay_ms`, `max_delay_ms`: the pause before an attempt is a random part of the first delay, which doubles with
- * each failure up to the most; 1 to 86,400,000. A server that asks for a longer one has it.
- */
-confer_status confer_config_set_reconnect(confer_config *config,
-                                          uint32_t max_attempts,
-                                          uint64_t first_delay_ms,
-                                          uint64_t max_delay_ms,
-                                          confer_error **error);
-
-/**
- * When a connection that works is replaced by a fresh one, which is verified anew. Default never.
- *
- * With reconnecting on, the new connection is made first; requests that are under way end on the old one, of which four
- * may linger. Where none can be made, new requests wait, and end with the last attempt's error once the attempts are used
- * up; the old connection stays for what is under way, unless that error is not retried: then the client ends. With
- * reconnecting off, the connection ends with CONFER_E_EXPIRED.
- *
- * `max_age_ms`: the age that a connection may reach, at least 10,000 and at most 86,400,000; 0 for any.
- * `with_evidence`: not beyond the time for which its evidence would be accepted: confer_report_expires_at(), and the
- * policy's leeway. That is some minutes after the enclave had its token from Intel. Where the clock on the wall jumped, or
- * the machine slept, it is noticed by the next request, and within 30 s by those that are under way.
- */
-confer_status confer_config_set_max_age(confer_config *config,
-                                        uint64_t max_age_ms,
-                                        bool with_evidence,
-                                        confer_error **error);
-
-/**
  * Who is told of what becomes of the connection: that it broke, each attempt to make it again, and how that ended.
  * Default no one.
  *
@@ -1604,60 +1678,69 @@ confer_status confer_config_set_jwks_cache_file(confer_config *config,
                                                 confer_error **error);
 
 /**
- * The time limit of one stage of connecting, in milliseconds, 1 to 86,400,000. `stage`: one of CONFER_STAGE_*, where
- * the defaults stand.
- */
-confer_status confer_config_set_stage_timeout_ms(confer_config *config,
-                                                 int32_t stage,
-                                                 uint64_t timeout_ms,
-                                                 confer_error **error);
-
-/**
- * The time limit of all stages together, in milliseconds, 1 to 86,400,000. Default 60,000.
- */
-confer_status confer_config_set_connect_timeout_ms(confer_config *config,
-                                                   uint64_t timeout_ms,
-                                                   confer_error **error);
-
-/**
- * The time between keepalive pings, in milliseconds, 1 to 86,400,000. Default 20,000.
- */
-confer_status confer_config_set_keepalive_ms(confer_config *config,
-                                             uint64_t interval_ms,
-                                             confer_error **error);
-
-/**
- * How long a ping may stay unanswered while no byte moves in either direction before the connection counts as dead,
- * in milliseconds, 1 to 86,400,000. Default 20,000.
- */
-confer_status confer_config_set_dead_peer_ms(confer_config *config,
-                                             uint64_t timeout_ms,
-                                             confer_error **error);
-
-/**
- * How long nothing may come for a request before it fails with CONFER_E_STREAM_IDLE, in milliseconds, 1 to 86,400,000.
- * Default 180,000 for answers that end with CONFER_EVENT_COMPLETION (a streamed chat), and 600,000 for all others: the
- * server may work for 10 minutes on a document, or on an answer that is not streamed. This call sets both.
+ * Who is told of the stages of connecting. Default no one.
  *
- * A server can lose a streamed answer without a word while it still answers pings. A request that waits for a
- * connection, and an upload that waits for one of the connection's places, have the same limit.
+ * `stage`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
  */
-confer_status confer_config_set_idle_timeout_ms(confer_config *config,
-                                                uint64_t timeout_ms,
-                                                confer_error **error);
+confer_status confer_config_set_stage_callback(confer_config *config,
+                                               confer_stage_fn stage,
+                                               void *user_data,
+                                               confer_destroy_fn destroy,
+                                               confer_error **error);
 
 /**
- * How long the enclave may be silent after confer_client_network_changed() before the connection counts as dead, in
- * milliseconds, 1 to 86,400,000. Default 5,000.
+ * Frees a configuration. Clients that were made from it are not affected. NULL is allowed.
  */
-confer_status confer_config_set_probe_timeout_ms(confer_config *config,
-                                                 uint64_t timeout_ms,
-                                                 confer_error **error);
+void confer_config_free(confer_config *config);
 
 /**
- * How much memory a client may take for one purpose: one of CONFER_LIMIT_*, where the defaults stand. Those of bytes can
- * be set from 64 KiB to 1 TiB, the number of requests from 1 to 1,000,000. An event takes its size for its JSON, and once
- * more while it is lent. See also confer_runtime_set_unread_limit().
+ * Sets a time of a configuration, in milliseconds. Any thread.
+ *
+ * `duration`: one of CONFER_DURATION_*. `ms`: within its bounds; 0 turns a time off that can be 0.
+ *
+ *     Key                              Default    Bounds
+ *     -----------------------------    -------    --------------------------
+ *     CONFER_DURATION_STAGE_RESOLVE    10,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_TCP        10,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_TLS        10,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_UPGRADE    10,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_HANDSHAKE    15,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_KEY_SET    15,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_VERIFY     15,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_PROXY      10,000     1 to 86,400,000
+ *     CONFER_DURATION_CONNECT          60,000     1 to 86,400,000
+ *     CONFER_DURATION_ANSWER           30,000     1 to 86,400,000
+ *     CONFER_DURATION_KEEPALIVE        20,000     1 to 86,400,000
+ *     CONFER_DURATION_DEAD_PEER        20,000     1 to 86,400,000
+ *     CONFER_DURATION_PROBE            5,000      1 to 86,400,000
+ *     CONFER_DURATION_IDLE_EVENTS      180,000    1 to 86,400,000
+ *     CONFER_DURATION_IDLE_OTHER       600,000    1 to 86,400,000
+ *     CONFER_DURATION_MAX_AGE          0          10,000 to 86,400,000, or 0
+ *     CONFER_DURATION_FIRST_RETRY      500        1 to 86,400,000
+ *     CONFER_DURATION_LONGEST_RETRY    30,000     1 to 86,400,000
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT.
+ */
+confer_status confer_config_set_duration_ms(confer_config *config,
+                                            int32_t duration,
+                                            uint64_t ms,
+                                            confer_error **error);
+
+/**
+ * Sets a size or a count of a configuration. Any thread.
+ *
+ * `limit`: one of CONFER_LIMIT_*. `value`: within its bounds. An event counts with the size of its
+ * JSON, and once more while it is lent. See also confer_runtime_set_unread_limit().
+ *
+ *     Key                           Default    Bounds
+ *     --------------------------    -------    --------------------------
+ *     CONFER_LIMIT_STREAM_REST      1 MiB      64 KiB to 1 TiB
+ *     CONFER_LIMIT_STREAM_UNREAD    16 MiB     64 KiB to 1 TiB
+ *     CONFER_LIMIT_CLIENT_UNREAD    64 MiB     64 KiB to 1 TiB
+ *     CONFER_LIMIT_UNFINISHED       64 MiB     64 KiB to 1 TiB
+ *     CONFER_LIMIT_UNSENT           64 MiB     64 KiB to 1 TiB
+ *     CONFER_LIMIT_REQUESTS         4,096      1 to 1,000,000
+ *     CONFER_LIMIT_ATTEMPTS         0          1 to 4,294,967,295, or 0
  *
  * Errors: CONFER_E_INVALID_ARGUMENT.
  */
@@ -1665,6 +1748,78 @@ confer_status confer_config_set_limit(confer_config *config,
                                       int32_t limit,
                                       uint64_t value,
                                       confer_error **error);
+
+/**
+ * Whether a working connection is also replaced when its evidence expires: after the time that
+ * confer_report_expires_at() gives, and the policy's leeway. That is some minutes after the enclave
+ * had its token from Intel. As CONFER_DURATION_MAX_AGE in all else. Default false.
+ *
+ * Where the clock on the wall jumped, or the machine slept, the next request notices it, and open
+ * requests within 30 s.
+ */
+confer_status confer_config_set_renew_with_evidence(confer_config *config, bool renew, confer_error **error);
+
+/**
+ * Sets CONFER_LIMIT_ATTEMPTS and, if that is not 0, CONFER_DURATION_FIRST_RETRY and
+ * CONFER_DURATION_LONGEST_RETRY.
+ */
+confer_status confer_config_set_reconnect(confer_config *config,
+                                          uint32_t max_attempts,
+                                          uint64_t first_delay_ms,
+                                          uint64_t max_delay_ms,
+                                          confer_error **error);
+
+/**
+ * Sets CONFER_DURATION_MAX_AGE, and what confer_config_set_renew_with_evidence() does.
+ */
+confer_status confer_config_set_max_age(confer_config *config,
+                                        uint64_t max_age_ms,
+                                        bool with_evidence,
+                                        confer_error **error);
+
+/**
+ * Sets one of CONFER_DURATION_STAGE_*; for CONFER_STAGE_TOKEN and CONFER_STAGE_RELEASE, sets
+ * CONFER_DURATION_ANSWER.
+ */
+confer_status confer_config_set_stage_timeout_ms(confer_config *config,
+                                                 int32_t stage,
+                                                 uint64_t timeout_ms,
+                                                 confer_error **error);
+
+/**
+ * Sets CONFER_DURATION_CONNECT.
+ */
+confer_status confer_config_set_connect_timeout_ms(confer_config *config,
+                                                   uint64_t timeout_ms,
+                                                   confer_error **error);
+
+/**
+ * Sets CONFER_DURATION_KEEPALIVE.
+ */
+confer_status confer_config_set_keepalive_ms(confer_config *config,
+                                             uint64_t interval_ms,
+                                             confer_error **error);
+
+/**
+ * Sets CONFER_DURATION_DEAD_PEER.
+ */
+confer_status confer_config_set_dead_peer_ms(confer_config *config,
+                                             uint64_t timeout_ms,
+                                             confer_error **error);
+
+/**
+ * Sets CONFER_DURATION_IDLE_EVENTS and CONFER_DURATION_IDLE_OTHER.
+ */
+confer_status confer_config_set_idle_timeout_ms(confer_config *config,
+                                                uint64_t timeout_ms,
+                                                confer_error **error);
+
+/**
+ * Sets CONFER_DURATION_PROBE.
+ */
+confer_status confer_config_set_probe_timeout_ms(confer_config *config,
+                                                 uint64_t timeout_ms,
+                                                 confer_error **error);
 
 /**
  * Where the log goes. Default nowhere: the library prints nothing. No record holds a token, a prompt, an answer or a
@@ -1683,22 +1838,6 @@ confer_status confer_config_set_log(confer_config *config,
                                     void *user_data,
                                     confer_destroy_fn destroy,
                                     confer_error **error);
-
-/**
- * Who is told of the stages of connecting. Default no one.
- *
- * `stage`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
- */
-confer_status confer_config_set_stage_callback(confer_config *config,
-                                               confer_stage_fn stage,
-                                               void *user_data,
-                                               confer_destroy_fn destroy,
-                                               confer_error **error);
-
-/**
- * Frees a configuration. Clients that were made from it are not affected. NULL is allowed.
- */
-void confer_config_free(confer_config *config);
 
 /**
  * A new cancel handle; free it with confer_cancel_free().
@@ -1807,7 +1946,7 @@ bool confer_client_connected(const confer_client *client);
 
 /**
  * The application says that the network changed, or that the machine has slept. A connection is asked at once whether it
- * still lives, and is given the time of confer_config_set_probe_timeout_ms() for that; one that is being made again is
+ * still lives, and is given the time of CONFER_DURATION_PROBE for that; one that is being made again is
  * made without a further pause; with a client that has ended nothing is done. Never waits. Also allowed in a callback.
  */
 confer_status confer_client_network_changed(confer_client *client,

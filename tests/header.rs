@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The header's sections, in order.
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 18] = [
     "version",
     "status",
     "error",
@@ -18,6 +18,8 @@ const SECTIONS: [&str; 16] = [
     "token",
     "connection",
     "config",
+    "settings",
+    "log",
     "connect",
     "conversation",
     "tool",
@@ -179,27 +181,80 @@ fn the_header_names_no_path_of_the_machine_that_wrote_it() {
     assert!(!header.contains(env!("CARGO_MANIFEST_DIR")));
 }
 
+fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev();
+    let groups: Vec<_> = groups.map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
+/// A setting's key, default and bounds in words, as both documents have them.
+fn row(setting: &confer::client::Setting) -> [String; 3] {
+    const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let bytes = setting.bounds == confer::session::BOUND_BYTES;
+    let write = |value: u64| {
+        let unit = UNITS.iter().find(|(shift, _)| value >> shift > 0);
+        match unit.filter(|_| bytes) {
+            Some((shift, unit)) => format!("{} {unit}", value >> shift),
+            None => thousands(value as usize),
+        }
+    };
+    let (least, most) = (write(*setting.bounds.start()), write(*setting.bounds.end()));
+    let zero = if setting.zero { ", or 0" } else { "" };
+    let bounds = format!("{least} to {most}{zero}");
+    [setting.name.into(), write(setting.default()), bounds]
+}
+
+/// Rows of a table that begin with one of the settings' keys: their first cells.
+fn rows<'a>(text: &'a str, parted_by: &str) -> Vec<Vec<&'a str>> {
+    let cells = |line: &'a str| {
+        let line = line.trim_start_matches([' ', '*', '|', '`']);
+        let key = line.starts_with("CONFER_DURATION_") || line.starts_with("CONFER_LIMIT_");
+        let cells = line
+            .split(parted_by)
+            .map(|cell| cell.trim_matches([' ', '`']));
+        let cells = cells.filter(|cell| !cell.is_empty()).take(3);
+        (key && line.contains(parted_by)).then(|| cells.collect())
+    };
+    text.lines().filter_map(cells).collect()
+}
+
+/// The tables of settings in the header and in docs/limits.md tell what the code has.
+#[test]
+fn settings_are_documented_with_key_default_and_bounds() {
+    let settings = || {
+        use confer::client::{DURATIONS, LIMITS};
+        DURATIONS.iter().chain(&LIMITS)
+    };
+    let expected: Vec<_> = settings().map(row).collect();
+    let header = generate();
+    let limits = fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    assert_eq!(rows(&header, "   "), expected, "the header");
+    assert_eq!(rows(&limits, "|"), expected, "docs/limits.md");
+
+    let keys: Vec<_> = settings()
+        .map(|setting| format!("#define {} {}", setting.name, setting.key))
+        .collect();
+    let of_a_setting = |line: &&str| {
+        ["#define CONFER_DURATION_", "#define CONFER_LIMIT_"]
+            .iter()
+            .any(|prefix| line.starts_with(prefix))
+    };
+    let defined: Vec<_> = header.lines().filter(of_a_setting).collect();
+    assert_eq!(defined, keys);
+}
+
 /// The header's table of limits tells the numbers that the code has.
 #[test]
 fn the_table_of_limits_is_that_of_the_code() {
-    use confer::session::{Bounds, Limits, MAX_BODY, MAX_CHUNK, MAX_UPLOADS, Stage};
+    use confer::session::{Bounds, Limits, MAX_BODY, MAX_CHUNK, MAX_UPLOADS};
     use confer::{client, noise, wire};
     let header = generate();
     let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
-    let thousands = |n: usize| match n {
-        1_000_000.. => format!(
-            "{},{:03},{:03}",
-            n / 1_000_000,
-            n / 1_000 % 1_000,
-            n % 1_000
-        ),
-        1_000.. => format!("{},{:03}", n / 1_000, n % 1_000),
-        _ => n.to_string(),
-    };
     let (limits, bounds) = (Limits::default(), Bounds::default());
     let seconds = |wait: std::time::Duration| format!("{} s", wait.as_secs());
-    for stage in Stage::ALL {
-        assert!([10, 15].contains(&limits.stage[stage as usize].as_secs()));
+    for limit in limits.stage {
+        assert!([10, 15].contains(&limit.as_secs()));
     }
     let rows = [
         ("time of all stages together", seconds(limits.connect)),

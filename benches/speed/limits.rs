@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use confer::ffi::config::*;
 use confer::ffi::connect::*;
 use confer::ffi::route::*;
+use confer::ffi::settings::*;
 use confer::ffi::status::*;
 
 use crate::harness::{self, Client, Enclave, Stream, call};
@@ -82,8 +82,8 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
         &mut || {
             let hostile = Enclave::start(Some("upload-not-read"));
             let config = harness::config(&hostile);
-            call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 300, e) }).unwrap();
-            call(|e| unsafe { confer_config_set_dead_peer_ms(config.0, 1_000, e) }).unwrap();
+            config.set_duration(CONFER_DURATION_KEEPALIVE, 300);
+            config.set_duration(CONFER_DURATION_DEAD_PEER, 1_000);
             let client = harness::connect(&config).unwrap();
             let path = harness::fresh("document");
             let file = std::fs::File::create(&path).unwrap();

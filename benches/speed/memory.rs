@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use confer::ffi::config::confer_config_set_keepalive_ms;
+use confer::ffi::settings::*;
 
-use crate::harness::{self, Enclave, call};
+use crate::harness::{self, Enclave};
 use crate::table::{Aim, Table};
 
 const CONNECTIONS: u64 = 1_000;
@@ -30,7 +30,7 @@ pub fn allow_descriptors() {
 
 pub fn run(enclave: &Enclave, table: &mut Table) {
     let config = harness::config(enclave);
-    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, KEEPALIVE_MS, e) }).unwrap();
+    config.set_duration(CONFER_DURATION_KEEPALIVE, KEEPALIVE_MS);
     // The first connection sets up the runtime, the key set and the release.
     let first = harness::connect(&config).unwrap();
     let before = resident();

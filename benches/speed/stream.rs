@@ -9,6 +9,7 @@ use std::time::Instant;
 use confer::ffi::config::*;
 use confer::ffi::error::confer_error;
 use confer::ffi::event::*;
+use confer::ffi::settings::*;
 use confer::ffi::status::{CONFER_OK, confer_status};
 use confer::ffi::stream::*;
 
@@ -68,7 +69,7 @@ pub fn connect(enclave: &Enclave, url: &str) -> Client {
     let config = harness::config(enclave);
     call(|e| unsafe { confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e) })
         .unwrap();
-    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 3_600_000, e) }).unwrap();
+    config.set_duration(CONFER_DURATION_KEEPALIVE, 3_600_000);
     harness::connect(&config).unwrap()
 }
 

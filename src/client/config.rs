@@ -24,9 +24,6 @@ pub fn production_verifier() -> Arc<Verifier> {
     PRODUCTION.clone()
 }
 
-/// The longest that any wait can be set to: a day.
-const MAX_WAIT: Duration = Duration::from_secs(86_400);
-
 /// Told of the stages of connecting, on the client's callback thread. `None`: connecting ended.
 pub type StageSink = Arc<dyn Fn(Option<Stage>) + Send + Sync>;
 
@@ -51,10 +48,16 @@ pub struct Config {
     pub release: Option<ReleaseSink>,
     /// Who is told of what becomes of the connection.
     pub changes: Option<ChangeSink>,
-    /// Whether and how a broken connection is made again.
-    pub reconnect: Option<Reconnect>,
-    /// When a connection that works is replaced.
-    pub renew: Renew,
+    /// Failed attempts in a row after which the client ends; 0: a connection that breaks is not made again.
+    pub attempts: usize,
+    /// The longest delay before the first attempt.
+    pub first_retry: Duration,
+    /// The longest delay before any attempt.
+    pub longest_retry: Duration,
+    /// The age at which a connection that works is replaced; zero for any.
+    pub max_age: Duration,
+    /// Whether it is replaced when its evidence expires.
+    pub renew_with_evidence: bool,
 }
 
 impl Config {
@@ -75,8 +78,11 @@ impl Config {
             provider: None,
             release: None,
             changes: None,
-            reconnect: None,
-            renew: Renew::default(),
+            attempts: 0,
+            first_retry: Duration::from_millis(500),
+            longest_retry: Duration::from_secs(30),
+            max_age: Duration::ZERO,
+            renew_with_evidence: false,
         }
     }
 
@@ -138,19 +144,6 @@ impl Config {
         self.keys = KEYS.at(url, self.cache.as_deref(), &self.route);
     }
 
-    /// Checks a time limit: at least a millisecond, at most a day.
-    pub fn wait(name: &str, milliseconds: u64) -> Result<Duration> {
-        let wait = Duration::from_millis(milliseconds);
-        if wait.is_zero() || wait > MAX_WAIT {
-            let message = format!(
-                "{name}: invalid value {milliseconds} ms (expected 1 to {})",
-                MAX_WAIT.as_millis()
-            );
-            return Err(Error::new(Status::InvalidArgument, message));
-        }
-        Ok(wait)
-    }
-
     /// Whether it is complete.
     pub(super) fn check(&self) -> Result<()> {
         if self.token.is_none() && self.provider.is_none() {
@@ -189,8 +182,15 @@ impl Config {
             provider: self.provider.clone(),
             release: self.release.clone(),
             changes: self.changes.clone(),
-            reconnect: self.reconnect,
-            renew: self.renew,
+            reconnect: (self.attempts > 0).then_some(Reconnect {
+                attempts: self.attempts.try_into().unwrap_or(u32::MAX),
+                first: self.first_retry,
+                most: self.longest_retry,
+            }),
+            renew: Renew {
+                max_age: (!self.max_age.is_zero()).then_some(self.max_age),
+                with_evidence: self.renew_with_evidence,
+            },
             log,
             refused_token: Mutex::default(),
             untold: Arc::default(),

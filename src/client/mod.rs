@@ -13,6 +13,7 @@ mod history;
 mod json;
 mod request;
 mod run;
+mod settings;
 mod size;
 mod stream;
 mod token;
@@ -29,6 +30,7 @@ pub use history::{Conversation, Role};
 pub use request::{
     MAX_FETCH_HEADERS, MAX_PATH, MAX_TEXTS, MAX_VERB, PreparedRequest, RouteRequest,
 };
+pub use settings::{BOUND_TIME, DURATIONS, LIMITS, Setting, bounded, time_limit};
 pub use size::MAX_TEXT;
 pub use stream::Stream;
 pub use tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_CALLS, MAX_ROUNDS, Tool, ToolCall};

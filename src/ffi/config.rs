@@ -1,10 +1,8 @@
 //! Configuration: the section "Configuration" of the header.
 
-use std::ffi::{CString, c_char, c_void};
-use std::ops::RangeInclusive;
+use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::connection::{confer_connection_fn, confer_release_fn, connection, release};
 use super::error::confer_error;
@@ -16,10 +14,8 @@ use super::support::{handle, text};
 use super::token::{confer_token_fn, provider};
 use crate::client::Config;
 use crate::error::{Error, Result, Status};
-use crate::host::{Level, Sink};
-use crate::link::Reconnect;
 use crate::net::Roots;
-use crate::session::{BOUND_BYTES, BOUND_REQUESTS, Idle, Limits, Stage};
+use crate::session::Stage;
 
 /// What clients are made from. Any thread may use it; calls on one configuration take turns. Connecting copies what it
 /// needs, so a configuration can be changed or freed at once afterwards, and can serve many clients: they share its
@@ -39,48 +35,27 @@ impl confer_config {
     }
 }
 
-/// Sets one time limit.
-///
-/// # Safety
-/// `config` is NULL or a live handle.
-unsafe fn set_limit(
-    config: *const confer_config,
-    name: &str,
-    milliseconds: u64,
-    set: impl FnOnce(&mut Limits, Duration),
-) -> Result<()> {
-    let wait = Config::wait(name, milliseconds)?;
-    // SAFETY: passed on.
-    unsafe {
-        confer_config::with(config, |config| {
-            set(&mut config.limits, wait);
-            Ok(())
-        })
-    }
-}
-
-/// The endpoint's host name, or the proxy's, is looked up. Default limit 10 s.
+/// The endpoint's host name, or the proxy's, is looked up.
 pub const CONFER_STAGE_RESOLVE: i32 = 0;
 /// A TCP connection is made: all addresses of the name are tried, IPv6 and IPv4 in turn, each 250 ms after the one before
-/// or when that has failed. Default limit 10 s.
+/// or when that has failed.
 pub const CONFER_STAGE_TCP: i32 = 1;
-/// TLS is negotiated, with the endpoint itself; nothing to do for ws://. Default limit 10 s.
+/// TLS is negotiated, with the endpoint itself; nothing to do for ws://.
 pub const CONFER_STAGE_TLS: i32 = 2;
-/// The WebSocket upgrade is asked for, with the token. Default limit 10 s.
+/// The WebSocket upgrade is asked for, with the token.
 pub const CONFER_STAGE_UPGRADE: i32 = 3;
-/// Messages 1 and 2 of the Noise handshake. Default limit 15 s.
+/// Messages 1 and 2 of the Noise handshake.
 pub const CONFER_STAGE_HANDSHAKE: i32 = 4;
-/// Intel's key set is found or fetched. Default limit 15 s.
+/// Intel's key set is found or fetched.
 pub const CONFER_STAGE_KEY_SET: i32 = 5;
-/// The evidence is verified and, if it holds, message 3 is sent. Default limit 15 s.
+/// The evidence is verified and, if it holds, message 3 is sent.
 pub const CONFER_STAGE_VERIFY: i32 = 6;
 /// A tunnel through the proxy is asked for, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS; entered only where there
-/// is one. Default limit 10 s.
+/// is one.
 pub const CONFER_STAGE_PROXY: i32 = 7;
-/// The application's token provider is asked; the first stage, where there is one. Default limit 15 s.
+/// The application's token provider is asked; the first stage, where there is one.
 pub const CONFER_STAGE_TOKEN: i32 = 8;
-/// The application is asked whether another release than before will do; the last stage before message 3. Default limit
-/// 15 s.
+/// The application is asked whether another release than before will do; the last stage before message 3.
 pub const CONFER_STAGE_RELEASE: i32 = 9;
 /// Connecting has ended, well or not: confer_connecting_wait() will not wait any more.
 pub const CONFER_STAGE_ENDED: i32 = 100;
@@ -89,45 +64,6 @@ pub const CONFER_STAGE_ENDED: i32 = 100;
 pub const CONFER_ROOTS_BUNDLED: i32 = 0;
 /// TLS trusts the authorities that the system does.
 pub const CONFER_ROOTS_SYSTEM: i32 = 1;
-
-/// Bytes that wait to be read on a stream, from which on the socket is not read if no other request is open. Default
-/// 1 MiB.
-pub const CONFER_LIMIT_STREAM_REST: i32 = 0;
-/// Bytes that wait to be read on a stream, above which it fails with CONFER_E_SLOW_CONSUMER. Default 16 MiB.
-pub const CONFER_LIMIT_STREAM_UNREAD: i32 = 1;
-/// Bytes that wait to be read on all streams of a client, above which those fail that hold more than their equal share.
-/// Default 64 MiB.
-pub const CONFER_LIMIT_CLIENT_UNREAD: i32 = 2;
-/// Bytes of messages of which not all has come, above which the connection fails with CONFER_E_LIMIT. Default 64 MiB.
-pub const CONFER_LIMIT_UNFINISHED: i32 = 3;
-/// Bytes of requests that wait to be sent, above which a further one is refused with CONFER_E_TOO_MANY. Default 64 MiB. With
-/// a token provider and reconnecting on, as many again of those that were sent and have no answer yet: status 401 or 402
-/// would have them sent once more.
-pub const CONFER_LIMIT_UNSENT: i32 = 4;
-/// Requests that are open at once, above which a further one is refused with CONFER_E_TOO_MANY. Default 4,096.
-pub const CONFER_LIMIT_REQUESTS: i32 = 5;
-
-/// Something failed.
-pub const CONFER_LOG_ERROR: i32 = 1;
-/// Something is not as it should be; the work goes on.
-pub const CONFER_LOG_WARN: i32 = 2;
-/// A connection came or went.
-pub const CONFER_LOG_INFO: i32 = 3;
-/// Each stage of connecting.
-pub const CONFER_LOG_DEBUG: i32 = 4;
-
-/// Takes a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as "confer::connect";
-/// `message`: English. Both texts are NUL-terminated UTF-8 and valid during the call. Runs on the client's callback
-/// thread.
-#[allow(non_camel_case_types)]
-pub type confer_log_fn = Option<
-    unsafe extern "C" fn(
-        user_data: *mut c_void,
-        level: i32,
-        target: *const c_char,
-        message: *const c_char,
-    ),
->;
 
 /// Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback thread.
 #[allow(non_camel_case_types)]
@@ -316,86 +252,6 @@ pub unsafe extern "C" fn confer_config_set_token_provider(
     })
 }
 
-/// Whether a connection that breaks is made again. Default off: the client ends with its connection.
-///
-/// Each new connection goes through the whole verification, with the same policy. A request that was not sent when the
-/// connection broke is sent on the next one; of others the stream ends with the connection's error, and
-/// confer_error_progress() says how far they had come: nothing is sent twice. Requests that are started meanwhile wait.
-///
-/// A request that has waited for the time of confer_config_set_idle_timeout_ms() ends with CONFER_E_STREAM_IDLE.
-///
-/// `max_attempts`: how many may fail in a row before the client ends with the last one's error; 0 for off. A connection
-/// that was made again and breaks within 10 s counts as one. An error that is not retried, such as a refused enclave or
-/// refused credentials, ends the client at once: see the table of confer_error_retryable().
-/// `first_delay_ms`, `max_delay_ms`: the pause before an attempt is a random part of the first delay, which doubles with
-/// each failure up to the most; 1 to 86,400,000. A server that asks for a longer one has it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_reconnect(
-    config: *mut confer_config,
-    max_attempts: u32,
-    first_delay_ms: u64,
-    max_delay_ms: u64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        let reconnect = match max_attempts {
-            0 => None,
-            attempts => Some(Reconnect {
-                attempts,
-                first: Config::wait("first_delay_ms", first_delay_ms)?,
-                most: Config::wait("max_delay_ms", max_delay_ms)?,
-            }),
-        };
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_config::with(config, |config| {
-                config.reconnect = reconnect;
-                Ok(())
-            })
-        }
-    })
-}
-
-/// When a connection that works is replaced by a fresh one, which is verified anew. Default never.
-///
-/// With reconnecting on, the new connection is made first; requests that are under way end on the old one, of which four
-/// may linger. Where none can be made, new requests wait, and end with the last attempt's error once the attempts are used
-/// up; the old connection stays for what is under way, unless that error is not retried: then the client ends. With
-/// reconnecting off, the connection ends with CONFER_E_EXPIRED.
-///
-/// `max_age_ms`: the age that a connection may reach, at least 10,000 and at most 86,400,000; 0 for any.
-/// `with_evidence`: not beyond the time for which its evidence would be accepted: confer_report_expires_at(), and the
-/// policy's leeway. That is some minutes after the enclave had its token from Intel. Where the clock on the wall jumped, or
-/// the machine slept, it is noticed by the next request, and within 30 s by those that are under way.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_max_age(
-    config: *mut confer_config,
-    max_age_ms: u64,
-    with_evidence: bool,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        /// Below it, a client would do little but connect.
-        const LEAST: u64 = 10_000;
-        if (1..LEAST).contains(&max_age_ms) {
-            let message =
-                format!("max_age_ms: invalid value {max_age_ms} (expected 0, or at least {LEAST})");
-            return Err(Error::new(Status::InvalidArgument, message));
-        }
-        let max_age = match max_age_ms {
-            0 => None,
-            age => Some(Config::wait("max_age_ms", age)?),
-        };
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_config::with(config, |config| {
-                (config.renew.max_age, config.renew.with_evidence) = (max_age, with_evidence);
-                Ok(())
-            })
-        }
-    })
-}
-
 /// Who is told of what becomes of the connection: that it broke, each attempt to make it again, and how that ended.
 /// Default no one.
 ///
@@ -494,252 +350,6 @@ pub unsafe extern "C" fn confer_config_set_jwks_cache_file(
                 Ok(())
             })
         }
-    })
-}
-
-/// The time limit of one stage of connecting, in milliseconds, 1 to 86,400,000. `stage`: one of CONFER_STAGE_*, where
-/// the defaults stand.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_stage_timeout_ms(
-    config: *mut confer_config,
-    stage: i32,
-    timeout_ms: u64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        let known = Stage::ALL
-            .iter()
-            .find(|known| **known as i32 == stage)
-            .copied();
-        let stage = known.ok_or_else(|| {
-            Error::new(
-                Status::InvalidArgument,
-                format!("stage: invalid value {stage} (expected a CONFER_STAGE_* constant)"),
-            )
-        })?;
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
-                limits.stage[stage as usize] = wait;
-            })
-        }
-    })
-}
-
-/// The time limit of all stages together, in milliseconds, 1 to 86,400,000. Default 60,000.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_connect_timeout_ms(
-    config: *mut confer_config,
-    timeout_ms: u64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
-                limits.connect = wait
-            })
-        }
-    })
-}
-
-/// The time between keepalive pings, in milliseconds, 1 to 86,400,000. Default 20,000.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_keepalive_ms(
-    config: *mut confer_config,
-    interval_ms: u64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            set_limit(config, "interval_ms", interval_ms, |limits, wait| {
-                limits.keepalive = wait
-            })
-        }
-    })
-}
-
-/// How long a ping may stay unanswered while no byte moves in either direction before the connection counts as dead,
-/// in milliseconds, 1 to 86,400,000. Default 20,000.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_dead_peer_ms(
-    config: *mut confer_config,
-    timeout_ms: u64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
-                limits.dead_after = wait
-            })
-        }
-    })
-}
-
-/// How long nothing may come for a request before it fails with CONFER_E_STREAM_IDLE, in milliseconds, 1 to 86,400,000.
-/// Default 180,000 for answers that end with CONFER_EVENT_COMPLETION (a streamed chat), and 600,000 for all others: the
-/// server may work for 10 minutes on a document, or on an answer that is not streamed. This call sets both.
-///
-/// A server can lose a streamed answer without a word while it still answers pings. A request that waits for a
-/// connection, and an upload that waits for one of the connection's places, have the same limit.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_idle_timeout_ms(
-    config: *mut confer_config,
-    timeout_ms: u64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
-                limits.idle = Idle::both(wait)
-            })
-        }
-    })
-}
-
-/// How long the enclave may be silent after confer_client_network_changed() before the connection counts as dead, in
-/// milliseconds, 1 to 86,400,000. Default 5,000.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_probe_timeout_ms(
-    config: *mut confer_config,
-    timeout_ms: u64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            set_limit(config, "timeout_ms", timeout_ms, |limits, wait| {
-                limits.probe = wait
-            })
-        }
-    })
-}
-
-/// How much memory a client may take for one purpose: one of CONFER_LIMIT_*, where the defaults stand. Those of bytes can
-/// be set from 64 KiB to 1 TiB, the number of requests from 1 to 1,000,000. An event takes its size for its JSON, and once
-/// more while it is lent. See also confer_runtime_set_unread_limit().
-///
-/// Errors: CONFER_E_INVALID_ARGUMENT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_limit(
-    config: *mut confer_config,
-    limit: i32,
-    value: u64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        let range = match limit {
-            CONFER_LIMIT_REQUESTS => BOUND_REQUESTS,
-            _ => BOUND_BYTES,
-        };
-        let value = bounded("value", value, range)?;
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_config::with(config, |config| {
-                let bounds = &mut config.limits.bounds;
-                let bound = match limit {
-                    CONFER_LIMIT_STREAM_REST => &mut bounds.stream_rest,
-                    CONFER_LIMIT_STREAM_UNREAD => &mut bounds.stream,
-                    CONFER_LIMIT_CLIENT_UNREAD => &mut bounds.client,
-                    CONFER_LIMIT_UNFINISHED => &mut bounds.unfinished,
-                    CONFER_LIMIT_UNSENT => &mut bounds.unsent,
-                    CONFER_LIMIT_REQUESTS => &mut bounds.requests,
-                    _ => {
-                        let message = format!(
-                            "limit: invalid value {limit} (expected a CONFER_LIMIT_* constant)"
-                        );
-                        return Err(Error::new(Status::InvalidArgument, message));
-                    }
-                };
-                *bound = value;
-                Ok(())
-            })
-        }
-    })
-}
-
-/// A number within its bounds.
-pub(super) fn bounded(name: &str, value: u64, range: RangeInclusive<u64>) -> Result<usize> {
-    let held = usize::try_from(value)
-        .ok()
-        .filter(|_| range.contains(&value));
-    held.ok_or_else(|| {
-        let (least, most) = (range.start(), range.end());
-        let message = format!("{name}: invalid value {value} (expected {least} to {most})");
-        Error::new(Status::InvalidArgument, message)
-    })
-}
-
-struct LogCallback {
-    call: unsafe extern "C" fn(*mut c_void, i32, *const c_char, *const c_char),
-    user_data: UserData,
-}
-
-impl Sink for LogCallback {
-    fn record(&self, level: Level, target: &'static str, message: &str) {
-        let text = |text: &str| CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
-        let (target, message) = (text(target), text(message));
-        // SAFETY: the application gave both together; the texts live during the call.
-        unsafe {
-            (self.call)(
-                self.user_data.pointer(),
-                level as i32,
-                target.as_ptr(),
-                message.as_ptr(),
-            )
-        };
-    }
-}
-
-/// Where the log goes. Default nowhere: the library prints nothing. No record holds a token, a prompt, an answer or a
-/// key at any level.
-///
-/// `level`: records up to this one of CONFER_LOG_* are made. `log`: may be NULL for none.
-/// `user_data`: passed to `log`. Clients that are made from one configuration share it, and each has a thread for its
-/// callbacks: several clients may use it at once.
-/// `destroy`: runs once when neither the configuration nor a client needs `user_data` any more, on the thread that let
-/// go of it last: one that sets another log or frees the configuration, or a client's callback thread. If this call
-/// fails, it runs before the call returns.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_log(
-    config: *mut confer_config,
-    level: i32,
-    log: confer_log_fn,
-    user_data: *mut c_void,
-    destroy: confer_destroy_fn,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // First of all: `destroy` runs on every failure.
-    let user_data = UserData::new(user_data, destroy);
-    guard::done(error, || {
-        let level = match level {
-            CONFER_LOG_ERROR => Level::Error,
-            CONFER_LOG_WARN => Level::Warn,
-            CONFER_LOG_INFO => Level::Info,
-            CONFER_LOG_DEBUG => Level::Debug,
-            _ => {
-                return Err(Error::new(
-                    Status::InvalidArgument,
-                    format!("level: invalid value {level} (expected a CONFER_LOG_* constant)"),
-                ));
-            }
-        };
-        let sink = log.map(|call| {
-            (
-                level,
-                Arc::new(LogCallback { call, user_data }) as Arc<dyn Sink>,
-            )
-        });
-        // SAFETY: NULL or a live handle. What it replaces is dropped outside the lock: `destroy` is the application's.
-        drop(unsafe {
-            confer_config::with(config, |config| {
-                Ok(std::mem::replace(&mut config.log, sink))
-            })
-        }?);
-        Ok(())
     })
 }
 

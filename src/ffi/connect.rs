@@ -27,7 +27,7 @@ pub struct confer_connecting {
     poison: Poison,
 }
 
-/// A connection to a verified enclave, or several one after the other; see confer_config_set_reconnect(). Any thread, also
+/// A connection to a verified enclave, or several one after the other; see CONFER_LIMIT_ATTEMPTS. Any thread, also
 /// several at once. It stays open until it is closed, or until it and all its streams are freed.
 #[allow(non_camel_case_types)]
 pub struct confer_client {
@@ -303,7 +303,7 @@ pub unsafe extern "C" fn confer_client_connected(client: *const confer_client) -
 }
 
 /// The application says that the network changed, or that the machine has slept. A connection is asked at once whether it
-/// still lives, and is given the time of confer_config_set_probe_timeout_ms() for that; one that is being made again is
+/// still lives, and is given the time of CONFER_DURATION_PROBE for that; one that is being made again is
 /// made without a further pause; with a client that has ended nothing is done. Never waits. Also allowed in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_network_changed(

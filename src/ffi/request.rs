@@ -9,7 +9,7 @@ use super::support::guard::{self, Turns};
 use super::support::user_data::{UserData, confer_destroy_fn};
 use super::support::{handle, text};
 use super::tool::{confer_tool_fn, tool};
-use crate::client::{ChatRequest, Config, Number, StoredDocument};
+use crate::client::{ChatRequest, Number, StoredDocument, time_limit};
 use crate::error::Result;
 
 /// A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies it, so it can be
@@ -425,7 +425,7 @@ pub unsafe extern "C" fn confer_chat_request_set_tool_limits(
     error: *mut *mut confer_error,
 ) -> confer_status {
     guard::done(error, || {
-        let limit = Config::wait("timeout_ms", timeout_ms)?;
+        let limit = time_limit("timeout_ms", timeout_ms)?;
         // SAFETY: NULL or a live handle.
         unsafe {
             confer_chat_request::with(request, |request| {

@@ -2,10 +2,11 @@
 
 use std::ffi::c_char;
 
-use super::config::bounded;
 use super::error::confer_error;
 use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
 use super::support::guard;
+use crate::client::bounded;
+use crate::session::{BOUND_BYTES, set_process_unread};
 
 /// Major version: changes when something is taken away. While it is 0, see the CHANGELOG.
 pub const CONFER_VERSION_MAJOR: u32 = 0;
@@ -55,8 +56,8 @@ pub unsafe extern "C" fn confer_runtime_set_unread_limit(
     error: *mut *mut confer_error,
 ) -> confer_status {
     guard::done(error, || {
-        let bytes = bounded("bytes", bytes, crate::session::BOUND_BYTES)?;
-        crate::session::set_process_unread(bytes);
+        bounded("bytes", bytes, &BOUND_BYTES)?;
+        set_process_unread(usize::try_from(bytes).unwrap_or(usize::MAX));
         Ok(())
     })
 }

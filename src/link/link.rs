@@ -684,10 +684,11 @@ impl Link {
                 (expired, next.map_or(coming, |next| next.min(coming)))
             };
             for waiting in expired {
-                let limit = idle.of(waiting.job.request.pace).as_millis();
+                let pace = waiting.job.request.pace;
+                let (limit, setting) = (idle.of(pace).as_millis(), pace.limit_name());
                 let message = format!(
                     "the request waited {limit} ms for a connection, its idle limit, and got none \
-                     (confer_config_set_idle_timeout_ms())"
+                     ({setting})"
                 );
                 waiting
                     .job

@@ -679,7 +679,7 @@ impl Exchange {
     /// (protocol section 4), so the message says what may have happened.
     fn silence(&self, idle: &Idle) -> Error {
         let limit = idle.of(self.pace).as_millis();
-        let setter = "confer_config_set_idle_timeout_ms()";
+        let setter = self.pace.limit_name();
         let waits = |upload: &Upload| !upload.has_place;
         let message = match self.pace {
             _ if self.upload.as_ref().is_some_and(waits) => format!(
@@ -807,9 +807,8 @@ impl Default for Limits {
                 seconds(15),
                 seconds(15),
                 seconds(10),
-                seconds(15),
-                seconds(15),
             ],
+            answer: seconds(30),
             connect: seconds(60),
             keepalive: seconds(20),
             dead_after: seconds(20),
@@ -1199,11 +1198,7 @@ mod tests {
         peer.live(1);
         assert_eq!(events.failure(), (Status::StreamIdle, Progress::MaybeSent));
         let error = events.end().unwrap().unwrap_err();
-        for part in [
-            "180000 ms",
-            "confer_config_set_idle_timeout_ms()",
-            "without a word",
-        ] {
+        for part in ["180000 ms", "CONFER_DURATION_IDLE_EVENTS", "without a word"] {
             assert!(error.message().contains(part), "{error}");
         }
         peer.live(419);

@@ -89,6 +89,16 @@ pub enum Pace {
     Pieces,
 }
 
+impl Pace {
+    /// The C constant of the limit for its silence.
+    pub fn limit_name(self) -> &'static str {
+        match self {
+            Pace::Events => "CONFER_DURATION_IDLE_EVENTS",
+            Pace::Pieces => "CONFER_DURATION_IDLE_OTHER",
+        }
+    }
+}
+
 /// How long a request may be silent, by the pace of its answer (protocol section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idle {
@@ -119,8 +129,10 @@ impl Idle {
 /// The time limits of a connection, and the bounds of what it keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// For each [`Stage`], by its number.
-    pub stage: [Duration; Stage::ALL.len()],
+    /// For each [`Stage`] but those in which the application is asked, by its number.
+    pub stage: [Duration; Stage::Token as usize],
+    /// For each question to the application: [`Stage::Token`], [`Stage::Release`].
+    pub answer: Duration,
     /// For all stages together.
     pub connect: Duration,
     /// Between pings.
@@ -133,6 +145,16 @@ pub struct Limits {
     pub probe: Duration,
     /// Of memory.
     pub bounds: Bounds,
+}
+
+impl Limits {
+    /// The limit of a stage.
+    fn of(&self, stage: Stage) -> Duration {
+        self.stage
+            .get(stage as usize)
+            .copied()
+            .unwrap_or(self.answer)
+    }
 }
 
 /// What a connection is made from.
@@ -177,7 +199,7 @@ pub async fn stage<T>(
     watch: Watch<'_>,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let limit = limits.stage[stage as usize];
+    let limit = limits.of(stage);
     watch(stage);
     let result = tokio::time::timeout(limit, work).await;
     result.unwrap_or_else(|_| Err(timed_out(stage.name(), limit)))
@@ -290,7 +312,7 @@ pub async fn establish(
         });
     };
 
-    let limit = limits.stage[Stage::Verify as usize];
+    let limit = limits.of(Stage::Verify);
     let left = limit.saturating_sub(began.elapsed());
     stage(limits, Stage::Release, &|_| (), approval(evidenced.clone())).await?;
     let (message, channel) = unverified.accept(&verified).map_err(noise_error)?;

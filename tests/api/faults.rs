@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use confer::ffi::config::*;
 use confer::ffi::connect::*;
 use confer::ffi::report::*;
+use confer::ffi::settings::*;
 use confer::ffi::status::*;
 use serde_json::Value;
 
@@ -62,19 +62,17 @@ fn try_fault(fault: &Value) -> Result<(), String> {
     let expected = fault["status"].as_str().unwrap();
     let enclave = Enclave::start(Some(name));
     let config = config(&enclave);
-    unsafe {
-        // What waits for a limit gets a short one; all else gets the time that a busy machine takes.
-        if expected == "CONFER_E_DEAD_PEER" {
-            call(|e| confer_config_set_keepalive_ms(config.0, 300, e)).unwrap();
-            call(|e| confer_config_set_dead_peer_ms(config.0, 600, e)).unwrap();
-        }
-        if expected == "CONFER_E_STREAM_IDLE" {
-            call(|e| confer_config_set_idle_timeout_ms(config.0, 1_500, e)).unwrap();
-        }
-        if expected == "CONFER_E_STAGE_TIMEOUT" || name.starts_with("key-server") {
-            for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_PROXY {
-                call(|e| confer_config_set_stage_timeout_ms(config.0, stage, 1_000, e)).unwrap();
-            }
+    // What waits for a limit gets a short one; all else gets the time that a busy machine takes.
+    if expected == "CONFER_E_DEAD_PEER" {
+        config.set_duration(CONFER_DURATION_KEEPALIVE, 300);
+        config.set_duration(CONFER_DURATION_DEAD_PEER, 600);
+    }
+    if expected == "CONFER_E_STREAM_IDLE" {
+        config.set_idle(1_500);
+    }
+    if expected == "CONFER_E_STAGE_TIMEOUT" || name.starts_with("key-server") {
+        for stage in CONFER_DURATION_STAGE_RESOLVE..=CONFER_DURATION_STAGE_PROXY {
+            config.set_duration(stage, 1_000);
         }
     }
     let connected = connect(&config);

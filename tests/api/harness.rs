@@ -18,6 +18,7 @@ use confer::ffi::policy::*;
 use confer::ffi::report::*;
 use confer::ffi::request::*;
 use confer::ffi::route::*;
+use confer::ffi::settings::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
 use serde_json::Value;
@@ -287,6 +288,28 @@ pub fn call(
     Err(failure)
 }
 
+impl Config {
+    pub fn set_duration(&self, key: i32, ms: u64) {
+        call(|e| unsafe { confer_config_set_duration_ms(self.0, key, ms, e) }).unwrap();
+    }
+
+    pub fn set_limit(&self, key: i32, value: u64) {
+        call(|e| unsafe { confer_config_set_limit(self.0, key, value, e) }).unwrap();
+    }
+
+    pub fn set_idle(&self, ms: u64) {
+        self.set_duration(CONFER_DURATION_IDLE_EVENTS, ms);
+        self.set_duration(CONFER_DURATION_IDLE_OTHER, ms);
+    }
+
+    /// Turns reconnecting on, with delays in milliseconds.
+    pub fn set_retries(&self, attempts: u32, first: u64, longest: u64) {
+        self.set_limit(CONFER_LIMIT_ATTEMPTS, attempts.into());
+        self.set_duration(CONFER_DURATION_FIRST_RETRY, first);
+        self.set_duration(CONFER_DURATION_LONGEST_RETRY, longest);
+    }
+}
+
 /// A configuration for an enclave, with limits that suit a test.
 pub fn config(enclave: &Enclave) -> Config {
     let mut config = ptr::null_mut();
@@ -311,8 +334,8 @@ pub fn config(enclave: &Enclave) -> Config {
         call(|e| confer_policy_load(path.as_ptr().cast(), path.len(), &mut policy, e)).unwrap();
         call(|e| confer_config_set_policy(config.0, policy, e)).unwrap();
         confer_policy_free(policy);
-        for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_PROXY {
-            call(|e| confer_config_set_stage_timeout_ms(config.0, stage, 3_000, e)).unwrap();
+        for stage in CONFER_DURATION_STAGE_RESOLVE..=CONFER_DURATION_STAGE_PROXY {
+            config.set_duration(stage, 3_000);
         }
         config
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use confer::ffi::config::*;
 use confer::ffi::connect::*;
 use confer::ffi::event::*;
+use confer::ffi::settings::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
 
@@ -34,15 +35,14 @@ fn through(options: &[&str]) -> (Enclave, Network, Config) {
 
 fn notice_the_dead(config: &Config) {
     let (keepalive, dead_peer) = (KEEPALIVE.as_millis() as u64, DEAD_PEER.as_millis() as u64);
-    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, keepalive, e) }).unwrap();
-    call(|e| unsafe { confer_config_set_dead_peer_ms(config.0, dead_peer, e) }).unwrap();
+    config.set_duration(CONFER_DURATION_KEEPALIVE, keepalive);
+    config.set_duration(CONFER_DURATION_DEAD_PEER, dead_peer);
 }
 
 /// Each stage of connecting may take as long as the slowest line here needs.
 fn be_patient(config: &Config) {
-    for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_VERIFY {
-        call(|e| unsafe { confer_config_set_stage_timeout_ms(config.0, stage, 30_000, e) })
-            .unwrap();
+    for stage in CONFER_DURATION_STAGE_RESOLVE..=CONFER_DURATION_STAGE_VERIFY {
+        config.set_duration(stage, 30_000);
     }
 }
 
@@ -112,7 +112,7 @@ fn a_reader_that_pauses_keeps_a_server_that_closes_silent_connections() {
     let counter = |client: &Client, which| unsafe { confer_client_counter(client.0, which) };
     let (_enclave, network, config) = through(&[]);
     network.close_silent(Duration::from_secs(3));
-    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 300, e) }).unwrap();
+    config.set_duration(CONFER_DURATION_KEEPALIVE, 300);
     let client = connect(&config).unwrap();
     let stream = pull(&client, &format!("/tokens {TOKENS} 16384")).unwrap();
     begun(&stream);
@@ -141,10 +141,8 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 fn a_reader_that_pauses_gets_all_that_came_before_a_reset() {
     const TOKENS: usize = 28; // 112 KiB: the stream's 64, and the rest within the socket
     let (_enclave, network, config) = through(&[]);
-    unsafe {
-        call(|e| confer_config_set_limit(config.0, CONFER_LIMIT_STREAM_REST, 64 << 10, e)).unwrap();
-        call(|e| confer_config_set_keepalive_ms(config.0, 1_500, e)).unwrap();
-    }
+    config.set_limit(CONFER_LIMIT_STREAM_REST, 64 << 10);
+    config.set_duration(CONFER_DURATION_KEEPALIVE, 1_500);
     let client = connect(&config).unwrap();
     network.bandwidth(ToClient, Some(200_000)); // so that little is read beyond the 64 KiB
     let stream = pull(&client, &format!("/tokens {TOKENS} 4096")).unwrap();
@@ -165,7 +163,7 @@ fn a_reader_that_pauses_gets_all_that_came_before_a_reset() {
 #[test]
 fn the_loss_of_the_last_message_is_noticed_by_the_next() {
     let (_enclave, network, config) = through(&[]);
-    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 300, e) }).unwrap();
+    config.set_duration(CONFER_DURATION_KEEPALIVE, 300);
     network.lose_message(3); // the completion
     let client = connect(&config).unwrap();
     let (answer, end) = read(&pull(&client, "/repeat 1 0 word").unwrap());
@@ -182,10 +180,7 @@ fn a_handshake_message_that_is_lost_or_damaged_is_answered_with_no_message_3() {
     for (damage, status) in damages {
         let (enclave, network, config) = through(&[]);
         damage(&network);
-        call(|e| unsafe {
-            confer_config_set_stage_timeout_ms(config.0, CONFER_STAGE_HANDSHAKE, 1_000, e)
-        })
-        .unwrap();
+        config.set_duration(CONFER_DURATION_STAGE_HANDSHAKE, 1_000);
         let failure = connect(&config).err().unwrap();
         assert_eq!(failure.status(), status, "{failure:?}");
         assert!(
@@ -225,8 +220,7 @@ fn a_black_hole_is_a_dead_peer_in_the_time_that_the_limits_allow() {
 
     // A new connection gets as far as TCP.
     be_patient(&config);
-    call(|e| unsafe { confer_config_set_stage_timeout_ms(config.0, CONFER_STAGE_UPGRADE, 500, e) })
-        .unwrap();
+    config.set_duration(CONFER_DURATION_STAGE_UPGRADE, 500);
     let failure = connect(&config).err().unwrap();
     assert_eq!(failure.status(), CONFER_E_STAGE_TIMEOUT);
     assert!(failure.message().contains("upgrade"), "{failure:?}");
@@ -278,8 +272,8 @@ fn a_peer_that_answers_no_ping_lives_while_bytes_move_and_is_dead_after_that() {
 #[test]
 fn a_silence_shorter_than_the_limit_costs_nothing() {
     let (_enclave, network, config) = through(&[]);
-    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 100, e) }).unwrap();
-    call(|e| unsafe { confer_config_set_dead_peer_ms(config.0, 10_000, e) }).unwrap();
+    config.set_duration(CONFER_DURATION_KEEPALIVE, 100);
+    config.set_duration(CONFER_DURATION_DEAD_PEER, 10_000);
     let client = connect(&config).unwrap();
     let stream = pull(&client, "/repeat 100 5 word").unwrap();
     begun(&stream);
@@ -330,7 +324,7 @@ fn a_request_that_takes_longer_than_the_limit_on_a_slow_line_is_no_dead_peer() {
     be_patient(&config);
     notice_the_dead(&config);
     let limit = LIMIT.as_millis() as u64;
-    call(|e| unsafe { confer_config_set_dead_peer_ms(config.0, limit, e) }).unwrap();
+    config.set_duration(CONFER_DURATION_DEAD_PEER, limit);
     let client = connect(&config).unwrap();
     network.bandwidth(ToServer, Some(200_000));
     let began = Instant::now();

@@ -1,7 +1,7 @@
 //! Bounds of memory that an application sets: each holds, and has an error of its own.
 
-use confer::ffi::config::*;
 use confer::ffi::connect::*;
+use confer::ffi::settings::*;
 use confer::ffi::status::*;
 use confer::ffi::version::*;
 
@@ -108,7 +108,7 @@ fn bounds_that_cannot_be_are_refused() {
         (CONFER_LIMIT_REQUESTS, 0),
         (CONFER_LIMIT_REQUESTS, 1_000_001),
         (-1, 1 << 20),
-        (6, 1 << 20),
+        (7, 1 << 20),
     ] {
         let failure = set(&config, limit, value).unwrap_err();
         assert_eq!(

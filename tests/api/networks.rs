@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use confer::ffi::config::*;
 use confer::ffi::connect::*;
+use confer::ffi::log::*;
 use confer::ffi::policy::*;
+use confer::ffi::settings::*;
 use confer::ffi::status::*;
 use rustls::HandshakeKind;
 use serde_json::Value;
@@ -265,7 +267,7 @@ fn credentials_that_a_proxy_takes_no_more_are_sent_once_and_end_a_reconnecting_c
         let config = world.config(ENCLAVE_NAME);
         let url = format!("{scheme}://me:{SECRET}@127.0.0.1:{}", proxy.port);
         set(&config, confer_config_set_proxy, &url).unwrap();
-        call(|e| unsafe { confer_config_set_reconnect(config.0, 1_000, 1, 10, e) }).unwrap();
+        config.set_retries(1_000, 1, 10);
         let client = connect(&config).unwrap();
         chats(&client);
         let sent = if scheme == "http" { BASE64 } else { SECRET };
@@ -428,9 +430,7 @@ fn a_proxy_that_hangs_is_given_up_and_named() {
         let config = world.config(ENCLAVE_NAME);
         let url = format!("{scheme}://127.0.0.1:{}", proxy.port);
         set(&config, confer_config_set_proxy, &url).unwrap();
-        let limit =
-            |e| unsafe { confer_config_set_stage_timeout_ms(config.0, CONFER_STAGE_PROXY, 200, e) };
-        call(limit).unwrap();
+        config.set_duration(CONFER_DURATION_STAGE_PROXY, 200);
         let failure = connect(&config).err().unwrap();
         assert_eq!(failure.status(), CONFER_E_STAGE_TIMEOUT);
         assert_eq!(failure.message(), "proxy: no result within 200 ms");
@@ -544,7 +544,7 @@ fn a_connection_cut_within_tls_is_followed_by_another_attempt() {
     let config = world.config_near("localhost");
     let url = format!("wss://localhost:{}/websocket", network.port());
     set(&config, confer_config_set_endpoint, &url).unwrap();
-    call(|e| unsafe { confer_config_set_reconnect(config.0, 10, 50, 400, e) }).unwrap();
+    config.set_retries(10, 50, 400);
     let told = watch(&config);
     let client = connect(&config).unwrap();
     chats(&client);

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use confer::ffi::config::*;
 use confer::ffi::connect::*;
+use confer::ffi::log::*;
 use confer::ffi::report::*;
 use confer::ffi::request::*;
+use confer::ffi::settings::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
 
@@ -212,7 +214,7 @@ on_each_server! {
 fn a_client_that_pings_too_seldom_is_left_by_the_server(server: Server) {
     let enclave = impatient(server);
     let config = config(&enclave);
-    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 3_600_000, e) }).unwrap();
+    config.set_duration(CONFER_DURATION_KEEPALIVE, 3_600_000);
     let client = connect(&config).unwrap();
     let stream = pull(&client, "/slow 60000 1").unwrap();
     let failure = read(&stream).1.unwrap_err();
@@ -222,8 +224,8 @@ fn a_client_that_pings_too_seldom_is_left_by_the_server(server: Server) {
 fn keepalive_pings_go_out_and_a_quiet_connection_stays(server: Server) {
     let enclave = impatient(server);
     let config = config(&enclave);
-    call(|e| unsafe { confer_config_set_keepalive_ms(config.0, 50, e) }).unwrap();
-    call(|e| unsafe { confer_config_set_dead_peer_ms(config.0, 2_000, e) }).unwrap();
+    config.set_duration(CONFER_DURATION_KEEPALIVE, 50);
+    config.set_duration(CONFER_DURATION_DEAD_PEER, 2_000);
     let client = connect(&config).unwrap();
     let began = Instant::now();
     while enclave
@@ -427,10 +429,7 @@ fn a_connect_can_be_cancelled_at_each_stage() {
     ] {
         let enclave = Enclave::start(Some(fault));
         let config = config(&enclave);
-        call(|e| unsafe {
-            confer_config_set_stage_timeout_ms(config.0, CONFER_STAGE_KEY_SET, 60_000, e)
-        })
-        .unwrap();
+        config.set_duration(CONFER_DURATION_STAGE_KEY_SET, 60_000);
         let (mut connecting, mut client) = (ptr::null_mut(), ptr::null_mut());
         call(|e| unsafe { confer_connect_start(config.0, &mut connecting, e) }).unwrap();
         // It has come as far as the fault lets it.

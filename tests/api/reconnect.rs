@@ -15,6 +15,7 @@ use confer::ffi::connection::*;
 use confer::ffi::error::*;
 use confer::ffi::report::*;
 use confer::ffi::route::*;
+use confer::ffi::settings::*;
 use confer::ffi::status::*;
 use confer::ffi::token::*;
 use serde_json::{Value, json};
@@ -66,7 +67,7 @@ fn reconnecting(enclave: &Enclave, attempts: u32) -> (Config, Receiver<Told>) {
     let (told, changes) = channel();
     let told = Box::into_raw(Box::new(told));
     unsafe {
-        call(|e| confer_config_set_reconnect(config.0, attempts, 50, 400, e)).unwrap();
+        config.set_retries(attempts, 50, 400);
         call(|e| {
             let (told, call) = (told.cast(), Some(on_change as _));
             confer_config_set_connection_callback(config.0, call, told, Some(drop_told), e)
@@ -329,7 +330,7 @@ fn connections_that_break_at_once_are_failures_and_not_a_loop() {
 fn a_request_does_not_wait_for_a_connection_for_longer_than_its_idle_limit() {
     let mut enclave = Enclave::start(None);
     let (config, changes) = reconnecting(&enclave, 100_000);
-    call(|e| unsafe { confer_config_set_idle_timeout_ms(config.0, 700, e) }).unwrap();
+    config.set_idle(700);
     let client = connect(&config).unwrap();
     enclave.kill();
     await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
@@ -354,9 +355,9 @@ fn a_changed_network_is_probed_at_once_and_a_dead_one_is_left_without_a_pause() 
     let url = network.url();
     unsafe {
         call(|e| confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e)).unwrap();
-        call(|e| confer_config_set_probe_timeout_ms(config.0, 300, e)).unwrap();
+        config.set_duration(CONFER_DURATION_PROBE, 300);
         // A pause that would be noticed.
-        call(|e| confer_config_set_reconnect(config.0, 100, 3_600_000, 3_600_000, e)).unwrap();
+        config.set_retries(100, 3_600_000, 3_600_000);
     }
     let client = connect(&config).unwrap();
     let changed = || call(|e| unsafe { confer_client_network_changed(client.0, e) }).unwrap();
@@ -543,8 +544,7 @@ fn a_provider_that_fails_or_never_answers_is_named_in_the_error() {
     provide(&config, move |_, request| {
         kept.lock().unwrap().send(request as usize).unwrap()
     });
-    call(|e| unsafe { confer_config_set_stage_timeout_ms(config.0, CONFER_STAGE_TOKEN, 100, e) })
-        .unwrap();
+    config.set_duration(CONFER_DURATION_ANSWER, 100);
     let failure = connect(&config).err().unwrap();
     assert_eq!(failure.status(), CONFER_E_STAGE_TIMEOUT);
     assert!(failure.message().contains("token"), "{failure:?}");
@@ -645,8 +645,7 @@ fn what_was_refused_for_its_token_may_have_been_sent_whatever_ends_it_then() {
 fn what_is_kept_to_be_sent_again_is_bounded_and_an_answer_makes_room() {
     let enclave = Enclave::start(None);
     let (config, _changes) = reconnecting(&enclave, 5);
-    call(|e| unsafe { confer_config_set_limit(config.0, CONFER_LIMIT_UNSENT, 64 << 10, e) })
-        .unwrap();
+    config.set_limit(CONFER_LIMIT_UNSENT, 64 << 10);
     let long = |directive: &str| format!("{directive}\n{}", "x".repeat(40_000));
     let two = |client: &Client| {
         let before = enclave.requests(CHATS).len();
@@ -993,7 +992,7 @@ fn working_connection_is_kept_while_its_renewal_meets_passing_trouble() {
     for (fault, _) in PASSING {
         let enclave = Enclave::with(["--fault", fault, "--fault-from", "2"]);
         let (config, changes) = reconnecting(&enclave, 2);
-        call(|e| unsafe { confer_config_set_max_age(config.0, 10_000, false, e) }).unwrap();
+        config.set_duration(CONFER_DURATION_MAX_AGE, 10_000);
         let client = connect(&config).unwrap();
         let long = pull(&client, "/repeat 120 100 x").unwrap(); // 12 s
         for _ in 0..2 {
@@ -1019,7 +1018,7 @@ fn working_connection_is_kept_while_its_renewal_meets_passing_trouble() {
 fn a_connection_is_replaced_at_its_age_and_what_runs_on_the_old_one_ends_there() {
     let enclave = Enclave::start(None);
     let (config, changes) = reconnecting(&enclave, 5);
-    call(|e| unsafe { confer_config_set_max_age(config.0, 10_000, false, e) }).unwrap();
+    config.set_duration(CONFER_DURATION_MAX_AGE, 10_000);
     let client = connect(&config).unwrap();
     let long = pull(&client, "/repeat 120 100 x").unwrap(); // 12 s
     await_told(&changes, &Told::Connected(false));
@@ -1037,7 +1036,7 @@ fn a_connection_is_replaced_at_its_age_and_what_runs_on_the_old_one_ends_there()
 fn without_reconnecting_a_connection_ends_at_its_age() {
     let enclave = Enclave::start(None);
     let config = config(&enclave);
-    call(|e| unsafe { confer_config_set_max_age(config.0, 10_000, false, e) }).unwrap();
+    config.set_duration(CONFER_DURATION_MAX_AGE, 10_000);
     let client = connect(&config).unwrap();
     let began = Instant::now();
     let failure = read(&pull(&client, "/silent").unwrap()).1.unwrap_err();
@@ -1048,7 +1047,8 @@ fn without_reconnecting_a_connection_ends_at_its_age() {
         CONFER_E_EXPIRED
     );
     for bad in [1, 9_999, 86_400_001] {
-        let bad = call(|e| unsafe { confer_config_set_max_age(config.0, bad, false, e) });
+        let age = CONFER_DURATION_MAX_AGE;
+        let bad = call(|e| unsafe { confer_config_set_duration_ms(config.0, age, bad, e) });
         assert_eq!(bad.unwrap_err().status(), CONFER_E_INVALID_ARGUMENT);
     }
 }
@@ -1081,9 +1081,8 @@ fn a_token_is_replaced_before_it_ends_and_one_that_lies_causes_no_storm() {
 fn a_thousand_clients_live_in_one_process_and_each_gets_its_answer() {
     let enclave = Enclave::start(None);
     let config = config(&enclave);
-    for stage in CONFER_STAGE_RESOLVE..=CONFER_STAGE_RELEASE {
-        call(|e| unsafe { confer_config_set_stage_timeout_ms(config.0, stage, 60_000, e) })
-            .unwrap();
+    for stage in CONFER_DURATION_STAGE_RESOLVE..=CONFER_DURATION_STAGE_PROXY {
+        config.set_duration(stage, 60_000);
     }
     let mut connecting = Vec::new();
     for _ in 0..1_000 {

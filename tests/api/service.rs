@@ -6,7 +6,6 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use confer::ffi::config::*;
 use confer::ffi::connect::*;
 use confer::ffi::conversation::*;
 use confer::ffi::event::*;
@@ -161,7 +160,7 @@ fn a_chat_that_is_not_streamed_is_one_text(server: Server) {
 fn a_failing_model_ends_a_stream_in_each_servers_way(server: Server) {
     let enclave = Enclave::of(server, None);
     let config = config(&enclave);
-    call(|e| unsafe { confer_config_set_idle_timeout_ms(config.0, 500, e) }).unwrap();
+    config.set_idle(500);
     let client = connect(&config).unwrap();
     let (answer, end) = read(&pull(&client, "/model-error").unwrap());
     assert_eq!(answer, "one two ");

@@ -24,10 +24,10 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 static confer_client *connect_with(uint32_t attempts, bool with_evidence) {
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
-    CHECK_OK(confer_config_set_keepalive_ms(config, 200, &error));
-    CHECK_OK(confer_config_set_dead_peer_ms(config, 800, &error));
-    CHECK_OK(confer_config_set_reconnect(config, attempts, 50, 500, &error));
-    CHECK_OK(confer_config_set_max_age(config, 0, with_evidence, &error));
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_KEEPALIVE, 200, &error));
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_DEAD_PEER, 800, &error));
+    enclave_set_retries(config, attempts, 50, 500);
+    CHECK_OK(confer_config_set_renew_with_evidence(config, with_evidence, &error));
     CHECK_OK(confer_connect(config, NULL, &client, &error));
     confer_config_free(config);
     return client;

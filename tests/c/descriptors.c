@@ -221,7 +221,7 @@ static void reconnecting_client_outlives_a_shortage(void) {
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
     set_endpoint_by_name(config);
-    CHECK_OK(confer_config_set_reconnect(config, ATTEMPTS, SHORTEST_MS, LONGEST_MS, &error));
+    enclave_set_retries(config, ATTEMPTS, SHORTEST_MS, LONGEST_MS);
     CHECK_OK(confer_config_set_connection_callback(config, on_change, &failures, on_destroyed, &error));
     CHECK_OK(confer_connect(config, NULL, &client, &error));
     confer_config_free(config);

@@ -130,6 +130,19 @@ static inline int enclave_logged(const struct enclave *enclave, const char *even
     return enclave_count(enclave, wanted) > 0;
 }
 
+/* Turns reconnecting on, with delays in milliseconds. */
+static inline void enclave_set_retries(confer_config *config, uint32_t attempts, uint64_t first, uint64_t longest) {
+    CHECK_OK(confer_config_set_limit(config, CONFER_LIMIT_ATTEMPTS, attempts, &error));
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_FIRST_RETRY, first, &error));
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_LONGEST_RETRY, longest, &error));
+}
+
+/* Sets both idle limits. */
+static inline void enclave_set_idle(confer_config *config, uint64_t ms) {
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_IDLE_EVENTS, ms, &error));
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_IDLE_OTHER, ms, &error));
+}
+
 /* Makes a configuration that connects to an enclave. */
 static inline confer_config *enclave_config(const struct enclave *enclave) {
     confer_config *config = NULL;

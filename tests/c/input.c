@@ -243,6 +243,28 @@ static void unreadable_policy_file_is_named(void) {
     CHECK(policy == NULL);
 }
 
+static void each_duration_has_bounds(void) {
+    setup();
+    for (int32_t key = 0; key <= CONFER_DURATION_LONGEST_RETRY; key++) {
+        if (key == CONFER_DURATION_STAGE_PROXY + 1) key = CONFER_DURATION_CONNECT;
+        bool age = key == CONFER_DURATION_MAX_AGE;
+        uint64_t least = age ? 10000 : 1;
+        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "config", confer_config_set_duration_ms(NULL, key, least, &error));
+        CHECK_OK(confer_config_set_duration_ms(config, key, least, &error));
+        CHECK_OK(confer_config_set_duration_ms(config, key, 86400000, &error));
+        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "CONFER_DURATION_", confer_config_set_duration_ms(config, key, age ? least - 1 : 0, &error));
+        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "to 86400000", confer_config_set_duration_ms(config, key, 86400001, &error));
+        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "CONFER_DURATION_", confer_config_set_duration_ms(config, key, UINT64_MAX, &error));
+    }
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_MAX_AGE, 0, &error));
+    CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "config", confer_config_set_renew_with_evidence(NULL, true, &error));
+    CHECK_OK(confer_config_set_limit(config, CONFER_LIMIT_ATTEMPTS, UINT32_MAX, &error));
+    CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "CONFER_LIMIT_ATTEMPTS",
+                confer_config_set_limit(config, CONFER_LIMIT_ATTEMPTS, (uint64_t)UINT32_MAX + 1, &error));
+    CHECK_OK(confer_config_set_limit(config, CONFER_LIMIT_ATTEMPTS, 0, &error));
+    teardown();
+}
+
 static void numbers_outside_their_range_are_refused(void) {
     setup();
     static const int32_t stages[] = {-1, 99, CONFER_STAGE_ENDED, INT32_MAX, INT32_MIN};
@@ -258,6 +280,11 @@ static void numbers_outside_their_range_are_refused(void) {
     }
     CHECK_OK(confer_config_set_idle_timeout_ms(config, 1, &error));
     CHECK_OK(confer_config_set_idle_timeout_ms(config, 86400000, &error));
+    static const int32_t settings[] = {-1, CONFER_STAGE_TOKEN, CONFER_STAGE_ENDED - 1, 110, INT32_MAX, INT32_MIN};
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "CONFER_DURATION_*", confer_config_set_duration_ms(config, settings[i], 1000, &error));
+        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "CONFER_LIMIT_*", confer_config_set_limit(config, settings[i], 1000, &error));
+    }
     static const int32_t roles[] = {-1, 6, INT32_MAX};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "role", confer_chat_request_add_message(request, roles[i], "x", 1, &error));
@@ -323,6 +350,7 @@ int main(void) {
         PROMISE(invalid_json_error_has_the_position_without_quoting),
         PROMISE(policy_with_a_wrong_key_is_refused_by_name),
         PROMISE(unreadable_policy_file_is_named),
+        PROMISE(each_duration_has_bounds),
         PROMISE(numbers_outside_their_range_are_refused),
         PROMISE(user_data_of_a_setting_is_destroyed_once),
         PROMISE(connecting_without_token_or_to_closed_port_fails),

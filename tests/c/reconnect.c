@@ -74,7 +74,7 @@ static void on_line_destroyed(void *user_data) {
 static confer_config *reconnecting(struct line *line, uint32_t attempts) {
     confer_config *config = enclave_config(&enclave);
     check_keep_secret(enclave.token);
-    CHECK_OK(confer_config_set_reconnect(config, attempts, 20, 200, &error));
+    enclave_set_retries(config, attempts, 20, 200);
     CHECK_OK(confer_config_set_connection_callback(config, on_change, line, on_line_destroyed, &error));
     return config;
 }
@@ -184,7 +184,7 @@ static void a_pause_is_cut_short_when_the_network_changed(void) {
     enclave_start(&enclave, NULL);
     struct line line = LINE;
     confer_config *config = reconnecting(&line, 1000);
-    CHECK_OK(confer_config_set_reconnect(config, 1000, 86400000, 86400000, &error));
+    enclave_set_retries(config, 1000, 86400000, 86400000);
     confer_client *client = connect_with(config);
     CHECK_OK(confer_client_network_changed(client, &error)); /* a live connection is asked, and answers */
     chat_says(client, "still here", "You said: still here");
@@ -314,7 +314,7 @@ static void a_provider_is_asked_for_each_connection(void) {
         struct provider provider = PROVIDER(reactions[at]);
         confer_config *config = providing(&provider);
         CHECK_OK(confer_config_set_token(config, "not-this-one", SIZE_MAX, &error)); /* the provider takes its place */
-        CHECK_OK(confer_config_set_reconnect(config, 1000, 20, 200, &error));
+        enclave_set_retries(config, 1000, 20, 200);
         CHECK_OK(confer_config_set_connection_callback(config, on_change, &line, on_line_destroyed, &error));
         confer_client *client = connect_with(config);
         CHECK(gate_count(&provider.asked) == 1);
@@ -356,7 +356,7 @@ static void without_a_token_there_is_no_connection(void) {
     gate_wait(&fails.destroyed, 1); /* not at once: the attempt that failed may still need it for a moment */
     CHECK_STATUS(CONFER_E_TOKEN, confer_connect(config, NULL, &client, &error));
     CHECK_OK(confer_config_set_token_provider(config, on_token, &is_late, on_provider_destroyed, &error));
-    CHECK_OK(confer_config_set_stage_timeout_ms(config, CONFER_STAGE_TOKEN, 50, &error));
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_ANSWER, 50, &error));
     CHECK_STATUS(CONFER_E_STAGE_TIMEOUT, confer_connect(config, NULL, &client, &error));
     CHECK_OK(confer_token_request_answer(is_late.held, enclave.token, SIZE_MAX, &error)); /* nobody waits for it */
     confer_token_request_free(is_late.held);
@@ -420,7 +420,7 @@ static void connecting_can_be_given_up_while_a_provider_thinks(void) {
 static confer_client *attempting(struct line *line, bool paused) {
     enclave_start(&enclave, NULL);
     confer_config *config = reconnecting(line, 1000);
-    if (paused) CHECK_OK(confer_config_set_reconnect(config, 1000, 86400000, 86400000, &error));
+    if (paused) enclave_set_retries(config, 1000, 86400000, 86400000);
     confer_client *client = connect_with(config);
     enclave_kill(&enclave);
     if (paused) {

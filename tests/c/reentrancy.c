@@ -288,7 +288,7 @@ static void callback_rules_hold_for_connection_callbacks(void) {
     CHECK_OK(confer_config_set_token_provider(config, wait_in_a_provider, &provider, NULL, &error));
     CHECK_OK(confer_config_set_connection_callback(config, wait_in_a_change, &change, NULL, &error));
     CHECK_OK(confer_config_set_release_callback(config, wait_in_a_release, &release, NULL, &error));
-    CHECK_OK(confer_config_set_reconnect(config, 1000, 20, 200, &error));
+    enclave_set_retries(config, 1000, 20, 200);
     confer_client *client = NULL;
     CHECK_OK(confer_connect(config, NULL, &client, &error));
     change.client = release.client = client; /* before the connection breaks */

@@ -262,7 +262,7 @@ static void limits_of_memory_have_bounds(void) {
         REFUSES("value", confer_config_set_limit(config, limit, most + 1, &error));
         REFUSES("config", confer_config_set_limit(NULL, limit, least, &error));
     }
-    REFUSES("limit", confer_config_set_limit(config, CONFER_LIMIT_REQUESTS + 1, 100000, &error));
+    REFUSES("limit", confer_config_set_limit(config, CONFER_LIMIT_ATTEMPTS + 1, 100000, &error));
     REFUSES("limit", confer_config_set_limit(config, -1, 100000, &error));
     confer_config_free(config);
     REFUSES("bytes", confer_runtime_set_unread_limit((64 << 10) - 1, &error));

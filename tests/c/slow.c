@@ -29,9 +29,9 @@ static void slow_reader_of_the_only_stream_loses_nothing(void) {
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
-    CHECK_OK(confer_config_set_keepalive_ms(config, 50, &error));
-    CHECK_OK(confer_config_set_dead_peer_ms(config, 1000, &error));
-    CHECK_OK(confer_config_set_idle_timeout_ms(config, 1000, &error));
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_KEEPALIVE, 50, &error));
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_DEAD_PEER, 1000, &error));
+    enclave_set_idle(config, 1000);
     CHECK_OK(confer_connect(config, NULL, &client, &error));
     /* 40 MiB: more than the stream's limit of 16 MiB plus the sockets' buffers. */
     confer_stream *stream = chat_pull(client, "/tokens 2560 16384");

@@ -205,7 +205,7 @@ static void reconnecting_goes_on_while_threads_are_refused(void) {
     setup();
     confer_config *config = by_name("localhost");
     confer_client *client = NULL;
-    CHECK_OK(confer_config_set_reconnect(config, 1000, 5, 20, &error));
+    enclave_set_retries(config, 1000, 5, 20);
     CHECK_OK(confer_connect(config, NULL, &client, &error));
     confer_config_free(config);
     refuse(&starve_threads, 1, INT_MAX);

@@ -57,7 +57,7 @@ static void connecting_ends_in_time_when_no_worker_answers(void) {
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
-    CHECK_OK(confer_config_set_connect_timeout_ms(config, 500, &error));
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_CONNECT, 500, &error));
     int64_t began = check_now_ms();
     atomic_store(&stuck, true);
     CHECK_ERROR(CONFER_E_STAGE_TIMEOUT, "does not answer", confer_connect(config, NULL, &client, &error));
@@ -79,7 +79,7 @@ static void requests_end_when_their_worker_dies_and_reconnecting_goes_on(void) {
         confer_config *config = enclave_config(&enclave);
         confer_client *client = NULL;
         confer_error *error = NULL;
-        if (reconnecting) CHECK_OK(confer_config_set_reconnect(config, 100, 5, 20, &error));
+        if (reconnecting) enclave_set_retries(config, 100, 5, 20);
         CHECK_OK(confer_connect(config, NULL, &client, &error));
         confer_config_free(config);
         confer_stream *stream = chat_pull(client, "/repeat 1000 10 word");

@@ -1,0 +1,104 @@
+//! The log: the section "Log" of the header.
+
+use std::ffi::{CString, c_char, c_void};
+use std::sync::Arc;
+
+use super::config::confer_config;
+use super::error::confer_error;
+use super::status::confer_status;
+use super::support::guard;
+use super::support::user_data::{UserData, confer_destroy_fn};
+use crate::error::{Error, Status};
+use crate::host::{Level, Sink};
+
+/// Something failed.
+pub const CONFER_LOG_ERROR: i32 = 1;
+/// Something is not as it should be; the work goes on.
+pub const CONFER_LOG_WARN: i32 = 2;
+/// A connection came or went.
+pub const CONFER_LOG_INFO: i32 = 3;
+/// Each stage of connecting.
+pub const CONFER_LOG_DEBUG: i32 = 4;
+
+/// Takes a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as "confer::connect";
+/// `message`: English. Both texts are NUL-terminated UTF-8 and valid during the call. Runs on the client's callback
+/// thread.
+#[allow(non_camel_case_types)]
+pub type confer_log_fn = Option<
+    unsafe extern "C" fn(
+        user_data: *mut c_void,
+        level: i32,
+        target: *const c_char,
+        message: *const c_char,
+    ),
+>;
+
+struct LogCallback {
+    call: unsafe extern "C" fn(*mut c_void, i32, *const c_char, *const c_char),
+    user_data: UserData,
+}
+
+impl Sink for LogCallback {
+    fn record(&self, level: Level, target: &'static str, message: &str) {
+        let text = |text: &str| CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
+        let (target, message) = (text(target), text(message));
+        // SAFETY: the application gave both together; the texts live during the call.
+        unsafe {
+            (self.call)(
+                self.user_data.pointer(),
+                level as i32,
+                target.as_ptr(),
+                message.as_ptr(),
+            )
+        };
+    }
+}
+
+/// Where the log goes. Default nowhere: the library prints nothing. No record holds a token, a prompt, an answer or a
+/// key at any level.
+///
+/// `level`: records up to this one of CONFER_LOG_* are made. `log`: may be NULL for none.
+/// `user_data`: passed to `log`. Clients that are made from one configuration share it, and each has a thread for its
+/// callbacks: several clients may use it at once.
+/// `destroy`: runs once when neither the configuration nor a client needs `user_data` any more, on the thread that let
+/// go of it last: one that sets another log or frees the configuration, or a client's callback thread. If this call
+/// fails, it runs before the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_log(
+    config: *mut confer_config,
+    level: i32,
+    log: confer_log_fn,
+    user_data: *mut c_void,
+    destroy: confer_destroy_fn,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // First of all: `destroy` runs on every failure.
+    let user_data = UserData::new(user_data, destroy);
+    guard::done(error, || {
+        let level = match level {
+            CONFER_LOG_ERROR => Level::Error,
+            CONFER_LOG_WARN => Level::Warn,
+            CONFER_LOG_INFO => Level::Info,
+            CONFER_LOG_DEBUG => Level::Debug,
+            _ => {
+                return Err(Error::new(
+                    Status::InvalidArgument,
+                    format!("level: invalid value {level} (expected a CONFER_LOG_* constant)"),
+                ));
+            }
+        };
+        let sink = log.map(|call| {
+            (
+                level,
+                Arc::new(LogCallback { call, user_data }) as Arc<dyn Sink>,
+            )
+        });
+        // SAFETY: NULL or a live handle. What it replaces is dropped outside the lock: `destroy` is the application's.
+        drop(unsafe {
+            confer_config::with(config, |config| {
+                Ok(std::mem::replace(&mut config.log, sink))
+            })
+        }?);
+        Ok(())
+    })
+}

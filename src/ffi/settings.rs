@@ -1,0 +1,356 @@
+//! Settings by key, and the other numbers of a configuration: the section "Settings" of the header.
+
+use super::config::confer_config;
+use super::error::confer_error;
+use super::status::confer_status;
+use super::support::guard;
+use crate::client::{DURATIONS, LIMITS, Setting, time_limit};
+use crate::error::{Error, Result, Status};
+use crate::session::Stage;
+
+/// Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of CONFER_STAGE_*.
+pub const CONFER_DURATION_STAGE_RESOLVE: i32 = 0;
+/// Connecting by TCP, over all addresses of the name.
+pub const CONFER_DURATION_STAGE_TCP: i32 = 1;
+/// Negotiating TLS.
+pub const CONFER_DURATION_STAGE_TLS: i32 = 2;
+/// Upgrading to a WebSocket.
+pub const CONFER_DURATION_STAGE_UPGRADE: i32 = 3;
+/// Messages 1 and 2 of the Noise handshake.
+pub const CONFER_DURATION_STAGE_HANDSHAKE: i32 = 4;
+/// Finding or fetching Intel's key set.
+pub const CONFER_DURATION_STAGE_KEY_SET: i32 = 5;
+/// Verifying the evidence and sending message 3.
+pub const CONFER_DURATION_STAGE_VERIFY: i32 = 6;
+/// Opening a tunnel through the proxy.
+pub const CONFER_DURATION_STAGE_PROXY: i32 = 7;
+/// All stages of connecting together.
+pub const CONFER_DURATION_CONNECT: i32 = 100;
+/// The application's answer to a question: for a token, or about another release.
+pub const CONFER_DURATION_ANSWER: i32 = 101;
+/// The interval between keepalive pings.
+pub const CONFER_DURATION_KEEPALIVE: i32 = 102;
+/// How long a ping may stay unanswered while no byte moves in either direction. Then the
+/// connection counts as dead: CONFER_E_DEAD_PEER.
+pub const CONFER_DURATION_DEAD_PEER: i32 = 103;
+/// How long the enclave may be silent after confer_client_network_changed(). Then the connection
+/// counts as dead.
+pub const CONFER_DURATION_PROBE: i32 = 104;
+/// How long nothing may come for a request whose answer ends with CONFER_EVENT_COMPLETION, such as
+/// a streamed chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer
+/// without a word while it still answers pings.
+pub const CONFER_DURATION_IDLE_EVENTS: i32 = 105;
+/// The same for any other answer: the server may work for 10 minutes on a document, or on an answer
+/// that is not streamed. A request that waits for a connection, and an upload that waits for one of
+/// the connection's places, have their idle limit too.
+pub const CONFER_DURATION_IDLE_OTHER: i32 = 106;
+/// The age at which a working connection is replaced by a fresh one, which is verified anew.
+///
+/// With retries on, the new connection is made first. Open requests end on the old one, of which
+/// four may linger. Where none can be made, new requests wait, and end with the last attempt's error
+/// once the attempts are used up. The old connection stays for open requests, unless that error is
+/// not retried: then the client ends. With retries off, the connection ends with CONFER_E_EXPIRED.
+pub const CONFER_DURATION_MAX_AGE: i32 = 107;
+/// The longest delay before the first attempt to connect again. The delay is a random part of this,
+/// and doubles with each failure. A server that asks for a longer delay gets it.
+pub const CONFER_DURATION_FIRST_RETRY: i32 = 108;
+/// The longest delay before any such attempt.
+pub const CONFER_DURATION_LONGEST_RETRY: i32 = 109;
+
+/// Unread bytes of a stream. Above it the socket is not read, if no other request is open.
+pub const CONFER_LIMIT_STREAM_REST: i32 = 0;
+/// Unread bytes of a stream. Above it the stream fails with CONFER_E_SLOW_CONSUMER.
+pub const CONFER_LIMIT_STREAM_UNREAD: i32 = 1;
+/// Unread bytes of all streams of a client. Above it those streams fail that hold more than their
+/// equal share.
+pub const CONFER_LIMIT_CLIENT_UNREAD: i32 = 2;
+/// Bytes of messages of which not all has come. Above it the connection fails with CONFER_E_LIMIT.
+pub const CONFER_LIMIT_UNFINISHED: i32 = 3;
+/// Bytes of requests that wait to be sent. Above it another request is refused with
+/// CONFER_E_TOO_MANY. With a token provider and retries on, as many again of requests that were sent
+/// and have no answer yet: status 401 or 402 would have them sent once more.
+pub const CONFER_LIMIT_UNSENT: i32 = 4;
+/// Open requests. Above it another request is refused with CONFER_E_TOO_MANY.
+pub const CONFER_LIMIT_REQUESTS: i32 = 5;
+/// Attempts to connect again that may fail in a row before the client ends with the last one's error.
+/// 0: the client ends with its connection.
+///
+/// Each new connection goes through the whole verification, with the same policy. A request that was
+/// not sent when the connection broke is sent on the next one. Other streams end with the
+/// connection's error, and confer_error_progress() says how far they had come: nothing is sent twice.
+/// Requests that are started meanwhile wait. A connection that was made again and breaks within 10 s
+/// counts as a failed attempt. An error that is not retried, such as a refused enclave, ends the
+/// client at once: see the table of confer_error_retryable().
+pub const CONFER_LIMIT_ATTEMPTS: i32 = 6;
+
+/// Sets a time of a configuration, in milliseconds. Any thread.
+///
+/// `duration`: one of CONFER_DURATION_*. `ms`: within its bounds; 0 turns a time off that can be 0.
+///
+///     Key                              Default    Bounds
+///     -----------------------------    -------    --------------------------
+///     CONFER_DURATION_STAGE_RESOLVE    10,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_TCP        10,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_TLS        10,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_UPGRADE    10,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_HANDSHAKE    15,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_KEY_SET    15,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_VERIFY     15,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_PROXY      10,000     1 to 86,400,000
+///     CONFER_DURATION_CONNECT          60,000     1 to 86,400,000
+///     CONFER_DURATION_ANSWER           30,000     1 to 86,400,000
+///     CONFER_DURATION_KEEPALIVE        20,000     1 to 86,400,000
+///     CONFER_DURATION_DEAD_PEER        20,000     1 to 86,400,000
+///     CONFER_DURATION_PROBE            5,000      1 to 86,400,000
+///     CONFER_DURATION_IDLE_EVENTS      180,000    1 to 86,400,000
+///     CONFER_DURATION_IDLE_OTHER       600,000    1 to 86,400,000
+///     CONFER_DURATION_MAX_AGE          0          10,000 to 86,400,000, or 0
+///     CONFER_DURATION_FIRST_RETRY      500        1 to 86,400,000
+///     CONFER_DURATION_LONGEST_RETRY    30,000     1 to 86,400,000
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_duration_ms(
+    config: *mut confer_config,
+    duration: i32,
+    ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let setting = known(&DURATIONS, "duration", duration, "CONFER_DURATION_*")?;
+        // SAFETY: NULL or a live handle.
+        unsafe { confer_config::with(config, |config| setting.set(config, ms)) }
+    })
+}
+
+/// Sets a size or a count of a configuration. Any thread.
+///
+/// `limit`: one of CONFER_LIMIT_*. `value`: within its bounds. An event counts with the size of its
+/// JSON, and once more while it is lent. See also confer_runtime_set_unread_limit().
+///
+///     Key                           Default    Bounds
+///     --------------------------    -------    --------------------------
+///     CONFER_LIMIT_STREAM_REST      1 MiB      64 KiB to 1 TiB
+///     CONFER_LIMIT_STREAM_UNREAD    16 MiB     64 KiB to 1 TiB
+///     CONFER_LIMIT_CLIENT_UNREAD    64 MiB     64 KiB to 1 TiB
+///     CONFER_LIMIT_UNFINISHED       64 MiB     64 KiB to 1 TiB
+///     CONFER_LIMIT_UNSENT           64 MiB     64 KiB to 1 TiB
+///     CONFER_LIMIT_REQUESTS         4,096      1 to 1,000,000
+///     CONFER_LIMIT_ATTEMPTS         0          1 to 4,294,967,295, or 0
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_limit(
+    config: *mut confer_config,
+    limit: i32,
+    value: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let setting = known(&LIMITS, "limit", limit, "CONFER_LIMIT_*")?;
+        // SAFETY: NULL or a live handle.
+        unsafe { confer_config::with(config, |config| setting.set(config, value)) }
+    })
+}
+
+/// Whether a working connection is also replaced when its evidence expires: after the time that
+/// confer_report_expires_at() gives, and the policy's leeway. That is some minutes after the enclave
+/// had its token from Intel. As CONFER_DURATION_MAX_AGE in all else. Default false.
+///
+/// Where the clock on the wall jumped, or the machine slept, the next request notices it, and open
+/// requests within 30 s.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_renew_with_evidence(
+    config: *mut confer_config,
+    renew: bool,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_config::with(config, |config| {
+                config.renew_with_evidence = renew;
+                Ok(())
+            })
+        }
+    })
+}
+
+fn known(
+    table: &'static [Setting],
+    argument: &str,
+    key: i32,
+    constants: &str,
+) -> Result<&'static Setting> {
+    let found = table.iter().find(|setting| setting.key == key);
+    found.ok_or_else(|| {
+        let message = format!("{argument}: invalid value {key} (expected a {constants} constant)");
+        Error::new(Status::InvalidArgument, message)
+    })
+}
+
+/// Sets CONFER_LIMIT_ATTEMPTS and, if that is not 0, CONFER_DURATION_FIRST_RETRY and
+/// CONFER_DURATION_LONGEST_RETRY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_reconnect(
+    config: *mut confer_config,
+    max_attempts: u32,
+    first_delay_ms: u64,
+    max_delay_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let delays = match max_attempts {
+            0 => None,
+            _ => Some((
+                time_limit("first_delay_ms", first_delay_ms)?,
+                time_limit("max_delay_ms", max_delay_ms)?,
+            )),
+        };
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_config::with(config, |config| {
+                config.attempts = max_attempts as usize;
+                if let Some(delays) = delays {
+                    (config.first_retry, config.longest_retry) = delays;
+                }
+                Ok(())
+            })
+        }
+    })
+}
+
+/// Sets CONFER_DURATION_MAX_AGE, and what confer_config_set_renew_with_evidence() does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_max_age(
+    config: *mut confer_config,
+    max_age_ms: u64,
+    with_evidence: bool,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            set(config, &[CONFER_DURATION_MAX_AGE], "max_age_ms", max_age_ms)?;
+            confer_config::with(config, |config| {
+                config.renew_with_evidence = with_evidence;
+                Ok(())
+            })
+        }
+    })
+}
+
+/// Sets times to one value, for the functions that set one time each.
+///
+/// # Safety
+/// `config` is NULL or a live handle.
+unsafe fn set(config: *const confer_config, keys: &[i32], name: &str, ms: u64) -> Result<()> {
+    // SAFETY: passed on.
+    unsafe {
+        confer_config::with(config, |config| {
+            for key in keys {
+                let setting = known(&DURATIONS, name, *key, "CONFER_DURATION_*")?;
+                setting
+                    .set(config, ms)
+                    .map_err(|error| error.during(name))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Sets one of CONFER_DURATION_STAGE_*; for CONFER_STAGE_TOKEN and CONFER_STAGE_RELEASE, sets
+/// CONFER_DURATION_ANSWER.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_stage_timeout_ms(
+    config: *mut confer_config,
+    stage: i32,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        if !Stage::ALL.iter().any(|known| *known as i32 == stage) {
+            return Err(Error::new(
+                Status::InvalidArgument,
+                format!("stage: invalid value {stage} (expected a CONFER_STAGE_* constant)"),
+            ));
+        }
+        let asked = [Stage::Token, Stage::Release].map(|stage| stage as i32);
+        let key = match asked.contains(&stage) {
+            true => CONFER_DURATION_ANSWER,
+            false => stage,
+        };
+        // SAFETY: NULL or a live handle.
+        unsafe { set(config, &[key], "timeout_ms", timeout_ms) }
+    })
+}
+
+/// Sets CONFER_DURATION_CONNECT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_connect_timeout_ms(
+    config: *mut confer_config,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let keys = [CONFER_DURATION_CONNECT];
+        // SAFETY: NULL or a live handle.
+        unsafe { set(config, &keys, "timeout_ms", timeout_ms) }
+    })
+}
+
+/// Sets CONFER_DURATION_KEEPALIVE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_keepalive_ms(
+    config: *mut confer_config,
+    interval_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let keys = [CONFER_DURATION_KEEPALIVE];
+        // SAFETY: NULL or a live handle.
+        unsafe { set(config, &keys, "interval_ms", interval_ms) }
+    })
+}
+
+/// Sets CONFER_DURATION_DEAD_PEER.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_dead_peer_ms(
+    config: *mut confer_config,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let keys = [CONFER_DURATION_DEAD_PEER];
+        // SAFETY: NULL or a live handle.
+        unsafe { set(config, &keys, "timeout_ms", timeout_ms) }
+    })
+}
+
+/// Sets CONFER_DURATION_IDLE_EVENTS and CONFER_DURATION_IDLE_OTHER.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_idle_timeout_ms(
+    config: *mut confer_config,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let keys = [CONFER_DURATION_IDLE_EVENTS, CONFER_DURATION_IDLE_OTHER];
+        // SAFETY: NULL or a live handle.
+        unsafe { set(config, &keys, "timeout_ms", timeout_ms) }
+    })
+}
+
+/// Sets CONFER_DURATION_PROBE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_config_set_probe_timeout_ms(
+    config: *mut confer_config,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let keys = [CONFER_DURATION_PROBE];
+        // SAFETY: NULL or a live handle.
+        unsafe { set(config, &keys, "timeout_ms", timeout_ms) }
+    })
+}
