@@ -1,6 +1,6 @@
-//! What an answer is made of: steps, of which the writer understands the last kind directly.
+//! The steps of an answer, and how they are played to the connection's writer.
 //!
-//! Knows nothing of what is asked. A fault of the stream is nothing but another list of steps.
+//! Independent of requests: a fault of the stream is another list of steps.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use tokio::sync::mpsc;
 use crate::server::Server;
 use crate::wire::{Frame, Response, response};
 
-/// One thing for the connection's writer to do.
+/// One message or action for the connection's writer.
 pub(crate) enum Outgoing {
-    /// A response, framed and sealed as it should be.
+    /// A correctly framed and sealed response.
     Response(Response),
-    /// These frames, whatever they are, in this order.
+    /// Exactly these frames, in this order.
     Frames(Vec<Frame>),
     /// A sealed message whose plaintext need not be a frame.
     Plaintext(Vec<u8>),
-    /// Responses whose sealed messages go through a function on their way out.
+    /// Responses whose sealed messages pass through this function before sending.
     Distorted(Vec<Response>, fn(Vec<Vec<u8>>) -> Vec<Vec<u8>>),
-    /// A WebSocket binary message that Noise never saw.
+    /// A WebSocket binary message that bypasses Noise.
     Binary(Vec<u8>),
-    /// Bytes that WebSocket never saw; with `Twist::Tap` alone.
+    /// Bytes that bypass WebSocket; needs `Twist::Tap`.
     Raw(&'static [u8]),
     /// A WebSocket text message.
     Text(&'static str),
     /// Close with this code, then end the connection.
     Close(u16),
-    /// End the connection without a word.
+    /// Drop the connection without a close frame.
     Drop,
-    /// Write nothing more, and keep the connection.
+    /// Keep the connection, but write nothing more.
     Stall,
 }
 
@@ -44,16 +44,16 @@ pub(crate) enum Step {
     Body(Bytes),
     /// A response with another status.
     Refuse(i32, String),
-    /// The model has failed; a server that says so gives this status and this reason.
+    /// The model fails. A server that reports this answers with this status and reason.
     Fail(i32, String),
     Send(Outgoing),
     Wait(Duration),
 }
 
-/// Steps, made while they are played: a long answer is never in memory as a whole.
+/// Steps, created while they are played, so that a long answer is never completely in memory.
 pub(crate) type Steps = Pin<Box<dyn Stream<Item = Step> + Send>>;
 
-/// Steps that are known beforehand.
+/// Steps that are known in advance.
 pub(crate) fn script<I>(steps: I) -> Steps
 where
     I: IntoIterator<Item = Step>,
@@ -64,7 +64,7 @@ where
 
 pub(crate) type Outbox = mpsc::Sender<Outgoing>;
 
-/// The connection has ended; whoever answers may stop.
+/// The connection has ended, so answers are no longer needed.
 pub(crate) struct Gone;
 
 pub(crate) async fn send(outbox: &Outbox, outgoing: Outgoing) -> Result<(), Gone> {
@@ -98,7 +98,8 @@ pub(crate) async fn stream(
     Ok(())
 }
 
-/// Plays steps as one text: the contents of the token events up to `completion`. Without one, no answer comes.
+/// Plays steps as one text: the contents of the token events up to `completion`. Sends nothing if
+/// `completion` is missing.
 pub(crate) async fn text(
     outbox: &Outbox,
     id: i64,

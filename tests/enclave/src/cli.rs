@@ -70,7 +70,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             "--fault" => {
                 let name = value()?;
                 options.faulty.fault =
-                    Some(faults::find(&name).ok_or(format!("no fault is named {name}"))?);
+                    Some(faults::find(&name).ok_or(format!("unknown fault {name}"))?);
             }
             "--fault-from" => from = Some(number(&argument, value()?)?),
             "--fault-until" => until = Some(number(&argument, value()?)?),
@@ -101,22 +101,22 @@ fn number<N: FromStr>(option: &str, text: String) -> Result<N, String> {
     text.parse().map_err(|_| format!("{option} needs a number"))
 }
 
-/// A time in milliseconds, of at least one.
+/// Parses a time of at least one millisecond.
 fn milliseconds(option: &str, text: String) -> Result<Duration, String> {
     match number(option, text)? {
-        0 => Err(format!("{option} is at least 1")),
+        0 => Err(format!("{option} must be at least 1")),
         time => Ok(Duration::from_millis(time)),
     }
 }
 
-/// Leaves a fault to some connections, if it can be.
+/// Restricts a fault to some connections.
 fn limit(faulty: &mut Faulty, from: u64, until: u64) -> Result<(), String> {
     let fault = faulty
         .fault
         .ok_or("--fault-from and --fault-until need --fault")?;
     if from == 0 || until < from {
         return Err(
-            "connections are counted from 1, and --fault-until is not before --fault-from".into(),
+            "--fault-from must be at least 1, and --fault-until at least --fault-from".into(),
         );
     }
     if fault.twists.iter().any(Twist::is_worldwide) {

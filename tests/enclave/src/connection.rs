@@ -1,6 +1,6 @@
-//! One connection: upgrade, handshake, then requests in and answers out until either end leaves.
+//! One connection: upgrade, handshake, then requests and answers until either end leaves.
 //!
-//! Specification: protocol.md sections 1 to 4. Answers themselves are made in `routes`.
+//! Specification: protocol.md sections 1 to 4. `routes` makes the answers.
 
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,15 +39,15 @@ pub(crate) const FAILED: u16 = 1011;
 /// How long a client may take for one message of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 const LEFT: &str = "the client left during the handshake";
-/// Answers waiting for the writer: past these, whoever answers waits.
+/// Answers waiting for the writer. When it is full, `routes` waits.
 const OUTBOX: usize = 256;
-/// Requests that are answered at once.
+/// Requests handled at the same time.
 const MAX_IN_FLIGHT: usize = 4_096;
-/// For faults of uploads: how late an upload is opened, and how many bytes are read at most.
+/// For faults of uploads: the delay before an upload is opened, and the most bytes that are read.
 const LATE: Duration = Duration::from_millis(300);
 const NOT_READ: usize = 256 << 10;
 
-/// Serves a connection to its end, and writes that end into the log.
+/// Serves a connection to its end, and logs the reason of the end.
 pub(crate) async fn serve(stream: TcpStream, enclave: Arc<Enclave>, number: u64) {
     enclave.log.write(number, "accepted", json!({}));
     let connection = Connection {
@@ -93,7 +93,7 @@ impl Connection<'_> {
                     return future::pending().await;
                 }
                 drop(stream);
-                return Err("dropped, as the fault wants".into());
+                return Err("dropped by the fault".into());
             }
         }
         let class = upgrade.class(&self.enclave.tokens, self.enclave.server);
@@ -132,7 +132,7 @@ impl Connection<'_> {
             asked: false,
             taken: 0,
         };
-        // Whichever ends first ends all; answers still being made find the outbox closed.
+        // The first to end stops the others; answers in progress find the outbox closed.
         let served = async {
             let (reader, writer) = (Box::pin(reader.run(outbox)), Box::pin(writer.run(answers)));
             match future::select(reader, writer).await {
@@ -151,7 +151,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Ends when the client has sent nothing for as long as the server allows (section 4).
+    /// Ends when the client has been silent for the server's limit (section 4).
     async fn silence(&self, heard: &Mutex<Instant>) -> Failure {
         let times = self.enclave.times;
         loop {
@@ -163,7 +163,7 @@ impl Connection<'_> {
         }
     }
 
-    /// A second handle of the socket, if a fault writes past the WebSocket.
+    /// Returns a second handle of the socket, if a fault writes below the WebSocket.
     fn tap(&self, websocket: &WebSocket) -> Result<Option<TcpStream>, Failure> {
         if !self.twists.iter().any(|twist| matches!(twist, Twist::Tap)) {
             return Ok(None);
@@ -172,7 +172,7 @@ impl Connection<'_> {
         Ok(Some(TcpStream::from_std(socket.into())?))
     }
 
-    /// What a fault does at a stage, if it does anything there.
+    /// Carries out the fault's action at this stage, if it has one.
     async fn reach(&self, stage: Stage, websocket: Option<&mut WebSocket>) -> Result<(), Failure> {
         let act = self.twists.iter().find_map(|twist| match twist {
             Twist::At(at, act) if *at == stage => Some(*act),
@@ -184,9 +184,9 @@ impl Connection<'_> {
             (Act::Stall, _) => future::pending().await,
             (Act::Close(code), Some(websocket)) => {
                 self.close(websocket, code).await?;
-                Err("closed, as the fault wants".into())
+                Err("closed by the fault".into())
             }
-            _ => Err("dropped, as the fault wants".into()),
+            _ => Err("dropped by the fault".into()),
         }
     }
 
@@ -250,7 +250,7 @@ impl Connection<'_> {
         Ok(state.into_stateless_transport_mode()?)
     }
 
-    /// Sends a frame that announces the whole message and holds half of it.
+    /// Sends a frame that announces the whole message and contains half of it.
     async fn cut(
         &self,
         websocket: &mut WebSocket,
@@ -267,10 +267,10 @@ impl Connection<'_> {
         if let Act::Stall = act {
             return future::pending().await;
         }
-        Err("dropped, as the fault wants".into())
+        Err("dropped by the fault".into())
     }
 
-    /// Reads one message of the handshake; one that is no good closes the connection.
+    /// Reads one handshake message. Closes the connection if it is invalid.
     async fn read_handshake(
         &self,
         state: &mut HandshakeState,
@@ -294,9 +294,9 @@ impl Connection<'_> {
             }
             Message::Binary(message) => match state.read_message(&message, &mut empty) {
                 Ok(_) => return Ok(()),
-                Err(_) => "a handshake message is no good",
+                Err(_) => "a handshake message is invalid",
             },
-            _ => "a text message during the handshake",
+            _ => "a text message in the handshake",
         };
         self.close(websocket, FAILED).await?;
         Err(why.into())
@@ -310,7 +310,8 @@ fn message_2(state: &mut HandshakeState, evidence: &[u8]) -> Result<Vec<u8>, Fai
     Ok(message)
 }
 
-/// Says more than the code, as a server may; with a control character that a client should not print.
+/// Goes beyond the code, as a real server's may. Has a control character, which a client should not
+/// print.
 const CLOSE_REASON: &str = "the enclave's own\u{7}words";
 
 fn close_message(code: u16) -> Message {
@@ -320,11 +321,11 @@ fn close_message(code: u16) -> Message {
     }))
 }
 
-/// How the reading ends when nothing has broken.
+/// Why the reader ended, if nothing broke.
 enum End {
     /// The client has left.
     Left,
-    /// The client did something wrong, and the close that tells it is in the outbox.
+    /// The client made a mistake, and the close frame that says so is in the outbox.
     Refused(String),
 }
 
@@ -334,11 +335,11 @@ struct Reader<'a> {
     nonce: u64,
     reassembly: Reassembly,
     connection: &'a Connection<'a>,
-    /// When the client last sent something.
+    /// When the client last sent anything.
     heard: &'a Mutex<Instant>,
-    /// What each request is answered, by the token's class.
+    /// The answer to every request, by the token's class.
     refusal: Option<(i32, &'static str)>,
-    /// Something but a ping was asked.
+    /// A request that is not a ping has come.
     asked: bool,
     /// Bytes of all frames so far.
     taken: usize,
@@ -399,14 +400,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Closes with a code, and ends.
+    /// Closes with a code, and ends the reader.
     async fn refuse(&self, outbox: &Outbox, code: u16, why: &str) -> Result<End, Failure> {
-        // If the writer has gone, there is nobody to tell.
+        // If the writer has ended, the close frame can't be sent.
         let _ = send(outbox, Outgoing::Close(code)).await;
         Ok(End::Refused(why.to_owned()))
     }
 
-    /// Each request is answered by a task of its own: answers interleave.
+    /// Answers each request in a separate task, so that answers interleave.
     async fn dispatch(
         &mut self,
         asked: Asked,
@@ -439,7 +440,7 @@ impl Reader<'_> {
                 None => return Ok(()),
             }
         };
-        // Past the bound the reader waits, and with it the client.
+        // At the limit the reader waits, so the client has to wait too.
         let permit = Arc::clone(in_flight).acquire_owned().await?;
         let routes = routes.clone();
         tokio::spawn(async move {
@@ -451,7 +452,7 @@ impl Reader<'_> {
                 }
             };
             if let Some(work) = work {
-                // Gone: the connection has ended, and with it the wish for an answer.
+                // On `Gone` the connection has ended, so nothing can be sent.
                 let _ = routes.answer(work).await;
             }
             drop(permit);
@@ -463,7 +464,7 @@ impl Reader<'_> {
         self.connection.twists.iter().any(is)
     }
 
-    /// What this request is answered whatever it asks.
+    /// Returns the fixed answer to this request, if a fault or the token's class demands one.
     fn refusal(&mut self, asked: &Asked) -> Option<(i32, &'static str)> {
         let first = !is_ping(asked) && !std::mem::replace(&mut self.asked, true);
         let of_the_fault = self.connection.twists.iter().find_map(|twist| match twist {
@@ -511,7 +512,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes what the outbox holds; flushes when it is empty, so that a burst shares its system calls.
+    /// Writes the messages of the outbox. Flushes when it is empty, so that a burst shares system
+    /// calls.
     async fn run(mut self, mut answers: mpsc::Receiver<Outgoing>) -> Result<(), Failure> {
         while let Some(first) = answers.recv().await {
             let mut next = Some(first);
@@ -526,7 +528,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// False when that was the last.
+    /// Returns false after the last message.
     async fn write(&mut self, outgoing: Outgoing) -> Result<bool, Failure> {
         match outgoing {
             Outgoing::Response(response) => {
@@ -554,7 +556,7 @@ impl Writer<'_> {
             }
             Outgoing::Raw(bytes) => {
                 self.sink.flush().await?;
-                let tap = self.tap.as_mut().ok_or("a fault without a tap")?;
+                let tap = self.tap.as_mut().ok_or("this fault needs `Twist::Tap`")?;
                 tap.write_all(bytes).await?;
             }
             Outgoing::Binary(message) => self.sink.feed(Message::binary(message)).await?,

@@ -1,4 +1,4 @@
-//! The few files: the world that is kept, the policy, and the folders they lie in.
+//! The enclave's files: the kept world, the policy, and their folders.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::Failure;
 use crate::world::{hex, random};
 
-/// A fresh folder for one run; it goes when this value does. What a killed run left is removed at the next start.
+/// A fresh folder for one run, removed on drop. The next start removes what a killed run left.
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Locked for as long as this process lives, so that others see that it does.
+    /// Locked while this process lives, so that other enclaves can tell.
     _lock: File,
 }
 
@@ -25,7 +25,7 @@ impl Folder {
             let name = format!("{}{}", Self::PREFIX, hex(&random::<8>()));
             let path = parent.join(name);
             DirBuilder::new().mode(0o700).create(&path)?;
-            // Another process may take it for stale until it is locked.
+            // Until it is locked, another process may consider it stale and remove it.
             match File::open(&path) {
                 Ok(lock) => {
                     lock.lock()?;
@@ -39,7 +39,8 @@ impl Folder {
         }
     }
 
-    /// Removes the folders whose processes are gone. Others' folders can't be opened, and stay.
+    /// Removes the folders of processes that have ended. Folders of other users can't be opened,
+    /// and stay.
     fn remove_stale(parent: &Path) {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -67,12 +68,12 @@ impl Drop for Folder {
     }
 }
 
-/// The folder of `--state`. It holds private keys: only its owner may look into it.
+/// Creates the folder of `--state`. It holds private keys, so only its owner can read it.
 pub(crate) fn kept(path: &Path) -> Result<(), Failure> {
     Ok(DirBuilder::new().recursive(true).mode(0o700).create(path)?)
 }
 
-/// Writes a file whole or not at all, readable by its owner alone; false if there is one already.
+/// Writes a file atomically, readable only by its owner. Returns false if it already exists.
 pub(crate) fn create(path: &Path, content: &[u8]) -> Result<bool, Failure> {
     let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
     let mut file = OpenOptions::new()
@@ -82,7 +83,7 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> Result<bool, Failure> {
         .mode(0o600)
         .open(&fresh)?;
     file.write_all(content)?;
-    // Unlike a rename, a link never replaces what another process has just made.
+    // Unlike a rename, a link never replaces a file that another process has just created.
     let linked = fs::hard_link(&fresh, path);
     fs::remove_file(&fresh)?;
     match linked {

@@ -1,7 +1,7 @@
 //! The request log: one JSON line for each event, so that a test can prove that something did not
 //! happen.
 //!
-//! Contains lengths and hashes, and never a body, token or key.
+//! Contains lengths and hashes, never a body, token or key.
 
 use std::fs::File;
 use std::io::Write as _;

@@ -1,8 +1,8 @@
-//! A local enclave: the other side of Confer's protocol on a loopback port, with a trust world of its own.
+//! A local enclave: serves Confer's protocol on a loopback port, with its own trust world.
 //!
-//! The library meets it with a policy file, through the very code that meets the real service. It shares
-//! `proto/confer.proto` with the library and nothing else. This file starts and stops it; README.md says how
-//! it is used.
+//! The library connects with a policy file, through the same code as to the real service. Shares
+//! only `proto/confer.proto` with the library. This file starts and stops the enclave; README.md
+//! explains its use.
 
 mod answer;
 mod cli;
@@ -41,10 +41,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Open files that a few thousand connections need; many shells allow 1,024, or 256.
 const OPEN_FILES: u64 = 10_000;
 
-/// Why something ended; for the log and for stderr.
+/// The reason why something ended, for the log and for stderr.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What all connections share.
+/// The state that all connections share.
 pub(crate) struct Enclave {
     pub(crate) server: Server,
     pub(crate) times: Times,
@@ -56,7 +56,7 @@ pub(crate) struct Enclave {
     faulty: Faulty,
 }
 
-/// The fault, and the connections that meet it.
+/// The fault, and the connections that it applies to.
 #[derive(Clone, Copy)]
 pub(crate) struct Faulty {
     pub(crate) fault: Option<&'static faults::Fault>,
@@ -75,12 +75,10 @@ impl Default for Faulty {
 }
 
 impl Faulty {
-    /// What is changed for all.
     fn worldwide(&self) -> &'static [Twist] {
         self.fault.map_or(&[], |fault| fault.twists)
     }
 
-    /// What is changed for the connection of this number.
     fn of(&self, connection: u64) -> &'static [Twist] {
         if (self.from..=self.until).contains(&connection) {
             self.worldwide()
@@ -126,7 +124,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Raises this process's limit of open files, as far as the system lets it.
+/// Raises this process's limit of open files, as far as the system allows.
 fn allow_many_connections() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = OPEN_FILES.min(limit.maximum.unwrap_or(OPEN_FILES));
@@ -152,9 +150,9 @@ fn start(options: Options) -> Result<(), Failure> {
     served
 }
 
-/// Makes the world, says where it is, and serves until told to stop.
+/// Creates the world, prints its address, and serves until a signal stops it.
 async fn serve(mut options: Options) -> Result<(), Failure> {
-    // From here on a signal ends the wait below, so that the temporary folder goes in every case.
+    // From here on a signal ends the wait below, so the temporary folder is always removed.
     let mut stop: Vec<Ending> = Vec::new();
     for kind in [
         SignalKind::hangup(),
@@ -180,7 +178,8 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
     let key_set_url = format!("http://{}{}", key_listener.local_addr()?, key_server::PATH);
     let release = options.release.as_deref();
     let world = World::new(kept, release, key_set_url, options.faulty.worldwide())?;
-    // Never under `--state`, which several enclaves may share: each has a key server and so a policy of its own.
+    // Not under `--state`, which several enclaves may share: each has another key server, and so
+    // another policy.
     let policy = folder.file("policy.json");
     files::create(&policy, world.policy.as_bytes())?;
 
@@ -224,7 +223,7 @@ async fn accept(listener: TcpListener, enclave: Arc<Enclave>) {
                 tokio::spawn(connection::serve(stream, Arc::clone(&enclave), number));
             }
             Err(error) => {
-                // Out of descriptors, most likely: the next connection to end frees one.
+                // Probably out of descriptors: the next connection to end frees one.
                 eprintln!("confer-enclave: accept: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -232,13 +231,13 @@ async fn accept(listener: TcpListener, enclave: Arc<Enclave>) {
     }
 }
 
-/// Ends when stdin does, if that is asked for: a test that is killed leaves nothing behind.
+/// Ends when stdin does, if `--exit-with-stdin` is set, so that a killed test leaves no enclave.
 async fn closed_stdin(asked: bool) {
     if !asked {
         return std::future::pending().await;
     }
     let (told, ended) = tokio::sync::oneshot::channel();
-    // A thread, since a read of stdin cannot be given up.
+    // A thread, because a read of stdin cannot be cancelled.
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         let _ = told.send(());

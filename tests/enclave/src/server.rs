@@ -1,4 +1,5 @@
-//! The servers that the enclave can stand for, and where they differ (protocol.md sections 1, 4, 5 and 6).
+//! The servers that the enclave can imitate, and their differences (protocol.md sections 1, 4, 5,
+//! 6).
 //!
 //! README.md shows the differences as a table.
 
@@ -31,17 +32,17 @@ impl Server {
         }
     }
 
-    /// A failure of the model ends a streamed chat without a word, and any other chat with status 500.
+    /// A failure of the model silently stops a streamed chat; any other chat gets status 500.
     pub(crate) fn fails_silently(self) -> bool {
         self.choose(true, false)
     }
 
-    /// The newer routes answer.
+    /// The server has the newer routes.
     pub(crate) fn has_newer_routes(self) -> bool {
         self.choose(false, true)
     }
 
-    /// A token that is no good for requests still opens the WebSocket.
+    /// An unauthorized token still opens the WebSocket.
     pub(crate) fn opens_for_unauthorized(self) -> bool {
         self.choose(false, true)
     }
@@ -51,25 +52,25 @@ impl Server {
         self.choose(50 << 20, 256 << 20)
     }
 
-    /// How many chunks of an upload may wait for an earlier one.
+    /// Returns how many chunks of an upload may wait for an earlier one.
     pub(crate) fn max_out_of_order(self) -> usize {
         self.choose(64, 256)
     }
 
-    /// The answer to an upload whose time is over.
+    /// Returns the status for an upload that timed out.
     pub(crate) fn upload_timeout_status(self) -> i32 {
         self.choose(502, 503)
     }
 }
 
-/// Times after which the server gives up. Tests set shorter ones.
+/// Time limits of the server. Tests set shorter ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Times {
-    /// A connection whose client sends nothing for this long is closed, without a close frame.
+    /// The server drops a connection, without a close frame, if the client is silent for this long.
     pub(crate) silence: Duration,
-    /// How often that is looked at.
+    /// The interval of that check.
     pub(crate) silence_check: Duration,
-    /// An upload that is not complete by then ends, and its place is free.
+    /// An upload that is incomplete after this time ends and frees its place.
     pub(crate) upload: Duration,
 }
 

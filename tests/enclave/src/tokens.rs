@@ -1,21 +1,22 @@
-//! The tokens that clients may come with, by what becomes of their requests.
+//! The known tokens, each with a class that decides how the server answers.
 //!
-//! Knows no sockets. A token is compared in constant time and never shown: its class is.
+//! Independent of sockets. Tokens are compared in constant time. Only their class is ever shown.
 
 use aws_lc_rs::constant_time;
 
-/// What a known token is good for. Any other is refused at the upgrade.
+/// The class of a known token. An unknown token is refused at the upgrade.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Class {
     Accepted,
-    /// The upgrade is accepted, and each request answered 402 (protocol.md section 4).
+    /// The upgrade succeeds, and each request gets status 402 (protocol.md section 4).
     Expired,
-    /// The upgrade is accepted, and each request answered 401 (section 1). Version 0.1.14 refuses the upgrade.
+    /// The upgrade succeeds, and each request gets status 401 (section 1). Version 0.1.14 refuses
+    /// the upgrade.
     Unauthorized,
 }
 
 impl Class {
-    /// How the log tells it.
+    /// Returns the name in the log.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -24,7 +25,7 @@ impl Class {
         }
     }
 
-    /// What requests are answered instead.
+    /// Returns the status and body that replace every answer.
     pub(crate) fn refusal(self) -> Option<(i32, &'static str)> {
         match self {
             Self::Accepted => None,
@@ -47,7 +48,7 @@ impl Tokens {
         Ok(())
     }
 
-    /// The first token that lets in.
+    /// Returns the first accepted token.
     pub(crate) fn accepted(&self) -> Option<&str> {
         let found = self.0.iter().find(|(_, class)| *class == Class::Accepted);
         found.map(|(token, _)| token.as_str())

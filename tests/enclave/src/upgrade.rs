@@ -1,6 +1,7 @@
-//! The WebSocket upgrade (RFC 6455, 4.2), by hand: a fault must be able to answer anything, or half of it.
+//! The WebSocket upgrade (RFC 6455, 4.2), by hand, because a fault must be able to send any answer,
+//! or half of one.
 //!
-//! Checks path and token. Never tells a wrong token from a missing one.
+//! Checks path and token. A wrong token and a missing one get the same answer.
 
 use std::time::Duration;
 
@@ -17,15 +18,16 @@ use crate::tokens::{Class, Tokens};
 pub(crate) const PATH: &str = "/websocket";
 const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
-/// How long a client may be silent within its request.
+/// How long a client may be silent during its request.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The largest WebSocket message taken: a Noise message, and room to see that it is too long.
+/// The largest accepted WebSocket message: a Noise message, with room to detect one that is too
+/// long.
 const MAX_MESSAGE: usize = 128 << 10;
 
-/// A client's request to upgrade, read but not answered.
+/// A client's upgrade request, not yet answered.
 pub(crate) struct Upgrade {
     stream: TcpStream,
-    /// `Sec-WebSocket-Accept`, if this is an upgrade at all.
+    /// `Sec-WebSocket-Accept`, if this is a valid upgrade.
     accept: Option<String>,
     path: String,
     token: Option<Vec<u8>>,
@@ -38,7 +40,7 @@ impl Upgrade {
             if head.len() == MAX_HEAD {
                 return Err("the upgrade's head is too long".into());
             }
-            // A client waits for the answer, so nothing follows the head yet.
+            // The client waits for the answer, so nothing follows the head yet.
             if tokio::time::timeout(PATIENCE, stream.read_buf(&mut head)).await?? == 0 {
                 return Err("the client left during the upgrade".into());
             }
@@ -74,13 +76,13 @@ impl Upgrade {
         })
     }
 
-    /// What the client's token is good for, if anything.
+    /// Returns the class of the client's token, if the server opens the WebSocket for it.
     pub(crate) fn class(&self, tokens: &Tokens, server: Server) -> Option<Class> {
         let class = self.token.as_deref().and_then(|given| tokens.class(given));
         class.filter(|class| *class != Class::Unauthorized || server.opens_for_unauthorized())
     }
 
-    /// Answers as the published server does: it throws on a bad token, which is a 500.
+    /// Answers like the published server, which throws on a bad token: status 500.
     pub(crate) async fn answer(self, known: bool) -> Result<WebSocketStream<TcpStream>, Failure> {
         match &self.accept {
             _ if self.path != PATH => self.refuse("404 Not Found").await,
@@ -93,7 +95,7 @@ impl Upgrade {
         }
     }
 
-    /// Opens with a head that need not be right.
+    /// Opens the WebSocket with this head, correct or not.
     async fn open(mut self, head: &str) -> Result<WebSocketStream<TcpStream>, Failure> {
         self.stream.write_all(head.as_bytes()).await?;
         let config = WebSocketConfig::default()
@@ -110,7 +112,7 @@ impl Upgrade {
         Err(format!("upgrade refused: {status}").into())
     }
 
-    /// Writes an answer of a fault's, and gives the connection back to it.
+    /// Writes a fault's answer, and returns the connection.
     pub(crate) async fn write(mut self, answer: fn(&str) -> String) -> Result<TcpStream, Failure> {
         let answer = answer(self.accept.as_deref().unwrap_or_default());
         self.stream.write_all(answer.as_bytes()).await?;

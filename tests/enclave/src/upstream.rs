@@ -1,7 +1,8 @@
 //! Chat answers from an OpenAI-compatible server (`--upstream`), streamed.
 //!
-//! Translates a chat request (protocol.md section 5) into that API and its chunks into our events. Plain HTTP:
-//! the server is on this machine. Of what goes wrong the client learns a status, never the server's words.
+//! Translates a chat request (protocol.md section 5) into that API, and its chunks into our events.
+//! Uses plain HTTP, because the server is on this machine. On a failure the client receives only a
+//! status, never the server's text.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,19 +18,19 @@ use tokio::sync::mpsc;
 use crate::answer::{Step, Steps};
 use crate::routes::chat::{Chat, token};
 
-/// Bounds on what the server may send and how long it may take.
+/// Limits on the server's answer and time.
 const MAX_LINE: usize = 1 << 20;
 const MAX_HEADERS: usize = 64;
 const MAX_TOOL_CALLS: usize = 64;
 const CONNECT: Duration = Duration::from_secs(5);
-/// A model may think for long before its first token.
+/// A model may think for a long time before its first token.
 const SILENCE: Duration = Duration::from_secs(120);
 /// Steps waiting for the connection's writer.
 const WAITING: usize = 64;
-/// What OpenAI's API does not tell, and `completion` must.
+/// `completion` needs this number, which OpenAI's API does not provide.
 const MAX_CONTEXT_TOKENS: u64 = 32_768;
 
-/// Our property, and the server's.
+/// Our property, and the server's name for it.
 const PROPERTIES: [(&str, &str); 8] = [
     ("temperature", "temperature"),
     ("topP", "top_p"),
@@ -41,7 +42,7 @@ const PROPERTIES: [(&str, &str); 8] = [
     ("maxTokens", "max_tokens"),
 ];
 
-/// The server, and the model that it is asked for instead of the request's.
+/// The server, and the model to use instead of the request's.
 pub(crate) struct Upstream {
     authority: String,
     path: String,
@@ -49,7 +50,7 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// From a base URL such as `http://127.0.0.1:8000/v1`.
+    /// Parses a base URL such as `http://127.0.0.1:8000/v1`.
     pub(crate) fn new(url: &str, model: Option<String>) -> Result<Self, String> {
         let rest = url
             .strip_prefix("http://")
@@ -70,7 +71,7 @@ impl Upstream {
         })
     }
 
-    /// Asks the server; the answer's steps come as it speaks.
+    /// Sends the chat to the server. The steps arrive as it answers.
     pub(crate) fn answer(&self, chat: &Chat) -> Steps {
         let (steps, mut answer) = mpsc::channel(WAITING);
         let body = self.request(chat).to_string();
@@ -130,7 +131,8 @@ impl Upstream {
     }
 }
 
-/// A message of the history. Tool calls and their results are JSON texts in ours, structures in theirs.
+/// Translates a message of the history. Tool calls and results are JSON texts in ours, structures
+/// in theirs.
 fn message(message: &Value) -> Value {
     let content = message["content"].as_str().unwrap_or_default();
     let inner: Value = serde_json::from_str(content).unwrap_or_default();
@@ -143,7 +145,7 @@ fn message(message: &Value) -> Value {
         "tool_response" => {
             json!({ "role": "tool", "tool_call_id": inner["toolCallId"], "content": inner["content"] })
         }
-        // Few servers know the newer name.
+        // Few servers know the name `developer`.
         "developer" => json!({ "role": "system", "content": content }),
         role => json!({ "role": role, "content": content }),
     }
@@ -201,7 +203,7 @@ async fn ask(
     Ok(())
 }
 
-/// Reads the answer's head; says whether its body is chunked. Anything but 200 is an error.
+/// Reads the answer's head. Returns whether the body is chunked. Any status but 200 is an error.
 async fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<bool> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -225,7 +227,7 @@ async fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<bool> {
     }
 }
 
-/// Appends one line, its end included; no more than `MAX_LINE` bytes in all.
+/// Appends one line with its line end, up to `MAX_LINE` bytes in total.
 async fn limited_line(
     stream: &mut (impl AsyncBufRead + Unpin),
     line: &mut Vec<u8>,
@@ -239,16 +241,16 @@ async fn limited_line(
     Ok(read)
 }
 
-/// An answer's body, of which lines are read: to the connection's end, or in chunks (RFC 9112, 7.1).
+/// An answer's body, read line by line: to the end of the connection, or in chunks (RFC 9112, 7.1).
 struct Body {
     stream: BufReader<TcpStream>,
-    /// What is left of this chunk.
+    /// Bytes left in this chunk.
     left: usize,
     chunked: bool,
 }
 
 impl Body {
-    /// The next line, without its end; false at the end of the body.
+    /// Reads the next line, without its line end. Returns false at the end of the body.
     async fn read_line(&mut self, line: &mut Vec<u8>) -> io::Result<bool> {
         line.clear();
         loop {
@@ -257,7 +259,7 @@ impl Body {
             }
             let available = tokio::time::timeout(SILENCE, self.stream.fill_buf()).await??;
             if available.is_empty() {
-                // A chunked body says its end; without that it was cut off.
+                // A chunked body marks its end; without the mark it was cut off.
                 let whole = !self.chunked;
                 return if whole {
                     Ok(!line.is_empty())
@@ -284,12 +286,12 @@ impl Body {
         }
     }
 
-    /// Goes to the next chunk; false after the last.
+    /// Starts the next chunk. Returns false after the last.
     async fn next_chunk(&mut self) -> io::Result<bool> {
         let mut line = Vec::new();
         limited_line(&mut self.stream, &mut line).await?;
         if line == b"\r\n" {
-            // The end of the chunk before.
+            // The line end of the previous chunk.
             line.clear();
             limited_line(&mut self.stream, &mut line).await?;
         }
@@ -303,7 +305,8 @@ impl Body {
     }
 }
 
-/// Their chunks, as our events. Tool calls come in pieces and are told when they are whole.
+/// Translates their chunks into our events. Tool calls come in pieces and are passed on when
+/// complete.
 #[derive(Default)]
 struct Translation {
     calls: BTreeMap<u64, Call>,
@@ -353,7 +356,7 @@ impl Translation {
         Ok(events)
     }
 
-    /// The last events; an answer without a finish reason was cut off.
+    /// Returns the last events. An answer without a finish reason was cut off, which is an error.
     fn end(self) -> io::Result<Vec<Value>> {
         if !self.finished {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -383,7 +386,7 @@ mod tests {
     use crate::server::Server;
 
     #[test]
-    fn a_request_is_put_into_the_servers_words() {
+    fn request_is_translated_for_the_server() {
         let upstream =
             Upstream::new("http://127.0.0.1:8000/v1/", Some("tiny".into())).expect("a URL");
         assert_eq!(upstream.path, "/v1/chat/completions");
@@ -420,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_call_in_pieces_is_told_whole() {
+    fn tool_call_in_pieces_becomes_one_event() {
         let mut translation = Translation::default();
         for chunk in [
             json!({ "choices": [{ "delta": { "content": "" } }] }),
@@ -441,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_was_cut_off_has_no_completion() {
+    fn cut_off_answer_has_no_completion() {
         let mut translation = Translation::default();
         translation
             .take(&json!({ "choices": [{ "delta": { "content": "half" } }] }))

@@ -1,4 +1,4 @@
-//! The protocol from a client's side: what an honest enclave answers, route by route, and what it logs.
+//! The protocol from a client's side: the answers of an honest enclave on each route, and its log.
 
 mod common;
 
@@ -102,9 +102,9 @@ fn directives_shape_the_answer() {
     });
 }
 
-/// A conversation as an application leads it: each client call is answered with its own id.
+/// Leads a conversation like an application: answers each client call under its id.
 #[test]
-fn tools_are_called_until_the_directive_is_content() {
+fn tools_are_called_until_the_directive_ends() {
     let enclave = Enclave::start(&[]);
     let history = |role: &str, part: &str, event: &Value, text: &Value| {
         let content = json!({
@@ -298,7 +298,7 @@ fn embeddings_and_pages_are_answered_in_one_response() {
     });
 }
 
-/// Collects pieces up to the length that they announce.
+/// Collects pieces up to the announced length.
 async fn document(client: &mut Client, id: i64) -> Value {
     let mut document = Vec::new();
     loop {
@@ -331,7 +331,7 @@ fn a_document_goes_up_in_chunks_and_comes_back_in_pieces() {
 }
 
 #[test]
-fn a_refused_upload_is_told_while_it_runs() {
+fn refused_upload_is_reported_while_it_runs() {
     let enclave = Enclave::start(&[]);
     run(async {
         let mut client = Client::connect(&enclave).await;
@@ -339,7 +339,7 @@ fn a_refused_upload_is_told_while_it_runs() {
             json!({ "filename": "a.mp3", "content_type": "audio/mpeg", "total_length": 2 });
         client.send(&opening(1, &options, b"x", false)).await;
         assert_eq!(client.answer().await.0, 415);
-        // Late chunks vanish: the next thing that is heard is the ping's answer.
+        // Late chunks are ignored: the next response is the ping's.
         client.send(&chunk(1, 1, b"y", true)).await;
         client.ask(2, "GET", "/ping", "").await;
         assert_eq!(client.receive().await.expect("an answer").id, Some(2));
@@ -347,7 +347,7 @@ fn a_refused_upload_is_told_while_it_runs() {
 }
 
 #[test]
-fn the_log_tells_what_came_and_never_what_it_said() {
+fn log_shows_requests_and_never_their_content() {
     let log = scratch("log");
     let enclave = Enclave::start(&["--log", log.to_str().expect("UTF-8")]);
     run(async {
@@ -394,7 +394,7 @@ fn the_log_tells_what_came_and_never_what_it_said() {
 }
 
 #[test]
-fn a_kept_world_survives_a_restart_and_only_the_address_changes() {
+fn kept_world_survives_restart_except_its_address() {
     let state = scratch("state");
     let start = || Enclave::start_alone(&["--state", state.to_str().expect("UTF-8")]);
     let first = start();
@@ -412,7 +412,7 @@ fn a_kept_world_survives_a_restart_and_only_the_address_changes() {
 }
 
 #[test]
-fn it_leaves_no_file_behind() {
+fn enclave_leaves_no_file() {
     let mut enclave = Enclave::start_alone(&[]);
     assert!(enclave.policy_path.exists());
     assert!(enclave.stop());
@@ -427,9 +427,9 @@ fn it_leaves_no_file_behind() {
     assert!(!enclave.policy_path.exists());
 }
 
-/// The frames of one message come back to back, as the published server sends them.
+/// As the published server does.
 #[test]
-fn a_long_answers_frames_are_not_interleaved() {
+fn frames_of_a_long_answer_are_not_interleaved() {
     let enclave = Enclave::start(&[]);
     run(async {
         let mut client = Client::connect(&enclave).await;

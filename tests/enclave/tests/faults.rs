@@ -1,7 +1,7 @@
-//! The faults do what `--list-faults` says of them, by a referee that has read the same specification.
+//! Each fault has the outcome that `--list-faults` states, according to an independent judge.
 //!
-//! The referee judges connections and streams in full. Of evidence it judges what a verifier that is not ours
-//! can: the release.
+//! The judge implements the same specification. It fully checks connections and streams. Of
+//! evidence, it checks only the release, with a verifier by others.
 
 mod common;
 
@@ -20,14 +20,15 @@ use sigstore_verify::types::Bundle;
 use sigstore_verify::{IdentityMatcher, VerificationPolicy, Verifier};
 use tokio_tungstenite::tungstenite::Error;
 
-/// Long beside what loopback needs, short beside what a test may take.
+/// Long compared with loopback's needs, short compared with a test's time.
 const PATIENCE: Duration = Duration::from_millis(1_500);
-/// A document of more than `upload-not-read` reads: so many chunks, each of so many bytes.
+/// A document larger than the limit of `upload-not-read`: the number of chunks, and the bytes of
+/// each.
 const PARTS: u32 = 4;
 const PART: usize = 100_000;
 const LOST: &str = "CONFER_E_CONNECTION_LOST";
 
-/// Section 3 of attestation.md, in its order.
+/// The checks of attestation.md section 3, in order.
 const CHECKS: [&str; 20] = [
     "evidence.format",
     "platform",
@@ -80,7 +81,7 @@ fn faults() -> Vec<Fault> {
     faults
 }
 
-/// Runs a judgement on each fault of some scopes, a few at a time; gives back where it disagrees with the list.
+/// Judges each fault of some scopes, a few in parallel. Returns the differences from the list.
 fn disagreements(scopes: &[&str], judge: impl Fn(&Enclave) -> String + Sync) -> Vec<String> {
     let mut waiting: Vec<_> = faults()
         .into_iter()
@@ -106,7 +107,7 @@ fn disagreements(scopes: &[&str], judge: impl Fn(&Enclave) -> String + Sync) -> 
     wrong.into_inner().expect("unpoisoned")
 }
 
-/// The status that connecting ends with.
+/// Returns the status with which connecting ends.
 async fn judge_connecting(enclave: &Enclave) -> Result<Client, &'static str> {
     let websocket = match tokio::time::timeout(PATIENCE, upgrade(enclave, &enclave.token)).await {
         Err(_) => return Err("CONFER_E_STAGE_TIMEOUT"),
@@ -118,14 +119,14 @@ async fn judge_connecting(enclave: &Enclave) -> Result<Client, &'static str> {
         Ok(Err(_)) => return Err("CONFER_E_UPGRADE"),
     };
     let met = greet(websocket, PATIENCE).await?;
-    // snow computes with a point of low order; a careful client does not.
+    // snow accepts a point of low order; a careful client does not.
     if met.server_key == [0; 32] || met.ephemeral == [0; 32] {
         return Err("CONFER_E_HANDSHAKE");
     }
     Ok(met.finish().await)
 }
 
-/// The status that one chat, with a ping beside it, ends with.
+/// Returns the status with which one chat ends, with a ping in parallel.
 async fn judge_chat(mut client: Client) -> &'static str {
     client.ask(2, "GET", "/ping", "").await;
     client.chat(1, "hello", true).await;
@@ -134,7 +135,7 @@ async fn judge_chat(mut client: Client) -> &'static str {
         let message = match client.message(PATIENCE).await {
             Ok(message) => message,
             Err(End::Silence) => {
-                // Is anybody there? Not what was said before: a ping of now.
+                // Checks with a new ping whether the peer still answers.
                 client.ask(3, "GET", "/ping", "").await;
                 return match client.message(PATIENCE).await {
                     Ok(_) => "CONFER_E_STREAM_IDLE",
@@ -153,7 +154,7 @@ async fn judge_chat(mut client: Client) -> &'static str {
         let (Some(id), Some(status @ 100..=599)) = (response.id, response.status) else {
             return "CONFER_E_PROTOCOL";
         };
-        // The library's bounds, which no rule of the protocol states.
+        // The library's limits, which no rule of the protocol states.
         let sizes = response
             .headers
             .iter()
@@ -177,12 +178,12 @@ async fn judge_chat(mut client: Client) -> &'static str {
     }
 }
 
-/// A document of this length.
+/// Makes the options of a document of this length.
 fn options(length: usize) -> Value {
     json!({ "filename": "a.txt", "content_type": "text/plain", "total_length": length })
 }
 
-/// The status that one document, with a ping beside it, ends with.
+/// Returns the status with which one document ends, with a ping in parallel.
 async fn judge_document(mut client: Client) -> &'static str {
     let part = vec![b'x'; PART];
     let options = options(PARTS as usize * PART);
@@ -230,7 +231,7 @@ async fn judge_document(mut client: Client) -> &'static str {
     }
 }
 
-/// What is certain of a stream so far.
+/// Returns the status that the stream so far already determines.
 fn judge_events(stream: &[u8]) -> Option<&'static str> {
     const BROKEN: Option<&str> = Some("CONFER_E_EVENT");
     let mut events = serde_json::Deserializer::from_slice(stream).into_iter::<Value>();
@@ -263,7 +264,7 @@ fn levels(value: &Value) -> usize {
 }
 
 #[test]
-fn names_are_unique_and_every_check_can_fail_alone() {
+fn names_are_unique_and_each_check_has_a_fault() {
     let faults = faults();
     let mut names = BTreeSet::new();
     let mut failing: BTreeMap<&str, usize> = BTreeMap::new();
@@ -317,7 +318,7 @@ fn documents_end_as_listed() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What the enclave received of an upload, by its log: outcome, bytes and hash.
+/// Returns the uploads in the enclave's log: outcome, bytes and hash.
 fn uploads(log: &Path) -> Vec<(String, u64, String)> {
     let lines = common::log_lines(log);
     let uploads = lines.iter().filter(|line| line["event"] == "upload");
@@ -331,7 +332,7 @@ fn uploads(log: &Path) -> Vec<(String, u64, String)> {
 }
 
 #[test]
-fn the_log_tells_what_was_received_of_an_upload() {
+fn log_shows_received_bytes_of_an_upload() {
     let hash = |parts: u32| {
         let bytes: Vec<u8> = (0..parts).flat_map(|seq| vec![seq as u8; PART]).collect();
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
@@ -374,7 +375,7 @@ fn the_log_tells_what_was_received_of_an_upload() {
 }
 
 #[test]
-fn a_document_larger_than_all_buffers_is_never_taken_whole() {
+fn document_larger_than_all_buffers_is_never_read_whole() {
     const MIB: u32 = 1 << 20;
     let enclave = Enclave::with_fault("upload-not-read");
     run(async {
@@ -394,9 +395,9 @@ fn a_document_larger_than_all_buffers_is_never_taken_whole() {
     });
 }
 
-/// What came before is not forgotten: a client that tries again on the same connection is answered.
+/// A client that tries again on the same connection gets an answer.
 #[test]
-fn the_first_request_alone_is_refused_and_pings_are_none() {
+fn only_the_first_request_is_refused_and_no_ping() {
     let enclave = Enclave::with_fault("request-402-first");
     run(async {
         let mut client = Client::connect(&enclave).await;
@@ -410,7 +411,7 @@ fn the_first_request_alone_is_refused_and_pings_are_none() {
 }
 
 #[test]
-fn frames_that_are_allowed_carry_the_answer_they_should() {
+fn allowed_frames_carry_the_whole_answer() {
     for (fault, answer) in [
         ("frame-interleaved", "before one two six after"),
         ("frame-out-of-order", "before backwards after"),
@@ -429,7 +430,7 @@ fn frames_that_are_allowed_carry_the_answer_they_should() {
     }
 }
 
-/// What the reference verifier says of the release in the evidence.
+/// Returns the reference verifier's verdict on the release in the evidence.
 fn sigstore(enclave: &Enclave) -> Result<(), String> {
     let evidence = run(hello(enclave)).evidence();
     let policy = &enclave.policy()["sigstore"];
@@ -447,9 +448,10 @@ fn sigstore(enclave: &Enclave) -> Result<(), String> {
     verified.map(drop).map_err(|error| error.to_string())
 }
 
-/// Some rules are the guard's alone; what the reference verifier can see, it must see, and for the right reason.
+/// Some rules are checked only by the library's guard. The reference verifier must find all others,
+/// for the right reason.
 #[test]
-fn the_reference_verifier_refuses_bad_releases_for_the_reason_listed() {
+fn reference_verifier_refuses_bad_releases_for_listed_reasons() {
     for (fault, reason) in [
         ("release-other-bytes", "signature"),
         ("release-other-ca", "certificate"),

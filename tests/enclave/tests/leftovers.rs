@@ -1,4 +1,4 @@
-//! The enclave leaves no folder behind, however it ends.
+//! The enclave always removes its folder, however it ends.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn spawn(temporary: &Path, more: &[&str]) -> Child {
     command.process_group(0).spawn().expect("it starts")
 }
 
-/// Waits until it serves.
+/// Waits until the enclave serves.
 fn serving(mut enclave: Child) -> Child {
     let mut line = String::new();
     let stdout = enclave.stdout.as_mut().expect("its stdout");
@@ -75,7 +75,7 @@ fn each_signal_removes_the_folder_while_it_starts() {
     }
 }
 
-/// At any moment: also before it listens to signals.
+/// Also before it handles signals.
 #[test]
 fn a_signal_at_any_moment_leaves_no_folder() {
     let temporary = folder("any");
@@ -130,7 +130,7 @@ fn a_client_in_mid_stream_does_not_keep_the_folder() {
 }
 
 #[test]
-fn what_a_killed_enclave_leaves_goes_at_the_next_start_and_nothing_else() {
+fn next_start_removes_only_a_killed_enclaves_folder() {
     let temporary = folder("killed");
     let living = serving(spawn(&temporary, &["--exit-with-stdin"]));
     let kept: Vec<_> = fs::read_dir(&temporary)
@@ -154,7 +154,7 @@ fn what_a_killed_enclave_leaves_goes_at_the_next_start_and_nothing_else() {
     end(living);
 }
 
-/// Ends it by its stdin.
+/// Ends the enclave by closing its stdin.
 fn end(mut enclave: Child) {
     drop(enclave.stdin.take());
     enclave.wait().expect("it ends");

@@ -1,4 +1,4 @@
-//! Where the servers that exist differ: each behaviour of README.md's table, against both.
+//! The differences between the servers: each behaviour of README.md's table, against both.
 
 mod common;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 const SERVERS: [&str; 2] = ["0.1.14", "newer"];
-/// Nothing comes within this time: nothing will.
+/// A client that receives nothing for this long will receive nothing.
 const SILENCE: Duration = Duration::from_millis(400);
 const CHATS: &str = "/v1/vllm/chat/completions";
 
@@ -29,7 +29,7 @@ async fn ask_chat(client: &mut Client, id: i64, request: &Value) {
     client.ask(id, "POST", CHATS, &request.to_string()).await;
 }
 
-/// The connection lives and says nothing but that.
+/// Checks that the connection answers pings and sends nothing else.
 async fn only_pings_are_answered(client: &mut Client) {
     assert_eq!(client.message(SILENCE).await, Err(End::Silence));
     client.ask(1_000, "GET", "/ping", "").await;
@@ -109,7 +109,7 @@ fn a_failing_stream_closes_newer_with_1011() {
     }
 }
 
-/// Whatever reads the socket meets its end, and no close frame before it.
+/// Checks that the socket ends without a close frame.
 async fn ends_without_a_close_frame(client: &mut Client) {
     loop {
         match tokio::time::timeout(PATIENCE, client.websocket.next()).await {
@@ -122,7 +122,7 @@ async fn ends_without_a_close_frame(client: &mut Client) {
 }
 
 #[test]
-fn a_silent_client_is_left_without_a_close_frame() {
+fn silent_client_is_dropped_without_close_frame() {
     for server in SERVERS {
         let log = scratch(&format!("silent-{server}"));
         let times = ["--silence-ms", "1000", "--silence-check-ms", "50"];
@@ -133,7 +133,7 @@ fn a_silent_client_is_left_without_a_close_frame() {
                 Client::connect(&enclave).await,
                 Client::connect(&enclave).await,
             );
-            // An answer that is on its way does not count: the client must send something.
+            // An answer in progress does not count: the client must send something.
             silent.chat(1, "/slow 100 1000", true).await;
             let ping = async {
                 loop {
@@ -149,7 +149,7 @@ fn a_silent_client_is_left_without_a_close_frame() {
         });
         let silent = |line: &Value| line["why"] == "the client sent nothing for 1s";
         let count = || log_lines(&log).iter().filter(|line| silent(line)).count();
-        // The line may follow the end of the connection.
+        // The log line may follow the end of the connection.
         let until = std::time::Instant::now() + PATIENCE;
         while count() == 0 && std::time::Instant::now() < until {
             std::thread::yield_now();
@@ -159,7 +159,7 @@ fn a_silent_client_is_left_without_a_close_frame() {
 }
 
 #[test]
-fn silence_is_noticed_when_it_is_looked_at() {
+fn silence_is_noticed_at_the_next_check() {
     let enclave = start(
         "newer",
         &["--silence-ms", "1", "--silence-check-ms", "3600000"],
@@ -174,7 +174,7 @@ fn options(length: usize) -> Value {
     json!({ "filename": "a.txt", "content_type": "text/plain", "total_length": length })
 }
 
-/// Opens an upload that waits for more.
+/// Opens an upload that waits for more chunks.
 async fn open(client: &mut Client, id: i64) {
     client.send(&opening(id, &options(2), b"x", false)).await;
 }
@@ -186,7 +186,7 @@ async fn open_ten(client: &mut Client) {
 }
 
 #[test]
-fn an_upload_keeps_its_place_until_its_final_chunk() {
+fn upload_keeps_its_place_until_its_final_chunk() {
     for server in SERVERS {
         let enclave = start(server, &[]);
         run(async {
@@ -195,7 +195,7 @@ fn an_upload_keeps_its_place_until_its_final_chunk() {
             open(&mut client, 11).await;
             let refused = (500, "Document extraction failed".to_owned());
             assert_eq!(client.answer().await, refused);
-            // Given up: an empty final chunk. Whatever becomes of the document, its place is free.
+            // Gives it up with an empty final chunk, which frees its place whatever the answer is.
             client.send(&chunk(4, 1, b"", true)).await;
             let answer = client.receive().await.expect("an answer");
             assert_eq!(answer.id, Some(4));
@@ -206,7 +206,7 @@ fn an_upload_keeps_its_place_until_its_final_chunk() {
             }
             client.send(&opening(12, &options(2), b"xy", true)).await;
             assert_eq!(client.answer().await.0, 200);
-            // Places are a connection's.
+            // Places are counted per connection.
             let mut other = Client::connect(&enclave).await;
             other.send(&opening(1, &options(2), b"xy", true)).await;
             assert_eq!(other.answer().await.0, 200);
@@ -215,7 +215,7 @@ fn an_upload_keeps_its_place_until_its_final_chunk() {
 }
 
 #[test]
-fn an_upload_keeps_its_place_until_its_time_is_over() {
+fn upload_keeps_its_place_until_its_timeout() {
     for (server, status) in [("0.1.14", 502), ("newer", 503)] {
         let enclave = start(server, &["--upload-timeout-ms", "700"]);
         run(async {
@@ -233,7 +233,7 @@ fn an_upload_keeps_its_place_until_its_time_is_over() {
     }
 }
 
-/// The answer to an upload of one chunk.
+/// Returns the answer to an upload of one chunk.
 async fn extract(client: &mut Client, options: &Value, document: &[u8]) -> Result<Value, i32> {
     client.send(&opening(1, options, document, true)).await;
     let mut body = Vec::new();
@@ -252,7 +252,7 @@ async fn extract(client: &mut Client, options: &Value, document: &[u8]) -> Resul
 }
 
 #[test]
-fn documents_are_held_to_what_each_server_demands() {
+fn each_server_enforces_its_rules_for_documents() {
     for server in SERVERS {
         let newer = server == "newer";
         let enclave = start(server, &[]);
@@ -295,7 +295,7 @@ fn documents_are_held_to_what_each_server_demands() {
                 let answer = extract(&mut client, &options, document.as_bytes()).await;
                 assert_eq!(answer.err(), status.filter(|_| newer), "{options}");
             }
-            // An option of another type: newer servers do not read it.
+            // Newer servers do not read options of a wrong type.
             let options = json!({ "filename": "a.txt", "total_length": 1, "ocr": "yes" });
             let answer = extract(&mut client, &options, b"x").await;
             assert_eq!(answer.err(), (!newer).then_some(400));
@@ -304,7 +304,7 @@ fn documents_are_held_to_what_each_server_demands() {
 }
 
 #[test]
-fn the_largest_document_is_each_servers_own() {
+fn each_server_has_its_largest_document() {
     for (server, mib) in [("0.1.14", 50), ("newer", 256)] {
         let enclave = start(server, &[]);
         run(async {
@@ -322,7 +322,7 @@ fn the_largest_document_is_each_servers_own() {
 }
 
 #[test]
-fn chunks_out_of_order_are_kept_up_to_each_servers_bound() {
+fn each_server_limits_chunks_out_of_order() {
     for (server, most) in [("0.1.14", 64), ("newer", 256)] {
         let enclave = start(server, &[]);
         run(async {
@@ -434,7 +434,7 @@ fn each_server_reads_its_own_properties_of_a_chat() {
 }
 
 #[test]
-fn a_token_that_is_no_good_is_refused_at_the_upgrade_or_per_request() {
+fn bad_token_is_refused_at_upgrade_or_per_request() {
     for server in SERVERS {
         let enclave = start(server, &["--token", "good", "--unauthorized-token", "bad"]);
         run(async {

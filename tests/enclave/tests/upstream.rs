@@ -1,4 +1,4 @@
-//! Chats that another server answers: the requests to it, its answers, and its failures.
+//! Chats that another server answers: the requests it receives, its answers, and its failures.
 
 mod common;
 
@@ -127,7 +127,7 @@ fn failing_server_gives_502_and_no_completion() {
         }
     });
     server.join().expect("it served");
-    // Nobody listens here now.
+    // The port is closed now.
     run(async {
         let mut client = Client::connect(&enclave).await;
         client.chat(1, "hi", true).await;

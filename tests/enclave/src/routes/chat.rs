@@ -1,7 +1,8 @@
-//! `POST /v1/vllm/chat/completions`: what a request must be, and the built-in generator that answers it.
+//! `POST /v1/vllm/chat/completions`: the rules for requests, and the built-in generator of answers.
 //!
-//! Specification: protocol.md section 5. The generator is deterministic. A user message may begin with a
-//! directive (README.md lists them), so that a test gets the answer it needs without a fault.
+//! Specification: protocol.md section 5. The generator is deterministic. A user message may begin
+//! with a directive (README.md lists them), so that a test gets the answer it needs without a
+//! fault.
 
 use std::time::Duration;
 
@@ -22,15 +23,16 @@ const ROLES: [&str; 6] = [
     "tool_response",
 ];
 const MAX_CONTEXT_TOKENS: usize = 32_768;
-/// Bounds on what a directive can ask for.
+/// Limits on directives.
 const MAX_TOKENS: usize = 10_000_000;
 const MAX_TOKEN_BYTES: usize = 64 << 20;
 const MAX_PAUSE: Duration = Duration::from_secs(3_600);
 
-/// An answer, made while it is played.
+/// The steps of an answer, created while they are played.
 type Script = Box<dyn Iterator<Item = Step> + Send>;
 
-/// What version 0.1.14 reads of a request, and of a message. It drops the rest.
+/// The properties that version 0.1.14 reads from a request, and from a message. It drops all
+/// others.
 const READ_BY_0_1_14: [&str; 8] = [
     "messages",
     "model",
@@ -42,7 +44,7 @@ const READ_BY_0_1_14: [&str; 8] = [
     "clientTools",
 ];
 const READ_OF_MESSAGES_BY_0_1_14: [&str; 2] = ["role", "content"];
-/// The tools that newer servers run themselves.
+/// The names of newer servers' tools.
 const RESERVED_TOOLS: [&str; 8] = [
     "web_search",
     "page_fetch",
@@ -53,7 +55,7 @@ const RESERVED_TOOLS: [&str; 8] = [
     "file_read",
     "file_view",
 ];
-/// Bounds of the servers (section 5).
+/// The servers' limits (section 5).
 const MAX_STRING: usize = 20_000_000;
 const MAX_TOOLS: usize = 128;
 const MAX_TOOL_NAME: usize = 64;
@@ -62,18 +64,18 @@ const MAX_ATTACHMENT_ID: usize = 200;
 const MAX_FILENAME: usize = 1_024;
 const MAX_SOURCE: u64 = 256 << 20;
 
-/// A request that a server takes.
+/// An accepted request.
 #[derive(Debug)]
 pub(crate) struct Chat {
     server: Server,
-    /// What the server read: without what it drops.
+    /// The request without the properties that the server drops.
     pub(crate) request: Map<String, Value>,
     pub(crate) stream: bool,
-    /// Why the model fails at it, if it does.
+    /// Why the model fails, if it does.
     pub(crate) failure: Option<String>,
 }
 
-/// Reads a request, or says with which status and why it is refused.
+/// Parses a request, or returns the status and reason of its refusal.
 pub(crate) fn read(server: Server, body: &str) -> Result<Chat, (i32, String)> {
     let refused = |reason: String| (400, reason);
     let Ok(Value::Object(mut request)) = serde_json::from_str(body) else {
@@ -94,7 +96,7 @@ pub(crate) fn read(server: Server, body: &str) -> Result<Chat, (i32, String)> {
     well_typed(&request).map_err(refused)?;
     let stream = request.get("stream").and_then(Value::as_bool);
     let failure = match (server, within_bounds(&request)) {
-        // This server leaves the bounds to the model. Without `stream` it fails itself.
+        // This server leaves the limits to the model. A missing `stream` makes the server fail.
         (Server::V0_1_14, bounds) => {
             if stream.is_none() {
                 return Err((500, "Internal Server Error".into()));
@@ -133,7 +135,7 @@ fn has_long_string(value: &Value) -> bool {
     }
 }
 
-/// Each property has its type, or is absent or null.
+/// Checks that each property has its type, or is absent or null.
 fn well_typed(request: &Map<String, Value>) -> Result<(), String> {
     let typed = |name: &str, kind: &str, is: fn(&Value) -> bool| match request.get(name) {
         None | Some(Value::Null) => Ok(()),
@@ -185,7 +187,7 @@ fn well_typed(request: &Map<String, Value>) -> Result<(), String> {
     list(request, "documents").map(|_| ())
 }
 
-/// Each property is within the bounds of section 5.
+/// Checks that each property is within the limits of section 5.
 fn within_bounds(request: &Map<String, Value>) -> Result<(), String> {
     let messages = list(request, "messages")?;
     if messages.is_empty() {
@@ -197,10 +199,10 @@ fn within_bounds(request: &Map<String, Value>) -> Result<(), String> {
         }
         let images = message["imageRefs"].as_array();
         if message["role"] == "user" && images.into_iter().flatten().any(|image| !is_image(image)) {
-            return Err("an image needs s3Key, encryptionKey and a mediaType of images".into());
+            return Err("an image needs s3Key, encryptionKey and an image mediaType".into());
         }
         if images.is_some() && message["role"] != "user" {
-            return Err("imageRefs of a message that is not the user's: nobody reads them".into());
+            return Err("only a user's message may have imageRefs".into());
         }
     }
     tools::paired(messages)?;
@@ -248,7 +250,7 @@ fn within_bounds(request: &Map<String, Value>) -> Result<(), String> {
     }
     match documents.iter().all(is_document) {
         true => Ok(()),
-        false => Err("a document's reference is not whole".into()),
+        false => Err("a document's reference is incomplete or out of bounds".into()),
     }
 }
 
@@ -301,7 +303,7 @@ impl Chat {
         message["content"].as_str().unwrap_or_default()
     }
 
-    /// Words, the generator's tokens, of the whole history.
+    /// Returns the number of words, the generator's tokens, in the whole history.
     fn context_tokens(&self) -> usize {
         self.messages()
             .iter()
@@ -309,7 +311,7 @@ impl Chat {
             .sum()
     }
 
-    /// The built-in generator's answer. `body` is the request as it came.
+    /// Returns the built-in generator's answer. `body` is the request as received.
     pub(crate) fn answer(&self, body: &str) -> Script {
         if let Some(reason) = &self.failure {
             return Box::new([Step::Fail(400, reason.clone())].into_iter());
@@ -319,7 +321,7 @@ impl Chat {
             return Box::new([Step::Fail(413, reason)].into_iter());
         }
         let messages = self.messages();
-        // Images of a tool's result come as a user's message, and ask nothing.
+        // Images of a tool's result come in a user's message, which is not a question.
         let at = (0..messages.len()).rfind(|at| {
             let of_a_tool = *at > 0
                 && messages[*at]["imageRefs"].is_array()
@@ -334,11 +336,11 @@ impl Chat {
         }
     }
 
-    /// The answer to a user's message, given the messages after it; an error is a refusal's reason.
+    /// Answers a user's message, given the messages after it. An error is the reason of a refusal.
     fn answer_to(&self, asked: &str, since: &[Value], body: &str) -> Result<Script, String> {
         let line = asked.lines().next().unwrap_or_default();
         let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
-        // These rule what comes after them too.
+        // These directives also apply to the messages after them.
         if let Some(turn) = tools::turn(name, rest, since)? {
             return Ok(match turn {
                 Turn::Call(events) => self.pending(events),
@@ -363,14 +365,14 @@ impl Chat {
         })
     }
 
-    /// Events, then the end that waits for tools.
+    /// Sends events, then the completion that waits for tools.
     fn pending(&self, events: Vec<Value>) -> Script {
         let mut end = completion(self.context_tokens());
         end["pending_tool_calls"] = true.into();
         Box::new(events.into_iter().chain([end]).map(Step::Event))
     }
 
-    /// Words as token events, then the end.
+    /// Sends words as token events, then the completion.
     fn say(&self, text: &str) -> Script {
         let words: Vec<_> = text
             .split_inclusive(' ')
@@ -384,7 +386,8 @@ impl Chat {
         Box::new(steps.into_iter().chain([Step::Event(completion(context))]))
     }
 
-    /// The steps that a message's first line asks for; an error says how that directive is written.
+    /// Returns the steps for the directive in a message's first line. An error explains the
+    /// directive's syntax.
     fn directive(
         &self,
         name: &str,
@@ -505,7 +508,7 @@ impl Chat {
                 Box::new([Step::Body(body.into())].into_iter())
             }
             "/split" => {
-                // Also within a character of several bytes and within an escape.
+                // Splits characters of several bytes and escapes too.
                 let event = format!(
                     "{}{}",
                     token("cut \u{e9}\u{1f600} \"here\" "),
@@ -559,7 +562,7 @@ pub(crate) fn completion(context_tokens: usize) -> Value {
     })
 }
 
-/// Text of exactly this many bytes.
+/// Returns a text of exactly this many bytes.
 fn filler(size: usize) -> String {
     "lorem ipsum ".chars().cycle().take(size).collect()
 }
@@ -595,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_as_many_and_as_long_as_asked() {
+    fn tokens_have_the_requested_number_and_size() {
         let events = events("/tokens 3 20");
         assert_eq!(events.len(), 4);
         assert!(
@@ -606,12 +609,12 @@ mod tests {
     }
 
     #[test]
-    fn a_big_event_has_exactly_the_size_asked() {
+    fn big_event_has_exactly_the_requested_size() {
         assert_eq!(events("/big 100000")[0].to_string().len(), 100_000);
     }
 
     #[test]
-    fn a_directive_written_wrong_is_refused() {
+    fn wrong_directive_is_refused() {
         assert!(matches!(
             chat("/tokens many").answer("{}").next(),
             Some(Step::Refuse(400, _))
@@ -622,7 +625,7 @@ mod tests {
         json!({ "messages": [{ "role": "user", "content": "" }], "model": "m", "stream": false })
     }
 
-    /// The status that a request is refused with, or the reason why the model fails.
+    /// Returns the status of the refusal, or the reason why the model fails.
     fn judged(server: Server, request: &Value) -> Result<Option<String>, i32> {
         let chat = read(server, &request.to_string());
         chat.map(|chat| chat.failure).map_err(|(status, _)| status)
@@ -761,7 +764,7 @@ mod tests {
     }
 
     #[test]
-    fn each_server_drops_what_it_does_not_read() {
+    fn each_server_drops_unread_properties() {
         let tools = ["web_search", "clock"]
             .map(|name| json!({ "name": name, "description": "", "parameters": {} }));
         let mut request = good();

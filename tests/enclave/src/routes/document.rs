@@ -1,7 +1,7 @@
-//! `POST /v1/document/extract` and `/v2/document/extract`: what a request must be, and the documents they answer.
+//! `POST /v1/document/extract` and `/v2/document/extract`: the rules for requests, and the answers.
 //!
-//! Specification: protocol.md sections 4 and 6. A text is extracted as it is; of any other document, its name, length and
-//! hash.
+//! Specification: protocol.md sections 4 and 6. A text is extracted unchanged. Any other document
+//! gives its name, length and hash.
 
 use std::collections::HashMap;
 
@@ -14,16 +14,16 @@ use crate::wire::{Response, response};
 
 /// The longest piece of an answer.
 const PIECE: usize = 16 << 10;
-/// Says no more of a document than no media type.
+/// Treated as if the media type were absent.
 const OCTETS: &str = "application/octet-stream";
 const JSON: &str = "application/json";
 const STORED_JSON: &str = "application/vnd.confer.document-extraction+json";
-/// What the enclave finds in every stored document: it has no store.
+/// The content of every stored document, because the enclave has no store.
 const STORED_TEXT: &str = "A stored document.";
-/// Characters of a stored document's text that an answer holds, unless the request says how many.
+/// Characters of a stored document in an answer, unless the request gives a number.
 const INLINE_CHARACTERS: u64 = 256 << 10;
 
-/// Media types that newer servers know by the endings of file names.
+/// Media types that newer servers derive from the ending of the file's name.
 const BY_NAME: [(&str, &str); 13] = [
     (".pdf", "application/pdf"),
     (
@@ -48,7 +48,7 @@ const BY_NAME: [(&str, &str); 13] = [
     (".yaml", "application/x-yaml"),
     (".yml", "application/x-yaml"),
 ];
-/// Media types that a request must name.
+/// Media types that a request must state.
 const BY_REQUEST: [&str; 6] = [
     "application/javascript",
     "text/css",
@@ -58,27 +58,27 @@ const BY_REQUEST: [&str; 6] = [
     "text/yaml",
 ];
 
-/// What the request that opens an upload says.
+/// The properties of the request that opens an upload.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Options {
     filename: String,
     kind: Kind,
-    /// What newer servers hold the document to.
+    /// The length that newer servers enforce.
     pub(crate) length: Option<usize>,
 }
 
-/// What a document is.
+/// The kind of a document.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
-    /// Text, as the request's `content_type` says.
+    /// Text, by the request's `content_type`.
     Text,
-    /// Text if its bytes are: by its name.
+    /// Known only by its name: text if its bytes are.
     PerhapsText,
     Other,
 }
 
 impl Options {
-    /// For a part of a document: it may end within a character.
+    /// Returns the kind for a part of a document, which may end inside a character.
     pub(crate) fn of_a_part(self) -> Self {
         Self {
             kind: Kind::Other,
@@ -138,7 +138,7 @@ fn not_blank<'a>(options: &'a Map<String, Value>, name: &str) -> Option<&'a str>
     (!text.trim().is_empty()).then_some(text)
 }
 
-/// The length that newer servers require.
+/// Returns the length that newer servers require.
 fn total_length(server: Server, options: &Map<String, Value>) -> Result<usize, Refusal> {
     let length = options.get("total_length").and_then(Value::as_u64);
     let length = length.and_then(|length| usize::try_from(length).ok());
@@ -147,7 +147,7 @@ fn total_length(server: Server, options: &Map<String, Value>) -> Result<usize, R
         .ok_or(INVALID)
 }
 
-/// The media type that newer servers take a document for: the stated one, or by the file's name.
+/// Returns the media type that newer servers assume: the stated one, or that of the file's name.
 fn media_type(said: Option<&str>, filename: &str) -> Result<String, Refusal> {
     let said = said.unwrap_or_default().split(';').next();
     let mut found = said.unwrap_or_default().trim().to_ascii_lowercase();
@@ -180,7 +180,7 @@ fn kind(media_type: Option<&str>, said: Option<&str>, filename: &str) -> Kind {
     }
 }
 
-/// What is extracted from an uploaded document.
+/// Returns the extraction of an uploaded document.
 pub(crate) fn extract(
     server: Server,
     options: &Options,
@@ -197,7 +197,7 @@ pub(crate) fn extract(
         ),
     };
     let body = match server {
-        // As Docling answers, whose answers this server passes on.
+        // The form of Docling, whose answers this server passes on.
         Server::V0_1_14 => json!({
             "document": { "filename": options.filename, "md_content": text, "json_content": null, "html_content": null },
             "status": "success", "errors": [], "processing_time": 0.1,
@@ -210,7 +210,7 @@ pub(crate) fn extract(
     })
 }
 
-/// What is extracted from a stored document, given its reference.
+/// Returns the extraction of a stored document, given its reference.
 pub(crate) fn extract_stored(server: Server, body: &str) -> Result<Answer, Refusal> {
     let options = object(body)?;
     let filename = not_blank(&options, "filename").ok_or(INVALID)?;
@@ -242,7 +242,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Its pieces, at least two where there are two bytes, each with the length of the whole.
+    /// Splits the answer into pieces, each with the total length. Makes at least two from two
+    /// bytes.
     pub(crate) fn pieces(self, id: i64) -> Vec<Response> {
         let answer = Bytes::from(self.body);
         let size = answer.len().div_ceil(2).clamp(1, PIECE);
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_refused_with_the_status_that_fits() {
+    fn bad_options_are_refused_with_the_right_status() {
         const MAX: usize = 256 << 20;
         for (body, older, newer) in [
             (json!([]), Some(400), Some(400)),
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_servers_take_media_types_of_a_list() {
+    fn newer_servers_accept_only_listed_media_types() {
         for (filename, said, taken) in [
             ("a.pdf", None, true),
             ("A.PDF", Some("application/octet-stream"), true),
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_extracted_as_it_is_and_other_documents_are_described() {
+    fn text_is_extracted_and_other_documents_described() {
         for server in [Server::V0_1_14, Server::Newer] {
             let text = |name, kind, document| {
                 let answer = extracted(server, name, kind, document)?;
@@ -407,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_add_up_to_the_length_they_state() {
+    fn pieces_have_the_announced_total_length() {
         for length in [2, 3, PIECE, 5 * PIECE + 1] {
             let answer = Answer {
                 body: "x".repeat(length),

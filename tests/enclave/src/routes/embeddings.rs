@@ -1,4 +1,5 @@
-//! `POST /v1/embeddings`: vectors that are made of the texts' hashes, so that equal texts have equal ones.
+//! `POST /v1/embeddings`: vectors made from the texts' hashes, so that equal texts have equal
+//! vectors.
 
 use aws_lc_rs::digest;
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ pub(crate) fn answer(body: &str) -> Result<String, &'static str> {
     Ok(json!({ "embeddings": vectors, "dimension": DIMENSION }).to_string())
 }
 
-/// A vector of length 1. Queries and passages have different ones, as with real models.
+/// Returns a vector of length 1. Queries and passages get different ones, as from real models.
 fn vector(text: &str, is_query: bool) -> Vec<f64> {
     let purpose = if is_query { "query: " } else { "passage: " };
     let digest = digest::digest(&digest::SHA512, [purpose, text].concat().as_bytes());

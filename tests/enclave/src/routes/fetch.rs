@@ -1,8 +1,8 @@
-//! `POST /v1/fetch/html`: one built-in page for every URL. Nothing is ever fetched.
+//! `POST /v1/fetch/html`: one built-in page for every URL. Never fetches anything.
 
 use serde_json::Value;
 
-/// A host that "cannot be reached", for whoever tests a 502.
+/// A host that "cannot be reached", for tests of status 502.
 const UNREACHABLE: &str = "unreachable.test";
 
 pub(crate) fn answer(body: &str) -> Result<String, (i32, &'static str)> {
@@ -47,14 +47,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_names_its_url_without_becoming_part_of_it() {
+    fn page_shows_its_url_escaped() {
         let page = answer(r#"{"url":"https://a.test/?q=<b>&c","headers":{"Accept":"text/html"}}"#)
             .expect("a page");
         assert!(page.contains("<code>https://a.test/?q=&lt;b&gt;&amp;c</code>"));
     }
 
     #[test]
-    fn a_bad_request_is_told_from_a_bad_host() {
+    fn bad_request_and_bad_host_differ() {
         let status = |body| answer(body).map_err(|(status, _)| status).err();
         assert_eq!(status(r#"{"url":"file:///etc/passwd"}"#), Some(400));
         assert_eq!(status(r#"{"url":"https://"}"#), Some(400));

@@ -1,6 +1,6 @@
-//! Which path does what (protocol.md section 4), and the answers that need no module of their own.
+//! Maps paths to answers (protocol.md section 4), and makes the answers that need no module.
 //!
-//! Knows requests and answers; of connections, the outbox alone.
+//! Sees requests and answers, and only the outbox of a connection.
 
 pub(crate) mod chat;
 mod document;
@@ -24,7 +24,7 @@ use crate::wire::{Asked, Chunk, response};
 use document::{Answer, Options, Refusal};
 use upload::{Progress, Uploads};
 
-/// For the fault of an upload refused midway: after how many chunks, and how.
+/// For the fault of an upload refused midway: the number of chunks before it, and the answer.
 const REFUSED_AFTER: usize = 3;
 const MIDWAY: Refusal = (422, "the document cannot be processed");
 
@@ -37,7 +37,7 @@ pub(crate) struct Routes {
     uploads: Arc<Mutex<Uploads<Options>>>,
 }
 
-/// A request whose part in the order of messages is done; the rest can be done beside others.
+/// A request that no longer depends on the order of messages, so it can run in parallel.
 pub(crate) enum Work {
     Request {
         id: i64,
@@ -62,7 +62,7 @@ impl Routes {
         }
     }
 
-    /// Takes a message in the order in which it came: chunks must meet the upload that they belong to.
+    /// Handles a message in the order of arrival: a chunk must find the upload that it belongs to.
     pub(crate) fn take(&self, asked: Asked) -> Option<Work> {
         let (id, progress) = match asked {
             Asked::Open {
@@ -93,7 +93,7 @@ impl Routes {
         self.ended(id, self.misbehave(id, progress))
     }
 
-    /// Logs how an upload ended, if it did, and what is to be answered then.
+    /// Logs the end of an upload, and returns the answer that is due then.
     fn ended(&self, id: i64, progress: Progress<Options>) -> Option<Work> {
         let (outcome, data) = match &progress {
             Progress::Quiet => return None,
@@ -108,7 +108,7 @@ impl Routes {
         Some(Work::Upload { id, progress })
     }
 
-    /// What a fault makes of an upload's progress.
+    /// Changes an upload's progress as the fault demands.
     fn misbehave(&self, id: i64, progress: Progress<Options>) -> Progress<Options> {
         let fault = self.twists().iter().find_map(|twist| match twist {
             Twist::Upload(upload) => Some(*upload),
@@ -135,7 +135,7 @@ impl Routes {
         self.enclave.twists(self.connection)
     }
 
-    /// Chunks of a request that was refused before it was looked at: they vanish.
+    /// Drops the chunks of a request that was refused unread.
     pub(crate) fn forget_upload(&self, id: i64) {
         self.uploads().refuse(id, 0, "");
     }
@@ -170,7 +170,7 @@ impl Routes {
         }
     }
 
-    /// Answers to the end.
+    /// Answers a request completely.
     pub(crate) async fn answer(&self, work: Work) -> Result<(), Gone> {
         let (id, verb, path, body) = match work {
             Work::Request {
@@ -237,7 +237,7 @@ impl Routes {
         }
     }
 
-    /// Version 0.1.14 sends no piece of a document's answer that has no bytes.
+    /// Version 0.1.14 sends no piece if a document's answer is empty.
     fn is_never_sent(&self, step: &Step) -> bool {
         let Step::Send(Outgoing::Response(piece)) = step else {
             return false;

@@ -1,17 +1,19 @@
-//! Directives for applications that run tools: which calls come next, and what the history must hold by then.
+//! Directives for applications that run tools: which calls come next, and which history they
+//! require.
 //!
-//! Specification: protocol.md section 5. Pure: a directive and the messages after it in, a turn out. The history is
-//! all that a server knows of earlier rounds, so it is held to every call that was made.
+//! Specification: protocol.md section 5. Pure: turns a directive and the messages after it into a
+//! turn. A server knows earlier rounds only from the history, so every call in it is checked.
 
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-/// Most calls at once, and most rounds.
+/// Most calls in a round, and most rounds.
 const MAX_CALLS: usize = 64;
 const MAX_ROUNDS: usize = 1_000;
 
-/// What `/mixed-tools` and `/parallel-tools` say and do itself before it calls.
+/// The text, search and calls of the server in `/mixed-tools` and `/parallel-tools`, before the
+/// client's calls.
 pub(super) const LOOK: &str = "Let me look. ";
 const SEARCH: Call<'_> = Call {
     id: "search-1",
@@ -33,12 +35,12 @@ pub(super) const SWITCHED_OFF: Call<'_> = Call {
 const SEEN: &str = "clear sky";
 const SEEN_IN_FULL: &str = "clear sky, 21 degrees";
 
-/// What the generator does now.
+/// The generator's next action.
 #[derive(Debug, PartialEq)]
 pub(super) enum Turn {
-    /// These events, and `completion` with `pending_tool_calls`.
+    /// Send these events, then `completion` with `pending_tool_calls`.
     Call(Vec<Value>),
-    /// An answer, made of what the tools said.
+    /// Answer with this text, made from the tools' results.
     Answer(String),
 }
 
@@ -49,8 +51,9 @@ pub(super) struct Call<'a> {
     arguments: &'a str,
 }
 
-/// The turn that a directive asks for, given its name, what follows the name, and the messages after it. None: it is no
-/// directive of this file. An error is the reason of a refusal with 400.
+/// Returns the turn for a directive, given its name, the rest of its line, and the messages after
+/// it. None means that the directive is not in this file. An error is the reason of a refusal with
+/// 400.
 pub(super) fn turn(name: &str, rest: &str, since: &[Value]) -> Result<Option<Turn>, String> {
     let counted = |usage: &'static str, most| {
         let (count, tool) = rest.split_once(' ').ok_or(usage)?;
@@ -87,7 +90,7 @@ pub(super) fn turn(name: &str, rest: &str, since: &[Value]) -> Result<Option<Tur
     turn.map(Some)
 }
 
-/// A tool's name and arguments, which must be JSON: `{}` if there are none.
+/// Parses a tool's name and its arguments, which must be JSON. Absent arguments are `{}`.
 pub(super) fn tool_of(text: &str) -> Option<(&str, &str)> {
     let (name, arguments) = text.split_once(' ').unwrap_or((text, "{}"));
     let good = !name.is_empty() && serde_json::from_str::<Value>(arguments).is_ok();
@@ -100,7 +103,7 @@ pub(super) fn client_call(id: &str, name: &str, arguments: &str) -> Value {
     })
 }
 
-/// A call of a server's own tool, as an event.
+/// Makes the event of a server tool's call.
 pub(super) fn server_call(call: Call<'_>) -> Value {
     json!({
         "type": "tool_call", "tool_call_id": call.id, "tool_name": call.name,
@@ -108,7 +111,7 @@ pub(super) fn server_call(call: Call<'_>) -> Value {
     })
 }
 
-/// What a server's own tool does, as events.
+/// Makes the events of a server tool that searches.
 pub(super) fn server_search(id: &str) -> [Value; 2] {
     [
         server_call(Call { id, ..SEARCH }),
@@ -119,7 +122,7 @@ pub(super) fn server_search(id: &str) -> [Value; 2] {
     ]
 }
 
-/// So many calls in each round, so many rounds, then the answer.
+/// Makes this many calls in each round, for this many rounds, then answers.
 fn rounds(
     at_once: usize,
     most: usize,
@@ -132,7 +135,7 @@ fn rounds(
     let ids = |round: usize| (round * at_once + 1..=(round + 1) * at_once).map(id);
     let asked: Vec<_> = (0..done.min(most)).flat_map(ids).collect();
     if let Some(id) = answers.keys().find(|id| !asked.contains(id)) {
-        return Err(format!("nobody made the call {id}"));
+        return Err(format!("unknown call {id}"));
     }
     let contents: Vec<_> = asked
         .iter()
@@ -154,7 +157,7 @@ fn answered(contents: &[&str]) -> String {
     format!("The tools answered: {}", contents.join(" | "))
 }
 
-/// The contents of the tool responses, by the id of their calls, which must be as they were made.
+/// Returns the contents of the tool responses by call id. The history's calls must be unchanged.
 fn answers(
     name: &str,
     arguments: &str,
@@ -181,8 +184,7 @@ fn answers(
     Ok(answers)
 }
 
-/// Each call is directly followed by its response, and each response directly follows its call: a model's server refuses
-/// any other history.
+/// Checks that each response directly follows its call: a model's server refuses any other history.
 pub(super) fn paired(messages: &[Value]) -> Result<(), String> {
     let mut call: Option<Said> = None;
     for message in messages {
@@ -212,7 +214,7 @@ pub(super) fn paired(messages: &[Value]) -> Result<(), String> {
     }
 }
 
-/// A message of the tool history: `text` is a call's arguments or a response's content.
+/// A message of the tool history. `text` is a call's arguments or a response's content.
 struct Said {
     id: String,
     name: String,
@@ -242,19 +244,20 @@ impl Said {
     }
 }
 
-/// A message of the history, as it must be.
+/// A message that the history must contain.
 enum Wanted<'a> {
     Text(&'a str),
     Call(Call<'a>),
     /// The response of a server's tool.
     Response(Call<'a>, &'a str),
-    /// The response of a client's tool, which may say anything.
+    /// The response of a client's tool, with any content.
     Answer(Call<'a>),
-    /// A user's message with these references.
+    /// A user's message with these image references.
     Images(Value),
 }
 
-/// The messages since the user's are these and nothing else. Gives the answers of the client's tools.
+/// Checks that exactly these messages follow the user's. Returns the responses of the client's
+/// tools.
 fn hold(since: &[Value], wanted: &[Wanted<'_>]) -> Result<Vec<String>, String> {
     let mut answers = Vec::new();
     for (at, wanted) in wanted.iter().enumerate() {
@@ -306,7 +309,8 @@ fn hold(since: &[Value], wanted: &[Wanted<'_>]) -> Result<Vec<String>, String> {
     }
 }
 
-/// Text, a tool of the server's own, a call; and then all three must be in the history, in that order.
+/// Sends text, a server tool and a client's call. The history must then have all three, in this
+/// order.
 fn mixed(name: &str, arguments: &str, since: &[Value]) -> Result<Turn, String> {
     let id = id(1);
     if since.is_empty() {
@@ -335,7 +339,7 @@ fn mixed(name: &str, arguments: &str, since: &[Value]) -> Result<Turn, String> {
     Ok(Turn::Answer(answered(&[SEEN_IN_FULL, &answers[0]])))
 }
 
-/// Three tools of the server's own at once, of which one gives images and one never answers, and two calls of the client's.
+/// Sends three parallel server tools, one with images and one never answered, and two client calls.
 fn parallel(name: &str, arguments: &str, since: &[Value]) -> Result<Turn, String> {
     let image = json!({ "s3Key": "images/1", "encryptionKey": "a2V5", "mediaType": "image/png" });
     let ids = [id(1), id(2)];
@@ -414,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_told_in_the_order_of_the_calls() {
+    fn answers_come_in_the_order_of_the_calls() {
         let directive = format!("/client-tools 3 clock {ARGUMENTS}");
         assert_eq!(calls(run(&directive, &[])), ["call-1", "call-2", "call-3"]);
         let history = [
@@ -432,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_that_lacks_a_part_or_has_a_stranger_is_refused_with_the_reason() {
+    fn wrong_history_is_refused_with_the_reason() {
         let directive = format!("/client-tools 2 clock {ARGUMENTS}");
         let whole = [
             called("call-1"),
@@ -444,7 +448,7 @@ mod tests {
             (whole[..2].to_vec(), "no tool_response for call-2"),
             (
                 [&whole[..], &[called("call-9"), responded("call-9", "i")]].concat(),
-                "nobody made the call call-9",
+                "unknown call call-9",
             ),
             (
                 [&whole[..], &[called("call-2"), responded("call-2", "b")]].concat(),
@@ -488,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_end_after_as_many_as_asked_or_never() {
+    fn rounds_end_after_the_requested_number_or_never() {
         let (two, endless) = (
             format!("/tool-rounds 2 clock {ARGUMENTS}"),
             format!("/endless-tool clock {ARGUMENTS}"),
@@ -508,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mixed_history_must_be_whole_and_in_order() {
+    fn mixed_history_must_be_complete_and_in_order() {
         let directive = format!("/mixed-tools clock {ARGUMENTS}");
         assert_eq!(calls(run(&directive, &[])), ["call-1"]);
         let search = |role: &str, name: &str, text: &str| {
@@ -545,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directive_written_wrong_says_how_it_is_written() {
+    fn wrong_directive_explains_its_syntax() {
         for directive in [
             "/client-tools 0 clock {}",
             "/client-tools 65 clock {}",

@@ -1,6 +1,6 @@
-//! Uploads in the making (protocol.md section 6): chunks in, a document or a refusal out.
+//! Uploads in progress (protocol.md section 6): chunks in, a document or a refusal out.
 //!
-//! Pure. Knows neither the wire nor what a document is good for.
+//! Pure. Independent of the wire and of the document's use.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -9,29 +9,29 @@ use bytes::Bytes;
 use crate::server::Server;
 use crate::wire::Chunk;
 
-/// What every server takes (section 6).
+/// Limits of every server (section 6).
 const MAX_UPLOADS: usize = 10;
 const MAX_EARLY: usize = 256;
-/// Requests of which chunks may be kept before the request itself has come.
+/// The most requests whose chunks are kept before the request arrives.
 const MAX_EARLY_REQUESTS: usize = 64;
-/// Ended uploads whose late chunks are known as such.
+/// The most ended uploads that are remembered, to ignore their late chunks.
 const MAX_ENDED: usize = 1_024;
 
-/// The servers' own words: they say little.
+/// The servers' vague messages.
 const FAILED: &str = "Document extraction failed";
 const WRITE_FAILED: &str = "Stream write failed";
 
-/// What came of a chunk.
+/// The result of a chunk.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Progress<Options> {
-    /// More chunks are to come; or nobody waits for this one.
+    /// The upload needs more chunks, or this chunk belongs to no upload.
     Quiet,
     Complete(Options, Vec<u8>),
-    /// A status, a reason, and what had come until then; further chunks vanish.
+    /// A status, a reason, and the data received so far. Later chunks are ignored.
     Refused(i32, &'static str, Vec<u8>),
 }
 
-/// All uploads of a connection, by the id of their requests.
+/// All uploads of a connection, by request id.
 pub(crate) struct Uploads<Options> {
     server: Server,
     open: HashMap<i64, Upload<Options>>,
@@ -41,9 +41,9 @@ pub(crate) struct Uploads<Options> {
 
 struct Upload<Options> {
     options: Options,
-    /// The most bytes that it may have.
+    /// The most bytes of the document.
     most: usize,
-    /// The fewest.
+    /// The fewest bytes of the document.
     least: usize,
     max_out_of_order: usize,
     data: Vec<u8>,
@@ -62,7 +62,8 @@ impl<Options> Uploads<Options> {
         }
     }
 
-    /// Opens an upload with its first chunk; chunks that overtook it are taken too. `length` is what the server holds it to.
+    /// Opens an upload with its first chunk, and adds chunks that overtook it. `length` is the
+    /// length that the server enforces.
     pub(crate) fn open(
         &mut self,
         id: i64,
@@ -101,7 +102,7 @@ impl<Options> Uploads<Options> {
         progress
     }
 
-    /// Takes the next chunk of an upload.
+    /// Adds the next chunk of an upload.
     pub(crate) fn proceed(&mut self, id: i64, chunk: Chunk) -> Progress<Options> {
         let Some(upload) = self.open.get_mut(&id) else {
             return self.keep_early(id, chunk);
@@ -155,13 +156,13 @@ impl<Options> Uploads<Options> {
         Progress::Refused(status, reason, data.unwrap_or_default())
     }
 
-    /// Ends an open upload as if it were whole.
+    /// Ends an open upload as if it were complete.
     pub(crate) fn cut_short(&mut self, id: i64) -> Option<(Options, Vec<u8>)> {
         let upload = self.open.contains_key(&id).then(|| self.end(id))??;
         Some((upload.options, upload.data))
     }
 
-    /// How many chunks of an open upload have come.
+    /// Returns the number of chunks received for an open upload.
     pub(crate) fn chunks(&self, id: i64) -> usize {
         let upload = self.open.get(&id);
         upload.map_or(0, |upload| upload.next as usize + upload.ahead.len())
@@ -178,7 +179,8 @@ impl<Options> Uploads<Options> {
 }
 
 impl<Options> Upload<Options> {
-    /// True when the document is whole. Stricter than the servers: they ignore a chunk that comes twice.
+    /// Returns true when the document is complete. Stricter than the servers, which ignore a
+    /// repeated chunk.
     fn take(&mut self, chunk: Chunk) -> Result<bool, (i32, &'static str)> {
         let seq = chunk.seq.unwrap_or(0);
         if seq < self.next || self.ahead.contains_key(&seq) {
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_of_an_ended_upload_vanish() {
+    fn chunks_of_an_ended_upload_are_ignored() {
         let mut uploads = opened(None);
         assert!(matches!(
             uploads.proceed(ID, chunk(1, "b", true)),
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_that_breaks_a_rule_is_refused_and_forgotten() {
+    fn upload_that_breaks_a_rule_is_refused() {
         for (broken, expected) in [
             (vec![chunk(0, "a", false)], 400),
             (vec![chunk(2, "c", false), chunk(2, "c", false)], 400),
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn each_server_has_its_own_bounds() {
+    fn each_server_has_separate_limits() {
         const MIB: &str = match std::str::from_utf8(&[b'x'; 1 << 20]) {
             Ok(text) => text,
             Err(_) => "",
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_keeps_its_place_until_its_last_chunk_or_its_timeout() {
+    fn upload_keeps_its_place_until_last_chunk_or_timeout() {
         for (server, timeout) in [(Server::V0_1_14, 502), (Server::Newer, 503)] {
             let mut uploads = Uploads::new(server);
             let mut open = |id| uploads.open(id, (), None, chunk(0, "", false));
