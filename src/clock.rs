@@ -4,13 +4,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-/// What the device's clock says, in Unix seconds; 0 before 1970.
+/// Returns the device's clock in Unix seconds, 0 before 1970.
 pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }
 
-/// A Unix time for people: `2026-11-26 13:02:11 UTC`.
+/// Formats a Unix time for people: `2026-11-26 13:02:11 UTC`.
 pub fn in_words(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok();
     match time.and_then(|time| Timestamp::from_second(time).ok()) {
@@ -19,7 +19,7 @@ pub fn in_words(seconds: u64) -> String {
     }
 }
 
-/// Asks whether the device's clock is right, which says `now`.
+/// Asks whether the device's clock, which shows `now`, is right.
 pub fn question(now: u64) -> String {
     format!("This device's clock says {}; is it right?", in_words(now))
 }

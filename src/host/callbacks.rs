@@ -1,6 +1,7 @@
-//! The thread on which one client's callbacks run: one at a time, in order, and never on a worker of the runtime.
+//! The thread for one client's callbacks: one at a time, in order, never on a worker.
 //!
-//! A client without callbacks has no such thread; one client's slow callback holds up no other client.
+//! A client without callbacks has no such thread. One client's slow callback does not delay other
+//! clients.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -15,14 +16,14 @@ thread_local! {
     static HERE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread runs callbacks, so that waiting on it could never end.
+/// Returns whether the calling thread runs callbacks, so that waiting for callbacks would deadlock.
 pub fn on_callback_thread() -> bool {
     HERE.get()
 }
 
 /// A source of callbacks.
 pub trait Pump: Send + Sync {
-    /// Makes the callbacks that are due, a bounded number of them. True: there are more, after others had their turn.
+    /// Makes a bounded number of due callbacks. Returns true if more remain after other jobs ran.
     fn run(&self) -> bool;
 }
 
@@ -31,14 +32,14 @@ enum Job {
     Pump(Arc<dyn Pump>),
 }
 
-/// One client's callback thread. It ends when the last handle is dropped and all that was posted has run.
+/// One client's callback thread. Ends when the last handle is dropped and all jobs have run.
 pub struct Callbacks {
     queue: Arc<Queue>,
     stay: Stay,
 }
 
-/// Keeps a callback thread until what it is held for was posted: without it a close on another thread could end the
-/// thread between the promise of a callback and the callback.
+/// Keeps a callback thread running until the job it is held for was posted. Otherwise a close on
+/// another thread could end the thread between the promise of a callback and its post.
 pub struct Hold(Arc<Queue>);
 
 impl Drop for Hold {
@@ -97,7 +98,7 @@ impl Queue {
     fn run(&self) {
         HERE.set(true);
         while let Some(job) = self.next() {
-            // What runs here is the application's code behind the C ABI, which cannot unwind, and a little of ours.
+            // This is mostly the application's code, called through the C ABI, which cannot unwind.
             let _ = panics::catch(|| match job {
                 Job::Once(call) => call(),
                 Job::Pump(pump) => {
@@ -119,17 +120,17 @@ impl Callbacks {
         Ok(Arc::new(Callbacks { queue, stay }))
     }
 
-    /// Runs `call` after what was posted before.
+    /// Runs `call` after all earlier jobs.
     pub fn post(&self, call: impl FnOnce() + Send + 'static) {
         self.queue.post(Job::Once(Box::new(call)));
     }
 
-    /// Runs `pump` until it has nothing more to do.
+    /// Runs `pump` until it has no more callbacks.
     pub fn post_pump(&self, pump: Arc<dyn Pump>) {
         self.queue.post(Job::Pump(pump));
     }
 
-    /// Keeps the thread while there is more to post.
+    /// Keeps the thread running while the hold lives.
     pub fn hold(&self) -> Hold {
         self.queue.state().holds += 1;
         Hold(self.queue.clone())
@@ -141,8 +142,8 @@ impl Callbacks {
         self.stay.leave();
     }
 
-    /// Lets the thread run what was posted and what is still held for, and waits for its end until `deadline`. True if
-    /// it has ended.
+    /// Lets the thread finish its jobs and holds, and waits for its end until `deadline`. Returns
+    /// whether it has ended.
     pub fn join(&self, deadline: Option<Instant>) -> bool {
         self.finish();
         self.stay.wait(deadline)
@@ -151,6 +152,6 @@ impl Callbacks {
 
 impl Drop for Callbacks {
     fn drop(&mut self) {
-        self.finish(); // and no join: the last handle may be dropped in a callback
+        self.finish(); // does not join: a callback may drop the last handle
     }
 }

@@ -1,8 +1,9 @@
 //! The end of the process, when threads of the library may still run.
 //!
-//! aws-lc has a destructor that locks the random number generator of each thread. A thread that asks for its first random
-//! number afterwards aborts the process; one that asked before waits for ever, which does no harm. So every worker asks
-//! when it starts, and no worker starts once the process ends. No other thread of the library asks aws-lc.
+//! aws-lc's destructor locks the random number generator of each thread. A thread that asks for its
+//! first random number afterwards aborts the process. A thread that asked before waits for ever,
+//! which is harmless. So every worker asks when it starts, and no worker starts once the process
+//! ends. No other thread of the library asks aws-lc.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +15,8 @@ fn ends() -> MutexGuard<'static, bool> {
     ENDS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks for the calling thread's first random number. Fails if the process ends: then the thread must never ask.
+/// Draws the calling thread's first random number. Fails if the process is ending: then the thread
+/// must not draw one.
 pub(super) fn draw_first() -> Result<()> {
     let ends = ends();
     if *ends {
@@ -25,8 +27,8 @@ pub(super) fn draw_first() -> Result<()> {
     Ok(())
 }
 
-/// Lets no worker start any more. To be called when the process ends, before its destructors. Waits for threads that are in
-/// [`draw_first`].
+/// Prevents new workers. Call it when the process ends, before its destructors run. Waits for
+/// threads in [`draw_first`].
 pub fn process_ends() {
     *ends() = true;
 }

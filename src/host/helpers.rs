@@ -1,8 +1,8 @@
 //! Threads for work that waits for the system: name look-ups and files. Workers must not wait.
 //!
-//! Each kind of work has its own threads, up to a bound, so a name server that does not answer delays no file. A thread
-//! starts with a job and ends after the last one. The system cannot stop: a cancelled job keeps its thread until the
-//! system returns, and counts until then.
+//! Each kind of work has its own threads, up to a bound, so a name server that does not answer
+//! delays no file. A thread starts with a job and ends after the last one. The system cannot stop:
+//! a cancelled job keeps its thread until the system returns, and counts until then.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,7 +13,8 @@ use super::threads::{self, Kind, Stay};
 use crate::error::{Error, Result, Status};
 use crate::panics;
 
-/// Name look-ups. More than a few run at once only if the name server is slow or silent; glibc gives up after 10 to 30 s.
+/// Name look-ups. More than a few run at once only if the name server is slow or silent; glibc
+/// gives up after 10 to 30 s.
 pub static LOOKUPS: Helpers = Helpers::new("name look-ups", 32);
 /// Reads and writes of files.
 pub static FILES: Helpers = Helpers::new("reads and writes of files", 8);
@@ -28,7 +29,7 @@ pub struct Helpers {
 struct State {
     threads: usize,
     queue: VecDeque<Job>,
-    /// One entry for each running job: alive while somebody waits for it.
+    /// One entry for each running job, alive while a waiter exists.
     running: Vec<Weak<()>>,
 }
 
@@ -113,8 +114,8 @@ impl Helpers {
         }
     }
 
-    /// Calls `work` on a helper thread. Calls it at once with an error if the system refuses the thread. Drops it without
-    /// a call if `waiter` is dropped before its turn.
+    /// Calls `work` on a helper thread. Calls it at once with an error if the system refuses the
+    /// thread. Drops it without a call if `waiter` is dropped before its turn.
     pub fn run(
         &'static self,
         waiter: &Arc<()>,
@@ -192,7 +193,7 @@ impl Helpers {
     }
 }
 
-/// Takes out the jobs that nobody waits for. The caller drops them outside the lock.
+/// Takes out the jobs without a waiter. The caller drops them outside the lock.
 fn drop_given_up(queue: &mut VecDeque<Job>) -> VecDeque<Job> {
     let (given_up, waited_for) = queue.drain(..).partition(Job::given_up);
     *queue = waited_for;
@@ -209,7 +210,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(60);
 
     #[test]
-    fn jobs_that_were_given_up_are_counted_and_bounded() {
+    fn cancelled_jobs_are_counted_and_bounded() {
         static TWO: Helpers = Helpers::new("tests", 2);
         let (began, begins) = mpsc::channel();
         let hang = || {
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn job_that_is_given_up_before_its_turn_never_runs() {
+    fn job_cancelled_before_its_turn_never_runs() {
         static ONE: Helpers = Helpers::new("tests", 1);
         let (release, released) = mpsc::channel::<()>();
         let first = ONE.ask(move || {

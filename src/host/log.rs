@@ -65,7 +65,7 @@ impl Log {
         }
     }
 
-    /// Logs the result of `message`. Does not call it if nobody listens.
+    /// Logs the result of `message`. Does not call it without a listener.
     pub fn record(&self, level: Level, target: &'static str, message: impl FnOnce() -> String) {
         let Some(open) = self.0.as_ref().filter(|open| level <= open.level) else {
             return;

@@ -1,7 +1,7 @@
-//! The threads of the library: workers for connections, helpers for what waits for the system, one for each client's
-//! callbacks; and the log.
+//! The threads of the library: workers for connections, helpers that wait for the system, one
+//! thread for each client's callbacks. Also the log.
 //!
-//! It must never know what runs on them.
+//! Independent of the work that runs on them.
 
 mod callbacks;
 mod exit;

@@ -1,7 +1,7 @@
-//! The workers of a process: made at first use, shared by all clients, ended when the last client goes, so that an
-//! application can unload the library.
+//! The workers of a process. All clients share them. They start at first use and end with the last
+//! client, so that an application can unload the library.
 //!
-//! Each worker is a thread with an event loop. A task stays on the worker that it was given to.
+//! Each worker is a thread with an event loop. A task stays on its worker.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -20,10 +20,10 @@ use super::threads::{self, Kind, Stay, Which};
 use crate::error::{Error, Result, Status};
 use crate::{fork, panics};
 
-/// Worker threads, unless set otherwise. A worker decrypts about as fast as a network delivers; a second one keeps a
-/// verification, which takes a millisecond or two, from delaying another connection's tokens.
+/// Default number of workers. A worker decrypts about as fast as a network delivers. A second one
+/// keeps a verification of a millisecond or two from delaying another connection's tokens.
 const DEFAULT_WORKERS: usize = 2;
-/// More workers than this serve nothing here.
+/// More workers would not help.
 pub const MAX_WORKERS: usize = 64;
 
 static SHARED: Mutex<Weak<Runtime>> = Mutex::new(Weak::new());
@@ -45,7 +45,8 @@ pub struct Runtime {
     workers: Mutex<Vec<Worker>>,
 }
 
-/// Sets the number of workers of the next runtime. Fails while a runtime with another number exists.
+/// Sets the number of workers of the next runtime. Fails while a runtime with another number
+/// exists.
 pub fn set_workers(count: usize) -> Result<()> {
     if !(1..=MAX_WORKERS).contains(&count) {
         let message = format!("worker_threads: {count}; the bounds are 1 and {MAX_WORKERS}");
@@ -61,8 +62,8 @@ pub fn set_workers(count: usize) -> Result<()> {
 }
 
 impl Runtime {
-    /// Returns the runtime of this process, and makes it if needed. Starts missing workers. One worker is enough: if the
-    /// system refuses another one, the next call tries again.
+    /// Returns the runtime of this process, and makes it if needed. Starts missing workers. One
+    /// worker is enough: if the system refuses another one, the next call tries again.
     pub fn shared() -> Result<Arc<Runtime>> {
         let mut shared = shared();
         let runtime = shared.upgrade().unwrap_or_default();
@@ -75,8 +76,9 @@ impl Runtime {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a task on the worker with the fewest tasks. A task that holds the runtime must drop it before it ends. Fails,
-    /// and drops the task, if no worker lives and none can be started. A worker that dies drops its tasks too.
+    /// Runs a task on the worker with the fewest tasks. A task that holds the runtime must drop it
+    /// before it ends. Fails, and drops the task, if no worker lives and none can be started. A
+    /// worker that dies drops its tasks too.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         self.seat()?.spawn(task);
         Ok(())
@@ -163,7 +165,8 @@ impl Worker {
             latch.set();
             if let Ok(events) = events {
                 let _ = panics::catch(|| events.run(stopped));
-                // If it died, this drops its tasks, and each reports that. Tasks that they start run on other workers.
+                // If it died, this drops its tasks, and each reports that. Tasks that they start
+                // run on other workers.
                 own_stay.leave();
                 HERE.take();
                 drop(events);
@@ -256,8 +259,8 @@ impl Drop for Events {
     }
 }
 
-/// Waits until no thread of the library runs or until `deadline`. Returns whether none runs. While a client lives, some
-/// do.
+/// Waits until no thread of the library runs or until `deadline`. Returns whether none runs. While
+/// a client lives, some do.
 pub fn wait_for_threads(deadline: Option<Instant>) -> bool {
     threads::wait(Which::All, deadline)
 }

@@ -1,8 +1,9 @@
-//! The library's threads. Each is started by [`start`], and an application can wait for its end before it unloads the
-//! library.
+//! The library's threads. [`start`] starts each of them, and an application can wait for its end
+//! before it unloads the library.
 //!
-//! A thread ends when the last handle that needs it goes. That may be in a callback or on one of the library's own
-//! threads, which must not wait. So every thread is listed here, and whoever may wait joins it.
+//! A thread ends when the last handle that needs it goes. That may be in a callback or on one of
+//! the library's own threads, which must not wait. So every thread is listed here, and whoever may
+//! wait joins it.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +43,8 @@ impl Kind {
 pub enum Which {
     /// Workers that no client needs any more, and helpers if no client is left.
     Runtime,
-    /// The same, and callback threads of clients that are gone. They may be in an application's slow callback.
+    /// The same, and callback threads of clients that are gone. They may be in an application's
+    /// slow callback.
     Leaving,
     /// All.
     All,
@@ -67,7 +69,8 @@ impl Stay {
         self.leaving.load(Ordering::Acquire)
     }
 
-    /// Waits until the thread has ended or until `deadline`, and joins it. Returns whether it has ended.
+    /// Waits until the thread has ended or until `deadline`, and joins it. Returns whether it has
+    /// ended.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
         if !self.ended.wait(deadline) {
             return false;
@@ -99,11 +102,12 @@ fn threads() -> MutexGuard<'static, Vec<Entry>> {
     THREADS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts a thread. Every thread of the library starts here. A panic of `work` ends the thread and prints nothing.
+/// Starts a thread. Every thread of the library starts here. A panic of `work` ends the thread and
+/// prints nothing.
 pub fn start(kind: Kind, stay: &Stay, work: impl FnOnce() + Send + 'static) -> Result<()> {
     let mut threads = threads();
-    // The list must not grow where nobody waits. A callback thread ends with the application's destructors
-    // for it, which may take long or come back here.
+    // The list must not grow where nobody waits. A callback thread ends with the application's
+    // destructors for it, which may take long or come back here.
     join_ended(&mut threads, |kind| kind != Kind::Callback);
     let own = stay.clone();
     let body = move || {
@@ -117,7 +121,8 @@ pub fn start(kind: Kind, stay: &Stay, work: impl FnOnce() + Send + 'static) -> R
     Ok(())
 }
 
-/// Runs what it is given, with the signals blocked that the library's threads must not take. `ffi` sets it.
+/// Runs what it is given, with the signals blocked that the library's threads must not take. `ffi`
+/// sets it.
 type WithoutSignals = fn(&mut dyn FnMut());
 static WITHOUT_SIGNALS: OnceLock<WithoutSignals> = OnceLock::new();
 
@@ -170,8 +175,8 @@ pub fn wait(which: Which, deadline: Option<Instant>) -> bool {
     }
 }
 
-/// Joins threads that have ended. Holds the lock, so that an empty list means that no thread runs. Joining is quick:
-/// such a thread only has to return.
+/// Joins threads that have ended. Holds the lock, so that an empty list means that no thread runs.
+/// Joining is quick: such a thread only has to return.
 fn join_ended(threads: &mut Vec<Entry>, which: impl Fn(Kind) -> bool) {
     let ended = threads.extract_if(.., |entry| which(entry.kind) && entry.stay.ended.is_set());
     for entry in ended {

@@ -17,8 +17,8 @@ pub struct Watched<F: FnOnce()> {
 /// Stays with the code that starts the task.
 pub struct Starting(Arc<AtomicU8>);
 
-/// Watches a task that is about to be started. `lost` is never called inside the start itself, so the
-/// starter may hold a lock that `lost` takes.
+/// Watches a task that is about to be started. `lost` is never called inside the start itself, so
+/// the starter may hold a lock that `lost` takes.
 pub fn watch<F: FnOnce()>(lost: F) -> (Watched<F>, Starting) {
     let state = Arc::new(AtomicU8::new(STARTING));
     let watched = Watched {
@@ -50,7 +50,8 @@ impl<F: FnOnce()> Drop for Watched<F> {
 }
 
 impl Starting {
-    /// The task was handed to a worker. Returns false if it was dropped already; `lost` is not called then.
+    /// The task was handed to a worker. Returns false if it was dropped already; `lost` is not
+    /// called then.
     pub fn started(&self) -> bool {
         let starting =
             self.0

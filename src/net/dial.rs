@@ -1,7 +1,8 @@
-//! A byte stream to an endpoint: a socket that counts, and TLS where the scheme asks for it.
+//! A byte stream to an endpoint: a socket that counts its bytes, with TLS if the scheme asks for
+//! it.
 //!
-//! Each step to it is a function of its own (see `tcp` and `tunnel`, too), so that the session can give each a time limit
-//! and name it in an error.
+//! Each step is a separate function (see `tcp` and `tunnel` too), so that the session can set a
+//! time limit for it and name it in an error.
 
 use std::io;
 use std::pin::Pin;
@@ -19,15 +20,15 @@ use crate::error::{Error, Result, Status};
 
 /// A connected byte stream.
 pub enum Stream {
-    /// On loopback.
+    /// Without TLS, only on loopback.
     Plain(Counted),
     /// Boxed: its state is ten times the size of a socket.
     Tls(Box<TlsStream<Counted>>),
 }
 
 impl Stream {
-    /// Bytes that the socket took and gave so far: what tells a slow peer from a dead one. Beneath TLS, whose own buffer
-    /// takes bytes without any moving.
+    /// Returns the bytes that the socket sent and received, to distinguish a slow peer from a dead
+    /// one. Counts below TLS, whose buffer accepts bytes without sending them.
     pub fn moved(&self) -> Moved {
         match self {
             Stream::Plain(socket) => socket.moved,
@@ -36,18 +37,17 @@ impl Stream {
     }
 }
 
-/// Bytes that a socket moved.
+/// Bytes that a socket has moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// That it took.
+    /// Bytes that the kernel accepted.
     pub sent: u64,
-    /// That it gave.
+    /// Bytes read from the kernel.
     pub received: u64,
 }
 
-/// A socket, which counts what it moves. It is written to by `send` alone, which asks for no SIGPIPE: rustls would write
-/// vectors, and `writev` has no way to ask. A peer that resets would end the application's process, whose signals are not
-/// the library's to ignore.
+/// A socket that counts its bytes. Writes only with `send`, which can suppress SIGPIPE. rustls
+/// would write vectors, and `writev` cannot suppress it: a peer's reset would end the process.
 pub struct Counted {
     socket: TcpStream,
     moved: Moved,
@@ -75,7 +75,7 @@ impl AsyncRead for Counted {
     }
 }
 
-/// The default of `is_write_vectored` is no.
+/// Keeps the default of `is_write_vectored`, which is false.
 impl AsyncWrite for Counted {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -96,8 +96,8 @@ impl AsyncWrite for Counted {
     }
 }
 
-/// TLS if the endpoint asks for it, with the name or address of its URL.
-/// It ends there, whatever lies between.
+/// Starts TLS if the endpoint asks for it, for the name or address in its URL. TLS ends at the
+/// endpoint, behind any proxy.
 pub async fn secure(endpoint: &Endpoint, route: &Route, socket: Counted) -> Result<Stream> {
     if !endpoint.secure() {
         return Ok(Stream::Plain(socket));
@@ -112,7 +112,7 @@ pub async fn secure(endpoint: &Endpoint, route: &Route, socket: Counted) -> Resu
     Ok(Stream::Tls(Box::new(stream)))
 }
 
-/// Why there is no TLS session. Dates are in words, and a certificate that is not valid now may be the clock's fault.
+/// Explains why TLS failed. For a certificate's dates, asks whether the clock is right.
 fn reason(error: &io::Error) -> String {
     use rustls::CertificateError::{ExpiredContext, NotValidYetContext, UnknownIssuer};
     let (what, bound, time) = match error.get_ref().and_then(|e| e.downcast_ref()) {
@@ -137,7 +137,7 @@ fn reason(error: &io::Error) -> String {
     )
 }
 
-/// rustls names its documentation when a stream ends without an end of TLS.
+/// Replaces rustls' message about a missing end of TLS, which links to its documentation.
 fn cut(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => io::Error::new(
@@ -148,7 +148,8 @@ fn cut(error: io::Error) -> io::Error {
     }
 }
 
-/// Whether the server's certificate is at fault. Its dates are not: the device's clock may be wrong for a while.
+/// Returns whether the certificate is to blame. Its dates are not, because the device's clock may
+/// be wrong.
 fn refuses_certificate(error: &io::Error) -> bool {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
     match error.get_ref().and_then(|e| e.downcast_ref()) {
@@ -213,7 +214,7 @@ mod tests {
     use super::super::connect;
     use super::*;
 
-    /// A server with a certificate that it signed itself. It sends a byte, and takes what comes.
+    /// A server with a self-signed certificate. Sends a byte, and reads everything.
     struct Server {
         listener: TcpListener,
         acceptor: TlsAcceptor,
@@ -245,7 +246,7 @@ mod tests {
             }
         }
 
-        /// What one client sent.
+        /// Returns the bytes that one client sent.
         async fn serve(&self) -> Vec<u8> {
             let (socket, _) = self.listener.accept().await.unwrap();
             let mut received = Vec::new();
@@ -256,7 +257,7 @@ mod tests {
             received
         }
 
-        /// What `serve` gives, and how the client's handshake ended: as the first or a resumed one.
+        /// Returns the result of `serve`, and whether the client's handshake was full or resumed.
         async fn meet(&self, route: &Route) -> (Vec<u8>, Result<HandshakeKind>) {
             let address = self.listener.local_addr().unwrap();
             let endpoint = format!("wss://localhost:{}/websocket", address.port());
@@ -264,7 +265,7 @@ mod tests {
             let dial = async {
                 let socket = connect(&[address], None).await.unwrap();
                 let mut stream = secure(&endpoint, route, socket).await?;
-                // The tickets come after the handshake, and before this.
+                // The session tickets come after the handshake and before this byte.
                 assert_eq!(stream.read_u8().await.unwrap(), b'!');
                 let Stream::Tls(stream) = stream else {
                     panic!("plain");
@@ -291,9 +292,9 @@ mod tests {
         runtime.block_on(work);
     }
 
-    /// The certificate names the right host, and nobody that Mozilla lists vouches for it.
+    /// The certificate has the right name, but no root in Mozilla's list signed it.
     #[test]
-    fn a_certificate_that_no_listed_authority_signed_is_refused_before_a_byte_is_sent() {
+    fn unlisted_certificate_is_refused_before_anything_is_sent() {
         run(async {
             let (received, met) = Server::for_name("localhost")
                 .await
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_that_breaks_off_is_worth_another_try() {
+    fn broken_off_tls_handshake_is_retryable() {
         run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_applications_own_roots_vouch_for_their_names_and_no_others() {
+    fn applications_root_is_valid_only_for_its_names() {
         run(async {
             let server = Server::for_name("localhost").await;
             server.meet(&trusting(&server.pem)).await.1.unwrap();
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_outside_their_dates_ask_about_the_clock() {
+    fn certificate_outside_its_dates_asks_about_the_clock() {
         run(async {
             for (dates, message) in [
                 (
@@ -366,9 +367,9 @@ mod tests {
         });
     }
 
-    /// rustls would name a page of its documentation.
+    /// rustls would link to its documentation.
     #[test]
-    fn a_cut_within_tls_is_told_in_plain_words() {
+    fn missing_end_of_tls_is_explained() {
         run(async {
             let server = Server::for_name("localhost").await;
             let address = server.listener.local_addr().unwrap();
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_within_the_tls_handshake_is_told_in_plain_words() {
+    fn disconnect_in_the_tls_handshake_is_explained() {
         run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
@@ -422,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_resumed_by_connections_of_one_configuration_and_by_no_others() {
+    fn only_one_configuration_resumes_a_session() {
         run(async {
             let server = Server::for_name("localhost").await;
             let (route, other) = (trusting(&server.pem), trusting(&server.pem));

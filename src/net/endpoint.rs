@@ -1,4 +1,4 @@
-//! Where to connect: the URL that an application gives, judged before anything is looked up (protocol section 1).
+//! The endpoint's URL and the token, checked before any look-up (protocol section 1).
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,17 +11,17 @@ use url::{Host, Url};
 use crate::clock::in_words;
 use crate::error::{Error, Result, Status};
 
-/// The secret that the account API mints. It leaves this type in one place: the request line of the upgrade. Clones share
-/// it.
+/// The account's secret token. Leaves this type only in the request line of the upgrade. Clones
+/// share it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Arc<str>);
 
 impl Token {
-    /// The longest token that is taken: a request line has to stay within what servers accept.
+    /// The longest token, so that servers accept the request line.
     pub const MAX_LEN: usize = 8_192;
 
-    /// Takes a token of any form, less the newline at the end of a file's line. Refuses what is around a token where one is
-    /// copied, and names it: the published server would answer 500 to it, and nobody would know why.
+    /// Accepts a token in any format, without a newline at its end. Refuses characters that often
+    /// get copied along with a token, because the published server would only answer 500.
     pub fn new(text: &str) -> Result<Token> {
         let token = match text.strip_suffix('\n') {
             Some(line) => line.strip_suffix('\r').unwrap_or(line),
@@ -29,7 +29,7 @@ impl Token {
         };
         if token.len() > Self::MAX_LEN {
             let (len, most) = (token.len(), Self::MAX_LEN);
-            let message = format!("token: {len} bytes; the bound is {most}");
+            let message = format!("token: it has {len} bytes (at most {most})");
             return Err(Error::new(Status::TooLarge, message));
         }
         match flaw(token) {
@@ -41,8 +41,8 @@ impl Token {
         }
     }
 
-    /// When it ends, in Unix seconds, if it is a JWT that says so: unverified, and good for nothing but to ask for the
-    /// next one in time (protocol section 1).
+    /// Returns the token's `exp` in Unix seconds, if it is a JWT with one. Unverified: only used to
+    /// ask for the next token in time (protocol section 1).
     pub fn ends(&self) -> Option<u64> {
         #[derive(serde::Deserialize)]
         struct Claims {
@@ -55,12 +55,12 @@ impl Token {
         Some(claims.exp)
     }
 
-    /// When it ended, if `now` is not before that.
+    /// Returns the token's `exp`, if it is not after `now`.
     pub fn ended(&self, now: u64) -> Option<u64> {
         self.ends().filter(|end| *end <= now)
     }
 
-    /// Adds to an error that it ended before `now`, if it did.
+    /// Adds to an error that the token had expired before `now`, if so.
     pub fn explain(&self, error: Error, now: u64) -> Error {
         let Some(end) = self.ended(now) else {
             return error;
@@ -72,7 +72,7 @@ impl Token {
     }
 }
 
-/// What is wrong with the text of a token, without repeating it.
+/// Describes what is wrong with a token, without repeating it.
 fn flaw(token: &str) -> Option<&'static str> {
     const QUOTES: [char; 7] = [
         '"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}',
@@ -82,15 +82,15 @@ fn flaw(token: &str) -> Option<&'static str> {
     if token.is_empty() {
         Some("it is empty")
     } else if start.is_some_and(|start| start.eq_ignore_ascii_case(SCHEME)) {
-        Some("it begins with `Bearer `; give the token alone")
+        Some("it begins with `Bearer `; pass only the token")
     } else if token.contains('\u{feff}') {
-        Some("it holds a byte order mark; save its file without one")
+        Some("it contains a byte order mark; save its file without one")
     } else if token.contains(QUOTES) {
-        Some("it holds quotes; give the token without them")
+        Some("it contains quotes; pass the token without them")
     } else if token.contains(char::is_whitespace) {
-        Some("it holds white space; give the token alone")
+        Some("it contains white space; pass only the token")
     } else if token.contains(char::is_control) {
-        Some("it holds a control character")
+        Some("it contains a control character")
     } else {
         None
     }
@@ -102,7 +102,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A server to connect to, over TLS or, on a loopback address only, in the clear.
+/// A server to connect to, with TLS, or without it on loopback.
 #[derive(Clone)]
 pub struct Endpoint {
     url: Url,
@@ -110,12 +110,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The service itself.
+    /// Confer's service.
     pub const PRODUCTION: &str = "wss://inference.confer.to/websocket";
-    /// The longest URL that is taken.
+    /// The longest accepted URL.
     pub const MAX_LEN: usize = 2_048;
 
-    /// Reads the URL of a WebSocket. It carries no token: the library adds it.
+    /// Parses a WebSocket URL. It has no token: the library adds it.
     pub fn websocket(text: &str) -> Result<Endpoint> {
         let endpoint = Self::parse(text, "wss", "ws")?;
         if endpoint.url.query_pairs().any(|(name, _)| name == "token") {
@@ -124,7 +124,7 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// Reads the URL of a key set. A policy that names another kind has been refused already.
+    /// Parses the URL of a key set. The policy's parser has already refused other schemes.
     pub fn https(text: &str) -> Result<Endpoint> {
         Self::parse(text, "https", "http")
     }
@@ -137,7 +137,7 @@ impl Endpoint {
                 Self::MAX_LEN
             )));
         }
-        // The text is not repeated in errors: it may hold a credential.
+        // Errors do not repeat the text, because it may contain a credential.
         let url = Url::parse(text).map_err(|e| invalid(&format!("it is not a URL: {e}")))?;
         let secure = match url.scheme() {
             scheme if scheme == with_tls => true,
@@ -153,7 +153,7 @@ impl Endpoint {
             return Err(invalid("it has a fragment"));
         }
         let endpoint = Endpoint { url, secure };
-        // Only a name that can be loopback passes here; what it resolves to is judged by `check_address`.
+        // Accepts only names that can be loopback. `check_address` checks the address of the name.
         let loopback = match endpoint.url.host() {
             None => return Err(invalid("it has no host")),
             Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
@@ -168,23 +168,23 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// Whether TLS is used.
+    /// Returns whether the endpoint uses TLS.
     pub fn secure(&self) -> bool {
         self.secure
     }
 
-    /// The host, without the brackets of an IPv6 address.
+    /// Returns the host, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         unbracketed(self.url.host_str().expect("checked when it was read"))
     }
 
-    /// Host and port, both always there: what a proxy is asked for.
+    /// Returns host and port, always both, as a proxy needs them.
     pub(super) fn host_and_port(&self) -> String {
         let host = self.url.host_str().expect("checked when it was read");
         format!("{host}:{}", self.port())
     }
 
-    /// Host and, unless it is the scheme's own, port: the `Host` header.
+    /// Returns the `Host` header: the host, and the port unless it is the default.
     pub fn authority(&self) -> String {
         let host = self.url.host_str().expect("checked when it was read");
         match self.url.port() {
@@ -193,14 +193,14 @@ impl Endpoint {
         }
     }
 
-    /// The port, given or the scheme's own.
+    /// Returns the port, or the scheme's default.
     pub fn port(&self) -> u16 {
         self.url
             .port()
             .unwrap_or(if self.secure { 443 } else { 80 })
     }
 
-    /// Path and query, for a request without a token.
+    /// Returns path and query, for a request without a token.
     pub fn target(&self) -> String {
         match self.url.query() {
             Some(query) => format!("{}?{query}", self.url.path()),
@@ -208,9 +208,9 @@ impl Endpoint {
         }
     }
 
-    /// The whole URL with the token, percent-encoded. The one place where a token becomes text.
+    /// Returns the URL with the percent-encoded token. Only this function turns a token into text.
     pub(super) fn with_token(&self, token: &Token) -> Url {
-        // Form encoding differs from percent-encoding in the space alone, and a token has none.
+        // Form encoding differs from percent-encoding only for spaces, and a token has no space.
         let encoded: String = url::form_urlencoded::byte_serialize(token.0.as_bytes()).collect();
         let token = format!("token={encoded}");
         let query = match self.url.query() {
@@ -222,7 +222,7 @@ impl Endpoint {
         url
     }
 
-    /// A plain connection never leaves the machine, whatever a name resolves to.
+    /// Checks that a plain connection stays on this machine, whatever its name resolves to.
     pub(super) fn check_address(&self, address: &SocketAddr) -> Result<()> {
         if self.secure || address.ip().is_loopback() {
             return Ok(());
@@ -235,7 +235,7 @@ impl Endpoint {
     }
 }
 
-/// An IPv6 address has brackets in URLs, and none elsewhere.
+/// Removes the brackets that an IPv6 address has in a URL.
 pub(super) fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[')
         .and_then(|h| h.strip_suffix(']'))
@@ -246,7 +246,7 @@ fn invalid(why: &str) -> Error {
     Error::new(Status::InvalidUrl, format!("endpoint: {why}"))
 }
 
-/// Without the query, which an application may have put a secret into.
+/// Omits the query, because it may contain a secret.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_connections_are_for_loopback_alone() {
+    fn plain_connection_is_only_for_loopback() {
         for good in [
             "ws://127.0.0.1:1/websocket",
             "ws://127.9.9.9/",
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_loopback_after_all_is_refused() {
+    fn name_with_another_address_than_loopback_is_refused() {
         let endpoint = Endpoint::websocket("ws://localhost:1/").unwrap();
         assert!(
             endpoint
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn other_schemes_credentials_fragments_and_tokens_are_refused() {
+    fn invalid_urls_are_refused() {
         for bad in [
             "",
             "nonsense",
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_percent_encoded_and_shown_nowhere() {
+    fn token_is_percent_encoded_and_never_shown() {
         let endpoint = Endpoint::websocket("wss://example.com/websocket?x=1").unwrap();
         let token = Token::new("a*b+&c=d/ü%20").unwrap();
         let url = endpoint.with_token(&token);
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn host_and_port_are_as_the_url_says() {
+    fn host_and_port_come_from_the_url() {
         let of = |text| {
             let e = Endpoint::websocket(text).unwrap();
             let both = (e.authority(), e.host_and_port());

@@ -1,7 +1,8 @@
-//! Intel's key set: from memory, from the application's cache file, or fetched (attestation section 2, `jwks_url`).
+//! Intel's key set: from memory, from the application's cache file, or fetched (attestation section
+//! 2, `jwks_url`).
 //!
-//! A key set may come from anywhere: whether a key in it counts is for `attestation` to say. So nothing here is trusted,
-//! only bounded. One fetch serves all connections that wait for it.
+//! Nothing here trusts a key set: `attestation` decides which of its keys count. Only its size is
+//! limited. One fetch serves all connections that wait for it.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -26,14 +27,14 @@ const MAX_KEY_SET: usize = 1 << 20;
 /// How long connecting waits for the cache file to be written.
 const MAX_WRITE: Duration = Duration::from_secs(1);
 
-/// The key sets that this process knows, by where they come from.
+/// The key sets of this process, by source.
 #[derive(Default)]
 pub struct KeySources(Mutex<Vec<Weak<KeySource>>>);
 
 impl KeySources {
-    /// The one source for this URL, this cache file and this way to it. What comes is verified whichever way it came; but
-    /// who waits for another's fetch shares its time and its failure, and a proxy that hangs must not stop a client that
-    /// goes without. They meet again in the cache file.
+    /// Returns the source for this URL, cache file and route. Clients with different routes do not
+    /// share one: a proxy that hangs must not stop a client that connects without it. They do share
+    /// the cache file.
     pub fn at(&self, url: Option<&str>, cache: Option<&Path>, route: &Route) -> Arc<KeySource> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|source| source.strong_count() > 0);
@@ -57,32 +58,33 @@ impl KeySources {
     }
 }
 
-/// One place that a key set comes from, and the way to it.
+/// A URL, cache file and route for a key set.
 pub struct KeySource {
     url: Option<String>,
     cache: Option<PathBuf>,
     route: Route,
     state: Mutex<State>,
-    /// Held while a fetch is under way, so that there is one.
+    /// Held during a fetch, so that only one runs.
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
     keys: Option<Arc<JwkSet>>,
-    /// Counts the fetches, with what the last one came to: who waited for it takes its result.
+    /// Number of fetches. A waiter uses it to take the result of a fetch that has just ended.
     fetches: u64,
     failure: Option<Error>,
     cache_was_read: bool,
-    /// What was fetched is being written to the cache file.
+    /// A fetched key set is being written to the cache file.
     writing: Option<Asked<Option<String>>>,
 }
 
-/// A key set that is newer than the one that was known.
+/// A key set that is newer than the known one.
 pub struct Newer {
     /// The keys.
     pub keys: Arc<JwkSet>,
-    /// They were fetched for whoever asked, alone or together with others: what is not among them is not to be had.
+    /// The caller's own fetch, or one it waited for, returned these keys. A missing key is not
+    /// available.
     pub fetched: bool,
 }
 
@@ -91,8 +93,8 @@ impl KeySource {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known without the network. A cache file that is there but holds no key set is an error: it is probably
-    /// not the file that the application meant, and a fetch would overwrite it.
+    /// Returns the key set from memory or the cache file. A file that is not a key set is an error:
+    /// it is probably the wrong file, and a fetch would overwrite it.
     pub async fn known(&self) -> Result<Option<Arc<JwkSet>>> {
         let Some(path) = self.cache.clone().filter(|_| !self.state().cache_was_read) else {
             return Ok(self.state().keys.clone());
@@ -106,8 +108,8 @@ impl KeySource {
         Ok(state.keys.clone())
     }
 
-    /// Waits for a key set that is being kept in the cache file, [`MAX_WRITE`] at most, and says why it could not be. That
-    /// stops no connection, and counts for none of its time limits: the keys are at hand.
+    /// Waits up to [`MAX_WRITE`] until the cache file is written. Returns the reason of a failure.
+    /// A failure stops no connection, and the wait does not count towards its time limits.
     pub async fn kept(&self) -> Option<String> {
         let writing = self.state().writing.take()?;
         let what = match tokio::time::timeout(MAX_WRITE, writing.result()).await {
@@ -119,8 +121,8 @@ impl KeySource {
         Some(format!("jwks_cache_file: {}: {what}", path.display()))
     }
 
-    /// A newer key set than `known`: one that another connection fetched meanwhile, or else a fetch, one for all who
-    /// wait. `Ok(None)`: the policy names no URL.
+    /// Returns a key set newer than `known`, from another connection's fetch or a new one. Returns
+    /// `None` if the policy has no URL.
     pub async fn newer_than(&self, known: Option<&Arc<JwkSet>>) -> Result<Option<Newer>> {
         let Some(url) = &self.url else {
             return Ok(None);
@@ -165,7 +167,7 @@ fn read_cache(path: &Path) -> Result<Option<JwkSet>> {
     let name = format!("jwks_cache_file: {}", path.display());
     let failed = |why: String| Error::new(Status::File, format!("{name}: {why}"));
     let unreadable = |e| Error::io(Status::File, &name, &e);
-    // Opening a pipe could wait for ever, and a folder or device is not what was meant.
+    // Opening a pipe could block for ever, and a folder or device is probably the wrong path.
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(failed("it is a directory".into())),
         Ok(found) if !found.is_file() => return Err(failed("it is not a regular file".into())),
@@ -196,8 +198,8 @@ fn read_cache(path: &Path) -> Result<Option<JwkSet>> {
     }
 }
 
-/// Whole or not at all: a reader, or a crash, never meets half a file. What is no key set is not replaced: it may have
-/// come there since the file was read.
+/// Writes the file atomically, so that a reader or a crash never leaves half a file. Refuses to
+/// replace a file that is not a key set, because it may have appeared since it was read.
 fn write_cache(path: &Path, text: &[u8]) -> std::result::Result<(), String> {
     read_cache(path).map_err(|e| e.message().to_owned())?;
     let failed = |e: io::Error| {
@@ -210,7 +212,7 @@ fn write_cache(path: &Path, text: &[u8]) -> std::result::Result<(), String> {
     name.push(format!(".{:016x}.tmp", random()));
     let temporary = path.with_file_name(name);
     let write = || {
-        // New: another process, or one in another container, may write its own at the same time.
+        // Must be a new file, because other processes and containers may write at the same time.
         let mut file = fs::File::create_new(&temporary)?;
         file.write_all(text)?;
         file.sync_all()?;
@@ -222,12 +224,12 @@ fn write_cache(path: &Path, text: &[u8]) -> std::result::Result<(), String> {
     })
 }
 
-/// A name that no one else has chosen. Not by aws-lc: see `host/exit.rs`.
+/// Returns a random number for a file name. Does not use aws-lc: see `host/exit.rs`.
 fn random() -> u64 {
     RandomState::new().hash_one(())
 }
 
-/// An endpoint is written without its query, into which an application may have put a secret.
+/// `Display` of the endpoint omits its query, which may contain a secret.
 fn unusable(endpoint: &Endpoint, why: &str) -> Error {
     Error::new(
         Status::Connect,
@@ -235,7 +237,7 @@ fn unusable(endpoint: &Endpoint, why: &str) -> Error {
     )
 }
 
-/// One GET over HTTP/1.1; no redirect is followed.
+/// Sends one GET over HTTP/1.1. Does not follow redirects.
 async fn get(endpoint: &Endpoint, route: &Route) -> Result<Vec<u8>> {
     let failed = |why: String| unusable(endpoint, &why);
     let proxy = route.proxy(endpoint)?;
@@ -284,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_is_shared_by_those_who_go_the_same_way_and_by_no_others() {
+    fn only_equal_routes_share_a_source() {
         let through = |url: &str| {
             let mut route = Route::default();
             route.set_proxies(Proxies::given(url).unwrap());

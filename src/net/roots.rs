@@ -1,7 +1,7 @@
-//! Whose certificates count for TLS: Mozilla's list, the system's, or an application's own.
+//! The TLS roots: Mozilla's list, the system's, or the application's.
 //!
-//! Each choice is one rustls configuration that is kept, so that sessions are resumed across the connections that share it
-//! and across no others: a session that began under some roots is not taken up under other ones.
+//! Each choice is one long-lived rustls configuration, which holds the TLS sessions. A session that
+//! began under some roots is never resumed under others.
 
 use std::sync::Arc;
 
@@ -15,10 +15,11 @@ use crate::error::{Error, Result, Status, shortage};
 
 /// The longest PEM text of roots; Mozilla's whole list takes 220 KiB.
 const MAX_PEM: usize = 1 << 20;
-/// The most roots that an application gives; Mozilla lists 150 or so.
+/// The most roots from an application. Mozilla lists about 150.
 const MAX_ROOTS: usize = 1_024;
 
-/// Mozilla's roots, compiled in so that no file is needed at run time. One configuration for the process.
+/// Returns Mozilla's roots. They are compiled in, so no file is needed at run time. The process has
+/// one configuration.
 pub(super) fn bundled() -> Arc<ClientConfig> {
     static BUNDLED: Lazy<Arc<ClientConfig>> = Lazy::new(|| {
         tls(RootCertStore {
@@ -28,15 +29,15 @@ pub(super) fn bundled() -> Arc<ClientConfig> {
     BUNDLED.clone()
 }
 
-/// The roots of the system, read anew.
+/// Reads the system's roots again.
 pub(super) fn system() -> Result<Arc<ClientConfig>> {
     from_store(rustls_native_certs::load_native_certs())
 }
 
-/// A store that gives nothing is an error: other roots in its place would be trusted by nobody's decision. One that gives
-/// some certificates can only refuse too much; stores hold oddities that webpki does not take as roots.
+/// Fails if the store has no usable certificate: nobody decided to trust other roots. A store with
+/// some unusable certificates is accepted, because it can only refuse too much.
 fn from_store(found: CertificateResult) -> Result<Arc<ClientConfig>> {
-    // Certificates would be missing that were there a moment ago.
+    // During a shortage, some certificates may be missing.
     for error in &found.errors {
         if let rustls_native_certs::ErrorKind::Io { inner, path } = &error.kind
             && shortage(inner).is_some()
@@ -61,8 +62,8 @@ fn from_store(found: CertificateResult) -> Result<Arc<ClientConfig>> {
     Err(Error::new(Status::File, message))
 }
 
-/// An application's own roots, and no others. Each certificate has to be usable: a list of which a part is dropped is not
-/// the list that was meant.
+/// Returns exactly the application's roots. Fails if one certificate is unusable, because the
+/// application meant the whole list.
 pub(super) fn pem(text: &str) -> Result<Arc<ClientConfig>> {
     let refused = |status, why: String| Error::new(status, format!("pem: {why}"));
     if text.len() > MAX_PEM {
@@ -79,7 +80,7 @@ pub(super) fn pem(text: &str) -> Result<Arc<ClientConfig>> {
             let why = format!("it has more than {MAX_ROOTS} certificates");
             return Err(refused(Status::TooLarge, why));
         }
-        // The parser's reasons would repeat what it met, which may be a key.
+        // The parser's reasons would repeat the input, which may be a key.
         let certificate = certificate.map_err(|_| unusable("it is not PEM".into()))?;
         roots
             .add(certificate)
@@ -92,8 +93,9 @@ pub(super) fn pem(text: &str) -> Result<Arc<ClientConfig>> {
     Ok(tls(roots))
 }
 
-/// aws-lc-rs under everything. Sessions are resumed from memory, by tickets that are used once. Early data stays off, as it
-/// is by default: whoever records it can send it again (RFC 8446, section 8), and the first data here is a token.
+/// Makes a configuration with aws-lc-rs and resumption from memory, with single-use tickets. Early
+/// data stays off, as by default: anyone who records it can replay it (RFC 8446, section 8), and
+/// the first data here is a token.
 fn tls(roots: RootCertStore) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_store_that_gives_nothing_is_an_error_that_names_it() {
+    fn empty_system_store_is_an_error() {
         let missing = Path::new("/nonexistent/roots.pem");
         let unreadable = rustls_native_certs::load_certs_from_paths(Some(missing), None);
         let mut odd = CertificateResult::default();

@@ -1,6 +1,6 @@
-//! From a name to a TCP connection: all its addresses, of both families, until one answers.
+//! Connects TCP: tries all addresses of a name, of both families, until one answers.
 //!
-//! With a proxy the name is the proxy's: what lies behind it is for the proxy to look up and to reach.
+//! With a proxy, this is the proxy's name. The proxy resolves and connects to the endpoint.
 
 use std::fmt;
 use std::future::Future;
@@ -17,18 +17,18 @@ use super::{Endpoint, Proxy};
 use crate::error::{Error, Result, Status, shortage};
 use crate::host::LOOKUPS;
 
-/// What the kernel may hold of what was written, which Linux doubles. "No byte moved" tells a dead peer from a slow line,
-/// and what lies here counts as moved: at 256 KiB a line of 13 KB/s is not yet taken for dead in 20 s.
+/// Limits the unsent bytes in the kernel (Linux doubles it). They count as moved bytes, which keep
+/// a peer alive. At 256 KiB, a line of 13 KB/s is still considered alive after 20 s.
 const SEND_BUFFER: u32 = 128 << 10;
 
-/// Addresses of one name that are tried, so that a hostile name server cannot make connecting endless.
+/// Tried addresses of one name, so that a hostile name server cannot make connecting endless.
 const MAX_ADDRESSES: usize = 16;
 
-/// How long an address has before the next is tried beside it: the Connection Attempt Delay of RFC 8305, section 5. All of
-/// [`MAX_ADDRESSES`] have begun within 4 s.
+/// Delay before the next address is tried in parallel: the Connection Attempt Delay of RFC 8305,
+/// section 5. All [`MAX_ADDRESSES`] start within 4 s.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// The addresses of the endpoint or, if there is one, of the proxy, in the order in which they are to be tried.
+/// Returns the addresses of the proxy, if any, or of the endpoint, in the order of attempts.
 pub async fn resolve(endpoint: &Endpoint, proxy: Option<&Proxy>) -> Result<Vec<SocketAddr>> {
     let (host, port) = match proxy {
         Some(proxy) => (proxy.host(), proxy.port()),
@@ -59,23 +59,24 @@ pub async fn resolve(endpoint: &Endpoint, proxy: Option<&Proxy>) -> Result<Vec<S
     Ok(addresses)
 }
 
-/// Descriptors that a look-up may have open at once: a socket for each of three name servers, and a file.
+/// Descriptors that a look-up may open at once: sockets for three name servers, and a file.
 const LOOKUP_DESCRIPTORS: usize = 4;
 
-/// The resolver says "Name or service not known" too where it got no descriptor, so the system is asked for some here.
+/// Checks for a lack of descriptors, because the resolver then also reports "Name or service not
+/// known".
 fn unresolved(name: impl fmt::Display, reason: io::Error) -> Error {
     let pipes = (0..LOOKUP_DESCRIPTORS / 2).map(|_| io::pipe());
     match pipes.collect::<io::Result<Vec<_>>>() {
         Err(refused) if shortage(&refused).is_some() => {
-            let what = format!("{name}: the look-up had too few descriptors");
+            let what = format!("{name}: the look-up needs more descriptors");
             Error::io(Status::System, what, &refused)
         }
         _ => Error::io(Status::Resolve, name, &reason),
     }
 }
 
-/// The resolver's order, with the families taking turns, from the one that it prefers (RFC 8305, section 4); so an address
-/// of each is among those that are tried, however many there are of one.
+/// Alternates between the address families, starting with the resolver's first (RFC 8305, section
+/// 4). So both are tried, even if one has many addresses.
 fn interleaved(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut found = found.peekable();
     let Some(first) = found.peek().map(SocketAddr::is_ipv6) else {
@@ -90,11 +91,11 @@ fn interleaved(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// A connection to one of the addresses: see [`race`]. If none answers, the error has what each of them did.
+/// Connects to one of the addresses; see [`race`]. If all fail, the error lists each failure.
 pub async fn connect(addresses: &[SocketAddr], proxy: Option<&Proxy>) -> Result<Counted> {
     match race(addresses, ATTEMPT_DELAY, connect_to).await {
         Ok(stream) => {
-            // A frame is a whole message: waiting for more bytes would only add latency.
+            // A frame is a complete message, so waiting for more bytes would only add latency.
             let _ = stream.set_nodelay(true);
             Ok(stream.into())
         }
@@ -103,11 +104,11 @@ pub async fn connect(addresses: &[SocketAddr], proxy: Option<&Proxy>) -> Result<
 }
 
 fn unreachable(failures: &[(SocketAddr, io::Error)], proxy: Option<&Proxy>) -> Error {
-    // Another address would have met the same shortage.
+    // Other addresses would meet the same shortage.
     if let Some((address, e)) = failures.iter().find(|(_, e)| shortage(e).is_some()) {
         return Error::io(Status::System, address, e);
     }
-    // Reset right behind its acceptance, a connection was there and is lost.
+    // The peer accepted the connection and reset it at once, so it is lost.
     let reset = |(_, e): &(SocketAddr, io::Error)| e.kind() == io::ErrorKind::ConnectionReset;
     let status = match failures.iter().any(reset) {
         true => Status::ConnectionLost,
@@ -124,8 +125,8 @@ fn unreachable(failures: &[(SocketAddr, io::Error)], proxy: Option<&Proxy>) -> E
     }
 }
 
-/// Happy Eyeballs (RFC 8305, section 5): an address is tried when the one before has failed, or has been silent for
-/// `delay`, which does not end it. The first that succeeds wins, and the others are dropped. If all fail: why, each.
+/// Happy Eyeballs (RFC 8305, section 5). Tries the next address when one fails or after `delay`,
+/// without ending the first. The first success drops the others. If all fail, returns all errors.
 async fn race<T, F: Future<Output = io::Result<T>>>(
     addresses: &[SocketAddr],
     delay: Duration,
@@ -146,7 +147,7 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
             Ok(Some((_, Ok(connected)))) => return Ok(connected),
             Ok(Some((address, Err(e)))) => failures.push((address, e)),
             Ok(None) => return Err(failures),
-            Err(_) => {} // silent: the next one, too
+            Err(_) => {} // no answer yet: try the next one too
         }
     }
 }
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_from_the_one_that_the_resolver_prefers() {
+    fn families_alternate_from_the_resolvers_first() {
         let of = |texts: &[&str]| {
             let order = interleaved(addresses(texts).into_iter());
             let order = order.iter().map(|address| address.to_string());
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_silent_does_not_hold_up_the_next() {
+    fn silent_address_does_not_delay_the_next() {
         let all = addresses(&["[::1]:1", "127.0.0.1:2", "127.0.0.1:3"]);
         let tried = RefCell::new(Vec::new());
         let won = run(race(&all, AT_ONCE, |address| {
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_lets_the_next_begin_at_once_and_success_ends_the_rest() {
+    fn failure_starts_the_next_and_success_ends_the_rest() {
         struct Attempt<'a>(&'a RefCell<Vec<u16>>, u16);
         impl Drop for Attempt<'_> {
             fn drop(&mut self) {
@@ -244,7 +245,7 @@ mod tests {
         }
         let all = addresses(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"]);
         let ended = RefCell::new(Vec::new());
-        // No delay passes: what begins does so because another failed.
+        // No delay passes here, so each attempt starts because another failed.
         let won = run(race(&all, NEVER, |address| {
             let attempt = Attempt(&ended, address.port());
             async move {
@@ -256,7 +257,7 @@ mod tests {
         }));
         assert_eq!(won.unwrap(), 3);
         assert_eq!(*ended.borrow(), [1, 2, 3]);
-        // The first is silent and then dropped; the last is never begun.
+        // The first is silent and then dropped. The last never starts.
         ended.borrow_mut().clear();
         let won = run(race(&all, AT_ONCE, |address| {
             let attempt = Attempt(&ended, address.port());
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_success_of_a_slow_address_still_counts() {
+    fn late_success_of_a_slow_address_counts() {
         let all = addresses(&["127.0.0.1:1", "127.0.0.1:2"]);
         let others_failed = tokio::sync::Notify::new();
         let won = run(race(&all, AT_ONCE, |address| {
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_fail_the_error_says_why_for_each() {
+    fn error_lists_why_each_address_failed() {
         let all = addresses(&["127.0.0.1:1", "[::1]:2"]);
         let failures = run(race(&all, NEVER, |address| async move {
             Err::<(), _>(match address {
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_does_not_listen_is_passed_over_and_ipv6_is_dialled() {
+    fn closed_ipv4_port_leads_to_ipv6() {
         run(async {
             let six = TcpListener::bind("[::1]:0").await;
             let Ok(listener) = six else {
@@ -324,9 +325,9 @@ mod tests {
         });
     }
 
-    /// A listener that accepts nothing and whose queue is full: the kernel answers no more.
+    /// Makes a listener with a full queue that accepts nothing, so the kernel no longer answers.
     #[test]
-    fn an_address_of_a_host_that_hangs_does_not_hold_up_the_one_that_answers() {
+    fn hanging_host_does_not_delay_an_answering_one() {
         run(async {
             let silent = TcpSocket::new_v4().unwrap();
             silent.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn no_socket_is_written_to_in_vectors() {
+    fn sockets_are_never_written_in_vectors() {
         use tokio::io::AsyncWrite;
         run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -354,7 +355,7 @@ mod tests {
             assert!(socket.is_write_vectored(), "what `Counted` is there for");
             let counted = Counted::from(socket);
             assert!(!counted.is_write_vectored());
-            // So are those that HTTP writes to: of proxies, and of the key set.
+            // Also the writes of HTTP, to proxies and for the key set.
             let http = hyper_util::rt::TokioIo::new(counted);
             assert!(!hyper::rt::Write::is_write_vectored(&http));
         });

@@ -1,8 +1,9 @@
-//! A tunnel through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6) and SOCKS5 (RFC 1928, RFC 1929).
+//! A tunnel through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6) and SOCKS5 (RFC 1928, RFC
+//! 1929).
 //!
-//! The proxy is nobody that is trusted. TLS runs through the tunnel and ends with the endpoint, so a proxy sees names and
-//! sizes; what it answers is bounded, and errors repeat nothing of it but numbers and the names of known schemes: a proxy
-//! could answer with the credentials that it was given.
+//! The proxy is not trusted. TLS runs through the tunnel to the endpoint, so a proxy sees only
+//! names and sizes. Its answers are bounded. Errors contain only numbers and known names from them,
+//! because a proxy could answer with its credentials.
 
 use std::io;
 use std::net::IpAddr;
@@ -21,12 +22,12 @@ use super::proxy::{Credentials, Protocol, Proxy};
 use super::websocket::retry_after;
 use crate::error::{Error, Result, Status};
 
-/// What a proxy's answer to CONNECT may take up; hyper's least.
+/// Limit of the head of an answer to CONNECT: the smallest that hyper allows.
 const MAX_HEAD: usize = 8 << 10;
-/// Headers of that answer.
+/// Limit of the headers in it.
 const MAX_HEADERS: usize = 64;
 
-/// Asks the proxy for a tunnel to the endpoint, over a socket that leads to the proxy.
+/// Opens a tunnel to the endpoint over a socket connected to the proxy.
 pub async fn tunnel(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<Counted> {
     match proxy.protocol {
         Protocol::Connect => connect(proxy, endpoint, socket).await,
@@ -38,8 +39,8 @@ fn failed(proxy: &Proxy, why: &str) -> Error {
     Error::new(Status::Proxy, format!("{proxy}: {why}"))
 }
 
-/// hyper's client, which the key set is fetched with too: it bounds what it reads, gives the status, and gives the socket
-/// back. hyper-util's `Tunnel` tells no status but 407, and drops what comes behind the answer.
+/// Uses hyper's client, like the key set: it bounds its reads, and returns the status and the
+/// socket. hyper-util's `Tunnel` reports no status but 407, and drops bytes after the answer.
 async fn connect(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<Counted> {
     let broken =
         |e: hyper::Error| failed(proxy, &format!("CONNECT: {e}")).with_retryable(!e.is_parse());
@@ -78,7 +79,7 @@ async fn connect(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<
     let upgraded = tokio::select! {
         biased;
         answer = &mut answer => answer,
-        _ = connection.with_upgrades() => answer.await, // it ends by giving the socket up, or with what the answer says
+        _ = connection.with_upgrades() => answer.await, // ended; `answer` has the result
     }?;
     let parts = upgraded.downcast::<TokioIo<Counted>>().map_err(|_| {
         failed(
@@ -86,7 +87,7 @@ async fn connect(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<
             "CONNECT: the connection was not handed over: a defect in libconfer",
         )
     })?;
-    // In TLS the client speaks first.
+    // In TLS the client sends first.
     if !parts.read_buf.is_empty() {
         return Err(failed(
             proxy,
@@ -96,12 +97,12 @@ async fn connect(proxy: &Proxy, endpoint: &Endpoint, socket: Counted) -> Result<
     Ok(parts.io.into_inner())
 }
 
-/// What a proxy wants that answered 407, and what to do.
+/// Explains what a proxy that answered 407 wants, and what to do.
 fn wants(proxy: &Proxy, headers: &HeaderMap) -> String {
     let offered = schemes(headers);
     let cure = match &proxy.credentials {
         _ if !offered.is_empty() && !offered.contains(&BASIC) => {
-            "this library has Basic alone, so use another proxy"
+            "this library supports only Basic, so use another proxy"
         }
         Some(_) => "it does not accept this user name and password",
         None => "put user name and password into the proxy's URL",
@@ -113,7 +114,7 @@ fn wants(proxy: &Proxy, headers: &HeaderMap) -> String {
 }
 
 const BASIC: &str = "Basic";
-/// The schemes that an error names (the IANA's list, and two that proxies have): no text of the proxy's gets into one.
+/// The schemes that an error may name: the IANA's list and two that proxies use.
 const SCHEMES: [&str; 12] = [
     BASIC,
     "Bearer",
@@ -129,7 +130,8 @@ const SCHEMES: [&str; 12] = [
     "SCRAM-SHA-256",
 ];
 
-/// The known schemes that the challenges name, each once, in the order of [`SCHEMES`] (RFC 9110, section 11.6.1).
+/// Returns the known schemes in the challenges (RFC 9110, section 11.6.1), each once, in the order
+/// of [`SCHEMES`].
 fn schemes(headers: &HeaderMap) -> Vec<&'static str> {
     let challenges = headers.get_all(PROXY_AUTHENTICATE).iter();
     let challenges = challenges.filter_map(|value| value.to_str().ok());
@@ -138,7 +140,7 @@ fn schemes(headers: &HeaderMap) -> Vec<&'static str> {
     SCHEMES.into_iter().filter(is_named).collect()
 }
 
-/// The items between the commas that are not in quotes.
+/// Splits at commas outside quotes.
 fn items(value: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     value.split(move |c| {
@@ -147,7 +149,7 @@ fn items(value: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The name with which an item begins a challenge. A parameter's has `=` behind it.
+/// Returns the scheme's name if an item begins a challenge. `=` follows the name of a parameter.
 fn scheme(item: &str) -> Option<&str> {
     let item = item.trim_ascii();
     let (name, rest) = item.split_once(' ').unwrap_or((item, ""));
@@ -177,7 +179,7 @@ mod socks {
     pub const IPV6: u8 = 4;
     pub const SUCCEEDED: u8 = 0;
     pub const NOT_ALLOWED: u8 = 2;
-    /// What the replies mean, by their number.
+    /// Meanings of the reply codes.
     pub const REPLIES: [&str; 9] = [
         "succeeded",
         "general failure",
@@ -191,8 +193,9 @@ mod socks {
     ];
 }
 
-/// The few messages of it, read to their exact length, which is at most 262 bytes. (tokio-socks would bring a second
-/// thiserror, and hyper-util's a whole connector; neither names a reply that it does not know.)
+/// Opens a tunnel with SOCKS5. Reads each message to its exact length, at most 262 bytes.
+/// (tokio-socks needs a second thiserror, and hyper-util's version a whole connector; neither
+/// reports unknown reply codes.)
 async fn socks5(proxy: &Proxy, endpoint: &Endpoint, mut socket: Counted) -> Result<Counted> {
     let broken = |e: io::Error| failed(proxy, &format!("SOCKS5: {e}"));
     let refused = |why: &str| failed(proxy, &format!("SOCKS5: {why}")).with_retryable(false);
@@ -260,7 +263,7 @@ async fn socks5(proxy: &Proxy, endpoint: &Endpoint, mut socket: Counted) -> Resu
         let error = failed(proxy, &format!("SOCKS5: reply {reply}: {meaning}"));
         return Err(error.with_retryable(reply != socks::NOT_ALLOWED));
     }
-    // The address that it connects from is of no use here; it has to be read, for TLS begins behind it.
+    // Skips the proxy's outgoing address, because TLS starts after it.
     let len = match kind {
         socks::IPV4 => 4,
         socks::IPV6 => 16,
@@ -285,7 +288,7 @@ async fn read<const LEN: usize>(socket: &mut Counted) -> io::Result<[u8; LEN]> {
     Ok(bytes)
 }
 
-/// RFC 1929, section 2; the lengths were checked when the proxy's URL was read.
+/// RFC 1929, section 2. The parser of the proxy's URL has checked the lengths.
 fn user_and_password(credentials: &Credentials) -> Vec<u8> {
     let mut message = vec![socks::NEGOTIATION];
     for text in [&credentials.user, &credentials.password] {
@@ -295,7 +298,7 @@ fn user_and_password(credentials: &Credentials) -> Vec<u8> {
     message
 }
 
-/// RFC 1928, section 4. A name is left to the proxy to look up.
+/// RFC 1928, section 4. Leaves names to the proxy to resolve.
 fn request(endpoint: &Endpoint) -> Option<Vec<u8>> {
     let mut message = vec![socks::VERSION, socks::CONNECT, 0];
     match endpoint.host().parse() {

@@ -16,18 +16,18 @@ use crate::noise::MAX_NOISE_MESSAGE;
 /// An upgraded connection.
 pub type Socket = WebSocketStream<Stream>;
 
-/// What a read asks of the socket at once. tungstenite's default of 128 KiB is allocated by each idle connection and
-/// cleared before each read; 16 KiB takes a 64 KiB message in four reads.
+/// Read buffer. Each idle connection allocates it, and each read clears it. tungstenite's default
+/// is 128 KiB. This size reads a 64 KiB message in four reads.
 const READ_BUFFER: usize = 24 << 10;
-/// Writes are collected up to this size; a message that exceeds it goes out at once.
+/// Collects writes up to this size. A larger message is sent at once.
 const WRITE_BUFFER: usize = 16 << 10;
-/// The session hands over a message only when the one before is out, so this is never reached.
+/// Never reached: the session passes the next message only after the previous one was written.
 const MAX_WRITE_BUFFER: usize = 4 * MAX_NOISE_MESSAGE;
-/// A server that asks for a longer pause before a retry is not taken at its word.
+/// Longest accepted pause before a retry that a server can request.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
-/// Asks for the upgrade. Any status but 101 is a refusal, a redirect too. Returns the time in the server's answer too, in
-/// Unix seconds: a hint for people whose clock is wrong, and nothing more.
+/// Upgrades the connection. Any status but 101 is a refusal, even a redirect. Also returns the
+/// server's time in Unix seconds, only as a hint for people whose clock is wrong.
 pub async fn upgrade(
     endpoint: &Endpoint,
     token: &Token,
@@ -55,7 +55,7 @@ pub async fn upgrade(
     }
 }
 
-/// Nothing of the request, and so of the token, is repeated here.
+/// Never repeats the request, because it contains the token.
 fn refusal(endpoint: &Endpoint, token: &Token, error: tungstenite::Error) -> Error {
     match error {
         tungstenite::Error::Http(response) => refused(endpoint, token, &response),
@@ -79,8 +79,8 @@ fn refusal(endpoint: &Endpoint, token: &Token, error: tungstenite::Error) -> Err
     }
 }
 
-/// The `Date` of an answer, in Unix seconds, if it is there once and has the one form that servers send (IMF-fixdate,
-/// RFC 9110, section 5.6.7).
+/// Returns the `Date` of an answer in Unix seconds, if it occurs once in the standard format
+/// (IMF-fixdate, RFC 9110, section 5.6.7).
 fn date<B>(response: &http::Response<B>) -> Option<u64> {
     const LEN: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
     let mut dates = response.headers().get_all(http::header::DATE).iter();
@@ -95,7 +95,7 @@ fn date<B>(response: &http::Response<B>) -> Option<u64> {
     u64::try_from(date.as_second()).ok()
 }
 
-/// The server answered with another status than 101.
+/// Makes the error for a status other than 101.
 fn refused<B>(endpoint: &Endpoint, token: &Token, response: &http::Response<B>) -> Error {
     let now = clock::now();
     let status = response.status();
@@ -114,14 +114,15 @@ fn refused<B>(endpoint: &Endpoint, token: &Token, response: &http::Response<B>) 
         .with_http_status(code)
         .with_retry_delay(retry_after(response));
     let error = match code {
-        // The server cannot mean anything but the token, unless this clock is wrong: then a fresh one does no harm.
+        // An expired token is certainly the reason, or this clock is wrong. Then a fresh token does
+        // no harm.
         500 if token.ended(now).is_some() => error.with_retry(Retry::FreshToken),
         _ => error,
     };
     token.explain(error, now)
 }
 
-/// `Retry-After` in its form of seconds (RFC 9110, section 10.2.3).
+/// Returns `Retry-After`, if it is in seconds (RFC 9110, section 10.2.3).
 pub(super) fn retry_after<B>(response: &http::Response<B>) -> Option<Duration> {
     let seconds = response
         .headers()

@@ -203,7 +203,7 @@ fn credentials_that_a_proxy_does_not_take_are_an_error_that_does_not_tell_them()
             Manner::Answers(&[b"HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\n\
                 Proxy-Authenticate: bWU6aHVudGVyMg==, NTLM\r\nContent-Length: 0\r\n\r\n"]),
             407,
-            "HTTP status 407. It offers Negotiate, NTLM; this library has Basic alone",
+            "HTTP status 407. It offers Negotiate, NTLM; this library supports only Basic",
         ),
         (
             "http://me:hunter2@",
