@@ -44,7 +44,7 @@ $(LIB): FORCE
 	@ln -sf libconfer.so.0 build/lib/libconfer.so
 
 header:
-	CONFER_UPDATE_HEADER=1 $(CARGO) test --quiet --locked --test header the_committed_header
+	CONFER_UPDATE_HEADER=1 $(CARGO) test --quiet --locked --test header committed_header
 
 enclave: $(ENCLAVE)
 

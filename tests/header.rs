@@ -1,7 +1,7 @@
-//! Promises about `include/confer.h`: it is what cbindgen makes of `src/ffi`, no export is missing, and no number was
-//! changed. (`tests/exports.rs` checks that each export is guarded.)
+//! Checks `include/confer.h`: it equals the output of cbindgen for `src/ffi`, has every export, and no
+//! number has changed. (`tests/exports.rs` checks that each export is guarded.)
 //!
-//! `make header` runs this with `CONFER_UPDATE_HEADER=1`, which writes the header instead of comparing it.
+//! `make header` runs this with `CONFER_UPDATE_HEADER=1`, which writes the header instead.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,6 +15,8 @@ const SECTIONS: [&str; 18] = [
     "policy",
     "support/user_data",
     "report",
+    "report_fields",
+    "report_evidence",
     "token",
     "connection",
     "config",
@@ -50,7 +52,7 @@ fn generate() -> String {
     String::from_utf8(header).unwrap()
 }
 
-/// The names of all exports in the sources of `src/ffi`.
+/// Returns the names of all exports in the sources of `src/ffi`.
 fn exports() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(root().join("src/ffi")).unwrap() {
@@ -77,7 +79,7 @@ fn exports() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_committed_header_is_what_the_sources_say() {
+fn committed_header_matches_the_sources() {
     let path = root().join("include/confer.h");
     let header = generate();
     if std::env::var_os("CONFER_UPDATE_HEADER").is_some() {
@@ -97,7 +99,7 @@ fn every_export_is_declared_and_documented() {
     let (names, lines) = (exports(), header.lines().collect::<Vec<_>>());
     assert!(names.len() > 50, "exports were found: {}", names.len());
     for name in names {
-        // Its declaration begins a line; mentions in comments stand behind an asterisk.
+        // A declaration starts a line. A mention in a comment follows an asterisk.
         let declared = |line: &str| !line.starts_with(' ') && line.contains(&format!("{name}("));
         let at = lines
             .iter()
@@ -107,10 +109,10 @@ fn every_export_is_declared_and_documented() {
     }
 }
 
-/// curl's `symbols-in-versions`: each export with the version that added it. `tests/c/test.sh` holds the built
-/// library against the same list.
+/// Each export is listed with the version that added it, as in curl's `symbols-in-versions`.
+/// `tests/c/test.sh` compares the built library with the same list.
 #[test]
-fn the_list_of_symbols_is_complete() {
+fn list_of_symbols_is_complete() {
     let list = fs::read_to_string(root().join("docs/symbols-in-versions")).unwrap();
     let lines = list
         .lines()
@@ -125,10 +127,10 @@ fn the_list_of_symbols_is_complete() {
     assert_eq!(listed, exports(), "docs/symbols-in-versions");
 }
 
-/// Statuses, stages, roles and all other numbers of the header, and the table that crosses the boundary: programs that
-/// were compiled against an older header hold them, so they are never renumbered. The list is written by hand.
+/// Programs contain the header's numbers and the layout of its table from compile time, so neither may
+/// change. The list is written by hand.
 #[test]
-fn no_number_of_the_header_was_changed() {
+fn header_numbers_never_change() {
     let header = generate();
     let list = fs::read_to_string(root().join("docs/numbers-in-versions")).unwrap();
     let listed: BTreeSet<&str> = list
@@ -156,7 +158,7 @@ fn no_number_of_the_header_was_changed() {
 }
 
 #[test]
-fn every_status_of_the_library_is_in_the_header_with_its_number() {
+fn header_has_every_status_with_its_number() {
     let header = generate();
     for (status, name, _) in confer::error::Status::ALL {
         let define = format!("#define {name} {}", *status as i32);
@@ -176,7 +178,7 @@ fn every_status_of_the_library_is_in_the_header_with_its_number() {
 }
 
 #[test]
-fn the_header_names_no_path_of_the_machine_that_wrote_it() {
+fn header_contains_no_local_path() {
     let header = generate();
     assert!(!header.contains(env!("CARGO_MANIFEST_DIR")));
 }
@@ -188,7 +190,7 @@ fn thousands(n: usize) -> String {
     groups.join(",")
 }
 
-/// A setting's key, default and bounds in words, as both documents have them.
+/// Returns a setting's key, default and bounds, as the documents write them.
 fn row(setting: &confer::client::Setting) -> [String; 3] {
     const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     let bytes = setting.bounds == confer::session::BOUND_BYTES;
@@ -205,7 +207,7 @@ fn row(setting: &confer::client::Setting) -> [String; 3] {
     [setting.name.into(), write(setting.default()), bounds]
 }
 
-/// Rows of a table that begin with one of the settings' keys: their first cells.
+/// Returns the first cells of each table row that starts with a setting's key.
 fn rows<'a>(text: &'a str, parted_by: &str) -> Vec<Vec<&'a str>> {
     let cells = |line: &'a str| {
         let line = line.trim_start_matches([' ', '*', '|', '`']);
@@ -219,7 +221,6 @@ fn rows<'a>(text: &'a str, parted_by: &str) -> Vec<Vec<&'a str>> {
     text.lines().filter_map(cells).collect()
 }
 
-/// The tables of settings in the header and in docs/limits.md tell what the code has.
 #[test]
 fn settings_are_documented_with_key_default_and_bounds() {
     let settings = || {
@@ -244,9 +245,8 @@ fn settings_are_documented_with_key_default_and_bounds() {
     assert_eq!(defined, keys);
 }
 
-/// The header's table of limits tells the numbers that the code has.
 #[test]
-fn the_table_of_limits_is_that_of_the_code() {
+fn table_of_limits_matches_the_code() {
     use confer::session::{Bounds, Limits, MAX_BODY, MAX_CHUNK, MAX_UPLOADS};
     use confer::{client, noise, wire};
     let header = generate();

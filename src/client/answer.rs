@@ -1,4 +1,4 @@
-//! What the connection does with an answer: one reading for each way in which answers end (protocol section 4).
+//! Reads answers, by the ending of their route (protocol section 4).
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use super::upload::{MAX_DOCUMENT, NEWER_MAX_DOCUMENT};
 use crate::error::{Error, Progress, Result, Status};
 use crate::session::{Flow, Inbox, Pace, Piece, Receiver};
 
-/// How an answer ends. The numbers are those of the C API.
+/// The ending of an answer. The numbers are those of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Ending {
-    /// With the one response.
+    /// Ends with the first response.
     OneResponse = 0,
-    /// With the event of type `completion`.
+    /// Ends with the event `completion`.
     Completion = 1,
-    /// When as many bytes have come as `Content-Length` says.
+    /// Ends after as many bytes as `Content-Length` announces.
     ContentLength = 2,
 }
 
 impl Ending {
-    /// All of them, by number.
+    /// All endings, by number.
     pub const ALL: [Ending; 3] = [
         Ending::OneResponse,
         Ending::Completion,
@@ -45,30 +45,32 @@ impl Ending {
     }
 }
 
-/// Follows a chat: sees its events, and is asked when it has ended whether that is the stream's end.
+/// Follows a chat: receives its events, and decides at the end of an exchange whether the stream
+/// ends.
 pub(super) trait Sequel: Send {
-    /// An event came.
+    /// Receives an event.
     fn event(&mut self, event: &Event);
-    /// The exchange ended well, or not. What is returned ends the stream; nothing if there is more to come.
+    /// The exchange has ended. Returns the stream's result if the stream ends too, or None if
+    /// another round follows.
     fn end(self: Box<Self>, result: Result<()>) -> Option<Result<()>>;
 }
 
-/// How an answer is read.
+/// The form of an answer.
 pub(super) enum Reading {
-    /// One response, whatever it holds.
+    /// One response with any content.
     OneResponse,
     /// Events up to `completion`.
     Events(Splitter, Option<Box<dyn Sequel>>),
-    /// As many bytes as are announced.
+    /// As many bytes as announced.
     Counted { length: Option<u64>, received: u64 },
-    /// One response with as many rows as there are texts.
+    /// One response with a row for each text.
     Embeddings { texts: usize },
-    /// One response, and when it was asked for.
+    /// One response, and the time of its request.
     Ping { sent: Option<Instant> },
 }
 
 impl Reading {
-    /// How the answer comes.
+    /// Progress of reading the answer.
     pub(super) fn pace(&self) -> Pace {
         match self {
             Reading::Events(..) => Pace::Events,
@@ -77,7 +79,7 @@ impl Reading {
     }
 }
 
-/// The connection's end of a stream.
+/// The connection's side of a stream.
 pub(super) struct Answer {
     reading: Reading,
     upload: Option<Transfer>,
@@ -86,14 +88,15 @@ pub(super) struct Answer {
     ended: bool,
 }
 
-/// An upload's way.
+/// Progress of the upload.
 pub(super) struct Transfer {
     pub(super) sent: u64,
     pub(super) total: Option<u64>,
 }
 
 impl Transfer {
-    /// Adds what servers refuse in a document such as this one: their own words may be opaque (protocol section 6).
+    /// Explains why servers may refuse a document like this one, because their own texts may not
+    /// (protocol section 6).
     fn explain(&self, error: Error) -> Error {
         let Some(code @ (400 | 413 | 500)) = error.http_status() else {
             return error;
@@ -137,7 +140,7 @@ impl Answer {
         })
     }
 
-    /// The exchange has ended: so has the stream, unless it goes on with another one.
+    /// The exchange has ended, and the stream too, unless another round follows.
     fn conclude(&mut self, result: Result<()>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -231,10 +234,10 @@ impl Answer {
 }
 
 impl Drop for Answer {
-    /// A stream comes to an end however the connection's task does.
+    /// Ends the stream even if the connection's task was dropped.
     fn drop(&mut self) {
         let message = "the request ended without a result: a defect in libconfer";
-        // It may have been sent: nobody knows any more.
+        // The request may have been sent.
         let error = Error::new(Status::Panic, message).with_progress(Progress::MaybeSent);
         self.conclude(Err(error));
     }
@@ -256,7 +259,7 @@ impl Receiver for Answer {
             sent: Some((upload.sent, upload.total)),
             ..Details::default()
         };
-        // What was not handed over yet is out of date.
+        // Progress that was not read yet is outdated.
         self.batch.retain(|event| event.kind() != Kind::Progress);
         self.batch.push(Event::with(Kind::Progress, details));
         true
@@ -293,9 +296,9 @@ impl Receiver for Answer {
     }
 }
 
-/// `Content-Length`, which every piece carries (protocol section 4).
+/// Reads `Content-Length`, which every piece has (protocol section 4).
 fn content_length(piece: &Piece) -> Result<u64> {
-    /// More would be no document's size.
+    /// No document is longer.
     const MAX_DIGITS: usize = 12;
     let mut found = None;
     for (name, value) in &piece.headers {
@@ -315,8 +318,8 @@ fn content_length(piece: &Piece) -> Result<u64> {
     found.ok_or_else(|| broken("a response has no Content-Length"))
 }
 
-/// Reads `{"embeddings": [[float…]…], "dimension": int}` (protocol section 4), into one allocation: a vector for each
-/// row would let a peer make many times its bytes.
+/// Reads `{"embeddings": [[float…]…], "dimension": int}` (protocol section 4) into one allocation.
+/// With a vector for each row, a peer could multiply the memory for its bytes.
 fn read_matrix(body: &[u8], texts: usize) -> Result<Matrix> {
     #[derive(Deserialize)]
     struct Answer<'a> {
@@ -324,7 +327,7 @@ fn read_matrix(body: &[u8], texts: usize) -> Result<Matrix> {
         embeddings: &'a RawValue,
         dimension: usize,
     }
-    // serde_json's message could quote the answer; its position does not.
+    // serde_json's message could quote the answer, its position cannot.
     let no_json = |e: serde_json::Error| {
         let (line, column) = (e.line(), e.column());
         broken(&format!(
@@ -351,13 +354,13 @@ fn read_matrix(body: &[u8], texts: usize) -> Result<Matrix> {
     })
 }
 
-/// Reads rows of equal length, and says how many.
+/// Reads rows of equal length, and counts them.
 struct Rows<'a> {
     columns: usize,
     values: &'a mut Vec<f32>,
 }
 
-/// Reads one of them.
+/// Reads one row.
 struct Row<'a>(&'a mut Vec<f32>);
 
 impl<'de> DeserializeSeed<'de> for Rows<'_> {
@@ -424,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn embeddings_are_rows_of_one_dimension_for_each_text() {
+    fn embeddings_have_one_row_for_each_text() {
         let read = matrix(
             r#"{"embeddings":[[1,2.5],[-3e-2,0]],"dimension":2,"more":1}"#,
             2,
@@ -435,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_document_is_told_what_servers_refuse() {
+    fn error_explains_why_servers_refuse_a_document() {
         let message = |code, sent, total| {
             let error = Error::new(Status::Refused, "status").with_http_status(code);
             let told = Transfer { sent, total }.explain(error);
@@ -462,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_matrix_is_a_protocol_error_that_quotes_nothing() {
+    fn invalid_embeddings_are_a_protocol_error_without_quotes() {
         for bad in [
             "",
             "[]",

@@ -1,4 +1,4 @@
-//! What a client is made from. Every setting has a default but the token.
+//! The settings of clients. Only the token has no default.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -13,10 +13,11 @@ use crate::link::{ChangeSink, Dialer, Reconnect, ReleaseSink, Renew, TokenProvid
 use crate::net::{Endpoint, KeySource, KeySources, Proxies, Roots, Route, Token};
 use crate::session::{Limits, Settings, Stage};
 
-/// The key sets that this process knows.
+/// The key sets of this process.
 static KEYS: Lazy<KeySources> = Lazy::new(KeySources::default);
 
-/// The production policy's verifier, one for the process, so that what it verified is remembered.
+/// Returns the verifier of the production policy. The process has only one, so that it remembers
+/// verified releases.
 pub fn production_verifier() -> Arc<Verifier> {
     static PRODUCTION: Lazy<Arc<Verifier>> = Lazy::new(|| {
         Arc::new(Verifier::new(Policy::production()).expect("the built-in policy holds"))
@@ -24,11 +25,12 @@ pub fn production_verifier() -> Arc<Verifier> {
     PRODUCTION.clone()
 }
 
-/// Told of the stages of connecting, on the client's callback thread. `None`: connecting ended.
+/// Receives the stages of connecting, on the client's callback thread. `None` means that connecting
+/// ended.
 pub type StageSink = Arc<dyn Fn(Option<Stage>) + Send + Sync>;
 
-/// The settings of clients. A configuration can serve many, one after the other or at once; they share what its policy
-/// has verified and the key set.
+/// The settings of clients. Several clients can use a configuration, even at once. They share the
+/// policy's verified releases and the key set.
 pub struct Config {
     endpoint: Endpoint,
     route: Route,
@@ -38,30 +40,30 @@ pub struct Config {
     keys: Arc<KeySource>,
     /// Time limits.
     pub limits: Limits,
-    /// Where the log goes.
+    /// The log of clients.
     pub log: Option<(Level, Arc<dyn Sink>)>,
-    /// Who is told of the stages.
+    /// Receives the stages of connecting.
     pub stages: Option<StageSink>,
-    /// Who gives a token for each connection.
+    /// Provides a token for each connection.
     pub provider: Option<Arc<dyn TokenProvider>>,
-    /// Who is asked whether another release will do.
+    /// Decides on a changed release.
     pub release: Option<ReleaseSink>,
-    /// Who is told of what becomes of the connection.
+    /// Receives connection events.
     pub changes: Option<ChangeSink>,
-    /// Failed attempts in a row after which the client ends; 0: a connection that breaks is not made again.
+    /// Failed attempts in a row after which the client ends. 0 turns reconnecting off.
     pub attempts: usize,
     /// The longest delay before the first attempt.
     pub first_retry: Duration,
     /// The longest delay before any attempt.
     pub longest_retry: Duration,
-    /// The age at which a connection that works is replaced; zero for any.
+    /// The age at which a working connection is replaced. Zero means any age.
     pub max_age: Duration,
-    /// Whether it is replaced when its evidence expires.
+    /// Whether a connection is replaced when its evidence expires.
     pub renew_with_evidence: bool,
 }
 
 impl Config {
-    /// The service itself, with the production policy; only the token is missing.
+    /// Creates settings for Confer's service with the production policy. The token is missing.
     pub fn new() -> Config {
         let (verifier, route) = (production_verifier(), Route::default());
         Config {
@@ -86,20 +88,20 @@ impl Config {
         }
     }
 
-    /// The URL of the WebSocket, without the token.
+    /// Sets the WebSocket's URL, without the token.
     pub fn set_endpoint(&mut self, url: &str) -> Result<()> {
         self.endpoint = Endpoint::websocket(url)?;
         Ok(())
     }
 
-    /// The proxy, by its URL; empty for none.
+    /// Sets the proxy's URL. An empty one means none.
     pub fn set_proxy(&mut self, url: &str) -> Result<()> {
         self.route.set_proxies(Proxies::given(url)?);
         self.find_keys();
         Ok(())
     }
 
-    /// The proxy that the process's environment names, with its exceptions.
+    /// Uses the proxy and exceptions from the process's environment.
     pub fn set_proxy_from_environment(&mut self) -> Result<()> {
         let proxies = Proxies::from_environment(|name| std::env::var_os(name))?;
         self.route.set_proxies(proxies);
@@ -107,33 +109,33 @@ impl Config {
         Ok(())
     }
 
-    /// Whose certificates count for TLS.
+    /// Sets the source of the TLS roots.
     pub fn set_roots(&mut self, roots: Roots) -> Result<()> {
         self.route.set_roots(roots)?;
         self.find_keys();
         Ok(())
     }
 
-    /// The application's own roots for TLS.
+    /// Sets the application's TLS roots.
     pub fn set_roots_pem(&mut self, pem: &str) -> Result<()> {
         self.route.set_roots_pem(pem)?;
         self.find_keys();
         Ok(())
     }
 
-    /// The account's token.
+    /// Sets the account's token.
     pub fn set_token(&mut self, token: &str) -> Result<()> {
         self.token = Some(Token::new(token)?);
         Ok(())
     }
 
-    /// What is trusted.
+    /// Sets the policy.
     pub fn set_policy(&mut self, verifier: Arc<Verifier>) {
         self.verifier = verifier;
         self.find_keys();
     }
 
-    /// Where fetched key sets are kept.
+    /// Sets the cache file of key sets.
     pub fn set_cache(&mut self, path: PathBuf) {
         self.cache = Some(path);
         self.find_keys();
@@ -144,7 +146,7 @@ impl Config {
         self.keys = KEYS.at(url, self.cache.as_deref(), &self.route);
     }
 
-    /// Whether it is complete.
+    /// Checks that the settings are complete.
     pub(super) fn check(&self) -> Result<()> {
         if self.token.is_none() && self.provider.is_none() {
             return Err(Error::new(
@@ -155,7 +157,7 @@ impl Config {
         Ok(())
     }
 
-    /// Whether something of it runs on a client's callback thread.
+    /// Returns whether a setting needs a callback thread.
     pub(super) fn needs_callbacks(&self) -> bool {
         self.log.is_some()
             || self.stages.is_some()
@@ -164,7 +166,7 @@ impl Config {
             || self.changes.is_some()
     }
 
-    /// What connections are made with.
+    /// Makes the dialer of connections.
     pub(super) fn dialer(&self, callbacks: Option<&Arc<Callbacks>>) -> Dialer {
         let log = match (&self.log, callbacks) {
             (Some((level, sink)), Some(thread)) => Log::new(*level, sink.clone(), thread),

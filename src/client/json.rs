@@ -1,15 +1,16 @@
-//! JSON that an application gives, kept as it was written.
+//! Exact JSON from an application.
 
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Result, Status};
 
-/// Reads a JSON value, and keeps it as it was written: numbers lose no digit. Errors tell a position and quote nothing.
+/// Parses a JSON value without changing it, so numbers keep all digits. Errors have a position and
+/// quote nothing.
 pub(super) fn raw(argument: &str, json: &str) -> Result<Box<RawValue>> {
     serde_json::from_str(json).map_err(|e| invalid(argument, &e))
 }
 
-/// Reads a JSON object, and keeps it as it was written.
+/// Parses a JSON object without changing it.
 pub(super) fn object(argument: &str, json: &str) -> Result<Box<RawValue>> {
     let value = raw(argument, json)?;
     if !value.get().starts_with('{') {
@@ -19,7 +20,7 @@ pub(super) fn object(argument: &str, json: &str) -> Result<Box<RawValue>> {
     Ok(value)
 }
 
-/// Why JSON could not be read.
+/// Makes the error for invalid JSON.
 pub(super) fn invalid(argument: &str, e: &serde_json::Error) -> Error {
     let why = match e.classify() {
         serde_json::error::Category::Eof => "it ends too early",

@@ -1,25 +1,25 @@
-//! Reads the events that make up most of an answer in one pass over their bytes: an object of `type` and
-//! `content` alone, such as `{"type":"token","content":"text"}`.
+//! Reads the events that make up most of an answer in one pass: objects with only `type` and
+//! `content`, such as `{"type":"token","content":"text"}`.
 //!
-//! Everything else is left to the general reader, and so is the wording of errors: what this reader accepts, the
-//! general one reads the same way (a property test holds that).
+//! Leaves everything else to the general reader, also errors. Whatever this reader accepts, the
+//! general reader reads in the same way, as a property test checks.
 
 use std::ops::Range;
 
-/// An event at the beginning of some bytes.
+/// An event at the start of some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// It is reasoning text, and not a token.
+    /// The event is reasoning text, not a token.
     pub(super) thinking: bool,
-    /// Where the content's text is.
+    /// The range of the content's text.
     pub(super) content: Range<usize>,
-    /// The text without its escapes, if it has any.
+    /// The unescaped text, if it has escapes.
     pub(super) unescaped: Option<String>,
     /// The length of the event.
     pub(super) len: usize,
 }
 
-/// Finds an event that stands whole at the beginning of `bytes`.
+/// Finds a complete event at the start of `bytes`.
 pub(super) fn find(bytes: &[u8]) -> Option<Found> {
     let mut at = Cursor { bytes, at: 0 };
     let (mut thinking, mut content) = (None, None);
@@ -72,7 +72,7 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// Steps over `byte`, and white space before it.
+    /// Skips `byte`, and white space before it.
     fn expect(&mut self, byte: u8) -> Option<()> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.at) {
             self.at += 1;
@@ -90,7 +90,8 @@ impl Cursor<'_> {
         found
     }
 
-    /// Steps over a string's text and its closing quote. Returns the text's place, and whether it has escapes.
+    /// Skips a string's text and its closing quote. Returns the text's range, and whether it has
+    /// escapes.
     fn text(&mut self) -> Option<(Range<usize>, bool)> {
         let (start, mut escaped) = (self.at, false);
         loop {
@@ -103,7 +104,7 @@ impl Cursor<'_> {
                 }
                 b'\\' => {
                     escaped = true;
-                    self.bytes.get(self.at + 1)?; // what an escape may be, the unescaping checks
+                    self.bytes.get(self.at + 1)?; // the unescaping checks which one
                     self.at += 2;
                 }
                 _ => return None, // a control character
@@ -112,9 +113,9 @@ impl Cursor<'_> {
     }
 }
 
-/// The number of bytes before the first quote, backslash or control character.
+/// Returns the number of bytes before the first quote, backslash or control character.
 fn plain(bytes: &[u8]) -> usize {
-    /// The compiler checks so many bytes at once.
+    /// The compiler vectorises a check of this many bytes.
     const BLOCK: usize = 64;
     let special = |byte: &u8| (*byte == b'"') | (*byte == b'\\') | (*byte < 0x20);
     let blocks = bytes.chunks_exact(BLOCK);
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_left_to_the_general_reader() {
+    fn other_events_are_left_to_the_general_reader() {
         for json in [
             "",
             "{",

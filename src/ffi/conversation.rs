@@ -10,16 +10,17 @@ use super::support::{handle, text};
 use crate::client::{Conversation, Role, Text};
 use crate::error::{Error, Result, Status};
 
-/// The messages of a conversation, in this process alone: the library stores nothing. Any thread. Give it to a request
-/// with confer_chat_request_set_conversation().
+/// A history of messages. It exists only in this process: the library stores nothing. Any thread.
+/// Pass it to a request with confer_chat_request_set_conversation().
 ///
-/// A server refuses a history in which a tool call is not directly followed by its response. So a conversation keeps pairs:
-/// a response goes directly behind its call, responses without a call are dropped, and calls of the server's tools that got
-/// no response too. Calls of the application's tools wait for their responses until the next answer is complete.
+/// A server refuses a history in which a tool call is not directly followed by its response. So a
+/// conversation keeps pairs. It puts a response directly after its call. It drops a response
+/// without a call, and a server tool's call without a response. A call of the application's tools
+/// waits for its response until the next answer is complete.
 #[allow(non_camel_case_types)]
 pub struct confer_conversation {
     pub(super) conversation: Conversation,
-    /// What confer_conversation_json() lent last.
+    /// The last text that confer_conversation_json() lent.
     lent: Mutex<Option<Text>>,
     poison: Poison,
 }
@@ -47,17 +48,18 @@ impl confer_conversation {
     }
 }
 
-/// The person who asks.
+/// The user.
 pub const CONFER_ROLE_USER: i32 = 0;
-/// The model's earlier answer.
+/// An earlier answer of the model.
 pub const CONFER_ROLE_ASSISTANT: i32 = 1;
 /// Instructions of the system.
 pub const CONFER_ROLE_SYSTEM: i32 = 2;
 /// Instructions of the developer.
 pub const CONFER_ROLE_DEVELOPER: i32 = 3;
-/// A tool that the model called; the content is a JSON text with `toolCallId`, `toolName` and `toolArguments`.
+/// A call of a tool by the model. The content is JSON text with `toolCallId`, `toolName` and
+/// `toolArguments`.
 pub const CONFER_ROLE_TOOL_CALL: i32 = 4;
-/// A tool's result; the content is a JSON text with `toolCallId`, `toolName` and `content`.
+/// A tool's result. The content is JSON text with `toolCallId`, `toolName` and `content`.
 pub const CONFER_ROLE_TOOL_RESPONSE: i32 = 5;
 
 pub(super) fn read_role(role: i32) -> Result<Role> {
@@ -70,7 +72,7 @@ pub(super) fn read_role(role: i32) -> Result<Role> {
     })
 }
 
-/// A new conversation without messages; free it with confer_conversation_free().
+/// Creates a conversation without messages; free it with confer_conversation_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_new(
     conversation: *mut *mut confer_conversation,
@@ -86,11 +88,11 @@ pub unsafe extern "C" fn confer_conversation_new(
     })
 }
 
-/// Reads what confer_conversation_json() wrote. At most 256 MiB. Puts each tool's response directly behind its call, and drops
-/// responses without a call.
+/// Parses the result of confer_conversation_json(), at most 256 MiB. Puts each tool's response
+/// directly after its call, and drops responses without a call.
 ///
-/// Errors: CONFER_E_INVALID_JSON, with the position or the message that is wrong, also for unknown keys and for another
-/// version; CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_JSON for invalid JSON, unknown keys and another version, with the
+/// position or the wrong message; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_parse(
     json: *const c_char,
@@ -110,10 +112,10 @@ pub unsafe extern "C" fn confer_conversation_parse(
     })
 }
 
-/// The whole conversation as one JSON document, `{"version": 1, "messages": […], "context_tokens": n,
-/// "max_context_tokens": n}`, the last two null before the first completion. It holds what was said: keep it as you would
-/// keep that. Borrowed until the next call of this function on the same conversation, so not for two threads at once. NUL-terminated;
-/// `len` may be NULL.
+/// Returns the conversation as a JSON document, `{"version": 1, "messages": […], "context_tokens":
+/// n, "max_context_tokens": n}`. The numbers are null before the first completion. It contains all
+/// messages, so protect it like them. Borrowed until the next call of this function on the same
+/// conversation: two threads must not call it at once. NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_json(
     conversation: *const confer_conversation,
@@ -130,11 +132,12 @@ pub unsafe extern "C" fn confer_conversation_json(
     })
 }
 
-/// Appends a message; `role` and `content` as in confer_chat_request_add_message(). A conversation holds 32 MiB at most. A
-/// message of CONFER_ROLE_TOOL_RESPONSE goes directly behind the call with its `toolCallId`.
+/// Appends a message, with `role` and `content` as in confer_chat_request_add_message(). A
+/// conversation holds at most 32 MiB. A message with CONFER_ROLE_TOOL_RESPONSE goes directly after
+/// the call with its `toolCallId`.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT for a role that there is not, and for a response to no call that waits for one;
-/// CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_ARGUMENT for an unknown role, and for a response whose call is unknown
+/// or already answered; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_add_message(
     conversation: *mut confer_conversation,
@@ -151,7 +154,8 @@ pub unsafe extern "C" fn confer_conversation_add_message(
     })
 }
 
-/// Drops all messages but the first `count`. A tool call whose response is cut off waits for another one.
+/// Drops all messages after the first `count`. A tool call that loses its response waits for
+/// another one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_truncate(
     conversation: *mut confer_conversation,
@@ -169,7 +173,7 @@ pub unsafe extern "C" fn confer_conversation_truncate(
     })
 }
 
-/// How many messages it has.
+/// Returns the number of messages.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_message_count(
     conversation: *const confer_conversation,
@@ -180,9 +184,9 @@ pub unsafe extern "C" fn confer_conversation_message_count(
     })
 }
 
-/// How many tokens the conversation had at its last completion; -1 before the first.
+/// Returns the number of tokens at the last completion, or -1 before the first.
 ///
-/// `max`: receives how many it can have, or -1. May be NULL.
+/// `max`: receives the maximum number of tokens, or -1 if unknown. May be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_context_tokens(
     conversation: *const confer_conversation,

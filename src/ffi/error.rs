@@ -8,7 +8,7 @@ use super::support::{guard, handle, text};
 use crate::client::Text;
 use crate::error::Error;
 
-/// Why a call or a stream failed. Immutable: any thread may read it, also several at once.
+/// Why a call or a stream failed. Immutable: several threads may read it at once.
 #[allow(non_camel_case_types)]
 pub struct confer_error {
     error: Error,
@@ -40,14 +40,14 @@ impl confer_error {
     }
 }
 
-/// Nothing of the request left this process.
+/// Nothing of the request was sent.
 pub const CONFER_PROGRESS_NOT_SENT: i32 = 0;
-/// Some or all of the request was handed to the network: the enclave may have acted on it.
+/// At least a part of the request was given to the network, so the enclave may have acted on it.
 pub const CONFER_PROGRESS_MAYBE_SENT: i32 = 1;
 /// The enclave had begun to answer.
 pub const CONFER_PROGRESS_PARTLY_ANSWERED: i32 = 2;
 
-/// The status: the same as the failed call returned. CONFER_OK for NULL.
+/// Returns the status that the failed call returned. CONFER_OK for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_status(error: *const confer_error) -> confer_status {
     // SAFETY: the contract of every getter: NULL or a live handle.
@@ -56,8 +56,9 @@ pub unsafe extern "C" fn confer_error_status(error: *const confer_error) -> conf
     })
 }
 
-/// What happened: the argument or check, what was expected and what was found. English, for developers and logs; never
-/// a token, a prompt, an answer or a key. Borrowed from the error, NUL-terminated. `len` may be NULL.
+/// Returns what happened: the argument or check, what was expected and what was found. English, for
+/// developers and logs. Never contains a token, prompt, answer or key. Borrowed from the error,
+/// NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_message(
     error: *const confer_error,
@@ -69,7 +70,7 @@ pub unsafe extern "C" fn confer_error_message(
     })
 }
 
-/// For CONFER_E_REJECTED, the id of the verification check that decided, such as "tdx.key_binding"; otherwise NULL.
+/// Returns the id of the deciding check, such as "tdx.key_binding", for CONFER_E_REJECTED, or NULL.
 /// Borrowed from the error. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_check_id(
@@ -82,8 +83,8 @@ pub unsafe extern "C" fn confer_error_check_id(
     })
 }
 
-/// The HTTP status of a refused upgrade or tunnel, or the status with which the enclave refused a request; 0 if there is
-/// none.
+/// Returns the HTTP status of a refused upgrade or tunnel, or the enclave's status for a refused
+/// request. 0 if there was no such status.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) -> i32 {
     // SAFETY: NULL or a live handle.
@@ -94,40 +95,48 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
     })
 }
 
-/// Whether the same call may succeed later, unchanged. It does not say that repeating is harmless: for that, see
-/// confer_error_progress(). A client with reconnecting on follows the same rule: it tries again after an error that is
-/// retried, and ends with any other.
+/// Returns whether the same call may succeed later, unchanged. This does not mean that repeating is
+/// harmless; see confer_error_progress(). A client that reconnects follows the same rule: it
+/// retries after a retryable error, and ends with any other.
 ///
-///     Error                                            Is it retried?
-///     ---------------------------------------------    -------------------------------------------------------------
-///     CONFER_E_INVALID_ARGUMENT, _INVALID_UTF8,        no: the caller's mistake
-///       _INVALID_URL, _INVALID_JSON, _INVALID_POLICY,
-///       _WOULD_DEADLOCK, _FORKED, _FILE, _TOO_LARGE
-///     CONFER_E_BUSY, _TOO_MANY, _SYSTEM                yes
-///     CONFER_E_CANCELLED, _CLOSED, _STOPPED, _PANIC    no
-///     CONFER_E_TOKEN                                   yes: the token provider is asked again; no without a provider
-///     CONFER_E_EXPIRED                                 yes: by a new client
-///     CONFER_E_RESOLVE, _CONNECT, _STAGE_TIMEOUT,      yes
+///     Error                                          Retryable
+///     -------------------------------------------    --------------------------------------------
+///     CONFER_E_INVALID_ARGUMENT, _INVALID_UTF8,      no: a mistake of the caller
+///       _INVALID_URL, _INVALID_JSON,
+///       _INVALID_POLICY, _WOULD_DEADLOCK,
+///       _FORKED, _FILE, _TOO_LARGE
+///     CONFER_E_BUSY, _TOO_MANY, _SYSTEM              yes
+///     CONFER_E_CANCELLED, _CLOSED, _STOPPED,         no
+///       _PANIC
+///     CONFER_E_TOKEN                                 yes: asks the token provider again; no
+///                                                    without a provider
+///     CONFER_E_EXPIRED                               yes: with a new client
+///     CONFER_E_RESOLVE, _CONNECT, _STAGE_TIMEOUT,    yes
 ///       _CONNECTION_LOST, _DEAD_PEER
-///     CONFER_E_TLS                                     yes; no for a certificate that is not trusted, unless its dates
-///                                                      alone are wrong: the device's clock may be, for a while
-///     CONFER_E_UPGRADE                                 yes; with an HTTP status, for 408, 429 and 5xx alone
-///       HTTP status 401, 402, 403, and 500 for a       no without a token provider; with one, if it has another token
-///       token that has expired
-///     CONFER_E_PROXY                                   yes; with an HTTP status, for 408, 429 and 5xx alone: not for
-///                                                      407, so that no account is locked; no if it refuses the
-///                                                      credentials or the target by SOCKS5, or gives no HTTP answer
-///     CONFER_E_PROTOCOL, _HANDSHAKE, _DECRYPT,         yes: bytes may have been damaged on their way
-///       _FRAME, _LIMIT
-///     CONFER_E_EVENT                                   no
-///     CONFER_E_REJECTED                                no, unless every failed check failed for trouble that passes:
-///                                                      Intel gave the enclave no token, Intel's key set cannot be
-///                                                      fetched, or the device's clock seems to be wrong
-///     CONFER_E_RELEASE_REFUSED                         no
-///     CONFER_E_REFUSED                                 no, unless with status 429, 502, 503 or 504
-///     CONFER_E_UNAUTHORIZED, _PAYMENT_REQUIRED         no: connect with a fresh token
-///     CONFER_E_STREAM_IDLE                             yes
-///     CONFER_E_SLOW_CONSUMER, _TOOL_ROUNDS             no
+///     CONFER_E_TLS                                   yes; no for an untrusted certificate, unless
+///                                                    only its dates are wrong: the device's clock
+///                                                    may be wrong for a while
+///     CONFER_E_UPGRADE                               yes; with an HTTP status, only for 408, 429
+///                                                    and 5xx
+///       HTTP status 401, 402, 403, and 500 for an    no without a token provider; with one, if it
+///       expired token                                has another token
+///     CONFER_E_PROXY                                 yes; with an HTTP status, only for 408, 429
+///                                                    and 5xx: not for 407, because proxies lock
+///                                                    accounts; no if it refuses the credentials
+///                                                    or the target by SOCKS5, or if its answer
+///                                                    is not HTTP
+///     CONFER_E_PROTOCOL, _HANDSHAKE, _DECRYPT,       yes: the bytes may have been damaged in
+///       _FRAME, _LIMIT                               transit
+///     CONFER_E_EVENT                                 no
+///     CONFER_E_REJECTED                              no, unless every failed check can pass
+///                                                    later: Intel gave the enclave no token,
+///                                                    Intel's key set cannot be fetched, or the
+///                                                    device's clock seems to be wrong
+///     CONFER_E_RELEASE_REFUSED                       no
+///     CONFER_E_REFUSED                               no, except with status 429, 502, 503 or 504
+///     CONFER_E_UNAUTHORIZED, _PAYMENT_REQUIRED       no: connect with a fresh token
+///     CONFER_E_STREAM_IDLE                           yes
+///     CONFER_E_SLOW_CONSUMER, _TOOL_ROUNDS           no
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_retryable(error: *const confer_error) -> bool {
     // SAFETY: NULL or a live handle.
@@ -136,7 +145,8 @@ pub unsafe extern "C" fn confer_error_retryable(error: *const confer_error) -> b
     })
 }
 
-/// How long the peer asked to wait before a retry, in milliseconds, at most an hour; -1 if it did not say.
+/// Returns the delay before a retry that the peer requested, in milliseconds, at most one hour; -1
+/// if it requested none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_retry_delay_ms(error: *const confer_error) -> i64 {
     guard::get(-1, || {
@@ -146,8 +156,8 @@ pub unsafe extern "C" fn confer_error_retry_delay_ms(error: *const confer_error)
     })
 }
 
-/// How far the request had come: one of CONFER_PROGRESS_*. What was not sent can be sent again without doubt; whether
-/// what may have been sent can, is for the application to know.
+/// Returns how far the request had come, CONFER_PROGRESS_*. A request that was not sent can be sent
+/// again safely. For any other, the application must know whether repeating is safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_progress(error: *const confer_error) -> i32 {
     // SAFETY: NULL or a live handle.
@@ -156,10 +166,9 @@ pub unsafe extern "C" fn confer_error_progress(error: *const confer_error) -> i3
     })
 }
 
-/// Why the enclave refused a request or closed the connection, in its own words; NULL if it gave none. At most 1,024 bytes,
-/// without control characters. It may repeat parts of the request: show it to the user, and do not log it. Borrowed from
-/// the error.
-/// `len` may be NULL.
+/// Returns the enclave's reason for refusing a request or closing the connection, or NULL if it
+/// gave none. At most 1,024 bytes, without control characters. It may repeat parts of the request:
+/// show it to the user, but do not log it. Borrowed from the error. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_peer_text(
     error: *const confer_error,
@@ -171,8 +180,8 @@ pub unsafe extern "C" fn confer_error_peer_text(
     })
 }
 
-/// For CONFER_E_REJECTED, the report of the enclave that was refused; otherwise NULL. It belongs to the error: do not
-/// free it, and do not use it after the error was freed.
+/// Returns the report of the refused enclave, for CONFER_E_REJECTED, or NULL. It belongs to the
+/// error: do not free it, and do not use it after the error was freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_report(error: *const confer_error) -> *const confer_report {
     guard::get(std::ptr::null(), || {
@@ -183,7 +192,8 @@ pub unsafe extern "C" fn confer_error_report(error: *const confer_error) -> *con
     })
 }
 
-/// Frees an error that a call wrote. NULL is allowed. Not for errors that a callback lends.
+/// Frees an error from a failed call. NULL is allowed. Do not free an error that a callback
+/// receives.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_free(error: *mut confer_error) {
     // SAFETY: NULL, or a live handle that is not used afterwards.
@@ -194,7 +204,7 @@ pub unsafe extern "C" fn confer_error_free(error: *mut confer_error) {
 mod tests {
     use crate::error::{Error, Status};
 
-    /// The header's table, as rows of names and what stands beside the first of them.
+    /// Parses the header's table into rows: the names, and the text after the first of them.
     fn table() -> Vec<(Vec<String>, String)> {
         let source = include_str!("error.rs");
         let lines = source

@@ -1,8 +1,9 @@
-//! The C ABI. One file for each section of `include/confer.h`, which `make header` writes from the comments here; their
-//! helpers are in `support/`. No logic of its own: it checks arguments, calls `client`, and translates.
+//! The C ABI: checks arguments, calls `client`, and translates results. Has no other logic.
 //!
-//! The one room with `unsafe`. Every export has the same contract, which the header states once: handles are NULL or
-//! live, outputs are NULL or writable, texts are readable for their length. NULL is always checked.
+//! The files are the sections of `include/confer.h`, which `make header` writes from the comments
+//! here. `support/` has their helpers. Only this module has `unsafe` code. The header states the
+//! contract of all exports once: handles are NULL or live, outputs are NULL or writable, texts are
+//! readable for their length. NULL is always checked.
 
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // the contract above; the header is the manual
@@ -18,6 +19,8 @@ pub mod event;
 pub mod log;
 pub mod policy;
 pub mod report;
+pub mod report_evidence;
+pub mod report_fields;
 pub mod request;
 pub mod route;
 pub mod settings;

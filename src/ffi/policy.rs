@@ -12,9 +12,9 @@ use crate::attestation::{MAX_POLICY, Policy, Verifier};
 use crate::client::Text;
 use crate::error::{Error, Result, Status};
 
-/// What is trusted: one JSON document, which names Intel's root, the firmware, the patch levels that are accepted and
-/// who signs releases. Immutable: any thread, also several at once. It remembers the releases that it verified, so that
-/// clients that share a policy connect faster.
+/// The trusted parties and values: one JSON document with Intel's root, the firmware, the accepted
+/// patch levels and the signer of releases. Immutable: several threads may use it at once. It
+/// remembers verified releases, so clients that share a policy connect faster.
 #[allow(non_camel_case_types)]
 pub struct confer_policy {
     pub(super) verifier: Arc<Verifier>,
@@ -41,8 +41,8 @@ fn invalid(why: &str) -> Error {
     Error::new(Status::InvalidPolicy, format!("policy: {why}"))
 }
 
-/// The built-in policy for Confer's own service. It accepts any release that Confer's release job signed, and warns of
-/// machines whose firmware is not up to date, as the official client does.
+/// Creates the built-in policy for Confer's service. It accepts any release that Confer's release
+/// job signed, and warns about machines with outdated firmware, as the official client does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_policy_production(
     policy: *mut *mut confer_policy,
@@ -55,8 +55,8 @@ pub unsafe extern "C" fn confer_policy_production(
     })
 }
 
-/// The production policy, but with machines refused whose firmware needs an update or another configuration: the list
-/// `tdx.tcb_status.warn` is empty.
+/// Creates the production policy with an empty list `tdx.tcb_status.warn`. It refuses machines
+/// whose firmware needs an update or another configuration.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_policy_strict(
     policy: *mut *mut confer_policy,
@@ -69,10 +69,11 @@ pub unsafe extern "C" fn confer_policy_strict(
     })
 }
 
-/// Reads a policy from its JSON document. Every key must be present, none may be unknown or doubled; see
-/// docs/policy.md for each.
+/// Parses a policy from its JSON document. Every key must be present. Unknown and repeated keys are
+/// errors. docs/policy.md explains each key.
 ///
-/// `json`, `json_len`: the document, UTF-8, at most 1 MiB; SIZE_MAX for a NUL-terminated one. Copied.
+/// `json`, `json_len`: the document, UTF-8, at most 1 MiB; SIZE_MAX if NUL-terminated. Copied.
+///
 /// Errors: CONFER_E_INVALID_POLICY, with the key's path or the position.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_policy_parse(
@@ -92,7 +93,9 @@ pub unsafe extern "C" fn confer_policy_parse(
     })
 }
 
-/// Reads a policy from a file. As confer_policy_parse(), and CONFER_E_FILE if it cannot be read. A pipe is read to its end.
+/// Reads a policy from a file, or a pipe up to its end. Otherwise like confer_policy_parse().
+///
+/// Errors: also CONFER_E_FILE if the file cannot be read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_policy_load(
     path: *const c_char,
@@ -117,7 +120,8 @@ pub unsafe extern "C" fn confer_policy_load(
     })
 }
 
-/// The document, byte for byte as it was read. Borrowed from the policy, NUL-terminated. `len` may be NULL.
+/// Returns the exact bytes of the document. Borrowed from the policy, NUL-terminated. `len` may be
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_policy_json(
     policy: *const confer_policy,
@@ -129,7 +133,7 @@ pub unsafe extern "C" fn confer_policy_json(
     })
 }
 
-/// The policy's name. Borrowed from the policy, NUL-terminated. `len` may be NULL.
+/// Returns the policy's name. Borrowed from the policy, NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_policy_name(
     policy: *const confer_policy,
@@ -141,8 +145,8 @@ pub unsafe extern "C" fn confer_policy_name(
     })
 }
 
-/// SHA-256 of the document's exact bytes, 64 hex digits, as reports give it. Borrowed from the policy. `len` may be
-/// NULL.
+/// Returns the SHA-256 of the document's exact bytes, 64 hex digits, as in reports. Borrowed from
+/// the policy. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_policy_sha256(
     policy: *const confer_policy,
@@ -154,7 +158,7 @@ pub unsafe extern "C" fn confer_policy_sha256(
     })
 }
 
-/// Frees a policy. Configurations that use it keep what they need. NULL is allowed.
+/// Frees a policy. Configurations that use it stay valid. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_policy_free(policy: *mut confer_policy) {
     // SAFETY: NULL, or a live handle that is not used afterwards.

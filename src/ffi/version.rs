@@ -8,7 +8,7 @@ use super::support::guard;
 use crate::client::bounded;
 use crate::session::{BOUND_BYTES, set_process_unread};
 
-/// Major version: changes when something is taken away. While it is 0, see the CHANGELOG.
+/// Major version: changes when something is removed. While it is 0, see the CHANGELOG.
 pub const CONFER_VERSION_MAJOR: u32 = 0;
 /// Minor version: changes when something is added.
 pub const CONFER_VERSION_MINOR: u32 = 1;
@@ -17,27 +17,28 @@ pub const CONFER_VERSION_PATCH: u32 = 0;
 /// The header's version as one number: major * 1,000,000 + minor * 1,000 + patch.
 pub const CONFER_VERSION_NUMBER: u32 = 1_000;
 
-/// The library's version as one number, in the form of CONFER_VERSION_NUMBER. Compare it with the macro to see
-/// whether the header and the library that was loaded belong together. Any thread.
+/// Returns the library's version as one number, like CONFER_VERSION_NUMBER. Compare both to check
+/// that the header matches the loaded library. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_version_number() -> u32 {
     guard::get(0, || Some(CONFER_VERSION_NUMBER))
 }
 
-/// The library's version as text, such as "0.1.0". Static, NUL-terminated. Any thread.
+/// Returns the library's version as text, such as "0.1.0". Static, NUL-terminated. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_version_string() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
     guard::get(std::ptr::null(), || Some(VERSION.as_ptr().cast()))
 }
 
-/// Sets how many worker threads the library's runtime has. Default 2, bounds 1 to 64; the runtime is made at the first
-/// connection, is shared by all clients of the process, and ends with the last of them. Each connection stays on one
-/// worker. If the system refuses some of the threads, the others serve all connections, and the next connection asks for
-/// the missing ones again. If it refuses all, connecting fails with CONFER_E_SYSTEM.
+/// Sets the number of the library's worker threads: 1 to 64, default 2. They start with the first
+/// connection, serve all clients of the process, and end with the last client. Each connection
+/// stays on one worker. If the system refuses some of the threads, the others serve all
+/// connections, and the next connection starts the missing ones. If it refuses all, connecting
+/// fails with CONFER_E_SYSTEM.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while a runtime with another number of workers
-/// runs. Any thread.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while another number of
+/// workers runs. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_runtime_set_workers(
     count: usize,
@@ -46,8 +47,9 @@ pub unsafe extern "C" fn confer_runtime_set_workers(
     guard::done(error, || crate::host::set_workers(count))
 }
 
-/// How many bytes may wait to be read on all streams of the process; above it, streams fail with CONFER_E_SLOW_CONSUMER
-/// that hold more than their equal share. 64 KiB to 1 TiB; default 1 GiB. Takes effect at once. Any thread.
+/// Sets how many unread bytes all streams of the process may have together: 64 KiB to 1 TiB,
+/// default 1 GiB. Above this, streams with more than an equal share fail with
+/// CONFER_E_SLOW_CONSUMER. Takes effect at once. Any thread.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -62,11 +64,13 @@ pub unsafe extern "C" fn confer_runtime_set_unread_limit(
     })
 }
 
-/// Waits until no thread of the library runs, so that it can be unloaded: after the last client was freed, after a
-/// connection that failed, or after handles were freed without confer_close().
+/// Waits until no thread of the library runs, so that the library can be unloaded. Needed after the
+/// last client was freed, after a failed connection, and after handles were freed without
+/// confer_close().
 ///
-/// `timeout_ms`: 0 looks and does not wait, negative waits for as long as clients live and callbacks take.
-/// Returns CONFER_OK, or CONFER_TIMEOUT while a thread runs, which it does as long as a client is open.
+/// `timeout_ms`: 0 returns at once; negative waits without a limit.
+///
+/// Returns CONFER_OK, or CONFER_TIMEOUT while a thread runs, as it does while a client is open.
 /// Errors: CONFER_E_WOULD_DEADLOCK in a callback. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_runtime_wait(
