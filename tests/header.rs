@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The header's sections, in order.
-const SECTIONS: [&str; 18] = [
+const SECTIONS: [&str; 20] = [
     "version",
     "status",
     "error",

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::harness::*;
 
-/// Enclaves that run at once: most wait for something.
+/// Enclaves that run at once. Most of them wait.
 const WORKERS: usize = 6;
 
 fn faults() -> Vec<Value> {
@@ -28,7 +28,7 @@ fn faults() -> Vec<Value> {
 }
 
 #[test]
-fn each_fault_gives_the_error_that_the_enclave_states() {
+fn each_fault_gives_its_listed_error() {
     let (faults, next, wrong) = (faults(), AtomicUsize::new(0), Mutex::new(Vec::new()));
     let checked = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -62,7 +62,8 @@ fn try_fault(fault: &Value) -> Result<(), String> {
     let expected = fault["status"].as_str().unwrap();
     let enclave = Enclave::start(Some(name));
     let config = config(&enclave);
-    // What waits for a limit gets a short one; all else gets the time that a busy machine takes.
+    // A fault that waits for a limit gets a short one. All others get the time that a busy machine
+    // needs.
     if expected == "CONFER_E_DEAD_PEER" {
         config.set_duration(CONFER_DURATION_KEEPALIVE, 300);
         config.set_duration(CONFER_DURATION_DEAD_PEER, 600);
@@ -93,7 +94,8 @@ fn try_fault(fault: &Value) -> Result<(), String> {
         return judge_report(fault, &client);
     }
     let outcome = if scope == "document" {
-        // What is not read is larger than all buffers on the way; the rest is five chunks.
+        // The document that is not read exceeds all buffers on the way. The others have five
+        // chunks.
         let size = if name == "upload-not-read" {
             24 << 20
         } else {
@@ -121,7 +123,8 @@ fn try_fault(fault: &Value) -> Result<(), String> {
     }
 }
 
-/// What ends a stream ends that stream alone; what ends a connection is why it ended.
+/// Checks that a failed stream leaves the connection alive, and that a failed connection has the
+/// same error.
 fn judge_connection(fault: &Value, client: &Client, status: &str) -> Result<(), String> {
     let connection = call(|e| unsafe { confer_client_check(client.0, e) });
     let streams_own = [
@@ -132,7 +135,7 @@ fn judge_connection(fault: &Value, client: &Client, status: &str) -> Result<(), 
         "CONFER_E_PAYMENT_REQUIRED",
         "CONFER_E_STREAM_IDLE",
     ];
-    // Content-Length is of its stream.
+    // `Content-Length` concerns only its stream.
     let own = fault["scope"] == "document" && status == "CONFER_E_PROTOCOL";
     let expected = if own || streams_own.contains(&status) {
         "CONFER_OK"
@@ -163,7 +166,7 @@ fn no_secret(enclave: &Enclave, failure: &Failure) -> Result<(), String> {
     Ok(())
 }
 
-/// The message and the report's texts are for people.
+/// Checks that the message and the report's texts are readable for people.
 fn no_slip(failure: &Failure) -> Result<(), String> {
     let checks = failure.report().map(|mut report| report["checks"].take());
     let checks = checks.as_ref().and_then(Value::as_array);
@@ -187,7 +190,7 @@ fn judge_refusal(fault: &Value, enclave: &Enclave, failure: &Failure) -> Result<
     if failure.status() != CONFER_E_REJECTED {
         return Ok(());
     }
-    // The enclave writes its log behind: what it saw is known once the connection has ended there.
+    // The enclave's log is complete when the connection has ended there.
     let began = Instant::now();
     while !enclave.saw("ended") {
         if began.elapsed() > Duration::from_secs(10) {
@@ -198,7 +201,7 @@ fn judge_refusal(fault: &Value, enclave: &Enclave, failure: &Failure) -> Result<
     if enclave.saw("message-3") {
         return Err("a refused enclave saw message 3".into());
     }
-    // What says nothing about the enclave passes, and is worth another try; any other refusal is final.
+    // Trouble that says nothing about the enclave is retryable. Any other refusal is final.
     let passes = [
         "evidence-null-attestation",
         "evidence-empty-attestation",
@@ -231,7 +234,7 @@ fn judge_refusal(fault: &Value, enclave: &Enclave, failure: &Failure) -> Result<
     if report["verdict"] != "rejected" || failed.len() != 1 || failed[0]["id"] != fault["check"] {
         return Err(format!("it does not fail alone: {failed:?}"));
     }
-    // A claim that fails its check keeps no other from being made.
+    // A claim that fails its check does not prevent the other checks.
     let id = fault["check"].as_str().unwrap();
     let claims = !["evidence.format", "platform", "ita.key", "ita.signature"].contains(&id);
     let checks = report["checks"].as_array().unwrap();

@@ -23,7 +23,7 @@ use confer::ffi::status::*;
 use confer::ffi::stream::*;
 use serde_json::Value;
 
-/// A prompt that can be looked for.
+/// A prompt that tests search for.
 pub const PROMPT: &str = "an-unmistakable-prompt-7d1f";
 
 pub fn enclave_program() -> PathBuf {
@@ -38,8 +38,8 @@ pub fn enclave_program() -> PathBuf {
     path
 }
 
-/// A folder for this test process, in which the trust world is made once. Numbers of processes come again, and with one
-/// the logs of another run would: so it is a new one.
+/// A new folder for this test process, with one trust world for all tests. Process ids repeat, so a
+/// folder of an earlier run could contain its logs.
 pub fn scratch() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     extern "C" fn remove() {
@@ -58,13 +58,13 @@ pub fn scratch() -> &'static Path {
     })
 }
 
-/// A name that no other test uses.
+/// Returns an unused path.
 pub fn fresh(name: &str) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     scratch().join(format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// A server that the enclave stands for. Tests of requests, uploads and keepalive run against each.
+/// A server that the enclave imitates. Tests of requests, uploads and keepalive run against each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Server {
     V0_1_14,
@@ -80,7 +80,7 @@ impl Server {
         }
     }
 
-    /// Chooses what is expected of this server.
+    /// Returns the value expected from this server.
     pub fn expect<T>(self, v0_1_14: T, newer: T) -> T {
         match self {
             Server::V0_1_14 => v0_1_14,
@@ -89,7 +89,7 @@ impl Server {
     }
 }
 
-/// A running enclave; it ends with this value, or with the test process.
+/// A running enclave. Ends when this value is dropped, or with the test process.
 pub struct Enclave {
     child: Child,
     pub url: String,
@@ -103,18 +103,18 @@ impl Enclave {
         Enclave::of(Server::Newer, fault)
     }
 
-    /// An enclave that stands for this server.
+    /// Starts an enclave that imitates this server.
     pub fn of(server: Server, fault: Option<&str>) -> Enclave {
         let fault = fault.map(|fault| ["--fault", fault]);
         let server = ["--server", server.name()];
         Enclave::with(fault.iter().flatten().chain(&server))
     }
 
-    /// An enclave with further options.
+    /// Starts an enclave with further options.
     pub fn with<'a>(
         options: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr> + 'a>,
     ) -> Enclave {
-        // The keys are made once; each enclave writes a policy of its own.
+        // Enclaves share the keys. Each writes another policy.
         let (log, state) = (fresh("log"), scratch().join("state"));
         let mut command = Command::new(enclave_program());
         command
@@ -149,7 +149,7 @@ impl Enclave {
         rest.split('/').next().unwrap().parse().unwrap()
     }
 
-    /// What the enclave saw, in order.
+    /// Returns the enclave's log in order.
     pub fn events(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         log.lines()
@@ -157,13 +157,13 @@ impl Enclave {
             .collect()
     }
 
-    /// Requests of this path that it saw, over all connections.
+    /// Returns the logged requests of this path, over all connections.
     pub fn requests(&self, path: &str) -> Vec<Value> {
         let of_path = |line: &Value| line["event"] == "request" && line["path"] == path;
         self.events().into_iter().filter(of_path).collect()
     }
 
-    /// Ends without a word to anyone.
+    /// Kills the enclave without closing its connections.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -176,7 +176,7 @@ impl Enclave {
 
 impl Drop for Enclave {
     fn drop(&mut self) {
-        drop(self.child.stdin.take()); // it removes its files and ends
+        drop(self.child.stdin.take()); // it removes its files and exits
         let _ = self.child.wait();
     }
 }
@@ -249,7 +249,8 @@ impl std::fmt::Debug for Failure {
     }
 }
 
-/// What no message for people may hold: Rust's formats of values, links to a dependency's documentation, and paths.
+/// Finds text that no message for people may have: Rust's debug formats, links to a dependency's
+/// documentation, and paths.
 pub fn slip(message: &str) -> Option<&str> {
     let slips = [
         "true://",
@@ -310,7 +311,7 @@ impl Config {
     }
 }
 
-/// A configuration for an enclave, with limits that suit a test.
+/// Makes a configuration for an enclave, with limits for tests.
 pub fn config(enclave: &Enclave) -> Config {
     let mut config = ptr::null_mut();
     unsafe {
@@ -373,7 +374,7 @@ pub fn pull(client: &Client, prompt: &str) -> Result<Stream, Failure> {
         .map(|_| Stream(stream))
 }
 
-/// Any other request.
+/// Starts any other request.
 pub fn send(client: &Client, request: &Route) -> Result<Stream, Failure> {
     let mut stream = ptr::null_mut();
     call(|e| unsafe { confer_request_pull(client.0, request.0, &mut stream, e) })
@@ -381,7 +382,7 @@ pub fn send(client: &Client, request: &Route) -> Result<Stream, Failure> {
         .map(|_| Stream(stream))
 }
 
-/// Makes a request by one of the functions that do.
+/// Makes a request with one of the constructors.
 pub fn route(
     make: impl FnOnce(*mut *mut confer_request, *mut *mut confer_error) -> confer_status,
 ) -> Result<Route, Failure> {
@@ -389,7 +390,7 @@ pub fn route(
     call(|e| make(&mut request, e)).map(|_| Route(request))
 }
 
-/// An extraction of a document in memory.
+/// Makes an extraction of a document in memory.
 pub fn extraction(document: &[u8]) -> Route {
     let request = extraction_of("test.pdf");
     call(|e| unsafe {
@@ -399,13 +400,13 @@ pub fn extraction(document: &[u8]) -> Route {
     request
 }
 
-/// An extraction whose document is yet to be given.
+/// Makes an extraction without a document.
 pub fn extraction_of(name: &str) -> Route {
     route(|r, e| unsafe { confer_request_new_extraction(name.as_ptr().cast(), name.len(), r, e) })
         .unwrap()
 }
 
-/// Reads a stream to its end by `take`, and says how it ended.
+/// Reads a stream to its end, passes each event to `take`, and returns how it ended.
 pub fn drain(stream: &Stream, mut take: impl FnMut(*const confer_event)) -> Result<(), Failure> {
     loop {
         let mut event = ptr::null();
@@ -414,7 +415,7 @@ pub fn drain(stream: &Stream, mut take: impl FnMut(*const confer_event)) -> Resu
             Ok(CONFER_END) => return Ok(()),
             Ok(other) => panic!("{} within a minute", name(other)),
             Err(failure) => {
-                // The end is told once; afterwards there is nothing more.
+                // The end is reported once. Later calls return `CONFER_END`.
                 assert_eq!(
                     call(|e| unsafe { confer_stream_next(stream.0, 0, &mut event, e) }).unwrap(),
                     CONFER_END
@@ -425,7 +426,7 @@ pub fn drain(stream: &Stream, mut take: impl FnMut(*const confer_event)) -> Resu
     }
 }
 
-/// The content of an event, as bytes.
+/// Returns the content of an event.
 pub fn content(event: *const confer_event) -> Vec<u8> {
     let mut len = 0;
     let content = unsafe { confer_event_content(event, &mut len) };
@@ -451,7 +452,7 @@ pub fn read_body(stream: &Stream) -> (Vec<u8>, Result<(), Failure>) {
     (body, end)
 }
 
-/// Reads a stream to its end: the text, and how it ended.
+/// Reads a stream to its end. Returns the text, and how it ended.
 pub fn read(stream: &Stream) -> (String, Result<(), Failure>) {
     let mut answer = String::new();
     let end = drain(stream, |event| {

@@ -1,5 +1,5 @@
-//! What a network may do to a connection, and what must come of it: nothing is lost without an error, an error says what
-//! happened, and a peer that is gone is noticed in the time that the limits allow.
+//! Connections on bad networks: no data is lost without an error, an error says what happened, and
+//! a dead peer is noticed within the limits.
 
 use std::ptr;
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use confer::ffi::stream::*;
 use crate::harness::*;
 use crate::network::*;
 
-/// What is to go wrong.
+/// Makes something go wrong.
 type Harm = fn(&Network);
 
-/// What a busy machine may add to a time limit.
+/// Time that a busy machine may add to a limit.
 const SLACK: Duration = Duration::from_secs(3);
 const KEEPALIVE: Duration = Duration::from_millis(400);
 const DEAD_PEER: Duration = Duration::from_millis(1_000);
 
-/// An enclave, a network before it, and a configuration that goes through it.
+/// Starts an enclave with a network in front of it. Returns a configuration for this network.
 fn through(options: &[&str]) -> (Enclave, Network, Config) {
     let enclave = Enclave::with(options);
     let network = Network::to(enclave.port());
@@ -39,7 +39,7 @@ fn notice_the_dead(config: &Config) {
     config.set_duration(CONFER_DURATION_DEAD_PEER, dead_peer);
 }
 
-/// Each stage of connecting may take as long as the slowest line here needs.
+/// Gives each stage of connecting the time that the slowest line here needs.
 fn be_patient(config: &Config) {
     for stage in CONFER_DURATION_STAGE_RESOLVE..=CONFER_DURATION_STAGE_VERIFY {
         config.set_duration(stage, 30_000);
@@ -58,7 +58,7 @@ fn begun(stream: &Stream) {
     assert_eq!(unsafe { confer_event_type(event) }, CONFER_EVENT_TOKEN);
 }
 
-/// Waits for a connection's end, without asking anything of it.
+/// Waits for a connection's end without sending anything.
 fn ended(client: &Client) -> Failure {
     let began = Instant::now();
     loop {
@@ -73,7 +73,7 @@ fn ended(client: &Client) -> Failure {
 fn noticed_in_time(since: Instant) {
     let took = since.elapsed();
     assert!(took < KEEPALIVE + DEAD_PEER + SLACK, "only after {took:?}");
-    // What was under way may have moved for a moment.
+    // Bytes in transit may have arrived a little later.
     assert!(
         took > DEAD_PEER - Duration::from_millis(100),
         "after {took:?} already"
@@ -81,8 +81,8 @@ fn noticed_in_time(since: Instant) {
 }
 
 #[test]
-fn a_message_lost_swapped_doubled_or_damaged_ends_the_stream_and_what_came_before_is_whole() {
-    // 1 is the handshake's, 2 the first token: the third message is the second token.
+fn damaged_message_ends_the_stream_after_its_earlier_events() {
+    // Message 1 is the handshake's and 2 the first token, so the third is the second token.
     let damages: [(&str, Harm, usize); 4] = [
         ("lost", |network| network.lose_message(3), 1),
         ("swapped", |network| network.swap_messages(3), 1),
@@ -107,8 +107,8 @@ fn a_message_lost_swapped_doubled_or_damaged_ends_the_stream_and_what_came_befor
 }
 
 #[test]
-fn a_reader_that_pauses_keeps_a_server_that_closes_silent_connections() {
-    const TOKENS: usize = 2_560; // 40 MiB: more than the sockets and the stream hold
+fn pausing_reader_keeps_its_connection() {
+    const TOKENS: usize = 2_560; // 40 MiB: more than the sockets and the stream buffer
     let counter = |client: &Client, which| unsafe { confer_client_counter(client.0, which) };
     let (_enclave, network, config) = through(&[]);
     network.close_silent(Duration::from_secs(3));
@@ -128,7 +128,7 @@ fn a_reader_that_pauses_keeps_a_server_that_closes_silent_connections() {
     assert!(counter(&client, answered) <= counter(&client, sent));
 }
 
-/// Waits for a condition, for a minute at most.
+/// Waits for a condition, at most a minute.
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
@@ -138,7 +138,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_reader_that_pauses_gets_all_that_came_before_a_reset() {
+fn pausing_reader_gets_everything_before_a_reset() {
     const TOKENS: usize = 28; // 112 KiB: the stream's 64, and the rest within the socket
     let (_enclave, network, config) = through(&[]);
     config.set_limit(CONFER_LIMIT_STREAM_REST, 64 << 10);
@@ -151,9 +151,9 @@ fn a_reader_that_pauses_gets_all_that_came_before_a_reset() {
     until("the network is cut", || network.open() == 0);
     let pings = || unsafe { confer_client_counter(client.0, CONFER_COUNTER_PINGS_SENT) };
     let before = pings();
-    // The socket takes no ping any more.
+    // The socket accepts no more pings.
     until("another ping", || pings() > before);
-    std::thread::sleep(Duration::from_millis(200)); // what the socket says to it comes at once
+    std::thread::sleep(Duration::from_millis(200)); // the socket refuses it at once
     let (answer, end) = read(&stream);
     end.unwrap();
     assert_eq!(answer.len(), (TOKENS - 1) * 4_096);
@@ -161,7 +161,7 @@ fn a_reader_that_pauses_gets_all_that_came_before_a_reset() {
 }
 
 #[test]
-fn the_loss_of_the_last_message_is_noticed_by_the_next() {
+fn loss_of_the_last_message_is_noticed_later() {
     let (_enclave, network, config) = through(&[]);
     config.set_duration(CONFER_DURATION_KEEPALIVE, 300);
     network.lose_message(3); // the completion
@@ -172,7 +172,7 @@ fn the_loss_of_the_last_message_is_noticed_by_the_next() {
 }
 
 #[test]
-fn a_handshake_message_that_is_lost_or_damaged_is_answered_with_no_message_3() {
+fn damaged_handshake_never_gets_message_3() {
     let damages: [(Harm, confer_status); 2] = [
         (|network| network.flip_byte(1), CONFER_E_HANDSHAKE),
         (|network| network.lose_message(1), CONFER_E_STAGE_TIMEOUT),
@@ -197,7 +197,7 @@ fn a_handshake_message_that_is_lost_or_damaged_is_answered_with_no_message_3() {
 }
 
 #[test]
-fn a_doubled_handshake_message_ends_the_connection() {
+fn repeated_handshake_message_ends_the_connection() {
     let (_enclave, network, config) = through(&[]);
     network.duplicate_message(1);
     let client = connect(&config).unwrap();
@@ -205,7 +205,7 @@ fn a_doubled_handshake_message_ends_the_connection() {
 }
 
 #[test]
-fn a_black_hole_is_a_dead_peer_in_the_time_that_the_limits_allow() {
+fn black_hole_is_a_dead_peer_within_the_limits() {
     let (_enclave, network, config) = through(&[]);
     notice_the_dead(&config);
     let client = connect(&config).unwrap();
@@ -218,7 +218,7 @@ fn a_black_hole_is_a_dead_peer_in_the_time_that_the_limits_allow() {
     assert_eq!(failure.status(), CONFER_E_DEAD_PEER, "{failure:?}");
     assert_eq!(ended(&client).status(), CONFER_E_DEAD_PEER);
 
-    // A new connection gets as far as TCP.
+    // A new connection only gets past TCP.
     be_patient(&config);
     config.set_duration(CONFER_DURATION_STAGE_UPGRADE, 500);
     let failure = connect(&config).err().unwrap();
@@ -227,7 +227,7 @@ fn a_black_hole_is_a_dead_peer_in_the_time_that_the_limits_allow() {
 }
 
 #[test]
-fn a_connection_without_requests_notices_a_black_hole_too() {
+fn idle_connection_notices_a_black_hole() {
     let (_enclave, network, config) = through(&[]);
     notice_the_dead(&config);
     let client = connect(&config).unwrap();
@@ -238,7 +238,7 @@ fn a_connection_without_requests_notices_a_black_hole_too() {
 }
 
 #[test]
-fn a_half_open_connection_is_a_dead_peer_in_the_time_that_the_limits_allow() {
+fn half_open_connection_is_a_dead_peer_within_the_limits() {
     let (_enclave, network, config) = through(&[]);
     notice_the_dead(&config);
     let client = connect(&config).unwrap();
@@ -249,18 +249,18 @@ fn a_half_open_connection_is_a_dead_peer_in_the_time_that_the_limits_allow() {
     let failure = read(&stream).1.unwrap_err();
     noticed_in_time(since);
     assert_eq!(failure.status(), CONFER_E_DEAD_PEER, "{failure:?}");
-    // The network is well again, and so is the next connection.
+    // The network recovers, and the next connection works.
     let (answer, end) = read(&pull(&connect(&config).unwrap(), PROMPT).unwrap());
     end.unwrap();
     assert!(answer.contains(PROMPT));
 }
 
 #[test]
-fn a_peer_that_answers_no_ping_lives_while_bytes_move_and_is_dead_after_that() {
+fn peer_without_pongs_lives_while_bytes_move() {
     let (_enclave, _network, config) = through(&["--fault", "ping-never"]);
     notice_the_dead(&config);
     let client = connect(&config).unwrap();
-    // Three times as long as a dead peer would be borne with.
+    // Three times the limit for dead peers.
     let (answer, end) = read(&pull(&client, "/repeat 45 100 word").unwrap());
     let since = Instant::now();
     end.unwrap();
@@ -270,7 +270,7 @@ fn a_peer_that_answers_no_ping_lives_while_bytes_move_and_is_dead_after_that() {
 }
 
 #[test]
-fn a_silence_shorter_than_the_limit_costs_nothing() {
+fn short_silence_costs_nothing() {
     let (_enclave, network, config) = through(&[]);
     config.set_duration(CONFER_DURATION_KEEPALIVE, 100);
     config.set_duration(CONFER_DURATION_DEAD_PEER, 10_000);
@@ -290,7 +290,7 @@ fn a_silence_shorter_than_the_limit_costs_nothing() {
 }
 
 #[test]
-fn a_slow_line_loses_nothing_and_is_no_dead_peer() {
+fn slow_line_loses_nothing_and_stays_alive() {
     let (_enclave, network, config) = through(&[]);
     be_patient(&config);
     notice_the_dead(&config);
@@ -316,9 +316,9 @@ fn a_slow_line_loses_nothing_and_is_no_dead_peer() {
     assert_eq!(check(&client).unwrap(), CONFER_OK);
 }
 
-/// The answer to a ping waits behind the request; what the sockets hold of it is under way for less than the limit.
+/// The ping's answer waits behind the request. The sockets' buffers are sent within the limit.
 #[test]
-fn a_request_that_takes_longer_than_the_limit_on_a_slow_line_is_no_dead_peer() {
+fn slow_upload_keeps_the_peer_alive() {
     const LIMIT: Duration = Duration::from_secs(3);
     let (enclave, network, config) = through(&[]);
     be_patient(&config);
@@ -341,7 +341,7 @@ fn a_request_that_takes_longer_than_the_limit_on_a_slow_line_is_no_dead_peer() {
     assert!(request["body_bytes"].as_u64().unwrap() > 1_200_000);
 }
 
-/// How connecting ended: the error, and the stage that it was in then.
+/// Returns the error of connecting, and the stage in which it happened.
 fn stage_of_the_end(config: &Config) -> (Failure, i32) {
     let (mut connecting, mut client) = (ptr::null_mut(), ptr::null_mut());
     unsafe {
@@ -355,8 +355,8 @@ fn stage_of_the_end(config: &Config) -> (Failure, i32) {
 }
 
 #[test]
-fn a_cut_while_connecting_is_an_error_of_the_stage_that_it_cut() {
-    // The upgrade's two heads have some hundred bytes each, message 2 some thousand.
+fn cut_while_connecting_names_its_stage() {
+    // The two heads of the upgrade have some hundred bytes each, message 2 some thousand.
     for (direction, bytes, stage) in [
         (ToServer, 20, CONFER_STAGE_UPGRADE),
         (ToClient, 20, CONFER_STAGE_UPGRADE),
@@ -387,7 +387,7 @@ fn a_cut_while_connecting_is_an_error_of_the_stage_that_it_cut() {
 }
 
 #[test]
-fn a_cut_in_mid_stream_ends_every_stream_and_the_connection() {
+fn cut_in_mid_stream_ends_all_streams() {
     let (_enclave, network, config) = through(&[]);
     let client = connect(&config).unwrap();
     let streams = [(); 3].map(|()| pull(&client, "/slow 20 100000").unwrap());

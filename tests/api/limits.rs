@@ -1,4 +1,4 @@
-//! Bounds of memory that an application sets: each holds, and has an error of its own.
+//! Memory limits that an application sets: each works, and has its error.
 
 use confer::ffi::connect::*;
 use confer::ffi::settings::*;
@@ -19,7 +19,7 @@ fn limited(limit: i32, value: u64) -> (Enclave, Client) {
     (enclave, client)
 }
 
-/// Waits until so much has come.
+/// Waits until the client has received this many bytes.
 fn await_bytes(client: &Client, bytes: u64) {
     let received = || unsafe { confer_client_counter(client.0, CONFER_COUNTER_BYTES_RECEIVED) };
     while received() < bytes {
@@ -28,7 +28,7 @@ fn await_bytes(client: &Client, bytes: u64) {
 }
 
 #[test]
-fn a_stream_that_is_not_read_fails_at_its_own_bound_and_the_other_does_not() {
+fn unread_stream_fails_at_its_limit_without_others() {
     let (_enclave, client) = limited(CONFER_LIMIT_STREAM_UNREAD, 256 << 10);
     let beside = pull(&client, "/slow 100 20").unwrap();
     let unread = pull(&client, "/tokens 300 10000").unwrap();
@@ -39,7 +39,7 @@ fn a_stream_that_is_not_read_fails_at_its_own_bound_and_the_other_does_not() {
 }
 
 #[test]
-fn where_all_streams_hold_too_much_those_with_the_most_fail() {
+fn streams_with_more_than_their_share_fail() {
     let (_enclave, client) = limited(CONFER_LIMIT_CLIENT_UNREAD, 1 << 20);
     let beside = pull(&client, "/slow 100 20").unwrap();
     let unread: Vec<Stream> = (0..4)
@@ -59,10 +59,10 @@ fn where_all_streams_hold_too_much_those_with_the_most_fail() {
 }
 
 #[test]
-fn a_sole_stream_rests_at_the_bound_that_is_set_and_loses_nothing() {
+fn sole_unread_stream_pauses_and_loses_nothing() {
     let (_enclave, client) = limited(CONFER_LIMIT_STREAM_REST, 64 << 10);
     let stream = pull(&client, "/tokens 2000 10000").unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300)); // the enclave fills what there is
+    std::thread::sleep(std::time::Duration::from_millis(300)); // the enclave fills all buffers
     let received = unsafe { confer_client_counter(client.0, CONFER_COUNTER_BYTES_RECEIVED) };
     assert!(
         received < 2_000_000,
@@ -74,7 +74,7 @@ fn a_sole_stream_rests_at_the_bound_that_is_set_and_loses_nothing() {
 }
 
 #[test]
-fn unfinished_messages_are_bounded_by_what_is_set() {
+fn unfinished_messages_have_a_settable_limit() {
     let (_enclave, client) = limited(CONFER_LIMIT_UNFINISHED, 256 << 10);
     read(&pull(&client, "/big 200000").unwrap()).1.unwrap();
     let failure = read(&pull(&client, "/big 1000000").unwrap()).1.unwrap_err();
@@ -82,7 +82,7 @@ fn unfinished_messages_are_bounded_by_what_is_set() {
 }
 
 #[test]
-fn requests_that_are_open_or_wait_to_be_sent_are_bounded_by_what_is_set() {
+fn open_and_unsent_requests_have_settable_limits() {
     let (_enclave, client) = limited(CONFER_LIMIT_REQUESTS, 2);
     let _open = [
         pull(&client, "/silent").unwrap(),
@@ -99,7 +99,7 @@ fn requests_that_are_open_or_wait_to_be_sent_are_bounded_by_what_is_set() {
 }
 
 #[test]
-fn bounds_that_cannot_be_are_refused() {
+fn impossible_limits_are_refused() {
     let enclave = Enclave::start(None);
     let config = config(&enclave);
     for (limit, value) in [

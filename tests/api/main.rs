@@ -1,4 +1,5 @@
-//! The C functions, driven from Rust against the local enclave: real sockets, real handshakes, real evidence.
+//! The C functions, driven from Rust against the local enclave: real sockets, real handshakes, real
+//! evidence.
 
 #![allow(unsafe_code)] // every call of the C API is one; its contract is the header
 

@@ -1,8 +1,10 @@
-//! A network between client and enclave that a test can make slow, silent, lossy or dead, while it is in use.
+//! A network between client and enclave that a test can make slow, silent, lossy or dead while it
+//! is in use.
 //!
-//! Knows TCP, and of WebSocket the frame headers of the server's messages. Plain threads: four for each connection, a
-//! reader and a writer for each direction. The reader is the line's bandwidth, the queue between them what is under way
-//! on it, the writer its far end: so latency costs no throughput, and a slow line holds little.
+//! It forwards TCP, and knows the frame headers of the server's WebSocket messages. Each connection
+//! has four plain threads, a reader and a writer for each direction. The reader limits the
+//! bandwidth, and the queue between the two holds the bytes in transit. So latency costs no
+//! throughput, and a slow line holds few bytes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,14 +15,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What one read takes, and how many of them are under way at most: past these the sender waits.
+/// The bytes of one read, and the most reads in transit. When these are reached, the sender waits.
 const PIECE: usize = 16 << 10;
 const QUEUE: usize = 64;
-/// Receive buffer of a proxied socket: a slow line must be felt, not hidden in the kernel.
+/// Receive buffer of a proxied socket. Small, so that the kernel does not hide a slow line.
 const RECEIVE_BUFFER: libc::c_int = 32 << 10;
-/// How long a thread may be blind to what the test says.
+/// The longest time until a thread notices a change by the test.
 const TICK: Duration = Duration::from_millis(10);
-/// What is read at once where bandwidth is limited: the bytes of so many parts of a second.
+/// With limited bandwidth, one read takes the bytes of this fraction of a second.
 const SLICES_PER_SECOND: u64 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +32,7 @@ pub enum Direction {
 }
 pub use Direction::*;
 
-/// How a connection is cut.
+/// The way a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub enum Ending {
     /// RST on both sides.
@@ -41,7 +43,7 @@ pub enum Ending {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Times {
-    /// The first connection that comes so far.
+    /// Only the first connection that reaches this point.
     Once,
     EachConnection,
 }
@@ -74,7 +76,7 @@ struct Knobs {
     stopping: bool,
 }
 
-/// A connection's state; it only ever goes down this list.
+/// The state of a connection. It only moves down this list.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 enum State {
     Open,
@@ -96,7 +98,8 @@ struct Connection {
     thread: JoinHandle<()>,
 }
 
-/// A listening port whose connections end at the enclave. Dropping it resets what is open and joins its threads.
+/// A listening port that forwards connections to the enclave. Dropping it resets open connections
+/// and joins its threads.
 pub struct Network {
     shared: Arc<Shared>,
     port: u16,
@@ -104,10 +107,10 @@ pub struct Network {
 }
 
 impl Network {
-    /// In front of a server on this loopback port.
+    /// Starts a network in front of a server on this loopback port.
     pub fn to(server: u16) -> Network {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        set_option(&listener, libc::SO_RCVBUF, &RECEIVE_BUFFER); // inherited by what is accepted
+        set_option(&listener, libc::SO_RCVBUF, &RECEIVE_BUFFER); // accepted sockets inherit this
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             server,
@@ -135,43 +138,46 @@ impl Network {
         self.port
     }
 
-    /// How many connections came, those that were refused included.
+    /// Returns the number of connections, including refused ones.
     pub fn connections(&self) -> usize {
         self.shared.came.load(Ordering::SeqCst)
     }
 
-    /// Each byte arrives so much later.
+    /// Delays each byte by this time.
     pub fn latency(&self, direction: Direction, latency: Duration) {
         self.turn(|knobs| knobs.latency[direction as usize] = latency);
     }
 
-    /// So many bytes a second; none: as fast as it goes.
+    /// Limits the bytes per second. `None` removes the limit.
     pub fn bandwidth(&self, direction: Direction, bytes_per_second: Option<u64>) {
         assert_ne!(bytes_per_second, Some(0), "that is a black hole");
         self.turn(|knobs| knobs.bytes_per_second[direction as usize] = bytes_per_second);
     }
 
-    /// While true: connections are accepted, nothing is read, nothing arrives. What was under way arrives afterwards.
+    /// While on, accepts connections, but reads and delivers nothing. Bytes in transit arrive
+    /// afterwards.
     pub fn black_hole(&self, on: bool) {
         self.turn(|knobs| knobs.black_hole = on);
     }
 
-    /// While true, new connections are reset.
+    /// While on, resets new connections.
     pub fn refuse(&self, on: bool) {
         self.turn(|knobs| knobs.refuse = on);
     }
 
-    /// Resets a connection whose client sends nothing for so long, as the service does after 5 minutes.
+    /// Resets a connection whose client is silent for this long, as the service does after 5
+    /// minutes.
     pub fn close_silent(&self, after: Duration) {
         self.turn(|knobs| knobs.silence = Some(after));
     }
 
-    /// Resets a connection on which nothing came from the server for so long, once the client's system has all of it.
+    /// Resets a connection whose server is silent for this long, after the client's system has
+    /// received everything.
     pub fn reset_idle(&self, after: Duration) {
         self.turn(|knobs| knobs.reset_idle = Some(after));
     }
 
-    /// Counts the connections that are not over.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         let connections = lock(&self.shared.connections);
         let open = connections
@@ -180,7 +186,7 @@ impl Network {
         open.count()
     }
 
-    /// The server sees each client leave; the clients see nothing, from now on.
+    /// From now on, servers see their clients leave, but clients see nothing.
     pub fn half_open(&self) {
         for connection in lock(&self.shared.connections).iter() {
             lower(&connection.state, State::HalfOpen);
@@ -188,7 +194,7 @@ impl Network {
         self.shared.turned.notify_all();
     }
 
-    /// Resets both sides of every connection; they are reset when this returns.
+    /// Resets both sides of every connection before it returns.
     pub fn cut(&self) {
         let connections = std::mem::take(&mut *lock(&self.shared.connections));
         for connection in &connections {
@@ -200,7 +206,7 @@ impl Network {
         }
     }
 
-    /// Cuts once so many bytes of a connection have arrived in a direction, counted from its beginning.
+    /// Cuts a connection after this many bytes in one direction, counted from its start.
     pub fn cut_after(&self, direction: Direction, bytes: u64, ending: Ending, times: Times) {
         let cut = Cut {
             direction,
@@ -211,23 +217,23 @@ impl Network {
         self.turn(|knobs| knobs.cuts.push(cut));
     }
 
-    /// The server's message `n` never arrives. Messages are counted from 1 in each connection, after the answer to the
-    /// upgrade, control frames left out: 1 is the handshake's. This and the next three happen once.
+    /// Drops the server's message `n`. Counts from 1 in each connection, after the answer to the
+    /// upgrade, without control frames: 1 is the handshake's. This and the next three act once.
     pub fn lose_message(&self, n: usize) {
         self.damage(n, Damage::Lose);
     }
 
-    /// The server's message `n` arrives after the one that follows it.
+    /// Delivers the server's message `n` after the next one.
     pub fn swap_messages(&self, n: usize) {
         self.damage(n, Damage::Swap);
     }
 
-    /// The server's message `n` arrives twice.
+    /// Delivers the server's message `n` twice.
     pub fn duplicate_message(&self, n: usize) {
         self.damage(n, Damage::Duplicate);
     }
 
-    /// One bit in the middle of the server's message `n` is another.
+    /// Flips one bit in the middle of the server's message `n`.
     pub fn flip_byte(&self, n: usize) {
         self.damage(n, Damage::Flip);
     }
@@ -293,10 +299,10 @@ impl Shared {
         }
     }
 
-    /// Carries one connection to its end.
+    /// Forwards one connection until it ends.
     fn serve(&self, client: TcpStream, state: &Mutex<State>) {
         self.hold(state);
-        // Whoever is not there is met as one who hangs up.
+        // A server that is not there looks like one that hangs up.
         if let Ok(server) = TcpStream::connect(("127.0.0.1", self.server)) {
             for socket in [&client, &server] {
                 socket.set_nodelay(true).unwrap();
@@ -332,7 +338,8 @@ impl Shared {
             }
         }
         if ending == State::Cut(Ending::Finish) {
-            // Closing with something unread would reset: so it is read until they leave or the test ends.
+            // Closing with unread bytes would reset the connection, so they are read until both
+            // sides leave or the test ends.
             let mut gone = [false; 2];
             while gone != [true; 2] && *lock(state) == ending && !lock(&self.knobs).stopping {
                 for (mut socket, gone) in [&client, &server].into_iter().zip(&mut gone) {
@@ -362,7 +369,7 @@ impl Shared {
                 None => PIECE,
             };
             let length = match from.read(&mut piece[..most]) {
-                Ok(0) => return, // the queue ends, and with it the writer
+                Ok(0) => return, // ends the queue and the writer
                 Ok(length) => length,
                 Err(error) if is_timeout(&error) => {
                     let silence = lock(&self.knobs).silence;
@@ -410,7 +417,7 @@ impl Shared {
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    // The sender's end is passed on; that of a cut is made elsewhere, and may be no FIN.
+                    // Forwards the sender's FIN. A cut ends elsewhere, perhaps with a reset.
                     if *lock(state) == State::Open {
                         let _ = to.shutdown(Shutdown::Write);
                     }
@@ -426,7 +433,7 @@ impl Shared {
         }
     }
 
-    /// Writes what arrives now; false when the connection has ended.
+    /// Delivers the bytes that are due. Returns false when the connection has ended.
     fn pass_on(
         &self,
         direction: Direction,
@@ -455,11 +462,11 @@ impl Shared {
                 }
             }
         }
-        // A cut at exactly these bytes does not wait for the next.
+        // A cut at exactly this byte does not wait for the next one.
         self.allowance(direction, *arrived, 1, state) > 0
     }
 
-    /// How much may arrive at once; none, and the cut is made, where a cut is due.
+    /// Returns how many bytes are due now. Makes a due cut, and then returns 0.
     fn allowance(
         &self,
         direction: Direction,
@@ -483,7 +490,7 @@ impl Shared {
         (wanted as u64).min(left) as usize
     }
 
-    /// Waits while there is a black hole; false when the connection has ended.
+    /// Waits during a black hole. Returns false when the connection has ended.
     fn hold(&self, state: &Mutex<State>) -> bool {
         loop {
             if *lock(state) != State::Open {
@@ -502,7 +509,8 @@ impl Shared {
             if left.is_zero() {
                 return;
             }
-            // Not for the condition variable's sake: a wait may be shorter than a tick.
+            // The condition variable does not need this limit, but a wait may be shorter than a
+            // tick.
             self.wait(left.min(TICK));
         }
     }
@@ -528,7 +536,7 @@ fn reset_on_close(socket: &TcpStream) {
     set_option(socket, libc::SO_LINGER, &linger);
 }
 
-/// Counts the bytes that the other end's system does not have yet.
+/// Returns the bytes that the other end's system has not acknowledged.
 fn unacknowledged(socket: &impl AsRawFd) -> libc::c_int {
     let mut bytes = 0;
     let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
@@ -551,14 +559,14 @@ fn set_option<T>(socket: &impl AsRawFd, option: libc::c_int, value: &T) {
     assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// Finds the messages in what a WebSocket server sends (RFC 6455, 5.2), and damages some. What does not begin as an
-/// answer to an upgrade passes as it is.
+/// Finds the messages of a WebSocket server (RFC 6455, 5.2), and damages some. Forwards anything
+/// that does not begin like an answer to an upgrade.
 #[derive(Default)]
 struct Messages {
     phase: Phase,
     buffer: Vec<u8>,
     count: usize,
-    /// A message that waits for the next, to arrive after it.
+    /// A message to deliver after the next one.
     swapped: Option<Vec<u8>>,
 }
 
@@ -628,7 +636,8 @@ impl Messages {
     }
 }
 
-/// The lengths of header and payload of the frame that a buffer begins with, if it is whole.
+/// Returns the lengths of header and payload of the frame at the start of a buffer, if it is
+/// complete.
 fn frame(buffer: &[u8]) -> Option<(usize, usize)> {
     let (header, payload) = match buffer.get(1)? & 0x7f {
         126 => (
@@ -650,7 +659,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
     const SILENCE: Duration = Duration::from_millis(300);
 
-    /// A server that does one thing to each connection; it ends with the process.
+    /// Starts a server that does one thing with each connection. It ends with the process.
     fn serve(each: fn(TcpStream)) -> u16 {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -672,7 +681,7 @@ mod tests {
         stream
     }
 
-    /// Sends, reads the same number of bytes, and tells how long that took.
+    /// Sends bytes, reads as many, and returns the time this took.
     fn round_trip(mut stream: &TcpStream, bytes: &[u8]) -> Duration {
         let began = Instant::now();
         thread::scope(|scope| {
@@ -702,7 +711,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_arrives_both_ways_and_so_does_the_end() {
+    fn bytes_and_ends_arrive_both_ways() {
         let network = Network::to(serve(echo));
         let mut stream = dial(&network);
         round_trip(&stream, &some(3_000_000));
@@ -717,7 +726,7 @@ mod tests {
     }
 
     #[test]
-    fn latency_is_paid_for_each_direction_and_not_for_each_byte() {
+    fn latency_is_added_once_per_direction() {
         let network = Network::to(serve(echo));
         let stream = dial(&network);
         network.latency(ToServer, Duration::from_millis(100));
@@ -732,7 +741,7 @@ mod tests {
     }
 
     #[test]
-    fn bandwidth_is_no_more_than_asked() {
+    fn bandwidth_is_limited() {
         let network = Network::to(serve(echo));
         network.bandwidth(ToClient, Some(40_000));
         let took = round_trip(&dial(&network), &some(20_000));
@@ -740,7 +749,7 @@ mod tests {
     }
 
     #[test]
-    fn a_black_hole_keeps_what_it_has_and_can_end() {
+    fn black_hole_delivers_its_bytes_afterwards() {
         let network = Network::to(serve(echo));
         let mut before = dial(&network);
         round_trip(&before, b"before");
@@ -757,9 +766,9 @@ mod tests {
         assert_eq!(&byte, b"y");
     }
 
-    /// The server answers a client's leave on another connection: it counts them.
+    /// The server counts its clients' leaves, and reports them on another connection.
     #[test]
-    fn half_open_is_the_end_for_the_server_alone() {
+    fn half_open_connection_ends_only_for_the_server() {
         static ENDED: AtomicUsize = AtomicUsize::new(0);
         let network = Network::to(serve(|stream| {
             echo(stream);
@@ -779,7 +788,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_resets_every_connection_and_none_that_comes_later() {
+    fn cut_resets_only_open_connections() {
         let network = Network::to(serve(echo));
         let streams = [(); 3].map(|()| dial(&network));
         for stream in &streams {
@@ -791,7 +800,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_comes_after_exactly_as_many_bytes_as_asked() {
+    fn cut_happens_at_the_exact_byte() {
         let network = Network::to(serve(echo));
         network.cut_after(ToClient, 70_000, Ending::Finish, Times::Once);
         let (mut stream, mut arrived) = (dial(&network), Vec::new());
@@ -800,7 +809,7 @@ mod tests {
         stream.read_to_end(&mut arrived).unwrap();
         assert!(arrived == some(70_000), "{} bytes arrived", arrived.len());
         drop(stream);
-        let _ = writing.join().unwrap(); // as much as went
+        let _ = writing.join().unwrap(); // as many bytes as possible
         round_trip(&dial(&network), &some(100_000));
 
         network.cut_after(ToServer, 10, Ending::Reset, Times::EachConnection);
@@ -813,7 +822,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connection_is_reset() {
+    fn refused_connection_is_reset() {
         let network = Network::to(serve(echo));
         network.refuse(true);
         let refused = TcpStream::connect(("127.0.0.1", network.port()));
@@ -823,7 +832,8 @@ mod tests {
         assert_eq!(network.connections(), 2);
     }
 
-    /// An answer to an upgrade, and messages of all three kinds of length, with a ping among them.
+    /// Sends an answer to an upgrade, and messages with all three kinds of length, with a ping
+    /// among them.
     fn five_messages(mut stream: TcpStream) {
         let mut all = b"HTTP/1.1 101 Switching Protocols\r\nA: b\r\n\r\n".to_vec();
         for n in 1..=5 {
@@ -853,7 +863,8 @@ mod tests {
         frame
     }
 
-    /// What arrives of the five, as numbers, `p` for the ping; a message that is none of them is `?`.
+    /// Returns the numbers of the five messages as they arrive, `p` for the ping, `?` for an
+    /// unknown one.
     fn arrivals(damage: impl Fn(&Network)) -> String {
         let network = Network::to(serve(five_messages));
         damage(&network);
@@ -876,7 +887,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_lost_swapped_doubled_and_damaged_by_number() {
+    fn messages_are_damaged_by_number() {
         assert_eq!(arrivals(|_| {}), "12p345");
         assert_eq!(arrivals(|network| network.lose_message(4)), "12p35");
         assert_eq!(arrivals(|network| network.swap_messages(2)), "1p3245");
@@ -893,12 +904,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_a_network_that_is_dropped() {
+    fn dropped_network_leaves_nothing() {
         let network = Network::to(serve(echo));
         let stream = dial(&network);
         round_trip(&stream, b"before");
         network.black_hole(true);
-        drop(network); // returns: its threads are joined, and its listener went with them
+        drop(network); // joins its threads and closes its listener
         assert!(is_reset(&stream));
     }
 }

@@ -1,5 +1,6 @@
-//! Ways through networks: proxies, TLS under roots of the application's choice, resumed sessions, both families of
-//! addresses. All is real but the names: TLS ends in a front before the local enclave.
+//! Connections through proxies, with TLS roots from the application, with resumed sessions, and
+//! over both address families. Only the names are not real: TLS ends in a front before the local
+//! enclave.
 
 use std::ffi::{c_char, c_void};
 use std::net::TcpListener;
@@ -20,17 +21,17 @@ use crate::harness::*;
 use crate::network::*;
 use crate::servers::*;
 
-/// Credentials that can be looked for, as they are and as HTTP sends them.
+/// Credentials that tests search for, plain and as HTTP sends them.
 const SECRET: &str = "hunter2";
 const BASE64: &str = "bWU6aHVudGVyMg=="; // me:hunter2
 
-/// An enclave and its key server, each behind a front.
+/// An enclave and its key server, each behind a TLS front.
 struct World {
     enclave: Enclave,
     identity: Identity,
     front: Front,
     keys: Front,
-    /// The enclave's policy, with the key set behind its front, under `KEYS_NAME`.
+    /// The enclave's policy, with the key set behind its front at `KEYS_NAME`.
     policy: String,
 }
 
@@ -53,7 +54,7 @@ impl World {
         }
     }
 
-    /// A configuration for the enclave under this host name.
+    /// Makes a configuration for the enclave at this host name.
     fn config(&self, host: &str) -> Config {
         let (config, mut policy) = (config(&self.enclave), ptr::null_mut());
         let url = format!("wss://{host}:{}/websocket", self.front.port);
@@ -69,7 +70,7 @@ impl World {
         config
     }
 
-    /// The same, with a key set that is reached without a name.
+    /// The same, with a key set at an IP address.
     fn config_near(&self, host: &str) -> Config {
         let config = self.config(host);
         let (mut policy, path) = (ptr::null_mut(), &self.enclave.policy);
@@ -81,8 +82,8 @@ impl World {
         config
     }
 
-    /// No secret of the proxy or of the account.
-    fn assert_tells_nothing(&self, text: &str) {
+    /// Checks that a text has no secret of the proxy or the account.
+    fn assert_shows_no_secret(&self, text: &str) {
         for secret in [SECRET, BASE64, &self.enclave.token, PROMPT] {
             assert!(!text.contains(secret), "{text}");
         }
@@ -118,7 +119,7 @@ fn close(client: &Client) {
     assert_eq!(closed.unwrap(), CONFER_OK);
 }
 
-/// Keeps stages and log records, which a client tells in the order in which they are.
+/// Records stages and log records in order.
 fn watch(config: &Config) -> Arc<Mutex<Vec<String>>> {
     type Told = Arc<Mutex<Vec<String>>>;
     unsafe extern "C" fn log(data: *mut c_void, _: i32, _: *const c_char, message: *const c_char) {
@@ -145,7 +146,7 @@ fn watch(config: &Config) -> Arc<Mutex<Vec<String>>> {
 }
 
 #[test]
-fn through_each_kind_of_proxy_an_enclave_is_verified_and_answers_and_the_proxy_learns_no_token() {
+fn proxies_work_and_never_see_the_token() {
     let world = World::start();
     for (scheme, credentials, manner) in [
         ("http", "", Manner::Connect(None)),
@@ -156,10 +157,10 @@ fn through_each_kind_of_proxy_an_enclave_is_verified_and_answers_and_the_proxy_l
             "me:hunter2@",
             Manner::Socks5(Some(("me", SECRET))),
         ),
-        ("socks5h", "me:hunter2@", Manner::Socks5(None)), // offered, and not asked for
+        ("socks5h", "me:hunter2@", Manner::Socks5(None)), // offered, but not requested
     ] {
         let proxy = Proxy::start(manner);
-        let config = world.config(ENCLAVE_NAME); // which only the proxy can look up
+        let config = world.config(ENCLAVE_NAME); // only the proxy knows this name
         let url = format!("{scheme}://{credentials}localhost:{}", proxy.port);
         set(&config, confer_config_set_proxy, &url).unwrap();
         let told = watch(&config);
@@ -174,7 +175,7 @@ fn through_each_kind_of_proxy_an_enclave_is_verified_and_answers_and_the_proxy_l
         assert!(proxy.saw(ENCLAVE_NAME) && !proxy.saw("GET /"));
         assert!(!proxy.saw(&world.enclave.token) && !proxy.saw(PROMPT));
         let told = told.lock().unwrap().clone();
-        world.assert_tells_nothing(&told.join("\n"));
+        world.assert_shows_no_secret(&told.join("\n"));
         let stages = told.iter().filter(|line| line.starts_with("entered "));
         let stages: Vec<_> = stages.map(|stage| &stage["entered ".len()..]).collect();
         assert_eq!(stages, ["0", "1", "7", "2", "3", "4", "5", "6", "100"]);
@@ -182,7 +183,7 @@ fn through_each_kind_of_proxy_an_enclave_is_verified_and_answers_and_the_proxy_l
 }
 
 #[test]
-fn credentials_that_a_proxy_does_not_take_are_an_error_that_does_not_tell_them() {
+fn refused_proxy_credentials_never_appear_in_the_error() {
     let world = World::start();
     let socks = Manner::Socks5(Some(("me", "other")));
     for (url, manner, http_status, why) in [
@@ -241,15 +242,15 @@ fn credentials_that_a_proxy_does_not_take_are_an_error_that_does_not_tell_them()
                 .message()
                 .contains(&format!("127.0.0.1:{}", proxy.port))
         );
-        world.assert_tells_nothing(failure.message());
-        world.assert_tells_nothing(&told.lock().unwrap().join("\n"));
+        world.assert_shows_no_secret(failure.message());
+        world.assert_shows_no_secret(&told.lock().unwrap().join("\n"));
         assert!(!world.enclave.saw("accepted"));
     }
 }
 
-/// Sent again and again, they would lock the account.
+/// Repeated credentials would lock the account.
 #[test]
-fn credentials_that_a_proxy_takes_no_more_are_sent_once_and_end_a_reconnecting_client() {
+fn refused_proxy_credentials_are_sent_only_once() {
     for (scheme, good, bad) in [
         (
             "http",
@@ -275,7 +276,7 @@ fn credentials_that_a_proxy_takes_no_more_are_sent_once_and_end_a_reconnecting_c
         assert_eq!(dials, credentials);
         proxy.change(bad);
         world.enclave.kill();
-        // It waits for a connection, and so tells of the client's end.
+        // Waiting for a connection shows the client's end.
         let end = loop {
             match pull(&client, PROMPT).map(|stream| read(&stream).1) {
                 Err(failure) => break failure,
@@ -292,13 +293,13 @@ fn credentials_that_a_proxy_takes_no_more_are_sent_once_and_end_a_reconnecting_c
     }
 }
 
-/// The beginning of a tunnel, says an HTTP proxy.
+/// An HTTP proxy's answer, without its end.
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
-/// No authentication, says a SOCKS5 proxy.
+/// A SOCKS5 proxy that needs no authentication.
 const HELLO: &[u8] = &[5, 0];
 
 #[test]
-fn a_proxy_that_misbehaves_fails_its_own_stage() {
+fn misbehaving_proxy_fails_its_stage() {
     let world = World::start();
     for (scheme, manner, retryable, why) in [
         (
@@ -418,7 +419,7 @@ fn a_proxy_that_misbehaves_fails_its_own_stage() {
 }
 
 #[test]
-fn a_proxy_that_hangs_is_given_up_and_named() {
+fn hanging_proxy_times_out_and_is_named() {
     let world = World::start();
     let continues = Manner::Endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n");
     for (scheme, manner) in [
@@ -439,7 +440,7 @@ fn a_proxy_that_hangs_is_given_up_and_named() {
 }
 
 #[test]
-fn a_proxy_that_is_not_there_is_named_and_not_gone_around() {
+fn missing_proxy_is_named_and_never_bypassed() {
     let world = World::start();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = closed.local_addr().unwrap();
@@ -455,15 +456,15 @@ fn a_proxy_that_is_not_there_is_named_and_not_gone_around() {
     assert_eq!(failure.status(), CONFER_E_CONNECT);
     let begin = format!("proxy http://{address}: {address}: ");
     assert!(failure.message().starts_with(&begin), "{failure:?}");
-    world.assert_tells_nothing(failure.message());
+    world.assert_shows_no_secret(failure.message());
     assert!(!world.enclave.saw("accepted"));
-    // An empty text takes the proxy away again.
+    // An empty text removes the proxy.
     set(&config, confer_config_set_proxy, "").unwrap();
     chats(&connect(&config).unwrap());
 }
 
 #[test]
-fn a_proxy_is_not_asked_for_what_is_on_this_machine() {
+fn local_endpoint_never_uses_a_proxy() {
     let enclave = Enclave::start(None);
     let proxy = Proxy::start(Manner::Connect(None));
     let config = config(&enclave); // ws://
@@ -481,7 +482,7 @@ fn a_proxy_is_not_asked_for_what_is_on_this_machine() {
 }
 
 #[test]
-fn settings_that_do_not_hold_are_refused_and_leave_the_ones_before() {
+fn invalid_settings_leave_the_old_ones() {
     let world = World::start();
     let config = world.config_near("localhost");
     let failure = set(
@@ -491,7 +492,7 @@ fn settings_that_do_not_hold_are_refused_and_leave_the_ones_before() {
     )
     .unwrap_err();
     assert_eq!(failure.status(), CONFER_E_INVALID_URL);
-    world.assert_tells_nothing(failure.message());
+    world.assert_shows_no_secret(failure.message());
     for roots in [-1, 2] {
         let failure = call(|e| unsafe { confer_config_set_roots(config.0, roots, e) }).unwrap_err();
         assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
@@ -505,7 +506,7 @@ fn settings_that_do_not_hold_are_refused_and_leave_the_ones_before() {
 }
 
 #[test]
-fn an_authority_counts_when_the_application_says_so_and_only_then() {
+fn authority_counts_only_if_the_application_adds_it() {
     let world = World::start();
     let config = world.config_near("localhost");
     let bundled = |e| unsafe { confer_config_set_roots(config.0, CONFER_ROOTS_BUNDLED, e) };
@@ -518,7 +519,7 @@ fn an_authority_counts_when_the_application_says_so_and_only_then() {
 }
 
 #[test]
-fn clients_of_one_configuration_resume_each_others_tls_sessions() {
+fn clients_of_a_configuration_share_tls_sessions() {
     let world = World::start();
     let (one, other) = (
         world.config_near("localhost"),
@@ -537,8 +538,8 @@ fn clients_of_one_configuration_resume_each_others_tls_sessions() {
 }
 
 #[test]
-fn a_connection_cut_within_tls_is_followed_by_another_attempt() {
-    const WITHIN: u64 = 100; // of an answer to a ClientHello, which is longer
+fn connection_cut_within_tls_is_retried() {
+    const WITHIN: u64 = 100; // inside the answer to a ClientHello
     let world = World::start();
     let network = Network::to(world.front.port);
     let config = world.config_near("localhost");
@@ -549,24 +550,24 @@ fn a_connection_cut_within_tls_is_followed_by_another_attempt() {
     let client = connect(&config).unwrap();
     chats(&client);
     told.lock().unwrap().clear();
-    network.refuse(true); // so that the cut is not one of the connection that is in use
+    network.refuse(true); // so that the cut hits a new connection
     network.cut();
     while unsafe { confer_client_connected(client.0) } {
-        std::thread::yield_now(); // what is sent before it is noticed, may have been sent
+        std::thread::yield_now(); // a request may leave before the cut is noticed
     }
     network.cut_after(ToClient, WITHIN, Ending::Reset, Times::Once);
     network.refuse(false);
     chats(&client);
     let told = told.lock().unwrap().join("\n");
     assert!(told.contains("CONFER_E_TLS"), "{told}");
-    world.assert_tells_nothing(&told);
+    world.assert_shows_no_secret(&told);
     let count = |counter| unsafe { confer_client_counter(client.0, counter) };
     assert_eq!(count(CONFER_COUNTER_CONNECTIONS), 2);
     assert!(count(CONFER_COUNTER_FAILED_ATTEMPTS) >= 1);
 }
 
 #[test]
-fn an_enclave_is_reached_over_ipv6() {
+fn client_connects_over_ipv6() {
     let world = World::start();
     let upstream = port_and_path(&world.enclave.url).0;
     let address = ([0, 0, 0, 0, 0, 0, 0, 1], 0).into();
@@ -577,7 +578,7 @@ fn an_enclave_is_reached_over_ipv6() {
     let url = format!("wss://[::1]:{}/websocket", front.port);
     set(&config, confer_config_set_endpoint, &url).unwrap();
     chats(&connect(&config).unwrap());
-    // A proxy gets the address as one.
+    // The proxy gets an address, not a name.
     for (scheme, manner) in [
         ("http", Manner::Connect(None)),
         ("socks5", Manner::Socks5(None)),
@@ -597,11 +598,12 @@ fn an_enclave_is_reached_over_ipv6() {
     }
 }
 
-/// In a process of its own, whose environment nobody else reads or changes: the outcome of connecting, and of a chat.
+/// Returns the outcome of connecting and of a chat, in a new process, so that its environment is
+/// not shared.
 fn elsewhere(world: &World, host: &str, environment: &[(&str, &str)]) -> String {
     let url = format!("wss://{host}:{}/websocket", world.front.port);
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "networks::a_client_in_a_process_of_its_own"]);
+    command.args(["--exact", "networks::client_in_a_separate_process"]);
     command.args(["--ignored", "--nocapture"]);
     for (name, _) in std::env::vars_os() {
         let lower = name.to_string_lossy().to_ascii_lowercase();
@@ -616,15 +618,15 @@ fn elsewhere(world: &World, host: &str, environment: &[(&str, &str)]) -> String 
         .env("TEST_POLICY", &world.policy);
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    world.assert_tells_nothing(&text);
+    world.assert_shows_no_secret(&text);
     let outcome = text.lines().find_map(|line| line.strip_prefix("outcome "));
     outcome.unwrap_or_else(|| panic!("{output:?}")).to_owned()
 }
 
-/// What it does is said by its environment.
+/// Its environment controls it.
 #[test]
-#[ignore = "run by others, in a process of its own"]
-fn a_client_in_a_process_of_its_own() {
+#[ignore = "other tests run it in a separate process"]
+fn client_in_a_separate_process() {
     let Ok(url) = std::env::var("TEST_URL") else {
         return;
     };
@@ -653,7 +655,7 @@ fn a_client_in_a_process_of_its_own() {
 }
 
 #[test]
-fn the_environment_says_which_proxy_and_which_roots_when_it_is_asked() {
+fn environment_sets_proxy_and_roots_on_request() {
     let world = World::start();
     let roots = fresh("roots");
     std::fs::write(&roots, &world.identity.pem).unwrap();
@@ -675,7 +677,7 @@ fn the_environment_says_which_proxy_and_which_roots_when_it_is_asked() {
         let environment = [(name, url.as_str()), roots];
         assert_eq!(elsewhere(&world, ENCLAVE_NAME, &environment), "OK");
         assert_eq!(proxy.targets().len(), 2);
-        // The same proxy, and an exception: the enclave is reached without it, the key set through it.
+        // With an exception for the enclave, only the key set goes through the proxy.
         let environment = [
             (name, url.as_str()),
             roots,
@@ -699,7 +701,7 @@ fn the_environment_says_which_proxy_and_which_roots_when_it_is_asked() {
 }
 
 #[test]
-fn a_system_without_roots_is_an_error_that_names_the_store() {
+fn system_without_roots_is_an_error_naming_the_store() {
     let world = World::start();
     let missing = fresh("no-such-roots");
     let missing = missing.to_str().unwrap();

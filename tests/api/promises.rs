@@ -1,4 +1,4 @@
-//! What the header promises, as far as a program in Rust can see it; the programs in `tests/c` see the rest.
+//! Promises of the header that a Rust program can check. The programs in `tests/c` check the rest.
 
 use std::ptr;
 use std::sync::{Arc, Mutex};
@@ -8,6 +8,8 @@ use confer::ffi::config::*;
 use confer::ffi::connect::*;
 use confer::ffi::log::*;
 use confer::ffi::report::*;
+use confer::ffi::report_evidence::*;
+use confer::ffi::report_fields::*;
 use confer::ffi::request::*;
 use confer::ffi::settings::*;
 use confer::ffi::status::*;
@@ -16,7 +18,7 @@ use confer::ffi::stream::*;
 use crate::harness::*;
 
 #[test]
-fn a_verified_enclave_streams_an_answer() {
+fn verified_enclave_streams_an_answer() {
     let enclave = Enclave::start(None);
     let client = connect(&config(&enclave)).unwrap();
     let (answer, end) = read(&pull(&client, PROMPT).unwrap());
@@ -33,7 +35,7 @@ fn a_verified_enclave_streams_an_answer() {
 }
 
 #[test]
-fn an_export_verifies_again_offline_and_an_altered_one_does_not() {
+fn only_unaltered_evidence_verifies_offline() {
     let enclave = Enclave::start(None);
     let client = connect(&config(&enclave)).unwrap();
     let (mut report, mut policy) = (ptr::null_mut(), ptr::null_mut());
@@ -65,9 +67,9 @@ fn an_export_verifies_again_offline_and_an_altered_one_does_not() {
     unsafe { confer::ffi::policy::confer_policy_free(policy) };
 }
 
-/// Each getter gives what its name says: the JSON's member of that place.
+/// Each getter returns the JSON's member of the same name.
 #[test]
-fn the_getters_of_a_report_are_the_members_of_its_json() {
+fn report_getters_match_its_json() {
     type Text = unsafe extern "C" fn(*const confer_report, *mut usize) -> *const std::ffi::c_char;
     type Number = unsafe extern "C" fn(*const confer_report) -> i64;
     let enclave = Enclave::start(None);
@@ -129,7 +131,7 @@ fn the_getters_of_a_report_are_the_members_of_its_json() {
         assert_eq!(found.len(), len, "{place}");
         seen.insert(found);
     }
-    // Values that are alike would hide a mix-up; image and proxy have one version here.
+    // Equal values would hide a mix-up. Only image and proxy have the same version here.
     assert!(seen.len() >= texts.len() - 1, "{seen:?}");
     let numbers: [(&str, Number); 5] = [
         ("/verified_at", confer_report_verified_at),
@@ -165,7 +167,7 @@ fn the_getters_of_a_report_are_the_members_of_its_json() {
 }
 
 #[test]
-fn more_than_4096_open_requests_are_refused_and_one_that_ends_makes_room() {
+fn open_requests_are_limited_to_4096() {
     let enclave = Enclave::start(None);
     let client = connect(&config(&enclave)).unwrap();
     let mut open: Vec<_> = (0..4_096)
@@ -184,7 +186,7 @@ fn more_than_4096_open_requests_are_refused_and_one_that_ends_makes_room() {
 }
 
 #[test]
-fn many_streams_share_a_connection_and_none_is_mixed_up() {
+fn many_streams_on_a_connection_stay_separate() {
     let enclave = Enclave::start(None);
     let client = connect(&config(&enclave)).unwrap();
     let streams: Vec<_> = (0..100)
@@ -200,18 +202,18 @@ fn many_streams_share_a_connection_and_none_is_mixed_up() {
     }
 }
 
-/// An enclave that leaves a client after a second of silence.
+/// Starts an enclave that drops a client after a second of silence.
 fn impatient(server: Server) -> Enclave {
     let silence = ["--silence-ms", "1000", "--silence-check-ms", "50"];
     Enclave::with(["--server", server.name()].iter().chain(&silence))
 }
 
 on_each_server! {
-    keepalive_pings_go_out_and_a_quiet_connection_stays,
-    a_client_that_pings_too_seldom_is_left_by_the_server,
+    keepalive_pings_keep_a_quiet_connection,
+    server_drops_a_client_that_pings_too_seldom,
 }
 
-fn a_client_that_pings_too_seldom_is_left_by_the_server(server: Server) {
+fn server_drops_a_client_that_pings_too_seldom(server: Server) {
     let enclave = impatient(server);
     let config = config(&enclave);
     config.set_duration(CONFER_DURATION_KEEPALIVE, 3_600_000);
@@ -221,7 +223,7 @@ fn a_client_that_pings_too_seldom_is_left_by_the_server(server: Server) {
     assert_eq!(failure.status(), CONFER_E_CONNECTION_LOST, "{failure:?}");
 }
 
-fn keepalive_pings_go_out_and_a_quiet_connection_stays(server: Server) {
+fn keepalive_pings_keep_a_quiet_connection(server: Server) {
     let enclave = impatient(server);
     let config = config(&enclave);
     config.set_duration(CONFER_DURATION_KEEPALIVE, 50);
@@ -246,7 +248,7 @@ fn keepalive_pings_go_out_and_a_quiet_connection_stays(server: Server) {
 }
 
 #[test]
-fn a_log_at_the_most_talkative_level_holds_neither_token_nor_prompt() {
+fn debug_log_contains_no_token_or_prompt() {
     type Records = Arc<Mutex<Vec<String>>>;
     unsafe extern "C" fn log(
         data: *mut std::ffi::c_void,
@@ -298,7 +300,8 @@ fn a_log_at_the_most_talkative_level_holds_neither_token_nor_prompt() {
             "{all}"
         );
     }
-    // `destroy` ran for each: this is the last reference, once the threads behind a failed connect have let go.
+    // Each `destroy` ran: only this reference is left when the threads of the failed connect have
+    // ended.
     let began = Instant::now();
     while Arc::strong_count(&records) > 1 {
         assert!(
@@ -316,7 +319,7 @@ fn fetches(enclave: &Enclave) -> usize {
 }
 
 #[test]
-fn a_key_that_is_in_no_set_is_fetched_once_for_a_connection() {
+fn missing_key_causes_one_fetch_per_connection() {
     let enclave = Enclave::start(Some("key-unknown"));
     let failure = connect(&config(&enclave)).err().unwrap();
     assert_eq!(failure.check(), Some("ita.key"));
@@ -325,7 +328,7 @@ fn a_key_that_is_in_no_set_is_fetched_once_for_a_connection() {
 }
 
 #[test]
-fn only_a_key_set_that_is_missing_alone_makes_a_refusal_worth_another_try() {
+fn refusal_only_for_a_missing_key_set_is_retryable() {
     let refusal = |fault| {
         connect(&config(&Enclave::start(Some(fault))))
             .err()
@@ -344,7 +347,7 @@ fn only_a_key_set_that_is_missing_alone_makes_a_refusal_worth_another_try() {
 }
 
 #[test]
-fn a_query_of_the_endpoint_is_in_no_report() {
+fn report_omits_the_endpoints_query() {
     let enclave = Enclave::start(None);
     let config = config(&enclave);
     let url = format!("{}?tenant=s3cret", enclave.url);
@@ -362,7 +365,7 @@ fn a_query_of_the_endpoint_is_in_no_report() {
 }
 
 #[test]
-fn a_reconnect_does_not_fetch_the_key_set_again() {
+fn reconnect_does_not_fetch_the_key_set_again() {
     let enclave = Enclave::start(None);
     let config = config(&enclave);
     for _ in 0..3 {
@@ -372,7 +375,7 @@ fn a_reconnect_does_not_fetch_the_key_set_again() {
 }
 
 #[test]
-fn a_cache_file_spares_the_next_process_the_fetch() {
+fn cache_file_saves_the_next_process_a_fetch() {
     let enclave = Enclave::start(None);
     let (cache, work) = (fresh("cache"), fresh("work"));
     let with_cache = |path: &std::path::Path| {
@@ -390,7 +393,7 @@ fn a_cache_file_spares_the_next_process_the_fetch() {
     };
     connect(&with_cache(&cache)).unwrap();
     assert!(std::fs::read_to_string(&cache).unwrap().contains("x5c"));
-    connect(&with_cache(&cache)).unwrap(); // what the first one knew went with it: this one reads the file
+    connect(&with_cache(&cache)).unwrap(); // the first client's keys are gone, so this reads the file
     assert_eq!(fetches(&enclave), 1);
 
     let precious = "not a key set, but somebody's work";
@@ -419,7 +422,7 @@ fn waiting_connections_share_one_fetch_of_the_key_set() {
 }
 
 #[test]
-fn a_connect_can_be_cancelled_at_each_stage() {
+fn connecting_can_be_cancelled_at_each_stage() {
     for fault in [
         "accept-stall",
         "upgrade-stall",
@@ -432,7 +435,7 @@ fn a_connect_can_be_cancelled_at_each_stage() {
         config.set_duration(CONFER_DURATION_STAGE_KEY_SET, 60_000);
         let (mut connecting, mut client) = (ptr::null_mut(), ptr::null_mut());
         call(|e| unsafe { confer_connect_start(config.0, &mut connecting, e) }).unwrap();
-        // It has come as far as the fault lets it.
+        // The stage that the fault permits.
         let last = match fault {
             "accept-stall" | "upgrade-stall" => CONFER_STAGE_UPGRADE,
             "key-server-stall" => CONFER_STAGE_KEY_SET,
@@ -456,7 +459,7 @@ fn a_connect_can_be_cancelled_at_each_stage() {
 }
 
 #[test]
-fn a_request_without_consent_says_so_to_the_enclave() {
+fn web_search_setting_is_always_sent() {
     let enclave = Enclave::start(None);
     let client = connect(&config(&enclave)).unwrap();
     let ask = |allowed: Option<bool>| {

@@ -1,4 +1,5 @@
-//! Connections that break and are made again: what is sent, what is told, and that nothing is sent twice.
+//! Broken connections that are made again: what is sent, what the application sees, and that no
+//! request is sent twice.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -14,6 +15,7 @@ use confer::ffi::connect::*;
 use confer::ffi::connection::*;
 use confer::ffi::error::*;
 use confer::ffi::report::*;
+use confer::ffi::report_fields::*;
 use confer::ffi::route::*;
 use confer::ffi::settings::*;
 use confer::ffi::status::*;
@@ -26,7 +28,7 @@ use crate::network::Network;
 const CHATS: &str = "/v1/vllm/chat/completions";
 const SOON: Duration = Duration::from_secs(20);
 
-/// What the application was told of the connection.
+/// A connection event.
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
     Lost(i32),
@@ -61,7 +63,7 @@ unsafe extern "C" fn drop_told(user_data: *mut c_void) {
     drop(unsafe { Box::from_raw(user_data.cast::<Sender<Told>>()) });
 }
 
-/// Reconnecting on, with short pauses.
+/// Makes a configuration with reconnecting and short pauses.
 fn reconnecting(enclave: &Enclave, attempts: u32) -> (Config, Receiver<Told>) {
     let config = config(enclave);
     let (told, changes) = channel();
@@ -77,14 +79,14 @@ fn reconnecting(enclave: &Enclave, attempts: u32) -> (Config, Receiver<Told>) {
     (config, changes)
 }
 
-/// Another run of the same enclave: on the same port, with the same keys and token.
+/// Starts the same enclave again, with the same port, keys and token.
 fn restart(enclave: &Enclave, options: &[&str]) -> Enclave {
     let port = enclave.port().to_string();
     let same = ["--port", &port, "--token", &enclave.token];
     Enclave::with(same.iter().chain(options))
 }
 
-/// Waits for one of these.
+/// Waits for one of these events.
 fn await_told(changes: &Receiver<Told>, wanted: &Told) -> Vec<Told> {
     let mut before = Vec::new();
     loop {
@@ -98,7 +100,7 @@ fn await_told(changes: &Receiver<Told>, wanted: &Told) -> Vec<Told> {
     }
 }
 
-/// Each body was seen once, by all runs together. (Each prompt in these tests is another one.)
+/// Checks that all runs together saw each body once. (The prompts in these tests differ.)
 fn sent_once(runs: &[&Enclave]) {
     let mut seen = BTreeMap::<String, usize>::new();
     for request in runs.iter().flat_map(|run| run.requests(CHATS)) {
@@ -108,7 +110,7 @@ fn sent_once(runs: &[&Enclave]) {
 }
 
 #[test]
-fn a_client_survives_the_restart_of_its_enclave_and_nothing_is_sent_twice() {
+fn client_survives_a_restart_and_sends_nothing_twice() {
     let mut first = Enclave::start(None);
     let (config, changes) = reconnecting(&first, 100);
     let client = connect(&config).unwrap();
@@ -123,7 +125,7 @@ fn a_client_survives_the_restart_of_its_enclave_and_nothing_is_sent_twice() {
     }
     first.kill();
 
-    // A stream that broke says how far it had come.
+    // A broken stream says how far it had come.
     let failure = read(&answered).1.unwrap_err();
     assert_eq!(
         failure.progress(),
@@ -139,7 +141,7 @@ fn a_client_survives_the_restart_of_its_enclave_and_nothing_is_sent_twice() {
     );
     await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
 
-    // What is asked meanwhile waits.
+    // New requests wait.
     let waiting: Vec<Stream> = (0..5)
         .map(|at| pull(&client, &format!("waiting {at}")).unwrap())
         .collect();
@@ -170,7 +172,7 @@ fn a_client_survives_the_restart_of_its_enclave_and_nothing_is_sent_twice() {
 }
 
 #[test]
-fn a_kill_at_any_stage_of_a_later_connection_is_followed_by_another_attempt() {
+fn killed_reconnect_is_retried_at_any_stage() {
     let listed = std::process::Command::new(enclave_program())
         .arg("--list-faults")
         .output()
@@ -203,11 +205,12 @@ fn a_kill_at_any_stage_of_a_later_connection_is_followed_by_another_attempt() {
                     let second = restart(&first, &["--fault", kill, "--fault-until", "2"]);
                     match read(&waiting) {
                         (answer, Ok(())) if answer == "You said: after all" => {}
-                        // Where the enclave is killed after message 3, the request may have left.
+                        // If the enclave was killed after message 3, the request may have been
+                        // sent.
                         (_, Err(failure)) if failure.progress() != CONFER_PROGRESS_NOT_SENT => {}
                         (_, end) => wrong.lock().unwrap().push(format!("{kill}: {end:?}")),
                     }
-                    // The second connection is killed too, the third is not; each prompt is another one.
+                    // The second connection is killed too, the third is not. Each prompt differs.
                     let again = (0..3).find(|at| {
                         let prompt = format!("and again {at}");
                         match read(&pull(&client, &prompt).unwrap()).1 {
@@ -229,7 +232,7 @@ fn a_kill_at_any_stage_of_a_later_connection_is_followed_by_another_attempt() {
 }
 
 #[test]
-fn a_client_that_gives_up_says_why_to_all_who_wait() {
+fn waiting_requests_get_the_clients_last_error() {
     let mut enclave = Enclave::start(None);
     let (config, changes) = reconnecting(&enclave, 3);
     let client = connect(&config).unwrap();
@@ -242,7 +245,7 @@ fn a_client_that_gives_up_says_why_to_all_who_wait() {
         (CONFER_E_CONNECT, CONFER_PROGRESS_NOT_SENT)
     );
     let before = await_told(&changes, &Told::Ended(CONFER_E_CONNECT));
-    // The connection had lived for less than 10 s, which is no failure; three attempts are.
+    // The connection had lived for less than 10 s, which is not a failure. Three attempts are.
     let attempts: Vec<&Told> = before
         .iter()
         .filter(|told| matches!(told, Told::Attempt(_)))
@@ -260,7 +263,7 @@ fn a_client_that_gives_up_says_why_to_all_who_wait() {
 }
 
 #[test]
-fn without_reconnecting_a_client_ends_with_its_connection() {
+fn client_without_reconnecting_ends_with_its_connection() {
     let mut enclave = Enclave::start(None);
     let client = connect(&config(&enclave)).unwrap();
     let stream = pull(&client, "/silent").unwrap();
@@ -283,7 +286,7 @@ fn without_reconnecting_a_client_ends_with_its_connection() {
 }
 
 #[test]
-fn a_close_ends_an_attempt_that_is_under_way_and_all_who_wait() {
+fn close_ends_an_attempt_and_waiting_requests() {
     let mut enclave = Enclave::start(None);
     let (config, changes) = reconnecting(&enclave, 1_000);
     let client = connect(&config).unwrap();
@@ -300,9 +303,9 @@ fn a_close_ends_an_attempt_that_is_under_way_and_all_who_wait() {
     await_told(&changes, &Told::Ended(CONFER_E_CLOSED));
 }
 
-/// What breaks each connection behind its verification would otherwise have it verified for ever.
+/// Otherwise a fault that breaks each verified connection would cause endless verifications.
 #[test]
-fn connections_that_break_at_once_are_failures_and_not_a_loop() {
+fn connections_that_break_at_once_count_as_failures() {
     let enclave = Enclave::with(["--fault", "message3-drop", "--fault-from", "2"]);
     let network = Network::to(enclave.port());
     let (config, changes) = reconnecting(&enclave, 4);
@@ -327,7 +330,7 @@ fn connections_that_break_at_once_are_failures_and_not_a_loop() {
 }
 
 #[test]
-fn a_request_does_not_wait_for_a_connection_for_longer_than_its_idle_limit() {
+fn request_waits_for_a_connection_within_its_idle_limit() {
     let mut enclave = Enclave::start(None);
     let (config, changes) = reconnecting(&enclave, 100_000);
     config.set_idle(700);
@@ -348,7 +351,7 @@ fn a_request_does_not_wait_for_a_connection_for_longer_than_its_idle_limit() {
 }
 
 #[test]
-fn a_changed_network_is_probed_at_once_and_a_dead_one_is_left_without_a_pause() {
+fn changed_network_is_probed_at_once() {
     let enclave = Enclave::start(None);
     let network = Network::to(enclave.port());
     let (config, changes) = reconnecting(&enclave, 100);
@@ -356,7 +359,7 @@ fn a_changed_network_is_probed_at_once_and_a_dead_one_is_left_without_a_pause() 
     unsafe {
         call(|e| confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e)).unwrap();
         config.set_duration(CONFER_DURATION_PROBE, 300);
-        // A pause that would be noticed.
+        // A pause that the test would notice.
         config.set_retries(100, 3_600_000, 3_600_000);
     }
     let client = connect(&config).unwrap();
@@ -364,7 +367,7 @@ fn a_changed_network_is_probed_at_once_and_a_dead_one_is_left_without_a_pause() 
     changed();
     read(&pull(&client, "alive").unwrap()).1.unwrap();
     network.black_hole(true);
-    changed(); // nothing comes for 300 ms, where the keepalive would take 40 s
+    changed(); // noticed after 300 ms; the keepalive would take 40 s
     await_told(&changes, &Told::Lost(CONFER_E_DEAD_PEER));
     let waiting = pull(&client, "after the change").unwrap();
     network.black_hole(false);
@@ -378,7 +381,7 @@ fn a_changed_network_is_probed_at_once_and_a_dead_one_is_left_without_a_pause() 
     );
 }
 
-// --- the release -----------------------------------------------------------------------------------------------------
+// --- the release
 
 struct Judge {
     refuses: bool,
@@ -398,7 +401,7 @@ unsafe extern "C" fn on_release(
 }
 
 #[test]
-fn another_release_is_told_and_can_be_refused_before_message_3() {
+fn changed_release_can_be_refused_before_message_3() {
     for refuses in [false, true] {
         let mut first = Enclave::start(None);
         let (config, changes) = reconnecting(&first, 20);
@@ -438,7 +441,7 @@ fn another_release_is_told_and_can_be_refused_before_message_3() {
 }
 
 #[test]
-fn an_enclave_that_the_policy_refuses_ends_the_client_at_once() {
+fn refused_enclave_ends_the_client_at_once() {
     let mut first = Enclave::start(None);
     let (config, changes) = reconnecting(&first, 1_000);
     let client = connect(&config).unwrap();
@@ -452,9 +455,9 @@ fn an_enclave_that_the_policy_refuses_ends_the_client_at_once() {
     assert!(!second.saw("message-3"));
 }
 
-// --- tokens ----------------------------------------------------------------------------------------------------------
+// --- tokens
 
-/// A provider that does as the test says with each question.
+/// A provider whose answers the test chooses.
 struct Provider {
     asked: AtomicUsize,
     #[allow(clippy::type_complexity)]
@@ -497,14 +500,14 @@ fn provide(
 }
 
 #[test]
-fn a_provider_is_asked_for_each_connection_and_may_answer_later_from_another_thread() {
+fn provider_may_answer_later_from_another_thread() {
     let mut first = Enclave::start(None);
     let (config, changes) = reconnecting(&first, 50);
     let token = first.token.clone();
     let provider = provide(&config, move |_, request| {
         let (token, request) = (token.clone(), request as usize);
         std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(50)); // it is slow
+            std::thread::sleep(Duration::from_millis(50)); // a slow provider
             give(request as *mut _, &token);
         });
     });
@@ -521,7 +524,7 @@ fn a_provider_is_asked_for_each_connection_and_may_answer_later_from_another_thr
 }
 
 #[test]
-fn a_provider_that_fails_or_never_answers_is_named_in_the_error() {
+fn error_names_a_provider_that_fails() {
     let enclave = Enclave::start(None);
     let config = config(&enclave);
     provide(&config, |_, request| unsafe {
@@ -548,12 +551,12 @@ fn a_provider_that_fails_or_never_answers_is_named_in_the_error() {
     let failure = connect(&config).err().unwrap();
     assert_eq!(failure.status(), CONFER_E_STAGE_TIMEOUT);
     assert!(failure.message().contains("token"), "{failure:?}");
-    give(questions.recv().unwrap() as *mut _, "late"); // no effect, and no harm
+    give(questions.recv().unwrap() as *mut _, "late"); // without effect
 
     provide(&config, |_, request| {
         let empty = call(|e| unsafe { confer_token_request_answer(request, ptr::null(), 0, e) });
         assert_eq!(empty.unwrap_err().status(), CONFER_E_INVALID_ARGUMENT);
-        give(request, "a-lie"); // the enclave does not know it
+        give(request, "a-lie"); // unknown to the enclave
     });
     let failure = connect(&config).err().unwrap();
     assert_eq!(
@@ -564,7 +567,7 @@ fn a_provider_that_fails_or_never_answers_is_named_in_the_error() {
     assert_eq!(enclave.requests(CHATS).len(), 0);
 }
 
-/// A JWT that says when it ends, and is signed by nobody.
+/// Makes a JWT with this expiry and without a valid signature.
 fn ending_in(seconds: i64, name: &str) -> String {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -580,14 +583,14 @@ fn ending_in(seconds: i64, name: &str) -> String {
     )
 }
 
-/// How the enclave is told that it answers 402, or 401, to this token.
+/// The enclave's options for tokens that get 402 and 401.
 const REFUSALS: [(&str, i32); 2] = [
     ("--expired-token", CONFER_E_PAYMENT_REQUIRED),
     ("--unauthorized-token", CONFER_E_UNAUTHORIZED),
 ];
 
 #[test]
-fn a_refusal_for_the_token_is_answered_with_a_fresh_one_and_the_request_goes_out_once_more() {
+fn refused_token_is_replaced_and_the_request_repeated_once() {
     for (refused, _) in REFUSALS {
         let (stale, fresh) = (ending_in(900, "stale"), ending_in(900, "fresh"));
         let enclave = Enclave::with([refused, &stale, "--token", &fresh]);
@@ -597,7 +600,7 @@ fn a_refusal_for_the_token_is_answered_with_a_fresh_one_and_the_request_goes_out
             give(request, if number == 0 { &old } else { &new });
         });
         let client = connect(&config).unwrap();
-        // Several at once share the fresh connection.
+        // Several requests share the fresh connection.
         let streams: Vec<Stream> = (0..3)
             .map(|at| pull(&client, &format!("paid {at}")).unwrap())
             .collect();
@@ -614,7 +617,7 @@ fn a_refusal_for_the_token_is_answered_with_a_fresh_one_and_the_request_goes_out
 }
 
 #[test]
-fn what_was_refused_for_its_token_may_have_been_sent_whatever_ends_it_then() {
+fn request_refused_for_its_token_may_have_been_sent() {
     let stale = ending_in(900, "stale");
     let enclave = Enclave::with(["--expired-token", &stale]);
     let (config, _changes) = reconnecting(&enclave, 5);
@@ -627,7 +630,7 @@ fn what_was_refused_for_its_token_may_have_been_sent_whatever_ends_it_then() {
     });
     let client = connect(&config).unwrap();
     let stream = pull(&client, PROMPT).unwrap();
-    let question = second.recv_timeout(SOON).unwrap(); // it was refused, and waits
+    let question = second.recv_timeout(SOON).unwrap(); // the request was refused, and waits
     call(|e| unsafe { confer_close(client.0, 0, e) }).unwrap();
     let failure = read(&stream).1.unwrap_err();
     assert_eq!(
@@ -642,7 +645,7 @@ fn what_was_refused_for_its_token_may_have_been_sent_whatever_ends_it_then() {
 }
 
 #[test]
-fn what_is_kept_to_be_sent_again_is_bounded_and_an_answer_makes_room() {
+fn repeatable_requests_are_limited_and_answers_make_room() {
     let enclave = Enclave::start(None);
     let (config, _changes) = reconnecting(&enclave, 5);
     config.set_limit(CONFER_LIMIT_UNSENT, 64 << 10);
@@ -651,11 +654,11 @@ fn what_is_kept_to_be_sent_again_is_bounded_and_an_answer_makes_room() {
         let before = enclave.requests(CHATS).len();
         let first = pull(client, &long("/slow 60000 1")).unwrap();
         while enclave.requests(CHATS).len() == before {
-            std::thread::yield_now(); // it waits to be sent
+            std::thread::yield_now(); // still unsent
         }
         (first, pull(client, &long("/tokens 1 1")))
     };
-    // As soon as the connection's task has counted what it sent.
+    // As soon as the connection's task has counted the sent bytes.
     let as_soon_as_there_is_room = |client: &Client| {
         loop {
             match pull(client, &long("/tokens 1 1")) {
@@ -665,7 +668,7 @@ fn what_is_kept_to_be_sent_again_is_bounded_and_an_answer_makes_room() {
             std::thread::yield_now();
         }
     };
-    // Without a provider a request is forgotten once it was sent.
+    // Without a provider, a sent request is forgotten.
     let plain = connect(&config).unwrap();
     let (_unanswered, _) = two(&plain);
     read(&as_soon_as_there_is_room(&plain)).1.unwrap();
@@ -688,7 +691,7 @@ fn what_is_kept_to_be_sent_again_is_bounded_and_an_answer_makes_room() {
 }
 
 #[test]
-fn a_second_refusal_for_the_token_is_the_error() {
+fn second_refusal_for_the_token_is_the_error() {
     for (refused, status) in REFUSALS {
         let tokens = ["one", "two", "three"].map(|name| ending_in(900, name));
         let enclave = Enclave::with(tokens.iter().flat_map(|token| [refused, token]));
@@ -708,7 +711,7 @@ fn a_second_refusal_for_the_token_is_the_error() {
 }
 
 #[test]
-fn a_document_of_a_callback_is_not_sent_again_and_one_from_memory_is() {
+fn document_from_a_callback_is_never_repeated() {
     let (stale, fresh) = (ending_in(900, "stale"), ending_in(900, "fresh"));
     for from_callback in [true, false] {
         let enclave = Enclave::with(["--expired-token", &stale, "--token", &fresh]);
@@ -744,7 +747,7 @@ fn a_document_of_a_callback_is_not_sent_again_and_one_from_memory_is() {
 }
 
 #[test]
-fn without_a_provider_a_refusal_for_the_token_is_the_error() {
+fn refusal_for_the_token_without_provider_is_the_error() {
     let token = ending_in(900, "only");
     let enclave = Enclave::with(["--expired-token", &token]);
     let (config, _changes) = reconnecting(&enclave, 5);
@@ -769,7 +772,7 @@ fn set_token(config: &Config, token: &str) {
         .unwrap();
 }
 
-/// Upgrades that the enclave refused for their token.
+/// Returns the upgrades that the enclave refused for their token.
 fn refused_upgrades(enclave: &Enclave) -> usize {
     let events = enclave.events();
     events.iter().filter(|e| e["event"] == "refused").count()
@@ -779,7 +782,7 @@ fn end_of(client: &Client) -> Failure {
     call(|e| unsafe { confer_client_check(client.0, e) }).unwrap_err()
 }
 
-/// An enclave that accepts `token` on its first connection, and refuses later ones so.
+/// Starts an enclave that accepts `token` only on its first connection.
 fn refusing(token: &str, fault: &str) -> (Enclave, Network) {
     let enclave = Enclave::with(["--token", token, "--fault", fault, "--fault-from", "2"]);
     let network = Network::to(enclave.port());
@@ -804,7 +807,7 @@ fn expired_token_is_not_dialled_again_after_its_refusal() {
 }
 
 #[test]
-fn expired_token_is_dialled_again_after_trouble_that_is_not_its_own() {
+fn expired_token_is_dialled_again_after_other_trouble() {
     let token = ending_in(-3_600, "stale");
     let (enclave, network) = refusing(&token, "upgrade-503-open");
     let (config, changes) = reconnecting(&enclave, 4);
@@ -830,7 +833,7 @@ fn unexpired_token_is_dialled_again_after_status_500() {
 }
 
 #[test]
-fn token_refused_for_a_request_is_not_dialled_again_once_it_expired() {
+fn token_refused_for_a_request_is_not_dialled_after_expiry() {
     for (refused, status) in REFUSALS {
         let token = ending_in(-3_600, "stale");
         let enclave = Enclave::with([refused, &token]);
@@ -854,12 +857,12 @@ fn token_refused_for_a_request_is_not_dialled_again_once_it_expired() {
 }
 
 #[test]
-fn provider_that_repeats_a_refused_expired_token_is_asked_until_it_has_a_fresh_one() {
+fn provider_is_asked_until_its_token_is_fresh() {
     let (stale, fresh) = (ending_in(-3_600, "stale"), ending_in(900, "fresh"));
     let mut first = Enclave::with(["--token", &stale]);
     let (config, changes) = reconnecting(&first, 1_000);
     let given = (stale.clone(), fresh.clone());
-    // Enough for the time without an enclave, whose end the provider knows.
+    // Enough tries for the time without an enclave. The provider notices its end.
     let repeats = Arc::new(AtomicUsize::new(usize::MAX));
     let left = repeats.clone();
     provide(&config, move |_, request| {
@@ -905,7 +908,7 @@ fn two_server_errors_for_one_token_are_followed_by_a_fresh_one() {
 }
 
 #[test]
-fn refused_credentials_end_a_client_without_a_provider_at_once() {
+fn refused_token_ends_a_client_without_provider() {
     let (enclave, network) = refusing("only", "upgrade-401");
     let (config, changes) = reconnecting(&enclave, 1_000);
     set_endpoint(&config, &network);
@@ -919,7 +922,7 @@ fn refused_credentials_end_a_client_without_a_provider_at_once() {
 }
 
 #[test]
-fn refused_credentials_are_followed_by_a_fresh_token_and_never_the_same() {
+fn refused_token_is_never_sent_again() {
     let options = "--token old --token new --fault upgrade-401 --fault-from 2 --fault-until 2";
     let enclave = Enclave::with(options.split(' '));
     let network = Network::to(enclave.port());
@@ -948,7 +951,7 @@ fn refused_credentials_are_followed_by_a_fresh_token_and_never_the_same() {
     read(&pull(&client, PROMPT).unwrap()).1.unwrap();
 }
 
-// --- passing trouble -------------------------------------------------------------------------------------------------
+// --- passing trouble
 
 fn set_endpoint(config: &Config, network: &Network) {
     let url = network.url();
@@ -956,7 +959,7 @@ fn set_endpoint(config: &Config, network: &Network) {
         .unwrap();
 }
 
-/// Intel's service gave the enclave no token for a while; the device's clock is wrong for a while.
+/// Trouble that passes: Intel's service gave the enclave no token, or the device's clock is wrong.
 const PASSING: [(&str, &str); 3] = [
     ("evidence-null-attestation", "evidence.format"),
     ("time-expired", "ita.time"),
@@ -964,14 +967,14 @@ const PASSING: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn passing_trouble_with_the_evidence_is_waited_for() {
+fn temporary_trouble_with_the_evidence_is_retried() {
     for (fault, check) in PASSING {
         let enclave = Enclave::with(["--fault", fault, "--fault-from", "2", "--fault-until", "4"]);
         let network = Network::to(enclave.port());
         let (config, changes) = reconnecting(&enclave, 50);
         set_endpoint(&config, &network);
         let client = connect(&config).unwrap();
-        read(&pull(&client, PROMPT).unwrap()).1.unwrap(); // message 3 has come
+        read(&pull(&client, PROMPT).unwrap()).1.unwrap(); // so message 3 was received
         network.cut();
         await_told(&changes, &Told::Lost(CONFER_E_CONNECTION_LOST));
         let waiting = pull(&client, PROMPT).unwrap();
@@ -988,7 +991,7 @@ fn passing_trouble_with_the_evidence_is_waited_for() {
 }
 
 #[test]
-fn working_connection_is_kept_while_its_renewal_meets_passing_trouble() {
+fn failing_renewal_keeps_the_working_connection() {
     for (fault, _) in PASSING {
         let enclave = Enclave::with(["--fault", fault, "--fault-from", "2"]);
         let (config, changes) = reconnecting(&enclave, 2);
@@ -998,7 +1001,7 @@ fn working_connection_is_kept_while_its_renewal_meets_passing_trouble() {
         for _ in 0..2 {
             await_told(&changes, &Told::Failed(CONFER_E_REJECTED));
         }
-        // The age is over: nothing more is sent there, and what is under way goes on.
+        // The connection is too old: it takes no new request, but the open one continues.
         let refused = read(&pull(&client, PROMPT).unwrap()).1.unwrap_err();
         assert_eq!(
             (refused.status(), refused.progress(), refused.retryable()),
@@ -1012,10 +1015,10 @@ fn working_connection_is_kept_while_its_renewal_meets_passing_trouble() {
     }
 }
 
-// --- age -------------------------------------------------------------------------------------------------------------
+// --- age
 
 #[test]
-fn a_connection_is_replaced_at_its_age_and_what_runs_on_the_old_one_ends_there() {
+fn old_connection_is_replaced_and_finishes_its_requests() {
     let enclave = Enclave::start(None);
     let (config, changes) = reconnecting(&enclave, 5);
     config.set_duration(CONFER_DURATION_MAX_AGE, 10_000);
@@ -1033,7 +1036,7 @@ fn a_connection_is_replaced_at_its_age_and_what_runs_on_the_old_one_ends_there()
 }
 
 #[test]
-fn without_reconnecting_a_connection_ends_at_its_age() {
+fn connection_without_reconnecting_ends_at_its_age() {
     let enclave = Enclave::start(None);
     let config = config(&enclave);
     config.set_duration(CONFER_DURATION_MAX_AGE, 10_000);
@@ -1054,8 +1057,8 @@ fn without_reconnecting_a_connection_ends_at_its_age() {
 }
 
 #[test]
-fn a_token_is_replaced_before_it_ends_and_one_that_lies_causes_no_storm() {
-    // Both have ended long ago, so that each is due at once; but not more often than every 10 s.
+fn expiring_token_is_replaced_in_time_without_a_storm() {
+    // Both have expired, so each renewal is due at once, but at most every 10 s.
     let tokens = ["first", "second"].map(|name| ending_in(-3_600, name));
     let enclave = Enclave::with(tokens.iter().flat_map(|token| ["--token", token]));
     let (config, changes) = reconnecting(&enclave, 5);
@@ -1075,10 +1078,10 @@ fn a_token_is_replaced_before_it_ends_and_one_that_lies_causes_no_storm() {
     read(&pull(&client, PROMPT).unwrap()).1.unwrap();
 }
 
-// --- many ------------------------------------------------------------------------------------------------------------
+// --- many
 
 #[test]
-fn a_thousand_clients_live_in_one_process_and_each_gets_its_answer() {
+fn thousand_clients_in_a_process_get_their_answers() {
     let enclave = Enclave::start(None);
     let config = config(&enclave);
     for stage in CONFER_DURATION_STAGE_RESOLVE..=CONFER_DURATION_STAGE_PROXY {

@@ -1,13 +1,13 @@
-//! What a client that keeps its configuration finds when the enclave has been started again.
+//! A client with a kept configuration meets a restarted enclave.
 
 use std::ptr;
 
 use confer::ffi::connect::*;
-use confer::ffi::report::*;
+use confer::ffi::report_fields::*;
 
 use crate::harness::*;
 
-/// The options that start an enclave at the addresses of another.
+/// Returns the options that start an enclave at the same addresses.
 fn there(enclave: &Enclave) -> Vec<String> {
     let policy = std::fs::read_to_string(&enclave.policy).unwrap();
     let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
@@ -28,13 +28,13 @@ fn start_again(options: &[String], more: &[&str], token: &str) -> Enclave {
     Enclave::with(&options)
 }
 
-/// Manifest hash and image version of what a configuration connects to.
+/// Returns manifest hash and image version of the enclave.
 fn release(config: &Config) -> (String, String) {
     let client = connect(config).unwrap();
     let mut report = ptr::null_mut();
     call(|e| unsafe { confer_attestation_report(client.0, &mut report, e) }).unwrap();
     let report = Report(report);
-    // What it holds of the configuration goes with it.
+    // Closing drops the client's reference to the configuration.
     call(|e| unsafe { confer_close(client.0, 10_000, e) }).unwrap();
     let got = |getter: unsafe extern "C" fn(_, _) -> _| {
         text(unsafe { getter(report.0.cast_const(), ptr::null_mut()) })
@@ -56,7 +56,7 @@ fn fetches(enclave: &Enclave) -> usize {
 }
 
 #[test]
-fn another_release_is_verified_by_the_policy_of_the_first() {
+fn new_release_verifies_with_the_old_policy() {
     let first = Enclave::start(None);
     let (config, options) = (config(&first), there(&first));
     let before = release(&config);
@@ -67,19 +67,19 @@ fn another_release_is_verified_by_the_policy_of_the_first() {
     assert_ne!(before.0, after.0);
     assert_eq!(after.1, "0.2.0");
     assert_eq!(fetches(&second), 0, "the key set was known");
-    // Its own policy is the same one, key set's address and all.
+    // The new policy is the same, including the key set's address.
     assert_eq!(there(&second), options);
     assert_eq!(release(&crate::harness::config(&second)), after);
 }
 
 #[test]
-fn an_enclave_at_the_same_address_needs_no_key_server_where_its_keys_are_known() {
+fn known_keys_need_no_key_server() {
     let first = Enclave::start(None);
     let (config, options) = (config(&first), there(&first));
     let before = release(&config);
     let token = first.token.clone();
     drop(first);
-    // Without `--key-port` the policy names an address where nobody is any more.
+    // Without `--key-port`, the policy has an address where nothing listens any more.
     let second = start_again(&options[..2], &[], &token);
     assert_eq!(release(&config), before);
     assert_eq!(fetches(&second), 0);

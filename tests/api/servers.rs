@@ -1,5 +1,4 @@
-//! What lies between the library and the local enclave in the tests of networks: proxies, and a server where TLS ends. All
-//! of them keep what they saw.
+//! Proxies and TLS servers between the library and the local enclave. All record what they receive.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,11 +9,12 @@ use std::thread;
 use rustls::{HandshakeKind, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-/// Names that no resolver knows (RFC 6761, section 6.2): a proxy of these tests finds them on this machine.
+/// Names that no resolver knows (RFC 6761, section 6.2). A proxy of these tests resolves them to
+/// this machine.
 pub const ENCLAVE_NAME: &str = "enclave.test";
 pub const KEYS_NAME: &str = "keys.test";
 
-/// The certificate of all fronts, which nobody vouches for but itself.
+/// The self-signed certificate of all fronts.
 pub struct Identity {
     pub pem: String,
     config: Arc<ServerConfig>,
@@ -39,7 +39,7 @@ impl Identity {
     }
 }
 
-/// TLS ends here; what is inside goes on to a port of this machine.
+/// Ends TLS and forwards the content to a local port.
 pub struct Front {
     pub port: u16,
     handshakes: Arc<Mutex<Vec<HandshakeKind>>>,
@@ -83,28 +83,28 @@ impl Front {
         })
     }
 
-    /// How the handshakes went, in order.
+    /// Returns the kinds of the handshakes, in order.
     pub fn handshakes(&self) -> Vec<HandshakeKind> {
         self.handshakes.lock().unwrap().clone()
     }
 }
 
-/// How a proxy behaves.
+/// The behaviour of a proxy.
 #[derive(Clone, Copy)]
 pub enum Manner {
-    /// HTTP CONNECT, for those who send these credentials, in base64, or for all.
+    /// HTTP CONNECT, only with these credentials in base64, if any.
     Connect(Option<&'static str>),
-    /// SOCKS5, for this user name and password, or for all.
+    /// SOCKS5, only with this user name and password, if any.
     Socks5(Option<(&'static str, &'static str)>),
-    /// Reads something, answers with each of these in turn, reading between, and closes.
+    /// Sends each of these answers after a read, and closes.
     Answers(&'static [&'static [u8]]),
-    /// Reads something, and answers with the first and then the second, again and again.
+    /// After a read, sends the first and then repeats the second.
     Endless(&'static [u8], &'static [u8]),
-    /// Nothing at all.
+    /// Sends nothing.
     Silent,
 }
 
-/// A proxy on a loopback port; every name is this machine to it.
+/// A proxy on a loopback port. It resolves every name to this machine.
 pub struct Proxy {
     pub port: u16,
     seen: Arc<Mutex<Seen>>,
@@ -115,9 +115,9 @@ pub struct Proxy {
 #[derive(Default)]
 struct Seen {
     connections: usize,
-    /// What clients sent, tunnels included.
+    /// Everything that clients sent, including in tunnels.
     bytes: Vec<u8>,
-    /// Where tunnels were led to.
+    /// The targets of tunnels.
     targets: Vec<String>,
 }
 
@@ -149,7 +149,7 @@ impl Proxy {
         proxy
     }
 
-    /// Behaves so with clients that come from now on.
+    /// Changes the behaviour for new clients.
     pub fn change(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
     }
@@ -158,17 +158,17 @@ impl Proxy {
         self.seen.lock().unwrap().connections
     }
 
-    /// Where tunnels were asked for, in order.
+    /// Returns the requested targets of tunnels, in order.
     pub fn targets(&self) -> Vec<String> {
         self.seen.lock().unwrap().targets.clone()
     }
 
-    /// Whether any client sent this.
+    /// Returns whether any client sent these bytes.
     pub fn saw(&self, bytes: impl AsRef<[u8]>) -> bool {
         self.count(bytes) > 0
     }
 
-    /// How often clients sent this.
+    /// Returns how often clients sent these bytes.
     pub fn count(&self, bytes: impl AsRef<[u8]>) -> usize {
         let (seen, bytes) = (self.seen.lock().unwrap(), bytes.as_ref());
         let windows = seen.bytes.windows(bytes.len());
@@ -179,7 +179,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)); // wakes it
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)); // wakes the acceptor
     }
 }
 
@@ -188,7 +188,7 @@ struct Client {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What a client sends is kept, however it is read.
+/// Records everything that a client sends.
 impl Read for Client {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.socket.read(buf)?;
@@ -207,7 +207,7 @@ impl Client {
                     let _ = self.read(&mut [0; 4_096])?;
                     self.socket.write_all(answer)?;
                 }
-                // What is unread would make it a reset.
+                // Closing with unread bytes would reset the connection.
                 self.socket.shutdown(Shutdown::Write)?;
                 io::copy(&mut self, &mut io::sink()).map(drop)
             }
@@ -289,7 +289,7 @@ impl Client {
         };
         let port = u16::from_be_bytes(self.array()?);
         let upstream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        // The address that it connects from, as a name: the longest of all forms.
+        // The proxy's outgoing address as a name, the longest form.
         let mut answer = vec![5, 0, 0, 3, 255];
         answer.extend([b'x'; 255]);
         answer.extend([0, 0]);

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::harness::*;
 
-/// A client of an enclave of its own.
+/// Starts an enclave, and connects.
 fn connected() -> (Enclave, Client) {
     connected_to(Server::Newer)
 }
@@ -30,15 +30,15 @@ fn connected_to(server: Server) -> (Enclave, Client) {
 }
 
 on_each_server! {
-    a_ping_brings_its_round_trip,
-    embeddings_come_as_a_matrix_with_a_row_for_each_text,
-    a_page_is_fetched_and_a_refusal_says_why,
-    a_chat_that_is_not_streamed_is_one_text,
-    any_route_can_be_asked_with_any_ending,
-    a_message_that_fills_a_frame_and_one_that_is_a_byte_longer_arrive,
+    ping_reports_its_round_trip,
+    embeddings_are_a_matrix_with_a_row_per_text,
+    page_is_fetched_and_a_refusal_has_a_reason,
+    unstreamed_chat_is_one_text,
+    any_route_works_with_any_ending,
+    messages_at_the_frame_limit_arrive,
     typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_refuse,
-    every_kind_of_request_can_go_to_callbacks,
-    a_failing_model_ends_a_stream_in_each_servers_way,
+    every_kind_of_request_works_with_callbacks,
+    failing_model_ends_a_stream_on_each_server,
 }
 
 macro_rules! set {
@@ -51,7 +51,7 @@ fn t(text: &str) -> *const std::ffi::c_char {
     text.as_ptr().cast()
 }
 
-fn a_ping_brings_its_round_trip(server: Server) {
+fn ping_reports_its_round_trip(server: Server) {
     let (_enclave, client) = connected_to(server);
     let request = route(|r, e| unsafe { confer_request_new_ping(r, e) }).unwrap();
     let mut times = Vec::new();
@@ -71,7 +71,7 @@ fn a_ping_brings_its_round_trip(server: Server) {
     );
 }
 
-fn embeddings_come_as_a_matrix_with_a_row_for_each_text(server: Server) {
+fn embeddings_are_a_matrix_with_a_row_per_text(server: Server) {
     let (enclave, client) = connected_to(server);
     let embed = |texts: &[&str], is_query| {
         let request =
@@ -116,7 +116,7 @@ fn embeddings_come_as_a_matrix_with_a_row_for_each_text(server: Server) {
     assert_eq!(enclave.requests("/v1/embeddings").len(), 3);
 }
 
-fn a_page_is_fetched_and_a_refusal_says_why(server: Server) {
+fn page_is_fetched_and_a_refusal_has_a_reason(server: Server) {
     let (_enclave, client) = connected_to(server);
     let fetch = |url: &str| {
         let request =
@@ -146,7 +146,7 @@ fn a_page_is_fetched_and_a_refusal_says_why(server: Server) {
     assert!(failure.retryable());
 }
 
-fn a_chat_that_is_not_streamed_is_one_text(server: Server) {
+fn unstreamed_chat_is_one_text(server: Server) {
     let (_enclave, client) = connected_to(server);
     let request = request("hello there");
     set!(confer_chat_request_set_stream(request, false)).unwrap();
@@ -157,7 +157,7 @@ fn a_chat_that_is_not_streamed_is_one_text(server: Server) {
     assert_eq!(body, b"You said: hello there");
 }
 
-fn a_failing_model_ends_a_stream_in_each_servers_way(server: Server) {
+fn failing_model_ends_a_stream_on_each_server(server: Server) {
     let enclave = Enclave::of(server, None);
     let config = config(&enclave);
     config.set_idle(500);
@@ -173,7 +173,7 @@ fn a_failing_model_ends_a_stream_in_each_servers_way(server: Server) {
     read(&pull(&client, "and now?").unwrap()).1.unwrap();
 }
 
-fn any_route_can_be_asked_with_any_ending(server: Server) {
+fn any_route_works_with_any_ending(server: Server) {
     let (enclave, client) = connected_to(server);
     let any = |verb: &str, path: &str, body: &str, ending| {
         let request = route(|r, e| unsafe {
@@ -229,15 +229,16 @@ fn any_route_can_be_asked_with_any_ending(server: Server) {
     assert_eq!(enclave.requests("/no/route").len(), 1);
 }
 
-/// Whole messages of 65,489 and 65,490 bytes are one frame and two (protocol section 3).
-fn a_message_that_fills_a_frame_and_one_that_is_a_byte_longer_arrive(server: Server) {
+/// Messages of 65,489 and 65,490 bytes take one frame and two (protocol section 3).
+fn messages_at_the_frame_limit_arrive(server: Server) {
     let (enclave, client) = connected_to(server);
     let path = "/v1/vllm/chat/completions";
     let empty =
         json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": ""}]});
     let empty = empty.to_string();
     for whole in [65_489, 65_490] {
-        // Around the body: id (2 bytes, small), verb (2 + 4), path (2 + 25), and the body's tag and length (1 + 3).
+        // The fields around the body: id (2 bytes, small), verb (2 + 4), path (2 + 25), tag and
+        // length of the body (1 + 3).
         let around = 2 + 6 + 2 + path.len() + 4;
         let padding = " ".repeat(whole - around - empty.len());
         let body = empty.replace("\"content\":\"\"", &format!("\"content\":\"{padding}\""));
@@ -351,7 +352,7 @@ fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_ref
     assert_eq!(sent["documents"], document);
 }
 
-/// Adds a document, of which one argument may be another.
+/// Adds a document with one changed argument.
 fn add_document(request: &Request, argument: &str, value: &str) -> Result<(), Failure> {
     let of = |name: &str, usual: &str| {
         if argument == name {
@@ -377,7 +378,7 @@ fn add_document(request: &Request, argument: &str, value: &str) -> Result<(), Fa
 }
 
 #[test]
-fn documents_outside_servers_bounds_are_refused() {
+fn documents_outside_the_servers_limits_are_refused() {
     let request = request("x");
     let long = "i".repeat(200);
     let name = "ü".repeat(1_024);
@@ -447,7 +448,7 @@ fn tools_that_servers_refuse_or_ignore_are_refused() {
     assert!(failure.message().contains("128"), "{failure:?}");
 }
 
-/// What a typed setter refuses can be sent as JSON: a later server may take it.
+/// JSON may have values that the setters refuse, because a later server may accept them.
 #[test]
 fn raw_json_is_sent_unchanged() {
     let (_enclave, client) = connected();
@@ -477,9 +478,9 @@ fn raw_json_is_sent_unchanged() {
     );
 }
 
-/// Servers count UTF-16 units, and refuse a request with a longer text.
+/// Servers count UTF-16 units, and refuse a longer text.
 #[test]
-fn texts_longer_than_servers_read_are_refused() {
+fn texts_longer_than_servers_accept_are_refused() {
     const MOST: usize = 20_000_000;
     let (request, kept) = (request("x"), conversation());
     let fits = "ä".repeat(MOST / 2) + &"x".repeat(MOST / 2);
@@ -513,7 +514,7 @@ fn texts_longer_than_servers_read_are_refused() {
 }
 
 #[test]
-fn a_thousand_streams_share_a_connection_and_each_has_its_own_text() {
+fn thousand_streams_on_a_connection_stay_separate() {
     let (_enclave, client) = connected();
     const STREAMS: usize = 1_000;
     const TOKENS: usize = 10;
@@ -528,15 +529,15 @@ fn a_thousand_streams_share_a_connection_and_each_has_its_own_text() {
     }
 }
 
-// --- tools -----------------------------------------------------------------------------------------------------------
+// --- tools
 
-/// What a tool does, on a thread of the test's.
+/// The behaviour of a tool, on a thread of the test.
 struct Tool {
     calls: Mutex<Sender<Call>>,
     destroyed: Sender<()>,
 }
 
-/// A call under way: its name and arguments.
+/// An open call: its name and arguments.
 struct Call(*mut confer_tool_call, String, String);
 unsafe impl Send for Call {}
 
@@ -563,7 +564,8 @@ unsafe extern "C" fn destroy(user_data: *mut c_void) {
     let _ = tool.destroyed.send(());
 }
 
-/// A request with a tool "local", whose calls `run` answers on another thread. Also says when the tool was destroyed.
+/// Makes a request with the tool "local". `run` answers its calls on another thread. Also returns
+/// when the tool was destroyed.
 fn with_tool(
     prompt: &str,
     run: impl Fn(&Call) + Send + 'static,
@@ -598,7 +600,7 @@ fn with_tool(
     (request, gone)
 }
 
-/// A tool that the application runs.
+/// Adds a tool that the application runs.
 fn add_tool(request: &Request, name: &str) -> Result<(), Failure> {
     set!(confer_chat_request_add_tool(
         request,
@@ -628,7 +630,7 @@ fn chat(client: &Client, request: &Request) -> Stream {
 const CHATS: &str = "/v1/vllm/chat/completions";
 
 #[test]
-fn a_tool_is_run_and_its_result_comes_back_to_the_model() {
+fn tool_runs_and_the_model_gets_its_result() {
     let (enclave, client) = connected();
     let (request, gone) = with_tool("/client-tool local {\"a\":1}", |call| {
         assert_eq!((call.1.as_str(), call.2.as_str()), ("local", "{\"a\":1}"));
@@ -658,11 +660,11 @@ fn a_tool_is_run_and_its_result_comes_back_to_the_model() {
 }
 
 #[test]
-fn parallel_calls_are_answered_in_any_order_and_a_failing_tool_ends_nothing() {
+fn parallel_calls_are_answered_in_any_order() {
     let (_enclave, client) = connected();
     let held = Mutex::new(Vec::new());
     let (request, _gone) = with_tool("/client-tools 3 local {}", move |call| {
-        // Answered when the last has come, and the last first.
+        // When the last call has come, all are answered in reverse order.
         let mut held = held.lock().unwrap();
         held.push(call.0 as usize);
         if held.len() < 3 {
@@ -671,7 +673,7 @@ fn parallel_calls_are_answered_in_any_order_and_a_failing_tool_ends_nothing() {
         let id = |handle| text(unsafe { confer_tool_call_id(handle, ptr::null_mut()) }).unwrap();
         answer(call, id(call.0));
     });
-    // The first two are freed by the test's thread without an answer.
+    // The test frees the first two without an answer.
     let (said, end) = read(&chat(&client, &request));
     end.unwrap();
     let none = "Error: the tool gave no answer";
@@ -682,7 +684,7 @@ fn parallel_calls_are_answered_in_any_order_and_a_failing_tool_ends_nothing() {
 }
 
 #[test]
-fn an_endless_loop_ends_at_its_cap() {
+fn endless_tool_loop_ends_at_its_limit() {
     let (enclave, client) = connected();
     let (request, _gone) = with_tool("/endless-tool local {}", |call| answer(call, "more"));
     set!(confer_chat_request_set_tool_limits(request, 3, 5_000)).unwrap();
@@ -697,7 +699,7 @@ fn an_endless_loop_ends_at_its_cap() {
 }
 
 #[test]
-fn a_tool_that_takes_too_long_has_failed_and_a_close_does_not_wait_for_it() {
+fn slow_tool_fails_and_close_does_not_wait() {
     let (_enclave, client) = connected();
     let (calls, kept) = channel::<usize>();
     let request = request("/client-tool local {}");
@@ -727,7 +729,7 @@ fn a_tool_that_takes_too_long_has_failed_and_a_close_does_not_wait_for_it() {
     end.unwrap();
     assert_eq!(said, "The tool answered: Error: no answer within 200 ms");
     let late = Call(kept.recv().unwrap() as *mut _, String::new(), String::new());
-    answer(&late, "too late"); // no error, and no effect
+    answer(&late, "too late"); // without effect or error
     unsafe { confer_tool_call_free(late.0) };
 
     set!(confer_chat_request_set_tool_limits(request, 4, 60_000)).unwrap();
@@ -741,7 +743,7 @@ fn a_tool_that_takes_too_long_has_failed_and_a_close_does_not_wait_for_it() {
 }
 
 #[test]
-fn a_stream_that_is_cancelled_while_its_tool_runs_ends_at_once() {
+fn stream_cancelled_during_its_tool_ends_at_once() {
     let (enclave, client) = connected();
     let (begun, waits) = channel();
     let (go, gate) = channel::<()>();
@@ -770,7 +772,7 @@ fn a_stream_that_is_cancelled_while_its_tool_runs_ends_at_once() {
 }
 
 #[test]
-fn a_connection_that_breaks_while_a_tool_runs_is_the_end_that_is_told() {
+fn connection_lost_during_a_tool_ends_the_stream() {
     let mut enclave = Enclave::start(None);
     let client = connect(&config(&enclave)).unwrap();
     let (begun, waits) = channel();
@@ -795,7 +797,7 @@ fn a_connection_that_breaks_while_a_tool_runs_is_the_end_that_is_told() {
 }
 
 #[test]
-fn an_application_can_run_its_tools_by_itself() {
+fn application_can_run_its_tools_itself() {
     let (enclave, client) = connected();
     let request = request("/client-tool local {}");
     set!(confer_chat_request_add_tool(
@@ -856,16 +858,16 @@ fn an_application_can_run_its_tools_by_itself() {
 }
 
 #[test]
-fn the_history_of_a_round_has_what_the_server_said_and_did_in_order() {
+fn history_of_a_round_is_complete_and_in_order() {
     let (_enclave, client) = connected();
     let (request, _gone) = with_tool("/mixed-tools local {}", |call| answer(call, "mine"));
-    // The enclave holds the history to what it said.
+    // The enclave checks that the history is what it sent.
     let (said, end) = read(&chat(&client, &request));
     end.unwrap();
     assert!(said.ends_with("mine"), "{said}");
 }
 
-// --- conversations -----------------------------------------------------------------------------------------------------
+// --- conversations
 
 fn conversation() -> Conversation {
     let mut it = ptr::null_mut();
@@ -879,7 +881,7 @@ fn json_of(conversation: &Conversation) -> Value {
 }
 
 #[test]
-fn a_conversation_keeps_its_history_and_its_tokens_and_survives_as_json() {
+fn conversation_survives_as_json() {
     let (_enclave, client) = connected();
     let kept = conversation();
     set!(confer_conversation_add_message(
@@ -915,7 +917,7 @@ fn a_conversation_keeps_its_history_and_its_tokens_and_survives_as_json() {
     assert!(tokens > 0 && most > tokens);
     assert_eq!(document["context_tokens"], tokens);
 
-    // What failed adds nothing.
+    // A failed chat adds nothing.
     ask(&kept, "/status-midstream 500").1.unwrap_err();
     assert_eq!(unsafe { confer_conversation_message_count(kept.0) }, 3);
 
@@ -934,7 +936,7 @@ fn a_conversation_keeps_its_history_and_its_tokens_and_survives_as_json() {
 }
 
 #[test]
-fn a_conversation_with_tools_keeps_all_rounds() {
+fn conversation_with_tools_keeps_all_rounds() {
     let (_enclave, client) = connected();
     let kept = conversation();
     let (request, _gone) = with_tool("/client-tool local {\"x\":2}", |call| answer(call, "7"));
@@ -955,7 +957,7 @@ fn a_conversation_with_tools_keeps_all_rounds() {
     );
 }
 
-/// Asks with a conversation, and gives the answer's text.
+/// Asks with a conversation, and returns the answer's text.
 fn ask(client: &Client, kept: &Conversation, request: &Request) -> String {
     set!(confer_chat_request_set_conversation(request, kept.0)).unwrap();
     let (said, end) = read(&chat(client, request));
@@ -963,7 +965,7 @@ fn ask(client: &Client, kept: &Conversation, request: &Request) -> String {
     said
 }
 
-/// The roles of a conversation's messages; of tool messages, their ids too.
+/// Returns the roles of a conversation's messages, with the ids of tool messages.
 fn outline(kept: &Conversation) -> Vec<String> {
     let messages = json_of(kept)["messages"].clone();
     let outline = messages.as_array().unwrap().iter().map(|message| {
@@ -1010,7 +1012,8 @@ fn unanswered_server_call_is_not_kept() {
     assert_eq!(ask(&client, &kept, &request("go on")), "You said: go on");
 }
 
-/// Of a round: the server's parallel calls, of which one has images and one no response, and the application's.
+/// One round has parallel calls of the server, one with images and one without a response, and
+/// calls of the application.
 #[test]
 fn parallel_calls_are_sent_and_kept_in_pairs() {
     let (_enclave, client) = connected();
@@ -1018,7 +1021,7 @@ fn parallel_calls_are_sent_and_kept_in_pairs() {
     let (with_tools, _gone) = with_tool("/parallel-tools local {}", |call| {
         answer(call, &call.1);
     });
-    // The enclave holds the history of the second round to what it said.
+    // The enclave checks that the history of the second round is what it sent.
     let said = ask(&client, &kept, &with_tools);
     assert_eq!(said, "The tools answered: local | local");
     let pairs = [
@@ -1090,7 +1093,7 @@ fn application_answers_open_calls_in_any_order() {
 }
 
 #[test]
-fn unanswered_application_call_is_left_out() {
+fn unanswered_application_call_is_omitted() {
     let (_enclave, client) = connected();
     let kept = conversation();
     let first = request("/client-tools 2 local {}");
@@ -1207,7 +1210,7 @@ fn request_messages_are_sent_unchanged() {
 }
 
 #[test]
-fn a_document_that_is_no_conversation_is_refused() {
+fn other_json_than_a_conversation_is_refused() {
     for bad in [
         "",
         "[]",
@@ -1222,8 +1225,8 @@ fn a_document_that_is_no_conversation_is_refused() {
     }
 }
 
-/// The other face: the same through callbacks.
-fn every_kind_of_request_can_go_to_callbacks(server: Server) {
+/// The same requests with callbacks.
+fn every_kind_of_request_works_with_callbacks(server: Server) {
     let (_enclave, client) = connected_to(server);
     struct Seen(Mutex<Vec<i32>>, Sender<(confer_status, Vec<i32>)>);
     unsafe extern "C" fn on_event(

@@ -1,4 +1,4 @@
-//! Documents: from memory, from a file, from a callback; complete, refused, given up.
+//! Documents from memory, a file or a callback: complete, refused, or cancelled.
 
 use std::ffi::c_void;
 use std::io::Write as _;
@@ -17,19 +17,19 @@ use crate::harness::*;
 const MIB: usize = 1 << 20;
 
 on_each_server! {
-    documents_of_every_size_arrive_whole_and_their_progress_is_told,
-    a_file_is_read_while_it_is_sent_and_one_that_shrinks_is_an_error,
-    a_callback_is_read_to_its_end_whether_or_not_its_length_is_known,
-    a_callback_that_gives_up_or_ends_too_early_ends_the_stream,
-    an_early_answer_and_a_refusal_end_the_upload,
-    a_cancelled_upload_sends_no_more_and_the_connection_goes_on,
-    the_eleventh_upload_waits_until_another_ends,
-    ten_uploads_that_are_given_up_leave_room_for_others,
-    options_are_sent_as_they_are_given,
-    an_empty_document_is_refused_by_newer_servers,
+    documents_of_every_size_arrive_with_progress,
+    shrinking_file_is_an_error,
+    callback_is_read_with_and_without_known_length,
+    failing_callback_ends_the_stream,
+    early_answer_or_refusal_ends_the_upload,
+    cancelled_upload_stops_and_the_connection_lives,
+    eleventh_upload_waits_until_another_ends,
+    cancelled_uploads_make_room_for_others,
+    options_are_sent_unchanged,
+    newer_servers_refuse_an_empty_document,
 }
 
-/// Bytes that repeat with no power of two, so that a chunk in the wrong place is seen.
+/// Makes bytes whose period is not a power of two, so that a misplaced chunk shows.
 fn document(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at % 251) as u8).collect()
 }
@@ -43,7 +43,7 @@ fn sha256(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Reads an extraction to its end: what was extracted, and the progress that was told.
+/// Reads an extraction to its end. Returns the result, and the reported progress.
 fn extract(stream: &Stream) -> (Result<Value, Failure>, Vec<(i64, i64)>) {
     let (mut body, mut progress) = (Vec::new(), Vec::new());
     let end = drain(stream, |event| unsafe {
@@ -62,7 +62,7 @@ fn extract(stream: &Stream) -> (Result<Value, Failure>, Vec<(i64, i64)>) {
     )
 }
 
-/// What the enclave extracts from a document that is no text.
+/// Returns the enclave's result for a document that is not text.
 fn description(name: &str, document: &[u8]) -> String {
     let (len, sha256) = (document.len(), sha256(document));
     format!("{name}: {len} bytes, SHA-256 {sha256}")
@@ -74,7 +74,7 @@ fn connected(server: Server, fault: Option<&str>) -> (Enclave, Client) {
     (enclave, client)
 }
 
-fn documents_of_every_size_arrive_whole_and_their_progress_is_told(server: Server) {
+fn documents_of_every_size_arrive_with_progress(server: Server) {
     let (enclave, client) = connected(server, None);
     for len in [1, MIB - 1, MIB, MIB + 1, 50 * MIB] {
         let whole = document(len);
@@ -95,7 +95,7 @@ fn documents_of_every_size_arrive_whole_and_their_progress_is_told(server: Serve
     assert_eq!(largest, Some(MIB as u64), "few chunks, and large ones");
 }
 
-fn a_file_is_read_while_it_is_sent_and_one_that_shrinks_is_an_error(server: Server) {
+fn shrinking_file_is_an_error(server: Server) {
     let (_enclave, client) = connected(server, None);
     let path = fresh("document");
     let whole = document(3 * MIB + 17);
@@ -108,7 +108,7 @@ fn a_file_is_read_while_it_is_sent_and_one_that_shrinks_is_an_error(server: Serv
         })
     };
     set(name).unwrap();
-    // Twice: a file can be read again.
+    // Twice, because a file can be read again.
     for _ in 0..2 {
         let answer = extract(&send(&client, &request).unwrap()).0.unwrap();
         assert_eq!(
@@ -139,12 +139,12 @@ fn a_file_is_read_while_it_is_sent_and_one_that_shrinks_is_an_error(server: Serv
     }
 }
 
-/// A document that the application reads out.
+/// A document from a callback.
 struct Reading {
     rest: Vec<u8>,
-    /// At most so much at once; 0 for as much as fits.
+    /// The most bytes of one call; 0 for as many as fit.
     portion: usize,
-    /// Gives up after so many calls.
+    /// Fails after this many calls.
     calls: usize,
     destroyed: Sender<()>,
 }
@@ -188,7 +188,7 @@ fn read_out(whole: &[u8], portion: usize, calls: usize, total: i64) -> (Route, R
     (request, gone)
 }
 
-fn a_callback_is_read_to_its_end_whether_or_not_its_length_is_known(server: Server) {
+fn callback_is_read_with_and_without_known_length(server: Server) {
     let (_enclave, client) = connected(server, None);
     for len in [0, 1, MIB, 2 * MIB + 5] {
         for total in [-1, len as i64] {
@@ -196,7 +196,7 @@ fn a_callback_is_read_to_its_end_whether_or_not_its_length_is_known(server: Serv
                 let whole = document(len);
                 let (request, gone) = read_out(&whole, portion, usize::MAX, total);
                 let (answer, progress) = extract(&send(&client, &request).unwrap());
-                // Newer servers demand the length, and at least one byte.
+                // Newer servers require the length, and at least one byte.
                 if server.expect(false, total < 1) {
                     let failure = answer.unwrap_err();
                     assert_eq!(failure.http_status(), 400);
@@ -220,7 +220,7 @@ fn a_callback_is_read_to_its_end_whether_or_not_its_length_is_known(server: Serv
     }
 }
 
-fn a_callback_that_gives_up_or_ends_too_early_ends_the_stream(server: Server) {
+fn failing_callback_ends_the_stream(server: Server) {
     let (_enclave, client) = connected(server, None);
     for (calls, total, status) in [
         (3, 5 * MIB as i64, CONFER_E_STOPPED),
@@ -231,14 +231,14 @@ fn a_callback_that_gives_up_or_ends_too_early_ends_the_stream(server: Server) {
         assert_eq!(failure.status(), status, "{failure:?}");
         gone.recv_timeout(Duration::from_secs(10)).unwrap();
     }
-    // Never sent: destroyed with the request.
+    // Never sent, so freed with the request.
     let (request, gone) = read_out(b"x", 0, 9, -1);
     drop(request);
     gone.try_recv().unwrap();
     read(&pull(&client, PROMPT).unwrap()).1.unwrap();
 }
 
-fn an_early_answer_and_a_refusal_end_the_upload(server: Server) {
+fn early_answer_or_refusal_ends_the_upload(server: Server) {
     for (fault, refused) in [
         ("upload-answers-early", false),
         ("upload-refused-midway", true),
@@ -267,7 +267,7 @@ fn an_early_answer_and_a_refusal_end_the_upload(server: Server) {
     }
 }
 
-fn a_cancelled_upload_sends_no_more_and_the_connection_goes_on(server: Server) {
+fn cancelled_upload_stops_and_the_connection_lives(server: Server) {
     let (_enclave, client) = connected(server, None);
     let (request, gone) = read_out(&document(20 * MIB), 0, usize::MAX, 20 * MIB as i64);
     let stream = send(&client, &request).unwrap();
@@ -279,14 +279,14 @@ fn a_cancelled_upload_sends_no_more_and_the_connection_goes_on(server: Server) {
     read(&pull(&client, PROMPT).unwrap()).1.unwrap();
 }
 
-/// Whether a stream has an event now.
+/// Returns whether a stream has an event now.
 fn has_event(stream: &Stream, wait_ms: i64) -> bool {
     let mut event = ptr::null();
     let next = call(|e| unsafe { confer_stream_next(stream.0, wait_ms, &mut event, e) });
     next.unwrap() == CONFER_OK
 }
 
-fn the_eleventh_upload_waits_until_another_ends(server: Server) {
+fn eleventh_upload_waits_until_another_ends(server: Server) {
     let (_enclave, client) = connected(server, Some("upload-never-answered"));
     let open: Vec<Stream> = (0..10)
         .map(|_| send(&client, &extraction(b"x")).unwrap())
@@ -302,7 +302,7 @@ fn the_eleventh_upload_waits_until_another_ends(server: Server) {
     assert!(!has_event(&twelfth, 0));
 }
 
-fn ten_uploads_that_are_given_up_leave_room_for_others(server: Server) {
+fn cancelled_uploads_make_room_for_others(server: Server) {
     let (_enclave, client) = connected(server, None);
     for _ in 0..2 {
         let open: Vec<Stream> = (0..10)
@@ -319,7 +319,7 @@ fn ten_uploads_that_are_given_up_leave_room_for_others(server: Server) {
     assert_eq!(*text, description("test.pdf", &whole));
 }
 
-fn options_are_sent_as_they_are_given(server: Server) {
+fn options_are_sent_unchanged(server: Server) {
     let (_enclave, client) = connected(server, None);
     let request = extraction(b"some text");
     let option = |name: &str, json: &str| {
@@ -346,7 +346,7 @@ fn options_are_sent_as_they_are_given(server: Server) {
     assert_eq!(refused, server.expect(None, Some(415)));
 }
 
-fn an_empty_document_is_refused_by_newer_servers(server: Server) {
+fn newer_servers_refuse_an_empty_document(server: Server) {
     let (_enclave, client) = connected(server, None);
     let answer = extract(&send(&client, &extraction(b"")).unwrap()).0;
     let refused = answer.err().map(|failure| failure.http_status());

@@ -1,5 +1,5 @@
-//! Errors tell the truth: what the peer said, which clock is in doubt, and nothing that only a programmer of this library
-//! could read.
+//! Error messages are right: the peer's reason, the clock in doubt, and no internals of this
+//! library.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -29,7 +29,7 @@ fn status_descriptions_are_for_people() {
     }
 }
 
-/// The code belongs to the message; the reason is the peer's text, and could repeat a prompt.
+/// The code is in the message. The reason is the peer's text, which could repeat a prompt.
 #[test]
 fn close_code_and_reason_reach_the_application() {
     let reason = "the enclave's own\u{fffd}words";
@@ -69,9 +69,9 @@ fn close_code_and_reason_reach_the_application() {
     }
 }
 
-/// What a certificate does not name at all, no newer root can know.
+/// A newer root cannot help if the certificate names no authority at all.
 #[test]
-fn missing_timestamp_of_a_certificate_is_not_told_as_an_unknown_log() {
+fn missing_timestamp_is_not_reported_as_unknown_log() {
     for (fault, unknown) in [("release-no-sct", false), ("release-bad-sct", false)] {
         let enclave = Enclave::start(Some(fault));
         let failure = connect(&config(&enclave)).err().unwrap();
@@ -84,9 +84,10 @@ fn missing_timestamp_of_a_certificate_is_not_told_as_an_unknown_log() {
     }
 }
 
-/// Every check that depends on the clock gives times as dates, and the error asks whether the clock is right.
+/// Every check that depends on the clock shows dates, and the error asks whether the clock is
+/// right.
 #[test]
-fn failures_by_the_clock_ask_whether_it_is_right() {
+fn clock_failures_ask_whether_the_clock_is_right() {
     for (fault, asks) in [
         ("time-expired", true),
         ("time-not-before", true),
@@ -114,7 +115,7 @@ fn failures_by_the_clock_ask_whether_it_is_right() {
     }
 }
 
-/// Passes one connection on to the enclave, and puts a header into the answer to the upgrade.
+/// Forwards one connection to the enclave, and adds a header to the answer to the upgrade.
 fn with_header(upstream: u16, header: &'static str) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -141,7 +142,7 @@ fn with_header(upstream: u16, header: &'static str) -> u16 {
 }
 
 #[test]
-fn the_servers_date_is_a_hint_in_the_message_and_no_source_of_time() {
+fn servers_date_is_only_a_hint() {
     let hint = "The server's answer says 2023-12-05 00:10:00 UTC.";
     for (fault, header, expected) in [
         (
