@@ -1,9 +1,10 @@
 /*
  * confer.h: an open client for Confer's attested inference service.
  *
- * Confer runs a large language model inside an Intel TDX confidential VM. This library connects to it, verifies what
- * runs there before anything is sent, and brings chats, embeddings and documents through a channel that ends inside
- * that VM. Where it is asked to, it connects again when the network fails, and verifies again each time.
+ * Confer runs a large language model inside an Intel TDX confidential VM. This library connects to it
+ * and verifies its software before anything is sent. Chats, embeddings and documents then go through a
+ * channel that ends inside that VM. On request, the library reconnects when the network fails, and
+ * verifies again each time.
  *
  * GETTING STARTED
  *
@@ -45,65 +46,78 @@
  *
  * CONVENTIONS
  *
- * Arguments    The handle first, then inputs, outputs, and last `confer_error **error`, which may be NULL. Every pointer
- *              is checked for NULL. A call that returns a confer_status writes its outputs on success alone; a handle
- *              output is NULL otherwise. On failure `*error` receives an error to be freed with confer_error_free(); on
- *              success it is NULL.
- * Text         In: a pointer and a length in bytes, UTF-8; SIZE_MAX says that it is NUL-terminated. NULL with length 0
- *              is the empty text. What is passed in is copied. Out: borrowed, NUL-terminated, valid as long as the
- *              handle that it came from; with its length where `len` is not NULL.
- * Handles      Opaque. Each has one _free, which takes NULL and never waits. They may be freed in any order.
- * Threads      Every function may be called from any thread, and every handle be used by several at once, unless its
- *              type says otherwise. A handle may be freed while another thread waits in a call on it, which then
- *              returns; not while another thread is about to begin a call on it, or runs a getter.
+ * Arguments    The handle first, then inputs, outputs, and last `confer_error **error`, which may
+ *              be NULL. Every pointer is checked for NULL. A call that returns a confer_status
+ *              writes its outputs only on success; on failure, a handle output is NULL. On failure
+ *              `*error` receives an error, to be freed with confer_error_free(); on success it is
+ *              NULL.
+ * Text         In: a pointer and a length in bytes, UTF-8; SIZE_MAX means NUL-terminated. NULL with
+ *              length 0 is the empty text. The library copies inputs. Out: borrowed,
+ *              NUL-terminated, valid as long as its handle; `len`, if not NULL, receives the
+ *              length.
+ * Handles      Opaque. Each type has a _free function, which accepts NULL and never waits. Handles
+ *              may be freed in any order.
+ * Threads      Any thread may call any function, and several threads may use one handle at once,
+ *              unless its type says otherwise. A handle may be freed while another thread waits in
+ *              a call on it, which then returns. It must not be freed while another thread begins a
+ *              call on it or runs a getter.
  * Const        A function that takes `const T *` does not change the handle.
- * Callbacks    Run on one thread for each client, in order, and never on a thread that serves the network. A client
- *              without callbacks has no such thread; a slow callback holds up no other client. A callback must
- *              return: it must not throw an exception through the library or leave by longjmp. What it is given is lent
- *              and is not to be freed, but for the stream's own handle, if that was not freed before.
+ * Callbacks    Run in order on one thread for each client, never on a network thread. A client
+ *              without callbacks has no such thread. A slow callback does not delay other clients.
+ *              A callback must return: it must not throw an exception through the library or use
+ *              longjmp. Its arguments are lent and must not be freed, except the stream's handle if
+ *              it was not freed before.
  *
- *              In a callback                                    answers
+ *              In a callback                                    result
  *              ---------------------------------------------    ----------------------------
  *              confer_stream_next(), confer_connecting_wait()
  *                with timeout 0                                 as elsewhere
  *                with any other timeout                         CONFER_E_WOULD_DEADLOCK
  *              confer_connect(), confer_close(),
  *                confer_runtime_wait()                          CONFER_E_WOULD_DEADLOCK
- *              all else: starting a request or a connection,
- *                answering a tool or a token request, _cancel,
- *                _trigger, _free, setters, getters              as elsewhere
+ *              anything else: starting a request or a
+ *                connection, answering a tool or a token
+ *                request, _cancel, _trigger, _free, setters,
+ *                getters                                        as elsewhere
  *
- *              What a callback is given to answer (confer_tool_call, confer_token_request) is the application's own from
- *              then on: it can be answered later and from any thread, and has to be freed.
- *
- * Fork         After a fork, the child of a process that used the library gets CONFER_E_FORKED from every call that
- *              returns a status; getters are safe there, and freeing does nothing. A program that is started by exec is
- *              not concerned. If a name was being looked up at the fork, the C library's resolver may stay locked in the
- *              child: call getaddrinfo() there only after exec.
- * Exit         A process may end at any time, also while the library connects: nothing has to be closed before. A
- *              destructor of a static object in C++ may close and free. Functions with __attribute__((destructor)) must not
- *              call the library: where it is linked statically, they run after its own.
- * Signals      No signal handler is installed. No function here may be called from one. The library's threads block all
- *              signals but SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS and SIGABRT, which a thread causes itself. So
- *              every other signal is handled on a thread of the application. Threads and processes that a callback
- *              starts inherit that.
+ *              A question that a callback receives (confer_tool_call, confer_token_request) belongs
+ *              to the application. Answer it at any time from any thread, then free it.
+ * Fork         In a forked child of a process that used the library, every call that returns a
+ *              status returns CONFER_E_FORKED. Getters are safe there, and freeing does nothing. A
+ *              program started with exec is not affected. If a name look-up was in progress at the
+ *              fork, the C library's resolver may stay locked in the child: call getaddrinfo()
+ *              there only after exec.
+ * Exit         A process may end at any time, even while the library connects. Nothing has to be
+ *              closed first. The destructor of a static C++ object may close and free. Functions
+ *              with __attribute__((destructor)) must not call the library: if it is linked
+ *              statically, they run after its destructors.
+ * Signals      The library installs no signal handler. Do not call its functions from one. Its
+ *              threads block all signals except SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS
+ *              and SIGABRT, which a thread causes itself. So the application's threads handle all
+ *              others. Threads and processes that a callback starts inherit this mask.
  * Stack        A thread that calls the library needs a stack of 64 KiB. Callbacks have 2 MiB.
- * Shortage     If the system refuses a thread, a descriptor or memory, the call or the request ends with CONFER_E_SYSTEM,
- *              which is retryable, and the message names the limit. Other requests and the client go on.
- * Sandboxes    The library needs random bytes: the system call getrandom or, on a kernel without it, /dev/urandom. Where
- *              they are refused, every call that returns a status answers CONFER_E_SYSTEM. Install a filter before the
- *              first call: one that refuses getrandom later makes the cryptography beneath abort the process.
- * Output       The library prints nothing. It takes no global logger; of the process it changes nothing but that it
- *              registers a fork handler and an exit handler, which go when the library is unloaded.
- * Requests     Each is a stream: confer_chat_stream() and confer_request_stream() bring its events to callbacks, _pull
- *              lets the application take them; both end once, with the answer's end or with an error that says how far
- *              the request had come. One connection carries all of a client's requests, and their answers interleave.
- *              While a stream is the only request, one that is not read makes the library read no more; beside others
- *              it goes on reading, for theirs, up to a limit for each stream. What is left is what one WebSocket forces:
- *              a message of another stream that is on its way delays the next by the time that it takes.
- * Limits       Each is a named constant with its reason in the source; docs/limits.md has what was measured.
+ * Shortage     If the system refuses a thread, a descriptor or memory, the call or request fails
+ *              with CONFER_E_SYSTEM, which is retryable, and the message names the limit. Other
+ *              requests and the client continue.
+ * Sandboxes    The library needs random bytes, from the system call getrandom or, on a kernel
+ *              without it, from /dev/urandom. If the system refuses them, every call that returns a
+ *              status returns CONFER_E_SYSTEM. Install a sandbox filter before the first call: if
+ *              it refuses getrandom later, the cryptography aborts the process.
+ * Output       The library prints nothing and uses no global logger. Its only changes to the
+ *              process are a fork handler and an exit handler, which are removed when it is
+ *              unloaded.
+ * Requests     Each request is a stream. confer_chat_stream() and confer_request_stream() deliver
+ *              its events to callbacks; the _pull functions let the application read them. A stream
+ *              ends once, with the end of the answer or with an error that says how far the request
+ *              had come. One connection carries all requests of a client, and their answers
+ *              interleave. If a slow stream is the only request, the library stops reading the
+ *              socket. If there are others, it reads on for them, up to a limit for each stream.
+ *              All streams share one WebSocket, so a large message of one stream delays the
+ *              messages after it by its transfer time.
+ * Limits       Each is a named constant with its reason in the source. docs/limits.md has
+ *              measurements.
  *
- *              What a peer can cause                            at most       set by               beyond it
+ *              What a peer can cause                            at most       set by               beyond
  *              ---------------------------------------------    ----------    -----------------    ----------------------
  *              time of a stage of connecting                    10 or 15 s    _DURATION_STAGE_…    CONFER_E_STAGE_TIMEOUT
  *              time of all stages together                      60 s          _DURATION_CONNECT    CONFER_E_STAGE_TIMEOUT
@@ -111,10 +125,10 @@
  *              silence after the network changed                5 s           _DURATION_PROBE      CONFER_E_DEAD_PEER
  *              silence of an answer that is streamed            180 s         _DURATION_IDLE_…     CONFER_E_STREAM_IDLE
  *              silence of any other answer                      600 s         _DURATION_IDLE_…     CONFER_E_STREAM_IDLE
- *              addresses of a name that are tried               16            -                    the rest is left out
+ *              tried addresses of a name                        16            -                    dropped
  *              answer of a proxy                                8 KiB         -                    CONFER_E_PROXY
  *              headers of a proxy's answer                      64            -                    CONFER_E_PROXY
- *              pause that a server asks for                     1 h           -                    an hour is taken
+ *              pause that a server requests                     1 h           -                    an hour
  *              Intel's key set                                  1 MiB         -                    CONFER_E_REJECTED
  *              evidence, nesting                                65,439 B, 64  -                    CONFER_E_REJECTED
  *              WebSocket message                                65,535 B      -                    CONFER_E_LIMIT
@@ -129,9 +143,9 @@
  *              unread on a stream                               16 MiB        _LIMIT_STREAM_UNREAD CONFER_E_SLOW_CONSUMER
  *              unread on all streams of a client                64 MiB        _LIMIT_CLIENT_UNREAD CONFER_E_SLOW_CONSUMER
  *              unread in the process                            1 GiB         _set_unread_limit    CONFER_E_SLOW_CONSUMER
- *              text of a refusal                                1,024 B       -                    the rest is left out
+ *              text of a refusal                                1,024 B       -                    truncated
  *
- *              What an application can cause                    at most       set by               beyond it
+ *              What an application can cause                    at most       set by               beyond
  *              ---------------------------------------------    ----------    -----------------    ----------------------
  *              a request, a conversation                        32 MiB        -                    CONFER_E_TOO_LARGE
  *              a text of a message, characters                  20,000,000    -                    CONFER_E_TOO_LARGE
@@ -140,14 +154,14 @@
  *              open requests of a client                        4,096         _LIMIT_REQUESTS      CONFER_E_TOO_MANY
  *              uploads at once on a connection                  10            -                    the next one waits
  *              data of an upload in memory                      2 MiB         -                    it is not read yet
- *              time of a tool                                   5 min         _set_tool_limits     the model is told so
+ *              time of a tool                                   5 min         _set_tool_limits     the model gets an error
  *              name look-ups at once in the process             32            -                    it waits its turn
- *              name look-ups that were given up and still hang  32            -                    CONFER_E_SYSTEM
+ *              cancelled name look-ups that still hang          32            -                    CONFER_E_SYSTEM
  *              files read or written at once in the process     8             -                    it waits its turn
- *              reads and writes that were given up and hang     8             -                    CONFER_E_SYSTEM
- *              failed attempts to connect again                 -             _LIMIT_ATTEMPTS      the client ends
+ *              cancelled reads and writes that still hang       8             -                    CONFER_E_SYSTEM
+ *              failed attempts to reconnect                     -             _LIMIT_ATTEMPTS      the client ends
  *              old connections that end their requests          4             -                    CONFER_E_EXPIRED
- *              log records that wait for a slow callback        1,024         -                    the rest is counted
+ *              log records that wait for a slow callback        1,024         -                    counted, not kept
  */
 
 
@@ -161,7 +175,7 @@
 #include <stdint.h>
 
 /**
- * Major version: changes when something is taken away. While it is 0, see the CHANGELOG.
+ * Major version: changes when something is removed. While it is 0, see the CHANGELOG.
  */
 #define CONFER_VERSION_MAJOR 0
 
@@ -181,12 +195,12 @@
 #define CONFER_VERSION_NUMBER 1000
 
 /**
- * Nothing of the request left this process.
+ * Nothing of the request was sent.
  */
 #define CONFER_PROGRESS_NOT_SENT 0
 
 /**
- * Some or all of the request was handed to the network: the enclave may have acted on it.
+ * At least a part of the request was given to the network, so the enclave may have acted on it.
  */
 #define CONFER_PROGRESS_MAYBE_SENT 1
 
@@ -201,7 +215,7 @@
 #define CONFER_OUTCOME_PASS 0
 
 /**
- * The check holds, but the policy asks to be told, as of firmware that is not up to date.
+ * The policy tolerates the result, but the machine needs an update.
  */
 #define CONFER_OUTCOME_WARN 1
 
@@ -211,7 +225,7 @@
 #define CONFER_OUTCOME_FAIL 2
 
 /**
- * The check could not be made: what it needs is missing. It rejects as a failure does.
+ * The check could not run, because its input is missing. Rejects like a failure.
  */
 #define CONFER_OUTCOME_SKIP 3
 
@@ -523,12 +537,12 @@
 #define CONFER_COUNTER_FAILED_ATTEMPTS 8
 
 /**
- * The person who asks.
+ * The user.
  */
 #define CONFER_ROLE_USER 0
 
 /**
- * The model's earlier answer.
+ * An earlier answer of the model.
  */
 #define CONFER_ROLE_ASSISTANT 1
 
@@ -543,12 +557,13 @@
 #define CONFER_ROLE_DEVELOPER 3
 
 /**
- * A tool that the model called; the content is a JSON text with `toolCallId`, `toolName` and `toolArguments`.
+ * A call of a tool by the model. The content is JSON text with `toolCallId`, `toolName` and
+ * `toolArguments`.
  */
 #define CONFER_ROLE_TOOL_CALL 4
 
 /**
- * A tool's result; the content is a JSON text with `toolCallId`, `toolName` and `content`.
+ * A tool's result. The content is JSON text with `toolCallId`, `toolName` and `content`.
  */
 #define CONFER_ROLE_TOOL_RESPONSE 5
 
@@ -658,17 +673,18 @@ typedef struct confer_connecting confer_connecting;
 typedef struct confer_connection_event confer_connection_event;
 
 /**
- * The messages of a conversation, in this process alone: the library stores nothing. Any thread. Give it to a request
- * with confer_chat_request_set_conversation().
+ * A history of messages. It exists only in this process: the library stores nothing. Any thread.
+ * Pass it to a request with confer_chat_request_set_conversation().
  *
- * A server refuses a history in which a tool call is not directly followed by its response. So a conversation keeps pairs:
- * a response goes directly behind its call, responses without a call are dropped, and calls of the server's tools that got
- * no response too. Calls of the application's tools wait for their responses until the next answer is complete.
+ * A server refuses a history in which a tool call is not directly followed by its response. So a
+ * conversation keeps pairs. It puts a response directly after its call. It drops a response
+ * without a call, and a server tool's call without a response. A call of the application's tools
+ * waits for its response until the next answer is complete.
  */
 typedef struct confer_conversation confer_conversation;
 
 /**
- * Why a call or a stream failed. Immutable: any thread may read it, also several at once.
+ * Why a call or a stream failed. Immutable: several threads may read it at once.
  */
 typedef struct confer_error confer_error;
 
@@ -678,14 +694,15 @@ typedef struct confer_error confer_error;
 typedef struct confer_event confer_event;
 
 /**
- * What is trusted: one JSON document, which names Intel's root, the firmware, the patch levels that are accepted and
- * who signs releases. Immutable: any thread, also several at once. It remembers the releases that it verified, so that
- * clients that share a policy connect faster.
+ * The trusted parties and values: one JSON document with Intel's root, the firmware, the accepted
+ * patch levels and the signer of releases. Immutable: several threads may use it at once. It
+ * remembers verified releases, so clients that share a policy connect faster.
  */
 typedef struct confer_policy confer_policy;
 
 /**
- * Why an enclave was trusted or refused, check by check. Immutable: any thread may read it, also several at once.
+ * Why an enclave was trusted or refused, check by check. Immutable: several threads may read it at
+ * once.
  */
 typedef struct confer_report confer_report;
 
@@ -713,10 +730,10 @@ typedef struct confer_token_request confer_token_request;
 typedef struct confer_tool_call confer_tool_call;
 
 /**
- * How a call or a stream ended. Zero is success; 1 and 2 are no errors; the rest comes in families of a hundred:
- * 1xx a mistake of the caller, 2xx ended on this side, 3xx the network, 4xx the peer broke the protocol, 5xx the
- * enclave was refused, 6xx the enclave answered, but not with 200. Numbers are never changed or used again; new ones
- * can appear in any family.
+ * The result of a call or a stream. 0 is success, and 1 and 2 are not errors. Each hundred is a
+ * family: 1xx mistakes of the caller, 2xx ended on this side, 3xx network, 4xx the peer broke the
+ * protocol, 5xx the enclave was refused, 6xx the enclave answered with an error. Numbers are never
+ * changed or reused. Later versions may add numbers to any family.
  */
 typedef int32_t confer_status;
 
@@ -808,7 +825,7 @@ typedef struct {
 #define CONFER_OK 0
 
 /**
- * The wait ended before there was something to return. Not an error: wait again.
+ * The time limit passed without a result. Not an error: wait again.
  */
 #define CONFER_TIMEOUT 1
 
@@ -833,12 +850,12 @@ typedef struct {
 #define CONFER_E_INVALID_URL 102
 
 /**
- * An argument is not the JSON it has to be; the message gives line and column.
+ * An argument is not the expected JSON; the message has line and column.
  */
 #define CONFER_E_INVALID_JSON 103
 
 /**
- * The policy document does not hold; the message names the key.
+ * The policy document is not valid; the message names the key.
  */
 #define CONFER_E_INVALID_POLICY 104
 
@@ -848,7 +865,7 @@ typedef struct {
 #define CONFER_E_BUSY 105
 
 /**
- * A call that waits was made from a callback.
+ * A callback made a call that waits.
  */
 #define CONFER_E_WOULD_DEADLOCK 106
 
@@ -863,7 +880,7 @@ typedef struct {
 #define CONFER_E_FILE 108
 
 /**
- * An argument exceeds its bound.
+ * An argument exceeds its limit.
  */
 #define CONFER_E_TOO_LARGE 109
 
@@ -883,12 +900,13 @@ typedef struct {
 #define CONFER_E_CLOSED 201
 
 /**
- * A callback asked to stop by returning something other than 0.
+ * A callback returned a value other than 0.
  */
 #define CONFER_E_STOPPED 202
 
 /**
- * A defect in the library was met and contained; the handle is unusable, others are not affected. Please report it.
+ * The library contained a defect. The handle is unusable; others are not affected. Please report
+ * it.
  */
 #define CONFER_E_PANIC 203
 
@@ -898,13 +916,13 @@ typedef struct {
 #define CONFER_E_SYSTEM 204
 
 /**
- * There is no token to connect with: the application's provider gave none, and the message repeats its reason; or the
- * server has refused the only one that there is.
+ * No token to connect with. The token provider gave none, and the message has its reason; or the
+ * server refused the only token.
  */
 #define CONFER_E_TOKEN 205
 
 /**
- * The connection reached its maximal age, or its evidence expired, and reconnecting is off.
+ * The connection reached its maximum age, or its evidence expired, and reconnecting is off.
  */
 #define CONFER_E_EXPIRED 206
 
@@ -914,7 +932,7 @@ typedef struct {
 #define CONFER_E_RESOLVE 300
 
 /**
- * No TCP connection to the endpoint, or to the proxy; the message has what each address did.
+ * No TCP connection to the endpoint, or to the proxy; the message has the failure of each address.
  */
 #define CONFER_E_CONNECT 301
 
@@ -924,7 +942,8 @@ typedef struct {
 #define CONFER_E_TLS 302
 
 /**
- * The endpoint refused the WebSocket upgrade, as it does without a valid token; see confer_error_http_status().
+ * The endpoint refused the WebSocket upgrade, for example because the token is not valid; see
+ * confer_error_http_status().
  */
 #define CONFER_E_UPGRADE 303
 
@@ -944,8 +963,8 @@ typedef struct {
 #define CONFER_E_DEAD_PEER 306
 
 /**
- * The proxy refused or failed the tunnel to the endpoint; see confer_error_http_status(), which is 407 where it wants
- * other credentials.
+ * The proxy refused the tunnel or failed to open it; see confer_error_http_status(). The status
+ * 407 means that it wants other credentials.
  */
 #define CONFER_E_PROXY 307
 
@@ -960,7 +979,7 @@ typedef struct {
 #define CONFER_E_HANDSHAKE 401
 
 /**
- * A Noise message does not authenticate: altered, truncated, replayed or reordered on its way.
+ * A Noise message does not authenticate: it was altered, truncated, replayed or reordered.
  */
 #define CONFER_E_DECRYPT 402
 
@@ -970,56 +989,59 @@ typedef struct {
 #define CONFER_E_FRAME 403
 
 /**
- * The peer exceeded a bound.
+ * The peer exceeded a limit.
  */
 #define CONFER_E_LIMIT 404
 
 /**
- * A streamed answer holds bytes that are no event. Ends that stream alone.
+ * A streamed answer contains bytes that are not an event. Ends only that stream.
  */
 #define CONFER_E_EVENT 405
 
 /**
- * The enclave's evidence does not satisfy the policy. Nothing was sent to it but the token, with the upgrade, and the
- * handshake's first message; see confer_error_check_id() and confer_error_report().
+ * The enclave's evidence does not satisfy the policy. Only the token, with the upgrade, and the
+ * first handshake message were sent; see confer_error_check_id() and confer_error_report().
  */
 #define CONFER_E_REJECTED 500
 
 /**
- * The enclave satisfies the policy, but its release is another one than before, and the application refused that.
+ * The enclave satisfies the policy, but its release has changed, and the application refused it.
  */
 #define CONFER_E_RELEASE_REFUSED 501
 
 /**
- * The enclave answered with a status other than 200; see confer_error_http_status() and confer_error_peer_text().
+ * The enclave answered with a status other than 200; see confer_error_http_status() and
+ * confer_error_peer_text().
  */
 #define CONFER_E_REFUSED 600
 
 /**
- * The enclave answered 401: it does not accept the token. As CONFER_E_PAYMENT_REQUIRED in all else.
+ * The enclave answered 401: it does not accept the token. Otherwise like
+ * CONFER_E_PAYMENT_REQUIRED.
  */
 #define CONFER_E_UNAUTHORIZED 601
 
 /**
- * The enclave answered 402: connect again with a fresh token. With a token provider and reconnecting on, the library did
- * so once, and the fresh token did not help either.
+ * The enclave answered 402: connect again with a fresh token. With a token provider and
+ * reconnecting, the library did this once, and the fresh token did not help.
  */
 #define CONFER_E_PAYMENT_REQUIRED 602
 
 /**
- * A streamed answer stopped without an end, for longer than the idle limit.
+ * A streamed answer was silent for longer than the idle limit.
  */
 #define CONFER_E_STREAM_IDLE 603
 
 /**
- * The application reads a stream too slowly: more waits for it than CONFER_LIMIT_STREAM_UNREAD, or more than its share
- * where all streams together have too much; see confer_config_set_limit(). While it is the only request of its client,
- * the library rather reads no more.
+ * The application reads a stream too slowly. Its unread data exceeds CONFER_LIMIT_STREAM_UNREAD,
+ * or its share when all streams together have too much; see confer_config_set_limit(). If it is
+ * the client's only request, the library stops reading instead.
  */
 #define CONFER_E_SLOW_CONSUMER 604
 
 /**
- * The model still calls tools after the last round that was allowed; see confer_chat_request_set_tool_limits().
+ * The model still calls tools after the last allowed round; see
+ * confer_chat_request_set_tool_limits().
  */
 #define CONFER_E_TOOL_ROUNDS 605
 
@@ -1028,172 +1050,180 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * The library's version as one number, in the form of CONFER_VERSION_NUMBER. Compare it with the macro to see
- * whether the header and the library that was loaded belong together. Any thread.
+ * Returns the library's version as one number, like CONFER_VERSION_NUMBER. Compare both to check
+ * that the header matches the loaded library. Any thread.
  */
 uint32_t confer_version_number(void);
 
 /**
- * The library's version as text, such as "0.1.0". Static, NUL-terminated. Any thread.
+ * Returns the library's version as text, such as "0.1.0". Static, NUL-terminated. Any thread.
  */
 const char *confer_version_string(void);
 
 /**
- * Sets how many worker threads the library's runtime has. Default 2, bounds 1 to 64; the runtime is made at the first
- * connection, is shared by all clients of the process, and ends with the last of them. Each connection stays on one
- * worker. If the system refuses some of the threads, the others serve all connections, and the next connection asks for
- * the missing ones again. If it refuses all, connecting fails with CONFER_E_SYSTEM.
+ * Sets the number of the library's worker threads: 1 to 64, default 2. They start with the first
+ * connection, serve all clients of the process, and end with the last client. Each connection
+ * stays on one worker. If the system refuses some of the threads, the others serve all
+ * connections, and the next connection starts the missing ones. If it refuses all, connecting
+ * fails with CONFER_E_SYSTEM.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while a runtime with another number of workers
- * runs. Any thread.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while another number of
+ * workers runs. Any thread.
  */
-confer_status confer_runtime_set_workers(size_t count,
-                                         confer_error **error);
+confer_status confer_runtime_set_workers(size_t count, confer_error **error);
 
 /**
- * How many bytes may wait to be read on all streams of the process; above it, streams fail with CONFER_E_SLOW_CONSUMER
- * that hold more than their equal share. 64 KiB to 1 TiB; default 1 GiB. Takes effect at once. Any thread.
+ * Sets how many unread bytes all streams of the process may have together: 64 KiB to 1 TiB,
+ * default 1 GiB. Above this, streams with more than an equal share fail with
+ * CONFER_E_SLOW_CONSUMER. Takes effect at once. Any thread.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT.
  */
-confer_status confer_runtime_set_unread_limit(uint64_t bytes,
-                                              confer_error **error);
+confer_status confer_runtime_set_unread_limit(uint64_t bytes, confer_error **error);
 
 /**
- * Waits until no thread of the library runs, so that it can be unloaded: after the last client was freed, after a
- * connection that failed, or after handles were freed without confer_close().
+ * Waits until no thread of the library runs, so that the library can be unloaded. Needed after the
+ * last client was freed, after a failed connection, and after handles were freed without
+ * confer_close().
  *
- * `timeout_ms`: 0 looks and does not wait, negative waits for as long as clients live and callbacks take.
- * Returns CONFER_OK, or CONFER_TIMEOUT while a thread runs, which it does as long as a client is open.
+ * `timeout_ms`: 0 returns at once; negative waits without a limit.
+ *
+ * Returns CONFER_OK, or CONFER_TIMEOUT while a thread runs, as it does while a client is open.
  * Errors: CONFER_E_WOULD_DEADLOCK in a callback. Any thread.
  */
-confer_status confer_runtime_wait(int64_t timeout_ms,
-                                  confer_error **error);
+confer_status confer_runtime_wait(int64_t timeout_ms, confer_error **error);
 
 /**
- * The name of a status's constant, such as "CONFER_E_REJECTED"; "CONFER_E_UNKNOWN" for a number that this version
- * does not know. Static, NUL-terminated, never NULL. Any thread.
+ * Returns the name of a status, such as "CONFER_E_REJECTED", or "CONFER_E_UNKNOWN" for a number
+ * that this version does not know. Static, NUL-terminated, never NULL. Any thread.
  */
 const char *confer_status_name(confer_status status);
 
 /**
- * One sentence on what a status means, in English. Static, NUL-terminated, never NULL. Any thread.
+ * Returns one sentence that explains a status, in English. Static, NUL-terminated, never NULL. Any
+ * thread.
  */
 const char *confer_status_description(confer_status status);
 
 /**
- * The status: the same as the failed call returned. CONFER_OK for NULL.
+ * Returns the status that the failed call returned. CONFER_OK for NULL.
  */
 confer_status confer_error_status(const confer_error *error);
 
 /**
- * What happened: the argument or check, what was expected and what was found. English, for developers and logs; never
- * a token, a prompt, an answer or a key. Borrowed from the error, NUL-terminated. `len` may be NULL.
+ * Returns what happened: the argument or check, what was expected and what was found. English, for
+ * developers and logs. Never contains a token, prompt, answer or key. Borrowed from the error,
+ * NUL-terminated. `len` may be NULL.
  */
-const char *confer_error_message(const confer_error *error,
-                                 size_t *len);
+const char *confer_error_message(const confer_error *error, size_t *len);
 
 /**
- * For CONFER_E_REJECTED, the id of the verification check that decided, such as "tdx.key_binding"; otherwise NULL.
+ * Returns the id of the deciding check, such as "tdx.key_binding", for CONFER_E_REJECTED, or NULL.
  * Borrowed from the error. `len` may be NULL.
  */
-const char *confer_error_check_id(const confer_error *error,
-                                  size_t *len);
+const char *confer_error_check_id(const confer_error *error, size_t *len);
 
 /**
- * The HTTP status of a refused upgrade or tunnel, or the status with which the enclave refused a request; 0 if there is
- * none.
+ * Returns the HTTP status of a refused upgrade or tunnel, or the enclave's status for a refused
+ * request. 0 if there was no such status.
  */
 int32_t confer_error_http_status(const confer_error *error);
 
 /**
- * Whether the same call may succeed later, unchanged. It does not say that repeating is harmless: for that, see
- * confer_error_progress(). A client with reconnecting on follows the same rule: it tries again after an error that is
- * retried, and ends with any other.
+ * Returns whether the same call may succeed later, unchanged. This does not mean that repeating is
+ * harmless; see confer_error_progress(). A client that reconnects follows the same rule: it
+ * retries after a retryable error, and ends with any other.
  *
- *     Error                                            Is it retried?
- *     ---------------------------------------------    -------------------------------------------------------------
- *     CONFER_E_INVALID_ARGUMENT, _INVALID_UTF8,        no: the caller's mistake
- *       _INVALID_URL, _INVALID_JSON, _INVALID_POLICY,
- *       _WOULD_DEADLOCK, _FORKED, _FILE, _TOO_LARGE
- *     CONFER_E_BUSY, _TOO_MANY, _SYSTEM                yes
- *     CONFER_E_CANCELLED, _CLOSED, _STOPPED, _PANIC    no
- *     CONFER_E_TOKEN                                   yes: the token provider is asked again; no without a provider
- *     CONFER_E_EXPIRED                                 yes: by a new client
- *     CONFER_E_RESOLVE, _CONNECT, _STAGE_TIMEOUT,      yes
+ *     Error                                          Retryable
+ *     -------------------------------------------    --------------------------------------------
+ *     CONFER_E_INVALID_ARGUMENT, _INVALID_UTF8,      no: a mistake of the caller
+ *       _INVALID_URL, _INVALID_JSON,
+ *       _INVALID_POLICY, _WOULD_DEADLOCK,
+ *       _FORKED, _FILE, _TOO_LARGE
+ *     CONFER_E_BUSY, _TOO_MANY, _SYSTEM              yes
+ *     CONFER_E_CANCELLED, _CLOSED, _STOPPED,         no
+ *       _PANIC
+ *     CONFER_E_TOKEN                                 yes: asks the token provider again; no
+ *                                                    without a provider
+ *     CONFER_E_EXPIRED                               yes: with a new client
+ *     CONFER_E_RESOLVE, _CONNECT, _STAGE_TIMEOUT,    yes
  *       _CONNECTION_LOST, _DEAD_PEER
- *     CONFER_E_TLS                                     yes; no for a certificate that is not trusted, unless its dates
- *                                                      alone are wrong: the device's clock may be, for a while
- *     CONFER_E_UPGRADE                                 yes; with an HTTP status, for 408, 429 and 5xx alone
- *       HTTP status 401, 402, 403, and 500 for a       no without a token provider; with one, if it has another token
- *       token that has expired
- *     CONFER_E_PROXY                                   yes; with an HTTP status, for 408, 429 and 5xx alone: not for
- *                                                      407, so that no account is locked; no if it refuses the
- *                                                      credentials or the target by SOCKS5, or gives no HTTP answer
- *     CONFER_E_PROTOCOL, _HANDSHAKE, _DECRYPT,         yes: bytes may have been damaged on their way
- *       _FRAME, _LIMIT
- *     CONFER_E_EVENT                                   no
- *     CONFER_E_REJECTED                                no, unless every failed check failed for trouble that passes:
- *                                                      Intel gave the enclave no token, Intel's key set cannot be
- *                                                      fetched, or the device's clock seems to be wrong
- *     CONFER_E_RELEASE_REFUSED                         no
- *     CONFER_E_REFUSED                                 no, unless with status 429, 502, 503 or 504
- *     CONFER_E_UNAUTHORIZED, _PAYMENT_REQUIRED         no: connect with a fresh token
- *     CONFER_E_STREAM_IDLE                             yes
- *     CONFER_E_SLOW_CONSUMER, _TOOL_ROUNDS             no
+ *     CONFER_E_TLS                                   yes; no for an untrusted certificate, unless
+ *                                                    only its dates are wrong: the device's clock
+ *                                                    may be wrong for a while
+ *     CONFER_E_UPGRADE                               yes; with an HTTP status, only for 408, 429
+ *                                                    and 5xx
+ *       HTTP status 401, 402, 403, and 500 for an    no without a token provider; with one, if it
+ *       expired token                                has another token
+ *     CONFER_E_PROXY                                 yes; with an HTTP status, only for 408, 429
+ *                                                    and 5xx: not for 407, because proxies lock
+ *                                                    accounts; no if it refuses the credentials
+ *                                                    or the target by SOCKS5, or if its answer
+ *                                                    is not HTTP
+ *     CONFER_E_PROTOCOL, _HANDSHAKE, _DECRYPT,       yes: the bytes may have been damaged in
+ *       _FRAME, _LIMIT                               transit
+ *     CONFER_E_EVENT                                 no
+ *     CONFER_E_REJECTED                              no, unless every failed check can pass
+ *                                                    later: Intel gave the enclave no token,
+ *                                                    Intel's key set cannot be fetched, or the
+ *                                                    device's clock seems to be wrong
+ *     CONFER_E_RELEASE_REFUSED                       no
+ *     CONFER_E_REFUSED                               no, except with status 429, 502, 503 or 504
+ *     CONFER_E_UNAUTHORIZED, _PAYMENT_REQUIRED       no: connect with a fresh token
+ *     CONFER_E_STREAM_IDLE                           yes
+ *     CONFER_E_SLOW_CONSUMER, _TOOL_ROUNDS           no
  */
 bool confer_error_retryable(const confer_error *error);
 
 /**
- * How long the peer asked to wait before a retry, in milliseconds, at most an hour; -1 if it did not say.
+ * Returns the delay before a retry that the peer requested, in milliseconds, at most one hour; -1
+ * if it requested none.
  */
 int64_t confer_error_retry_delay_ms(const confer_error *error);
 
 /**
- * How far the request had come: one of CONFER_PROGRESS_*. What was not sent can be sent again without doubt; whether
- * what may have been sent can, is for the application to know.
+ * Returns how far the request had come, CONFER_PROGRESS_*. A request that was not sent can be sent
+ * again safely. For any other, the application must know whether repeating is safe.
  */
 int32_t confer_error_progress(const confer_error *error);
 
 /**
- * Why the enclave refused a request or closed the connection, in its own words; NULL if it gave none. At most 1,024 bytes,
- * without control characters. It may repeat parts of the request: show it to the user, and do not log it. Borrowed from
- * the error.
- * `len` may be NULL.
+ * Returns the enclave's reason for refusing a request or closing the connection, or NULL if it
+ * gave none. At most 1,024 bytes, without control characters. It may repeat parts of the request:
+ * show it to the user, but do not log it. Borrowed from the error. `len` may be NULL.
  */
-const char *confer_error_peer_text(const confer_error *error,
-                                   size_t *len);
+const char *confer_error_peer_text(const confer_error *error, size_t *len);
 
 /**
- * For CONFER_E_REJECTED, the report of the enclave that was refused; otherwise NULL. It belongs to the error: do not
- * free it, and do not use it after the error was freed.
+ * Returns the report of the refused enclave, for CONFER_E_REJECTED, or NULL. It belongs to the
+ * error: do not free it, and do not use it after the error was freed.
  */
 const confer_report *confer_error_report(const confer_error *error);
 
 /**
- * Frees an error that a call wrote. NULL is allowed. Not for errors that a callback lends.
+ * Frees an error from a failed call. NULL is allowed. Do not free an error that a callback
+ * receives.
  */
 void confer_error_free(confer_error *error);
 
 /**
- * The built-in policy for Confer's own service. It accepts any release that Confer's release job signed, and warns of
- * machines whose firmware is not up to date, as the official client does.
+ * Creates the built-in policy for Confer's service. It accepts any release that Confer's release
+ * job signed, and warns about machines with outdated firmware, as the official client does.
  */
-confer_status confer_policy_production(confer_policy **policy,
-                                       confer_error **error);
+confer_status confer_policy_production(confer_policy **policy, confer_error **error);
 
 /**
- * The production policy, but with machines refused whose firmware needs an update or another configuration: the list
- * `tdx.tcb_status.warn` is empty.
+ * Creates the production policy with an empty list `tdx.tcb_status.warn`. It refuses machines
+ * whose firmware needs an update or another configuration.
  */
-confer_status confer_policy_strict(confer_policy **policy,
-                                   confer_error **error);
+confer_status confer_policy_strict(confer_policy **policy, confer_error **error);
 
 /**
- * Reads a policy from its JSON document. Every key must be present, none may be unknown or doubled; see
- * docs/policy.md for each.
+ * Parses a policy from its JSON document. Every key must be present. Unknown and repeated keys are
+ * errors. docs/policy.md explains each key.
  *
- * `json`, `json_len`: the document, UTF-8, at most 1 MiB; SIZE_MAX for a NUL-terminated one. Copied.
+ * `json`, `json_len`: the document, UTF-8, at most 1 MiB; SIZE_MAX if NUL-terminated. Copied.
+ *
  * Errors: CONFER_E_INVALID_POLICY, with the key's path or the position.
  */
 confer_status confer_policy_parse(const char *json,
@@ -1202,7 +1232,9 @@ confer_status confer_policy_parse(const char *json,
                                   confer_error **error);
 
 /**
- * Reads a policy from a file. As confer_policy_parse(), and CONFER_E_FILE if it cannot be read. A pipe is read to its end.
+ * Reads a policy from a file, or a pipe up to its end. Otherwise like confer_policy_parse().
+ *
+ * Errors: also CONFER_E_FILE if the file cannot be read.
  */
 confer_status confer_policy_load(const char *path,
                                  size_t path_len,
@@ -1210,246 +1242,252 @@ confer_status confer_policy_load(const char *path,
                                  confer_error **error);
 
 /**
- * The document, byte for byte as it was read. Borrowed from the policy, NUL-terminated. `len` may be NULL.
+ * Returns the exact bytes of the document. Borrowed from the policy, NUL-terminated. `len` may be
+ * NULL.
  */
 const char *confer_policy_json(const confer_policy *policy, size_t *len);
 
 /**
- * The policy's name. Borrowed from the policy, NUL-terminated. `len` may be NULL.
+ * Returns the policy's name. Borrowed from the policy, NUL-terminated. `len` may be NULL.
  */
 const char *confer_policy_name(const confer_policy *policy, size_t *len);
 
 /**
- * SHA-256 of the document's exact bytes, 64 hex digits, as reports give it. Borrowed from the policy. `len` may be
- * NULL.
+ * Returns the SHA-256 of the document's exact bytes, 64 hex digits, as in reports. Borrowed from
+ * the policy. `len` may be NULL.
  */
-const char *confer_policy_sha256(const confer_policy *policy,
-                                 size_t *len);
+const char *confer_policy_sha256(const confer_policy *policy, size_t *len);
 
 /**
- * Frees a policy. Configurations that use it keep what they need. NULL is allowed.
+ * Frees a policy. Configurations that use it stay valid. NULL is allowed.
  */
 void confer_policy_free(confer_policy *policy);
 
 /**
- * Whether the enclave satisfies the policy: every check passed or warned. False for NULL.
+ * Returns whether every check passed or warned, so the enclave satisfies the policy. False for
+ * NULL.
  */
 bool confer_report_verified(const confer_report *report);
 
 /**
- * The whole report as a JSON object; docs/report.md describes it. Borrowed from the report, NUL-terminated. `len` may
- * be NULL.
+ * Returns the report as a JSON object, which docs/report.md describes. Borrowed from the report,
+ * NUL-terminated. `len` may be NULL.
  */
-const char *confer_report_json(const confer_report *report,
-                               size_t *len);
+const char *confer_report_json(const confer_report *report, size_t *len);
 
 /**
- * The evidence as a JSON object, to be kept and verified again with confer_evidence_verify(). It holds no token of the
- * account and nothing of any request. Borrowed from the report, NUL-terminated. `len` may be NULL.
+ * Returns the evidence as a JSON object, for confer_evidence_verify(). Contains no account token
+ * and nothing of a request. Borrowed from the report, NUL-terminated. `len` may be NULL.
  */
-const char *confer_report_evidence(const confer_report *report,
-                                   size_t *len);
+const char *confer_report_evidence(const confer_report *report, size_t *len);
 
 /**
- * How long a stage of connecting took, in microseconds: one of CONFER_STAGE_*, or CONFER_STAGE_ENDED for all together
- * without the token's; -1 for one that was not entered, and for a replay.
+ * Returns the duration of a stage of connecting in microseconds.
+ *
+ * `stage`: CONFER_STAGE_*, or CONFER_STAGE_ENDED for the sum of all stages but the token's.
+ * Returns -1 for a stage that did not run, and in a replay.
  */
-int64_t confer_report_timing_us(const confer_report *report,
-                                int32_t stage);
+int64_t confer_report_timing_us(const confer_report *report, int32_t stage);
 
 /**
- * How many checks there are: always all of them, in a fixed order.
+ * Returns the number of checks. A report always has all checks, in a fixed order.
  */
 size_t confer_report_check_count(const confer_report *report);
 
 /**
- * The outcome of check `index`: one of CONFER_OUTCOME_*; -1 if there is no such check.
+ * Returns the outcome of check `index`, CONFER_OUTCOME_*, or -1 for a wrong index.
  */
 int32_t confer_report_check_outcome(const confer_report *report, size_t index);
 
 /**
- * The stable id of check `index`, such as "tdx.key_binding"; NULL if there is none. Borrowed from the report, NUL-terminated.
- * `len` may be NULL.
+ * Returns the stable id of check `index`, such as "tdx.key_binding", or NULL for a wrong index.
+ * Borrowed from the report, NUL-terminated. `len` may be NULL.
  */
-const char *confer_report_check_id(const confer_report *report,
-                                   size_t index,
-                                   size_t *len);
+const char *confer_report_check_id(const confer_report *report, size_t index, size_t *len);
 
 /**
- * What check `index` found, as a sentence in English; NULL if there is none. Borrowed from the report, NUL-terminated.
- * `len` may be NULL.
+ * Returns the result of check `index` as a sentence in English, or NULL for a wrong index.
+ * Borrowed from the report, NUL-terminated. `len` may be NULL.
  */
-const char *confer_report_check_detail(const confer_report *report,
-                                       size_t index,
-                                       size_t *len);
+const char *confer_report_check_detail(const confer_report *report, size_t index, size_t *len);
 
 /**
- * What check `index` expected; NULL if there is none. Borrowed from the report, NUL-terminated.
- * `len` may be NULL.
+ * Returns the value that check `index` expected, or NULL if it has none. Borrowed from the report,
+ * NUL-terminated. `len` may be NULL.
  */
 const char *confer_report_check_expected(const confer_report *report, size_t index, size_t *len);
 
 /**
- * What check `index` found instead, or found; NULL if there is none. Borrowed from the report, NUL-terminated.
+ * Returns the value that check `index` found, or NULL if it has none. Borrowed from the report,
+ * NUL-terminated. `len` may be NULL.
+ */
+const char *confer_report_check_observed(const confer_report *report, size_t index, size_t *len);
+
+/**
+ * Frees a report from confer_attestation_report() or confer_evidence_verify(). NULL is allowed. Do
+ * not free a report that belongs to an error.
+ */
+void confer_report_free(confer_report *report);
+
+/**
+ * Returns the platform that the evidence claims, such as "TDX", or NULL if unknown. Borrowed from
+ * the report. `len` may be NULL.
+ */
+const char *confer_report_platform(const confer_report *report, size_t *len);
+
+/**
+ * Returns the name of the applied policy, or NULL if unknown. Borrowed from the report. `len` may
+ * be NULL.
+ */
+const char *confer_report_policy_name(const confer_report *report, size_t *len);
+
+/**
+ * Returns the SHA-256 of the applied policy document, 64 hex digits, or NULL if unknown. Borrowed
+ * from the report. `len` may be NULL.
+ */
+const char *confer_report_policy_sha256(const confer_report *report, size_t *len);
+
+/**
+ * Returns the enclave's URL without its query, or NULL in a replay. Borrowed from the report.
  * `len` may be NULL.
  */
-const char *confer_report_check_observed(const confer_report *report,
-                                         size_t index,
-                                         size_t *len);
+const char *confer_report_endpoint(const confer_report *report, size_t *len);
 
 /**
- * What the evidence calls its platform, such as "TDX"; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns the SHA-256 of the received manifest, 64 hex digits, or NULL if unknown. Borrowed from
+ * the report. `len` may be NULL.
  */
-const char *confer_report_platform(const confer_report *report,
-                                   size_t *len);
+const char *confer_report_manifest_sha256(const confer_report *report, size_t *len);
 
 /**
- * The name of the policy that was applied; NULL if it is not known. Borrowed from the report. `len` may be NULL.
- */
-const char *confer_report_policy_name(const confer_report *report,
-                                      size_t *len);
-
-/**
- * SHA-256 of the policy document that was applied, 64 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
- */
-const char *confer_report_policy_sha256(const confer_report *report,
-                                        size_t *len);
-
-/**
- * Where the enclave was met, without a query; none in a replay; NULL if it is not known. Borrowed from the report. `len` may be NULL.
- */
-const char *confer_report_endpoint(const confer_report *report,
-                                   size_t *len);
-
-/**
- * SHA-256 of the manifest that was received, 64 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
- */
-const char *confer_report_manifest_sha256(const confer_report *report,
-                                          size_t *len);
-
-/**
- * The release's `imageVersion`; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns the release's `imageVersion`, or NULL if unknown. Borrowed from the report. `len` may be
+ * NULL.
  */
 const char *confer_report_image_version(const confer_report *report, size_t *len);
 
 /**
- * The release's `proxyVersion`; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns the release's `proxyVersion`, or NULL if unknown. Borrowed from the report. `len` may be
+ * NULL.
  */
 const char *confer_report_proxy_version(const confer_report *report, size_t *len);
 
 /**
- * Who signed the release: the email address of the signing certificate; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns the signer of the release, the email address in the signing certificate, or NULL if
+ * unknown. Borrowed from the report. `len` may be NULL.
  */
-const char *confer_report_signer(const confer_report *report,
-                                 size_t *len);
+const char *confer_report_signer(const confer_report *report, size_t *len);
 
 /**
- * Who vouched for the signer: the certificate's OIDC issuer; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns the identity provider that confirmed the signer, the certificate's OIDC issuer, or NULL
+ * if unknown. Borrowed from the report. `len` may be NULL.
  */
-const char *confer_report_issuer(const confer_report *report,
-                                 size_t *len);
+const char *confer_report_issuer(const confer_report *report, size_t *len);
 
 /**
- * The transparency log that holds the signature; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns the URL of the transparency log with the signature, or NULL if unknown. Borrowed from
+ * the report. `len` may be NULL.
  */
-const char *confer_report_log_url(const confer_report *report,
-                                  size_t *len);
+const char *confer_report_log_url(const confer_report *report, size_t *len);
 
 /**
- * The measurement of the virtual firmware, 96 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns the measurement of the virtual firmware, 96 hex digits, or NULL if unknown. Borrowed
+ * from the report. `len` may be NULL.
  */
-const char *confer_report_mrtd(const confer_report *report,
-                               size_t *len);
+const char *confer_report_mrtd(const confer_report *report, size_t *len);
 
 /**
- * Runtime measurement register 0, 96 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns runtime measurement register 0, 96 hex digits, or NULL if unknown. Borrowed from the
+ * report. `len` may be NULL.
  */
-const char *confer_report_rtmr0(const confer_report *report,
-                                size_t *len);
+const char *confer_report_rtmr0(const confer_report *report, size_t *len);
 
 /**
- * Runtime measurement register 1, 96 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns runtime measurement register 1, 96 hex digits, or NULL if unknown. Borrowed from the
+ * report. `len` may be NULL.
  */
-const char *confer_report_rtmr1(const confer_report *report,
-                                size_t *len);
+const char *confer_report_rtmr1(const confer_report *report, size_t *len);
 
 /**
- * Runtime measurement register 2, 96 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns runtime measurement register 2, 96 hex digits, or NULL if unknown. Borrowed from the
+ * report. `len` may be NULL.
  */
-const char *confer_report_rtmr2(const confer_report *report,
-                                size_t *len);
+const char *confer_report_rtmr2(const confer_report *report, size_t *len);
 
 /**
- * Runtime measurement register 3, 96 hex digits; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns runtime measurement register 3, 96 hex digits, or NULL if unknown. Borrowed from the
+ * report. `len` may be NULL.
  */
-const char *confer_report_rtmr3(const confer_report *report,
-                                size_t *len);
+const char *confer_report_rtmr3(const confer_report *report, size_t *len);
 
 /**
- * Intel's word on the platform's patch level, such as "UpToDate"; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns the machine's patch level according to Intel, such as "UpToDate", or NULL if unknown.
+ * Borrowed from the report. `len` may be NULL.
  */
-const char *confer_report_tcb_status(const confer_report *report,
-                                     size_t *len);
+const char *confer_report_tcb_status(const confer_report *report, size_t *len);
 
 /**
- * The date of that patch level, RFC 3339; NULL if it is not known. Borrowed from the report. `len` may be NULL.
+ * Returns the date of the patch level in RFC 3339 format, or NULL if unknown. Borrowed from the
+ * report. `len` may be NULL.
  */
-const char *confer_report_tcb_date(const confer_report *report,
-                                   size_t *len);
+const char *confer_report_tcb_date(const confer_report *report, size_t *len);
 
 /**
- * When the evidence was verified, Unix seconds; -1 if it is not known.
+ * Returns the time of the verification in Unix seconds, or -1 if unknown.
  */
 int64_t confer_report_verified_at(const confer_report *report);
 
 /**
- * When Intel's token ends, Unix seconds; -1 if it is not known.
+ * Returns the expiry of Intel's token in Unix seconds, or -1 if unknown.
  */
 int64_t confer_report_expires_at(const confer_report *report);
 
 /**
- * The entry's index in the transparency log; -1 if it is not known.
+ * Returns the entry's index in the transparency log, or -1 if unknown.
  */
 int64_t confer_report_log_index(const confer_report *report);
 
 /**
- * When the log took the entry in, Unix seconds; -1 if it is not known.
+ * Returns when the transparency log added the entry, in Unix seconds, or -1 if unknown.
  */
 int64_t confer_report_log_integrated_time(const confer_report *report);
 
 /**
- * The security version of the TDX module; -1 if it is not known.
+ * Returns the security version of the TDX module, or -1 if unknown.
  */
 int64_t confer_report_seam_svn(const confer_report *report);
 
 /**
- * The Noise static key that the enclave proved to hold, 64 hex digits. Borrowed from the report. `len` may be NULL.
+ * Returns the Noise static key that the enclave proved to hold, 64 hex digits. Borrowed from the
+ * report. `len` may be NULL.
  */
-const char *confer_report_server_key(const confer_report *report,
-                                     size_t *len);
+const char *confer_report_server_key(const confer_report *report, size_t *len);
 
 /**
- * How many of Intel's security advisories apply to the machine.
+ * Returns how many of Intel's security advisories apply to the machine.
  */
 size_t confer_report_advisory_count(const confer_report *report);
 
 /**
- * Advisory `index`, such as "INTEL-SA-00837"; NULL if there is none. Borrowed from the report. `len` may be NULL.
+ * Returns advisory `index`, such as "INTEL-SA-00837", or NULL for a wrong index. Borrowed from the
+ * report. `len` may be NULL.
  */
-const char *confer_report_advisory(const confer_report *report,
-                                   size_t index,
-                                   size_t *len);
+const char *confer_report_advisory(const confer_report *report, size_t index, size_t *len);
 
 /**
  * Verifies exported evidence again, offline.
  *
- * `evidence`, `evidence_len`: what confer_report_evidence() gave. `policy`: NULL for the production policy.
- * `at`: the time of the verification, Unix seconds; -1 for the time at which the evidence was captured.
- * `report`: receives the report if the evidence satisfies the policy; free it with confer_report_free().
+ * `evidence`, `evidence_len`: the result of confer_report_evidence().
+ * `policy`: NULL for the production policy.
+ * `at`: the time of the verification in Unix seconds; -1 for the time when the evidence was
+ * captured.
+ * `report`: receives the report if the evidence satisfies the policy; free it with
+ * confer_report_free().
  *
- * Errors: CONFER_E_REJECTED if it does not, with the report in the error; CONFER_E_INVALID_JSON if it is no such
- * file; CONFER_E_INVALID_ARGUMENT for a negative time but -1. The file is not authenticated: its time and its key are
- * the exporter's word.
+ * The file is not authenticated: whoever exported it chose its time and key.
+ *
+ * Errors: CONFER_E_REJECTED if the evidence does not satisfy the policy, with the report in the
+ * error; CONFER_E_INVALID_JSON for another file; CONFER_E_INVALID_ARGUMENT for a negative time
+ * other than -1.
  */
 confer_status confer_evidence_verify(const char *evidence,
                                      size_t evidence_len,
@@ -1457,12 +1495,6 @@ confer_status confer_evidence_verify(const char *evidence,
                                      int64_t at,
                                      confer_report **report,
                                      confer_error **error);
-
-/**
- * Frees a report that confer_attestation_report() or confer_evidence_verify() gave. NULL is allowed. Not for those
- * that belong to an error.
- */
-void confer_report_free(confer_report *report);
 
 /**
  * Gives the token, by the rules of confer_config_set_token().
@@ -1983,16 +2015,16 @@ confer_status confer_close(confer_client *client,
 void confer_client_free(confer_client *client);
 
 /**
- * A new conversation without messages; free it with confer_conversation_free().
+ * Creates a conversation without messages; free it with confer_conversation_free().
  */
 confer_status confer_conversation_new(confer_conversation **conversation, confer_error **error);
 
 /**
- * Reads what confer_conversation_json() wrote. At most 256 MiB. Puts each tool's response directly behind its call, and drops
- * responses without a call.
+ * Parses the result of confer_conversation_json(), at most 256 MiB. Puts each tool's response
+ * directly after its call, and drops responses without a call.
  *
- * Errors: CONFER_E_INVALID_JSON, with the position or the message that is wrong, also for unknown keys and for another
- * version; CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_JSON for invalid JSON, unknown keys and another version, with the
+ * position or the wrong message; CONFER_E_TOO_LARGE.
  */
 confer_status confer_conversation_parse(const char *json,
                                         size_t json_len,
@@ -2000,20 +2032,20 @@ confer_status confer_conversation_parse(const char *json,
                                         confer_error **error);
 
 /**
- * The whole conversation as one JSON document, `{"version": 1, "messages": […], "context_tokens": n,
- * "max_context_tokens": n}`, the last two null before the first completion. It holds what was said: keep it as you would
- * keep that. Borrowed until the next call of this function on the same conversation, so not for two threads at once. NUL-terminated;
- * `len` may be NULL.
+ * Returns the conversation as a JSON document, `{"version": 1, "messages": […], "context_tokens":
+ * n, "max_context_tokens": n}`. The numbers are null before the first completion. It contains all
+ * messages, so protect it like them. Borrowed until the next call of this function on the same
+ * conversation: two threads must not call it at once. NUL-terminated. `len` may be NULL.
  */
-const char *confer_conversation_json(const confer_conversation *conversation,
-                                     size_t *len);
+const char *confer_conversation_json(const confer_conversation *conversation, size_t *len);
 
 /**
- * Appends a message; `role` and `content` as in confer_chat_request_add_message(). A conversation holds 32 MiB at most. A
- * message of CONFER_ROLE_TOOL_RESPONSE goes directly behind the call with its `toolCallId`.
+ * Appends a message, with `role` and `content` as in confer_chat_request_add_message(). A
+ * conversation holds at most 32 MiB. A message with CONFER_ROLE_TOOL_RESPONSE goes directly after
+ * the call with its `toolCallId`.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for a role that there is not, and for a response to no call that waits for one;
- * CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_ARGUMENT for an unknown role, and for a response whose call is unknown
+ * or already answered; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
  */
 confer_status confer_conversation_add_message(confer_conversation *conversation,
                                               int32_t role,
@@ -2022,21 +2054,22 @@ confer_status confer_conversation_add_message(confer_conversation *conversation,
                                               confer_error **error);
 
 /**
- * Drops all messages but the first `count`. A tool call whose response is cut off waits for another one.
+ * Drops all messages after the first `count`. A tool call that loses its response waits for
+ * another one.
  */
 confer_status confer_conversation_truncate(confer_conversation *conversation,
                                            size_t count,
                                            confer_error **error);
 
 /**
- * How many messages it has.
+ * Returns the number of messages.
  */
 size_t confer_conversation_message_count(const confer_conversation *conversation);
 
 /**
- * How many tokens the conversation had at its last completion; -1 before the first.
+ * Returns the number of tokens at the last completion, or -1 before the first.
  *
- * `max`: receives how many it can have, or -1. May be NULL.
+ * `max`: receives the maximum number of tokens, or -1 if unknown. May be NULL.
  */
 int64_t confer_conversation_context_tokens(const confer_conversation *conversation, int64_t *max);
 
