@@ -80,7 +80,9 @@ impl Conversation {
         let invalid = |why: String| Error::new(Status::InvalidJson, format!("json: {why}"));
         if document.version != VERSION {
             let version = document.version;
-            return Err(invalid(format!("unknown version {version} (expected {VERSION})")));
+            return Err(invalid(format!(
+                "unknown version {version} (expected {VERSION})"
+            )));
         }
         let mut messages = Vec::new();
         for (at, message) in document.messages.iter().enumerate() {
