@@ -149,7 +149,7 @@ impl Routes {
             Ok(options) => {
                 let length = options.length;
                 let progress = self.uploads().open(id, options, length, chunk);
-                if progress == Progress::Quiet {
+                if self.uploads().waits_for_chunks(id) {
                     tokio::spawn(self.clone().expire_upload(id));
                 }
                 progress
@@ -209,6 +209,7 @@ impl Routes {
     }
 
     async fn reply(&self, id: i64, answer: Result<String, (i32, &str)>) -> Result<(), Gone> {
+        self.uploads().answered(id); // if it is the response to an upload
         let (status, body) = match answer {
             Ok(body) => (200, body),
             Err((status, reason)) => (status, reason.to_owned()),
@@ -225,12 +226,19 @@ impl Routes {
             (Ok(_), Some(fault)) => {
                 let steps = fault(id).into_iter();
                 let steps = steps.filter(|step| !self.is_never_sent(step));
-                self.stream(id, script(steps.collect::<Vec<_>>())).await
+                self.stream(id, script(steps.collect::<Vec<_>>())).await?;
+                self.uploads().answered(id);
+                Ok(())
             }
             (Ok(answer), None) => {
-                for piece in answer.pieces(id) {
+                let mut pieces = answer.pieces(id).into_iter().peekable();
+                while let Some(piece) = pieces.next() {
+                    if pieces.peek().is_none() {
+                        self.uploads().answered(id);
+                    }
                     send(&self.outbox, Outgoing::Response(piece)).await?;
                 }
+                self.uploads().answered(id); // 0.1.14 may send no piece at all
                 Ok(())
             }
             (Err(refusal), _) => self.reply(id, Err(refusal)).await,

@@ -35,8 +35,19 @@ pub(crate) enum Progress<Options> {
 pub(crate) struct Uploads<Options> {
     server: Server,
     open: HashMap<i64, Upload<Options>>,
+    /// Uploads that hold a place: those that are open, and ended ones that lack their final chunk or
+    /// the end of their response.
+    places: HashMap<i64, Place>,
     early: HashMap<i64, Vec<Chunk>>,
     ended: VecDeque<i64>,
+}
+
+/// A place is free when both are true.
+struct Place {
+    /// The final chunk has come.
+    received: bool,
+    /// The response has ended.
+    answered: bool,
 }
 
 struct Upload<Options> {
@@ -57,6 +68,7 @@ impl<Options> Uploads<Options> {
         Self {
             server,
             open: HashMap::new(),
+            places: HashMap::new(),
             early: HashMap::new(),
             ended: VecDeque::new(),
         }
@@ -78,9 +90,15 @@ impl<Options> Uploads<Options> {
         if self.open.contains_key(&id) {
             return self.refuse(id, 400, "an upload with this id is open");
         }
-        if self.open.len() == MAX_UPLOADS {
+        if self.places.len() == MAX_UPLOADS {
             return self.refuse(id, 500, FAILED);
         }
+        let received = early.iter().chain([&first]).any(is_final);
+        let place = Place {
+            received,
+            answered: false,
+        };
+        self.places.insert(id, place);
         let upload = Upload {
             options,
             most: length.unwrap_or(self.server.max_document()),
@@ -104,6 +122,12 @@ impl<Options> Uploads<Options> {
 
     /// Adds the next chunk of an upload.
     pub(crate) fn proceed(&mut self, id: i64, chunk: Chunk) -> Progress<Options> {
+        if is_final(&chunk)
+            && let Some(place) = self.places.get_mut(&id)
+        {
+            place.received = true;
+            self.free(id);
+        }
         let Some(upload) = self.open.get_mut(&id) else {
             return self.keep_early(id, chunk);
         };
@@ -117,12 +141,35 @@ impl<Options> Uploads<Options> {
         }
     }
 
-    /// Ends an upload that took too long, if it is still open.
+    /// Ends an upload that took too long, if it is still open. Frees its place, unless its response
+    /// is under way.
     pub(crate) fn expire(&mut self, id: i64) -> Progress<Options> {
-        match self.open.contains_key(&id) {
+        let open = self.open.contains_key(&id);
+        if open || self.waits_for_chunks(id) {
+            self.places.remove(&id);
+        }
+        match open {
             true => self.refuse(id, self.server.upload_timeout_status(), FAILED),
             false => Progress::Quiet,
         }
+    }
+
+    /// Whether an upload holds a place and lacks its final chunk.
+    pub(crate) fn waits_for_chunks(&self, id: i64) -> bool {
+        self.places.get(&id).is_some_and(|place| !place.received)
+    }
+
+    /// Notes the end of an upload's response. Call it before the client can see that end.
+    pub(crate) fn answered(&mut self, id: i64) {
+        if let Some(place) = self.places.get_mut(&id) {
+            place.answered = true;
+            self.free(id);
+        }
+    }
+
+    fn free(&mut self, id: i64) {
+        self.places
+            .retain(|at, place| *at != id || !place.received || !place.answered);
     }
 
     fn keep_early(&mut self, id: i64, chunk: Chunk) -> Progress<Options> {
@@ -194,7 +241,7 @@ impl<Options> Upload<Options> {
         while let Some(chunk) = self.ahead.remove(&self.next) {
             self.next += 1;
             self.data.extend_from_slice(&data(&chunk));
-            if chunk.r#final.unwrap_or(false) {
+            if is_final(&chunk) {
                 return self.whole();
             }
         }
@@ -213,6 +260,10 @@ impl<Options> Upload<Options> {
         }
         Ok(true)
     }
+}
+
+fn is_final(chunk: &Chunk) -> bool {
+    chunk.r#final.unwrap_or(false)
 }
 
 fn data(chunk: &Chunk) -> Bytes {
@@ -357,30 +408,46 @@ mod tests {
     }
 
     #[test]
-    fn upload_keeps_its_place_until_last_chunk_or_timeout() {
+    fn place_is_free_after_final_chunk_and_response() {
+        let mut uploads = none_open();
+        let open = |uploads: &mut Uploads<()>, id| uploads.open(id, (), None, chunk(0, "", false));
+        for id in 0..MAX_UPLOADS as i64 {
+            assert_eq!(open(&mut uploads, id), Progress::Quiet);
+        }
+        assert_eq!(status(&open(&mut uploads, 10)), Some(500));
+        // The final chunk comes first.
+        let last = uploads.proceed(3, chunk(1, "", true));
+        assert!(matches!(last, Progress::Complete(..)));
+        assert_eq!(uploads.expire(3), Progress::Quiet);
+        assert_eq!(status(&open(&mut uploads, 11)), Some(500));
+        uploads.answered(3);
+        assert_eq!(open(&mut uploads, 12), Progress::Quiet);
+        // The response ends first.
+        assert_eq!(status(&uploads.refuse(4, 422, "no")), Some(422));
+        uploads.answered(4);
+        assert!(uploads.waits_for_chunks(4));
+        assert_eq!(status(&open(&mut uploads, 13)), Some(500));
+        assert_eq!(uploads.proceed(4, chunk(1, "", true)), Progress::Quiet);
+        assert_eq!(open(&mut uploads, 14), Progress::Quiet);
+        assert_eq!(status(&open(&mut uploads, 15)), Some(500));
+    }
+
+    #[test]
+    fn place_is_free_when_the_time_is_over() {
         for (server, timeout) in [(Server::V0_1_14, 502), (Server::Newer, 503)] {
             let mut uploads = Uploads::new(server);
-            let mut open = |id| uploads.open(id, (), None, chunk(0, "", false));
             for id in 0..MAX_UPLOADS as i64 {
-                assert_eq!(open(id), Progress::Quiet);
+                let open = uploads.open(id, (), None, chunk(0, "", false));
+                assert_eq!(open, Progress::Quiet);
             }
-            assert_eq!(status(&open(10)), Some(500));
-            let last = uploads.proceed(3, chunk(1, "", true));
-            assert!(matches!(last, Progress::Complete(..)));
-            assert_eq!(uploads.expire(3), Progress::Quiet);
-            assert_eq!(
-                uploads.open(11, (), None, chunk(0, "", false)),
-                Progress::Quiet
-            );
-            assert_eq!(
-                status(&uploads.open(12, (), None, chunk(0, "", false))),
-                Some(500)
-            );
+            uploads.refuse(6, 422, "no");
+            uploads.answered(6);
             assert_eq!(status(&uploads.expire(5)), Some(timeout));
-            assert_eq!(
-                uploads.open(13, (), None, chunk(0, "", false)),
-                Progress::Quiet
-            );
+            assert_eq!(uploads.expire(6), Progress::Quiet);
+            for (id, expected) in [(10, None), (11, None), (12, Some(500))] {
+                let open = uploads.open(id, (), None, chunk(0, "", false));
+                assert_eq!(status(&open), expected);
+            }
         }
     }
 }
