@@ -271,8 +271,15 @@ impl Receiver for Answer {
         }
     }
 
-    fn piece(&mut self, piece: Piece) -> Flow {
-        self.read(piece).unwrap_or_else(Flow::Broken)
+    fn pieces(&mut self, pieces: &mut Vec<Piece>) -> Flow {
+        for piece in pieces.drain(..) {
+            match self.read(piece) {
+                Ok(Flow::More) => {}
+                Ok(end) => return end,
+                Err(error) => return Flow::Broken(error),
+            }
+        }
+        Flow::More
     }
 
     fn flush(&mut self) -> Result<()> {

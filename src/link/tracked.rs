@@ -187,9 +187,9 @@ impl Receiver for Tracked {
         self.inner.restart();
     }
 
-    fn piece(&mut self, piece: Piece) -> Flow {
+    fn pieces(&mut self, pieces: &mut Vec<Piece>) -> Flow {
         self.request = None;
-        self.inner.piece(piece)
+        self.inner.pieces(pieces)
     }
 
     fn flush(&mut self) -> Result<()> {

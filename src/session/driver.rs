@@ -1,59 +1,64 @@
-//! The one task of a connection: moves messages between the socket and the core, and watches the clock.
+//! The task of a connection: moves messages between the socket and the core, and keeps the time.
 //!
-//! It polls everything itself instead of selecting over futures: reading goes on while a write waits, and nothing is
-//! encrypted before the socket takes it. It must never know what a message holds.
+//! It polls everything itself instead of selecting over futures, for two reasons. Reading goes on
+//! while a write waits, and nothing is encrypted before the socket can take it.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{Sink, Stream as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Sleep;
-use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::core::{Core, Opening};
-use super::upload::Data;
+use super::core::{Core, Data};
+use super::lost::{During, closed, lost, worker_gone};
+use super::sinks::{Admitted, Sinks};
+use super::stats::Stats;
 use crate::error::{Error, Result, Status};
 use crate::net::{Moved, Socket};
 
-/// Messages that are read before their events are handed over: each hand-over may wake the reader, but it can begin
-/// while the rest is decrypted.
+/// Most messages of one read. Each hand-over may wake a reader, which can begin while the rest is
+/// decrypted.
 const BATCH: usize = 256;
-/// Bytes of them, after which a batch ends earlier.
+/// Bytes after which a read ends earlier.
 const BATCH_BYTES: usize = 128 << 10;
+/// Time for a close frame. The socket usually takes it at once.
+const GOODBYE: Duration = Duration::from_millis(200);
 
 /// What the handle asks of the task.
 pub(super) enum Command {
-    Open(Opening),
+    Open(Admitted),
     Cancel(i64),
-    /// The next part of an upload, or why there is none.
+    /// Brings the next part of an upload, or the error of its source.
     Supply(i64, Result<Data>),
     /// A reader made room.
     Resume,
-    /// The network changed: is the peer still there?
+    /// The network changed.
     Probe,
-    /// No new requests will come; end with the last of those that are open.
+    /// A newer connection replaces this one: end with the last open request.
     Retire,
-    /// End, for this reason.
+    /// End now, for this reason.
     Close(Error),
 }
 
 pub(super) struct Driver {
     socket: Socket,
     core: Core,
+    sinks: Sinks,
+    stats: Arc<Stats>,
     commands: UnboundedReceiver<Command>,
     timer: Pin<Box<Sleep>>,
-    /// What was written to the socket is not flushed yet.
+    /// The socket may hold bytes that are not written yet.
     unflushed: bool,
-    /// What the socket had moved when it was last looked at.
+    /// The socket's byte counts when they were last looked at.
     moved: Moved,
+    /// This side ends the connection, so it sends a close frame.
     closing: bool,
-    /// Why the connection ended, for the handle.
+    /// Tells the handle why the connection ended.
     ended: Arc<OnceLock<Error>>,
 }
 
@@ -61,15 +66,19 @@ impl Driver {
     pub(super) fn new(
         socket: Socket,
         core: Core,
+        sinks: Sinks,
+        stats: Arc<Stats>,
         commands: UnboundedReceiver<Command>,
         ended: Arc<OnceLock<Error>>,
     ) -> Driver {
-        let timer = Box::pin(tokio::time::sleep_until(core.deadline().into()));
+        let first = core.poll_timeout().unwrap_or_else(Instant::now);
         Driver {
             socket,
             core,
+            sinks,
+            stats,
             commands,
-            timer,
+            timer: Box::pin(tokio::time::sleep_until(first.into())),
             unflushed: false,
             moved: Moved::default(),
             closing: false,
@@ -77,7 +86,7 @@ impl Driver {
         }
     }
 
-    /// Runs until the connection ends, and says why. Every open request has ended then.
+    /// Runs until the connection ends, and returns why. Every request has ended then.
     pub(super) async fn run(&mut self) -> Error {
         let error = poll_fn(|cx| self.poll(cx)).await;
         self.end(&error).await;
@@ -87,20 +96,24 @@ impl Driver {
         error
     }
 
-    /// Ends every request, also those that are on their way into the core: the channel is empty only once no thread is
-    /// in the middle of sending.
+    /// Ends every request, also those in the command channel. The channel is empty only once no
+    /// thread is in the middle of sending.
     pub(super) async fn end(&mut self, error: &Error) {
-        let _ = self.ended.set(error.clone()); // first: a request that comes too late is told why
-        self.core.fail(error);
-        self.commands.close();
+        self.fail(error);
         while let Some(command) = self.commands.recv().await {
-            if let Command::Open(opening) = command {
-                opening.receiver.end(Err(error.clone()));
-            }
+            refuse(command, error);
         }
     }
 
-    /// A close frame, if the socket takes it at once: whoever closes does not wait for the peer.
+    fn fail(&mut self, error: &Error) {
+        let _ = self.ended.set(error.clone()); // first: later requests get this error
+        let now = Instant::now();
+        self.core.fail(error, now);
+        self.sinks.route(&mut self.core, now);
+        self.commands.close();
+    }
+
+    /// Sends a close frame if the socket takes it at once. Closing does not wait for the peer.
     async fn say_goodbye(&mut self) {
         let now = tokio::time::Instant::now();
         let _ = tokio::time::timeout_at(now + GOODBYE, self.socket.close(None)).await;
@@ -113,7 +126,7 @@ impl Driver {
         }
     }
 
-    /// Does all that can be done now; whatever cannot has registered its wake-up.
+    /// Does all that can be done now. Everything else has registered its wake-up.
     fn advance(&mut self, cx: &mut Context<'_>) -> Result<()> {
         loop {
             let now = Instant::now();
@@ -122,11 +135,14 @@ impl Driver {
             let now = Instant::now(); // an answer can come while its request is written
             self.notice_movement(now);
             let more = self.read(cx, now)?;
-            self.core.flush(now);
-            // What the server sent before it went is read first. That waits for a reader that pauses.
-            if !more && self.core.reading() {
-                written?;
-            }
+            self.sinks.deliver(&mut self.core, now);
+            let blocked = match written {
+                Ok(blocked) => blocked,
+                // What the server sent before it left is read first. That waits for a reader that
+                // pauses.
+                Err(error) if !more && self.core.reading() => return Err(error),
+                Err(_) => true,
+            };
             self.notice_movement(now);
             let ticked = self.keep_time(cx, now)?;
             if self.core.retired() {
@@ -134,7 +150,8 @@ impl Driver {
                 let message = "a newer connection has replaced this one";
                 return Err(Error::new(Status::Closed, message));
             }
-            if !more && !ticked && !self.core.has_news() {
+            let can_write = !blocked && self.core.has_outgoing();
+            if !more && !ticked && !can_write {
                 return Ok(());
             }
         }
@@ -143,7 +160,7 @@ impl Driver {
     fn obey(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<()> {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             match command {
-                Some(Command::Open(opening)) => self.core.open(opening, now),
+                Some(Command::Open(admitted)) => self.sinks.open(&mut self.core, admitted, now),
                 Some(Command::Cancel(id)) => self.core.cancel(id, now),
                 Some(Command::Supply(id, data)) => self.core.supply(id, data, now),
                 Some(Command::Resume) => self.core.resume(now),
@@ -159,32 +176,38 @@ impl Driver {
                 }
             }
         }
+        self.sinks.route(&mut self.core, now);
         Ok(())
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<()> {
-        let mut socket = Pin::new(&mut self.socket);
-        while let Poll::Ready(ready) = socket.as_mut().poll_ready(cx) {
-            ready.map_err(lost)?;
-            let Some(message) = self.core.transmit(now)? else {
-                break;
+    /// Writes as long as the socket takes messages. Returns true if it takes no more.
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool> {
+        let blocked = loop {
+            match Pin::new(&mut self.socket).poll_ready(cx) {
+                Poll::Pending => break true,
+                Poll::Ready(ready) => ready.map_err(lost)?,
+            }
+            let message = self.core.poll_transmit(now)?;
+            // An upload may bring its next chunk.
+            self.sinks.route(&mut self.core, now);
+            let Some(message) = message else {
+                break false;
             };
-            socket
-                .as_mut()
+            Pin::new(&mut self.socket)
                 .start_send(Message::Binary(message))
                 .map_err(lost)?;
             self.unflushed = true;
-        }
+        };
         if self.unflushed
-            && let Poll::Ready(flushed) = socket.poll_flush(cx)
+            && let Poll::Ready(flushed) = Pin::new(&mut self.socket).poll_flush(cx)
         {
             flushed.map_err(lost)?;
             self.unflushed = false;
         }
-        Ok(())
+        Ok(blocked)
     }
 
-    /// Reads a batch. True: there may be more to read at once.
+    /// Reads a batch. Returns true if there may be more to read at once.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool> {
         let mut bytes = 0;
         for _ in 0..BATCH {
@@ -208,7 +231,11 @@ impl Driver {
 
     fn take(&mut self, message: Option<tungstenite::Result<Message>>, now: Instant) -> Result<()> {
         match message {
-            Some(Ok(Message::Binary(message))) => self.core.receive(&message, now),
+            Some(Ok(Message::Binary(message))) => {
+                self.core.receive(&message, now)?;
+                self.sinks.route(&mut self.core, now);
+                Ok(())
+            }
             Some(Ok(Message::Text(_))) => Err(Error::new(
                 Status::Protocol,
                 "the server sent a text message (expected only binary ones)",
@@ -225,21 +252,24 @@ impl Driver {
 
     fn notice_movement(&mut self, now: Instant) {
         let moved = self.socket.get_ref().moved();
-        if moved != self.moved {
-            self.core.moved(
-                now,
-                moved.sent - self.moved.sent,
-                moved.received - self.moved.received,
-                !self.unflushed,
-            );
-            self.moved = moved;
+        if moved == self.moved {
+            return;
         }
+        let sent = moved.sent - self.moved.sent;
+        let received = moved.received - self.moved.received;
+        self.core.moved(now, sent, received, !self.unflushed);
+        Stats::count(&self.stats.bytes_sent, sent);
+        Stats::count(&self.stats.bytes_received, received);
+        self.moved = moved;
     }
 
-    /// Keeps the timer no later than the core's next deadline. Activity only moves deadlines back, so the timer is set
-    /// when it has fired or when something earlier came up, and not for each message.
+    /// Acts if the core's deadline has passed, and returns true then. Activity only moves deadlines
+    /// back, so the timer is set when it has fired or when an earlier deadline came up, and not for
+    /// each message.
     fn keep_time(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool> {
-        let deadline = self.core.deadline();
+        let Some(deadline) = self.core.poll_timeout() else {
+            return Ok(false);
+        };
         if deadline <= now {
             self.core.tick(now)?;
             return Ok(true);
@@ -249,7 +279,7 @@ impl Driver {
         }
         if self.timer.as_mut().poll(cx).is_ready() {
             self.timer.as_mut().reset(deadline.into());
-            return Ok(true); // and look at the clock again
+            return Ok(true); // look at the clock again
         }
         Ok(false)
     }
@@ -262,132 +292,16 @@ impl Drop for Driver {
             return;
         }
         let error = worker_gone();
-        let _ = self.ended.set(error.clone());
-        self.core.fail(&error);
-        self.commands.close();
+        self.fail(&error);
         while let Ok(command) = self.commands.try_recv() {
-            if let Command::Open(opening) = command {
-                opening.receiver.end(Err(error.clone()));
-            }
+            refuse(command, &error);
         }
     }
 }
 
-/// The error of a connection whose task was dropped.
-pub fn worker_gone() -> Error {
-    let message = "connection lost: the library's worker thread is gone";
-    Error::new(Status::ConnectionLost, message)
-}
-
-/// How long a close frame may take; the socket usually takes it at once.
-const GOODBYE: std::time::Duration = std::time::Duration::from_millis(200);
-
-/// The socket's own errors. None of them repeats what was sent.
-pub(super) fn lost(error: tungstenite::Error) -> Error {
-    match error {
-        tungstenite::Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            Error::new(
-                Status::Limit,
-                format!("the server sent a WebSocket message of {size} bytes (at most {max_size})"),
-            )
-        }
-        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
-        | tungstenite::Error::ConnectionClosed
-        | tungstenite::Error::AlreadyClosed => closed(None, During::Session),
-        tungstenite::Error::Protocol(error) => Error::new(
-            Status::Protocol,
-            format!("the server broke the WebSocket protocol: {error}"),
-        ),
-        tungstenite::Error::Utf8(_) => Error::new(
-            Status::Protocol,
-            "the server sent a text message (expected only binary ones)",
-        ),
-        tungstenite::Error::Io(error) => {
-            Error::new(Status::ConnectionLost, format!("connection lost: {error}"))
-        }
-        _ => Error::new(Status::ConnectionLost, "connection lost"),
-    }
-}
-
-/// When the peer closed: the same code means something else then.
-#[derive(Clone, Copy)]
-pub(super) enum During {
-    Handshake,
-    Session,
-}
-
-/// The peer closed (protocol section 4, "Close codes"). Its reason is kept as the peer's text: it may repeat a prompt.
-pub(super) fn closed(frame: Option<CloseFrame>, during: During) -> Error {
-    let what = "the server closed the connection";
-    let Some(CloseFrame { code, reason }) = frame else {
-        return Error::new(
-            Status::ConnectionLost,
-            format!("{what} without a close code"),
-        );
-    };
-    let code = u16::from(code);
-    let meaning = match (code, during) {
-        (1003, _) => ": it cannot accept what it received",
-        (1011, During::Handshake) => ": the handshake failed on its side",
-        (1011, During::Session) => {
-            ": something failed on its side, such as decryption, a response or a stream"
-        }
-        _ => "",
-    };
-    let mut message = format!("{what}{meaning} (close code {code})");
-    if reason.is_empty() {
-        return Error::new(Status::ConnectionLost, message);
-    }
-    message += "; the error's peer text has its reason";
-    Error::new(Status::ConnectionLost, message).with_peer_text(reason.as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(code: u16, reason: &str) -> Option<CloseFrame> {
-        Some(CloseFrame {
-            code: code.into(),
-            reason: reason.into(),
-        })
-    }
-
-    #[test]
-    fn close_codes_mean_what_they_mean_at_their_stage() {
-        for (code, during, part) in [
-            (1003, During::Handshake, "cannot accept what it received"),
-            (1003, During::Session, "cannot accept what it received"),
-            (1011, During::Handshake, "the handshake failed on its side"),
-            (1011, During::Session, "decryption, a response or a stream"),
-            (
-                4000,
-                During::Session,
-                "closed the connection (close code 4000)",
-            ),
-        ] {
-            let error = closed(frame(code, ""), during);
-            assert!(error.message().contains(part), "{error}");
-            assert!(
-                error.message().ends_with(&format!("(close code {code})")),
-                "{error}"
-            );
-            assert_eq!(error.peer_text(), None);
-        }
-        let error = closed(None, During::Session);
-        assert_eq!(
-            error.message(),
-            "the server closed the connection without a close code"
-        );
-    }
-
-    #[test]
-    fn close_reason_is_kept_apart_from_the_message() {
-        let error = closed(frame(1011, "a prompt\nand \u{1b}[31mmore"), During::Session);
-        assert!(!format!("{error} {error:?} {}", error.message()).contains("prompt"));
-        assert_eq!(
-            error.peer_text(),
-            Some("a prompt\u{fffd}and \u{fffd}[31mmore")
-        );
+/// Ends a request that was still on its way to the task.
+fn refuse(command: Command, error: &Error) {
+    if let Command::Open(admitted) = command {
+        admitted.receiver.end(Err(error.clone()));
     }
 }

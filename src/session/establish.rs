@@ -1,7 +1,8 @@
-//! From an endpoint to a verified channel, stage by stage, each with a time limit and a name for errors.
+//! Connects to an endpoint and verifies the enclave, in stages. Each has a time limit and a name.
 //!
-//! The order is the rule: message 3 is made from [`Unverified::accept`](crate::noise::Unverified::accept), which takes
-//! the proof of a verified report, so nothing is sent before verification.
+//! Nothing is sent before verification: message 3 comes from
+//! [`Unverified::accept`](crate::noise::Unverified::accept), which takes the proof of a verified
+//! report.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,9 +12,9 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::bounds::Bounds;
 use super::core::noise_error;
-use super::driver::{During, closed, lost};
+use super::limits::Limits;
+use super::lost::{During, closed, lost};
 use crate::attestation::{
     Check, CheckId, Evidenced, Export, JwkSet, Passing, Report, Verified, Verifier,
 };
@@ -22,34 +23,34 @@ use crate::error::{Error, Result, Status};
 use crate::net::{self, Endpoint, KeySource, Route, Socket, Token};
 use crate::noise::{Channel, Initiator, Unverified};
 
-/// What connecting does. The numbers are those of the C API, and mostly the order.
+/// The stages of connecting, mostly in order. The numbers are those of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Stage {
-    /// The host name is looked up.
+    /// Looks up the host name.
     Resolve = 0,
-    /// A TCP connection is made.
+    /// Opens a TCP connection.
     Tcp = 1,
-    /// TLS is negotiated.
+    /// Negotiates TLS.
     Tls = 2,
-    /// The WebSocket upgrade is asked for.
+    /// Asks for the WebSocket upgrade.
     Upgrade = 3,
-    /// Noise messages 1 and 2.
+    /// Exchanges Noise messages 1 and 2.
     Handshake = 4,
-    /// Intel's key set is read or fetched.
+    /// Reads or fetches Intel's key set.
     KeySet = 5,
-    /// The evidence is verified; if it holds, message 3 is sent.
+    /// Verifies the evidence, and then sends message 3.
     Verify = 6,
-    /// Where there is a proxy, a tunnel through it, between [`Stage::Tcp`] and [`Stage::Tls`].
+    /// Opens a tunnel through the proxy, between [`Stage::Tcp`] and [`Stage::Tls`].
     Proxy = 7,
-    /// The application is asked for a token.
+    /// Asks the application for a token.
     Token = 8,
-    /// The application is asked whether another release than before will do.
+    /// Asks the application whether it accepts a different release.
     Release = 9,
 }
 
 impl Stage {
-    /// All of them, by number.
+    /// All stages, by number.
     pub const ALL: [Stage; 10] = [
         Stage::Resolve,
         Stage::Tcp,
@@ -63,7 +64,7 @@ impl Stage {
         Stage::Release,
     ];
 
-    /// The stage's name, as in errors and in the report's `timings_us`.
+    /// Returns the name that errors and the report's `timings_us` use.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Resolve => "resolve",
@@ -80,116 +81,39 @@ impl Stage {
     }
 }
 
-/// How an answer comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// Streamed, event by event.
-    Events,
-    /// At once, or in pieces after minutes of work.
-    Pieces,
-}
-
-impl Pace {
-    /// The C constant of the limit for its silence.
-    pub fn limit_name(self) -> &'static str {
-        match self {
-            Pace::Events => "CONFER_DURATION_IDLE_EVENTS",
-            Pace::Pieces => "CONFER_DURATION_IDLE_OTHER",
-        }
-    }
-}
-
-/// How long a request may be silent, by the pace of its answer (protocol section 4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Idle {
-    /// Before and between the events of a streamed answer.
-    pub events: Duration,
-    /// Before and between the pieces of any other.
-    pub pieces: Duration,
-}
-
-impl Idle {
-    /// The same limit for both.
-    pub fn both(limit: Duration) -> Idle {
-        Idle {
-            events: limit,
-            pieces: limit,
-        }
-    }
-
-    /// The limit of an answer that comes so.
-    pub fn of(&self, pace: Pace) -> Duration {
-        match pace {
-            Pace::Events => self.events,
-            Pace::Pieces => self.pieces,
-        }
-    }
-}
-
-/// The time limits of a connection, and the bounds of what it keeps.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// For each [`Stage`] but those in which the application is asked, by its number.
-    pub stage: [Duration; Stage::Token as usize],
-    /// For each question to the application: [`Stage::Token`], [`Stage::Release`].
-    pub answer: Duration,
-    /// For all stages together.
-    pub connect: Duration,
-    /// Between pings.
-    pub keepalive: Duration,
-    /// How long a ping may be open while no byte moves.
-    pub dead_after: Duration,
-    /// How long a request may be silent.
-    pub idle: Idle,
-    /// How long the peer may be silent after the network changed.
-    pub probe: Duration,
-    /// Of memory.
-    pub bounds: Bounds,
-}
-
-impl Limits {
-    /// The limit of a stage.
-    fn of(&self, stage: Stage) -> Duration {
-        self.stage
-            .get(stage as usize)
-            .copied()
-            .unwrap_or(self.answer)
-    }
-}
-
-/// What a connection is made from.
+/// What connecting needs.
 pub struct Settings {
-    /// Where to.
+    /// The server.
     pub endpoint: Endpoint,
-    /// Which way.
+    /// The way to it.
     pub route: Route,
-    /// The policy, and what it remembers.
+    /// The policy with its memory.
     pub verifier: Arc<Verifier>,
     /// Intel's keys.
     pub keys: Arc<KeySource>,
-    /// Time limits.
+    /// Limits of time and memory.
     pub limits: Limits,
 }
 
-/// A connection to a verified enclave, not yet running.
+/// A connection to a verified enclave that does not run yet.
 pub struct Established {
     /// The upgraded socket.
     pub socket: Socket,
     /// The Noise channel that ends inside the enclave.
     pub channel: Channel,
-    /// Why it is trusted.
+    /// The evidence, and the report about it.
     pub evidenced: Arc<Evidenced>,
 }
 
-/// What all stages together are called in the report's `timings_us`.
+/// The name of all stages together in the report's `timings_us`.
 pub const TOTAL: &str = "total";
 
-/// Told of each stage as it begins.
+/// Called when a stage begins.
 pub type Watch<'a> = &'a (dyn Fn(Stage) + Sync);
 
-/// Asked, once an enclave is verified and before message 3 can leave, whether it is wanted too.
+/// Called when an enclave is verified, before message 3. An error refuses the enclave.
 pub type Approval<'a> = &'a (dyn Fn(Arc<Evidenced>) -> Approving<'a> + Sync);
-/// The answer of an [`Approval`].
+/// The future of an [`Approval`].
 pub type Approving<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// Runs one stage within its time limit.
@@ -221,7 +145,8 @@ impl Run<'_> {
     }
 }
 
-/// Connects, verifies, and completes the handshake; or says which stage failed, how, and what the report is.
+/// Connects, verifies, and completes the handshake. The error names the stage, and holds the report
+/// of a refused enclave.
 pub async fn establish(
     settings: &Settings,
     token: &Token,
@@ -242,8 +167,8 @@ pub async fn establish(
         timings_us: Vec::new(),
     };
 
-    // A proxy that does not lead there, a cache file that cannot be read: the application's mistakes are told before
-    // anything is sent.
+    // Mistakes of the application fail before anything is sent: a proxy of the wrong kind, or a
+    // cache file that cannot be read.
     let proxy = route.proxy(endpoint)?;
     let known = keys.known().await?;
     let addresses = run
@@ -266,7 +191,7 @@ pub async fn establish(
         .stage(Stage::Handshake, exchange(&mut socket))
         .await
         .map_err(|error| error.during(Stage::Handshake.name()))?;
-    // A key set that cannot be had ends nothing here: the check `ita.key` fails for it, in a report that says so.
+    // A missing key set does not fail here: the check `ita.key` fails then, and the report says so.
     let (known, failure) = match run
         .stage(
             Stage::KeySet,
@@ -292,7 +217,7 @@ pub async fn establish(
     let Some(verified) = verified else {
         let by_clock = |check: &Check| check.passing() == Some(Passing::Clock);
         let without_key = |check: &Check| check.id() == CheckId::ItaKey;
-        // A key set that could not be fetched may be there later.
+        // A later attempt may fetch the key set.
         let may_come = failure.as_ref().is_some_and(Error::retryable);
         let passes = |check: &Check| check.passing().is_some() || (may_come && without_key(check));
         let report = &evidenced.report;
@@ -301,7 +226,7 @@ pub async fn establish(
             rejection = rejection.adding(&doubt(report.verified_at, servers_time));
         }
         return Err(match failure {
-            // It says nothing of the enclave.
+            // This failure says nothing about the enclave.
             Some(failure)
                 if failure.status() == Status::System && report.fails_only(without_key) =>
             {
@@ -326,7 +251,7 @@ pub async fn establish(
     })
 }
 
-/// Messages 1 and 2.
+/// Exchanges messages 1 and 2.
 async fn exchange(socket: &mut Socket) -> Result<Unverified> {
     let (initiator, message) = Initiator::start().map_err(noise_error)?;
     send(socket, message).await?;
@@ -356,8 +281,8 @@ async fn send(socket: &mut Socket, message: Vec<u8>) -> Result<()> {
         .map_err(lost)
 }
 
-/// The key set, fetched if the token's key is not in what is known, and once: the name is the enclave's choice. What
-/// another connection fetched meanwhile is looked at first.
+/// Returns the key set, and fetches it if the known one lacks the token's key. Fetches only once,
+/// because the enclave chooses the key's name. Uses what another connection fetched meanwhile.
 async fn find_key(
     verifier: &Verifier,
     keys: &KeySource,
@@ -395,7 +320,7 @@ fn appraise(
     (report, verified, verifier.export(evidence, key, keys, now))
 }
 
-/// Says why an enclave was refused: the check that decided, what it expected and what it found.
+/// The error of a refused enclave: the first check that failed, what it expected and what it found.
 pub fn rejection(evidenced: &Arc<Evidenced>) -> Error {
     let Some(check) = evidenced.report.first_failure() else {
         return Error::new(Status::Rejected, "no check was made")
@@ -411,7 +336,7 @@ pub fn rejection(evidenced: &Arc<Evidenced>) -> Error {
     Error::new(Status::Rejected, message).with_report(Some(check.id().as_str()), evidenced.clone())
 }
 
-/// Asks whether the device's clock is right. The time in the server's answer helps to tell, and has no other use.
+/// Asks whether the device's clock is right. The server's time is a hint, and has no other use.
 fn doubt(now: u64, servers_time: Option<u64>) -> String {
     let question = clock::question(now);
     match servers_time {

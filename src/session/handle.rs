@@ -1,30 +1,33 @@
-//! The application's side of a connection: admits requests, cancels them, and closes.
+//! The handle of a connection: admits requests, cancels them, and closes.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use super::bounds::Bounds;
-use super::core::{Core, Load, Opening, Receiver};
+use super::core::Core;
 use super::driver::{Command, Driver};
 use super::establish::Established;
+use super::limits::{Bounds, Limits, Pace};
+use super::receiver::Receiver;
+use super::sinks::{Admitted, Sinks};
 use super::stats::Stats;
 use super::upload::{Source, Way};
-use super::{Limits, Pace};
 use crate::error::{Error, Result, Status};
 use crate::panics;
 
-/// Bytes of one request's body. Newer servers take chats of a few megabytes; a document is uploaded in pieces.
+/// Most bytes of a request's body. Newer servers take chats of a few megabytes, and a document is
+/// uploaded in chunks.
 pub const MAX_BODY: usize = 32 << 20;
+
 /// One verified connection. Clones share it.
 #[derive(Clone)]
 pub struct Session(Arc<Shared>);
 
-/// A session that may have ended: what an answer's reader holds, so that it does not keep the connection.
+/// A handle that does not keep the connection. Readers of answers hold it.
 #[derive(Clone)]
 pub struct WeakSession(Weak<Shared>);
 
@@ -36,7 +39,7 @@ struct Shared {
     ended: Arc<OnceLock<Error>>,
 }
 
-/// What is asked.
+/// A request to send.
 pub struct Request {
     /// `GET` or `POST`; not empty.
     pub verb: Cow<'static, str>,
@@ -44,17 +47,17 @@ pub struct Request {
     pub path: Cow<'static, str>,
     /// Empty, or UTF-8 text.
     pub body: Bytes,
-    /// A document that goes with it, in chunks.
+    /// A document to send with it, in chunks.
     pub upload: Option<Box<dyn Source>>,
-    /// How its answer comes.
+    /// How its answer arrives.
     pub pace: Pace,
 }
 
-/// A request that was not taken: why, and what was given.
+/// Why a request was not taken, the request and its receiver.
 type Refused = Box<(Error, Request, Box<dyn Receiver>)>;
 
 impl Session {
-    /// A session, and the task that runs it until it ends and says why.
+    /// Creates a session, and the task that runs it until it ends and returns why.
     pub fn new(
         established: Established,
         limits: Limits,
@@ -63,7 +66,8 @@ impl Session {
         let (commands, received) = unbounded_channel();
         let load = Arc::new(Load::default());
         let now = Instant::now();
-        let core = Core::new(established.channel, limits, load.clone(), stats, now);
+        let core = Core::new(established.channel, limits, now);
+        let sinks = Sinks::new(load.clone(), stats.clone());
         let shared = Shared {
             commands,
             load,
@@ -71,8 +75,9 @@ impl Session {
             next_id: AtomicI64::new(1),
             ended: Arc::default(),
         };
-        // The task shares nothing that would keep the session: the last handle's drop ends it.
-        let mut driver = Driver::new(established.socket, core, received, shared.ended.clone());
+        let ended = shared.ended.clone();
+        // The task does not keep the session: the drop of the last handle ends it.
+        let mut driver = Driver::new(established.socket, core, sinks, stats, received, ended);
         let task = async move {
             match panics::caught(driver.run()).await {
                 Ok(error) => error,
@@ -86,7 +91,8 @@ impl Session {
         (session, task)
     }
 
-    /// Sends a request. `receiver` hears of its end exactly once, unless this fails: then both are given back.
+    /// Sends a request and returns its id. `receiver` gets the end exactly once. If this fails, it
+    /// gives the request and the receiver back.
     pub fn request(
         &self,
         request: Request,
@@ -97,7 +103,7 @@ impl Session {
         }
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let way = request.upload.is_some().then(|| {
-            // It must not keep the connection.
+            // A slow source must not keep the connection.
             let commands = self.0.commands.downgrade();
             Way::new(move |data| {
                 if let Some(commands) = commands.upgrade() {
@@ -105,20 +111,21 @@ impl Session {
                 }
             })
         });
-        let opening = Opening {
+        let admitted = Admitted {
             id,
             request,
             receiver,
             way,
         };
-        match self.0.commands.send(Command::Open(opening)) {
+        match self.0.commands.send(Command::Open(admitted)) {
             Ok(()) => Ok(id),
             Err(refused) => {
-                let Command::Open(opening) = refused.0 else {
-                    unreachable!("it is what was sent");
+                let Command::Open(admitted) = refused.0 else {
+                    unreachable!("the command that was sent comes back");
                 };
-                self.0.load.dismiss(&opening.request);
-                Err(Box::new((self.ended(), opening.request, opening.receiver)))
+                self.0.load.dismiss(&admitted.request);
+                let error = self.ended();
+                Err(Box::new((error, admitted.request, admitted.receiver)))
             }
         }
     }
@@ -142,44 +149,44 @@ impl Session {
         self.0.load.admit(request, &self.0.bounds)
     }
 
-    /// Gives a request up. Its receiver hears of the end, if it has not already.
+    /// Cancels a request. Does nothing if it has ended.
     pub fn cancel(&self, id: i64) {
         let _ = self.0.commands.send(Command::Cancel(id));
     }
 
-    /// A handle that does not keep the connection.
+    /// Returns a handle that does not keep the connection.
     pub fn downgrade(&self) -> WeakSession {
         WeakSession(Arc::downgrade(&self.0))
     }
 
-    /// The network changed: finds out at once whether the peer is still there.
+    /// Finds out soon whether the peer still answers. Call it when the network changed.
     pub fn probe(&self) {
         let _ = self.0.commands.send(Command::Probe);
     }
 
-    /// Lets what is open come to its end, and then ends the connection.
+    /// Ends the connection when its last open request has ended.
     pub fn retire(&self) {
         let _ = self.0.commands.send(Command::Retire);
     }
 
-    /// Ends the connection and, with it, every open request.
+    /// Ends the connection and every open request.
     pub fn close(&self) {
         self.end_with(Error::new(Status::Closed, "the client was closed"));
     }
 
-    /// As [`Session::close`], for another reason.
+    /// Like [`Session::close`], for another reason.
     pub fn end_with(&self, why: Error) {
         let _ = self.0.commands.send(Command::Close(why));
     }
 
-    /// Why the connection ended, once it has.
+    /// Returns why the connection ended, once it has.
     pub fn end(&self) -> Option<Error> {
         self.0.ended.get().cloned()
     }
 }
 
 impl WeakSession {
-    /// Gives a request up. False: the connection has gone, and with it the request.
+    /// Cancels a request. Returns false if the connection has ended, and the request with it.
     pub fn cancel(&self, id: i64) -> bool {
         let shared = self.0.upgrade();
         shared.is_some_and(|shared| shared.commands.send(Command::Cancel(id)).is_ok())
@@ -191,7 +198,7 @@ impl WeakSession {
         shared.is_none_or(|shared| shared.ended.get().is_some())
     }
 
-    /// Tells the task that a reader made room.
+    /// Tells the task that a reader has room again.
     pub fn resume(&self) {
         if let Some(shared) = self.0.upgrade() {
             let _ = shared.commands.send(Command::Resume);
@@ -199,9 +206,16 @@ impl WeakSession {
     }
 }
 
+/// What is under way on a connection. The handle admits requests by it.
+#[derive(Default)]
+pub(super) struct Load {
+    open: AtomicUsize,
+    queued_bytes: AtomicUsize,
+}
+
 impl Load {
-    /// Counts a request, or refuses it.
-    fn admit(&self, request: &Request, bounds: &Bounds) -> Result<()> {
+    /// Counts a request, or refuses it at a limit.
+    pub(super) fn admit(&self, request: &Request, bounds: &Bounds) -> Result<()> {
         let len = request.body.len();
         let all = [
             (&self.open, 1, bounds.requests, "open requests"),
@@ -227,10 +241,27 @@ impl Load {
         Ok(())
     }
 
-    /// Takes back what [`Load::admit`] counted.
+    /// Reverts [`Load::admit`].
     fn dismiss(&self, request: &Request) {
+        self.ended();
+        self.unqueued(request.body.len());
+    }
+
+    /// Counts the end of a request.
+    pub(super) fn ended(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        self.queued_bytes
-            .fetch_sub(request.body.len(), Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let each = [&self.open, &self.queued_bytes];
+        each.iter().all(|count| count.load(Ordering::Relaxed) == 0)
+    }
+
+    /// Counts bytes of bodies that were sent or dropped.
+    pub(super) fn unqueued(&self, bytes: usize) {
+        if bytes > 0 {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 }

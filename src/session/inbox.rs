@@ -1,47 +1,49 @@
-//! The bounded queue between a connection's task and the thread that reads one stream.
+//! The bounded queue between a connection's task and the reader of one stream.
 //!
-//! The task delivers in batches and never waits; the reader takes and may wait. A full inbox tells the task to stop
-//! reading the socket where it can, and a reader that has made room tells it to go on.
+//! The task delivers in batches and never waits. The reader takes entries and may wait for them. A
+//! full inbox makes the task stop reading the socket, if no other request is open. The task goes on
+//! when the reader has made room.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::bounds::{Bounds, Meter};
+use super::limits::Bounds;
+use super::meter::Meter;
 use crate::error::{Error, Progress, Result, Status};
 
-/// What is read is told to the meter in portions of this size: other streams share its counters.
+/// The meter gets what was read in portions of this size, because streams share its counters.
 const PORTION: usize = 64 << 10;
 
-/// What an entry of an inbox counts for.
+/// An entry of an inbox.
 pub trait Weighted {
-    /// Bytes that it keeps alive.
+    /// Returns the bytes that it keeps in memory.
     fn weight(&self) -> usize;
-    /// Whether it makes an older entry right before it worthless.
+    /// Whether it replaces an older entry right before it.
     fn replaces(&self, older: &Self) -> bool {
         let _ = older;
         false
     }
 }
 
-/// Told when an inbox begins or ceases to have something to take, in turns; after the end it never ceases. Called under
-/// the inbox's lock: it must be short and must not call the inbox.
+/// Follows whether an inbox has something to take. The calls alternate; after the end there is
+/// always something. They run under the inbox's lock: they must be short and must not call it.
 pub trait Signal: Send + Sync {
-    /// There is something to take.
+    /// Something can be taken.
     fn raise(&self);
     /// All was taken.
     fn clear(&self);
 }
 
-/// What a reader found.
+/// What [`Inbox::next`] found.
 pub enum Next<T> {
     /// The next entry.
     Item(T),
-    /// How the stream ended. Found once; afterwards `Over`.
+    /// The stream's end. Returned once, then `Over`.
     End(Result<()>),
-    /// Everything, the end included, was taken before.
+    /// The end was taken before.
     Over,
-    /// Nothing within the time.
+    /// Nothing came before the deadline.
     Empty,
 }
 
@@ -51,21 +53,21 @@ pub struct Inbox<T> {
     ready: Condvar,
     bounds: Bounds,
     meter: Arc<Meter>,
-    /// Tells the connection's task to read on.
+    /// Makes the connection's task read on.
     resume: Box<dyn Fn() + Send + Sync>,
 }
 
 struct State<T> {
     queue: VecDeque<T>,
     bytes: usize,
-    /// What of it the meter knows.
+    /// How many of `bytes` the meter has counted.
     metered: usize,
     end: End,
     /// The connection's task waits for room.
     paused: bool,
-    /// The application wants no more: entries are dropped, the end is not.
+    /// The application gave up: entries are dropped, the end is kept.
     discarding: bool,
-    /// Entries were dropped because the client was closed: the answer cannot end well any more.
+    /// Entries were dropped because the client was closed, so the stream ends with an error.
     lost: bool,
     /// Threads that wait on `ready`.
     waiting: usize,
@@ -79,8 +81,8 @@ enum End {
 }
 
 impl<T: Weighted> Inbox<T> {
-    /// An empty inbox; `resume` is called when a reader has made room in an inbox that [`Inbox::pause_if_full`] found
-    /// full.
+    /// Creates an empty inbox. `resume` is called when a reader has made room after
+    /// [`Inbox::pause_if_full`] returned true.
     pub fn new(
         bounds: Bounds,
         meter: Arc<Meter>,
@@ -107,11 +109,11 @@ impl<T: Weighted> Inbox<T> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        // No code of a caller runs under the lock, so a poisoned state is still a whole one.
+        // No caller's code runs under the lock, so a poisoned state is still valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a batch and wakes the reader once. Fails if the application is too slow.
+    /// Appends a batch and wakes the reader once. Fails if the application reads too slowly.
     pub fn deliver(&self, batch: &mut Vec<T>) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
@@ -149,7 +151,7 @@ impl<T: Weighted> Inbox<T> {
         Ok(())
     }
 
-    /// Says how the stream ended. Only the first end counts.
+    /// Ends the stream. Only the first end counts.
     pub fn end(&self, result: Result<()>) {
         let mut state = self.state();
         if !matches!(state.end, End::Open) {
@@ -163,7 +165,7 @@ impl<T: Weighted> Inbox<T> {
         self.wake(state, was_empty);
     }
 
-    /// Tells the meter what has changed.
+    /// Reports changes to the meter.
     fn settle(&self, state: &mut State<T>) {
         self.meter.change(state.metered, state.bytes);
         state.metered = state.bytes;
@@ -175,18 +177,18 @@ impl<T: Weighted> Inbox<T> {
         }
         if state.waiting > 0 {
             drop(state);
-            self.ready.notify_all(); // an end is for all who wait, and of these there is nearly always one
+            self.ready.notify_all(); // an end is for all; nearly always one reader waits
         }
     }
 
-    /// Whether the socket should not be read for this stream's sake. A reader that makes room will call `resume`.
+    /// Whether the inbox is full. If so, `resume` is called when its reader has made room.
     pub fn pause_if_full(&self) -> bool {
         let mut state = self.state();
         state.paused = state.bytes >= self.bounds.stream_rest;
         state.paused
     }
 
-    /// Takes the next entry, waiting for it until `deadline`; without one, for as long as it takes.
+    /// Takes the next entry. Waits for it until `deadline`, or without limit if there is none.
     pub fn next(&self, deadline: Option<Instant>) -> Next<T> {
         let mut state = self.state();
         loop {
@@ -228,7 +230,7 @@ impl<T: Weighted> Inbox<T> {
         }
     }
 
-    /// The client was closed: drops what waits. An answer that was complete is so no more.
+    /// Drops all entries because the client was closed. An answer that was complete fails.
     fn lose<'a>(&'a self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
         let dropped = std::mem::take(&mut state.queue);
         state.bytes = 0;
@@ -256,7 +258,7 @@ impl<T: Weighted> Inbox<T> {
         }
     }
 
-    /// Drops what waits and what is yet to come; only the end is still delivered.
+    /// Drops all entries, also later ones. The end is still delivered.
     pub fn discard(&self) {
         let mut state = self.state();
         let had_something = state.has_something();
@@ -268,7 +270,7 @@ impl<T: Weighted> Inbox<T> {
         drop(dropped); // outside the lock
     }
 
-    /// Installs what is told of changes; told at once if there is something to take already.
+    /// Installs a signal. Raises it at once if something can be taken.
     pub fn set_signal(&self, signal: Arc<dyn Signal>) {
         let mut state = self.state();
         if state.has_something() {
@@ -278,7 +280,7 @@ impl<T: Weighted> Inbox<T> {
     }
 }
 
-/// How an answer ends that had come, and was not delivered before the client was closed.
+/// The end of an answer that was not delivered before the client was closed.
 fn closed() -> Error {
     Error::new(Status::Closed, "the client was closed").with_progress(Progress::PartlyAnswered)
 }
@@ -292,7 +294,7 @@ impl<T> Drop for Inbox<T> {
 }
 
 impl<T> State<T> {
-    /// Whether `next` answers at once. After the end it always does, as reading at the end of a file does.
+    /// Whether `next` returns at once. After the end it always does, like a read at a file's end.
     fn has_something(&self) -> bool {
         !self.queue.is_empty() || !matches!(self.end, End::Open)
     }

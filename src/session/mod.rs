@@ -1,35 +1,42 @@
-//! One connection to one enclave: how it is established, and what runs on it until it ends.
+//! One connection to one enclave, from its start to its end.
 //!
 //! ```text
-//! establish   stages, each with a time limit → a verified channel, or an error that says which stage and why
-//! driver      the one task of a connection: socket ↔ core, and the clock
-//! core        requests, answers, uploads, limits: bytes and instants in, bytes and ends out; no I/O
-//! keepalive   when to ping, and when the peer is dead; no I/O
-//! bounds      how much memory all of it may take
-//! inbox       what a stream has received and its application has not taken yet, bounded
-//! upload      what a document's source is asked for, chunk by chunk
-//! stats       what was done, in numbers
+//! establish   stages with time limits → a verified channel, or an error that names the stage
+//! handle      admits requests, cancels them, closes
+//! driver      the task of a connection: socket ↔ core, and the clock
+//! sinks       the open requests: core → receivers and upload sources
+//! core        the rules, without I/O: messages, commands and instants in; messages and events out
+//! limits      limits in time, memory and number, with their defaults
+//! inbox       bounded queue of what a stream received and its reader has not taken
+//! meter       unread bytes of a client and of the process
+//! upload      where the data of an upload comes from
+//! lost        the error of a lost connection
+//! stats       counters
 //! ```
-//! It must never know what an answer means: each request brings a [`Receiver`] that does.
+//! No module here knows what an answer means: each request brings a [`Receiver`] that does.
 
-mod bounds;
 mod core;
 mod driver;
 mod establish;
 mod handle;
 mod inbox;
-mod keepalive;
+mod limits;
+mod lost;
+mod meter;
+mod receiver;
+mod sinks;
 mod stats;
 mod upload;
 
-pub use bounds::{BOUND_BYTES, BOUND_REQUESTS, Bounds, Meter, set_process_unread};
-pub use core::{Flow, Piece, Receiver};
-pub use driver::worker_gone;
+pub use core::{Data, MAX_CHUNK, MAX_UPLOADS, Piece};
 pub use establish::{
-    Approval, Established, Idle, Limits, Pace, Settings, Stage, TOTAL, Watch, establish, rejection,
-    stage,
+    Approval, Established, Settings, Stage, TOTAL, Watch, establish, rejection, stage,
 };
 pub use handle::{MAX_BODY, Request, Session, WeakSession};
 pub use inbox::{Inbox, Next, Signal, Weighted};
+pub use limits::{BOUND_BYTES, BOUND_REQUESTS, Bounds, Idle, Limits, Pace};
+pub use lost::worker_gone;
+pub use meter::{Meter, set_process_unread};
+pub use receiver::{Flow, Receiver};
 pub use stats::Stats;
-pub use upload::{Again, Data, MAX_CHUNK, MAX_UPLOADS, Source, Supply};
+pub use upload::{Again, Source, Supply};

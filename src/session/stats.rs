@@ -1,40 +1,44 @@
-//! What a client's connections have done so far, in numbers.
+//! Counts what a client's connections did.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-/// Counted by the connections' tasks, and read by anyone.
+use super::core::Counts;
+
+/// Written by the tasks of the connections, read by any thread.
 #[derive(Default)]
 pub struct Stats {
-    /// Bytes that sockets took, TLS and WebSocket included.
+    /// Bytes that sockets sent, with TLS and WebSocket.
     pub bytes_sent: AtomicU64,
-    /// Bytes that sockets gave.
+    /// Bytes that sockets received.
     pub bytes_received: AtomicU64,
-    /// Whole messages that went out: requests, chunks, pings.
+    /// Whole messages that were sent: requests, chunks, pings.
     pub messages_sent: AtomicU64,
-    /// Whole messages that came in.
+    /// Whole messages that were received.
     pub messages_received: AtomicU64,
-    /// Keepalive pings that went out.
+    /// Keepalive pings that were sent.
     pub pings_sent: AtomicU64,
-    /// Those that were answered.
+    /// Keepalive pings that were answered.
     pub pings_answered: AtomicU64,
-    /// Microseconds that the last of them took; 0 before the first. Those that were open while the library did not read
-    /// are left out: they measure the application.
+    /// Round trip of the last answered ping in microseconds; 0 before the first. Leaves out pings
+    /// that were open while the socket was not read: they measure the application.
     pub round_trip_us: AtomicU64,
 }
 
 impl Stats {
     pub(super) fn count(counter: &AtomicU64, more: u64) {
-        counter.fetch_add(more, Ordering::Relaxed);
+        if more > 0 {
+            counter.fetch_add(more, Ordering::Relaxed);
+        }
     }
 
-    /// A ping was answered; its round-trip time, if it measures the network.
-    pub(super) fn answered(&self, round_trip: Option<Duration>) {
-        Stats::count(&self.pings_answered, 1);
-        let Some(round_trip) = round_trip else {
-            return;
-        };
-        let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
-        self.round_trip_us.store(micros.max(1), Ordering::Relaxed);
+    pub(super) fn add(&self, counts: &Counts) {
+        Stats::count(&self.messages_sent, counts.messages_sent);
+        Stats::count(&self.messages_received, counts.messages_received);
+        Stats::count(&self.pings_sent, counts.pings_sent);
+        Stats::count(&self.pings_answered, counts.pings_answered);
+        if let Some(round_trip) = counts.round_trip {
+            let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+            self.round_trip_us.store(micros.max(1), Ordering::Relaxed);
+        }
     }
 }

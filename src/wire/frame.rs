@@ -39,9 +39,14 @@ impl Fragments {
         self.next_index > 0
     }
 
+    /// Whether all frames were taken.
+    pub fn finished(&self) -> bool {
+        self.next_index == self.total
+    }
+
     /// Clears `out` and writes the next frame to it. Returns false if no frame is left.
     pub fn next_into(&mut self, out: &mut BytesMut) -> bool {
-        if self.next_index == self.total {
+        if self.finished() {
             return false;
         }
         let payload = self

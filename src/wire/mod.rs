@@ -61,6 +61,31 @@ pub(crate) mod testing {
         (request.id(), text.trim().to_owned())
     }
 
+    /// Decodes a request.
+    pub(crate) fn read_parts(message: Bytes) -> Parts {
+        let request = pb::WebsocketRequest::decode(message).unwrap();
+        let parts = |chunk: &pb::StreamChunk| {
+            let data = chunk.data.clone().unwrap_or_default();
+            (chunk.seq(), data, chunk.r#final())
+        };
+        Parts {
+            id: request.id(),
+            opens: request.verb.is_some(),
+            chunk: request.chunk.as_ref().map(parts),
+            body: request.body.unwrap_or_default(),
+        }
+    }
+
+    /// What [`read_parts`] returns.
+    pub(crate) struct Parts {
+        pub(crate) id: i64,
+        /// It has a verb.
+        pub(crate) opens: bool,
+        pub(crate) body: Bytes,
+        /// Number, data and final mark.
+        pub(crate) chunk: Option<(u32, Bytes, bool)>,
+    }
+
     /// Encodes a response.
     pub(crate) fn write_response(id: i64, status: i32, body: &'static str) -> Bytes {
         let body = Some(Bytes::from_static(body.as_bytes()));

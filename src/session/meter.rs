@@ -1,46 +1,10 @@
-//! How much memory a peer, or a slow reader, can make this side keep. Each bound has a default with its reason, and each
-//! can be set.
+//! Counts unread bytes over all streams of a client and of the process.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The bounds of one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Unread bytes of a stream from which on the socket is not read, if no other request is open. By default some
-    /// seconds of a fast model's tokens.
-    pub stream_rest: usize,
-    /// Unread bytes above which a stream fails as one that is read too slowly (c-api, "Pull"). What is delivered at once
-    /// below it is always taken, so that one large event fails nobody who keeps up.
-    pub stream: usize,
-    /// Unread bytes of all streams of a client. Above it, streams fail that hold more than their equal share.
-    pub client: usize,
-    /// Bytes of messages of which not all frames have come (protocol section 3).
-    pub unfinished: usize,
-    /// Bytes of requests that wait to be sent.
-    pub unsent: usize,
-    /// Requests that may be open at once.
-    pub requests: usize,
-}
+use super::limits::PROCESS_UNREAD;
 
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds {
-            stream_rest: 1 << 20,
-            stream: 16 << 20,
-            client: 64 << 20,
-            unfinished: 64 << 20,
-            unsent: 64 << 20,
-            requests: 4_096,
-        }
-    }
-}
-
-/// The least and the most that each bound in bytes can be set to: less than a frame moves nothing.
-pub const BOUND_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 40);
-/// The same for the number of requests.
-pub const BOUND_REQUESTS: std::ops::RangeInclusive<u64> = 1..=1_000_000;
-
-/// Counts what waits to be read, of all streams of a client or of the process.
+/// Unread bytes of all streams of a client or of the process.
 pub struct Meter {
     bytes: AtomicUsize,
     streams: AtomicUsize,
@@ -49,22 +13,22 @@ pub struct Meter {
     above: Option<&'static Meter>,
 }
 
-/// Of all clients: a quarter of a small machine's memory.
+/// The meter of the process.
 static PROCESS: Meter = Meter {
     bytes: AtomicUsize::new(0),
     streams: AtomicUsize::new(0),
-    most: AtomicUsize::new(1 << 30),
+    most: AtomicUsize::new(PROCESS_UNREAD),
     closed: AtomicBool::new(false),
     above: None,
 };
 
-/// Sets how many bytes may wait to be read in this process.
+/// Sets the limit of unread bytes in this process.
 pub fn set_process_unread(most: usize) {
     PROCESS.most.store(most, Ordering::Relaxed);
 }
 
 impl Meter {
-    /// That of a client, whose streams count for the process too.
+    /// Creates the meter of a client. Its streams count for the process too.
     pub fn new(most: usize) -> Meter {
         Meter {
             bytes: AtomicUsize::new(0),
@@ -75,7 +39,7 @@ impl Meter {
         }
     }
 
-    /// The client was closed: its streams drop what waits to be read.
+    /// Closes the client: its streams drop unread entries.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
@@ -100,7 +64,7 @@ impl Meter {
         });
     }
 
-    /// A stream that held `before` bytes holds `now`.
+    /// Counts a stream that held `before` bytes and holds `now`.
     pub(super) fn change(&self, before: usize, now: usize) {
         self.each().for_each(|meter| {
             if now >= before {
@@ -111,9 +75,9 @@ impl Meter {
         });
     }
 
-    /// Which bound a stream that holds `own` bytes breaks. Where all together hold too much, it is those with more than
-    /// an equal share who do; so one that is read in time never fails for another's sake, and all together hold no more
-    /// than twice the bound.
+    /// Returns the bound that a stream with `own` bytes breaks. Above a bound, the streams with
+    /// more than an equal share break it. So a stream that is read in time never fails for another
+    /// one, and all together hold at most twice the bound.
     pub(super) fn broken_by(&self, own: usize) -> Option<usize> {
         self.each().find_map(|meter| {
             let most = meter.most.load(Ordering::Relaxed);

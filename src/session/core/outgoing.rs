@@ -1,0 +1,133 @@
+//! The queue of messages to send, which gives one frame at a time.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::wire::{Fragments, MAX_FRAME_PAYLOAD};
+
+/// Messages in the order in which they are sent.
+#[derive(Default)]
+pub(super) struct Outgoing(VecDeque<Message>);
+
+struct Message {
+    id: i64,
+    /// Length of the request's body. It counts as queued until the message is sent or dropped.
+    body: usize,
+    /// Bytes of a document that no frame has taken yet.
+    data: usize,
+    /// Ends an upload.
+    last: bool,
+    fragments: Fragments,
+}
+
+/// A frame that was taken from the queue.
+pub(super) struct Frame {
+    pub(super) id: i64,
+    /// Bytes of a document in it.
+    pub(super) data: usize,
+    /// The message that it completes.
+    pub(super) completes: Option<Sent>,
+}
+
+/// A message whose last frame was taken.
+pub(super) struct Sent {
+    pub(super) body: usize,
+    /// Ends an upload.
+    pub(super) last: bool,
+}
+
+/// What was dropped from the queue.
+#[derive(Default)]
+pub(super) struct Dropped {
+    pub(super) messages: u32,
+    pub(super) body: usize,
+}
+
+impl Outgoing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Queues the message of a request whose body has `body` bytes.
+    pub(super) fn push(&mut self, id: i64, message: Bytes, body: usize) {
+        self.push_chunk(id, message, body, 0, false);
+    }
+
+    /// Queues a message with `data` bytes of a document.
+    pub(super) fn push_chunk(
+        &mut self,
+        id: i64,
+        message: Bytes,
+        body: usize,
+        data: usize,
+        last: bool,
+    ) {
+        self.0.push_back(Message {
+            id,
+            body,
+            data,
+            last,
+            fragments: Fragments::new(random_chunk_id(), message),
+        });
+    }
+
+    /// Queues a ping before everything else, also between the frames of a long message. So its
+    /// round trip measures the network and not the queue.
+    pub(super) fn push_ping(&mut self, id: i64, message: Bytes) {
+        self.0.push_front(Message {
+            id,
+            body: 0,
+            data: 0,
+            last: false,
+            fragments: Fragments::new(random_chunk_id(), message),
+        });
+    }
+
+    /// Takes the next frame and writes it to `out`. Returns None if the queue is empty.
+    pub(super) fn next_frame(&mut self, out: &mut BytesMut) -> Option<Frame> {
+        let message = self.0.front_mut()?;
+        message.fragments.next_into(out);
+        // Which bytes of a frame are data does not matter: their sum is right at the last frame.
+        let data = message.data.min(MAX_FRAME_PAYLOAD);
+        message.data -= data;
+        let (id, body, last) = (message.id, message.body, message.last);
+        let completes = message.fragments.finished().then(|| {
+            self.0.pop_front();
+            Sent { body, last }
+        });
+        Some(Frame {
+            id,
+            data,
+            completes,
+        })
+    }
+
+    /// Drops the messages of a request that have not begun to leave. A message that has begun goes
+    /// out whole: a server keeps an unfinished one for ever.
+    pub(super) fn drop_unsent(&mut self, id: i64) -> Dropped {
+        let mut dropped = Dropped::default();
+        self.0.retain(|message| {
+            let kept = message.id != id || message.fragments.begun();
+            if !kept {
+                dropped.messages += 1;
+                dropped.body += message.body;
+            }
+            kept
+        });
+        dropped
+    }
+
+    /// Drops everything. Returns the length of all bodies.
+    pub(super) fn clear(&mut self) -> usize {
+        std::mem::take(&mut self.0).iter().map(|it| it.body).sum()
+    }
+}
+
+/// Protocol section 3: `chunk_id` is random for each message. It is no secret, so 0 will do if the
+/// system has no random bytes.
+fn random_chunk_id() -> i64 {
+    let mut bytes = [0; 8];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    i64::from_ne_bytes(bytes)
+}

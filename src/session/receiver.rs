@@ -1,0 +1,40 @@
+//! The receiver of one request: what the driver reports to it.
+
+use std::time::Instant;
+
+use super::core::Piece;
+use crate::error::{Error, Result};
+
+/// Follows one request from its start to its end.
+pub trait Receiver: Send {
+    /// A part of the request left, with `data` bytes of its document. Returns true if there is
+    /// something to [`Receiver::flush`].
+    fn sent(&mut self, data: usize, now: Instant) -> bool {
+        let _ = (data, now);
+        false
+    }
+    /// The request is sent again from its beginning. Nothing of its answer has arrived.
+    fn restart(&mut self) {}
+    /// Takes the pieces of the answer that one read of the socket brought, in order. May keep what
+    /// it makes of them for [`Receiver::flush`]. Pieces that it leaves after the answer's end are
+    /// dropped.
+    fn pieces(&mut self, pieces: &mut Vec<Piece>) -> Flow;
+    /// Delivers what the last pieces gave.
+    fn flush(&mut self) -> Result<()>;
+    /// Whether the application leaves so much unread that the reading of the socket should stop.
+    fn pause_if_full(&self) -> bool;
+    /// The request has ended. Called once; nothing is called after it.
+    fn end(self: Box<Self>, result: Result<()>);
+    /// The request is not sent at all. Called instead of [`Receiver::end`].
+    fn refuse(self: Box<Self>, error: Error);
+}
+
+/// Whether an answer goes on.
+pub enum Flow {
+    /// More pieces follow.
+    More,
+    /// The answer is whole.
+    Done,
+    /// The answer is not what its route gives. Ends the request, not the connection.
+    Broken(Error),
+}
