@@ -1,8 +1,8 @@
 // confer.hpp: confer.h for C++17 and later, header-only.
 //
-// Handles are owned (move-only, freed by their destructors), failures are exceptions of type confer::error, callbacks are
-// std::function. What each call does, its defaults and bounds stand in confer.h; this file adds no behaviour but what
-// C++ needs: no exception ever crosses into C.
+// Handles are move-only and freed by their destructors. Failures are exceptions of type
+// confer::error. Callbacks are std::function. confer.h documents each call with its defaults and
+// bounds; this file only adds what C++ needs. No exception ever crosses into C.
 //
 //     #include <confer.hpp>
 //     #include <cstdlib>
@@ -21,22 +21,27 @@
 //
 //     c++ -std=c++17 hello.cpp $(pkg-config --cflags --libs confer) -o hello
 //
-// What else   confer::request asks any other route, and client::pull() and client::stream() take it as they take a chat:
-//             confer::request::embeddings(true).text("…"). A chat_request::tool() with a function is run when the model calls
-//             it: one of std::string(std::string_view arguments) answers at once, one of void(confer::tool_call) when it
-//             likes. A conversation is continued by each chat_request that is given it. config::reconnect() makes a connection
-//             that breaks again, with a token of config::token_provider(), and config::on_connection() is told.
-// Lifetimes   A std::string_view lives as long as the object that returned it; an `event` as long as its callback, or
-//             until the next one is pulled. A `report` shares ownership and can be kept, but for those that a
-//             connection_event or a release function lends.
-// Callbacks   Run on the client's callback thread. What an on_event throws stops the stream and arrives in on_done, and
-//             in stream::wait(). What a tool throws is told to the model; what a token provider throws, without its words,
-//             to whoever connects; a release function that throws refuses. What others throw is dropped: there is nobody
-//             to tell. The clients of one `config` share its functions, and call each in turns, though from a thread each.
-// Destructors That of a `stream` cancels it and waits until its functions have returned and were destroyed, so that they
-//             may refer to what the calling function owns; within a callback, and in a forked child, it does not wait.
-//             No other destructor waits: tools, documents that a function reads, and the functions of a `config` may run
-//             until client::close() has returned true.
+// More        Any other route is a confer::request, such as
+//             confer::request::embeddings(true).text("…"); client::pull() and client::stream()
+//             accept it like a chat. When the model calls a chat_request::tool() that has a
+//             function, the library runs it: std::string(std::string_view arguments) answers at
+//             once, void(confer::tool_call) at any time. A chat_request with a conversation
+//             continues it. config::reconnect() reconnects after a broken connection, with a token
+//             from config::token_provider(); config::on_connection() receives both.
+// Lifetimes   A std::string_view lives as long as the object that returned it. An `event` lives
+//             during its callback, or until the next one is pulled. A `report` shares ownership and
+//             can be kept, except one lent by a connection_event or to a release function.
+// Callbacks   Run on the client's callback thread. An exception in on_event stops the stream and
+//             arrives in on_done and stream::wait(). The model receives a tool's exception as the
+//             result. An exception in a token provider makes connecting fail, without its text. An
+//             exception in a release function refuses the release. All other exceptions are
+//             dropped. The clients of one `config` share its functions and call each in turns, but
+//             on different threads.
+// Destructors The destructor of a `stream` cancels it and waits until its functions have returned
+//             and were destroyed, so they may refer to local variables. It does not wait in a
+//             callback or a forked child. No other destructor waits: tools, documents that a
+//             function reads, and functions of a `config` may run until client::close() has
+//             returned true.
 
 #ifndef CONFER_HPP
 #define CONFER_HPP
@@ -64,7 +69,7 @@ namespace confer {
 
 using std::chrono::milliseconds;
 
-// To wait without a limit of one's own: the configuration's limits hold all the same.
+// Waits without a limit. The configuration's limits still apply.
 inline constexpr milliseconds forever{-1};
 
 namespace detail {
@@ -82,7 +87,7 @@ using owned = std::unique_ptr<T, deleter<Free>>;
 
 using text = std::optional<std::string_view>;
 
-// A getter's borrowed text: none for NULL.
+// Returns a getter's borrowed text, or nullopt for NULL.
 template <class Getter, class... Arguments>
 text view(Getter getter, Arguments... arguments) {
     std::size_t length = 0;
@@ -98,10 +103,10 @@ inline std::optional<std::int64_t> known(std::int64_t value) {
     return value < 0 ? std::nullopt : std::optional<std::int64_t>(value);
 }
 
-// Whether a call may wait here, as confer.h has it: CONFER_E_WOULD_DEADLOCK on a thread that runs callbacks, of whichever
-// client and face; CONFER_E_FORKED where no callback will ever run; else CONFER_OK.
+// Returns whether a call may wait here: CONFER_E_WOULD_DEADLOCK on a callback thread of any client,
+// CONFER_E_FORKED in a forked child, where no callback will run, otherwise CONFER_OK.
 inline confer_status may_wait() noexcept {
-    // Of nothing to close it says so last.
+    // confer_close() checks its handle last.
     const confer_status status = confer_close(nullptr, 0, nullptr);
     return status == CONFER_E_INVALID_ARGUMENT ? CONFER_OK : status;
 }
@@ -119,13 +124,13 @@ struct check {
     detail::text observed;
 };
 
-// Why an enclave was trusted or refused. Immutable; copies share it.
+// Why an enclave was trusted or refused. Immutable. Copies share the handle.
 class report {
 public:
     explicit report(std::shared_ptr<const confer_report> handle) noexcept : handle_(std::move(handle)) {}
 
     bool verified() const noexcept { return confer_report_verified(handle_.get()); }
-    // The whole report, and the evidence to be verified again: both JSON.
+    // The report, and the evidence for verify_evidence(), as JSON.
     std::string_view json() const { return detail::view(confer_report_json, get()).value(); }
     std::string_view evidence() const { return detail::view(confer_report_evidence, get()).value(); }
 
@@ -154,7 +159,7 @@ public:
     std::optional<std::int64_t> verified_at() const { return detail::known(confer_report_verified_at(get())); }
     std::optional<std::int64_t> expires_at() const { return detail::known(confer_report_expires_at(get())); }
 
-    // For the getters of confer.h that have no name here.
+    // For getters of confer.h that this class does not have.
     const confer_report *get() const noexcept { return handle_.get(); }
 
 private:
@@ -164,23 +169,23 @@ private:
 // Why a call or a stream failed. what() is the message.
 class error : public std::runtime_error {
 public:
-    // Takes the error over. `status` is what the call returned.
+    // Owns `taken`. `status` is the result of the call.
     error(confer_status status, confer_error *taken)
         : error(status, taken, std::shared_ptr<confer_error>(taken, confer_error_free)) {}
 
-    // Copies what is lent to a callback, where no report can come: only connecting is refused with one.
+    // Copies an error that a callback lends. It has no report: only errors of connecting have one.
     static error copied(confer_status status, const confer_error *lent) { return {status, lent, nullptr}; }
 
     confer_status status() const noexcept { return status_; }
-    // The status's constant, such as "CONFER_E_REJECTED".
+    // The constant's name, such as "CONFER_E_REJECTED".
     std::string_view name() const noexcept { return confer_status_name(status_); }
     const std::optional<std::string> &check_id() const noexcept { return check_id_; }
     std::optional<std::int32_t> http_status() const noexcept { return http_status_; }
     bool retryable() const noexcept { return retryable_; }
     std::optional<milliseconds> retry_delay() const noexcept { return retry_delay_; }
-    // One of CONFER_PROGRESS_*.
+    // CONFER_PROGRESS_*.
     std::int32_t progress() const noexcept { return progress_; }
-    // The enclave's own words; may repeat parts of the request, so not for a log.
+    // The enclave's reason. Do not log it: it may repeat parts of the request.
     const std::optional<std::string> &peer_text() const noexcept { return peer_text_; }
     const std::optional<confer::report> &report() const noexcept { return report_; }
 
@@ -195,7 +200,7 @@ private:
           progress_(confer_error_progress(from)) {
         if (const std::int32_t http = confer_error_http_status(from)) http_status_ = http;
         if (const auto delay = detail::known(confer_error_retry_delay_ms(from))) retry_delay_ = milliseconds(*delay);
-        // The report belongs to the error: it keeps it alive.
+        // The report belongs to the error, so it shares the error's ownership.
         const confer_report *refused = owner ? confer_error_report(from) : nullptr;
         if (refused) report_.emplace(std::shared_ptr<const confer_report>(owner, refused));
     }
@@ -212,7 +217,8 @@ private:
 
 namespace detail {
 
-// Calls a function of confer.h, whose last parameter is the error. CONFER_TIMEOUT and CONFER_END are returned.
+// Calls a function of confer.h whose last parameter is the error. Returns CONFER_TIMEOUT and
+// CONFER_END, and throws any other failure.
 template <class Function, class... Arguments>
 confer_status call(Function function, Arguments... arguments) {
     confer_error *failure = nullptr;
@@ -221,7 +227,7 @@ confer_status call(Function function, Arguments... arguments) {
     return status;
 }
 
-// Makes a handle of type T: `function(arguments..., &handle, &error)`.
+// Creates a handle of type T with `function(arguments..., &handle, &error)`.
 template <class T, class Function, class... Arguments>
 T *make(Function function, Arguments... arguments) {
     T *handle = nullptr;
@@ -233,7 +239,7 @@ T *make(Function function, Arguments... arguments) {
 
 namespace detail {
 
-// A function that C calls, perhaps from several threads: they take turns. It belongs to C until that destroys it.
+// A function that C calls, one thread at a time. C owns it until it calls destroy().
 template <class Function>
 struct shared {
     explicit shared(Function from) : function(std::move(from)) {}
@@ -243,7 +249,7 @@ struct shared {
         const std::lock_guard<std::mutex> lock(mutex);
         return function(std::forward<Arguments>(arguments)...);
     }
-    // What the function throws is dropped.
+    // Drops exceptions.
     template <class... Arguments>
     void try_run(Arguments &&...arguments) noexcept {
         try {
@@ -258,7 +264,7 @@ struct shared {
     std::mutex mutex;
 };
 
-// For C, which calls destroy() in any case. An empty function is none.
+// Passes a function to C, which always calls destroy(). Returns NULL for an empty function.
 template <class Function>
 void *give(Function &&function) {
     using T = std::decay_t<Function>;
@@ -267,7 +273,7 @@ void *give(Function &&function) {
 
 }  // namespace detail
 
-// What is trusted. Immutable.
+// The trusted parties and values. Immutable.
 class policy {
 public:
     static policy production() { return policy(detail::make<confer_policy>(confer_policy_production)); }
@@ -289,33 +295,35 @@ private:
     detail::owned<confer_policy, confer_policy_free> handle_;
 };
 
-// Verifies exported evidence again, offline; at the time of its capture unless `at` (Unix seconds) says otherwise.
+// Verifies exported evidence again, offline. `at`: Unix seconds; by default, the time of its
+// capture.
 inline report verify_evidence(std::string_view evidence, const policy &trusted, std::optional<std::int64_t> at = {}) {
     return report({detail::make<confer_report>(confer_evidence_verify, evidence.data(), evidence.size(), trusted.get(),
                                                at.value_or(-1)),
                    confer_report_free});
 }
 
-// What became of the connection: lent, so it can't be copied.
+// A connection event. Lent, so it can't be copied.
 class connection_event {
 public:
     connection_event(const connection_event &) = delete;
     connection_event &operator=(const connection_event &) = delete;
 
     std::int32_t type() const noexcept { return confer_connection_event_type(handle_); }  // CONFER_CONNECTION_*
-    // Why the connection broke, the attempt failed or the client ended; for a refused enclave without the report.
+    // Why the connection broke, the attempt failed or the client ended. Has no report.
     std::optional<confer::error> error() const {
         const confer_error *lent = confer_connection_event_error(handle_);
         return lent ? std::optional<confer::error>(confer::error::copied(confer_error_status(lent), lent)) : std::nullopt;
     }
-    // Why the new connection is trusted: lent as long as the event. confer::client::report() gives one to keep.
+    // Why the new connection is trusted. Lives as long as the event; confer::client::report()
+    // returns one to keep.
     std::optional<confer::report> report() const {
         const confer_report *lent = confer_connection_event_report(handle_);
         if (lent == nullptr) return std::nullopt;
         return confer::report(std::shared_ptr<const confer_report>(std::shared_ptr<void>(), lent));
     }
     bool release_changed() const noexcept { return confer_connection_event_release_changed(handle_); }
-    // Of CONFER_CONNECTION_ATTEMPT: which in a row, from 1, and the pause before it.
+    // For CONFER_CONNECTION_ATTEMPT: the number of the attempt, from 1, and the pause before it.
     std::uint32_t attempt() const noexcept { return confer_connection_event_attempt(handle_); }
     std::optional<milliseconds> delay() const {
         const auto ms = detail::known(confer_connection_event_delay_ms(handle_));
@@ -329,13 +337,13 @@ private:
     const confer_connection_event *handle_;
 };
 
-// A question for a token, to be answered once, from any thread. Destroyed without an answer, it says that there is none.
+// A question for a token. Answer it once, from any thread. Destroying it unanswered means no token.
 class token_request {
 public:
     void answer(std::string_view token) const {
         detail::call(confer_token_request_answer, handle_.get(), token.data(), token.size());
     }
-    // `reason` becomes part of errors and of the log: no secrets.
+    // `reason` appears in errors and the log, so it must not contain secrets.
     void fail(std::string_view reason) const {
         detail::call(confer_token_request_fail, handle_.get(), reason.data(), reason.size());
     }
@@ -349,13 +357,13 @@ private:
 
 using log_function = std::function<void(std::int32_t level, std::string_view target, std::string_view message)>;
 using stage_function = std::function<void(std::int32_t stage)>;
-// May keep the request and answer later. What it throws says that there is no token.
+// May keep the request and answer later. An exception means no token.
 using token_function = std::function<void(token_request)>;
 using connection_function = std::function<void(const connection_event &)>;
-// Whether an enclave will do whose release is another than before. Both reports are lent during the call.
+// Returns whether to accept a changed release. Both reports are lent during the call.
 using release_function = std::function<bool(const report &before, const report &now)>;
 
-// What clients are made from. Setters return the configuration, to be chained.
+// The settings of clients. Setters return the configuration, for chaining.
 class config {
 public:
     config() : handle_(detail::make<confer_config>(confer_config_new)) {}
@@ -377,19 +385,20 @@ public:
     config &idle_timeout(milliseconds limit) { return set(confer_config_set_idle_timeout_ms, count(limit)); }
 
     config &probe_timeout(milliseconds limit) { return set(confer_config_set_probe_timeout_ms, count(limit)); }
-    // How many attempts may fail in a row, 0 for no reconnecting, and the pauses before them.
+    // The number of failed attempts in a row after which the client ends, 0 for no reconnecting,
+    // and the pauses before attempts.
     config &reconnect(std::uint32_t max_attempts, milliseconds first_delay = milliseconds(500),
                       milliseconds max_delay = milliseconds(30000)) {
         return set(confer_config_set_reconnect, max_attempts, count(first_delay), count(max_delay));
     }
-    // 0: any age. `with_evidence`: not beyond the time at which its evidence expires.
+    // 0: any age. `with_evidence`: also replaces a connection when its evidence expires.
     config &max_age(milliseconds age, bool with_evidence = false) {
         return set(confer_config_set_max_age, count(age), with_evidence);
     }
-    // `limit`: one of CONFER_LIMIT_*.
+    // `limit`: CONFER_LIMIT_*.
     config &limit(std::int32_t limit, std::uint64_t value) { return set(confer_config_set_limit, limit, value); }
 
-    // An empty function is none.
+    // An empty function turns the log off.
     config &log(std::int32_t level, log_function function) {
         using shared = detail::shared<log_function>;
         const auto call = [](void *data, std::int32_t at, const char *target, const char *message) noexcept {
@@ -403,7 +412,7 @@ public:
         };
         return on(confer_config_set_stage_callback, confer_stage_fn(call), std::move(function));
     }
-    // Who gives a token for each connection, in the place of token().
+    // Provides a token for each connection, instead of token().
     config &token_provider(token_function function) {
         const auto call = [](void *data, confer_token_request *lent) noexcept {
             detail::shared<token_function>::of(data).try_run(token_request(lent));
@@ -440,35 +449,35 @@ private:
         detail::call(setter, handle_.get(), arguments...);
         return *this;
     }
-    // A setter that takes a function: `setter(handle, arguments..., call, data, destroy, &error)`.
+    // Calls a setter with a function: `setter(handle, arguments..., call, data, destroy, &error)`.
     template <class Setter, class Call, class Function, class... Arguments>
     config &on(Setter setter, Call call, Function function, Arguments... arguments) {
         void *data = detail::give(std::move(function));
         return set(setter, arguments..., data ? call : nullptr, data,
                    data ? confer_destroy_fn(detail::shared<Function>::destroy) : nullptr);
     }
-    // A negative time becomes a number beyond every bound, which the setter refuses by name.
+    // Makes a negative time exceed every bound, so that the setter refuses it.
     static std::uint64_t count(milliseconds time) noexcept { return static_cast<std::uint64_t>(time.count()); }
 
     detail::owned<confer_config, confer_config_free> handle_;
 };
 
-// The messages of a conversation, in this process alone: the library stores nothing.
+// A history of messages. It exists only in this process: the library stores nothing.
 class conversation {
 public:
     conversation() : handle_(detail::make<confer_conversation>(confer_conversation_new)) {}
-    // Reads what json() gave.
+    // Parses the result of json().
     static conversation parse(std::string_view json) {
         return conversation(detail::make<confer_conversation>(confer_conversation_parse, json.data(), json.size()));
     }
 
-    // Lives until the next call of this function. It holds what was said.
+    // Lives until the next call of this function. Contains all messages.
     std::string_view json() const { return detail::view(confer_conversation_json, get()).value_or(""); }
     conversation &message(std::int32_t role, std::string_view content) {
         detail::call(confer_conversation_add_message, handle_.get(), role, content.data(), content.size());
         return *this;
     }
-    // Drops all messages but the first `count`.
+    // Drops all messages after the first `count`.
     void truncate(std::size_t count) { detail::call(confer_conversation_truncate, handle_.get(), count); }
     std::size_t message_count() const noexcept { return confer_conversation_message_count(get()); }
     // At the last completion.
@@ -487,13 +496,13 @@ private:
     detail::owned<confer_conversation, confer_conversation_free> handle_;
 };
 
-// A call of a tool by the model, to be answered once, from any thread. Destroyed without an answer, it tells the model that
-// there is none.
+// A tool call of the model. Answer it once, from any thread. Destroying it unanswered gives the
+// model an error.
 class tool_call {
 public:
     std::string_view id() const { return detail::view(confer_tool_call_id, get()).value_or(""); }
     std::string_view name() const { return detail::view(confer_tool_call_name, get()).value_or(""); }
-    // A text that the model wrote: it should be JSON by the tool's schema, and need not be.
+    // Text from the model. It should be JSON according to the tool's schema, but may not be.
     std::string_view arguments() const { return detail::view(confer_tool_call_arguments, get()).value_or(""); }
 
     void answer(std::string_view content) const {
@@ -511,27 +520,28 @@ private:
     detail::owned<confer_tool_call, confer_tool_call_free> handle_;
 };
 
-// Gives a tool's result; the arguments live as long as the call. What it throws is told to the model, by its what().
+// Returns a tool's result. The arguments live during the call. The model receives the what() of an
+// exception.
 using tool_function = std::function<std::string(std::string_view arguments)>;
-// May keep the call and answer later. What it throws leaves the call unanswered.
+// May keep the call and answer later. An exception leaves the call unanswered.
 using tool_call_function = std::function<void(tool_call)>;
 
-// A stored document that a chat is about. Servers need all of it.
+// A stored document for a chat. Servers need all fields.
 struct stored_document {
     std::string_view attachment_id;
     std::string_view filename = {};
     std::string_view content_type = {};
     std::optional<std::int64_t> source_bytes = {};
     std::string_view source_object_key = {};
-    std::string_view encryption_key = {};  // for the enclave alone
+    std::string_view encryption_key = {};  // only for the enclave
 };
 
-// A chat request. Setters return the request, to be chained.
+// A chat request. Setters return the request, for chaining.
 class chat_request {
 public:
     chat_request() : handle_(detail::make<confer_chat_request>(confer_chat_request_new)) {}
 
-    // `role`: one of CONFER_ROLE_*.
+    // `role`: CONFER_ROLE_*.
     chat_request &message(std::int32_t role, std::string_view content) {
         return set(confer_chat_request_add_message, role, content.data(), content.size());
     }
@@ -542,7 +552,7 @@ public:
         return set(confer_chat_request_set_model, name.data(), name.size());
     }
     chat_request &web_search(bool allowed) { return set(confer_chat_request_set_web_search, allowed); }
-    // False: the answer comes as CONFER_EVENT_BODY.
+    // False: the answer is one CONFER_EVENT_BODY.
     chat_request &stream(bool in_events) { return set(confer_chat_request_set_stream, in_events); }
     chat_request &temperature(double value) { return set(confer_chat_request_set_temperature, value); }
     chat_request &top_p(double value) { return set(confer_chat_request_set_top_p, value); }
@@ -561,8 +571,9 @@ public:
                    named.encryption_key.data(), named.encryption_key.size());
     }
 
-    // Tools that the library runs, on the client's callback thread, which a slow one holds up: so it should rather be of
-    // the second kind. `parameters`: the JSON Schema of the arguments. Streams that run at once call a function in turns.
+    // Adds a tool that the library runs on the client's callback thread. A slow tool should be of
+    // the second kind, because it blocks that thread. `parameters`: the JSON Schema of the
+    // arguments. Parallel streams call a function in turns.
     chat_request &tool(std::string_view name, std::string_view description, std::string_view parameters,
                        tool_function function) {
         if (!function) return tool(name, description, parameters);
@@ -588,14 +599,15 @@ public:
         return add_tool(name, description, parameters, call, detail::give(std::move(function)),
                         detail::shared<tool_call_function>::destroy);
     }
-    // One that the application runs by itself: it sees CONFER_EVENT_CLIENT_TOOL_CALL.
+    // Adds a tool that the application runs itself when it receives CONFER_EVENT_CLIENT_TOOL_CALL.
     chat_request &tool(std::string_view name, std::string_view description, std::string_view parameters) {
         return add_tool(name, description, parameters, nullptr, nullptr, nullptr);
     }
     chat_request &tool_limits(std::uint32_t max_rounds, milliseconds timeout) {
         return set(confer_chat_request_set_tool_limits, max_rounds, static_cast<std::uint64_t>(timeout.count()));
     }
-    // Its messages go in front, and a complete answer adds the request's, and what the model said and did.
+    // Sends the conversation's messages first. A complete answer adds the request's messages and
+    // the model's.
     chat_request &conversation(const confer::conversation &continued) {
         return set(confer_chat_request_set_conversation, continued.get());
     }
@@ -620,41 +632,42 @@ private:
     detail::owned<confer_chat_request, confer_chat_request_free> handle_;
 };
 
-// Fills the beginning of a buffer and returns how many bytes; 0 at the end of the document. What it throws ends the stream
-// with CONFER_E_STOPPED.
+// Writes to the start of a buffer and returns the number of bytes, 0 at the end of the document. An
+// exception ends the stream with CONFER_E_STOPPED.
 using read_function = std::function<std::size_t(std::uint8_t *buffer, std::size_t size)>;
 
-// A request of any route but the chat. Setters return the request, to be chained.
+// A request of any route except the chat. Setters return the request, for chaining.
 class request {
 public:
-    // `ending`: one of CONFER_ENDING_*, which nothing on the wire tells.
+    // `ending`: CONFER_ENDING_*. Nothing on the wire shows it.
     request(std::string_view verb, std::string_view path, std::int32_t ending)
         : handle_(detail::make<confer_request>(confer_request_new, verb.data(), verb.size(), path.data(), path.size(),
                                                ending)) {}
-    // Brings one CONFER_EVENT_PONG.
+    // Receives one CONFER_EVENT_PONG.
     static request ping() { return request(detail::make<confer_request>(confer_request_new_ping)); }
-    // Brings one CONFER_EVENT_EMBEDDINGS with a row for each of 1 to 64 text()s.
+    // Receives one CONFER_EVENT_EMBEDDINGS with a row for each of 1 to 64 text()s.
     static request embeddings(bool is_query) {
         return request(detail::make<confer_request>(confer_request_new_embeddings, is_query));
     }
-    // Brings a page's HTML as one CONFER_EVENT_BODY.
+    // Receives a page's HTML as one CONFER_EVENT_BODY.
     static request fetch(std::string_view url) {
         return request(detail::make<confer_request>(confer_request_new_fetch, url.data(), url.size()));
     }
-    // Uploads a document_…(), with CONFER_EVENT_PROGRESS, and brings JSON in pieces, each a CONFER_EVENT_BODY.
+    // Uploads a document_…(), with CONFER_EVENT_PROGRESS, and receives JSON in pieces, each a
+    // CONFER_EVENT_BODY.
     static request extraction(std::string_view filename) {
         return request(detail::make<confer_request>(confer_request_new_extraction, filename.data(), filename.size()));
     }
 
-    // Of a request that has a verb.
+    // For a request with a verb.
     request &body(std::string_view content) { return set(confer_request_set_body, content.data(), content.size()); }
-    // Of embeddings.
+    // For embeddings.
     request &text(std::string_view content) { return set(confer_request_add_text, content.data(), content.size()); }
-    // Of a page.
+    // For a page.
     request &header(std::string_view name, std::string_view value) {
         return set(confer_request_set_header, name.data(), name.size(), value.data(), value.size());
     }
-    // Of an extraction, as the rest.
+    // For an extraction, like the following.
     request &option(std::string_view name, std::string_view json) {
         return set(confer_request_set_option, name.data(), name.size(), json.data(), json.size());
     }
@@ -665,7 +678,8 @@ public:
     request &document_file(std::string_view path) {
         return set(confer_request_set_document_file, path.data(), path.size());
     }
-    // As `function` reads it, on the client's callback thread; it can be sent once. Without a length it is not known.
+    // Reads the document with `function` on the client's callback thread. It can be sent only once.
+    // Without `length`, the length is unknown.
     request &document(read_function function, std::optional<std::int64_t> length = {}) {
         const auto call = [](void *data, std::uint8_t *buffer, std::size_t size) noexcept -> std::int64_t {
             try {
@@ -692,16 +706,16 @@ private:
     detail::owned<confer_request, confer_request_free> handle_;
 };
 
-// One event of an answer: lent, so it can't be copied.
+// One event of an answer. Lent, so it can't be copied.
 class event {
 public:
     event(const event &) = delete;
     event &operator=(const event &) = delete;
 
     std::int32_t type() const noexcept { return confer_event_type(handle_); }  // CONFER_EVENT_*
-    // Empty for CONFER_EVENT_BODY and those after it, which come otherwise.
+    // Empty for CONFER_EVENT_BODY and higher numbers, which have no JSON.
     std::string_view json() const { return detail::view(confer_event_json, handle_).value_or(""); }
-    // Of CONFER_EVENT_BODY it need not be text, and can end within a character.
+    // For CONFER_EVENT_BODY it may not be text, and may end inside a character.
     detail::text content() const { return detail::view(confer_event_content, handle_); }
     detail::text full_content() const { return detail::view(confer_event_full_content, handle_); }
     detail::text tool_call_id() const { return detail::view(confer_event_tool_call_id, handle_); }
@@ -713,7 +727,8 @@ public:
         return detail::known(confer_event_max_context_tokens(handle_));
     }
 
-    // Of CONFER_EVENT_PROGRESS and CONFER_EVENT_BODY: how many bytes were sent, or have come, and of how many.
+    // For CONFER_EVENT_PROGRESS and CONFER_EVENT_BODY: the bytes sent or received so far, and the
+    // total.
     std::optional<std::int64_t> sent() const { return detail::known(confer_event_sent(handle_, nullptr)); }
     std::optional<std::int64_t> received() const { return detail::known(confer_event_received(handle_, nullptr)); }
     std::optional<std::int64_t> total() const {
@@ -721,7 +736,7 @@ public:
         if (confer_event_sent(handle_, &total) < 0) confer_event_received(handle_, &total);
         return detail::known(total);
     }
-    // Of CONFER_EVENT_EMBEDDINGS: a row for each text, all of one dimension; none for others.
+    // For CONFER_EVENT_EMBEDDINGS: a row for each text, all of one dimension. Otherwise empty.
     std::vector<std::vector<float>> embeddings() const {
         std::size_t rows = 0, columns = 0;
         const float *values = confer_event_embeddings(handle_, &rows, &columns);
@@ -731,7 +746,7 @@ public:
             read.emplace_back(values + row * columns, values + (row + 1) * columns);
         return read;
     }
-    // Of CONFER_EVENT_PONG.
+    // For CONFER_EVENT_PONG.
     std::optional<std::chrono::microseconds> round_trip() const {
         const auto us = detail::known(confer_event_round_trip_us(handle_));
         return us ? std::optional<std::chrono::microseconds>(*us) : std::nullopt;
@@ -747,15 +762,16 @@ private:
 
 enum class flow { go_on, stop };
 
-// What a stream calls. Either may be empty.
+// The callbacks of a stream. Either may be empty.
 struct stream_functions {
-    // Returning flow::stop ends the stream with CONFER_E_STOPPED; what it throws ends the stream, too.
+    // flow::stop ends the stream with CONFER_E_STOPPED. An exception ends it too.
     std::function<flow(const event &)> on_event;
-    // Once, after the last event. Null when the answer is complete; else a confer::error, or what on_event threw.
+    // Called once, after the last event. Null if the answer is complete; otherwise a confer::error
+    // or the exception of on_event.
     std::function<void(std::exception_ptr)> on_done;
 };
 
-// An answer that is streamed to functions.
+// An answer delivered to callbacks.
 class stream {
 public:
     stream(stream &&) noexcept = default;
@@ -769,10 +785,10 @@ public:
     }
     ~stream() { end(); }
 
-    // Any thread, also in a callback.
+    // Any thread, even in a callback.
     void cancel() const noexcept { confer_stream_cancel(handle_.get()); }
 
-    // Waits until the functions have run to their end, then throws what on_done was given, or what it threw itself.
+    // Waits until the callbacks have finished. Throws the exception that on_done received or threw.
     void wait() const {
         if (const confer_status status = detail::may_wait(); status != CONFER_OK) throw error(status, nullptr);
         if (!shared_) throw error(CONFER_E_INVALID_ARGUMENT, nullptr);
@@ -784,9 +800,9 @@ public:
 private:
     friend class client;
 
-    // What the library's thread and the owner share.
+    // State shared by the library's thread and the owner.
     struct shared {
-        stream_functions functions;   // the library's thread alone, until it is over
+        stream_functions functions;   // only the library's thread, until over
         std::exception_ptr thrown;    // by on_event
         std::exception_ptr failure;   // under the mutex
         bool over = false;            // under the mutex: the functions are destroyed
@@ -801,7 +817,7 @@ private:
         auto data = std::make_unique<std::shared_ptr<shared>>(shared_);
         const confer_stream_callbacks table = {sizeof(confer_stream_callbacks), data.get(), on_event, on_done, destroy};
         confer_stream *handle = nullptr;
-        data.release();  // to destroy(), which runs also when the call fails
+        data.release();  // destroy() owns it, even if the call fails
         detail::call(start, client, request, &table, &handle);
         handle_.reset(handle);
     }
@@ -855,11 +871,11 @@ private:
     detail::owned<confer_stream, confer_stream_free> handle_;
 };
 
-// An answer that is pulled: with next(), or by a range-based for loop, which throws if the stream fails. One reader at a
-// time; any thread may cancel.
+// An answer that the application reads with next() or a range-based for loop, which throws if the
+// stream fails. One reader at a time. Any thread may cancel.
 class pull_stream {
 public:
-    // The next event; null when the answer is complete. Throws also when none came within `timeout`.
+    // Returns the next event, or null when the answer is complete. Also throws on a timeout.
     const event *next(milliseconds timeout = forever) {
         const confer_event *lent = nullptr;
         const confer_status status =
@@ -871,7 +887,7 @@ public:
 
     void cancel() const noexcept { confer_stream_cancel(handle_.get()); }
 
-    // Readable while next() has something to return at once.
+    // Readable while next() would return at once.
     int descriptor() const {
         int fd = -1;
         detail::call(confer_stream_fd, handle_.get(), &fd);
@@ -922,7 +938,7 @@ private:
     event current_;
 };
 
-// Lets another thread give up a client::connect().
+// Lets another thread cancel client::connect().
 class canceller {
 public:
     canceller() : handle_(detail::make<confer_cancel>(confer_cancel_new)) {}
@@ -936,7 +952,8 @@ private:
 // A connection to a verified enclave.
 class client {
 public:
-    // Throws confer::error; for a refused enclave its status() is CONFER_E_REJECTED and report() says why.
+    // Throws confer::error. For a refused enclave, its status() is CONFER_E_REJECTED and its
+    // report() says why.
     static client connect(const config &from, const canceller *cancel = nullptr) {
         return client(detail::make<confer_client>(confer_connect, from.get(), cancel ? cancel->get() : nullptr));
     }
@@ -945,16 +962,18 @@ public:
         return confer::report({detail::make<confer_report>(confer_attestation_report, handle_.get()), confer_report_free});
     }
 
-    // Throws the error with which the connection ended, if it did.
+    // Throws the error with which the connection ended, if it has ended.
     void check() const { detail::call(confer_client_check, handle_.get()); }
 
-    // Whether there is a connection at this moment: with config::reconnect() a client lives between two, too.
+    // Returns whether a connection exists now. With config::reconnect(), a client also lives
+    // between connections.
     bool connected() const noexcept { return confer_client_connected(handle_.get()); }
 
-    // The network changed, or the machine has slept: a connection is asked at once whether it still lives. Never waits.
+    // Call this when the network has changed or the machine has slept. Checks at once whether the
+    // connection is alive. Never waits.
     void network_changed() { detail::call(confer_client_network_changed, handle_.get()); }
 
-    // What the client has done so far: one of CONFER_COUNTER_*.
+    // Returns a counter, CONFER_COUNTER_*.
     std::uint64_t counter(std::int32_t counter) const noexcept { return confer_client_counter(handle_.get(), counter); }
 
     [[nodiscard]] confer::stream stream(const chat_request &request, stream_functions functions) const {
@@ -971,7 +990,8 @@ public:
         return pull_stream(detail::make<confer_stream>(confer_request_pull, handle_.get(), request.get()));
     }
 
-    // Whether it is closed: false if `timeout` ended first, and it goes on closing behind.
+    // Returns whether the client is closed. After a timeout it continues to close in the
+    // background.
     bool close(milliseconds timeout = forever) {
         return detail::call(confer_close, handle_.get(), std::int64_t{timeout.count()}) == CONFER_OK;
     }
@@ -984,13 +1004,13 @@ private:
     detail::owned<confer_client, confer_client_free> handle_;
 };
 
-// A connection under way.
+// An attempt to connect.
 class connecting {
 public:
     explicit connecting(const config &from)
         : handle_(detail::make<confer_connecting>(confer_connect_start, from.get())) {}
 
-    // The client, once; nothing if `timeout` ended first. Throws what client::connect() throws.
+    // Returns the client once, or nullopt after a timeout. Throws like client::connect().
     std::optional<client> wait(milliseconds timeout = forever) {
         confer_client *connected = nullptr;
         const confer_status status =
@@ -1001,7 +1021,7 @@ public:
     std::int32_t stage() const noexcept { return confer_connecting_stage(handle_.get()); }
     void cancel() const noexcept { confer_connecting_cancel(handle_.get()); }
 
-    // Readable when wait() has an outcome.
+    // Readable when wait() would return at once.
     int descriptor() const {
         int fd = -1;
         detail::call(confer_connecting_fd, handle_.get(), &fd);

@@ -1,7 +1,7 @@
 //! An open client for Confer's attested inference service: a Rust core behind a C ABI.
 //!
 //! ```text
-//! ffi/          the C ABI: handles, guard, errors; no logic of its own
+//! ffi/          the C ABI: handles, guard, errors; no other logic
 //! client/       what an application asks for: configure, connect, each kind of request, close
 //! link/         a client's way to its enclave, over as many connections as that takes
 //! lifecycle/    when to connect again and when to replace a connection           (pure)
@@ -13,9 +13,10 @@
 //! wire/         protobuf messages, frames, reassembly       (pure)
 //! ```
 //!
-//! A room imports only from rooms below it. `noise` stands above `attestation` because its last handshake message is made
-//! from the proof of a verification. `error`, `clock`, `panics` and `fork` are the common vocabulary. The Rust items are public for
-//! this crate's own tests; the interface for applications is `include/confer.h`.
+//! A module imports only from modules below it. `noise` stands above `attestation` because its last
+//! handshake message needs the proof of a verification. All modules share `error`, `clock`, `panics`
+//! and `fork`. The Rust items are public for this crate's tests; applications use
+//! `include/confer.h`.
 
 pub mod attestation;
 pub mod client;

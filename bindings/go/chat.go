@@ -1,6 +1,6 @@
 package confer
 
-// This file holds chats: what is asked, and the events of an answer.
+// Chat requests, and the events of an answer.
 
 /*
 #include <confer.h>
@@ -15,7 +15,7 @@ import (
 	"runtime"
 )
 
-// Role says who speaks.
+// Role is the author of a message.
 type Role int32
 
 const (
@@ -23,9 +23,9 @@ const (
 	RoleAssistant Role = C.CONFER_ROLE_ASSISTANT
 	RoleSystem    Role = C.CONFER_ROLE_SYSTEM
 	RoleDeveloper Role = C.CONFER_ROLE_DEVELOPER
-	// RoleToolCall has a JSON text with toolCallId, toolName and toolArguments as its content.
+	// RoleToolCall has JSON text with toolCallId, toolName and toolArguments as its content.
 	RoleToolCall Role = C.CONFER_ROLE_TOOL_CALL
-	// RoleToolResponse has a JSON text with toolCallId, toolName and content as its content.
+	// RoleToolResponse has JSON text with toolCallId, toolName and content as its content.
 	RoleToolResponse Role = C.CONFER_ROLE_TOOL_RESPONSE
 )
 
@@ -33,75 +33,80 @@ const (
 type Message struct {
 	Role    Role
 	Content string
-	// JSON, if it is not empty, is sent in the place of role and content: a message with imageRefs, for instance.
+	// JSON, if not empty, is sent instead of role and content. Use it for a message with imageRefs,
+	// for example.
 	JSON json.RawMessage
 }
 
-// Request is a chat request. What is left zero, or nil, has the default, which is the server's where nothing is said; Ptr
-// makes pointers. Bounds are those of newer servers, and what lies outside is ErrInvalidArgument.
+// Request is a chat request. A field that is zero or nil has its default, which is the server's
+// unless stated; Ptr makes pointers. Values outside the bounds of newer servers are
+// ErrInvalidArgument.
 type Request struct {
 	Messages []Message
-	// Model is the service's default if it is empty.
+	// Model defaults to the service's model.
 	Model string
-	// WebSearch allows the enclave to send search queries, which it makes from the conversation, to a search service
-	// outside.
+	// WebSearch allows the enclave to send search queries, made from the conversation, to an external
+	// search service.
 	WebSearch bool
-	// Whole asks for the answer in one piece, an EventBody, in the place of events. Tools are not run for it, and no
-	// conversation is continued.
+	// Whole requests the answer as one EventBody instead of events. It runs no tools and continues no
+	// conversation.
 	Whole bool
 
-	Temperature       *float64 // how freely the model chooses: 0 or more
-	TopP              *float64 // the share of probability from which tokens are chosen: above 0, up to 1
-	MinP              *float64 // the least probability of a token, as a share of that of the likeliest: 0 to 1
-	TopK              *int32   // from how many of the likeliest tokens is chosen: 1 or more, or -1 for all
-	PresencePenalty   *float64 // what a token loses that occurred already: -2 to 2
-	FrequencyPenalty  *float64 // what a token loses for each time that it occurred already: -2 to 2
-	RepetitionPenalty *float64 // by what the weight of a token is divided that occurred already: above 0
-	MaxTokens         *int64   // the most tokens that the answer may have: 1 or more
-	JSON              *bool    // whether the answer is to be JSON
-	Thinking          *bool    // whether the model reasons before it answers, in EventThinking
+	Temperature       *float64 // randomness of the choice: 0 or more
+	TopP              *float64 // samples from tokens with this share of the probability: above 0, up to 1
+	MinP              *float64 // least probability of a token, relative to the likeliest: 0 to 1
+	TopK              *int32   // samples from this many most likely tokens: 1 or more, or -1 for all
+	PresencePenalty   *float64 // penalty for a token that has occurred: -2 to 2
+	FrequencyPenalty  *float64 // penalty for each occurrence of a token: -2 to 2
+	RepetitionPenalty *float64 // divides the weight of a token that has occurred: above 0
+	MaxTokens         *int64   // most tokens of the answer: 1 or more
+	JSON              *bool    // the answer must be JSON
+	Thinking          *bool    // the model reasons before it answers, in EventThinking
 
-	// Documents are stored ones that the chat is about.
+	// Documents are stored documents for the chat.
 	Documents []StoredDocument
-	// Tools are those that the model may call: as EventClientToolCall of Chat, or run by ChatWithTools.
+	// Tools are the tools that the model may call: ChatWithTools runs them, Chat yields
+	// EventClientToolCall.
 	Tools []Tool
-	// MaxRounds is how many answers' tools ChatWithTools runs before it fails with ErrToolRounds. Default: 16.
+	// MaxRounds is the number of tool rounds after which ChatWithTools fails with ErrToolRounds.
+	// Default: 16.
 	MaxRounds int
-	// Conversation is continued: its messages go in front, and a complete answer adds the request's messages, and what
-	// the model said and did. An answer that fails, or is given up, adds nothing.
+	// Conversation is continued by this chat: its messages are sent first, and a complete answer adds
+	// the request's messages and the model's. A failed or cancelled answer adds nothing.
 	Conversation *Conversation
 
-	// Properties are further properties of the request: any JSON values, such as those that later servers know.
+	// Properties are further properties of the request, with any JSON values, such as those of later
+	// servers.
 	Properties map[string]any
 }
 
-// Ptr returns a pointer to a value, for those fields of a Request that can be left out.
+// Ptr returns a pointer to a value, for optional fields of a Request.
 func Ptr[T any](value T) *T { return &value }
 
-// StoredDocument names a document that the service keeps. Servers need all of it.
+// StoredDocument names a document that the service stores. Servers need all fields.
 type StoredDocument struct {
 	AttachmentID          string
 	Filename, ContentType string
 	SourceBytes           int64
 	SourceObjectKey       string
-	// EncryptionKey is for the enclave alone. Printing a StoredDocument does not show it.
+	// EncryptionKey is only for the enclave. Printing a StoredDocument does not show it.
 	EncryptionKey string `json:"-"`
 }
 
-// Format leaves the key out, whatever the verb.
+// Format omits the key, whatever the verb.
 func (d StoredDocument) Format(to fmt.State, _ rune) {
 	fmt.Fprintf(to, "confer.StoredDocument{AttachmentID: %q}", d.AttachmentID)
 }
 
-// EventType says what an Event is. New ones can appear in later versions.
+// EventType is the type of an Event. Later versions may add types.
 type EventType int32
 
 const (
-	EventOther          EventType = C.CONFER_EVENT_OTHER            // a type that is not known: see JSON
+	EventOther          EventType = C.CONFER_EVENT_OTHER            // an unknown type: see JSON
 	EventToken          EventType = C.CONFER_EVENT_TOKEN            // text to append to the answer: Content
 	EventThinking       EventType = C.CONFER_EVENT_THINKING         // reasoning text: Content
-	EventToolCall       EventType = C.CONFER_EVENT_TOOL_CALL        // the server runs one of its own tools
-	EventToolResponse   EventType = C.CONFER_EVENT_TOOL_RESPONSE    // that tool's result: Content, FullContent
+	EventToolCall       EventType = C.CONFER_EVENT_TOOL_CALL        // the server runs one of its tools
+	EventToolResponse   EventType = C.CONFER_EVENT_TOOL_RESPONSE    // the server tool's result: Content, FullContent
 	EventClientToolCall EventType = C.CONFER_EVENT_CLIENT_TOOL_CALL // the application must run this tool
 	EventCompletion     EventType = C.CONFER_EVENT_COMPLETION       // the end of the answer
 	EventBody           EventType = C.CONFER_EVENT_BODY             // a piece of an answer that has no events: Content, Transferred, Total
@@ -110,31 +115,34 @@ const (
 	EventPong           EventType = C.CONFER_EVENT_PONG             // see Client.Ping
 )
 
-// Event is one event of an answer. Fields that do not belong to its type are zero.
+// Event is one event of an answer. Fields of other types are zero.
 type Event struct {
 	Type EventType
-	// JSON is the event as it came; empty for EventBody and those after it, which come otherwise.
+	// JSON is the event's exact JSON. It is empty for EventBody and higher numbers, which have no
+	// JSON.
 	JSON string
 
-	// Content of an EventBody holds bytes, which need not be text and can end within a character.
+	// Content of an EventBody has bytes, which may not be text, and may end inside a character.
 	Content, FullContent                string
 	ToolCallID, ToolName, ToolArguments string
 
-	// PendingToolCalls tells whether the application has tools to run and to send a new request with their results.
+	// PendingToolCalls says that the application must run tools and send a new request with their
+	// results.
 	PendingToolCalls bool
-	// ContextTokens of at most MaxContextTokens are in use; -1 if the server does not say.
+	// ContextTokens and MaxContextTokens are the used and available tokens, -1 if the server does not
+	// state them.
 	ContextTokens, MaxContextTokens int64
 
-	// Transferred is how many bytes of the answer have come, or of the document were given to the network, of Total; -1
-	// if that is not known, and for other events.
+	// Transferred is the number of bytes received, or sent of a document, out of Total. Both are -1 if
+	// unknown, and for other events.
 	Transferred, Total int64
 }
 
-// Chat sends a request and yields the events of its answer. It fails at most once, with an error as the last thing that
-// it yields. When ctx ends, so does the stream; leaving the loop gives the rest of the answer up. Each use of the
-// sequence sends the request anew.
+// Chat sends a request and yields the events of its answer. An error, if any, is the last item.
+// When ctx ends, the stream ends too. Leaving the loop cancels the rest of the answer. Each use of
+// the sequence sends the request again.
 //
-// While it waits, a stream occupies one thread.
+// A waiting stream occupies one thread.
 func (c *Client) Chat(ctx context.Context, request Request) iter.Seq2[Event, error] {
 	return c.events(ctx, request.native)
 }
@@ -249,14 +257,14 @@ func (h chatHandle) send(client *C.confer_client, stream **C.confer_stream, e **
 
 func (h chatHandle) free() { C.confer_chat_request_free(h.handle) }
 
-// optional sets what is not left out.
+// optional sets a value unless it is nil.
 func optional[T any](a *attempt, value *T, set func(T, **C.confer_error) C.confer_status) {
 	if value != nil {
 		a.call(func(e **C.confer_error) C.confer_status { return set(*value, e) })
 	}
 }
 
-// documentsOf gives the JSON of each value; `what` they are is for the error, which does not repeat them.
+// documentsOf returns the JSON of each value. An error contains `what`, but no value.
 func documentsOf(values map[string]any, what string) (map[string]string, error) {
 	documents := make(map[string]string, len(values))
 	for name, value := range values {
@@ -269,7 +277,7 @@ func documentsOf(values map[string]any, what string) (map[string]string, error) 
 	return documents, nil
 }
 
-// readEvent copies an event, which is lent until the next one is taken.
+// readEvent copies an event, which is lent until the next one.
 func readEvent(event *C.confer_event) Event {
 	read := Event{
 		Type:             EventType(C.confer_event_type(event)),

@@ -1,6 +1,6 @@
 // Package confer is a client for Confer's attested inference service: libconfer for Go.
 //
-// Connect verifies the enclave before anything is sent to it. A Client then streams chats:
+// Connect verifies the enclave before it sends anything. A Client then streams chats:
 //
 //	client, err := confer.Connect(ctx, confer.Config{Token: token})
 //	if err != nil {
@@ -14,12 +14,13 @@
 //		fmt.Print(event.Content)
 //	}
 //
-// Failures are of type *Error; errors.Is(err, confer.ErrRejected) and its like tell them apart. All types may be used by
-// several goroutines at once. The package needs cgo and libconfer; README.md says how it is found.
+// Failures are of type *Error; tell them apart with errors.Is(err, confer.ErrRejected) and the
+// like. Several goroutines may use any value at once. The package needs cgo and libconfer;
+// README.md says how to find it.
 package confer
 
-// This file holds the connection: it turns contexts into the library's cancel handles, and sees to it that no handle is
-// used after it was freed. It knows nothing of what travels.
+// The connection: turns contexts into the library's cancel handles, and prevents use of a freed
+// handle.
 
 /*
 #include <confer.h>
@@ -34,16 +35,17 @@ import (
 	"unsafe"
 )
 
-// Client is a connection to a verified enclave; with Config.Reconnect, several one after the other.
+// Client is a connection to a verified enclave. With Config.Reconnect, it can be several in
+// succession.
 type Client struct {
-	// Held for reading by whoever uses the handle, for writing by who frees it.
+	// Locked for reading to use the handle, and for writing to free it.
 	mu      sync.RWMutex
 	handle  *C.confer_client
 	cleanup runtime.Cleanup
 }
 
-// Connect connects, verifies the enclave, and completes the handshake. When ctx ends, so does connecting. If the enclave
-// is refused, the error's Report says why.
+// Connect connects, verifies the enclave, and completes the handshake. When ctx ends, connecting is
+// cancelled. If the enclave is refused, the error's Report says why.
 func Connect(ctx context.Context, config Config) (*Client, error) {
 	native, err := config.native()
 	if err != nil {
@@ -63,12 +65,12 @@ func Connect(ctx context.Context, config Config) (*Client, error) {
 	if status := C.confer_connect(native, cancel, &client.handle, &failure); status != C.CONFER_OK {
 		return nil, takeError(status, failure).because(ctx)
 	}
-	// Only for clients that nobody closes.
+	// For clients that are never closed.
 	client.cleanup = runtime.AddCleanup(client, func(handle *C.confer_client) { C.confer_client_free(handle) }, client.handle)
 	return client, nil
 }
 
-// Report says why the enclave is trusted: that of the connection in use, or of the last one.
+// Report returns the report of the current connection, or of the last one.
 func (c *Client) Report() (*Report, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -84,8 +86,8 @@ func (c *Client) Report() (*Report, error) {
 	return readReport(report)
 }
 
-// Check returns the error with which the client ended, nil while it lives. With Config.Reconnect it lives between two
-// connections too; Connected tells these apart.
+// Check returns the error with which the client ended, or nil. With Config.Reconnect, a client also
+// lives between connections; Connected shows whether one exists.
 func (c *Client) Check() error {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -99,15 +101,16 @@ func (c *Client) Check() error {
 	return nil
 }
 
-// Connected tells whether there is a connection at this moment.
+// Connected returns whether a connection exists now.
 func (c *Client) Connected() bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.handle != nil && bool(C.confer_client_connected(c.handle))
 }
 
-// NetworkChanged says that the network changed, or that the machine has slept. A connection is asked at once whether it
-// still lives, within Config.ProbeTimeout; one that is being made again is made without a further pause. It never waits.
+// NetworkChanged must be called when the network has changed or the machine has slept. It checks at
+// once, within Config.ProbeTimeout, whether the connection is alive. A pending reconnect skips its
+// pause. It never waits.
 func (c *Client) NetworkChanged() error {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -121,20 +124,20 @@ func (c *Client) NetworkChanged() error {
 	return nil
 }
 
-// Counters is what a client has done so far.
+// Counters are the counters of a client.
 type Counters struct {
-	// Bytes that went to sockets and came from them, TLS and WebSocket included.
+	// Bytes sent and received by sockets, including TLS and WebSocket.
 	BytesSent, BytesReceived uint64
-	// Whole messages: requests, chunks of documents, pings.
+	// Complete messages: requests, chunks of documents, pings.
 	MessagesSent, MessagesReceived uint64
-	// Keepalive pings, and how long the last of them took; 0 before the first.
+	// Keepalive pings, and the round trip of the last one, 0 before the first.
 	PingsSent, PingsAnswered uint64
 	RoundTrip                time.Duration
-	// Connections that were made and verified, the first one included, and attempts to connect again that failed.
+	// Verified connections, including the first one, and failed attempts to reconnect.
 	Connections, FailedAttempts uint64
 }
 
-// Counters tells what the client has done so far; after Close it is zero.
+// Counters returns the client's counters. After Close they are zero.
 func (c *Client) Counters() Counters {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -155,7 +158,7 @@ func (c *Client) Counters() Counters {
 	}
 }
 
-// Close ends the connection and every stream on it, which fail with ErrClosed. Closing again is allowed.
+// Close ends the connection and all its streams, which fail with ErrClosed. It may be called again.
 func (c *Client) Close() error {
 	if err := c.close(); err != nil {
 		return err
@@ -175,15 +178,15 @@ func (c *Client) close() error {
 		return nil
 	}
 	var failure *C.confer_error
-	// There are no callbacks that it could wait for.
+	// No callbacks exist that this could wait for.
 	if status := C.confer_close(c.handle, -1, &failure); status != C.CONFER_OK {
 		return takeError(status, failure)
 	}
 	return nil
 }
 
-// whenDone calls cancel when ctx ends. The function that it returns takes that back and, if cancel has begun, waits for
-// it: only then may what cancel uses be freed.
+// whenDone calls cancel when ctx ends. The returned function prevents that, or waits until a
+// started cancel has finished. Only then may the handles that cancel uses be freed.
 func whenDone(ctx context.Context, cancel func()) func() {
 	cancelled := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -197,7 +200,7 @@ func whenDone(ctx context.Context, cancel func()) func() {
 	}
 }
 
-// attempt is a row of calls of which the first that fails is the last.
+// attempt is a sequence of calls that stops at the first failure.
 type attempt struct {
 	status  C.confer_status
 	failure *C.confer_error
@@ -209,7 +212,7 @@ func (a *attempt) call(function func(**C.confer_error) C.confer_status) {
 	}
 }
 
-// err takes the error of the call that failed, if one did.
+// err returns the error of the failed call, if any.
 func (a *attempt) err() error {
 	if a.status == C.CONFER_OK {
 		return nil
@@ -217,7 +220,7 @@ func (a *attempt) err() error {
 	return takeError(a.status, a.failure)
 }
 
-// bytesOf lends a string to C for the length of a call.
+// bytesOf lends a string to C during a call.
 func bytesOf(text string) (*C.char, C.size_t) {
 	return (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.size_t(len(text))
 }

@@ -35,7 +35,7 @@ func textOf(events iter.Seq2[confer.Event, error]) (text string, err error) {
 	return text, nil
 }
 
-func TestAnAnswerIsARange(t *testing.T) {
+func TestChatIsARange(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	var last confer.Event
 	text := ""
@@ -56,7 +56,7 @@ func TestAnAnswerIsARange(t *testing.T) {
 	}
 }
 
-func TestARequestCarriesWhatItWasGiven(t *testing.T) {
+func TestRequestContainsAllItsFields(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	request := ask("/echo-request")
 	request.Messages = append([]confer.Message{
@@ -111,7 +111,7 @@ func TestARequestCarriesWhatItWasGiven(t *testing.T) {
 	}
 }
 
-func TestAnAnswerCanComeWhole(t *testing.T) {
+func TestAnswerInOnePiece(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	request, answer := ask("hello there"), ""
 	request.Whole = true
@@ -126,7 +126,7 @@ func TestAnAnswerCanComeWhole(t *testing.T) {
 	}
 }
 
-func TestToolsAreToldApart(t *testing.T) {
+func TestServerAndClientToolsDiffer(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	var seen []confer.EventType
 	for event, err := range client.Chat(t.Context(), ask(`/client-tool clock {"zone":"UTC"}`)) {
@@ -158,7 +158,7 @@ func TestToolsAreToldApart(t *testing.T) {
 	}
 }
 
-func TestARefusedEnclaveIsATypedErrorWithCheckAndReport(t *testing.T) {
+func TestRefusedEnclaveErrorHasCheckAndReport(t *testing.T) {
 	_, err := confer.Connect(t.Context(), startEnclave(t, "binding-other-key"))
 	var refused *confer.Error
 	if !errors.Is(err, confer.ErrRejected) || !errors.As(err, &refused) {
@@ -181,7 +181,7 @@ func TestARefusedEnclaveIsATypedErrorWithCheckAndReport(t *testing.T) {
 	}
 }
 
-func TestAReportCanBeReadAndItsEvidenceVerifiedAgain(t *testing.T) {
+func TestEvidenceVerifiesAgain(t *testing.T) {
 	config := startEnclave(t, "none")
 	report, err := connect(t, config).Report()
 	if err != nil {
@@ -194,13 +194,13 @@ func TestAReportCanBeReadAndItsEvidenceVerifiedAgain(t *testing.T) {
 	if _, err := confer.VerifyEvidence(report.Evidence, nil, time.Time{}); !errors.Is(err, confer.ErrRejected) {
 		t.Errorf("the production policy says %v", err)
 	}
-	// This enclave fetched its keys from a server of its own: the export carries them.
+	// This enclave's keys came from its key server, so the export contains them.
 	if again, err := confer.VerifyEvidence(report.Evidence, config.Policy, time.Time{}); err != nil || !again.Verified() {
 		t.Errorf("its own policy says %v", err)
 	}
 }
 
-func TestARefusedRequestSaysSoWithItsHTTPStatus(t *testing.T) {
+func TestRefusedRequestHasItsHTTPStatus(t *testing.T) {
 	client := connect(t, startEnclave(t, "request-402"))
 	_, err := textOf(client.Chat(t.Context(), ask("x")))
 	var refused *confer.Error
@@ -209,7 +209,7 @@ func TestARefusedRequestSaysSoWithItsHTTPStatus(t *testing.T) {
 	}
 }
 
-func TestAContextCancelsAStreamInItsMidst(t *testing.T) {
+func TestContextCancelsAStream(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -237,7 +237,7 @@ func TestAContextCancelsAStreamInItsMidst(t *testing.T) {
 	}
 }
 
-func TestAContextCancelsConnecting(t *testing.T) {
+func TestContextCancelsConnecting(t *testing.T) {
 	config := startEnclave(t, "message1-stall")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errors.New("enough"))
 	defer cancel()
@@ -298,7 +298,7 @@ func TestCloseEndsStreamsAndIsFinal(t *testing.T) {
 	}
 }
 
-func TestNothingRunsOnAfterCloseAndLeftLoops(t *testing.T) {
+func TestNothingRunsAfterClose(t *testing.T) {
 	config := startEnclave(t, "none")
 	goroutines := runtime.NumGoroutine()
 	func() {
@@ -340,8 +340,8 @@ func TestNothingRunsOnAfterCloseAndLeftLoops(t *testing.T) {
 	}
 }
 
-// libraryThreads counts this process's threads that bear the library's name. The kernel lets a thread that was joined
-// be seen for a moment.
+// libraryThreads counts this process's threads with the library's name. A joined thread may remain
+// visible for a moment.
 func libraryThreads(t *testing.T) (count int) {
 	tasks, err := filepath.Glob("/proc/self/task/*/comm")
 	if err != nil || len(tasks) == 0 {
@@ -355,7 +355,7 @@ func libraryThreads(t *testing.T) (count int) {
 	return count
 }
 
-func TestATokenIsNeverPrinted(t *testing.T) {
+func TestTokenIsNeverPrinted(t *testing.T) {
 	config := confer.Config{Endpoint: "http://elsewhere.example/", Token: "s3cret", Proxy: "http://me:s3cret@proxy.test"}
 	_, err := confer.Connect(t.Context(), config)
 	if !errors.Is(err, confer.ErrInvalidURL) {
@@ -369,7 +369,7 @@ func TestATokenIsNeverPrinted(t *testing.T) {
 	}
 }
 
-func TestThePolicyOfAClientCanBeReadBack(t *testing.T) {
+func TestPolicyCanBeReadBack(t *testing.T) {
 	production, err := confer.ProductionPolicy()
 	if err != nil {
 		t.Fatal(err)
@@ -389,8 +389,8 @@ func TestThePolicyOfAClientCanBeReadBack(t *testing.T) {
 	}
 }
 
-// Each constant of the families that this package repeats is there, and each status bears its number and name.
-func TestTheTablesAreThoseOfTheHeader(t *testing.T) {
+// Each repeated constant exists, and each status has the header's number and name.
+func TestTablesMatchTheHeader(t *testing.T) {
 	header, err := os.ReadFile("../../include/confer.h")
 	if err != nil {
 		t.Fatal(err)
@@ -438,7 +438,7 @@ func TestTheTablesAreThoseOfTheHeader(t *testing.T) {
 	for constant := range repeated {
 		t.Errorf("%s is not in the header", constant)
 	}
-	// These are fields here.
+	// These are fields in this package.
 	for _, match := range regexp.MustCompile(`(?m)^#define (CONFER_(?:COUNTER|LIMIT)_\w+) \d+$`).FindAllStringSubmatch(string(header), -1) {
 		if !regexp.MustCompile(`C\.` + match[1] + `\b`).MatchString(sources) {
 			t.Errorf("%s has no field in Go", match[1])

@@ -1,6 +1,6 @@
 package confer
 
-// This file holds what a client is made from.
+// The configuration of a client.
 
 /*
 #include <confer.h>
@@ -14,55 +14,59 @@ import (
 	"time"
 )
 
-// Config says where to connect and what is trusted. What is left zero has the library's default.
+// Config is the configuration of a client. A zero field has the library's default.
 type Config struct {
-	// Endpoint is the URL of the WebSocket, path included, without the token. Default: Confer's own service.
+	// Endpoint is the WebSocket's URL with its path, without the token. Default: Confer's service.
 	Endpoint string
-	// Token is the account's token. Required. Printing a Config does not show it; but fmt asks no method of a Config that
-	// lies in an unexported field of another struct, and prints all of it.
+	// Token is the account's token. Required. Printing a Config does not show it. But fmt calls no
+	// method of a Config in an unexported field of another struct, and prints all of it.
 	Token string `json:"-"`
-	// Policy is what is trusted. Default: ProductionPolicy.
+	// Policy says which enclaves are trusted. Default: ProductionPolicy.
 	Policy *Policy
-	// JWKSCacheFile keeps Intel's key sets between processes. Default: none.
+	// JWKSCacheFile stores Intel's key sets for other processes. Default: no file.
 	JWKSCacheFile string
-	// ConnectTimeout bounds connecting. Default: a minute. A context's deadline holds besides.
+	// ConnectTimeout limits connecting. Default: a minute. A context's deadline also applies.
 	ConnectTimeout time.Duration
-	// IdleTimeout is how long nothing may come for a request. Default: three minutes for streamed chats, ten for all else.
+	// IdleTimeout is the longest silence during a request. Default: three minutes for streamed chats,
+	// ten minutes for others.
 	IdleTimeout time.Duration
-	// Keepalive is the time between pings, DeadPeer how long one may stay unanswered. Default: 20 seconds each.
+	// Keepalive is the interval of pings, DeadPeer the longest wait for an answer. Default: 20 seconds
+	// each.
 	Keepalive, DeadPeer time.Duration
 
-	// Reconnect says whether a connection that breaks is made again. Default: no, and the client ends with it.
+	// Reconnect controls reconnecting. Default: none, so the client ends with its connection.
 	Reconnect Reconnect
-	// MaxAge is the age at which a connection is replaced by a fresh one, which is verified anew: 10 seconds or more.
-	// Without Reconnect the client ends then, with ErrExpired. Default: never.
+	// MaxAge is the age at which a new, verified connection replaces the current one: 10 seconds or
+	// more. Without Reconnect, the client ends at this age with ErrExpired. Default: no limit.
 	MaxAge time.Duration
-	// RenewWithEvidence replaces it no later than Report.ExpiresAt too.
+	// RenewWithEvidence also replaces a connection before Report.ExpiresAt.
 	RenewWithEvidence bool
-	// ProbeTimeout is how long the enclave may be silent after Client.NetworkChanged. Default: 5 seconds.
+	// ProbeTimeout is the longest silence after Client.NetworkChanged. Default: 5 seconds.
 	ProbeTimeout time.Duration
 
-	// Proxy is http://host:port or socks5://host:port to connect through, or with credentials
-	// http://user:password@host:port; printing a Config does not show it. Default: none.
+	// Proxy is http://host:port or socks5://host:port, or with credentials
+	// http://user:password@host:port. Printing a Config does not show it. Default: no proxy.
 	Proxy string `json:"-"`
-	// ProxyFromEnvironment takes HTTPS_PROXY, ALL_PROXY and NO_PROXY as Connect finds them, unless there is a Proxy.
+	// ProxyFromEnvironment uses HTTPS_PROXY, ALL_PROXY and NO_PROXY at the time of Connect, unless
+	// Proxy is set.
 	ProxyFromEnvironment bool
-	// Roots says whose certificates count for TLS, RootsPEM names the application's own in the place of these.
+	// Roots selects the TLS roots. RootsPEM, if set, replaces them with the application's.
 	Roots    Roots
 	RootsPEM string
 
-	// Limits bounds the memory that a client may take.
+	// Limits limits the memory of a client.
 	Limits Limits
 }
 
-// Reconnect says how a connection that broke is made again. Each goes through the whole verification. A request that was
-// not sent yet is sent on the next connection; of others the stream fails, and Error.Progress says how far they had come:
-// nothing is sent twice.
+// Reconnect controls reconnecting. Every new connection is fully verified. An unsent request is
+// sent on the next connection. A sent one fails, and Error.Progress says how far it had come. No
+// request is sent twice.
 type Reconnect struct {
-	// Attempts is how many may fail in a row before the client ends with the last one's error; 0 for no reconnecting.
+	// Attempts is the number of failed attempts in a row after which the client ends with the last
+	// error; 0 turns reconnecting off.
 	Attempts uint32
-	// FirstDelay bounds the random pause before an attempt, and doubles with each failure up to MaxDelay. Default: half a
-	// second, and half a minute.
+	// FirstDelay is the longest random pause before the first attempt. It doubles with each failure up
+	// to MaxDelay. Default: half a second, and half a minute.
 	FirstDelay, MaxDelay time.Duration
 }
 
@@ -71,26 +75,26 @@ const (
 	maxDelay   = 30 * time.Second
 )
 
-// Roots says whose certificates count for TLS. It has nothing to do with the enclave's verification.
+// Roots selects the TLS roots. They do not affect the enclave's verification.
 type Roots int32
 
 const (
-	RootsBundled Roots = C.CONFER_ROOTS_BUNDLED // Mozilla's list, which is built into the library
-	RootsSystem  Roots = C.CONFER_ROOTS_SYSTEM  // those that the system trusts, as Connect finds them
+	RootsBundled Roots = C.CONFER_ROOTS_BUNDLED // Mozilla's list, built into the library
+	RootsSystem  Roots = C.CONFER_ROOTS_SYSTEM  // the system's roots at the time of Connect
 )
 
-// Limits bounds the memory that a client may take: bytes, but for Requests. What is left zero has the library's default,
-// which confer.h names.
+// Limits are limits of a client's memory in bytes, except for Requests. A zero field has the
+// library's default; see confer.h.
 type Limits struct {
-	StreamRest   uint64 // unread on the only stream, above which the socket is not read
-	StreamUnread uint64 // unread on a stream, above which it fails with ErrSlowConsumer
+	StreamRest   uint64 // unread on the only stream; above this, the socket is not read
+	StreamUnread uint64 // unread on a stream; above this, it fails with ErrSlowConsumer
 	ClientUnread uint64 // unread on all streams
-	Unfinished   uint64 // of messages of which not all has come
-	Unsent       uint64 // of requests that wait to be sent, above which a further one fails with ErrTooMany
-	Requests     uint64 // open at once
+	Unfinished   uint64 // of incomplete messages
+	Unsent       uint64 // of unsent requests; above this, new ones fail with ErrTooMany
+	Requests     uint64 // open requests
 }
 
-// Format leaves token and proxy out, whatever the verb.
+// Format omits token and proxy, whatever the verb.
 func (c Config) Format(to fmt.State, _ rune) {
 	fmt.Fprintf(to, "confer.Config{Endpoint: %q}", c.Endpoint)
 }
@@ -193,8 +197,8 @@ func (c Config) native() (*C.confer_config, error) {
 	return native, nil
 }
 
-// milliseconds of a time, rounded up: what is not zero does not become what means "any". A negative one becomes a number
-// beyond every bound, which the library refuses by name.
+// milliseconds rounds up, because 0 may mean "any". A negative time becomes a number beyond every
+// bound, which the library refuses.
 func milliseconds(wait time.Duration) C.uint64_t {
 	switch {
 	case wait < 0:

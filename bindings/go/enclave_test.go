@@ -1,6 +1,6 @@
 package confer_test
 
-// A local enclave for a test: a process of its own, which ends with its stdin.
+// A local enclave for a test, a separate process that ends with its stdin.
 
 import (
 	"bufio"
@@ -12,7 +12,8 @@ import (
 	"libconfer/confer"
 )
 
-// startEnclave starts an enclave with a fault, "none" for none, and options of its own, and says how it is reached.
+// startEnclave starts an enclave with a fault ("none" for no fault) and further options, and
+// returns a configuration for it.
 func startEnclave(t *testing.T, fault string, options ...string) confer.Config {
 	t.Helper()
 	program, state := os.Getenv("CONFER_ENCLAVE"), os.Getenv("CONFER_ENCLAVE_STATE")

@@ -1,6 +1,6 @@
 package confer
 
-// This file turns the library's errors into Go's.
+// Converts the library's errors into Go's.
 
 /*
 #include <confer.h>
@@ -16,31 +16,32 @@ import (
 type Progress int32
 
 const (
-	NotSent        Progress = C.CONFER_PROGRESS_NOT_SENT        // nothing of it left this process
+	NotSent        Progress = C.CONFER_PROGRESS_NOT_SENT        // nothing of it was sent
 	MaybeSent      Progress = C.CONFER_PROGRESS_MAYBE_SENT      // the enclave may have acted on it
 	PartlyAnswered Progress = C.CONFER_PROGRESS_PARTLY_ANSWERED // the enclave had begun to answer
 )
 
-// Error says why a call or a stream failed. errors.Is finds its Status and, if a context ended the call, that context's
-// error.
+// Error says why a call or a stream failed. errors.Is finds its Status and, if a context ended the
+// call, the context's error.
 type Error struct {
 	Status Status
-	// Message is for developers and logs: never a token, a prompt, an answer or a key.
+	// Message is for developers and logs. It never contains a token, prompt, answer or key.
 	Message string
-	// CheckID is, for ErrRejected, the verification check that decided, such as "tdx.key_binding".
+	// CheckID is the deciding verification check for ErrRejected, such as "tdx.key_binding".
 	CheckID string
-	// HTTPStatus is that of a refused upgrade, or with which the enclave refused a request; 0 if there is none.
+	// HTTPStatus is the HTTP status of a refused upgrade, or the enclave's status for a refused
+	// request, or 0.
 	HTTPStatus int
-	// Retryable tells whether the same call may succeed later, unchanged. It does not say that repeating is harmless:
-	// for that, see Progress.
+	// Retryable says that the same call may succeed later, unchanged. This does not mean that
+	// repeating is harmless; see Progress.
 	Retryable bool
-	// RetryDelay is how long the peer asked to wait; negative if it did not say.
+	// RetryDelay is the delay that the peer requested, negative if it requested none.
 	RetryDelay time.Duration
 	Progress   Progress
-	// PeerText is why the enclave refused a request or closed the connection, in its own words. It may repeat parts of
-	// the request: show it to the user, and do not log it.
+	// PeerText is the enclave's reason for refusing a request or closing the connection. It may repeat
+	// parts of the request: show it to the user, but do not log it.
 	PeerText string
-	// Report is, for ErrRejected, that of the enclave that was refused.
+	// Report is the refused enclave's report, for ErrRejected.
 	Report *Report
 
 	context []error
@@ -48,7 +49,7 @@ type Error struct {
 
 func (e *Error) Error() string { return "confer: " + e.Status.String() + ": " + e.Message }
 
-// Unwrap gives the status and, if a context ended the call, that context's error and cause.
+// Unwrap returns the status and, if a context ended the call, the context's error and cause.
 func (e *Error) Unwrap() []error { return append([]error{e.Status}, e.context...) }
 
 // takeError reads an error and frees it.
@@ -73,12 +74,12 @@ func takeError(status C.confer_status, failure *C.confer_error) *Error {
 	return err
 }
 
-// madeHere is an error that the library was not asked for.
+// madeHere makes an error of this package.
 func madeHere(status Status, message string) *Error {
 	return &Error{Status: status, Message: message, RetryDelay: -1}
 }
 
-// because notes that it was this context that cancelled.
+// because notes that this context cancelled the call.
 func (e *Error) because(ctx context.Context) *Error {
 	if e.Status == ErrCancelled {
 		if err := ctx.Err(); err != nil {
@@ -88,7 +89,7 @@ func (e *Error) because(ctx context.Context) *Error {
 	return e
 }
 
-// textOf copies what a getter lends; "" if there is nothing.
+// textOf copies the text of a getter, "" for NULL.
 func textOf(get func(*C.size_t) *C.char) string {
 	var length C.size_t
 	text := get(&length)

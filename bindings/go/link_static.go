@@ -2,7 +2,7 @@
 
 package confer
 
-// The system libraries are those that confer.pc names under Libs.private.
+// The system libraries are those in Libs.private of confer.pc.
 
 // #cgo LDFLAGS: -l:libconfer.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 import "C"

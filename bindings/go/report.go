@@ -1,7 +1,7 @@
 package confer
 
-// This file holds what is trusted and why: policies, reports, and evidence that is verified again. The report's fields
-// are those of its JSON.
+// Policies, reports, and the verification of kept evidence. The report's fields are those of its
+// JSON.
 
 /*
 #include <confer.h>
@@ -15,20 +15,22 @@ import (
 	"time"
 )
 
-// Policy is what is trusted: one JSON document. Immutable; clients that share one connect faster.
+// Policy says which enclaves are trusted, as one JSON document. Immutable. Clients that share a
+// policy connect faster.
 type Policy struct{ handle *C.confer_policy }
 
-// ProductionPolicy is the built-in policy for Confer's own service.
+// ProductionPolicy returns the built-in policy for Confer's service.
 func ProductionPolicy() (*Policy, error) {
 	return newPolicy(func(p **C.confer_policy, e **C.confer_error) C.confer_status { return C.confer_policy_production(p, e) })
 }
 
-// StrictPolicy is ProductionPolicy without machines whose firmware needs an update or another configuration.
+// StrictPolicy returns ProductionPolicy, but refuses machines whose firmware needs an update or
+// another configuration.
 func StrictPolicy() (*Policy, error) {
 	return newPolicy(func(p **C.confer_policy, e **C.confer_error) C.confer_status { return C.confer_policy_strict(p, e) })
 }
 
-// ParsePolicy reads a policy from its JSON document.
+// ParsePolicy parses a policy's JSON document.
 func ParsePolicy(document string) (*Policy, error) {
 	return newPolicy(func(p **C.confer_policy, e **C.confer_error) C.confer_status {
 		text, length := bytesOf(document)
@@ -55,13 +57,13 @@ func newPolicy(make func(**C.confer_policy, **C.confer_error) C.confer_status) (
 	return policy, nil
 }
 
-// JSON is the document, byte for byte as it was read.
+// JSON returns the exact bytes of the document.
 func (p *Policy) JSON() string {
 	defer runtime.KeepAlive(p)
 	return textOf(func(n *C.size_t) *C.char { return C.confer_policy_json(p.handle, n) })
 }
 
-// Report says why an enclave was trusted or refused, check by check. Texts and times that the material has none of are
+// Report says why an enclave was trusted or refused, check by check. Unknown texts and times are
 // zero.
 type Report struct {
 	Verdict    string `json:"verdict"` // "verified" or "rejected"
@@ -96,7 +98,7 @@ type Report struct {
 	} `json:"tdx"`
 	Checks []Check `json:"checks"`
 
-	// JSON is the whole report; Evidence is to be kept and verified again with VerifyEvidence.
+	// JSON is the complete report. Evidence can be kept for VerifyEvidence.
 	JSON     string `json:"-"`
 	Evidence string `json:"-"`
 }
@@ -110,11 +112,12 @@ type Check struct {
 	Observed string `json:"observed"`
 }
 
-// Verified tells whether every check passed or warned.
+// Verified returns whether every check passed or warned.
 func (r *Report) Verified() bool { return r.Verdict == "verified" }
 
-// VerifyEvidence verifies exported evidence again, offline. A nil policy is ProductionPolicy; a zero time is that of the
-// evidence's capture. If the evidence is refused, the error's Report says why.
+// VerifyEvidence verifies exported evidence again, offline. A nil policy means ProductionPolicy, a
+// zero time the time of the evidence's capture. If the evidence is refused, the error's Report says
+// why.
 func VerifyEvidence(evidence string, policy *Policy, at time.Time) (*Report, error) {
 	var trusted *C.confer_policy
 	if policy != nil {

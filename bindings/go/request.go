@@ -1,6 +1,6 @@
 package confer
 
-// This file holds the requests that are no chats, and the loop that brings the events of any.
+// Requests other than chats, and the loop that yields the events of any request.
 
 /*
 #include <confer.h>
@@ -17,18 +17,18 @@ import (
 	"unsafe"
 )
 
-// Ending says how the answer to Client.Do ends, which nothing on the wire does: a wrong one loses the rest of an answer,
-// or waits for one until the idle limit.
+// Ending says how the answer to Client.Do ends, because nothing on the wire shows it. A wrong one
+// loses the rest of an answer, or waits for more until the idle limit.
 type Ending int32
 
 const (
-	EndingOneResponse   Ending = C.CONFER_ENDING_ONE_RESPONSE   // it is one response: one EventBody
-	EndingCompletion    Ending = C.CONFER_ENDING_COMPLETION     // it comes in events and ends with EventCompletion
-	EndingContentLength Ending = C.CONFER_ENDING_CONTENT_LENGTH // it comes in pieces, as long as Content-Length says
+	EndingOneResponse   Ending = C.CONFER_ENDING_ONE_RESPONSE   // one response: one EventBody
+	EndingCompletion    Ending = C.CONFER_ENDING_COMPLETION     // events up to EventCompletion
+	EndingContentLength Ending = C.CONFER_ENDING_CONTENT_LENGTH // pieces of Content-Length bytes in all
 )
 
-// Ping asks the enclave for a sign of life, and tells how long that took. (The library pings by itself to keep a
-// connection; this one is for those who want to know.)
+// Ping sends a ping and returns its round trip. The library also sends pings itself, to keep the
+// connection.
 func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	var took time.Duration
 	err := c.pull(ctx, func() (sendable, error) {
@@ -44,7 +44,8 @@ func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	return took, err
 }
 
-// Embed gives a row for each of 1 to 64 texts. isQuery: the texts are queries, and not what is searched.
+// Embed returns a row for each of 1 to 64 texts. isQuery says that the texts are queries, not
+// passages.
 func (c *Client) Embed(ctx context.Context, texts []string, isQuery bool) ([][]float32, error) {
 	var embeddings [][]float32
 	err := c.pull(ctx, func() (sendable, error) {
@@ -76,8 +77,9 @@ func (c *Client) Embed(ctx context.Context, texts []string, isQuery bool) ([][]f
 	return embeddings, nil
 }
 
-// FetchHTML has the enclave fetch a page, with these headers, which may be nil, and gives its HTML. The page's server, and
-// whoever sees the enclave's traffic, learn that it was fetched, though not by whom.
+// FetchHTML lets the enclave fetch a page with these headers, which may be nil, and returns its
+// HTML. The page's server, and anyone who sees the enclave's traffic, can see the fetch, but not
+// its user.
 func (c *Client) FetchHTML(ctx context.Context, url string, headers map[string]string) (string, error) {
 	page, err := c.body(ctx, maxAnswer, func() (sendable, error) {
 		var sets []step
@@ -96,27 +98,30 @@ func (c *Client) FetchHTML(ctx context.Context, url string, headers map[string]s
 	return string(page), err
 }
 
-// Document is what Client.Extract uploads. A server takes 50 MiB, a newer one 1 byte to 256 MiB.
+// Document is a document for Client.Extract. Servers accept at most 50 MiB, newer ones 1 byte to
+// 256 MiB.
 type Document struct {
-	// Filename tells the server what it is. Default: that of Path.
+	// Filename is sent to the server. Default: the name in Path.
 	Filename string
-	// Bytes is the document; or, if Path is not empty, the regular file there is, which is read while it is sent.
+	// Bytes is the document. If Path is not empty, that regular file is read during the upload
+	// instead.
 	Bytes []byte
 	Path  string
-	// Options of the extraction: "content_type" and "image_export_mode" (strings), "ocr", "table_structure" and
-	// "include_images" (true or false), or what later servers know. Default: the server's.
+	// Options of the extraction: "content_type" and "image_export_mode" (strings), "ocr",
+	// "table_structure" and "include_images" (true or false), or options of later servers. Default:
+	// the server's.
 	Options map[string]any
-	// MaxAnswer is how many bytes the answer may have, before Extract fails with ErrLimit. Default: 256 MiB.
+	// MaxAnswer is the largest answer in bytes; a larger one fails with ErrLimit. Default: 256 MiB.
 	MaxAnswer int64
-	// Progress is told how many bytes of how many were given to the network, in the goroutine that called Extract. May
+	// Progress is called with the bytes sent and the total, in the goroutine that called Extract. May
 	// be nil.
 	Progress func(sent, total int64)
 }
 
 const maxAnswer = 256 << 20
 
-// Extract uploads a document and gives what was extracted from it, a JSON object. An answer, or a refusal, can come while
-// the upload still runs: then no more of it is sent.
+// Extract uploads a document and returns its extraction, a JSON object. An answer or refusal during
+// the upload ends the upload.
 func (c *Client) Extract(ctx context.Context, document Document) (json.RawMessage, error) {
 	bound := document.MaxAnswer
 	if bound == 0 {
@@ -153,8 +158,8 @@ func (c *Client) Extract(ctx context.Context, document Document) (json.RawMessag
 	}, document.Progress)
 }
 
-// Do sends a request of any route, such as one that this version has no method for, and yields what comes of it, as Chat
-// does. The body may be empty.
+// Do sends a request of any route, such as one without a method in this version, and yields its
+// events like Chat. The body may be empty.
 func (c *Client) Do(ctx context.Context, verb, path, body string, ending Ending) iter.Seq2[Event, error] {
 	return c.events(ctx, func() (sendable, error) {
 		var sets []step
@@ -202,7 +207,7 @@ func newRequest(make func(**C.confer_request, **C.confer_error) C.confer_status,
 	return requestHandle{native}, nil
 }
 
-// body collects an answer that comes in pieces, up to a bound: else an enclave could fill the memory.
+// body collects an answer in pieces, up to a limit, so that an enclave cannot fill the memory.
 func (c *Client) body(ctx context.Context, bound int64, make func() (sendable, error), progress func(int64, int64)) ([]byte, error) {
 	var body []byte
 	for event, err := range c.events(ctx, make) {
@@ -222,7 +227,7 @@ func (c *Client) body(ctx context.Context, bound int64, make func() (sendable, e
 	return body, nil
 }
 
-// events is a sequence of which each use makes a request, sends it, and yields what comes of it.
+// events returns a sequence. Each use makes a request, sends it, and yields its events.
 func (c *Client) events(ctx context.Context, make func() (sendable, error)) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := c.pull(ctx, make, func(event *C.confer_event) bool { return yield(readEvent(event), nil) })
@@ -232,7 +237,8 @@ func (c *Client) events(ctx context.Context, make func() (sendable, error)) iter
 	}
 }
 
-// pull makes a request, sends it, and lends each event to take, until that returns false, which gives the rest up.
+// pull makes a request, sends it, and lends each event to take. When take returns false, it cancels
+// the rest.
 func (c *Client) pull(ctx context.Context, make func() (sendable, error), take func(*C.confer_event) bool) error {
 	stream, err := c.start(ctx, make)
 	if err != nil {
@@ -249,7 +255,7 @@ func (c *Client) pull(ctx context.Context, make func() (sendable, error), take f
 				return nil
 			}
 		case C.CONFER_TIMEOUT:
-			// Not to be expected of a wait without limit; waiting again is right all the same.
+			// A wait without a limit should not time out. If it does, wait again.
 		case C.CONFER_END:
 			return nil
 		default:

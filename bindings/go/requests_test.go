@@ -1,6 +1,6 @@
 package confer_test
 
-// Requests that are no chats, tools that run here, and connections that are made again.
+// Requests other than chats, tools that this process runs, and reconnecting.
 
 import (
 	"context"
@@ -17,10 +17,10 @@ import (
 	"libconfer/confer"
 )
 
-func TestAPingTellsHowLongItTookAndIsCounted(t *testing.T) {
+func TestPingReportsItsRoundTrip(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	before := client.Counters()
-	// On one machine it can be shorter than the clock tells.
+	// On one machine it may be shorter than the clock's resolution.
 	if took, err := client.Ping(t.Context()); err != nil || took < 0 || took > time.Minute {
 		t.Errorf("got %v, %v", took, err)
 	}
@@ -29,7 +29,7 @@ func TestAPingTellsHowLongItTookAndIsCounted(t *testing.T) {
 		after.FailedAttempts != 0 {
 		t.Errorf("from %+v to %+v", before, after)
 	}
-	// Bytes are counted when what they carried was dealt with.
+	// Bytes are counted after their content was handled.
 	for after.BytesSent == 0 || after.BytesReceived == 0 {
 		runtime.Gosched()
 		after = client.Counters()
@@ -64,7 +64,7 @@ func TestTextsHaveEmbeddingsInTheirOrder(t *testing.T) {
 	}
 }
 
-func TestAPageIsFetchedAndARefusalSaysWhy(t *testing.T) {
+func TestPageIsFetchedAndRefusalHasAReason(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	page, err := client.FetchHTML(t.Context(), "https://a.test/?q=<b>", map[string]string{"Accept": "text/html"})
 	if err != nil || !strings.Contains(page, "<code>https://a.test/?q=&lt;b&gt;</code>") {
@@ -77,7 +77,7 @@ func TestAPageIsFetchedAndARefusalSaysWhy(t *testing.T) {
 	}
 }
 
-func TestADocumentIsUploadedFromMemoryAndFromAFile(t *testing.T) {
+func TestDocumentIsUploadedFromMemoryAndFile(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	text := strings.Repeat("a line of text\n", 200_000)
 	path := filepath.Join(t.TempDir(), "lines.txt")
@@ -131,7 +131,7 @@ func TestADocumentIsUploadedFromMemoryAndFromAFile(t *testing.T) {
 	}
 }
 
-func TestAContextCancelsAnUpload(t *testing.T) {
+func TestContextCancelsAnUpload(t *testing.T) {
 	client := connect(t, startEnclave(t, "upload-not-read"))
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := client.Extract(ctx, confer.Document{
@@ -144,7 +144,7 @@ func TestAContextCancelsAnUpload(t *testing.T) {
 	}
 }
 
-func TestAnyRouteCanBeAsked(t *testing.T) {
+func TestAnyRouteWorks(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	collect := func(verb, path, body string, ending confer.Ending) (text string, pieces int, err error) {
 		for event, err := range client.Do(t.Context(), verb, path, body, ending) {
@@ -181,7 +181,7 @@ func withTools(prompt string) confer.Request {
 	return request
 }
 
-func TestToolsRunHereUntilAnAnswerCallsNone(t *testing.T) {
+func TestToolsRunUntilAnAnswerCallsNone(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	calls, completions := 0, 0
 	clock := func(ctx context.Context, arguments string) (string, error) {
@@ -205,13 +205,13 @@ func TestToolsRunHereUntilAnAnswerCallsNone(t *testing.T) {
 		t.Errorf("%d calls, %d completions: %q", calls, completions, text)
 	}
 
-	// What the server did itself is part of the history.
+	// The server's tool calls are part of the history.
 	calls = 0
 	if text, err := textOf(client.ChatWithTools(t.Context(), withTools(`/mixed-tools clock {"zone":"UTC"}`), tools)); err != nil ||
 		!strings.Contains(text, "noon") {
 		t.Errorf("got %q, %v", text, err)
 	}
-	// The model is told of a tool that fails, and of one that there is not.
+	// The model receives an error for a failing tool and for an unknown one.
 	failing := map[string]confer.ToolFunc{"clock": func(context.Context, string) (string, error) { return "", errors.New("it stands") }}
 	if text, err := textOf(client.ChatWithTools(t.Context(), withTools(`/client-tools 1 clock {}`), failing)); err != nil || text != "The tools answered: Error: it stands" {
 		t.Errorf("got %q, %v", text, err)
@@ -221,7 +221,7 @@ func TestToolsRunHereUntilAnAnswerCallsNone(t *testing.T) {
 	}
 }
 
-func TestAConversationGoesOnAndAChatThatFailsAddsNothing(t *testing.T) {
+func TestFailingChatAddsNothingToItsConversation(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	conversation, err := confer.NewConversation()
 	if err != nil {
@@ -238,7 +238,7 @@ func TestAConversationGoesOnAndAChatThatFailsAddsNothing(t *testing.T) {
 	if _, err := textOf(client.Chat(t.Context(), in(ask("hello")))); err != nil || conversation.Len() != 2 {
 		t.Errorf("%d messages, %v", conversation.Len(), err)
 	}
-	// Who asked, the call, the result, the answer.
+	// The question, the call, the result, the answer.
 	if _, err := textOf(client.ChatWithTools(t.Context(), in(withTools("/tool-rounds 3 clock {}")), tools)); err != nil || conversation.Len() != 10 {
 		t.Errorf("%d messages, %v", conversation.Len(), err)
 	}
@@ -274,7 +274,7 @@ func TestAConversationGoesOnAndAChatThatFailsAddsNothing(t *testing.T) {
 	if conversation.JSON() != whole {
 		t.Errorf("chats that failed left %d messages", conversation.Len())
 	}
-	// Whoever leaves at the very end has had all of it.
+	// Leaving the loop at its last event still gives the whole answer.
 	for event := range client.ChatWithTools(t.Context(), in(ask("bye")), tools) {
 		if event.Type == confer.EventCompletion {
 			break
@@ -294,7 +294,7 @@ func TestAConversationGoesOnAndAChatThatFailsAddsNothing(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatBreaksIsMadeAgain(t *testing.T) {
+func TestBrokenConnectionIsReplaced(t *testing.T) {
 	config := startEnclave(t, "stream-drop", "--fault-until", "1")
 	if _, err := textOf(connect(t, config).Chat(t.Context(), ask("x"))); !errors.Is(err, confer.ErrConnectionLost) {
 		t.Errorf("got %v", err)
@@ -318,7 +318,7 @@ func TestAConnectionThatBreaksIsMadeAgain(t *testing.T) {
 	}
 }
 
-func TestANetworkThatChangedIsNoticedAtOnce(t *testing.T) {
+func TestChangedNetworkIsProbedAtOnce(t *testing.T) {
 	config := startEnclave(t, "mute", "--fault-until", "1")
 	config.Reconnect.Attempts = 10
 	config.Reconnect.MaxDelay = 10 * time.Millisecond
@@ -344,7 +344,7 @@ func TestANetworkThatChangedIsNoticedAtOnce(t *testing.T) {
 	}
 }
 
-func TestSettingsReachTheLibraryAndAreRefusedByName(t *testing.T) {
+func TestInvalidSettingsAreRefusedByName(t *testing.T) {
 	config := startEnclave(t, "none")
 	refused := func(want error, set func(*confer.Config)) {
 		t.Helper()
@@ -367,7 +367,7 @@ func TestSettingsReachTheLibraryAndAreRefusedByName(t *testing.T) {
 	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Roots = -1 })
 	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.RootsPEM = "none" })
 	refused(confer.ErrInvalidURL, func(c *confer.Config) { c.Proxy = "ftp://proxy.test" })
-	// A proxy does not lead to this machine.
+	// A proxy cannot lead to this machine.
 	refused(confer.ErrInvalidURL, func(c *confer.Config) { c.Proxy = "socks5://proxy.test" })
 	t.Setenv("HTTPS_PROXY", "ftp://proxy.test")
 	refused(nil, func(c *confer.Config) {})

@@ -1,21 +1,21 @@
 package confer
 
-// This file is the table of statuses. A test holds it against confer.h.
+// The table of statuses. A test compares it with confer.h.
 
 /*
 #include <confer.h>
 */
 import "C"
 
-// Status says how a call or a stream failed. It is an error, to be compared with errors.Is:
+// Status says how a call or a stream failed. Compare it with errors.Is:
 //
 //	if errors.Is(err, confer.ErrRejected) { … }
 //
-// confer.h explains each; new ones can appear in later versions.
+// confer.h explains each. Later versions may add statuses.
 type Status int32
 
-// 1xx: a mistake of the caller. 2xx: ended on this side. 3xx: the network. 4xx: the peer broke the protocol. 5xx: the
-// enclave was refused. 6xx: the enclave answered, but not with 200.
+// 1xx mistakes of the caller, 2xx ended on this side, 3xx network, 4xx the peer broke the protocol,
+// 5xx the enclave was refused, 6xx the enclave answered with an error.
 const (
 	ErrInvalidArgument Status = C.CONFER_E_INVALID_ARGUMENT
 	ErrInvalidUTF8     Status = C.CONFER_E_INVALID_UTF8
@@ -64,8 +64,8 @@ const (
 	ErrToolRounds      Status = C.CONFER_E_TOOL_ROUNDS
 )
 
-// String is the name of the status's constant in confer.h, such as "CONFER_E_REJECTED".
+// String returns the name of the constant in confer.h, such as "CONFER_E_REJECTED".
 func (s Status) String() string { return C.GoString(C.confer_status_name(C.confer_status(s))) }
 
-// Error is one sentence on what the status means.
+// Error returns one sentence that explains the status.
 func (s Status) Error() string { return C.GoString(C.confer_status_description(C.confer_status(s))) }

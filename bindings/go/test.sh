@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests the Go binding against build/lib, with the race detector, and then links it statically and through pkg-config.
-# Needs build/lib and build/bin (`make lib enclave`). Exit status 77: there is no Go that is new enough.
+# Tests the Go binding against build/lib with the race detector, then links it statically and through
+# pkg-config. Needs `make lib enclave`. Exits with 77 if no recent Go is installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly TREE=$(cd -P ../.. && pwd)
@@ -16,7 +16,7 @@ done
 
 export CONFER_ENCLAVE=${CONFER_ENCLAVE:-$TREE/build/bin/confer-enclave}
 export CONFER_ENCLAVE_STATE=${CONFER_ENCLAVE_STATE:-$TREE/build/tests/enclave-state}
-# The Go that is here is the Go that is used: nothing is fetched.
+# Uses the installed Go and downloads nothing.
 export GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=1
 mkdir -p "$CONFER_ENCLAVE_STATE" "$TREE/build/tests/go"
 
@@ -24,10 +24,10 @@ mkdir -p "$CONFER_ENCLAVE_STATE" "$TREE/build/tests/go"
 
 in_tree=(env CGO_CFLAGS="-O2 -g -I$TREE/include" CGO_LDFLAGS="-L$TREE/build/lib -Wl,-rpath,$TREE/build/lib")
 "${in_tree[@]}" "$go" vet ./...
-# -count: the enclave and the library are no inputs that Go's cache of results knows.
+# -count: Go's cache of results does not know the enclave and the library.
 "${in_tree[@]}" "$go" test -race -count=1 ./...
 
-# README's program compiles as it stands there, in a module that is set up as README says.
+# README's program compiles in a module set up as README says.
 mkdir -p "$TREE/build/tests/go/hello"
 sed -n '/^```go$/,/^```$/{/^```/!p}' README.md >"$TREE/build/tests/go/hello/main.go"
 printf 'module hello\n\ngo 1.24\n\n%s\nreplace libconfer/confer => %s\n' "$(sed -n '/^require libconfer/p' README.md)" "$PWD" \
@@ -58,7 +58,7 @@ else
 fi
 for program in chat-static chat; do
   [[ -x $TREE/build/tests/go/$program ]] || continue
-  # The example's answer, from an enclave that ends with its stdin.
+  # The example prints the answer of an enclave, which ends with its stdin.
   coproc ENCLAVE { exec "$CONFER_ENCLAVE" --exit-with-stdin --state "$CONFER_ENCLAVE_STATE"; }
   read -r started <&"${ENCLAVE[0]}"
   of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }

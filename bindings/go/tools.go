@@ -1,7 +1,7 @@
 package confer
 
-// This file holds conversations, and chats whose tools run here. The library keeps the history; the loop of rounds is in
-// Go, so that a tool runs in the goroutine that asked for it, with its context.
+// Conversations, and chats whose tools run in this process. The library keeps the history. The loop
+// of rounds is in Go, so that a tool runs in the caller's goroutine with its context.
 
 /*
 #include <confer.h>
@@ -17,8 +17,9 @@ import (
 	"sync"
 )
 
-// Conversation holds messages, in this process alone: the library stores nothing. Several goroutines may use it; but what
-// others add while a chat with tools continues it, is gone when that is complete.
+// Conversation is a history of messages. It exists only in this process: the library stores
+// nothing. Several goroutines may use it, but a chat with tools discards messages that others add
+// while it runs.
 type Conversation struct {
 	mu      sync.Mutex
 	history *history
@@ -33,14 +34,14 @@ func (c *Conversation) now() *history {
 	return c.history
 }
 
-// NewConversation is one without messages.
+// NewConversation returns a conversation without messages.
 func NewConversation() (*Conversation, error) {
 	return newConversation(func(handle **C.confer_conversation, e **C.confer_error) C.confer_status {
 		return C.confer_conversation_new(handle, e)
 	})
 }
 
-// ParseConversation reads what Conversation.JSON gave.
+// ParseConversation parses the result of Conversation.JSON.
 func ParseConversation(document string) (*Conversation, error) {
 	return newConversation(func(handle **C.confer_conversation, e **C.confer_error) C.confer_status {
 		text, length := bytesOf(document)
@@ -59,7 +60,7 @@ func newConversation(make func(**C.confer_conversation, **C.confer_error) C.conf
 	return &Conversation{history: owner}, nil
 }
 
-// JSON is the whole conversation. It holds what was said: keep it as you would keep that.
+// JSON returns the conversation with all messages, so protect it like them.
 func (c *Conversation) JSON() string {
 	// The text is lent until the next such call.
 	c.mu.Lock()
@@ -67,7 +68,7 @@ func (c *Conversation) JSON() string {
 	return textOf(func(n *C.size_t) *C.char { return C.confer_conversation_json(c.history.handle, n) })
 }
 
-// Add appends a message. A conversation holds 32 MiB at most.
+// Add appends a message. A conversation holds at most 32 MiB.
 func (c *Conversation) Add(role Role, content string) error {
 	history := c.now()
 	defer runtime.KeepAlive(history)
@@ -80,7 +81,7 @@ func (c *Conversation) Add(role Role, content string) error {
 	return nil
 }
 
-// Truncate drops all messages but the first count.
+// Truncate drops all messages after the first count.
 func (c *Conversation) Truncate(count int) error {
 	history := c.now()
 	defer runtime.KeepAlive(history)
@@ -91,14 +92,14 @@ func (c *Conversation) Truncate(count int) error {
 	return nil
 }
 
-// Len is how many messages it has.
+// Len returns the number of messages.
 func (c *Conversation) Len() int {
 	history := c.now()
 	defer runtime.KeepAlive(history)
 	return int(C.confer_conversation_message_count(history.handle))
 }
 
-// ContextTokens is how many tokens it had at its last completion, and how many it can have; -1 where that is not known.
+// ContextTokens returns the tokens at the last completion, and the maximum; -1 if unknown.
 func (c *Conversation) ContextTokens() (used, most int64) {
 	history := c.now()
 	defer runtime.KeepAlive(history)
@@ -107,11 +108,11 @@ func (c *Conversation) ContextTokens() (used, most int64) {
 	return used, int64(max)
 }
 
-// Tool is one that the model may call.
+// Tool is a tool that the model may call.
 type Tool struct {
 	Name        string // unique in a request
 	Description string // for the model
-	// Parameters is the JSON Schema of the arguments, an object. Default: any.
+	// Parameters is the JSON Schema of the arguments, an object. Default: any object.
 	Parameters json.RawMessage
 }
 
@@ -122,15 +123,16 @@ func (t Tool) parameters() string {
 	return string(t.Parameters)
 }
 
-// ToolFunc runs a tool. The arguments are a text that the model wrote: it should be JSON by the tool's schema, and need
-// not be. An error is told to the model, which goes on.
+// ToolFunc runs a tool. The arguments are text from the model. They should be JSON according to the
+// tool's schema, but may not be. The model receives an error as the result, and continues.
 type ToolFunc = func(ctx context.Context, arguments string) (string, error)
 
 const maxRounds = 16
 
-// ChatWithTools is Chat, and runs the tools that the model calls: one after another, in the goroutine of the loop, with
-// its context. Their results go out with the next request, until an answer calls no tools: all of it is one sequence, with
-// an EventCompletion at the end of each answer. A tool that has no function here is answered with that.
+// ChatWithTools is like Chat, but runs the tools that the model calls, one after another, in the
+// caller's goroutine with its context. It sends their results with the next request, until an
+// answer calls no tool. All rounds are one sequence, with an EventCompletion at the end of each
+// answer. If a called tool has no function, the model receives an error.
 func (c *Client) ChatWithTools(ctx context.Context, request Request, tools map[string]ToolFunc) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if err := c.rounds(ctx, request, tools, yield); err != nil {
@@ -140,8 +142,8 @@ func (c *Client) ChatWithTools(ctx context.Context, request Request, tools map[s
 }
 
 func (c *Client) rounds(ctx context.Context, request Request, tools map[string]ToolFunc, yield func(Event, error) bool) (err error) {
-	// The rounds have a conversation of their own, so that a chat that fails adds nothing to the application's, not even
-	// those of its rounds that went well.
+	// The rounds use a separate conversation, so a failing chat adds nothing to the application's, not
+	// even its successful rounds.
 	whole := request.Conversation
 	if whole == nil {
 		request.Conversation, err = NewConversation()
@@ -177,7 +179,8 @@ func (c *Client) rounds(ctx context.Context, request Request, tools map[string]T
 			if left = left || !yield(event, nil); left && (event.Type != EventCompletion || pending) {
 				return nil
 			}
-			// Who leaves at the very end has the whole answer, and so has the conversation once the stream says so, too.
+			// A caller that leaves at the last event has the whole answer. So does the conversation, if the
+			// stream agrees.
 		}
 		if !pending || len(calls) == 0 {
 			if whole != nil {
@@ -209,7 +212,7 @@ func (c *Client) rounds(ctx context.Context, request Request, tools map[string]T
 				return err
 			}
 		}
-		// The conversation has them now.
+		// The conversation has these messages now.
 		request.Messages = nil
 	}
 }

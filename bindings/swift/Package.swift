@@ -6,7 +6,7 @@ let package = Package(
     platforms: [.macOS(.v13), .iOS(.v16)],
     products: [.library(name: "Confer", targets: ["Confer"])],
     targets: [
-        // libconfer as it is installed: its header and library are found through pkg-config, or by -Xcc -I and -Xlinker -L.
+        // The installed libconfer, found through pkg-config, or with -Xcc -I and -Xlinker -L.
         .systemLibrary(name: "CConfer", pkgConfig: "confer"),
         .target(name: "Confer", dependencies: ["CConfer"]),
         .executableTarget(name: "ConferChat", dependencies: ["Confer"]),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests the Swift binding against build/lib, warnings being errors, and runs its example. Needs build/lib and build/bin
-# (`make lib enclave`). Exit status 77: there is no Swift 6.0.
+# Tests the Swift binding against build/lib with warnings as errors, and runs its example. Needs
+# `make lib enclave`. Exits with 77 if Swift 6.0 is not installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly TREE=$(cd -P ../.. && pwd)
@@ -26,7 +26,7 @@ options=(--scratch-path "$OUT/build" --pkg-config-path "$OUT" -Xswiftc -warnings
 coproc ENCLAVE { exec "$CONFER_ENCLAVE" --exit-with-stdin --state "$CONFER_ENCLAVE_STATE"; }
 read -r started <&"${ENCLAVE[0]}"
 of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }
-# Swift may run in a folder of its own: the policy has to lie where it can be seen.
+# Swift may run in a separate folder, so the policy must be visible there.
 policy=$OUT/policy.json
 cp "$(of policy)" "$policy"
 answer=$(CONFER_TOKEN=$(of token) "$TREE/scripts/swift" run --skip-build "${options[@]}" ConferChat \

@@ -151,7 +151,7 @@ pub(super) struct SigstorePolicy {
     pub(super) issuer: String,
 }
 
-/// What an application trusts: the document in the specification's section 2.
+/// The trusted parties and values: the document of the specification's section 2.
 #[derive(Debug, Clone)]
 pub struct Policy {
     json: String,

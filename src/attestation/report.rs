@@ -92,7 +92,7 @@ impl Serialize for CheckId {
     }
 }
 
-/// How a check ended.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -219,7 +219,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// Which check this is.
+    /// Returns the check's id.
     pub fn id(&self) -> CheckId {
         self.id
     }

@@ -20,8 +20,8 @@ start_enclave() {
 
 stop_enclave() { { kill "$enclave_pid"; wait "$enclave_pid"; } 2>/dev/null; }
 
-# exit_code STATUS_NAME SCOPE: prints the exit code of chat for the status of a fault. SCOPE is "connect" if the fault is one
-# of connecting.
+# exit_code STATUS_NAME SCOPE: prints chat's exit code for a fault's status. SCOPE is "connect" for
+# a fault of connecting.
 exit_code() {
   case $1 in
     CONFER_E_PROTOCOL) [ "$2" = connect ] && echo 4 || echo 5 ;;
@@ -34,5 +34,5 @@ exit_code() {
   esac
 }
 
-# checks FILE: prints the checks of a report, one in a line.
+# checks FILE: prints the checks of a report, one per line.
 checks() { sed 's/.*"checks":\[//; s/\],"timings_us".*//; s/},{/}\n{/g' "$1"; }

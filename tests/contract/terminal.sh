@@ -1,22 +1,23 @@
-# What chat and extract show at a terminal: tmux draws the screen. test.sh sources this; it has `holds` and `until_`.
+# Tests chat and extract at a terminal, with the screen of tmux. test.sh sources this, and has
+# `holds` and `until_`.
 
 tmux() { TMUX_TMPDIR=$work command tmux -L contract -u -f /dev/null "$@"; }
 screen() { tmux capture-pane -p; }
 shows() { screen | grep -qE -e "$1"; }
 type_() { tmux send-keys -l -- "$1"; }
 key() { tmux send-keys "$1"; }
-# The last line on the screen with something in it.
+# Prints the last line of the screen that is not empty.
 last() { screen | grep . | tail -n 1; }
 is_last() { [ "$(last)" = "$1" ]; }
 
-# begin: a chat on a screen of 24 lines, so that the report alone fills it.
-# Arguments follow those of chat; `preload` is a library for chat alone.
+# begin [ARGUMENT…]: starts chat with these arguments on a screen of 24 lines, so that the report
+# alone fills it. `preload` is a library for chat.
 begin() {
   CONFER_TOKEN=$token tmux new-session -d -x 100 -y 24 \
     "{ LD_PRELOAD='${preload:-}' '$chat' --url '$url' --policy '$policy'; echo exit \$? >&2; } $*; cat"
   until_ is_last '>' || bad "$current: no prompt: $(last)"
 }
-# sees NAME PATTERN: the screen comes to show it.
+# sees NAME PATTERN: a test that waits until the screen shows the pattern.
 sees() { if until_ shows "$2"; then ok; else bad "$1: not on the screen: $2"; screen; fi; }
 end() { tmux kill-server; until_ not tmux has-session; }
 
@@ -63,7 +64,8 @@ sees conversation_without_output_ends '^confer: CONFER_E_FILE: standard output: 
 sees conversation_without_output_exits_with_5 '^exit 5$'
 end
 
-# The client ends after chat saw it live. A preloaded confer_client_check() waits for that end, and gives CONFER_OK the first time.
+# The client ends after chat saw it alive. A preloaded confer_client_check() waits for this end, and
+# returns CONFER_OK the first time.
 cat >lives_once.c <<'END'
 #define _GNU_SOURCE
 #include <confer.h>

@@ -45,7 +45,8 @@ not() { ! "$@"; }
 # until_ COMMAND…: waits until the command succeeds, at most 20 s.
 until_() { local tries=400; until "$@" 2>/dev/null; do [ $((tries -= 1)) -gt 0 ] || return 1; sleep 0.05; done; }
 
-# stuck_in_write FILE, signal_handled FILE: the process whose id is in FILE waits in write() to a full pipe; no signal is pending.
+# stuck_in_write FILE, signal_handled FILE: the process whose id is in FILE waits in write() to a
+# full pipe, or has no pending signal.
 stuck_in_write() { grep -q 'pipe_w' "/proc/$(cat "$1")/wchan"; }
 signal_handled() { not grep -qE '^(SigPnd|ShdPnd):.*[1-9a-f]' "/proc/$(cat "$1")/status"; }
 
@@ -93,7 +94,8 @@ if command -v script >/dev/null; then
     not grep -qP '[\x00\x01-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f]' <(grep -a 你好 terminal.out)
   holds terminal_gets_colours grep -q $'\033\\[32m✓' terminal.out
 
-  # Two signals while nobody reads the answer: the first cannot be obeyed, the second quits and leaves the terminal clean.
+  # Two signals while the pipe is full: chat cannot react to the first. The second ends it and
+  # leaves the terminal clean.
   mkfifo unread_twice; exec 7<>unread_twice
   CONFER_TOKEN=$token timeout 60 script -qec \
     "echo \$\$ >quit.pid; exec '$chat' --url '$url' --policy '$policy' --once '/tokens 200000 60' >unread_twice" \
@@ -255,7 +257,7 @@ interrupt at_the_prompt at_the_prompt.err <nothing_typed
 printf 'half a line' >&9
 interrupt in_mid_line in_mid_line.err <nothing_typed
 
-# A signal while nobody reads the answer: it is obeyed when somebody does.
+# A signal while the pipe is full takes effect when a reader empties it.
 mkfifo unread; exec 7<>unread
 CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --once '/tokens 200000 60' >unread 2>unread_answer.err &
 child=$!
@@ -294,7 +296,7 @@ for fault in accept-stall upgrade-stall message1-stall key-server-stall; do
   stop_enclave
 done
 
-# --- documents: an answer that breaks the protocol; how large one may be depends on the server's version
+# --- documents: an answer that breaks the protocol; the size limit depends on the server's version
 start_enclave "$work/state" --fault document-no-length
 printf '%s' "$token" >tokens/document-no-length
 small extract_bad_answer 5 CONFER_E_PROTOCOL extract "$policy"

@@ -1,4 +1,4 @@
-// What confer.hpp promises, against local enclaves.
+// The promises of confer.hpp, against local enclaves.
 
 #include <confer.hpp>
 
@@ -63,7 +63,7 @@ static_assert(!std::is_copy_constructible_v<confer::config> && std::is_nothrow_m
 static_assert(!std::is_copy_constructible_v<confer::stream> && std::is_nothrow_move_constructible_v<confer::stream>);
 static_assert(!std::is_copy_constructible_v<confer::pull_stream> && !std::is_copy_constructible_v<confer::event>);
 
-void an_answer_is_pulled_by_a_range_based_for() {
+void range_based_for_reads_an_answer() {
     enclave local;
     confer::client client = connect(local);
     CHECK(text_of(client.pull(ask("hello there"))) == "You said: hello there");
@@ -72,7 +72,7 @@ void an_answer_is_pulled_by_a_range_based_for() {
     CHECK(fails([&] { (void)client.pull(ask("too late")); }).status() == CONFER_E_CLOSED);
 }
 
-void an_answer_is_streamed_to_functions_and_waited_for() {
+void callbacks_receive_an_answer() {
     enclave local;
     confer::client client = connect(local);
     std::string text;
@@ -91,14 +91,14 @@ void an_answer_is_streamed_to_functions_and_waited_for() {
     CHECK(text == "You said: hello there" && context > 0 && done == 1);
 }
 
-void a_refused_enclave_is_an_exception_with_check_and_report() {
+void refused_enclave_throws_with_check_and_report() {
     enclave local("binding-other-key");
     const confer::error error = fails([&] { connect(local); });
     CHECK(error.status() == CONFER_E_REJECTED && error.name() == "CONFER_E_REJECTED");
     CHECK(error.check_id() == "tdx.key_binding");
     CHECK(!error.retryable() && error.progress() == CONFER_PROGRESS_NOT_SENT);
     CHECK(error.report() && !error.report()->verified());
-    // The report outlives the error it came with, in copies.
+    // Copies of the report outlive their error.
     const confer::report kept = *confer::error(error).report();
     std::size_t failed = 0;
     for (std::size_t at = 0; at < kept.check_count(); ++at)
@@ -109,7 +109,7 @@ void a_refused_enclave_is_an_exception_with_check_and_report() {
     CHECK(failed == 1);
 }
 
-void a_report_can_be_read_and_its_evidence_verified_again() {
+void evidence_verifies_again() {
     enclave local;
     confer::report report = [&] { return connect(local).report(); }();
     CHECK(report.verified() && report.platform() == "TDX");
@@ -120,7 +120,7 @@ void a_report_can_be_read_and_its_evidence_verified_again() {
     CHECK(fails([&] { verify_evidence(report.evidence(), confer::policy::production()); }).status() == CONFER_E_REJECTED);
 }
 
-void a_refused_request_says_so_with_its_http_status() {
+void refused_request_has_its_http_status() {
     enclave local("request-402");
     confer::client client = connect(local);
     const confer::error error = fails([&] { text_of(client.pull(ask("x"))); });
@@ -129,7 +129,7 @@ void a_refused_request_says_so_with_its_http_status() {
     CHECK(fails([&] { stream.wait(); }).status() == CONFER_E_PAYMENT_REQUIRED);
 }
 
-void what_a_function_throws_stops_the_stream_and_reaches_its_owner() {
+void exception_in_a_callback_reaches_the_owner() {
     enclave local;
     confer::client client = connect(local);
     std::string told;
@@ -145,7 +145,7 @@ void what_a_function_throws_stops_the_stream_and_reaches_its_owner() {
     fails<std::range_error>([&] { second.wait(); });
 }
 
-void a_stream_stops_when_its_function_says_so() {
+void callback_can_stop_its_stream() {
     enclave local;
     confer::client client = connect(local);
     int events = 0;
@@ -158,7 +158,7 @@ void a_stream_stops_when_its_function_says_so() {
     CHECK(events == 3);
 }
 
-void a_stream_is_cancelled_in_its_midst() {
+void stream_is_cancelled() {
     enclave local;
     confer::client client = connect(local);
     confer::pull_stream pulled = client.pull(ask("/slow 1 100000"));
@@ -176,7 +176,7 @@ void a_stream_is_cancelled_in_its_midst() {
     CHECK(text_of(client.pull(ask("still here"))) == "You said: still here");
 }
 
-void a_stream_that_is_left_is_over_when_its_destructor_returns() {
+void destructor_waits_for_its_stream() {
     enclave local;
     confer::client client = connect(local);
     auto alive = std::make_shared<int>(0);
@@ -189,7 +189,7 @@ void a_stream_that_is_left_is_over_when_its_destructor_returns() {
     CHECK(done && alive.use_count() == 1);
 }
 
-void a_start_that_fails_destroys_its_functions_and_calls_none() {
+void failed_start_destroys_its_callbacks_without_calls() {
     enclave local;
     confer::client client = connect(local);
     auto alive = std::make_shared<int>(0);
@@ -213,7 +213,7 @@ void waiting_in_a_callback_is_refused() {
     CHECK(answers == std::vector<confer_status>(2, CONFER_E_WOULD_DEADLOCK));
 }
 
-void connecting_is_watched_waited_for_and_cancelled() {
+void connecting_can_be_watched_and_cancelled() {
     enclave local, stalled("message1-stall");
     std::vector<std::int32_t> stages;
     std::atomic<int> records = 0;
@@ -267,7 +267,7 @@ void arguments_are_refused_by_name() {
     CHECK(fails([&] { confer::client::connect(config); }).status() == CONFER_E_INVALID_ARGUMENT);
 }
 
-void a_request_carries_what_it_was_given() {
+void request_contains_all_its_fields() {
     enclave local;
     confer::client client = connect(local);
     confer::chat_request request = ask("/echo-request");
@@ -291,7 +291,7 @@ void a_request_carries_what_it_was_given() {
     CHECK(event->received() == 21 && event->json().empty() && whole.next() == nullptr);
 }
 
-void every_route_can_be_asked() {
+void every_route_works() {
     enclave local;
     confer::client client = connect(local);
     std::vector<std::vector<float>> rows;
@@ -326,7 +326,7 @@ void every_route_can_be_asked() {
     CHECK(fails([&] { confer::request::ping().text("x"); }).status() == CONFER_E_INVALID_ARGUMENT);
 }
 
-void a_document_is_uploaded_from_memory_a_file_and_a_function() {
+void document_is_uploaded_from_memory_file_and_function() {
     enclave local;
     confer::client client = connect(local);
     std::string lines;
@@ -409,7 +409,7 @@ void tools_run_until_an_answer_calls_none() {
     failing.tool("clock", "", "{}", [](std::string_view) -> std::string { throw std::runtime_error("it stands"); });
     CHECK(text_of(client.pull(failing)) == "The tools answered: Error: it stands");
 
-    // Answered later, from another thread, and not at all.
+    // One answers later from another thread, one never.
     std::thread later;
     confer::chat_request patient = ask("/client-tools 1 clock {}");
     patient.tool("clock", "", "{}", [&](confer::tool_call call) {
@@ -429,7 +429,7 @@ void tools_run_until_an_answer_calls_none() {
     CHECK(client.close(10s) && alive.use_count() == 1);
 }
 
-void a_conversation_goes_on_and_a_chat_that_fails_adds_nothing() {
+void failing_chat_adds_nothing_to_its_conversation() {
     enclave local;
     confer::client client = connect(local);
     confer::conversation conversation;
@@ -445,7 +445,7 @@ void a_conversation_goes_on_and_a_chat_that_fails_adds_nothing() {
     CHECK(fails([&] { confer::conversation::parse("{}"); }).status() == CONFER_E_INVALID_JSON);
 }
 
-void a_connection_that_breaks_is_made_again_with_a_token_of_its_own() {
+void broken_connection_is_replaced_with_a_fresh_token() {
     enclave local("stream-drop", {"--fault-until", "1"});
     std::vector<std::int32_t> changes;
     std::mutex mutex;
@@ -488,7 +488,7 @@ void a_connection_that_breaks_is_made_again_with_a_token_of_its_own() {
     CHECK(asked == 2 && std::vector<std::int32_t>(changes.begin(), changes.begin() + 3) == expected);
 }
 
-void another_release_can_be_refused_and_a_provider_can_fail() {
+void changed_release_can_be_refused_and_a_provider_can_fail() {
     std::string port, token;
     confer::config config;
     std::optional<confer::client> client;
@@ -531,7 +531,7 @@ void another_release_can_be_refused_and_a_provider_can_fail() {
     CHECK(confer::client::connect(config).close(10s));
 }
 
-void a_forked_child_is_told_and_does_not_hang() {
+void forked_child_gets_an_error_and_never_hangs() {
     enclave local;
     confer::client client = connect(local);
     std::optional<confer::stream> stream(client.stream(ask("/slow 1 100000"), {}));
@@ -545,7 +545,8 @@ void a_forked_child_is_told_and_does_not_hang() {
         _exit(write(answer[1], told ? "y" : "n", 1) == 1 ? 0 : 1);
     }
     close(answer[1]);
-    // Not the exit status: what the parent's threads owned is a leak in a child, for valgrind.
+    // The exit status cannot show this, because valgrind considers memory of the parent's threads a
+    // leak.
     char told = 0;
     CHECK(read(answer[0], &told, 1) == 1 && told == 'y');
     close(answer[0]);
@@ -560,27 +561,27 @@ int main(int argc, char **argv) {
         void (*test)();
     } promises[] = {
 #define PROMISE(name) {#name, name}
-        PROMISE(an_answer_is_pulled_by_a_range_based_for),
-        PROMISE(an_answer_is_streamed_to_functions_and_waited_for),
-        PROMISE(a_refused_enclave_is_an_exception_with_check_and_report),
-        PROMISE(a_report_can_be_read_and_its_evidence_verified_again),
-        PROMISE(a_refused_request_says_so_with_its_http_status),
-        PROMISE(what_a_function_throws_stops_the_stream_and_reaches_its_owner),
-        PROMISE(a_stream_stops_when_its_function_says_so),
-        PROMISE(a_stream_is_cancelled_in_its_midst),
-        PROMISE(a_stream_that_is_left_is_over_when_its_destructor_returns),
-        PROMISE(a_start_that_fails_destroys_its_functions_and_calls_none),
+        PROMISE(range_based_for_reads_an_answer),
+        PROMISE(callbacks_receive_an_answer),
+        PROMISE(refused_enclave_throws_with_check_and_report),
+        PROMISE(evidence_verifies_again),
+        PROMISE(refused_request_has_its_http_status),
+        PROMISE(exception_in_a_callback_reaches_the_owner),
+        PROMISE(callback_can_stop_its_stream),
+        PROMISE(stream_is_cancelled),
+        PROMISE(destructor_waits_for_its_stream),
+        PROMISE(failed_start_destroys_its_callbacks_without_calls),
         PROMISE(waiting_in_a_callback_is_refused),
-        PROMISE(connecting_is_watched_waited_for_and_cancelled),
+        PROMISE(connecting_can_be_watched_and_cancelled),
         PROMISE(arguments_are_refused_by_name),
-        PROMISE(a_request_carries_what_it_was_given),
-        PROMISE(every_route_can_be_asked),
-        PROMISE(a_document_is_uploaded_from_memory_a_file_and_a_function),
+        PROMISE(request_contains_all_its_fields),
+        PROMISE(every_route_works),
+        PROMISE(document_is_uploaded_from_memory_file_and_function),
         PROMISE(tools_run_until_an_answer_calls_none),
-        PROMISE(a_conversation_goes_on_and_a_chat_that_fails_adds_nothing),
-        PROMISE(a_connection_that_breaks_is_made_again_with_a_token_of_its_own),
-        PROMISE(another_release_can_be_refused_and_a_provider_can_fail),
-        PROMISE(a_forked_child_is_told_and_does_not_hang),
+        PROMISE(failing_chat_adds_nothing_to_its_conversation),
+        PROMISE(broken_connection_is_replaced_with_a_fresh_token),
+        PROMISE(changed_release_can_be_refused_and_a_provider_can_fail),
+        PROMISE(forked_child_gets_an_error_and_never_hangs),
     };
     int passed = 0, failed = 0;
     for (const auto &promise : promises) {

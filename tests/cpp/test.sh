@@ -16,7 +16,7 @@ compile() {
     -Wl,-rpath,"$PWD/build/lib"
 }
 
-# The program at the top of confer.hpp compiles as it stands there.
+# The program at the top of confer.hpp compiles.
 sed -n '/^\/\/     #include <confer.hpp>/,/^\/\/     }$/s|^// \{0,5\}||p' include/confer.hpp >"$OUT/hello.cpp"
 compile 17 "$OUT/hello.cpp" "$OUT/hello"
 

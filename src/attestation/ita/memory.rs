@@ -1,6 +1,7 @@
-//! Remembers the keys whose certificates were verified, so that a key that is met again costs no signature checks.
+//! Remembers keys with verified certificates, so that the same key costs no further signature
+//! checks.
 //!
-//! Only what depends on time is checked anew: every certificate of a remembered key must be valid now.
+//! The validity times are still checked: every certificate of a remembered key must be valid now.
 
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,15 +11,15 @@ use super::keys::Jwk;
 use crate::attestation::Memory;
 use crate::attestation::report::Finding;
 
-/// Keys that are remembered. Intel signs with one key, and with two while it changes them.
+/// Number of remembered keys. Intel signs with one key, and with two during a change.
 const MAX_REMEMBERED: usize = 4;
 
-/// The keys that were verified for one policy's roots.
+/// The verified keys for one policy's roots.
 #[derive(Default)]
 pub(in crate::attestation) struct Keys(Mutex<Vec<Remembered>>);
 
 struct Remembered {
-    /// The key with its certificates. A key that differs in one byte is another one.
+    /// The key with its certificates, compared byte for byte.
     key: Jwk,
     trusted: TrustedKey,
     /// When all of its certificates are valid, in Unix seconds.
@@ -26,7 +27,7 @@ struct Remembered {
 }
 
 impl Keys {
-    /// Verifies a key as [`chain::trusted_key`] does, or finds it among those that were verified before.
+    /// Returns a remembered key, or verifies it with [`chain::trusted_key`].
     pub(in crate::attestation) fn trusted(
         &self,
         key: &Jwk,

@@ -3,7 +3,7 @@
 //! ```text
 //! keys    reads a key set and finds a token's key
 //! chain   verifies that key's certificates, up to a root that the policy lists
-//! memory  remembers the keys that were verified
+//! memory  remembers verified keys
 //! token   checks the token's form and signature
 //! claims  checks the token's content and times
 //! ```

@@ -1,5 +1,6 @@
-// Chat asks Confer one question: chat [-url URL] [-policy FILE] PROMPT, with the token in CONFER_TOKEN. The verification
-// goes to stderr, the answer alone to stdout. Exit status: 0 answered, 2 usage, 3 enclave refused, 1 anything else.
+// Chat asks Confer one question: chat [-url URL] [-policy FILE] PROMPT, with the token in
+// CONFER_TOKEN. It writes the verification to stderr and the answer to stdout. Exit status: 0
+// answered, 2 usage, 3 enclave refused, 1 anything else.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Chats: what is asked, and the events of an answer.
+// Chat requests, and the events of an answer.
 
 import CConfer
 import Foundation
@@ -10,64 +10,69 @@ public struct ChatRequest: Sendable {
         case assistant = 1
         case system = 2
         case developer = 3
-        /// The content is a JSON text with `toolCallId`, `toolName` and `toolArguments`.
+        /// The content is JSON text with `toolCallId`, `toolName` and `toolArguments`.
         case toolCall = 4
-        /// The content is a JSON text with `toolCallId`, `toolName` and `content`.
+        /// The content is JSON text with `toolCallId`, `toolName` and `content`.
         case toolResponse = 5
     }
 
     public enum Message: Sendable {
         case text(Role, String)
-        /// A JSON object that is sent as it is written: a message with `imageRefs`, for instance.
+        /// A JSON object that is sent unchanged, such as a message with `imageRefs`.
         case json(String)
     }
 
     public var messages: [Message]
-    /// Default: the service's.
+    /// Default: the service's model.
     public var model: String?
-    /// Whether the enclave may send search queries, which it makes from the conversation, to a search service outside.
+    /// Allows the enclave to send search queries, made from the conversation, to an external search
+    /// service.
     public var allowsWebSearch = false
-    /// Asks for the answer in pieces, `Event.body`, in the place of events. Tools are not run for it, and no conversation
-    /// is continued.
+    /// Requests the answer in pieces, `Event.body`, instead of events. Runs no tools and continues
+    /// no conversation.
     public var isWhole = false
 
-    // What is left nil has the server's default. Bounds are those of newer servers; outside is `.invalidArgument`.
+    // A property that is nil has the server's default. Values outside the bounds of newer servers
+    // throw `.invalidArgument`.
 
-    /// How freely the model chooses: 0 or more.
+    /// Randomness of the choice: 0 or more.
     public var temperature: Double?
-    /// The share of probability from which tokens are chosen: above 0, up to 1.
+    /// Samples from tokens with this share of the probability: above 0, up to 1.
     public var topP: Double?
-    /// The least probability of a token, as a share of that of the likeliest: 0 to 1.
+    /// Least probability of a token, relative to the likeliest: 0 to 1.
     public var minP: Double?
-    /// From how many of the likeliest tokens is chosen: 1 or more, or -1 for all.
+    /// Samples from this many most likely tokens: 1 or more, or -1 for all.
     public var topK: Int32?
-    /// What a token loses that occurred already: -2 to 2.
+    /// Penalty for a token that has occurred: -2 to 2.
     public var presencePenalty: Double?
-    /// What a token loses for each time that it occurred already: -2 to 2.
+    /// Penalty for each occurrence of a token: -2 to 2.
     public var frequencyPenalty: Double?
-    /// By what the weight of a token is divided that occurred already: above 0.
+    /// Divides the weight of a token that has occurred: above 0.
     public var repetitionPenalty: Double?
-    /// The most tokens that the answer may have: 1 or more.
+    /// Most tokens of the answer: 1 or more.
     public var maxTokens: Int64?
-    /// Whether the answer is to be JSON.
+    /// The answer must be JSON.
     public var json: Bool?
-    /// Whether the model reasons before it answers, in `Event.thinking`.
+    /// The model reasons before it answers, in `Event.thinking`.
     public var thinking: Bool?
 
-    /// Stored documents that the chat is about.
+    /// Stored documents for the chat.
     public var documents: [StoredDocument] = []
-    /// Tools that the model may call. Those with a function are run, and their results sent with the next request, until an
-    /// answer calls none: all of it is one stream, with a completion at the end of each answer.
+    /// Tools that the model may call. Those with a function are run, and their results sent with
+    /// the next request, until an answer calls no tool. All rounds are one stream, with a
+    /// completion at the end of each answer.
     public var tools: [Tool] = []
-    /// How many answers' tools are run before the stream fails with `.toolRounds`. Default: 16.
+    /// Number of tool rounds after which the stream fails with `.toolRounds`. Default: 16.
     public var maxToolRounds: UInt32?
-    /// How long a tool may take before the model is told that it failed. Default: five minutes.
+    /// Time limit of a tool. After it, the model receives an error. Default: five minutes.
     public var toolTimeout: Duration?
-    /// Is continued: its messages go in front, and a complete answer adds the request's messages, and what the model said
-    /// and did. An answer that fails, or is given up, adds nothing.
+    /// The conversation that this chat continues. Its messages are sent first, and a complete
+    /// answer adds the request's messages and the model's. A failed or cancelled answer adds
+    /// nothing.
     public var conversation: Conversation?
 
-    /// Further properties, such as those that later servers know, each a JSON value that is sent as it is written.
+    /// Further properties, such as those of later servers, each as a JSON value that is sent
+    /// unchanged.
     public var properties: [String: String] = [:]
 
     public init(messages: [Message], model: String? = nil) {
@@ -75,7 +80,7 @@ public struct ChatRequest: Sendable {
         self.model = model
     }
 
-    /// One message of the user.
+    /// Makes a request with one message of the user.
     public init(_ prompt: String) { self.init(messages: [.text(.user, prompt)]) }
 
     func native() throws -> Handle {
@@ -137,13 +142,13 @@ public struct ChatRequest: Sendable {
     }
 }
 
-/// A document that the service keeps. Servers need all of it.
+/// A document that the service stores. Servers need all fields.
 public struct StoredDocument: Sendable, Hashable {
     public var attachmentID: String
     public var filename, contentType: String?
     public var sourceBytes: Int64?
     public var sourceObjectKey: String?
-    /// For the enclave alone. No way of printing a document shows it.
+    /// Only for the enclave. Printing a document never shows it.
     public var encryptionKey: String?
 
     public init(attachmentID: String) { self.attachmentID = attachmentID }
@@ -179,19 +184,19 @@ public enum Event: Sendable, Hashable {
     case token(String)
     /// Reasoning text.
     case thinking(String)
-    /// The server runs one of its own tools.
+    /// The server runs one of its tools.
     case toolCall(ToolCall)
-    /// That tool's result.
+    /// The result of the server's tool.
     case toolResponse(ToolResponse)
     /// The application must run this tool and send its result with the next request.
     case clientToolCall(ToolCall)
     /// The end of the answer.
     case completion(Completion)
-    /// A piece of an answer that does not come in events.
+    /// A piece of an answer that has no events.
     case body(Piece)
-    /// More of an upload was given to the network.
+    /// More of an upload was sent.
     case progress(Transfer)
-    /// A type that this version does not know, as it came.
+    /// The exact JSON of an unknown type.
     case other(json: String)
 
     public struct ToolCall: Sendable, Hashable {
@@ -199,29 +204,29 @@ public enum Event: Sendable, Hashable {
     }
     public struct ToolResponse: Sendable, Hashable {
         public let id, name, content: String
-        /// For the history when client tools follow.
+        /// For the history, when client tools follow.
         public let fullContent: String?
     }
     public struct Completion: Sendable, Hashable {
-        /// Whether the application has tools to run and to send a new request with their results.
+        /// The application must run tools and send a new request with their results.
         public let pendingToolCalls: Bool
         public let contextTokens, maxContextTokens: Int64?
     }
 
     public struct Piece: Sendable, Hashable {
-        /// Need not be text, and can end within a character.
+        /// May not be text, and may end inside a character.
         public let content: Data
-        /// How many bytes have come, this piece included, and how many there will be.
+        /// Bytes received so far, with this piece, and the total.
         public let received: Int64
         public let total: Int64?
     }
     public struct Transfer: Sendable, Hashable {
-        /// How many bytes of the document were given to the network, and how many it has.
+        /// Bytes of the document sent so far, and the total.
         public let sent: Int64
         public let total: Int64?
     }
 
-    /// Copies an event, which is lent until the next one is taken.
+    /// Copies an event, which is lent until the next one.
     init(_ event: OpaquePointer) {
         typealias Getter = (OpaquePointer?, UnsafeMutablePointer<Int>?) -> UnsafePointer<CChar>?
         func read(_ getter: Getter) -> String { text { getter(event, $0) } ?? "" }

@@ -1,10 +1,11 @@
-// The connection. It turns task cancellation into the library's, and never blocks a thread of Swift's concurrency: it
-// looks without waiting, and waits on descriptors.
+// The connection. Turns task cancellation into the library's, and never blocks a thread of Swift's
+// concurrency: it waits on descriptors.
 
 import CConfer
 import Dispatch
 
-/// A connection to a verified enclave; with `Configuration.reconnect`, several one after the other.
+/// A connection to a verified enclave. With `Configuration.reconnect`, it can be several in
+/// succession.
 ///
 ///     let client = try await Client.connect(Configuration(token: token))
 ///     for try await event in client.chat(ChatRequest("Hello!")) {
@@ -16,8 +17,8 @@ public final class Client: Sendable {
 
     private init(_ handle: Handle) { self.handle = handle }
 
-    /// Connects, verifies the enclave, and completes the handshake. If the enclave is refused, the error's report says
-    /// why. Cancelling the task gives up.
+    /// Connects, verifies the enclave, and completes the handshake. If the enclave is refused, the
+    /// error's report says why. Cancelling the task cancels connecting.
     public static func connect(_ configuration: Configuration) async throws -> Client {
         let config = try configuration.native()
         let connecting = try Handle(free: confer_connecting_free) { confer_connect_start(config.pointer, $0, $1) }
@@ -35,32 +36,34 @@ public final class Client: Sendable {
         }
     }
 
-    /// Why the enclave is trusted: that of the connection in use, or of the last one.
+    /// Returns the report of the current connection, or of the last one.
     public func report() throws -> Report {
         let report = try Handle(free: confer_report_free) { confer_attestation_report(handle.pointer, $0, $1) }
         return try Report(report.pointer)
     }
 
-    /// Throws the error with which the client ended, if it did. With `Configuration.reconnect` it lives between two
-    /// connections too; `isConnected` tells these apart.
+    /// Throws the error with which the client ended, if it has ended. With
+    /// `Configuration.reconnect`, a client also lives between connections; `isConnected` shows
+    /// whether one exists.
     public func check() throws {
         try call { confer_client_check(handle.pointer, $0) }
     }
 
-    /// Whether there is a connection at this moment.
+    /// Whether a connection exists now.
     public var isConnected: Bool { confer_client_connected(handle.pointer) }
 
-    /// Says that the network changed, or that the machine has slept. A connection is asked at once whether it still lives,
-    /// within `Configuration.probeTimeout`; one that is being made again is made without a further pause. Never waits.
+    /// Call this when the network has changed or the machine has slept. Checks at once, within
+    /// `Configuration.probeTimeout`, whether the connection is alive. A pending reconnect skips its
+    /// pause. Never waits.
     public func networkChanged() throws {
         try call { confer_client_network_changed(handle.pointer, $0) }
     }
 
-    /// What the client has done so far.
+    /// The client's counters.
     public var counters: Counters { Counters { confer_client_counter(handle.pointer, $0) } }
 
-    /// Sends a request at once and streams its answer. Events wait in the library until they are read, which bounds them.
-    /// Cancelling the task that reads ends the stream, and so does letting go of it.
+    /// Sends a request at once and streams its answer. Unread events wait in the library, within
+    /// its limits. Cancelling the reading task, or releasing the stream, ends the stream.
     public func chat(_ request: ChatRequest) -> AsyncThrowingStream<Event, any Error> {
         stream {
             let request = try request.native()
@@ -73,7 +76,7 @@ public final class Client: Sendable {
         return AsyncThrowingStream { try await answer.get().next() }
     }
 
-    /// Ends the connection and every stream on it, which fail with `.closed`. Closing again is allowed.
+    /// Ends the connection and all its streams, which fail with `.closed`. May be called again.
     public func close() async throws {
         let handle = handle
         try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
@@ -84,8 +87,8 @@ public final class Client: Sendable {
     }
 }
 
-/// A streamed answer. A stream of Swift's can be handed to several tasks, and an event is lent until the next one is
-/// taken: so it is taken and copied in one turn.
+/// A streamed answer. Several tasks can share a Swift stream, and an event is lent only until the
+/// next one. So it is read and copied in one step.
 final class Answer<Element: Sendable>: Sendable {
     private let stream: Handle
     private let read: @Sendable (OpaquePointer) -> Element
@@ -121,7 +124,7 @@ final class Answer<Element: Sendable>: Sendable {
         }
     }
 
-    /// Looks and does not wait.
+    /// Reads without waiting.
     private func take() throws -> Taken {
         try turns.sync {
             var event: OpaquePointer?
@@ -134,17 +137,17 @@ final class Answer<Element: Sendable>: Sendable {
     }
 }
 
-/// What a client has done so far.
+/// The counters of a client.
 public struct Counters: Sendable, Hashable {
-    /// Bytes that went to sockets and came from them, TLS and WebSocket included.
+    /// Bytes sent and received by sockets, including TLS and WebSocket.
     public let bytesSent, bytesReceived: UInt64
-    /// Whole messages: requests, chunks of documents, pings.
+    /// Complete messages: requests, chunks of documents, pings.
     public let messagesSent, messagesReceived: UInt64
     /// Keepalive pings.
     public let pingsSent, pingsAnswered: UInt64
-    /// How long the last of them took; nil before the first.
+    /// The round trip of the last ping, nil before the first.
     public let roundTrip: Duration?
-    /// Connections that were made and verified, the first one included, and attempts to connect again that failed.
+    /// Verified connections, including the first one, and failed attempts to reconnect.
     public let connections, failedAttempts: UInt64
 
     init(_ read: (Int32) -> UInt64) {

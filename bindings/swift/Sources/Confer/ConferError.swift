@@ -1,11 +1,11 @@
-// The library's errors as Swift's.
+// Converts the library's errors into Swift's.
 
 import CConfer
 import Foundation
 
 /// How far a request had come.
 public enum Progress: Int32, Sendable {
-    /// Nothing of it left this process.
+    /// Nothing of it was sent.
     case notSent = 0
     /// The enclave may have acted on it.
     case maybeSent = 1
@@ -16,24 +16,25 @@ public enum Progress: Int32, Sendable {
 /// Why a call or a stream failed.
 public struct ConferError: Error, Sendable {
     public let status: Status
-    /// For developers and logs: never a token, a prompt, an answer or a key.
+    /// For developers and logs. Never contains a token, prompt, answer or key.
     public let message: String
-    /// For `.rejected`, the verification check that decided, such as "tdx.key_binding".
+    /// The deciding verification check for `.rejected`, such as "tdx.key_binding".
     public let checkID: String?
-    /// That of a refused upgrade, or with which the enclave refused a request.
+    /// The HTTP status of a refused upgrade, or the enclave's status for a refused request.
     public let httpStatus: Int?
-    /// Whether the same call may succeed later, unchanged. It does not say that repeating is harmless: see `progress`.
+    /// The same call may succeed later, unchanged. This does not mean that repeating is harmless;
+    /// see `progress`.
     public let isRetryable: Bool
-    /// How long the peer asked to wait.
+    /// The delay that the peer requested.
     public let retryDelay: Duration?
     public let progress: Progress
-    /// Why the enclave refused a request or closed the connection, in its own words. It may repeat parts of the request:
-    /// show it to the user, and do not log it.
+    /// The enclave's reason for refusing a request or closing the connection. It may repeat parts
+    /// of the request: show it to the user, but do not log it.
     public let peerText: String?
-    /// For `.rejected`, that of the enclave that was refused.
+    /// The refused enclave's report, for `.rejected`.
     public let report: Report?
 
-    /// One that the library was not asked for.
+    /// Makes an error of this package.
     init(_ status: Status, _ message: String, progress: Progress) {
         self.status = status
         self.message = message
@@ -52,7 +53,7 @@ public struct ConferError: Error, Sendable {
         self.init(status, lent: error)
     }
 
-    /// Reads an error that is lent.
+    /// Copies a lent error.
     init(_ status: confer_status, lent error: OpaquePointer?) {
         self.status = Status(rawValue: status)
         message = text { confer_error_message(error, $0) } ?? String(cString: confer_status_description(status))
@@ -62,7 +63,7 @@ public struct ConferError: Error, Sendable {
         isRetryable = confer_error_retryable(error)
         let delay = confer_error_retry_delay_ms(error)
         retryDelay = delay < 0 ? nil : .milliseconds(delay)
-        // What is not known may have been sent.
+        // An unknown progress may mean that the request was sent.
         progress = Progress(rawValue: confer_error_progress(error)) ?? .maybeSent
         peerText = text { confer_error_peer_text(error, $0) }
         report = confer_error_report(error).flatMap { try? Report($0) }
@@ -72,7 +73,7 @@ public struct ConferError: Error, Sendable {
 extension ConferError: CustomStringConvertible, CustomReflectable, LocalizedError {
     public var description: String { "\(status): \(message)" }
     public var errorDescription: String? { description }
-    /// Without `peerText`, which is for the user's eyes.
+    /// Omits `peerText`, which is only for the user.
     public var customMirror: Mirror {
         Mirror(self, children: ["status": status, "message": message, "checkID": checkID as Any])
     }

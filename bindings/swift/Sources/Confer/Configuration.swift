@@ -1,38 +1,40 @@
-// Where to connect and what is trusted.
+// The configuration of a client.
 
 import CConfer
 
-/// What a client is made from. What is left nil has the library's default.
+/// The configuration of a client. A property that is nil has the library's default.
 public struct Configuration: Sendable {
-    /// The account's token. No way of printing a configuration shows it.
+    /// The account's token. Printing a configuration never shows it.
     public var token: String
-    /// The URL of the WebSocket, path included, without the token. Default: Confer's own service.
+    /// The WebSocket's URL with its path, without the token. Default: Confer's service.
     public var endpoint: String?
-    /// What is trusted. Default: `Policy.production()`.
+    /// The trusted enclaves. Default: `Policy.production()`.
     public var policy: Policy?
-    /// A file that keeps Intel's key sets between processes. Default: none.
+    /// A file that stores Intel's key sets for other processes. Default: no file.
     public var jwksCacheFile: String?
-    /// Bounds connecting. Default: a minute.
+    /// Time limit of connecting. Default: a minute.
     public var connectTimeout: Duration?
-    /// How long nothing may come for a request. Default: three minutes for streamed chats, ten for all else.
+    /// Longest silence during a request. Default: three minutes for streamed chats, ten minutes for
+    /// others.
     public var idleTimeout: Duration?
-    /// The time between pings, and how long one may stay unanswered. Default: 20 seconds each.
+    /// The interval of pings, and the longest wait for an answer. Default: 20 seconds each.
     public var keepalive, deadPeer: Duration?
 
-    /// Gives a token for each connection, the first one too, in the place of `token`, within 15 seconds. With `reconnect`
-    /// it is also asked a minute before the last token ends, if that is a JWT that says when. Where it throws, the attempt
-    /// fails with `.token` and the name of the error's type: nothing else of it is repeated.
+    /// Provides a token within 15 seconds for each connection, even the first, instead of `token`.
+    /// With `reconnect`, it is also called a minute before the last token expires, if that is a JWT
+    /// with an expiry. If it throws, the attempt fails with `.token` and the name of the error's
+    /// type, but no other detail.
     public var tokenProvider: (@Sendable () async throws -> String)?
-    /// Whether a connection that breaks is made again. Default: no, and the client ends with it.
+    /// Controls reconnecting. Default: none, so the client ends with its connection.
     public var reconnect: Reconnect?
-    /// The age at which a connection is replaced by a fresh one, which is verified anew: 10 seconds or more. Without
-    /// `reconnect` the client ends then, with `.expired`. Default: never.
+    /// The age at which a new, verified connection replaces the current one: 10 seconds or more.
+    /// Without `reconnect`, the client ends at this age with `.expired`. Default: no limit.
     public var maxAge: Duration?
-    /// Replaces it no later than at the time at which its evidence expires, too.
+    /// Also replaces a connection before its evidence expires.
     public var renewsWithEvidence = false
-    /// How long the enclave may be silent after `Client.networkChanged()`. Default: 5 seconds.
+    /// Longest silence after `Client.networkChanged()`. Default: 5 seconds.
     public var probeTimeout: Duration?
-    /// Told what becomes of the connection, on a thread of the client's own, which it must not hold up.
+    /// Receives connection events on a thread of the client. It must return quickly.
     public var onConnectionChange: (@Sendable (ConnectionChange) -> Void)?
 
     public var proxy = Proxy.none
@@ -52,13 +54,14 @@ public struct Configuration: Sendable {
         self.tokenProvider = tokenProvider
     }
 
-    /// How a connection that broke is made again. Each goes through the whole verification. A request that was not sent yet
-    /// is sent on the next connection; of others the stream fails, and the error's progress says how far they had come:
-    /// nothing is sent twice.
+    /// Controls reconnecting. Every new connection is fully verified. An unsent request is sent on
+    /// the next connection. A sent one fails, and the error's progress says how far it had come. No
+    /// request is sent twice.
     public struct Reconnect: Sendable, Hashable {
-        /// How many may fail in a row before the client ends with the last one's error.
+        /// Number of failed attempts in a row after which the client ends with the last error.
         public var attempts: UInt32
-        /// Bounds the random pause before an attempt, and doubles with each failure up to `maxDelay`.
+        /// Longest random pause before the first attempt. It doubles with each failure up to
+        /// `maxDelay`.
         public var firstDelay, maxDelay: Duration
 
         public init(attempts: UInt32, firstDelay: Duration = .milliseconds(500), maxDelay: Duration = .seconds(30)) {
@@ -70,36 +73,37 @@ public struct Configuration: Sendable {
 
     public enum Proxy: Sendable, Hashable {
         case none
-        /// `http://host:port` or `socks5://host:port`, or with credentials `http://user:password@host:port`.
+        /// `http://host:port` or `socks5://host:port`, or with credentials
+        /// `http://user:password@host:port`.
         case url(String)
-        /// HTTPS_PROXY, ALL_PROXY and NO_PROXY, as connecting finds them.
+        /// HTTPS_PROXY, ALL_PROXY and NO_PROXY, at the time of connecting.
         case environment
     }
 
-    /// Whose certificates count for TLS. It has nothing to do with the enclave's verification.
+    /// Selects the TLS roots. They do not affect the enclave's verification.
     public enum Roots: Sendable, Hashable {
-        /// Mozilla's list, which is built into the library.
+        /// Mozilla's list, built into the library.
         case bundled
-        /// Those that the system trusts, as connecting finds them.
+        /// The system's roots, at the time of connecting.
         case system
-        /// The application's own.
+        /// The application's roots.
         case pem(String)
     }
 
-    /// Bounds of the memory that a client may take: bytes, but for `requests`. What is left nil has the library's default,
-    /// which confer.h names.
+    /// Limits of a client's memory in bytes, except for `requests`. A property that is nil has the
+    /// library's default; see confer.h.
     public struct Limits: Sendable, Hashable {
-        /// Unread on the only stream, above which the socket is not read.
+        /// Unread on the only stream. Above this, the socket is not read.
         public var streamRest: UInt64?
-        /// Unread on a stream, above which it fails with `.slowConsumer`.
+        /// Unread on a stream. Above this, it fails with `.slowConsumer`.
         public var streamUnread: UInt64?
         /// Unread on all streams.
         public var clientUnread: UInt64?
-        /// Of messages of which not all has come.
+        /// Of incomplete messages.
         public var unfinished: UInt64?
-        /// Of requests that wait to be sent, above which a further one fails with `.tooMany`.
+        /// Of unsent requests. Above this, new ones fail with `.tooMany`.
         public var unsent: UInt64?
-        /// Open at once.
+        /// Open requests.
         public var requests: UInt64?
 
         public init() {}
@@ -166,7 +170,7 @@ public struct Configuration: Sendable {
         if let onConnectionChange {
             try call {
                 confer_config_set_connection_callback(
-                    config.pointer, { tellOfConnection($0, $1) }, Box.retained(onConnectionChange),
+                    config.pointer, { forwardConnectionEvent($0, $1) }, Box.retained(onConnectionChange),
                     { Box<ConnectionFunction>.release($0) }, $0)
             }
         }
@@ -184,11 +188,12 @@ extension Configuration: CustomStringConvertible, CustomDebugStringConvertible, 
 }
 
 extension Duration {
-    /// Whole milliseconds. Times that are negative or beyond any bound become one that the library refuses by name.
+    /// Whole milliseconds. A time that is negative or too long becomes one that the library
+    /// refuses.
     var milliseconds: UInt64 {
         let (seconds, attoseconds) = components
         guard seconds >= 0, attoseconds >= 0, seconds < 1 << 40 else { return .max }
-        // Rounded up: what is not zero does not become what means "any".
+        // Rounds up, because 0 may mean "any".
         return UInt64(seconds) * 1_000 + UInt64((attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000)
     }
 }

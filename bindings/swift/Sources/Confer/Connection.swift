@@ -1,22 +1,22 @@
-// What becomes of a connection that is made again, and the tokens that it is made with.
+// Connection events, and tokens for new connections.
 
 import CConfer
 
-/// What became of the connection.
+/// A connection event.
 public enum ConnectionChange: Sendable {
-    /// It broke, and is made again.
+    /// The connection broke, and will be replaced.
     case lost(ConferError)
-    /// An attempt begins after a pause. If the connection did not break, it is to be replaced, and serves meanwhile.
+    /// An attempt begins after a pause. If the old connection did not break, it still serves.
     case attempt(number: UInt32, delay: Duration)
     case failed(ConferError)
-    /// There is a new connection, verified. `releaseChanged`: its release is another one than that of the one before.
+    /// A new, verified connection. `releaseChanged`: its release differs from the previous one's.
     case connected(Report, releaseChanged: Bool)
-    /// There will be no other: the client has ended.
+    /// The client has ended.
     case ended(ConferError)
-    /// A type that this version does not know.
+    /// An unknown type.
     case other(Int32)
 
-    /// Copies a change, which is lent to a callback.
+    /// Copies an event, which a callback lends.
     fileprivate init?(_ event: OpaquePointer?) {
         func error() -> ConferError {
             let error = confer_connection_event_error(event)
@@ -40,11 +40,11 @@ public enum ConnectionChange: Sendable {
 typealias ConnectionFunction = @Sendable (ConnectionChange) -> Void
 typealias TokenProvider = @Sendable () async throws -> String
 
-func tellOfConnection(_ data: UnsafeMutableRawPointer?, _ event: OpaquePointer?) {
+func forwardConnectionEvent(_ data: UnsafeMutableRawPointer?, _ event: OpaquePointer?) {
     if let change = ConnectionChange(event) { Box<ConnectionFunction>.value(data)(change) }
 }
 
-/// The callback's thread is not held up: the answer comes from a task.
+/// Returns at once, so that the callback thread is not blocked. A task answers later.
 func provideToken(_ data: UnsafeMutableRawPointer?, _ request: OpaquePointer?) {
     let provider = Box<TokenProvider>.value(data)
     let request = Handle(request!, free: confer_token_request_free)
@@ -55,7 +55,7 @@ func provideToken(_ data: UnsafeMutableRawPointer?, _ request: OpaquePointer?) {
             let status = withText(token) { confer_token_request_answer(request.pointer, $0, $1, &failure) }
             defer { confer_error_free(failure) }
             guard status != CONFER_OK else { return }
-            // It names what is wrong with the token, and never repeats that.
+            // The message describes the flaw without repeating the token.
             let reason = text { confer_error_message(failure, $0) } ?? ""
             withText(reason) { _ = confer_token_request_fail(request.pointer, $0, $1, nil) }
         } catch {

@@ -1,27 +1,27 @@
-// The few ways in which this package touches C: owned handles, calls that fail, texts in and out, and waiting for a
-// descriptor. Nothing here knows what the handles are for.
+// Access to C: owned handles, failing calls, texts in and out, and waiting for a descriptor.
+// Independent of the handles' meaning.
 
 import CConfer
 import Dispatch
 
-/// Owns a handle and frees it. libconfer's handles may be used by any thread, so this may be, too.
+/// Owns a handle and frees it. Any thread may use libconfer's handles, so also this class.
 final class Handle: @unchecked Sendable {
     let pointer: OpaquePointer
     private let free: @convention(c) (OpaquePointer?) -> Void
 
-    /// Makes a handle: `function(&handle, &error)`.
+    /// Creates a handle with `function(&handle, &error)`.
     init(
         free: @escaping @convention(c) (OpaquePointer?) -> Void,
         _ function: (UnsafeMutablePointer<OpaquePointer?>, UnsafeMutablePointer<OpaquePointer?>) -> confer_status
     ) throws {
         var made: OpaquePointer?
         try call { function(&made, $0) }
-        // Outputs are written on success: confer.h, "Arguments".
+        // Outputs are written on success: see confer.h, "Arguments".
         pointer = made!
         self.free = free
     }
 
-    /// Takes a handle over.
+    /// Takes ownership of a handle.
     init(_ pointer: OpaquePointer, free: @escaping @convention(c) (OpaquePointer?) -> Void) {
         self.pointer = pointer
         self.free = free
@@ -30,7 +30,8 @@ final class Handle: @unchecked Sendable {
     deinit { free(pointer) }
 }
 
-/// Calls a function whose last parameter is the error. `CONFER_TIMEOUT` and `CONFER_END` are returned.
+/// Calls a function whose last parameter is the error. Returns `CONFER_TIMEOUT` and `CONFER_END`,
+/// and throws any other failure.
 @discardableResult
 func call(_ function: (UnsafeMutablePointer<OpaquePointer?>) -> confer_status) throws -> confer_status {
     var failure: OpaquePointer?
@@ -39,7 +40,7 @@ func call(_ function: (UnsafeMutablePointer<OpaquePointer?>) -> confer_status) t
     return status
 }
 
-/// As `call`; but where this task was cancelled, and the library says so, the error is Swift's.
+/// Like `call`, but throws Swift's error if this task was cancelled and the library reports that.
 func cancellableCall(_ function: (UnsafeMutablePointer<OpaquePointer?>) -> confer_status) throws -> confer_status {
     do {
         return try call(function)
@@ -48,7 +49,7 @@ func cancellableCall(_ function: (UnsafeMutablePointer<OpaquePointer?>) -> confe
     }
 }
 
-/// Lends a text to C for the length of a call.
+/// Lends a text to C during a call.
 func withText<Result>(_ text: String, _ body: (UnsafePointer<CChar>?, Int) -> Result) -> Result {
     var text = text
     return text.withUTF8 { bytes in
@@ -56,26 +57,27 @@ func withText<Result>(_ text: String, _ body: (UnsafePointer<CChar>?, Int) -> Re
     }
 }
 
-/// Copies what a getter lends.
+/// Copies the text of a getter.
 func text(_ get: (UnsafeMutablePointer<Int>) -> UnsafePointer<CChar>?) -> String? {
     var count = 0
     guard let start = get(&count) else { return nil }
     return String(decoding: UnsafeRawBufferPointer(start: start, count: count), as: UTF8.self)
 }
 
-/// Suspends until a descriptor is readable, and occupies no thread meanwhile. It does not notice cancellation by itself:
-/// cancelling what the descriptor belongs to makes it readable. The descriptor is free again when this returns.
+/// Suspends until a descriptor is readable, without occupying a thread. Does not notice
+/// cancellation itself: cancelling the descriptor's object makes it readable. When this returns,
+/// the descriptor may be closed.
 func readable(_ descriptor: Int32) async {
     await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
         let source = DispatchSource.makeReadSource(fileDescriptor: descriptor, queue: .global())
         source.setEventHandler { source.cancel() }
-        // Runs when Dispatch has let go of the descriptor.
+        // Runs when Dispatch has released the descriptor.
         source.setCancelHandler { continuation.resume() }
         source.activate()
     }
 }
 
-/// What a callback is given as its user data: a value that C owns until it releases it.
+/// The user data of a callback: a value that C owns until it releases it.
 final class Box<Value>: Sendable where Value: Sendable {
     let value: Value
 

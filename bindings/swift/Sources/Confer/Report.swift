@@ -1,18 +1,20 @@
-// What is trusted and why: policies, reports, and evidence that is verified again.
+// Policies, reports, and the verification of kept evidence.
 
 import CConfer
 import Foundation
 
-/// What is trusted: one JSON document. Immutable; clients that share one connect faster.
+/// The trusted enclaves, as one JSON document. Immutable. Clients that share a policy connect
+/// faster.
 public final class Policy: Sendable {
     let handle: Handle
 
-    /// The built-in policy for Confer's own service.
+    /// Returns the built-in policy for Confer's service.
     public static func production() throws -> Policy {
         Policy(try Handle(free: confer_policy_free) { confer_policy_production($0, $1) })
     }
 
-    /// `production()` without machines whose firmware needs an update or another configuration.
+    /// Returns `production()`, but refuses machines whose firmware needs an update or another
+    /// configuration.
     public static func strict() throws -> Policy {
         Policy(try Handle(free: confer_policy_free) { confer_policy_strict($0, $1) })
     }
@@ -31,18 +33,19 @@ public final class Policy: Sendable {
             })
     }
 
-    /// The document, byte for byte as it was read.
+    /// The exact bytes of the document.
     public var json: String { text { confer_policy_json(handle.pointer, $0) } ?? "" }
 
     private init(_ handle: Handle) { self.handle = handle }
 }
 
-/// Why an enclave was trusted or refused, check by check. Its properties are those of the report's JSON.
+/// Why an enclave was trusted or refused, check by check. Its properties are those of the report's
+/// JSON.
 public struct Report: Sendable {
     public let isVerified: Bool
-    /// The whole report.
+    /// The complete report.
     public let json: String
-    /// To be kept and verified again with ``verify(evidence:policy:at:)``.
+    /// Can be kept for ``verify(evidence:policy:at:)``.
     public let evidence: String
     public let content: Content
 
@@ -94,10 +97,10 @@ public struct Report: Sendable {
 
     public var checks: [Check] { content.checks }
 
-    /// Verifies exported evidence again, offline, at the time of its capture unless `at` says otherwise. If it is refused,
-    /// the error's report says why.
+    /// Verifies exported evidence again, offline, by default at the time of its capture. If it is
+    /// refused, the error's report says why.
     public static func verify(evidence: String, policy: Policy, at: Date? = nil) throws -> Report {
-        // What is no number of seconds becomes one that the library refuses.
+        // The library refuses the value for an invalid date.
         let seconds = at.map { Int64(exactly: $0.timeIntervalSince1970.rounded(.down)) ?? .min } ?? -1
         let report = try Handle(free: confer_report_free) { report, error in
             withText(evidence) { confer_evidence_verify($0, $1, policy.handle.pointer, seconds, report, error) }

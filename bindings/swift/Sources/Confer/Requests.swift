@@ -1,34 +1,36 @@
-// The requests that are no chats.
+// Requests other than chats.
 
 import CConfer
 import Foundation
 
-/// How the answer to ``Client/send(_:_:body:ending:)`` ends, which nothing on the wire does: a wrong one loses the rest of
-/// an answer, or waits for one until the idle limit.
+/// The ending of the answer to ``Client/send(_:_:body:ending:)``, because nothing on the wire shows
+/// it. A wrong one loses the rest of an answer, or waits for more until the idle limit.
 public enum Ending: Int32, Sendable, CaseIterable {
-    /// It is one response: one `Event.body`.
+    /// One response: one `Event.body`.
     case oneResponse = 0
-    /// It comes in events and ends with `Event.completion`.
+    /// Events up to `Event.completion`.
     case completion = 1
-    /// It comes in pieces, each an `Event.body`, as long as Content-Length says.
+    /// Pieces of Content-Length bytes in all, each an `Event.body`.
     case contentLength = 2
 }
 
-/// What ``Client/extract(_:)`` uploads. A server takes 50 MiB, a newer one 1 byte to 256 MiB.
+/// A document for ``Client/extract(_:)``. Servers accept at most 50 MiB, newer ones 1 byte to 256
+/// MiB.
 public struct Document: Sendable {
     public enum Source: Sendable {
         case data(Data)
-        /// The path of a regular file, which is read while it is sent.
+        /// The path of a regular file, which is read during the upload.
         case file(String)
     }
 
-    /// Tells the server what it is.
+    /// Sent to the server.
     public var filename: String
     public var source: Source
-    /// Options of the extraction, each a JSON value: "content_type" and "image_export_mode" (strings), "ocr",
-    /// "table_structure" and "include_images" (true or false), or what later servers know. Default: the server's.
+    /// Options of the extraction, each a JSON value: "content_type" and "image_export_mode"
+    /// (strings), "ocr", "table_structure" and "include_images" (true or false), or options of
+    /// later servers. Default: the server's.
     public var options: [String: String]
-    /// How many bytes the answer may have, before ``Client/extracted(_:)`` fails with `.limit`.
+    /// The largest answer in bytes. A larger one fails ``Client/extracted(_:)`` with `.limit`.
     public var maxAnswer: Int64 = 256 << 20
 
     public init(filename: String, _ source: Source, options: [String: String] = [:]) {
@@ -64,14 +66,15 @@ public struct Document: Sendable {
 }
 
 extension Client {
-    /// Asks the enclave for a sign of life, and tells how long that took. (The library pings by itself to keep a
-    /// connection; this one is for those who want to know.)
+    /// Sends a ping and returns its round trip. The library also sends pings itself, to keep the
+    /// connection.
     public func ping() async throws -> Duration {
         let request = try Handle(free: confer_request_free) { confer_request_new_ping($0, $1) }
         return try await all(request) { Duration.microseconds(max(confer_event_round_trip_us($0), 0)) }.last ?? .zero
     }
 
-    /// A row for each of 1 to 64 texts. `asQueries`: the texts are queries, and not what is searched.
+    /// Returns a row for each of 1 to 64 texts. `asQueries` says that the texts are queries, not
+    /// passages.
     public func embed(_ texts: [String], asQueries: Bool) async throws -> [[Float]] {
         let request = try Handle(free: confer_request_free) { confer_request_new_embeddings(asQueries, $0, $1) }
         for text in texts {
@@ -84,8 +87,8 @@ extension Client {
         }.flatMap { $0 }
     }
 
-    /// Has the enclave fetch a page, and gives its HTML. The page's server, and whoever sees the enclave's traffic, learn
-    /// that it was fetched, though not by whom.
+    /// Lets the enclave fetch a page, and returns its HTML. The page's server, and anyone who sees
+    /// the enclave's traffic, can see the fetch, but not its user.
     public func fetchHTML(_ url: String, headers: [String: String] = [:]) async throws -> String {
         let request = try Handle(free: confer_request_free) { request, error in
             withText(url) { confer_request_new_fetch($0, $1, request, error) }
@@ -103,19 +106,19 @@ extension Client {
         return String(decoding: page, as: UTF8.self)
     }
 
-    /// Uploads a document, of which `Event.progress` tells how much was sent, and streams what was extracted from it: JSON,
-    /// in pieces, `Event.body`. An answer, or a refusal, can come while the upload still runs: then no more of it is sent.
+    /// Uploads a document and streams its extraction: the upload's progress as `Event.progress`,
+    /// then JSON in pieces, `Event.body`. An answer or refusal during the upload ends the upload.
     public func extract(_ document: Document) -> AsyncThrowingStream<Event, any Error> {
         stream { try send(document.native()) }
     }
 
-    /// As ``extract(_:)``, and gives the whole JSON.
+    /// Like ``extract(_:)``, but returns the complete JSON.
     public func extracted(_ document: Document) async throws -> Data {
         let answer = try Answer(send(document.native()), read: Event.init)
         var whole = Data()
         while let event = try await answer.next() {
             guard case .body(let piece) = event else { continue }
-            // Else an enclave could fill the memory.
+            // Otherwise an enclave could fill the memory.
             guard max(piece.received, piece.total ?? 0) <= document.maxAnswer else {
                 throw ConferError(.limit, "an answer of more than \(document.maxAnswer) bytes", progress: .partlyAnswered)
             }
@@ -124,7 +127,8 @@ extension Client {
         return whole
     }
 
-    /// Sends a request of any route, such as one that this version has no method for, and streams what comes of it.
+    /// Sends a request of any route, such as one without a method in this version, and streams its
+    /// events.
     public func send(
         _ verb: String, _ path: String, body: String? = nil, ending: Ending
     ) -> AsyncThrowingStream<Event, any Error> {
@@ -145,7 +149,8 @@ extension Client {
         try Handle(free: confer_stream_free) { confer_request_pull(handle.pointer, request.pointer, $0, $1) }
     }
 
-    /// All that comes of a request. Cancelling the task ends it with `CancellationError`, whenever that happens.
+    /// Returns all results of a request. If the task is cancelled at any time, this throws
+    /// `CancellationError`.
     private func all<Element: Sendable>(
         _ request: Handle, _ read: @escaping @Sendable (OpaquePointer) -> Element
     ) async throws -> [Element] {

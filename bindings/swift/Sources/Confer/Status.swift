@@ -1,8 +1,8 @@
-// The table of statuses. A test holds it against confer.h, which explains each.
+// The table of statuses. A test compares it with confer.h, which explains each.
 
 import CConfer
 
-/// How a call or a stream failed. New ones can appear in later versions.
+/// How a call or a stream failed. Later versions may add statuses.
 public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
     public let rawValue: Int32
 
@@ -11,7 +11,7 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
     /// The name of the constant in confer.h, such as `CONFER_E_REJECTED`.
     public var description: String { String(cString: confer_status_name(rawValue)) }
 
-    // A mistake of the caller.
+    // Mistakes of the caller.
     public static let invalidArgument = Status(rawValue: CONFER_E_INVALID_ARGUMENT)
     public static let invalidUTF8 = Status(rawValue: CONFER_E_INVALID_UTF8)
     public static let invalidURL = Status(rawValue: CONFER_E_INVALID_URL)
@@ -33,7 +33,7 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let token = Status(rawValue: CONFER_E_TOKEN)
     public static let expired = Status(rawValue: CONFER_E_EXPIRED)
 
-    // The network.
+    // Network.
     public static let resolve = Status(rawValue: CONFER_E_RESOLVE)
     public static let connect = Status(rawValue: CONFER_E_CONNECT)
     public static let tls = Status(rawValue: CONFER_E_TLS)
@@ -55,7 +55,7 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let rejected = Status(rawValue: CONFER_E_REJECTED)
     public static let releaseRefused = Status(rawValue: CONFER_E_RELEASE_REFUSED)
 
-    // The enclave answered, but not with 200.
+    // The enclave answered with an error.
     public static let refused = Status(rawValue: CONFER_E_REFUSED)
     public static let unauthorized = Status(rawValue: CONFER_E_UNAUTHORIZED)
     public static let paymentRequired = Status(rawValue: CONFER_E_PAYMENT_REQUIRED)

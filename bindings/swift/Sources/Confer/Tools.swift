@@ -1,43 +1,43 @@
-// What a chat continues, and what it may call: conversations and tools.
+// Conversations and tools.
 
 import CConfer
 import Dispatch
 import Foundation
 
-/// The messages of a conversation, in this process alone: the library stores nothing.
+/// A history of messages. It exists only in this process: the library stores nothing.
 public final class Conversation: Sendable {
     let handle: Handle
-    /// The JSON is lent until it is asked for again.
+    /// The JSON is lent until the next call.
     private let turns = DispatchQueue(label: "confer.conversation")
 
     public init() throws { handle = try Handle(free: confer_conversation_free) { confer_conversation_new($0, $1) } }
 
-    /// Reads what ``json`` gave.
+    /// Parses the result of ``json``.
     public init(json: String) throws {
         handle = try Handle(free: confer_conversation_free) { conversation, error in
             withText(json) { confer_conversation_parse($0, $1, conversation, error) }
         }
     }
 
-    /// The whole conversation. It holds what was said: keep it as you would keep that.
+    /// The conversation with all messages, so protect it like them.
     public var json: String { turns.sync { text { confer_conversation_json(handle.pointer, $0) } ?? "" } }
 
-    /// Appends a message. A conversation holds 32 MiB at most.
+    /// Appends a message. A conversation holds at most 32 MiB.
     public func add(_ role: ChatRequest.Role, _ content: String) throws {
         try call { error in
             withText(content) { confer_conversation_add_message(handle.pointer, role.rawValue, $0, $1, error) }
         }
     }
 
-    /// Drops all messages but the first `count`.
+    /// Drops all messages after the first `count`.
     public func truncate(to count: Int) throws {
         try call { confer_conversation_truncate(handle.pointer, max(count, 0), $0) }
     }
 
-    /// How many messages it has.
+    /// The number of messages.
     public var count: Int { confer_conversation_message_count(handle.pointer) }
 
-    /// How many tokens it had at its last completion, and how many it can have; nil before the first.
+    /// The tokens at the last completion, and the maximum. Nil before the first.
     public var contextTokens: (used: Int64, max: Int64?)? {
         var max: Int64 = -1
         let used = confer_conversation_context_tokens(handle.pointer, &max)
@@ -47,8 +47,9 @@ public final class Conversation: Sendable {
 
 /// A tool that the model may call.
 public struct Tool: Sendable {
-    /// Runs the tool. The arguments are a text that the model wrote: it should be JSON by the tool's schema, and need not
-    /// be. What it throws is told to the model, which goes on. Its task is cancelled when the chat ends before.
+    /// Runs the tool. The arguments are text from the model. They should be JSON according to the
+    /// tool's schema, but may not be. If it throws, the model receives an error as the result, and
+    /// continues. When the chat ends first, its task is cancelled.
     public typealias Function = @Sendable (_ arguments: String) async throws -> String
 
     /// Unique in a request.
@@ -57,8 +58,8 @@ public struct Tool: Sendable {
     public var description: String
     /// The JSON Schema of the arguments, an object.
     public var parameters: String
-    /// Nil: the application sees `Event.clientToolCall`, for all tools of an answer that calls this one, and runs them
-    /// itself.
+    /// If nil, the application receives `Event.clientToolCall` for every call in an answer that
+    /// calls this tool, and runs them itself.
     public var run: Function?
 
     public init(name: String, description: String, parameters: String = #"{"type":"object"}"#, run: Function? = nil) {
@@ -69,7 +70,7 @@ public struct Tool: Sendable {
     }
 
     func add(to request: Handle) throws {
-        // The request is one chat's alone, so that what is running is over when C lets go of it.
+        // Only one chat uses the request, so running tools can stop when C releases it.
         let running = run.map { Box.retained(Running($0)) }
         try call { error in
             withText(name) { name, nameCount in
@@ -92,7 +93,7 @@ public struct Tool: Sendable {
     }
 }
 
-/// A tool's calls that are under way. Its state is touched in turns.
+/// The running calls of a tool. One thread at a time changes its state.
 private final class Running: @unchecked Sendable {
     private let function: Tool.Function
     private let turns = NSLock()
@@ -107,7 +108,7 @@ private final class Running: @unchecked Sendable {
             let number = started
             tasks[number] = Task { [function, weak self] in
                 let arguments = text { confer_tool_call_arguments(call.pointer, $0) } ?? ""
-                // Answering fails for a chat that is over, which is no matter.
+                // Answering fails if the chat has ended, which does not matter.
                 do {
                     let content = try await function(arguments)
                     withText(content) { _ = confer_tool_call_answer(call.pointer, $0, $1, nil) }

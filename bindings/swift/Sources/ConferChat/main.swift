@@ -1,5 +1,6 @@
-// Asks Confer one question: ConferChat [--url URL] [--policy FILE] PROMPT, with the token in CONFER_TOKEN. The
-// verification goes to stderr, the answer alone to stdout. Exit status: 0 answered, 2 usage, 3 enclave refused, 1 else.
+// Asks Confer one question: ConferChat [--url URL] [--policy FILE] PROMPT, with the token in
+// CONFER_TOKEN. Writes the verification to stderr and the answer to stdout. Exit status: 0
+// answered, 2 usage, 3 enclave refused, 1 anything else.
 
 import Confer
 import Foundation

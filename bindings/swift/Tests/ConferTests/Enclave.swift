@@ -1,16 +1,16 @@
-// A local enclave for a test: a process of its own, which ends with its stdin.
+// A local enclave for a test, a separate process that ends with its stdin.
 
 import Confer
 import Foundation
 import Testing
 
-/// The process is touched by init and deinit alone.
+/// Only init and deinit use the process.
 final class Enclave: @unchecked Sendable {
     let configuration: Configuration
     private let process: Process
     private let stdin: Pipe
 
-    /// CONFER_ENCLAVE names the program, CONFER_ENCLAVE_STATE a folder in which enclaves keep their trust world.
+    /// CONFER_ENCLAVE is the program, CONFER_ENCLAVE_STATE a folder for the enclaves' trust world.
     init(fault: String = "none", options: String...) throws {
         struct Started: Decodable { let url, token, policy: String }
         let environment = ProcessInfo.processInfo.environment
@@ -40,7 +40,7 @@ final class Enclave: @unchecked Sendable {
     func connect() async throws -> Client { try await Client.connect(configuration) }
 }
 
-/// The text of an answer.
+/// Returns the text of an answer.
 func text(of answer: AsyncThrowingStream<Event, any Error>) async throws -> String {
     var text = ""
     for try await event in answer {
@@ -49,7 +49,7 @@ func text(of answer: AsyncThrowingStream<Event, any Error>) async throws -> Stri
     return text
 }
 
-/// The error with which a call fails.
+/// Returns the error of a failing call.
 func failure(_ call: () async throws -> Void) async throws -> ConferError {
     do {
         try await call()

@@ -1,4 +1,4 @@
-// What the package promises, against local enclaves.
+// The package's promises, against local enclaves.
 
 import Confer
 import Foundation
@@ -6,7 +6,7 @@ import Testing
 
 @Suite(.serialized, .timeLimit(.minutes(2)))
 struct Promises {
-    @Test func anAnswerIsALoop() async throws {
+    @Test func chatIsALoop() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         var answer = ""
@@ -25,7 +25,7 @@ struct Promises {
         try await client.close()
     }
 
-    @Test func aRequestCarriesWhatItWasGiven() async throws {
+    @Test func requestContainsAllItsProperties() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         var request = ChatRequest(
@@ -63,7 +63,7 @@ struct Promises {
         try await client.close()
     }
 
-    @Test func toolsAreToldApart() async throws {
+    @Test func serverAndClientToolsDiffer() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         var events: [Event] = []
@@ -88,7 +88,7 @@ struct Promises {
         try await client.close()
     }
 
-    @Test func aRefusedEnclaveIsATypedErrorWithCheckAndReport() async throws {
+    @Test func refusedEnclaveErrorHasCheckAndReport() async throws {
         let enclave = try Enclave(fault: "binding-other-key")
         let error = try await failure { _ = try await enclave.connect() }
         #expect(error.status == .rejected && error.checkID == "tdx.key_binding")
@@ -98,7 +98,7 @@ struct Promises {
         #expect(report.checks.filter { $0.outcome == .fail }.map(\.id) == ["tdx.key_binding"])
     }
 
-    @Test func aReportCanBeReadAndItsEvidenceVerifiedAgain() async throws {
+    @Test func evidenceVerifiesAgain() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         let report = try client.report()
@@ -112,7 +112,7 @@ struct Promises {
         try await client.close()
     }
 
-    @Test func aRefusedRequestSaysSoWithItsHTTPStatus() async throws {
+    @Test func refusedRequestHasItsHTTPStatus() async throws {
         let enclave = try Enclave(fault: "request-402")
         let client = try await enclave.connect()
         let error = try await failure { _ = try await text(of: client.chat(ChatRequest("x"))) }
@@ -120,11 +120,11 @@ struct Promises {
         try await client.close()
     }
 
-    @Test func cancellingTheTaskCancelsTheStreamInItsMidst() async throws {
+    @Test func cancellingTheTaskCancelsTheStream() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         let (begun, begin) = AsyncStream.makeStream(of: Void.self)
-        // One that waits for what never comes, and one between two events.
+        // One waits for an event that never comes. The other is between two events.
         for prompt in ["/silent", "/slow 1 100000"] {
             let task = Task {
                 for try await _ in client.chat(ChatRequest(prompt)) { begin.yield() }
@@ -149,7 +149,7 @@ struct Promises {
         #expect(try await failure { [hasty] in _ = try await Client.connect(hasty) }.status == .stageTimeout)
     }
 
-    /// Each event reaches one of them, whole.
+    /// Each event reaches exactly one of them.
     @Test func twoTasksCanShareAStream() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
@@ -173,7 +173,7 @@ struct Promises {
         try await client.close()
     }
 
-    @Test func leavingTheLoopLetsTheStreamGo() async throws {
+    @Test func leavingTheLoopReleasesTheStream() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         let before = openDescriptors()
@@ -184,7 +184,7 @@ struct Promises {
         try await client.close()
     }
 
-    /// With a thread for each, they would fill the pool, and the last could never run.
+    /// If each needed a thread, they would fill the pool and the last could never run.
     @Test func manyWaitingStreamsBlockNoThread() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
@@ -225,7 +225,7 @@ struct Promises {
         #expect(try await failure { _ = try await text(of: client.chat(ChatRequest("x"))) }.status == .closed)
     }
 
-    @Test func aTokenIsNeverPrinted() async throws {
+    @Test func tokenIsNeverPrinted() async throws {
         var configuration = Configuration(token: "s3cret", endpoint: "http://elsewhere.example/")
         configuration.proxy = .url("http://me:s3cret@proxy.test")
         var document = StoredDocument(attachmentID: "one")
@@ -249,8 +249,8 @@ struct Promises {
     }
 }
 
-/// Each constant that this package repeats is the header's, and none is missing.
-@Test func theTablesAreThoseOfTheHeader() throws {
+/// Each repeated constant has the header's value, and none is missing.
+@Test func tablesMatchTheHeader() throws {
     let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..")
     func read(_ path: String) throws -> String {
         try String(contentsOf: package.appendingPathComponent(path).standardizedFileURL, encoding: .utf8)
@@ -275,7 +275,7 @@ struct Promises {
     }
 
     let chat = try read("Sources/Confer/Chat.swift")
-    // Numbers have functions of their own, in which they are all that comes.
+    // Events 9 and 10 carry numbers, which separate methods return.
     for (name, number) in try defined("EVENT") where 1...8 ~= number { #expect(chat.contains("case \(name):")) }
     let connection = try read("Sources/Confer/Connection.swift")
     for name in try defined("CONNECTION").keys { #expect(connection.contains("case \(name):")) }

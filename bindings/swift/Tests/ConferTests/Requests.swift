@@ -1,11 +1,10 @@
-// What the package promises of requests that are no chats, of tools and conversations, and of connections that are made
-// again.
+// The package's promises for requests other than chats, tools and conversations, and reconnecting.
 
 import Confer
 import Foundation
 import Testing
 
-/// What a function that several tasks run has noted.
+/// Records notes from several tasks.
 final class Notes<Note: Sendable>: @unchecked Sendable {
     private let lock = NSLock()
     private var notes: [Note] = []
@@ -15,7 +14,7 @@ final class Notes<Note: Sendable>: @unchecked Sendable {
 }
 
 extension Promises {
-    @Test func aPingTellsHowLongItTookAndIsCounted() async throws {
+    @Test func pingReportsItsRoundTrip() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         let before = client.counters
@@ -23,7 +22,7 @@ extension Promises {
         let after = client.counters
         #expect(before.connections == 1 && after.failedAttempts == 0 && client.isConnected)
         #expect(after.messagesSent == before.messagesSent + 1 && after.messagesReceived == before.messagesReceived + 1)
-        // Bytes are counted when what they carried was dealt with.
+        // Bytes are counted after their content was handled.
         while client.counters.bytesSent == 0 || client.counters.bytesReceived == 0 { await Task.yield() }
         try await client.close()
     }
@@ -41,7 +40,7 @@ extension Promises {
         try await client.close()
     }
 
-    @Test func aPageIsFetchedAndARefusalSaysWhy() async throws {
+    @Test func pageIsFetchedAndRefusalHasAReason() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         let page = try await client.fetchHTML("https://a.test/?q=<b>", headers: ["Accept": "text/html"])
@@ -51,7 +50,7 @@ extension Promises {
         try await client.close()
     }
 
-    @Test func aDocumentIsUploadedFromMemoryAndFromAFile() async throws {
+    @Test func documentIsUploadedFromMemoryAndFile() async throws {
         struct Extracted: Decodable {
             struct Document: Decodable { let md_content: String }
             let document: Document
@@ -113,7 +112,7 @@ extension Promises {
         try await client.close()
     }
 
-    @Test func anyRouteCanBeAsked() async throws {
+    @Test func anyRouteWorks() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         let chat = #"{"model":"m","messages":[{"role":"user","content":"hello"}],"stream":true,"webSearch":false}"#
@@ -135,7 +134,7 @@ extension Promises {
         try await client.close()
     }
 
-    @Test func anAnswerCanComeWhole() async throws {
+    @Test func answerInOnePiece() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         var request = ChatRequest("hello there")
@@ -186,7 +185,7 @@ extension Promises {
         try await client.close()
     }
 
-    @Test func aToolIsCancelledWithItsChat() async throws {
+    @Test func toolIsCancelledWithItsChat() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         let (told, tell) = AsyncStream.makeStream(of: String.self)
@@ -213,14 +212,14 @@ extension Promises {
         #expect(await notes.next() == "cancelled")
         await #expect(throws: CancellationError.self) { try await task.value }
 
-        // One that is too slow has failed, and the model is told so.
+        // The model receives an error for a tool that is too slow.
         request.toolTimeout = .milliseconds(20)
         let answer = try await text(of: client.chat(request))
         #expect(answer.contains("no answer within 20 ms"))
         try await client.close()
     }
 
-    @Test func aConversationGoesOnAndAChatThatFailsAddsNothing() async throws {
+    @Test func failingChatAddsNothingToItsConversation() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
         let conversation = try Conversation()
@@ -232,7 +231,7 @@ extension Promises {
         request.tools = [Tool(name: "clock", description: "") { _ in "noon" }]
         request.messages = [.text(.user, "/tool-rounds 3 clock {}")]
         _ = try await text(of: client.chat(request))
-        // Who asked, three calls and results, the answer.
+        // The question, three calls and results, the answer.
         #expect(conversation.count == 10 && conversation.contextTokens!.used > 0)
         let json = conversation.json
         #expect(try Conversation(json: json).json == json)
@@ -246,7 +245,7 @@ extension Promises {
         try await client.close()
     }
 
-    @Test func aConnectionThatBreaksIsMadeAgainWithATokenOfItsOwn() async throws {
+    @Test func brokenConnectionIsReplacedWithAFreshToken() async throws {
         let enclave = try Enclave(fault: "stream-drop", options: "--fault-until", "1")
         let notes = Notes<String>()
         let (changes, change) = AsyncStream.makeStream(of: ConnectionChange.self)
@@ -286,7 +285,7 @@ extension Promises {
         try await client.close()
     }
 
-    @Test func aProviderThatFailsIsNamedWithoutItsWords() async throws {
+    @Test func failingProviderIsNamedWithoutDetails() async throws {
         struct NotLoggedIn: Error { let secret = "s3cret" }
         let enclave = try Enclave()
         let at = enclave.configuration
@@ -300,7 +299,7 @@ extension Promises {
         #expect(empty.status == .token)
     }
 
-    @Test func aNetworkThatChangedIsNoticedAtOnce() async throws {
+    @Test func changedNetworkIsProbedAtOnce() async throws {
         let enclave = try Enclave(fault: "mute", options: "--fault-until", "1")
         var configuration = enclave.configuration
         configuration.reconnect = .init(attempts: 10, firstDelay: .milliseconds(10), maxDelay: .milliseconds(10))
@@ -316,7 +315,7 @@ extension Promises {
         #expect(!client.isConnected)
     }
 
-    @Test func settingsReachTheLibraryAndAreRefusedByName() async throws {
+    @Test func invalidSettingsAreRefusedByName() async throws {
         let enclave = try Enclave()
         func refusal(_ change: (inout Configuration) -> Void) async throws -> Status {
             var configuration = enclave.configuration
@@ -330,7 +329,7 @@ extension Promises {
         #expect(try await refusal { $0.limits.unfinished = 1 } == .invalidArgument)
         #expect(try await refusal { $0.roots = .pem("none") } == .invalidArgument)
         #expect(try await refusal { $0.proxy = .url("ftp://proxy.test") } == .invalidURL)
-        // A proxy does not lead to this machine.
+        // A proxy cannot lead to this machine.
         #expect(try await refusal { $0.proxy = .url("socks5://proxy.test") } == .invalidURL)
 
         var configuration = enclave.configuration
