@@ -138,7 +138,7 @@
  *              headers of a response                            64, 16 KiB    -                    CONFER_E_LIMIT
  *              an event, nesting                                16 MiB, 64    -                    CONFER_E_EVENT
  *              tools called in one round                        256           -                    CONFER_E_TOOL_ROUNDS
- *              rounds of tools                                  16            _set_tool_limits     CONFER_E_TOOL_ROUNDS
+ *              rounds of tools                                  16            _set_tool_rounds     CONFER_E_TOOL_ROUNDS
  *              unread on a stream, the only request             1 MiB         _LIMIT_STREAM_REST   the socket is not read
  *              unread on a stream                               16 MiB        _LIMIT_STREAM_UNREAD CONFER_E_SLOW_CONSUMER
  *              unread on all streams of a client                64 MiB        _LIMIT_CLIENT_UNREAD CONFER_E_SLOW_CONSUMER
@@ -154,7 +154,7 @@
  *              open requests of a client                        4,096         _LIMIT_REQUESTS      CONFER_E_TOO_MANY
  *              uploads at once on a connection                  10            -                    the next one waits
  *              data of an upload in memory                      2 MiB         -                    it is not read yet
- *              time of a tool                                   5 min         _set_tool_limits     the model gets an error
+ *              time of a tool                                   5 min         _set_tool_rounds     the model gets an error
  *              name look-ups at once in the process             32            -                    it waits its turn
  *              cancelled name look-ups that still hang          32            -                    CONFER_E_SYSTEM
  *              files read or written at once in the process     8             -                    it waits its turn
@@ -608,7 +608,7 @@
 #define CONFER_EVENT_TOOL_RESPONSE 4
 
 /**
- * The application must run this tool and send its result with the next request.
+ * The application must run this tool: see confer_chat_request_add_tool() and confer_event_wants_answer().
  */
 #define CONFER_EVENT_CLIENT_TOOL_CALL 5
 
@@ -890,6 +890,11 @@ typedef struct {
 #define CONFER_E_TOO_MANY 110
 
 /**
+ * The question was already answered, or is over: this answer changes nothing.
+ */
+#define CONFER_E_STALE 111
+
+/**
  * Cancelled by the application.
  */
 #define CONFER_E_CANCELLED 200
@@ -1041,7 +1046,7 @@ typedef struct {
 
 /**
  * The model still calls tools after the last allowed round; see
- * confer_chat_request_set_tool_limits().
+ * confer_chat_request_set_tool_rounds().
  */
 #define CONFER_E_TOOL_ROUNDS 605
 
@@ -1139,7 +1144,7 @@ int32_t confer_error_http_status(const confer_error *error);
  *     CONFER_E_INVALID_ARGUMENT, _INVALID_UTF8,      no: a mistake of the caller
  *       _INVALID_URL, _INVALID_JSON,
  *       _INVALID_POLICY, _WOULD_DEADLOCK,
- *       _FORKED, _FILE, _TOO_LARGE
+ *       _FORKED, _FILE, _TOO_LARGE, _STALE
  *     CONFER_E_BUSY, _TOO_MANY, _SYSTEM              yes
  *     CONFER_E_CANCELLED, _CLOSED, _STOPPED,         no
  *       _PANIC
@@ -2079,6 +2084,40 @@ int64_t confer_conversation_context_tokens(const confer_conversation *conversati
 void confer_conversation_free(confer_conversation *conversation);
 
 /**
+ * Whether the event is a call of a tool that wants an answer from the application; see
+ * confer_chat_request_set_tool_rounds(). Answer it with confer_event_answer_tool() or
+ * confer_event_fail_tool(): at once or later, from any thread, through the event or a clone of it.
+ *
+ * When the event and its last clone are freed without an answer, the call has failed. A lent event
+ * counts as freed when the loan ends: when on_event returns, at the next confer_stream_next(), or
+ * when its stream is freed. So to answer later, clone it before.
+ */
+bool confer_event_wants_answer(const confer_event *event);
+
+/**
+ * Gives the model the result of a tool. Never waits. Returns CONFER_OK also when the stream has
+ * ended meanwhile, and drops the answer then.
+ *
+ * `content`: at most 20,000,000 characters as JSON.
+ * Errors: CONFER_E_STALE if the call was answered before, or failed at its time limit;
+ * CONFER_E_INVALID_ARGUMENT for an event that wants no answer; CONFER_E_INVALID_UTF8 and
+ * CONFER_E_TOO_LARGE, after which the call still wants its answer.
+ */
+confer_status confer_event_answer_tool(const confer_event *event,
+                                       const char *content,
+                                       size_t content_len,
+                                       confer_error **error);
+
+/**
+ * Says that a tool failed. The model reads "Error: " and the reason, and goes on. As
+ * confer_event_answer_tool() in all else.
+ */
+confer_status confer_event_fail_tool(const confer_event *event,
+                                     const char *reason,
+                                     size_t reason_len,
+                                     confer_error **error);
+
+/**
  * The call's id. Borrowed from the call, NUL-terminated. `len` may be NULL.
  */
 const char *confer_tool_call_id(const confer_tool_call *call, size_t *len);
@@ -2098,7 +2137,7 @@ const char *confer_tool_call_arguments(const confer_tool_call *call,
 /**
  * The tool's result, for the model. The stream may have ended meanwhile: that is no error.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for more than 20,000,000
+ * Errors: CONFER_E_STALE for a second answer; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for more than 20,000,000
  * characters as JSON: the call then still waits for its answer.
  */
 confer_status confer_tool_call_answer(confer_tool_call *call,
@@ -2281,20 +2320,18 @@ confer_status confer_chat_request_add_document(confer_chat_request *request,
 /**
  * Names a tool that the model may call.
  *
- * `name`: not blank, at most 64 bytes, unique in the request, and no name of a tool of the server's, which would ignore this
- * one: `web_search`, `page_fetch`, `exec_command`, `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
+ * `name`: not blank, at most 64 bytes, unique in the request, and not the name of one of the
+ * server's tools, because servers ignore the second one: `web_search`, `page_fetch`, `exec_command`,
+ * `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
  * `description`: for the model. `parameters`: the JSON Schema of the arguments, an object.
- * `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn. The library then sends
- * the results with the next request, and so on until an answer calls no tools: all of it is one stream, with a
- * CONFER_EVENT_COMPLETION at the end of each answer. NULL: the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs
- * the tool by itself; so it does for all tools of an answer that calls one of these. A call of a tool that the request
- * does not name is answered with that.
- * `user_data`: passed to `tool`; streams that run at once share it. `destroy`: runs once when neither the request nor a
- * stream needs it any more, on the callback thread or in the call that let go of it last; also if this call fails.
  *
- * Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for the name, and for more
- * than 128 tools; CONFER_E_TOO_LARGE. Bounds are those of newer servers; confer_chat_request_set_property() sends
- * "clientTools" as you write it.
+ * When the model calls the tool, CONFER_EVENT_CLIENT_TOOL_CALL arrives. The stream then ends with
+ * its completion, and the application sends the results with its next request. To answer calls on
+ * the same stream, call confer_chat_request_set_tool_rounds().
+ *
+ * Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for
+ * the name, and for more than 128 tools; CONFER_E_TOO_LARGE. These bounds are those of newer
+ * servers; confer_chat_request_set_property() sends "clientTools" as you write it.
  */
 confer_status confer_chat_request_add_tool(confer_chat_request *request,
                                            const char *name,
@@ -2303,10 +2340,52 @@ confer_status confer_chat_request_add_tool(confer_chat_request *request,
                                            size_t description_len,
                                            const char *parameters,
                                            size_t parameters_len,
-                                           confer_tool_fn tool,
-                                           void *user_data,
-                                           confer_destroy_fn destroy,
                                            confer_error **error);
+
+/**
+ * Answers calls of tools on the same stream, in rounds. Each CONFER_EVENT_CLIENT_TOOL_CALL then
+ * wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is complete.
+ * When all calls of a round are answered, the library sends the next request, until an answer calls
+ * no tools. All of it is one stream, with a CONFER_EVENT_COMPLETION at the end of each round.
+ *
+ * `max_rounds`: rounds whose calls are answered, up to 1,000; 16 is a good number. If the model
+ * still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with more
+ * than 256 calls.
+ * `timeout_ms`: the time for each answer, 1 to 86,400,000; 300,000 is a good number. It begins when
+ * the event is delivered. After it the call has failed, and the model reads that. Meanwhile the idle
+ * limit rests.
+ *
+ * A call of a tool that the request does not name fails by itself, and its event wants no answer.
+ * Errors: CONFER_E_INVALID_ARGUMENT.
+ */
+confer_status confer_chat_request_set_tool_rounds(confer_chat_request *request,
+                                                  uint32_t max_rounds,
+                                                  uint64_t timeout_ms,
+                                                  confer_error **error);
+
+/**
+ * As confer_chat_request_add_tool(), with a callback.
+ *
+ * `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn. The library then sends
+ * the results with the next request, and so on until an answer calls no tools: all of it is one stream, with a
+ * CONFER_EVENT_COMPLETION at the end of each answer. NULL: the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs
+ * the tool by itself; so it does for all tools of an answer that calls one of these. A call of a tool that the request
+ * does not name is answered with that.
+ * `user_data`: passed to `tool`; streams that run at once share it. `destroy`: runs once when neither the request nor a
+ * stream needs it any more, on the callback thread or in the call that let go of it last; also if this call fails.
+ *
+ */
+confer_status confer_chat_request_add_tool_callback(confer_chat_request *request,
+                                                    const char *name,
+                                                    size_t name_len,
+                                                    const char *description,
+                                                    size_t description_len,
+                                                    const char *parameters,
+                                                    size_t parameters_len,
+                                                    confer_tool_fn tool,
+                                                    void *user_data,
+                                                    confer_destroy_fn destroy,
+                                                    confer_error **error);
 
 /**
  * How often tools are run for one chat, and how long each may take.
@@ -2593,6 +2672,17 @@ const float *confer_event_embeddings(const confer_event *event,
  * -1 for other events.
  */
 int64_t confer_event_round_trip_us(const confer_event *event);
+
+/**
+ * Makes an event of the application's from one that is lent, to keep it. Free it with confer_event_free(). It does not count
+ * as unread. NULL for NULL.
+ */
+confer_event *confer_event_clone(const confer_event *event);
+
+/**
+ * Frees a clone. NULL is allowed. Not for events that a stream or a callback lends.
+ */
+void confer_event_free(confer_event *event);
 
 /**
  * Sends a chat and streams its answer to callbacks.

@@ -625,7 +625,7 @@ private:
     }
     chat_request &add_tool(std::string_view name, std::string_view description, std::string_view parameters,
                            confer_tool_fn function, void *data, confer_destroy_fn destroy) {
-        return set(confer_chat_request_add_tool, name.data(), name.size(), description.data(), description.size(),
+        return set(confer_chat_request_add_tool_callback, name.data(), name.size(), description.data(), description.size(),
                    parameters.data(), parameters.size(), function, data, destroy);
     }
 

@@ -225,7 +225,7 @@ func (r Request) native() (sendable, error) {
 			description, descriptionLength := bytesOf(tool.Description)
 			parameters, parametersLength := bytesOf(tool.parameters())
 			return C.confer_chat_request_add_tool(native, name, nameLength, description, descriptionLength, parameters,
-				parametersLength, nil, nil, nil, e)
+				parametersLength, e)
 		})
 	}
 	if r.Conversation != nil {

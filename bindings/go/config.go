@@ -110,9 +110,13 @@ func (c Config) native() (*C.confer_config, error) {
 			})
 		}
 	}
-	limit := func(value time.Duration, set func(C.uint64_t, **C.confer_error) C.confer_status) {
-		if value != 0 {
-			a.call(func(e **C.confer_error) C.confer_status { return set(milliseconds(value), e) })
+	limit := func(value time.Duration, keys ...C.int32_t) {
+		for _, key := range keys {
+			if value != 0 {
+				a.call(func(e **C.confer_error) C.confer_status {
+					return C.confer_config_set_duration_ms(native, key, milliseconds(value), e)
+				})
+			}
 		}
 	}
 	bound := func(value uint64, limit C.int32_t) {
@@ -132,21 +136,12 @@ func (c Config) native() (*C.confer_config, error) {
 	text(c.JWKSCacheFile, func(p *C.char, n C.size_t, e **C.confer_error) C.confer_status {
 		return C.confer_config_set_jwks_cache_file(native, p, n, e)
 	})
-	limit(c.ConnectTimeout, func(ms C.uint64_t, e **C.confer_error) C.confer_status {
-		return C.confer_config_set_connect_timeout_ms(native, ms, e)
-	})
-	limit(c.IdleTimeout, func(ms C.uint64_t, e **C.confer_error) C.confer_status {
-		return C.confer_config_set_idle_timeout_ms(native, ms, e)
-	})
-	limit(c.Keepalive, func(ms C.uint64_t, e **C.confer_error) C.confer_status {
-		return C.confer_config_set_keepalive_ms(native, ms, e)
-	})
-	limit(c.DeadPeer, func(ms C.uint64_t, e **C.confer_error) C.confer_status {
-		return C.confer_config_set_dead_peer_ms(native, ms, e)
-	})
-	limit(c.ProbeTimeout, func(ms C.uint64_t, e **C.confer_error) C.confer_status {
-		return C.confer_config_set_probe_timeout_ms(native, ms, e)
-	})
+	limit(c.ConnectTimeout, C.CONFER_DURATION_CONNECT)
+	limit(c.IdleTimeout, C.CONFER_DURATION_IDLE_EVENTS, C.CONFER_DURATION_IDLE_OTHER)
+	limit(c.Keepalive, C.CONFER_DURATION_KEEPALIVE)
+	limit(c.DeadPeer, C.CONFER_DURATION_DEAD_PEER)
+	limit(c.ProbeTimeout, C.CONFER_DURATION_PROBE)
+	limit(c.MaxAge, C.CONFER_DURATION_MAX_AGE)
 	if again := c.Reconnect; again.Attempts != 0 {
 		if again.MaxDelay == 0 {
 			again.MaxDelay = max(maxDelay, again.FirstDelay)
@@ -154,14 +149,13 @@ func (c Config) native() (*C.confer_config, error) {
 		if again.FirstDelay == 0 {
 			again.FirstDelay = min(firstDelay, again.MaxDelay)
 		}
-		a.call(func(e **C.confer_error) C.confer_status {
-			return C.confer_config_set_reconnect(native, C.uint32_t(again.Attempts), milliseconds(again.FirstDelay),
-				milliseconds(again.MaxDelay), e)
-		})
+		bound(uint64(again.Attempts), C.CONFER_LIMIT_ATTEMPTS)
+		limit(again.FirstDelay, C.CONFER_DURATION_FIRST_RETRY)
+		limit(again.MaxDelay, C.CONFER_DURATION_LONGEST_RETRY)
 	}
-	if c.MaxAge != 0 || c.RenewWithEvidence {
+	if c.RenewWithEvidence {
 		a.call(func(e **C.confer_error) C.confer_status {
-			return C.confer_config_set_max_age(native, milliseconds(c.MaxAge), C.bool(c.RenewWithEvidence), e)
+			return C.confer_config_set_renew_with_evidence(native, true, e)
 		})
 	}
 	if c.ProxyFromEnvironment && c.Proxy == "" {

@@ -28,6 +28,7 @@ const (
 	ErrFile            Status = C.CONFER_E_FILE
 	ErrTooLarge        Status = C.CONFER_E_TOO_LARGE
 	ErrTooMany         Status = C.CONFER_E_TOO_MANY
+	ErrStale           Status = C.CONFER_E_STALE
 
 	ErrCancelled Status = C.CONFER_E_CANCELLED
 	ErrClosed    Status = C.CONFER_E_CLOSED

@@ -149,7 +149,7 @@ static confer_status ask(const confer_client *client, const char *model, const c
     confer_status status = confer_chat_request_new(&request, error);
     if (status == CONFER_OK && model != NULL) status = confer_chat_request_set_model(request, model, SIZE_MAX, error);
     for (size_t at = 0; at < sizeof tools / sizeof *tools && status == CONFER_OK; at++)
-        status = confer_chat_request_add_tool(request, tools[at].name, SIZE_MAX, tools[at].description, SIZE_MAX,
+        status = confer_chat_request_add_tool_callback(request, tools[at].name, SIZE_MAX, tools[at].description, SIZE_MAX,
                                               tools[at].parameters, SIZE_MAX, run_tool, (void *)&tools[at], NULL, error);
     if (status == CONFER_OK)
         status = confer_chat_request_add_message(request, CONFER_ROLE_USER, prompt, SIZE_MAX, error);

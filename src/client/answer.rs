@@ -48,8 +48,10 @@ impl Ending {
 /// Follows a chat: receives its events, and decides at the end of an exchange whether the stream
 /// ends.
 pub(super) trait Sequel: Send {
-    /// Receives an event.
-    fn event(&mut self, event: &Event);
+    /// Receives events: those of the batch from `from` on.
+    fn events(&mut self, batch: &mut Vec<Event>, from: usize);
+    /// The last event of the batch completes the answer.
+    fn complete(&mut self, batch: &mut Vec<Event>);
     /// The exchange has ended. Returns the stream's result if the stream ends too, or None if
     /// another round follows.
     fn end(self: Box<Self>, result: Result<()>) -> Option<Result<()>>;
@@ -222,11 +224,16 @@ impl Answer {
             let before = self.batch.len();
             let split = splitter.push(&mut piece.body, &mut self.batch);
             if let Some(sequel) = sequel {
-                self.batch[before..].iter().for_each(|it| sequel.event(it));
+                sequel.events(&mut self.batch, before);
             }
             match split? {
                 Split::More => return Ok(Flow::More),
-                Split::Complete => return Ok(Flow::Done),
+                Split::Complete => {
+                    if let Some(sequel) = sequel {
+                        sequel.complete(&mut self.batch);
+                    }
+                    return Ok(Flow::Done);
+                }
                 Split::Slice => self.flush()?,
             }
         }

@@ -109,6 +109,8 @@ pub struct ChatRequest {
     /// Set by the application as JSON, in order.
     others: Vec<(String, Box<RawValue>)>,
     conversation: Option<Conversation>,
+    /// The application answers the calls of its tools.
+    pub(super) asks: bool,
     /// Rounds of tools that the library runs.
     pub(super) max_rounds: u32,
     /// How long one of them may take.
@@ -161,6 +163,7 @@ impl Default for ChatRequest {
             documents: Vec::new(),
             others: Vec::new(),
             conversation: None,
+            asks: false,
             max_rounds: DEFAULT_ROUNDS,
             tool_limit: DEFAULT_TOOL_LIMIT,
             size: Size::of(DEFAULT_MODEL),
@@ -270,6 +273,13 @@ impl ChatRequest {
         Ok(())
     }
 
+    /// Asks the application for the result of each call, for so many rounds; and how long each may take.
+    pub fn set_tool_rounds(&mut self, max_rounds: u32, limit: Duration) -> Result<()> {
+        self.set_tool_limits(max_rounds, limit)?;
+        self.asks = true;
+        Ok(())
+    }
+
     /// How often tools may be run for one chat, and how long each may take.
     pub fn set_tool_limits(&mut self, max_rounds: u32, limit: Duration) -> Result<()> {
         if max_rounds > MAX_ROUNDS {
@@ -367,14 +377,23 @@ impl ChatRequest {
         tool.run.clone()
     }
 
-    /// Whether there are tools that the library runs.
+    /// Whether it names this tool. The names in a list that was given whole are the server's affair.
+    pub(super) fn names(&self, name: &str) -> bool {
+        let whole = |(known, _): &(String, _)| known == TOOLS;
+        self.tools.iter().any(|tool| tool.name == name) || self.others.iter().any(whole)
+    }
+
+    /// Whether there are tools that the library calls back.
     pub(super) fn runs_tools(&self) -> bool {
         self.tools.iter().any(|tool| tool.run.is_some())
     }
 
-    /// Whether the library can answer all of these calls: none is for the application. A tool that nobody named is
-    /// answered with that.
+    /// Whether another round follows these calls. Without the application's answers, all must be for tools that are called
+    /// back. A tool that nobody named is answered with that.
     pub(super) fn runs(&self, calls: &[Call]) -> bool {
+        if self.asks {
+            return true;
+        }
         let own = |call: &Call| {
             let mut tools = self.tools.iter();
             tools.any(|tool| tool.name == call.name && tool.run.is_none())
@@ -400,7 +419,7 @@ impl ChatRequest {
     /// `InvalidArgument` for a request without a message.
     pub fn prepare(&self) -> Result<PreparedChat> {
         let conversation = self.conversation.clone();
-        let follows = self.stream && (conversation.is_some() || self.runs_tools());
+        let follows = self.stream && (conversation.is_some() || self.asks || self.runs_tools());
         let with_history = conversation.as_ref().map(|conversation| {
             let mut whole = self.clone();
             whole.messages = conversation.followed_by(&self.messages);

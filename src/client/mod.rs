@@ -33,5 +33,5 @@ pub use request::{
 pub use settings::{BOUND_TIME, DURATIONS, LIMITS, Setting, bounded, time_limit};
 pub use size::MAX_TEXT;
 pub use stream::Stream;
-pub use tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_CALLS, MAX_ROUNDS, Tool, ToolCall};
+pub use tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_CALLS, MAX_ROUNDS, Owed, Tool, ToolCall};
 pub use upload::{Document, Read};

@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::answer::{Answer, Reading, Sequel};
 use super::chat::{ChatRequest, Follow, PreparedChat};
-use super::event::{Event, Splitter};
+use super::event::{Event, Kind, Splitter};
 use super::history::{Call, Conversation, Message, Turn, answered};
-use super::tool::{MAX_CALLS, ToolCall};
+use super::tool::{MAX_CALLS, Owed, ToolCall, failure};
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Starting, watch};
 use crate::link::{Exchange, Link, Parked, cancelled, closed};
@@ -35,12 +35,18 @@ struct State {
     round: u32,
     /// What the last completion said of the model's context, in tokens: how much is used, and how much there is.
     context: (Option<i64>, Option<i64>),
-    /// What the tools of this round were asked, and what they answered.
-    calls: Vec<(Call, Option<String>)>,
-    /// Ends the wait for them.
-    timer: Option<Timer>,
-    /// Where tools run, if there are any.
+    /// The calls of this round.
+    calls: Vec<Asked>,
+    /// Where tools run that are called back, if there are any.
     thread: Option<(Arc<Callbacks>, Hold)>,
+}
+
+/// A call of a tool, and its answer.
+struct Asked {
+    call: Call,
+    answer: Option<String>,
+    /// Runs while the application has the call.
+    timer: Option<Timer>,
 }
 
 /// A time limit that goes with its owner.
@@ -90,7 +96,6 @@ impl Run {
                 round: 0,
                 context: context.unwrap_or_default(),
                 calls: Vec::new(),
-                timer: None,
                 thread,
             }),
         }))
@@ -102,116 +107,131 @@ impl Run {
 
     /// What reads the answer of the next exchange.
     pub(super) fn reading(&self) -> Reading {
+        let asks = self.state().request.as_ref().is_some_and(|it| it.asks);
         let sequel = self.this.upgrade().map(|run| {
             Box::new(Round {
                 run,
                 turn: Turn::default(),
+                held: asks.then(Vec::new),
+                goes_on: Ok(false),
             }) as Box<dyn Sequel>
         });
         Reading::Events(Splitter::default(), sequel)
     }
 
-    /// A round has its answer. What is returned ends the stream.
-    fn answer(&self, mut turn: Turn) -> Option<Result<()>> {
-        let messages = match turn.messages() {
-            Ok(messages) => messages,
-            Err(error) => return Some(Err(error)),
-        };
+    /// A round's answer is complete. Returns whether another round follows: then the calls of this one are open, and those
+    /// that the application is to answer say so in their events.
+    fn complete(&self, turn: &mut Turn, events: &mut [Event]) -> Result<bool> {
+        let messages = turn.messages()?;
+        let link = self.link.upgrade().ok_or_else(closed)?;
         let mut guard = self.state();
         let state = &mut *guard;
-        let Some(request) = &mut state.request else {
-            return Some(Err(cancelled()));
-        };
+        let request = state.request.as_mut().ok_or_else(cancelled)?;
         request.messages.extend(messages);
         state.context = (
             turn.context_tokens.or(state.context.0),
             turn.max_context_tokens.or(state.context.1),
         );
-        let runs = turn.pending && !turn.calls.is_empty() && request.runs(&turn.calls);
-        if !runs {
-            let asked = std::mem::take(&mut state.asked);
-            let answer = &request.messages[state.known..];
-            let kept = match &self.conversation {
-                Some(conversation) => conversation.add_turn(asked, answer, &turn),
-                None => Ok(()),
-            };
-            return Some(kept);
+        let calls = std::mem::take(&mut turn.calls);
+        if !turn.pending || calls.is_empty() || !request.runs(&calls) {
+            return Ok(false);
         }
-        let rounds = |why: String| Some(Err(Error::new(Status::ToolRounds, why)));
         if state.round == request.max_rounds {
             let most = request.max_rounds;
-            return rounds(format!(
-                "the model goes on calling tools after round {most}"
-            ));
+            let message = format!("the model goes on calling tools after round {most}");
+            return Err(Error::new(Status::ToolRounds, message));
         }
-        if turn.calls.len() > MAX_CALLS {
-            let calls = turn.calls.len();
-            return rounds(format!(
-                "{calls} calls of tools in one round; the bound is {MAX_CALLS}"
-            ));
+        if calls.len() > MAX_CALLS {
+            let calls = calls.len();
+            let message = format!("{calls} calls of tools in one round; the bound is {MAX_CALLS}");
+            return Err(Error::new(Status::ToolRounds, message));
         }
         if self.exchange.cancelled() {
-            return Some(Err(cancelled())); // asked here, for `cancel` looks at the calls
+            return Err(cancelled()); // asked here, for `cancel` looks at the calls
         }
         state.round += 1;
-        let round = state.round;
-        state.calls = turn.calls.drain(..).map(|call| (call, None)).collect();
-        self.call_tools(state);
+        for (at, call) in calls.into_iter().enumerate() {
+            let known = request.names(&call.name);
+            if let Some(event) = events.get_mut(at)
+                && known
+                && request.tool(&call.name).is_none()
+            {
+                event.owe(Owed::new(call.clone(), self.this.clone(), state.round, at));
+            }
+            state.calls.push(Asked {
+                call,
+                answer: (!known).then(|| failure("there is no tool of this name")),
+                timer: None,
+            });
+        }
         drop(guard);
-        let Some(link) = self.link.upgrade() else {
-            return Some(Err(closed()));
-        };
         // Told at once if the client was closed meanwhile.
         link.park(self.this.clone());
-        self.limit(&link, round);
-        None
+        Ok(true)
     }
 
-    fn call_tools(&self, state: &mut State) {
+    /// Adds the chat to its conversation.
+    fn keep(&self, turn: &Turn) -> Result<()> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let (Some(conversation), Some(request)) = (&self.conversation, &state.request) else {
+            return Ok(());
+        };
+        let asked = std::mem::take(&mut state.asked);
+        conversation.add_turn(asked, &request.messages[state.known..], turn)
+    }
+
+    /// Runs the tools of a round that are called back.
+    fn call_back(&self) {
+        let state = self.state();
         let (Some(request), Some((thread, _))) = (&state.request, &state.thread) else {
             return;
         };
-        for (at, (call, _)) in state.calls.iter().enumerate() {
-            let tool = request.tool(&call.name);
-            let (run, round) = (self.this.clone(), state.round);
-            let call = ToolCall::new(call.clone(), move |content| {
-                if let Some(run) = run.upgrade() {
-                    run.answered(round, at, content);
-                } // nobody waits any more for what was given up
-            });
+        let round = state.round;
+        let mut called = Vec::new();
+        for (at, asked) in state.calls.iter().enumerate() {
+            let Some(tool) = request.tool(&asked.call.name) else {
+                continue;
+            };
+            called.push(at);
             let run = self.this.clone();
-            thread.post(move || match tool {
+            let call = ToolCall(Owed::new(asked.call.clone(), run.clone(), round, at));
+            thread.post(move || {
                 // Given up, or closed, before its turn came: it is not run for nobody.
-                _ if !run.upgrade().is_some_and(|run| run.waits_in(round)) => drop(call),
-                Some(tool) => tool.call(call),
-                None => {
-                    let mut call = call;
-                    let _ = call.fail("there is no tool of this name");
+                if run.upgrade().is_some_and(|run| run.waits_in(round)) {
+                    tool.call(call);
                 }
             });
         }
+        drop(state);
+        called.into_iter().for_each(|at| self.limit(round, at));
     }
 
-    /// Whether the tools of this round are still to answer.
+    /// Whether tools of this round are still to answer.
     fn waits_in(&self, round: u32) -> bool {
         let state = self.state();
         state.round == round && !state.calls.is_empty()
     }
 
-    /// Tools that take too long have no answer.
-    fn limit(&self, link: &Link, round: u32) {
+    /// Starts the time limit of an open call.
+    pub(super) fn limit(&self, round: u32, at: usize) {
+        let Some(link) = self.link.upgrade() else {
+            return;
+        };
         let Ok(runtime) = link.runtime() else {
             return;
         };
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         let Some(request) = &state.request else {
             return;
         };
-        if state.round != round || state.calls.is_empty() {
-            return; // answered already
-        }
-        let (limit, run) = (request.tool_limit, self.this.clone());
-        let lost = self.this.clone();
+        let limit = request.tool_limit;
+        let open = state.calls.get_mut(at).filter(|_| state.round == round);
+        let Some(asked) = open.filter(|asked| asked.answer.is_none()) else {
+            return;
+        };
+        let (run, lost) = (self.this.clone(), self.this.clone());
         let (watched, starting) = watch(move || {
             if let Some(run) = lost.upgrade() {
                 run.end(worker_gone());
@@ -220,47 +240,52 @@ impl Run {
         let timer = runtime.after(limit, move || {
             watched.done();
             if let Some(run) = run.upgrade() {
-                let calls = run.state().calls.len();
-                for at in 0..calls {
-                    let late = format!("Error: no answer within {} ms", limit.as_millis());
-                    run.answered(round, at, late);
-                }
+                let late = format!("no answer within {} ms", limit.as_millis());
+                run.answered(round, at, failure(&late));
             }
         });
         let failed = match timer {
             Ok(task) if starting.started() => {
-                state.timer = Some(Timer { task, starting });
+                asked.timer = Some(Timer { task, starting });
                 return;
             }
             Ok(_) => worker_gone(),
             Err(error) => error,
         };
-        drop(state);
+        drop(guard);
         self.end(failed); // without a time limit a silent tool would hold the stream for ever
     }
 
-    /// A tool answered. With the last of them, the next request goes out.
-    fn answered(&self, round: u32, at: usize, content: String) {
+    /// Takes the answer to a call. With the last of them, the next request goes out. False: it has an answer already.
+    pub(super) fn answered(&self, round: u32, at: usize, content: String) -> bool {
         let mut guard = self.state();
         let state = &mut *guard;
-        if state.round != round {
-            return; // too late
+        if state.request.is_none() {
+            return true; // the stream has ended, and needs none
         }
-        match state.calls.get_mut(at) {
-            Some((_, answer)) if answer.is_none() => *answer = Some(content),
-            _ => return,
-        }
-        if state.calls.iter().any(|(_, answer)| answer.is_none()) {
-            return;
-        }
-        let calls = std::mem::take(&mut state.calls);
-        state.timer = None;
+        let open = state.calls.get_mut(at).filter(|_| state.round == round);
+        let Some(asked) = open.filter(|asked| asked.answer.is_none()) else {
+            return false;
+        };
+        (asked.answer, asked.timer) = (Some(content), None);
+        drop(guard);
+        self.proceed();
+        true
+    }
+
+    /// Sends the next request, once all calls are answered.
+    fn proceed(&self) {
+        let mut guard = self.state();
+        let state = &mut *guard;
         let Some(request) = &mut state.request else {
             return;
         };
-        let responses = calls.iter().map(|(call, answer)| {
-            let answer = answer.as_deref().unwrap_or_default();
-            Message::tool_response(&call.id, &call.name, answer)
+        if state.calls.is_empty() || state.calls.iter().any(|asked| asked.answer.is_none()) {
+            return;
+        }
+        let responses = state.calls.drain(..).map(|Asked { call, answer, .. }| {
+            let answer = answer.unwrap_or_default();
+            Message::tool_response(&call.id, &call.name, &answer)
         });
         let history = request.messages.split_off(state.known);
         let history = answered(history, responses.collect());
@@ -290,7 +315,6 @@ impl Run {
     fn conclude(&self) {
         let mut state = self.state();
         state.calls.clear();
-        state.timer = None;
         let (request, thread) = (state.request.take(), state.thread.take());
         drop(state);
         if let Some((thread, hold)) = thread {
@@ -319,11 +343,29 @@ impl Parked for Run {
 struct Round {
     run: Arc<Run>,
     turn: Turn,
+    /// Calls for the application, where it answers them: they are delivered when the answer is complete, so that no tool
+    /// runs for one that breaks off.
+    held: Option<Vec<Event>>,
+    /// Whether another round follows, or how the stream ends.
+    goes_on: Result<bool>,
 }
 
 impl Sequel for Round {
-    fn event(&mut self, event: &Event) {
-        self.turn.note(event);
+    fn events(&mut self, batch: &mut Vec<Event>, from: usize) {
+        batch[from..].iter().for_each(|event| self.turn.note(event));
+        let Some(held) = &mut self.held else {
+            return;
+        };
+        let call = |event: &mut Event| event.kind() == Kind::ClientToolCall;
+        let calls = batch.extract_if(from.., call);
+        held.extend(calls.take(MAX_CALLS - held.len())); // one more ends the stream
+    }
+
+    fn complete(&mut self, batch: &mut Vec<Event>) {
+        let mut held = self.held.take().unwrap_or_default();
+        self.goes_on = self.run.complete(&mut self.turn, &mut held);
+        let completion = batch.len().saturating_sub(1);
+        batch.splice(completion..completion, held);
     }
 
     fn end(self: Box<Self>, result: Result<()>) -> Option<Result<()>> {
@@ -332,10 +374,16 @@ impl Sequel for Round {
             let state = self.run.state();
             (state.round > 0, state.context)
         };
-        let end = match result {
+        let end = match (result, self.goes_on) {
+            (Ok(()), Ok(true)) => {
+                self.run.call_back();
+                self.run.proceed(); // where no call is for the application
+                return None;
+            }
             // The answer was complete, whatever comes of it now.
-            Ok(()) => self.run.answer(self.turn)?.map_err(answered),
-            Err(error) => {
+            (Ok(()), Ok(false)) => self.run.keep(&self.turn).map_err(answered),
+            (Ok(()), Err(error)) => Err(answered(error)),
+            (Err(error), _) => {
                 let error = explain_silence(error, context);
                 Err(if later { answered(error) } else { error })
             }

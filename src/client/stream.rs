@@ -41,18 +41,24 @@ impl Stream {
 
     /// The next event, waiting for it until `deadline`.
     pub fn next(&self, deadline: Option<Instant>) -> Next<Event> {
-        self.inbox.next(deadline)
+        let next = self.inbox.next(deadline);
+        if let Next::Item(event) = &next
+            && let Some(owed) = event.owed()
+        {
+            owed.taken();
+        }
+        next
     }
 
     /// Gives the answer up: nothing more is delivered but the end. Never waits; again changes nothing.
     pub fn cancel(&self) {
-        self.inbox.discard();
         if !self.exchange.cancel() {
             self.keeper.link().drop_waiting(&self.exchange);
         }
         if let Some(run) = &self.run {
             run.cancel();
         }
+        self.inbox.discard(); // when no call in it can be answered any more
     }
 
     /// Installs what is told when there is something to take.

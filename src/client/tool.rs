@@ -1,8 +1,11 @@
-//! A tool of the application's, and a call of it by the model (protocol section 5).
+//! A call of one of the application's tools by the model, and its answer (protocol section 5).
 
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::history::{Call, Message};
+use super::run::Run;
 use crate::error::{Error, Result, Status};
 
 /// Rounds of tools that one chat may have, unless set otherwise. A model that has not come to an answer by then hardly
@@ -15,66 +18,99 @@ pub const DEFAULT_TOOL_LIMIT: Duration = Duration::from_secs(300);
 /// Tools that the model may call in one round.
 pub const MAX_CALLS: usize = 256;
 
-/// A tool of the application's.
+/// The answer that an application owes to one call. Dropped without it, the call fails.
+pub struct Owed {
+    call: Call,
+    given: AtomicBool,
+    run: Weak<Run>,
+    round: u32,
+    at: usize,
+}
+
+impl Owed {
+    /// The answer to call `at` of a round.
+    pub(super) fn new(call: Call, run: Weak<Run>, round: u32, at: usize) -> Owed {
+        Owed {
+            call,
+            given: AtomicBool::new(false),
+            run,
+            round,
+            at,
+        }
+    }
+
+    /// Gives the tool's result.
+    pub fn answer(&self, content: &str) -> Result<()> {
+        self.give(content.to_owned())
+    }
+
+    /// Says why the tool failed.
+    pub fn fail(&self, reason: &str) -> Result<()> {
+        self.give(failure(reason))
+    }
+
+    /// Starts the time limit: the application has the call.
+    pub(super) fn taken(&self) {
+        if let Some(run) = self.run.upgrade() {
+            run.limit(self.round, self.at);
+        }
+    }
+
+    /// Answers once. An answer that no server reads is refused, and the call stays open.
+    fn give(&self, content: String) -> Result<()> {
+        Message::tool_response(&self.call.id, &self.call.name, &content).check()?;
+        let first = !self.given.swap(true, Ordering::AcqRel);
+        let run = self.run.upgrade();
+        if first && run.is_none_or(|run| run.answered(self.round, self.at, content)) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Status::Stale,
+            "the call was already answered, or failed at its time limit",
+        ))
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if !*self.given.get_mut() {
+            let _ = self.fail("the tool gave no answer");
+        }
+    }
+}
+
+/// What the model reads of a tool that failed.
+pub(super) fn failure(reason: &str) -> String {
+    format!("Error: {reason}")
+}
+
+/// A tool that is called back.
 pub trait Tool: Send + Sync {
     /// Is called, on the client's callback thread; it may answer later, and from any thread.
     fn call(&self, call: ToolCall);
 }
 
-/// One call of a tool, to be answered once. Dropped without an answer, it tells the model that there is none.
-pub struct ToolCall {
-    call: Call,
-    /// Where the answer goes. Gone once it was given.
-    answer: Option<Box<dyn FnOnce(String) + Send>>,
-}
+/// One call of such a tool.
+pub struct ToolCall(pub(super) Owed);
 
 impl ToolCall {
-    pub(super) fn new(call: Call, answer: impl FnOnce(String) + Send + 'static) -> ToolCall {
-        let answer = Some(Box::new(answer) as Box<dyn FnOnce(String) + Send>);
-        ToolCall { call, answer }
-    }
-
     /// The call's id.
     pub fn id(&self) -> &str {
-        &self.call.id
+        &self.0.call.id
     }
 
     /// The tool's name.
     pub fn name(&self) -> &str {
-        &self.call.name
+        &self.0.call.name
     }
 
     /// The arguments, a JSON text by the model: it need not be what the schema asks for.
     pub fn arguments(&self) -> &str {
-        &self.call.arguments
+        &self.0.call.arguments
     }
 
-    /// The tool's result, for the model.
-    pub fn answer(&mut self, content: &str) -> Result<()> {
-        self.send(content.to_owned())
-    }
-
-    /// The tool failed; the model is told why.
-    pub fn fail(&mut self, reason: &str) -> Result<()> {
-        self.send(format!("Error: {reason}"))
-    }
-
-    /// Answers once. An answer that no server reads is refused, and the call stays open.
-    fn send(&mut self, content: String) -> Result<()> {
-        Message::tool_response(&self.call.id, &self.call.name, &content).check()?;
-        let answer = self.answer.take().ok_or_else(|| {
-            let message = "call: it was already answered";
-            Error::new(Status::InvalidArgument, message)
-        })?;
-        answer(content);
-        Ok(())
-    }
-}
-
-impl Drop for ToolCall {
-    fn drop(&mut self) {
-        if self.answer.is_some() {
-            let _ = self.fail("the tool gave no answer");
-        }
+    /// Its answer.
+    pub fn owed(&self) -> &Owed {
+        &self.0
     }
 }

@@ -26,6 +26,7 @@ pub enum Status {
     File = 108,
     TooLarge = 109,
     TooMany = 110,
+    Stale = 111,
 
     Cancelled = 200,
     Closed = 201,
@@ -126,6 +127,11 @@ impl Status {
             Status::TooMany,
             "CONFER_E_TOO_MANY",
             "too many requests are open on this connection",
+        ),
+        (
+            Status::Stale,
+            "CONFER_E_STALE",
+            "the question was already answered, or is over",
         ),
         (
             Status::Cancelled,
@@ -301,6 +307,7 @@ impl Status {
             | Status::Forked
             | Status::File
             | Status::TooLarge
+            | Status::Stale
             | Status::Cancelled
             | Status::Closed
             | Status::Stopped

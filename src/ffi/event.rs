@@ -19,7 +19,7 @@ pub const CONFER_EVENT_THINKING: i32 = 2;
 pub const CONFER_EVENT_TOOL_CALL: i32 = 3;
 /// That tool's result: confer_event_content(), confer_event_full_content().
 pub const CONFER_EVENT_TOOL_RESPONSE: i32 = 4;
-/// The application must run this tool and send its result with the next request.
+/// The application must run this tool: see confer_chat_request_add_tool() and confer_event_wants_answer().
 pub const CONFER_EVENT_CLIENT_TOOL_CALL: i32 = 5;
 /// The end of the answer; the stream is complete after it.
 pub const CONFER_EVENT_COMPLETION: i32 = 6;
@@ -230,6 +230,23 @@ pub unsafe extern "C" fn confer_event_round_trip_us(event: *const confer_event) 
         let round_trip = unsafe { handle::peek(event) }.and_then(|e| e.0.details().round_trip);
         round_trip.and_then(|it| i64::try_from(it.as_micros()).ok())
     })
+}
+
+/// Makes an event of the application's from one that is lent, to keep it. Free it with confer_event_free(). It does not count
+/// as unread. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_clone(event: *const confer_event) -> *mut confer_event {
+    guard::get(std::ptr::null_mut(), || {
+        // SAFETY: NULL or a live event.
+        unsafe { handle::peek(event) }.map(|event| handle::give(confer_event(event.0.clone())))
+    })
+}
+
+/// Frees a clone. NULL is allowed. Not for events that a stream or a callback lends.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_free(event: *mut confer_event) {
+    // SAFETY: NULL, or a live handle that is not used afterwards.
+    guard::quiet(|| drop(unsafe { handle::take(event) }));
 }
 
 const _: () = {

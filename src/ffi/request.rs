@@ -363,9 +363,80 @@ pub unsafe extern "C" fn confer_chat_request_add_document(
 
 /// Names a tool that the model may call.
 ///
-/// `name`: not blank, at most 64 bytes, unique in the request, and no name of a tool of the server's, which would ignore this
-/// one: `web_search`, `page_fetch`, `exec_command`, `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
+/// `name`: not blank, at most 64 bytes, unique in the request, and not the name of one of the
+/// server's tools, because servers ignore the second one: `web_search`, `page_fetch`, `exec_command`,
+/// `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
 /// `description`: for the model. `parameters`: the JSON Schema of the arguments, an object.
+///
+/// When the model calls the tool, CONFER_EVENT_CLIENT_TOOL_CALL arrives. The stream then ends with
+/// its completion, and the application sends the results with its next request. To answer calls on
+/// the same stream, call confer_chat_request_set_tool_rounds().
+///
+/// Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for
+/// the name, and for more than 128 tools; CONFER_E_TOO_LARGE. These bounds are those of newer
+/// servers; confer_chat_request_set_property() sends "clientTools" as you write it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_add_tool(
+    request: *mut confer_chat_request,
+    name: *const c_char,
+    name_len: usize,
+    description: *const c_char,
+    description_len: usize,
+    parameters: *const c_char,
+    parameters_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; the texts are as their contract says.
+        let (name, description, parameters) = unsafe {
+            (
+                text::read(name, name_len, "name")?,
+                text::read(description, description_len, "description")?,
+                text::read(parameters, parameters_len, "parameters")?,
+            )
+        };
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.add_tool(name, description, parameters, None)
+            })
+        }
+    })
+}
+
+/// Answers calls of tools on the same stream, in rounds. Each CONFER_EVENT_CLIENT_TOOL_CALL then
+/// wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is complete.
+/// When all calls of a round are answered, the library sends the next request, until an answer calls
+/// no tools. All of it is one stream, with a CONFER_EVENT_COMPLETION at the end of each round.
+///
+/// `max_rounds`: rounds whose calls are answered, up to 1,000; 16 is a good number. If the model
+/// still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with more
+/// than 256 calls.
+/// `timeout_ms`: the time for each answer, 1 to 86,400,000; 300,000 is a good number. It begins when
+/// the event is delivered. After it the call has failed, and the model reads that. Meanwhile the idle
+/// limit rests.
+///
+/// A call of a tool that the request does not name fails by itself, and its event wants no answer.
+/// Errors: CONFER_E_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_tool_rounds(
+    request: *mut confer_chat_request,
+    max_rounds: u32,
+    timeout_ms: u64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let limit = time_limit("timeout_ms", timeout_ms)?;
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.set_tool_rounds(max_rounds, limit)
+            })
+        }
+    })
+}
+
+/// As confer_chat_request_add_tool(), with a callback.
+///
 /// `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn. The library then sends
 /// the results with the next request, and so on until an answer calls no tools: all of it is one stream, with a
 /// CONFER_EVENT_COMPLETION at the end of each answer. NULL: the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs
@@ -374,11 +445,8 @@ pub unsafe extern "C" fn confer_chat_request_add_document(
 /// `user_data`: passed to `tool`; streams that run at once share it. `destroy`: runs once when neither the request nor a
 /// stream needs it any more, on the callback thread or in the call that let go of it last; also if this call fails.
 ///
-/// Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for the name, and for more
-/// than 128 tools; CONFER_E_TOO_LARGE. Bounds are those of newer servers; confer_chat_request_set_property() sends
-/// "clientTools" as you write it.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_add_tool(
+pub unsafe extern "C" fn confer_chat_request_add_tool_callback(
     request: *mut confer_chat_request,
     name: *const c_char,
     name_len: usize,

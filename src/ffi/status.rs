@@ -43,6 +43,8 @@ pub const CONFER_E_FILE: confer_status = 108;
 pub const CONFER_E_TOO_LARGE: confer_status = 109;
 /// Too many requests are open on this connection, or too many bytes wait to be sent.
 pub const CONFER_E_TOO_MANY: confer_status = 110;
+/// The question was already answered, or is over: this answer changes nothing.
+pub const CONFER_E_STALE: confer_status = 111;
 
 /// Cancelled by the application.
 pub const CONFER_E_CANCELLED: confer_status = 200;
@@ -115,7 +117,7 @@ pub const CONFER_E_STREAM_IDLE: confer_status = 603;
 /// the client's only request, the library stops reading instead.
 pub const CONFER_E_SLOW_CONSUMER: confer_status = 604;
 /// The model still calls tools after the last allowed round; see
-/// confer_chat_request_set_tool_limits().
+/// confer_chat_request_set_tool_rounds().
 pub const CONFER_E_TOOL_ROUNDS: confer_status = 605;
 
 static TEXTS: Lazy<Vec<(confer_status, CString, CString)>> = Lazy::new(|| {

@@ -316,10 +316,9 @@ pub unsafe extern "C" fn confer_stream_next(
         }
         let _turn = Turn::take(&pull.busy)?;
         stream.poison.guard(|| {
-            let next = stream.stream.next(deadline(timeout_ms));
             let mut lent = pull.lent.lock().unwrap_or_else(PoisonError::into_inner);
-            *lent = None;
-            match next {
+            *lent = None; // before the wait, which may be for the round that follows its call
+            match stream.stream.next(deadline(timeout_ms)) {
                 Next::Item(event) => {
                     out.set(&raw const **lent.insert(Box::new(confer_event(event))));
                     Ok(CONFER_OK)

@@ -4,12 +4,13 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use super::error::confer_error;
+use super::event::confer_event;
 use super::status::confer_status;
 use super::support::guard::{self, Turns};
 use super::support::user_data::UserData;
 use super::support::{handle, text};
-use crate::client::{Text, Tool, ToolCall};
-use crate::error::Result;
+use crate::client::{Owed, Text, Tool, ToolCall};
+use crate::error::{Error, Result, Status};
 
 /// A call of a tool by the model, to be answered once. Any thread. Freed without an answer, it tells the model that there
 /// is none.
@@ -19,6 +20,72 @@ pub struct confer_tool_call {
     id: Text,
     name: Text,
     arguments: Text,
+}
+
+/// Whether the event is a call of a tool that wants an answer from the application; see
+/// confer_chat_request_set_tool_rounds(). Answer it with confer_event_answer_tool() or
+/// confer_event_fail_tool(): at once or later, from any thread, through the event or a clone of it.
+///
+/// When the event and its last clone are freed without an answer, the call has failed. A lent event
+/// counts as freed when the loan ends: when on_event returns, at the next confer_stream_next(), or
+/// when its stream is freed. So to answer later, clone it before.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_wants_answer(event: *const confer_event) -> bool {
+    // SAFETY: NULL or a live event.
+    guard::get(false, || {
+        unsafe { handle::peek(event) }.map(|e| e.0.owed().is_some())
+    })
+}
+
+/// # Safety
+/// `event` is NULL or live.
+unsafe fn answer(event: *const confer_event, give: impl FnOnce(&Owed) -> Result<()>) -> Result<()> {
+    let invalid = |why| Error::new(Status::InvalidArgument, why);
+    // SAFETY: passed on.
+    let event = unsafe { handle::peek(event) }.ok_or_else(|| invalid("event: it is NULL"))?;
+    give(
+        event
+            .0
+            .owed()
+            .ok_or_else(|| invalid("event: it wants no answer"))?,
+    )
+}
+
+/// Gives the model the result of a tool. Never waits. Returns CONFER_OK also when the stream has
+/// ended meanwhile, and drops the answer then.
+///
+/// `content`: at most 20,000,000 characters as JSON.
+/// Errors: CONFER_E_STALE if the call was answered before, or failed at its time limit;
+/// CONFER_E_INVALID_ARGUMENT for an event that wants no answer; CONFER_E_INVALID_UTF8 and
+/// CONFER_E_TOO_LARGE, after which the call still wants its answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_answer_tool(
+    event: *const confer_event,
+    content: *const c_char,
+    content_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live event; `content` is as the contract of texts says.
+        let content = unsafe { text::read(content, content_len, "content") }?;
+        unsafe { answer(event, |owed| owed.answer(content)) }
+    })
+}
+
+/// Says that a tool failed. The model reads "Error: " and the reason, and goes on. As
+/// confer_event_answer_tool() in all else.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_fail_tool(
+    event: *const confer_event,
+    reason: *const c_char,
+    reason_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live event; `reason` is as the contract of texts says.
+        let reason = unsafe { text::read(reason, reason_len, "reason") }?;
+        unsafe { answer(event, |owed| owed.fail(reason)) }
+    })
 }
 
 /// Runs a tool. `call` now belongs to the application: answer it with confer_tool_call_answer() or
@@ -103,7 +170,7 @@ unsafe fn with<T>(
 
 /// The tool's result, for the model. The stream may have ended meanwhile: that is no error.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for more than 20,000,000
+/// Errors: CONFER_E_STALE for a second answer; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for more than 20,000,000
 /// characters as JSON: the call then still waits for its answer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_tool_call_answer(
@@ -115,7 +182,7 @@ pub unsafe extern "C" fn confer_tool_call_answer(
     guard::done(error, || {
         // SAFETY: NULL or a live handle; `content` is as the contract of texts says.
         let content = unsafe { text::read(content, content_len, "content") }?;
-        unsafe { with(call, |call| call.answer(content)) }
+        unsafe { with(call, |call| call.owed().answer(content)) }
     })
 }
 
@@ -130,7 +197,7 @@ pub unsafe extern "C" fn confer_tool_call_fail(
     guard::done(error, || {
         // SAFETY: NULL or a live handle; `reason` is as the contract of texts says.
         let reason = unsafe { text::read(reason, reason_len, "reason") }?;
-        unsafe { with(call, |call| call.fail(reason)) }
+        unsafe { with(call, |call| call.owed().fail(reason)) }
     })
 }
 

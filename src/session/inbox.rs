@@ -120,7 +120,8 @@ impl<T: Weighted> Inbox<T> {
         }
         let mut state = self.state();
         if state.discarding {
-            batch.clear();
+            drop(state);
+            batch.clear(); // outside the lock
             return Ok(());
         }
         if state.bytes > self.bounds.stream {

@@ -584,7 +584,7 @@ fn with_tool(
         destroyed,
     }));
     let schema = r#"{"type":"object"}"#;
-    set!(confer_chat_request_add_tool(
+    set!(confer_chat_request_add_tool_callback(
         request,
         t("local"),
         5,
@@ -602,7 +602,7 @@ fn with_tool(
 
 /// Adds a tool that the application runs.
 fn add_tool(request: &Request, name: &str) -> Result<(), Failure> {
-    set!(confer_chat_request_add_tool(
+    set!(confer_chat_request_add_tool_callback(
         request,
         t(name),
         name.len(),
@@ -636,7 +636,7 @@ fn tool_runs_and_the_model_gets_its_result() {
         assert_eq!((call.1.as_str(), call.2.as_str()), ("local", "{\"a\":1}"));
         answer(call, "42 \"units\"");
         let again = set!(confer_tool_call_answer(call, t("x"), 1)).unwrap_err();
-        assert_eq!(again.status(), CONFER_E_INVALID_ARGUMENT);
+        assert_eq!(again.status(), CONFER_E_STALE);
     });
     let stream = chat(&client, &request);
     let mut completions = 0;
@@ -711,7 +711,7 @@ fn slow_tool_fails_and_close_does_not_wait() {
         drop(unsafe { Box::from_raw(user_data.cast::<Sender<usize>>()) });
     }
     let calls = Box::into_raw(Box::new(calls));
-    set!(confer_chat_request_add_tool(
+    set!(confer_chat_request_add_tool_callback(
         request,
         t("local"),
         5,
@@ -800,7 +800,7 @@ fn connection_lost_during_a_tool_ends_the_stream() {
 fn application_can_run_its_tools_itself() {
     let (enclave, client) = connected();
     let request = request("/client-tool local {}");
-    set!(confer_chat_request_add_tool(
+    set!(confer_chat_request_add_tool_callback(
         request,
         t("local"),
         5,
@@ -827,7 +827,7 @@ fn application_can_run_its_tools_itself() {
     ];
     assert_eq!(seen, expected);
     assert_eq!(enclave.requests(CHATS).len(), 1);
-    let twice = set!(confer_chat_request_add_tool(
+    let twice = set!(confer_chat_request_add_tool_callback(
         request,
         t("local"),
         5,
@@ -841,7 +841,7 @@ fn application_can_run_its_tools_itself() {
     ));
     assert_eq!(twice.unwrap_err().status(), CONFER_E_INVALID_ARGUMENT);
     for schema in ["", "[]", "{"] {
-        let bad = set!(confer_chat_request_add_tool(
+        let bad = set!(confer_chat_request_add_tool_callback(
             request,
             t("other"),
             5,

@@ -243,7 +243,7 @@ static void callback_rules_hold_for_tools_and_documents(void) {
     chat_next(refusal.silent);
     confer_chat_request *chat = chat_request("/client-tool look {}");
     confer_stream *stream = NULL;
-    CHECK_OK(confer_chat_request_add_tool(chat, "look", 4, "", 0, "{}", 2, wait_in_a_tool, &refusal, wait_in_a_destroy,
+    CHECK_OK(confer_chat_request_add_tool_callback(chat, "look", 4, "", 0, "{}", 2, wait_in_a_tool, &refusal, wait_in_a_destroy,
                                           &error));
     CHECK_OK(confer_chat_pull(client, chat, &stream, &error));
     confer_chat_request_free(chat);

@@ -1,521 +1,533 @@
 /*
- * Tools that the model calls: their calls, answers and limits, and the lifetime of the
- * application's data.
+ * Tools that the model calls: events that want an answer, the rounds that follow, and who may answer
+ * when.
  */
 #include "recorder.h"
 
 static struct enclave enclave;
 
 #define REFUSES(name, call) CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, name, call)
+#define IS_STALE(call) CHECK_STATUS(CONFER_E_STALE, call)
+#define ANSWER(event, text) confer_event_answer_tool(event, text, SIZE_MAX, &error)
 #define SCHEMA "{\"type\": \"object\"}"
+#define CALL "/client-tool look {\"at\": \"it\"}"
 
-/* A tool of the application, and a record of its calls. */
-struct tool {
-    struct gate calls, destroyed;
-    void (*react)(struct tool *tool, confer_tool_call *call); /* owns the call */
-    atomic_int *inside; /* running calls on the callback thread; NULL: not counted */
-    confer_tool_call *held[64];
-    confer_client *client; /* for `react` */
-    confer_stream *stream;
-    confer_chat_request *request;
-    struct gate may_go;
-};
+enum { ROUNDS = 16, PATIENT_MS = 60000, SHORT_MS = 50 };
 
-#define TOOL(reaction) {.calls = GATE, .destroyed = GATE, .react = (reaction), .may_go = GATE}
-
-static void run_tool(void *user_data, confer_tool_call *call) {
-    struct tool *tool = user_data;
-    char name[32];
-    check_thread_name(name);
-    CHECK_TEXT("confer-callback", name);
-    CHECK(gate_count(&tool->destroyed) == 0 && call != NULL);
-    CHECK(tool->inside == NULL || atomic_fetch_add(tool->inside, 1) == 0);
-    tool->react(tool, call);
-    if (tool->inside != NULL) atomic_fetch_sub(tool->inside, 1);
-    gate_raise(&tool->calls);
+static void add_tool(confer_chat_request *request, const char *name) {
+    CHECK_OK(confer_chat_request_add_tool(request, name, SIZE_MAX, "Looks.", SIZE_MAX, SCHEMA, SIZE_MAX, &error));
 }
 
-static void on_tool_destroyed(void *user_data) {
-    gate_raise(&((struct tool *)user_data)->destroyed);
+/* A request whose calls of "look" want an answer. */
+static confer_chat_request *asking(const char *prompt, uint32_t rounds, uint64_t timeout_ms) {
+    confer_chat_request *request = chat_request(prompt);
+    add_tool(request, "look");
+    CHECK_OK(confer_chat_request_set_tool_rounds(request, rounds, timeout_ms, &error));
+    return request;
 }
 
-static void add_tool(confer_chat_request *request, struct tool *tool) {
-    CHECK_OK(confer_chat_request_add_tool(request, "look", SIZE_MAX, "Looks.", SIZE_MAX, SCHEMA, SIZE_MAX, run_tool, tool,
-                                          on_tool_destroyed, &error));
-}
-
-static confer_stream *pull(const confer_client *client, const confer_chat_request *request) {
+static confer_stream *pull(confer_client *client, confer_chat_request *request) {
     confer_stream *stream = NULL;
     CHECK_OK(confer_chat_pull(client, request, &stream, &error));
-    return stream;
-}
-
-static confer_stream *ask(const confer_client *client, struct tool *tool, const char *prompt) {
-    confer_chat_request *request = chat_request(prompt);
-    add_tool(request, tool);
-    confer_stream *stream = pull(client, request);
     confer_chat_request_free(request);
     return stream;
 }
 
-/* Sends a prompt that makes the model call the tool, and checks the answer. */
-static void tool_says(struct tool *tool, const char *prompt, const char *answer) {
+static confer_stream *ask(confer_client *client, const char *prompt) {
+    return pull(client, asking(prompt, ROUNDS, PATIENT_MS));
+}
+
+/* Reads on to the next call, which is lent. */
+static const confer_event *next_call(confer_stream *stream) {
+    const confer_event *event = chat_next(stream);
+    while (confer_event_type(event) != CONFER_EVENT_CLIENT_TOOL_CALL) event = chat_next(stream);
+    return event;
+}
+
+/* Reads on to the next call that wants an answer, and keeps it. */
+static confer_event *keep_call(confer_stream *stream) {
+    const confer_event *event = next_call(stream);
+    CHECK(confer_event_wants_answer(event));
+    confer_event *kept = confer_event_clone(event);
+    CHECK(kept != NULL && confer_event_wants_answer(kept));
+    return kept;
+}
+
+static void says(confer_stream *stream, const char *answer) {
     char text[4096];
-    enclave_start(&enclave, NULL);
-    confer_client *client = enclave_connect(&enclave);
-    confer_stream *stream = ask(client, tool, prompt);
     chat_read(stream, text, sizeof text);
     CHECK_TEXT(answer, text);
     confer_stream_free(stream);
-    gate_wait(&tool->destroyed, 1);
+}
+
+/* Reads to the end, which is a failure, and checks how far the request had come. */
+static void fails(confer_stream *stream, confer_status expected) {
+    const confer_event *event = NULL;
+    confer_error *error = NULL;
+    confer_status status;
+    while ((status = confer_stream_next(stream, -1, &event, &error)) == CONFER_OK) continue;
+    check_status(__FILE__, __LINE__, "confer_stream_next", expected, "", status, error);
+    CHECK(confer_error_progress(error) == CONFER_PROGRESS_PARTLY_ANSWERED);
+    confer_error_free(error);
+}
+
+static confer_client *open_enclave(void) {
+    enclave_start(&enclave, NULL);
+    return enclave_connect(&enclave);
+}
+
+static void close_enclave(confer_client *client) {
     enclave_close(client);
-    CHECK(gate_count(&tool->destroyed) == 1);
     enclave_stop(&enclave);
 }
 
 /* ---- answering a call ------------------------------------------------------------------------ */
 
-static void answer_at_once(struct tool *tool, confer_tool_call *call) {
+static void lent_call_is_answered(void) {
     size_t len = 7;
-    (void)tool;
-    CHECK_TEXT("look", confer_tool_call_name(call, &len));
-    CHECK(len == 4 && confer_tool_call_id(call, &len) != NULL && len > 0);
-    CHECK_TEXT("{\"at\": \"it\"}", confer_tool_call_arguments(call, NULL));
-    CHECK_OK(confer_tool_call_answer(call, "seen\0", 5, &error));
-    confer_tool_call_free(call);
-}
-
-static void tool_answers_in_its_callback(void) {
-    struct tool tool = TOOL(answer_at_once);
-    tool_says(&tool, "/client-tool look {\"at\": \"it\"}", "The tool answered: seen"); /* the answer contains a NUL */
-    CHECK(gate_count(&tool.calls) == 1);
-}
-
-static void fail_at_once(struct tool *tool, confer_tool_call *call) {
-    (void)tool;
-    CHECK_OK(confer_tool_call_fail(call, "it is dark", SIZE_MAX, &error));
-    confer_tool_call_free(call);
+    confer_client *client = open_enclave();
+    confer_stream *stream = ask(client, CALL);
+    const confer_event *call = next_call(stream);
+    CHECK(confer_event_wants_answer(call));
+    CHECK_TEXT("look", confer_event_tool_name(call, &len));
+    CHECK(len == 4 && confer_event_tool_call_id(call, &len) != NULL && len > 0);
+    CHECK_TEXT("{\"at\": \"it\"}", confer_event_tool_arguments(call, NULL));
+    CHECK_OK(confer_event_answer_tool(call, "seen\0", 5, &error));
+    CHECK(confer_event_type(chat_next(stream)) == CONFER_EVENT_COMPLETION);
+    says(stream, "The tool answered: seen"); /* the answer contains a NUL */
+    close_enclave(client);
 }
 
 static void failed_tool_gives_the_model_the_reason(void) {
-    struct tool tool = TOOL(fail_at_once);
-    tool_says(&tool, "/client-tool look {}", "The tool answered: Error: it is dark");
-}
-
-static void free_at_once(struct tool *tool, confer_tool_call *call) {
-    (void)tool;
-    confer_tool_call_free(call);
-}
-
-static void call_freed_unanswered_gives_the_model_an_error(void) {
-    struct tool tool = TOOL(free_at_once);
-    tool_says(&tool, "/client-tool look {}", "The tool answered: Error: the tool gave no answer");
-}
-
-static void answer_wrongly_and_twice(struct tool *tool, confer_tool_call *call) {
-    (void)tool;
-    REFUSES("content", confer_tool_call_answer(call, NULL, 1, &error));
-    CHECK_ERROR(CONFER_E_INVALID_UTF8, "content", confer_tool_call_answer(call, "a\xff", 2, &error));
-    CHECK_ERROR(CONFER_E_INVALID_UTF8, "reason", confer_tool_call_fail(call, "a\xff", 2, &error));
-    CHECK_OK(confer_tool_call_answer(call, "", 0, &error)); /* an empty answer is valid */
-    REFUSES("already answered", confer_tool_call_answer(call, "again", SIZE_MAX, &error));
-    REFUSES("already answered", confer_tool_call_fail(call, "again", SIZE_MAX, &error));
-    CHECK_TEXT("look", confer_tool_call_name(call, NULL));
-    confer_tool_call_free(call);
+    confer_client *client = open_enclave();
+    confer_stream *stream = ask(client, CALL);
+    CHECK_OK(confer_event_fail_tool(next_call(stream), "it is dark", SIZE_MAX, &error));
+    says(stream, "The tool answered: Error: it is dark");
+    close_enclave(client);
 }
 
 static void call_takes_one_answer_and_refuses_invalid_ones(void) {
-    struct tool tool = TOOL(answer_wrongly_and_twice);
-    tool_says(&tool, "/client-tool look {}", "The tool answered: ");
+    confer_client *client = open_enclave();
+    confer_stream *stream = ask(client, "/tool-rounds 2 look {}");
+    confer_event *call = keep_call(stream);
+    REFUSES("content", confer_event_answer_tool(call, NULL, 1, &error));
+    CHECK_ERROR(CONFER_E_INVALID_UTF8, "content", confer_event_answer_tool(call, "a\xff", 2, &error));
+    CHECK_ERROR(CONFER_E_INVALID_UTF8, "reason", confer_event_fail_tool(call, "a\xff", 2, &error));
+    char *large = malloc(20000001);
+    CHECK(large != NULL);
+    memset(large, 'x', 20000001);
+    CHECK_STATUS(CONFER_E_TOO_LARGE, confer_event_answer_tool(call, large, 20000001, &error));
+    free(large);
+    CHECK_OK(confer_event_answer_tool(call, "", 0, &error)); /* an empty answer is valid */
+    IS_STALE(ANSWER(call, "again"));
+    confer_event *second = keep_call(stream);
+    IS_STALE(confer_event_fail_tool(call, "again", SIZE_MAX, &error));
+    CHECK_OK(ANSWER(second, "two"));
+    says(stream, "The tools answered:  | two");
+    IS_STALE(ANSWER(call, "again"));
+    CHECK_TEXT("look", confer_event_tool_name(call, NULL));
+    confer_event_free(call);
+    confer_event_free(second);
+    close_enclave(client);
 }
 
-static void hold(struct tool *tool, confer_tool_call *call) {
-    CHECK(gate_count(&tool->calls) < 64);
-    tool->held[gate_count(&tool->calls)] = call;
+static void lent_call_fails_when_the_next_event_is_read(void) {
+    confer_client *client = open_enclave();
+    confer_stream *stream = ask(client, CALL);
+    next_call(stream);
+    says(stream, "The tool answered: Error: the tool gave no answer");
+    close_enclave(client);
 }
 
-/* Answers the last call first. */
-static void *answer_held(void *data) {
-    struct tool *tool = data;
+static void last_clone_freed_unanswered_fails_the_call(void) {
+    confer_client *client = open_enclave();
+    confer_stream *stream = ask(client, CALL);
+    confer_event *first = keep_call(stream), *second = confer_event_clone(first);
+    CHECK(confer_event_type(chat_next(stream)) == CONFER_EVENT_COMPLETION);
+    confer_event_free(first);
+    const confer_event *event = NULL;
+    CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(stream, 0, &event, &error)); /* the other one may still answer */
+    confer_event_free(second);
+    says(stream, "The tool answered: Error: the tool gave no answer");
+    close_enclave(client);
+}
+
+struct answers {
+    confer_event *calls[64];
+    int count, threads;
+    atomic_int next;
+};
+
+/* Answers calls, the last one first. */
+static void *answer_calls(void *data) {
+    struct answers *answers = data;
     char content[16];
-    gate_wait(&tool->calls, 3);
-    for (int at = 2; at >= 0; at--) {
-        snprintf(content, sizeof content, "answer %d", at);
-        CHECK_OK(confer_tool_call_answer(tool->held[at], content, SIZE_MAX, &error));
-        confer_tool_call_free(tool->held[at]);
+    for (int at; (at = answers->count - 1 - atomic_fetch_add(&answers->next, 1)) >= 0;) {
+        snprintf(content, sizeof content, "%d", at);
+        CHECK_OK(ANSWER(answers->calls[at], content));
+        confer_event_free(answers->calls[at]);
     }
     return NULL;
 }
 
-static void another_thread_answers_calls_later_in_any_order(void) {
-    struct tool tool = TOOL(hold);
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, answer_held, &tool) == 0);
-    tool_says(&tool, "/client-tools 3 look {}", "The tools answered: answer 0 | answer 1 | answer 2");
-    CHECK(pthread_join(thread, NULL) == 0);
-}
-
-static void tool_timeout_is_a_failure_and_late_answers_ignored(void) {
-    char text[200];
-    struct tool tool = TOOL(hold);
-    enclave_start(&enclave, NULL);
-    confer_client *client = enclave_connect(&enclave);
-    confer_chat_request *request = chat_request("/client-tool look {}");
-    add_tool(request, &tool);
-    CHECK_OK(confer_chat_request_set_tool_limits(request, 16, 50, &error));
-    confer_stream *stream = pull(client, request);
-    confer_chat_request_free(request);
-    chat_read(stream, text, sizeof text);
-    CHECK_TEXT("The tool answered: Error: no answer within 50 ms", text);
-    CHECK_OK(confer_tool_call_answer(tool.held[0], "late", SIZE_MAX, &error));
-    confer_stream_free(stream);
-    enclave_close(client);
-    CHECK(gate_count(&tool.destroyed) == 1);
-    CHECK_TEXT("look", confer_tool_call_name(tool.held[0], NULL)); /* the application still owns the call */
-    confer_tool_call_free(tool.held[0]);
-    enclave_stop(&enclave);
-}
-
-static void answer_ok(struct tool *tool, confer_tool_call *call) {
-    (void)tool;
-    CHECK_OK(confer_tool_call_answer(call, "ok", 2, &error));
-    confer_tool_call_free(call);
-}
-
-static void endless_tool_calls_stop_at_the_round_limit(void) {
-    enclave_start(&enclave, NULL);
-    confer_client *client = enclave_connect(&enclave);
-    for (uint32_t rounds = 0; rounds < 3; rounds++) {
-        struct tool tool = TOOL(answer_ok);
-        confer_chat_request *request = chat_request("/endless-tool look {}");
-        add_tool(request, &tool);
-        CHECK_OK(confer_chat_request_set_tool_limits(request, rounds, 60000, &error));
-        confer_stream *stream = pull(client, request);
-        confer_chat_request_free(request);
-        const confer_event *event = NULL;
-        confer_error *error = NULL;
-        confer_status status;
-        while ((status = confer_stream_next(stream, -1, &event, &error)) == CONFER_OK)
-            if (confer_event_type(event) == CONFER_EVENT_COMPLETION) CHECK(confer_event_pending_tool_calls(event));
-        gate_wait(&tool.destroyed, 1);
-        CHECK(status == CONFER_E_TOOL_ROUNDS && gate_count(&tool.calls) == (int)rounds);
-        CHECK(confer_error_progress(error) == CONFER_PROGRESS_PARTLY_ANSWERED);
-        confer_error_free(error);
+static void parallel_calls_are_answered_by_other_threads(void) {
+    static const struct { const char *prompt, *answer; int count, threads; } sizes[] = {
+        {"/client-tools 3 look {}", "The tools answered: 0 | 1 | 2", 3, 1}, {"/client-tools 64 look {}", NULL, 64, 4}};
+    confer_client *client = open_enclave();
+    for (size_t size = 0; size < sizeof sizes / sizeof *sizes; size++) {
+        struct answers answers = {.count = sizes[size].count};
+        pthread_t threads[4];
+        char text[4096];
+        confer_stream *stream = ask(client, sizes[size].prompt);
+        for (int at = 0; at < answers.count; at++) answers.calls[at] = keep_call(stream);
+        for (int at = 0; at < sizes[size].threads; at++)
+            CHECK(pthread_create(&threads[at], NULL, answer_calls, &answers) == 0);
+        chat_read(stream, text, sizeof text); /* waits for them */
+        if (sizes[size].answer != NULL) CHECK_TEXT(sizes[size].answer, text);
+        else CHECK(strstr(text, "answered: 0 | 1 | 2 | 3") != NULL && strstr(text, "| 62 | 63") != NULL);
+        for (int at = 0; at < sizes[size].threads; at++) CHECK(pthread_join(threads[at], NULL) == 0);
         confer_stream_free(stream);
     }
-    enclave_close(client);
-    enclave_stop(&enclave);
+    close_enclave(client);
 }
 
-static void application_runs_a_tool_without_callback(void) {
-    char text[200] = "", call[200];
+/* ---- time ------------------------------------------------------------------------------------ */
+
+static void late_call_fails_and_its_answer_is_stale(void) {
+    confer_client *client = open_enclave();
+    confer_stream *stream = pull(client, asking("/tool-rounds 2 look {}", ROUNDS, SHORT_MS));
+    confer_event *late = keep_call(stream);
+    CHECK_OK(ANSWER(next_call(stream), "in time"));
+    IS_STALE(ANSWER(late, "late"));
+    confer_event_free(late);
+    says(stream, "The tools answered: Error: no answer within 50 ms | in time");
+    close_enclave(client);
+}
+
+static void time_limit_begins_with_the_delivery(void) {
+    confer_client *client = open_enclave();
+    confer_stream *slow = chat_pull(client, "/slow 50 10"); /* takes ten times as long as the limit */
+    confer_stream *stream = pull(client, asking(CALL, ROUNDS, SHORT_MS));
+    chat_read(slow, NULL, 0);
+    confer_stream_free(slow);
+    CHECK_OK(ANSWER(next_call(stream), "in time"));
+    says(stream, "The tool answered: in time");
+    close_enclave(client);
+}
+
+static void idle_limit_rests_while_answers_are_owed(void) {
     enclave_start(&enclave, NULL);
-    confer_client *client = enclave_connect(&enclave);
-    struct tool data = TOOL(NULL);
-    confer_chat_request *request = chat_request("/client-tool look {}");
-    CHECK_OK(confer_chat_request_add_tool(request, "look", 4, "", 0, SCHEMA, SIZE_MAX, NULL, &data, on_tool_destroyed,
-                                          &error));
-    confer_stream *stream = pull(client, request);
-    bool called = false, pending = false;
+    confer_config *config = enclave_config(&enclave);
+    confer_client *client = NULL;
+    enclave_set_idle(config, 1000);
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    confer_config_free(config);
+    confer_stream *silent = chat_pull(client, "/silent"), *stream = ask(client, CALL);
+    confer_event *call = keep_call(stream);
     const confer_event *event = NULL;
-    while (confer_stream_next(stream, -1, &event, NULL) == CONFER_OK) {
-        pending = confer_event_pending_tool_calls(event);
-        if (confer_event_type(event) != CONFER_EVENT_CLIENT_TOOL_CALL) continue;
-        CHECK_TEXT("look", confer_event_tool_name(event, NULL));
-        CHECK_TEXT("{}", confer_event_tool_arguments(event, NULL));
-        snprintf(call, sizeof call, "{\"toolCallId\": \"%s\", \"toolName\": \"look\", \"toolArguments\": \"{}\"}",
-                 confer_event_tool_call_id(event, NULL));
-        snprintf(text, sizeof text, "{\"toolCallId\": \"%s\", \"toolName\": \"look\", \"content\": \"mine\"}",
-                 confer_event_tool_call_id(event, NULL));
-        called = true;
+    chat_next(silent);
+    CHECK_STATUS(CONFER_E_STREAM_IDLE, confer_stream_next(silent, -1, &event, &error)); /* that long */
+    CHECK_OK(ANSWER(call, "ok"));
+    says(stream, "The tool answered: ok");
+    confer_event_free(call);
+    confer_stream_free(silent);
+    close_enclave(client);
+}
+
+/* ---- rounds ---------------------------------------------------------------------------------- */
+
+static void endless_calls_stop_at_the_round_limit(void) {
+    confer_client *client = open_enclave();
+    for (uint32_t rounds = 0; rounds < 3; rounds++) {
+        confer_stream *stream = pull(client, asking("/endless-tool look {}", rounds, PATIENT_MS));
+        for (uint32_t round = 0; round < rounds; round++) CHECK_OK(ANSWER(next_call(stream), "ok"));
+        const confer_event *call = next_call(stream);
+        CHECK(!confer_event_wants_answer(call)); /* one that the application must not run */
+        REFUSES("wants no answer", ANSWER(call, "x"));
+        CHECK(confer_event_pending_tool_calls(chat_next(stream)));
+        fails(stream, CONFER_E_TOOL_ROUNDS);
+        confer_stream_free(stream);
     }
-    CHECK(called && pending);
+    close_enclave(client);
+}
+
+static void call_of_an_unknown_tool_fails_by_itself(void) {
+    confer_client *client = open_enclave();
+    confer_stream *stream = ask(client, "/client-tools 2 other {}");
+    CHECK(!confer_event_wants_answer(next_call(stream)) && !confer_event_wants_answer(next_call(stream)));
+    says(stream, "The tools answered: Error: there is no tool of this name | Error: there is no tool of this name");
+    close_enclave(client);
+}
+
+static void tools_given_as_json_are_asked_for_too(void) {
+    confer_client *client = open_enclave();
+    confer_chat_request *request = chat_request(CALL);
+    const char *tools = "[{\"name\": \"look\", \"description\": \"Looks.\", \"parameters\": {\"type\": \"object\"}}]";
+    CHECK_OK(confer_chat_request_set_property(request, "clientTools", SIZE_MAX, tools, SIZE_MAX, &error));
+    CHECK_OK(confer_chat_request_set_tool_rounds(request, ROUNDS, PATIENT_MS, &error));
+    confer_stream *stream = pull(client, request);
+    CHECK_OK(ANSWER(next_call(stream), "ok"));
+    says(stream, "The tool answered: ok");
+    close_enclave(client);
+}
+
+static void application_continues_by_itself_without_rounds(void) {
+    char text[200] = "", call[200];
+    confer_client *client = open_enclave();
+    confer_chat_request *request = chat_request("/client-tool look {}");
+    confer_stream *stream = NULL;
+    add_tool(request, "look");
+    CHECK_OK(confer_chat_pull(client, request, &stream, &error));
+    const confer_event *event = next_call(stream);
+    CHECK(!confer_event_wants_answer(event));
+    REFUSES("wants no answer", ANSWER(event, "x"));
+    REFUSES("wants no answer", confer_event_fail_tool(event, "x", 1, &error));
+    CHECK_TEXT("{}", confer_event_tool_arguments(event, NULL));
+    const char *id = confer_event_tool_call_id(event, NULL);
+    snprintf(call, sizeof call, "{\"toolCallId\": \"%s\", \"toolName\": \"look\", \"toolArguments\": \"{}\"}", id);
+    snprintf(text, sizeof text, "{\"toolCallId\": \"%s\", \"toolName\": \"look\", \"content\": \"mine\"}", id);
+    CHECK(confer_event_pending_tool_calls(chat_next(stream)));
+    CHECK_STATUS(CONFER_END, confer_stream_next(stream, -1, &event, &error));
     confer_stream_free(stream);
     CHECK_OK(confer_chat_request_add_message(request, CONFER_ROLE_TOOL_CALL, call, SIZE_MAX, &error));
     CHECK_OK(confer_chat_request_add_message(request, CONFER_ROLE_TOOL_RESPONSE, text, SIZE_MAX, &error));
-    stream = pull(client, request);
-    chat_read(stream, text, sizeof text);
-    CHECK_TEXT("The tool answered: mine", text);
-    confer_stream_free(stream);
-    confer_chat_request_free(request);
-    CHECK(gate_count(&data.destroyed) == 1 && check_count_named("confer-callback") == 0);
-    enclave_close(client);
-    enclave_stop(&enclave);
+    says(pull(client, request), "The tool answered: mine");
+    CHECK(check_count_named("confer-callback") == 0);
+    close_enclave(client);
 }
 
 static void conversation_has_tool_calls_and_results(void) {
-    enclave_start(&enclave, NULL);
-    confer_client *client = enclave_connect(&enclave);
-    struct tool tool = TOOL(answer_ok);
+    confer_client *client = open_enclave();
     confer_conversation *conversation = NULL;
-    confer_chat_request *request = chat_request("/client-tool look {}");
+    confer_chat_request *request = asking(CALL, ROUNDS, PATIENT_MS);
     CHECK_OK(confer_conversation_new(&conversation, &error));
     CHECK_OK(confer_chat_request_set_conversation(request, conversation, &error));
-    add_tool(request, &tool);
     confer_stream *stream = pull(client, request);
-    confer_chat_request_free(request);
-    chat_read(stream, NULL, 0);
-    confer_stream_free(stream);
+    CHECK_OK(ANSWER(next_call(stream), "ok"));
+    says(stream, "The tool answered: ok");
     const char *json = confer_conversation_json(conversation, NULL);
     CHECK(confer_conversation_message_count(conversation) == 4);
     CHECK(strstr(json, "\"tool_call\"") != NULL && strstr(json, "\"tool_response\"") != NULL);
     CHECK(strstr(json, "The tool answered: ok") != NULL);
     confer_conversation_free(conversation);
-    enclave_close(client);
-    enclave_stop(&enclave);
+    close_enclave(client);
 }
 
-/* ---- lifetime of the application's data ------------------------------------------------------ */
+/* ---- callbacks ------------------------------------------------------------------------------- */
 
-static void destroy_runs_once_after_last_stream_and_request(void) {
-    char text[200];
-    enclave_start(&enclave, NULL);
-    confer_client *client = enclave_connect(&enclave);
-    struct tool tool = TOOL(answer_ok);
-    confer_chat_request *request = chat_request("/client-tool look {}");
-    add_tool(request, &tool);
-    confer_stream *streams[3];
-    for (int at = 0; at < 3; at++) streams[at] = pull(client, request);
-    for (int at = 0; at < 3; at++) {
-        if (at == 1) confer_chat_request_free(request);
-        CHECK(at > 0 || gate_count(&tool.destroyed) == 0);
-        chat_read(streams[at], text, sizeof text);
-        CHECK_TEXT("The tool answered: ok", text);
-        confer_stream_free(streams[at]);
+static int32_t answer_at_once(struct recorder *recorder, const confer_event *event) {
+    (void)recorder;
+    if (confer_event_wants_answer(event)) CHECK_OK(ANSWER(event, "ok"));
+    return 0;
+}
+
+static void callbacks_answer_round_after_round(void) {
+    confer_client *client = open_enclave();
+    atomic_int inside = 0;
+    struct recorder recorders[2] = {RECORDER, RECORDER};
+    for (int at = 0; at < 2; at++) {
+        confer_chat_request *request = asking("/tool-rounds 5 look {}", 5, PATIENT_MS);
+        confer_stream_callbacks table = recorder_table(&recorders[at]);
+        recorders[at].inside = &inside;
+        recorders[at].react = answer_at_once;
+        CHECK_OK(confer_chat_stream(client, request, &table, &recorders[at].stream, &error));
+        confer_chat_request_free(request);
     }
-    gate_wait(&tool.destroyed, 1);
-    enclave_close(client);
-    CHECK(gate_count(&tool.destroyed) == 1 && gate_count(&tool.calls) == 3);
+    for (int at = 0; at < 2; at++) {
+        recorder_wait(&recorders[at], CONFER_OK);
+        recorders[at].text[recorders[at].used] = '\0';
+        CHECK_TEXT("The tools answered: ok | ok | ok | ok | ok", recorders[at].text);
+        confer_stream_free(recorders[at].stream);
+    }
+    close_enclave(client);
+}
 
-    struct tool unused = TOOL(answer_ok);
-    request = chat_request("nothing");
-    add_tool(request, &unused);
-    CHECK(gate_count(&unused.destroyed) == 0);
+static void call_fails_when_on_event_returns(void) {
+    confer_client *client = open_enclave();
+    struct recorder recorder = RECORDER;
+    confer_chat_request *request = asking(CALL, ROUNDS, PATIENT_MS);
+    confer_stream_callbacks table = recorder_table(&recorder);
+    CHECK_OK(confer_chat_stream(client, request, &table, &recorder.stream, &error));
     confer_chat_request_free(request);
-    CHECK(gate_count(&unused.destroyed) == 1);
-    enclave_stop(&enclave);
+    recorder_wait(&recorder, CONFER_OK);
+    recorder.text[recorder.used] = '\0';
+    CHECK_TEXT("The tool answered: Error: the tool gave no answer", recorder.text);
+    confer_stream_free(recorder.stream);
+    close_enclave(client);
 }
 
-static void wait_in_the_callback(struct tool *tool, confer_tool_call *call) {
-    tool->held[0] = call;
-    gate_raise(&tool->calls);
-    gate_wait(&tool->may_go, 1);
-    CHECK_OK(confer_tool_call_answer(call, "too late", SIZE_MAX, &error)); /* nobody waits, but it is no error */
-    confer_tool_call_free(call);
+static int32_t keep_and_free_all(struct recorder *recorder, const confer_event *event) {
+    if (!confer_event_wants_answer(event)) return 0;
+    recorder->data = confer_event_clone(event);
+    confer_stream_free(recorder->stream);
+    confer_client_free(recorder->client);
+    return 0;
 }
 
-enum { STREAM, CLIENT, REQUEST, CALL };
-
-/* Makes permutation `which` of `count` items: 0 to 5 for 3 items. */
-static void nth_order(int which, int count, int order[4]) {
-    int left[4] = {0, 1, 2, 3};
-    for (int at = 0; at < count; at++) {
-        int choice = which % (count - at);
-        which /= count - at;
-        order[at] = left[choice];
-        for (int i = choice; i + 1 < count - at; i++) left[i] = left[i + 1];
-    }
-}
-
-static void free_one(int what, struct tool *tool) {
-    if (what == STREAM) confer_stream_free(tool->stream);
-    if (what == CLIENT) confer_client_free(tool->client);
-    if (what == REQUEST) confer_chat_request_free(tool->request);
-    if (what == CALL) confer_tool_call_free(tool->held[0]);
-}
-
-static void start(struct tool *tool) {
-    tool->client = enclave_connect(&enclave);
-    tool->request = chat_request("/client-tool look {}");
-    add_tool(tool->request, tool);
-    tool->stream = pull(tool->client, tool->request);
-    gate_wait(&tool->calls, 1);
-}
-
-static void handles_are_freed_in_any_order_during_a_tool(void) {
+static void on_event_frees_all_handles_during_a_call(void) {
     enclave_start(&enclave, NULL);
-    for (int which = 0; which < 6; which++) {
-        struct tool tool = TOOL(wait_in_the_callback);
-        int order[4];
-        start(&tool);
-        nth_order(which, 3, order);
-        for (int at = 0; at < 3; at++) free_one(order[at], &tool);
-        CHECK(gate_count(&tool.destroyed) == 0);
-        gate_raise(&tool.may_go);
-        gate_wait(&tool.destroyed, 1);
-        CHECK_OK(confer_runtime_wait(-1, &error));
-        CHECK(gate_count(&tool.destroyed) == 1);
-    }
+    struct recorder recorder = RECORDER;
+    confer_chat_request *request = asking(CALL, ROUNDS, PATIENT_MS);
+    confer_stream_callbacks table = recorder_table(&recorder);
+    recorder.client = enclave_connect(&enclave);
+    recorder.react = keep_and_free_all;
+    CHECK_OK(confer_chat_stream(recorder.client, request, &table, &recorder.stream, &error));
+    confer_chat_request_free(request);
+    recorder_wait(&recorder, CONFER_E_CANCELLED);
+    CHECK_OK(confer_runtime_wait(-1, &error));
+    CHECK_OK(ANSWER(recorder.data, "nobody needs it"));
+    confer_event_free(recorder.data);
     enclave_stop(&enclave);
+}
+
+/* ---- lifetime -------------------------------------------------------------------------------- */
+
+enum { STREAM, CLIENT, CALL_EVENT, HANDLES };
+
+/* Makes permutation `which` of the handles. */
+static void nth_order(int which, int order[HANDLES]) {
+    int left[HANDLES] = {STREAM, CLIENT, CALL_EVENT};
+    for (int at = 0; at < HANDLES; at++) {
+        int choice = which % (HANDLES - at);
+        which /= HANDLES - at;
+        order[at] = left[choice];
+        for (int i = choice; i + 1 < HANDLES - at; i++) left[i] = left[i + 1];
+    }
 }
 
 static void handles_are_freed_in_any_order_during_a_call(void) {
     enclave_start(&enclave, NULL);
-    for (int which = 0; which < 24; which++) {
-        struct tool tool = TOOL(hold);
-        int order[4];
-        start(&tool);
-        nth_order(which, 4, order);
-        for (int at = 0; at < 4; at++) {
-            if (order[at] == CALL && which % 2 == 0) CHECK_OK(confer_tool_call_answer(tool.held[0], "x", 1, &error));
-            free_one(order[at], &tool);
+    for (int which = 0; which < 12; which++) {
+        int order[HANDLES];
+        confer_client *client = enclave_connect(&enclave);
+        confer_stream *stream = ask(client, CALL);
+        confer_event *call = keep_call(stream);
+        nth_order(which % 6, order);
+        for (int at = 0; at < HANDLES; at++) {
+            if (order[at] == CALL_EVENT && which < 6) CHECK_OK(ANSWER(call, "x"));
+            if (order[at] == STREAM) confer_stream_free(stream);
+            if (order[at] == CLIENT) confer_client_free(client);
+            if (order[at] == CALL_EVENT) confer_event_free(call);
         }
-        gate_wait(&tool.destroyed, 1);
         CHECK_OK(confer_runtime_wait(-1, &error));
-        CHECK(gate_count(&tool.destroyed) == 1 && gate_count(&tool.calls) == 1);
     }
     enclave_stop(&enclave);
 }
 
-static void cancel_and_close_work_during_a_tool_call(void) {
+static void cancel_and_close_end_a_stream_in_mid_round(void) {
     enclave_start(&enclave, NULL);
     for (int closes = 0; closes < 2; closes++) {
-        struct tool tool = TOOL(hold);
-        start(&tool);
-        if (closes) CHECK_OK(confer_close(tool.client, -1, &error));
-        else confer_stream_cancel(tool.stream);
-        const confer_event *event = NULL;
-        confer_error *error = NULL;
-        confer_status status;
-        while ((status = confer_stream_next(tool.stream, -1, &event, &error)) == CONFER_OK) continue;
-        CHECK(status == (closes ? CONFER_E_CLOSED : CONFER_E_CANCELLED));
-        CHECK(confer_error_progress(error) == CONFER_PROGRESS_PARTLY_ANSWERED);
-        confer_error_free(error);
-        confer_stream_free(tool.stream);
-        confer_chat_request_free(tool.request);
-        gate_wait(&tool.destroyed, 1);
-        CHECK_OK(confer_close(tool.client, -1, &error));
-        confer_client_free(tool.client);
-        CHECK_OK(confer_tool_call_answer(tool.held[0], "nobody hears it", SIZE_MAX, &error));
-        confer_tool_call_free(tool.held[0]);
+        confer_client *client = enclave_connect(&enclave);
+        confer_stream *stream = ask(client, "/client-tools 2 look {}");
+        confer_event *first = keep_call(stream), *second = keep_call(stream);
+        CHECK_OK(ANSWER(first, "x"));
+        if (closes) CHECK_OK(confer_close(client, -1, &error));
+        else confer_stream_cancel(stream);
+        fails(stream, closes ? CONFER_E_CLOSED : CONFER_E_CANCELLED);
+        CHECK_OK(ANSWER(second, "nobody needs it"));
+        IS_STALE(ANSWER(second, "again"));
+        confer_stream_free(stream);
+        enclave_close(client);
+        IS_STALE(ANSWER(first, "again"));
+        confer_event_free(first);
+        confer_event_free(second);
     }
     enclave_stop(&enclave);
 }
 
-static void free_all(struct tool *tool, confer_tool_call *call) {
-    confer_client_free(tool->client);
-    confer_stream_free(tool->stream);
-    confer_chat_request_free(tool->request);
-    CHECK_OK(confer_tool_call_answer(call, "x", 1, &error));
-    confer_tool_call_free(call);
-}
-
-static void tool_frees_all_handles(void) {
-    enclave_start(&enclave, NULL);
-    struct tool tool = TOOL(free_all);
-    tool.client = enclave_connect(&enclave);
-    tool.request = chat_request("/client-tool look {}");
-    add_tool(tool.request, &tool);
-    CHECK_OK(confer_chat_pull(tool.client, tool.request, &tool.stream, &error));
-    confer_chat_request_free(chat_request("meanwhile"));
-    gate_wait(&tool.destroyed, 1);
-    CHECK_OK(confer_runtime_wait(-1, &error));
-    CHECK(gate_count(&tool.calls) == 1 && gate_count(&tool.destroyed) == 1);
-    enclave_stop(&enclave);
-}
-
-static void tools_and_other_callbacks_never_overlap(void) {
-    enclave_start(&enclave, NULL);
-    confer_client *client = enclave_connect(&enclave);
-    atomic_int inside = 0;
-    struct tool tool = TOOL(answer_ok);
-    struct recorder recorders[2] = {RECORDER, RECORDER};
-    confer_chat_request *request = chat_request("/tool-rounds 5 look {}");
-    tool.inside = &inside;
-    add_tool(request, &tool);
-    for (int at = 0; at < 2; at++) {
-        confer_stream_callbacks table = recorder_table(&recorders[at]);
-        recorders[at].inside = &inside;
-        CHECK_OK(confer_chat_stream(client, request, &table, &recorders[at].stream, &error));
-    }
-    confer_chat_request_free(request);
-    for (int at = 0; at < 2; at++) {
-        recorder_wait(&recorders[at], CONFER_OK);
-        confer_stream_free(recorders[at].stream);
-    }
-    CHECK(gate_count(&tool.calls) == 10);
-    enclave_close(client);
-    CHECK(gate_count(&tool.destroyed) == 1);
-    enclave_stop(&enclave);
+static void cancelled_stream_sends_no_further_round(void) {
+    confer_client *client = open_enclave();
+    confer_stream *stream = ask(client, CALL);
+    confer_event *call = keep_call(stream);
+    confer_stream_cancel(stream);
+    confer_event_free(call);
+    confer_stream_free(stream);
+    chat_says(client, "hi", "You said: hi");
+    CHECK(enclave_count(&enclave, "/v1/vllm/chat/completions") == 2);
+    close_enclave(client);
 }
 
 /* ---- invalid calls --------------------------------------------------------------------------- */
 
-static void invalid_tool_is_refused_and_its_data_destroyed(void) {
+static void invalid_tool_is_refused(void) {
     confer_chat_request *request = chat_request("hi");
-    struct tool kept = TOOL(answer_ok);
-    add_tool(request, &kept);
+    add_tool(request, "look");
     static const struct { const char *name, *description, *parameters; confer_status status; const char *words; } bad[] = {
         {NULL, "d", SCHEMA, CONFER_E_INVALID_ARGUMENT, "name"},   {"a", NULL, SCHEMA, CONFER_E_INVALID_ARGUMENT, "description"},
         {"a", "d", NULL, CONFER_E_INVALID_ARGUMENT, "parameters"}, {"", "d", SCHEMA, CONFER_E_INVALID_ARGUMENT, "name"},
         {"look", "d", SCHEMA, CONFER_E_INVALID_ARGUMENT, "name"}, {"a", "d", "{", CONFER_E_INVALID_JSON, "line 1"},
         {" ", "d", SCHEMA, CONFER_E_INVALID_ARGUMENT, "blank"},   {"page_fetch", "d", SCHEMA, CONFER_E_INVALID_ARGUMENT, "server"},
         {"a", "d", "[]", CONFER_E_INVALID_JSON, "object"},        {"a\xff", "d", SCHEMA, CONFER_E_INVALID_UTF8, "name"}};
-    for (size_t at = 0; at < sizeof bad / sizeof *bad; at++) {
-        struct tool tool = TOOL(answer_ok);
+    for (size_t at = 0; at < sizeof bad / sizeof *bad; at++)
         CHECK_ERROR(bad[at].status, bad[at].words,
                     confer_chat_request_add_tool(request, bad[at].name, SIZE_MAX, bad[at].description, SIZE_MAX,
-                                                 bad[at].parameters, SIZE_MAX, run_tool, &tool, on_tool_destroyed, &error));
-        CHECK(gate_count(&tool.destroyed) == 1);
-    }
-    struct tool tool = TOOL(answer_ok);
-    REFUSES("request", confer_chat_request_add_tool(NULL, "a", 1, "d", 1, SCHEMA, SIZE_MAX, run_tool, &tool,
-                                                    on_tool_destroyed, &error));
-    CHECK(gate_count(&tool.destroyed) == 1 && gate_count(&kept.destroyed) == 0);
-    REFUSES("request", confer_chat_request_set_tool_limits(NULL, 1, 1, &error));
-    REFUSES("max_rounds", confer_chat_request_set_tool_limits(request, 1001, 1, &error));
-    REFUSES("timeout_ms", confer_chat_request_set_tool_limits(request, 1, 0, &error));
-    REFUSES("timeout_ms", confer_chat_request_set_tool_limits(request, 1, 86400001, &error));
+                                                 bad[at].parameters, SIZE_MAX, &error));
+    REFUSES("request", confer_chat_request_add_tool(NULL, "a", 1, "d", 1, SCHEMA, SIZE_MAX, &error));
+    REFUSES("request", confer_chat_request_set_tool_rounds(NULL, 1, 1, &error));
+    REFUSES("max_rounds", confer_chat_request_set_tool_rounds(request, 1001, 1, &error));
+    REFUSES("timeout_ms", confer_chat_request_set_tool_rounds(request, 1, 0, &error));
+    REFUSES("timeout_ms", confer_chat_request_set_tool_rounds(request, 1, 86400001, &error));
     confer_chat_request_free(request);
-    CHECK(gate_count(&kept.destroyed) == 1);
+    REFUSES("event", ANSWER(NULL, "x"));
+    REFUSES("event", confer_event_fail_tool(NULL, "x", 1, &error));
+    CHECK(!confer_event_wants_answer(NULL) && confer_event_clone(NULL) == NULL);
+    confer_event_free(NULL);
 }
 
-static void null_tool_call_is_refused(void) {
+/* ---- tools that are called back --------------------------------------------------------------- */
+
+static struct gate destroyed = GATE;
+
+static void call_back(void *user_data, confer_tool_call *call) {
     size_t len = 7;
-    REFUSES("call", confer_tool_call_answer(NULL, "x", 1, &error));
-    REFUSES("call", confer_tool_call_fail(NULL, "x", 1, &error));
-    CHECK(confer_tool_call_id(NULL, &len) == NULL && len == 0);
-    CHECK(confer_tool_call_name(NULL, NULL) == NULL && confer_tool_call_arguments(NULL, NULL) == NULL);
-    confer_tool_call_free(NULL);
+    CHECK(user_data == &destroyed);
+    CHECK_TEXT("look", confer_tool_call_name(call, &len));
+    CHECK(len == 4 && confer_tool_call_id(call, &len) != NULL && len > 0);
+    CHECK_TEXT("{\"at\": \"it\"}", confer_tool_call_arguments(call, NULL));
+    CHECK_OK(confer_tool_call_answer(call, "seen", SIZE_MAX, &error));
+    IS_STALE(confer_tool_call_fail(call, "again", SIZE_MAX, &error));
+    confer_tool_call_free(call);
 }
 
-static confer_chat_request *used_by_destroy;
-
-static void use_the_request(void *user_data) {
-    CHECK_OK(confer_chat_request_set_thinking(used_by_destroy, true, &error));
-    on_tool_destroyed(user_data);
+static void on_destroyed(void *user_data) {
+    gate_raise(user_data);
 }
 
-static void destroy_may_use_the_refusing_request(void) {
-    confer_chat_request *request = used_by_destroy = chat_request("hi");
-    struct tool kept = TOOL(answer_ok), refused = TOOL(answer_ok);
-    add_tool(request, &kept);
-    REFUSES("name", confer_chat_request_add_tool(request, "look", 4, "d", 1, SCHEMA, SIZE_MAX, run_tool, &refused,
-                                                 use_the_request, &error));
-    CHECK(gate_count(&refused.destroyed) == 1);
-    confer_chat_request_free(request);
+static void tool_with_a_callback_answers(void) {
+    confer_client *client = open_enclave();
+    confer_chat_request *request = chat_request(CALL);
+    CHECK_OK(confer_chat_request_add_tool_callback(request, "look", 4, "", 0, SCHEMA, SIZE_MAX, call_back, &destroyed,
+                                                   on_destroyed, &error));
+    CHECK_OK(confer_chat_request_set_tool_limits(request, ROUNDS, PATIENT_MS, &error));
+    says(pull(client, request), "The tool answered: seen");
+    gate_wait(&destroyed, 1);
+    close_enclave(client);
 }
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(tool_answers_in_its_callback),
+        PROMISE(lent_call_is_answered),
         PROMISE(failed_tool_gives_the_model_the_reason),
-        PROMISE(call_freed_unanswered_gives_the_model_an_error),
         PROMISE(call_takes_one_answer_and_refuses_invalid_ones),
-        PROMISE(another_thread_answers_calls_later_in_any_order),
-        PROMISE(tool_timeout_is_a_failure_and_late_answers_ignored),
-        PROMISE(endless_tool_calls_stop_at_the_round_limit),
-        PROMISE(application_runs_a_tool_without_callback),
+        PROMISE(lent_call_fails_when_the_next_event_is_read),
+        PROMISE(last_clone_freed_unanswered_fails_the_call),
+        PROMISE(parallel_calls_are_answered_by_other_threads),
+        PROMISE(late_call_fails_and_its_answer_is_stale),
+        PROMISE(time_limit_begins_with_the_delivery),
+        PROMISE(idle_limit_rests_while_answers_are_owed),
+        PROMISE(endless_calls_stop_at_the_round_limit),
+        PROMISE(call_of_an_unknown_tool_fails_by_itself),
+        PROMISE(tools_given_as_json_are_asked_for_too),
+        PROMISE(application_continues_by_itself_without_rounds),
         PROMISE(conversation_has_tool_calls_and_results),
-        PROMISE(destroy_runs_once_after_last_stream_and_request),
-        PROMISE(handles_are_freed_in_any_order_during_a_tool),
+        PROMISE(callbacks_answer_round_after_round),
+        PROMISE(call_fails_when_on_event_returns),
+        PROMISE(on_event_frees_all_handles_during_a_call),
         PROMISE(handles_are_freed_in_any_order_during_a_call),
-        PROMISE(cancel_and_close_work_during_a_tool_call),
-        PROMISE(tool_frees_all_handles),
-        PROMISE(tools_and_other_callbacks_never_overlap),
-        PROMISE(invalid_tool_is_refused_and_its_data_destroyed),
-        PROMISE(null_tool_call_is_refused),
-        PROMISE(destroy_may_use_the_refusing_request),
+        PROMISE(cancel_and_close_end_a_stream_in_mid_round),
+        PROMISE(cancelled_stream_sends_no_further_round),
+        PROMISE(invalid_tool_is_refused),
+        PROMISE(tool_with_a_callback_answers),
     };
     return KEEP_PROMISES(promises);
 }

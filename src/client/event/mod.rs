@@ -4,13 +4,14 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::fields::Fields;
 use super::token;
+use super::tool::Owed;
 use crate::error::{Error, Result, Status};
 use crate::session::Weighted;
 
@@ -23,6 +24,9 @@ pub use splitter::{Split, Splitter};
 
 /// The largest event (protocol section 5).
 pub const MAX_EVENT: usize = 16 << 20;
+/// Up to this size, a clone copies its event out of the message, which can be 65,535 bytes long.
+const MAX_COPIED: usize = 4 << 10;
+
 /// The kind of an event. The numbers are those of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -90,11 +94,14 @@ pub struct Event {
     /// The event's JSON or the piece, a view of the received message.
     json: Bytes,
     content: Content,
-    details: Option<Box<Details>>,
+    details: Option<Arc<Details>>,
     json_text: OnceLock<Text>,
+    /// The answer that it wants.
+    owed: Option<Arc<Owed>>,
 }
 
 /// `content`, which C borrows NUL-terminated.
+#[derive(Clone)]
 enum Content {
     Absent,
     /// Copied when the event was parsed, because it has escapes.
@@ -217,7 +224,7 @@ impl Event {
                 }
                 None
             }
-            _ => Some(Box::new(Details {
+            _ => Some(Arc::new(Details {
                 type_name: own(fields.kind),
                 tool_call_id: own(fields.tool_call_id),
                 tool_name: own(fields.tool_name),
@@ -234,6 +241,7 @@ impl Event {
             content,
             details,
             json_text: OnceLock::new(),
+            owed: None,
             json,
         })
     }
@@ -252,6 +260,7 @@ impl Event {
             },
             details: None,
             json_text: OnceLock::new(),
+            owed: None,
             json: rest.split_to(found.len),
         })
     }
@@ -277,8 +286,9 @@ impl Event {
             kind,
             json: Bytes::new(),
             content: Content::Absent,
-            details: Some(Box::new(details)),
+            details: Some(Arc::new(details)),
             json_text: OnceLock::new(),
+            owed: None,
         }
     }
 
@@ -321,6 +331,16 @@ impl Event {
         }
     }
 
+    /// Makes it ask the application for an answer, which its clones share.
+    pub(super) fn owe(&mut self, owed: Owed) {
+        self.owed = Some(Arc::new(owed));
+    }
+
+    /// Returns the answer that it wants from the application.
+    pub fn owed(&self) -> Option<&Owed> {
+        self.owed.as_deref()
+    }
+
     /// Returns the other known properties.
     pub fn details(&self) -> &Details {
         self.details.as_deref().unwrap_or(&NONE)
@@ -339,6 +359,25 @@ impl Event {
 /// Returns the text of bytes that were UTF-8 when the event was parsed.
 fn utf8(bytes: &[u8]) -> &str {
     simdutf8::basic::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Clones live as long as the application likes. So a clone of a small event does not keep the
+/// event's whole message.
+impl Clone for Event {
+    fn clone(&self) -> Event {
+        let json = match self.json.len() {
+            ..=MAX_COPIED => Bytes::copy_from_slice(&self.json),
+            _ => self.json.clone(),
+        };
+        Event {
+            kind: self.kind,
+            json,
+            content: self.content.clone(),
+            details: self.details.clone(),
+            json_text: self.json_text.clone(),
+            owed: self.owed.clone(),
+        }
+    }
 }
 
 impl Weighted for Event {

@@ -20,7 +20,7 @@ public struct Configuration: Sendable {
     /// The interval of pings, and the longest wait for an answer. Default: 20 seconds each.
     public var keepalive, deadPeer: Duration?
 
-    /// Provides a token within 15 seconds for each connection, even the first, instead of `token`.
+    /// Provides a token within 30 seconds for each connection, even the first, instead of `token`.
     /// With `reconnect`, it is also called a minute before the last token expires, if that is a JWT
     /// with an expiry. If it throws, the attempt fails with `.token` and the name of the error's
     /// type, but no other detail.
@@ -124,29 +124,27 @@ public struct Configuration: Sendable {
             guard let value else { return }
             try call { error in withText(value) { setter(config.pointer, $0, $1, error) } }
         }
-        typealias SetTime = (OpaquePointer?, UInt64, UnsafeMutablePointer<OpaquePointer?>?) -> confer_status
-        func set(_ value: Duration?, _ setter: SetTime) throws {
+        func set(_ value: Duration?, _ keys: Int32...) throws {
             guard let value else { return }
-            try call { setter(config.pointer, value.milliseconds, $0) }
+            for key in keys { try call { confer_config_set_duration_ms(config.pointer, key, value.milliseconds, $0) } }
         }
         try set(tokenProvider == nil ? token : nil, confer_config_set_token)
         try set(endpoint, confer_config_set_endpoint)
         try set(jwksCacheFile, confer_config_set_jwks_cache_file)
-        try set(connectTimeout, confer_config_set_connect_timeout_ms)
-        try set(idleTimeout, confer_config_set_idle_timeout_ms)
-        try set(keepalive, confer_config_set_keepalive_ms)
-        try set(deadPeer, confer_config_set_dead_peer_ms)
-        try set(probeTimeout, confer_config_set_probe_timeout_ms)
+        try set(connectTimeout, CONFER_DURATION_CONNECT)
+        try set(idleTimeout, CONFER_DURATION_IDLE_EVENTS, CONFER_DURATION_IDLE_OTHER)
+        try set(keepalive, CONFER_DURATION_KEEPALIVE)
+        try set(deadPeer, CONFER_DURATION_DEAD_PEER)
+        try set(probeTimeout, CONFER_DURATION_PROBE)
+        try set(maxAge, CONFER_DURATION_MAX_AGE)
         if let reconnect {
-            try call {
-                confer_config_set_reconnect(
-                    config.pointer, reconnect.attempts, reconnect.firstDelay.milliseconds, reconnect.maxDelay.milliseconds, $0)
-            }
+            let attempts = UInt64(reconnect.attempts)
+            try call { confer_config_set_limit(config.pointer, CONFER_LIMIT_ATTEMPTS, attempts, $0) }
+            try set(reconnect.firstDelay, CONFER_DURATION_FIRST_RETRY)
+            try set(reconnect.maxDelay, CONFER_DURATION_LONGEST_RETRY)
         }
-        if maxAge != nil || renewsWithEvidence {
-            try call {
-                confer_config_set_max_age(config.pointer, maxAge?.milliseconds ?? 0, renewsWithEvidence, $0)
-            }
+        if renewsWithEvidence {
+            try call { confer_config_set_renew_with_evidence(config.pointer, true, $0) }
         }
         switch proxy {
         case .none: break

@@ -23,6 +23,7 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let file = Status(rawValue: CONFER_E_FILE)
     public static let tooLarge = Status(rawValue: CONFER_E_TOO_LARGE)
     public static let tooMany = Status(rawValue: CONFER_E_TOO_MANY)
+    public static let stale = Status(rawValue: CONFER_E_STALE)
 
     // Ended on this side.
     public static let cancelled = Status(rawValue: CONFER_E_CANCELLED)

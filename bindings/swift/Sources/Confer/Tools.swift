@@ -76,7 +76,7 @@ public struct Tool: Sendable {
             withText(name) { name, nameCount in
                 withText(description) { description, descriptionCount in
                     withText(parameters) {
-                        confer_chat_request_add_tool(
+                        confer_chat_request_add_tool_callback(
                             request.pointer, name, nameCount, description, descriptionCount, $0, $1,
                             running == nil ? nil : { Box<Running>.value($0).start(Handle($1!, free: confer_tool_call_free)) },
                             running,
