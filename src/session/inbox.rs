@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_come_in_order_then_the_end_once_then_nothing() {
+    fn entries_come_in_order_then_the_end_once() {
         let inbox = self::inbox(|| ());
         inbox.deliver(&mut vec![1, 2]).unwrap();
         inbox.end(Ok(()));
@@ -335,12 +335,12 @@ mod tests {
     }
 
     #[test]
-    fn an_open_inbox_without_entries_is_empty_not_over() {
+    fn open_inbox_without_entries_is_empty_not_over() {
         assert!(matches!(inbox::<usize>(|| ()).next(now()), Next::Empty));
     }
 
     #[test]
-    fn a_full_inbox_resumes_once_when_half_is_taken() {
+    fn full_inbox_resumes_once_when_half_is_taken() {
         let resumed = Arc::new(AtomicUsize::new(0));
         let count = resumed.clone();
         let inbox = self::inbox(move || {
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_not_read_fails_above_its_cap_and_keeps_what_it_had() {
+    fn unread_stream_fails_above_its_limit_and_keeps_entries() {
         let inbox = self::inbox(|| ());
         inbox.deliver(&mut vec![(16 << 20) + 1]).unwrap();
         let error = inbox.deliver(&mut vec![1]).unwrap_err();
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_follows_whether_there_is_something_to_take() {
+    fn signal_follows_whether_something_can_be_taken() {
         #[derive(Default)]
         struct Level(Mutex<Vec<bool>>);
         impl Signal for Level {
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_drops_what_was_not_delivered() {
+    fn closing_drops_undelivered_entries() {
         let closed = |end: Next<usize>| match end {
             Next::End(Err(error)) => (error.status(), error.progress()),
             _ => panic!("it ended well, or did not end"),
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_changes_no_end_of_what_was_delivered_or_failed() {
+    fn closing_keeps_the_end_of_delivered_and_failed_streams() {
         let meter = Arc::new(Meter::new(usize::MAX));
         let inbox = || Inbox::<usize>::new(Bounds::default(), meter.clone(), || ());
         let (delivered, failed) = (inbox(), inbox());
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn every_waiting_reader_wakes_for_the_end_whoever_looked_meanwhile() {
+    fn every_waiting_reader_wakes_for_the_end() {
         let inbox = Arc::new(inbox::<usize>(|| ()));
         let readers = [(); 2].map(|()| {
             let inbox = inbox.clone();
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiting_reader_wakes_for_an_entry() {
+    fn waiting_reader_wakes_for_an_entry() {
         let inbox = Arc::new(inbox(|| ()));
         let reader = std::thread::spawn({
             let inbox = inbox.clone();

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_all_hold_too_much_only_those_with_more_than_their_share_break_the_bound() {
+    fn only_streams_above_their_share_break_the_bound() {
         let meter = Meter {
             above: None,
             ..Meter::new(100)
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clients_streams_count_for_the_process() {
+    fn streams_of_a_client_count_for_the_process() {
         let before = PROCESS.bytes.load(Ordering::Relaxed);
         let meter = Meter::new(usize::MAX);
         meter.change(0, 1 << 30);

@@ -417,6 +417,8 @@ proptest! {
         sim.drain();
         prop_assert_eq!(sim.queued, 0);
         for (id, model) in &sim.requests {
+            // What began to leave has left whole.
+            prop_assert_eq!(model.frames > 0, model.complete, "{}", id);
             prop_assert_eq!(model.opened, model.complete, "{}", id);
         }
         // No place was lost: as many uploads as there are places can start.
