@@ -3,8 +3,7 @@
 //! ```text
 //! ffi/          the C ABI: handles, guard, errors; no other logic
 //! client/       what an application asks for: configure, connect, each kind of request, close
-//! link/         a client's way to its enclave, over as many connections as that takes
-//! lifecycle/    when to connect again and when to replace a connection           (pure)
+//! lifecycle/    a client's life over several connections    (its core is pure)
 //! session/      one verified connection: requests and answers, keepalive, limits
 //! net/          sockets: TCP, proxies, TLS, WebSocket, key-set fetch
 //! host/         the process: workers, helpers, threads for callbacks, the log
@@ -26,7 +25,6 @@ pub mod ffi;
 pub mod fork;
 pub mod host;
 pub(crate) mod lifecycle;
-pub mod link;
 pub mod net;
 pub mod noise;
 pub mod panics;

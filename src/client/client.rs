@@ -10,64 +10,69 @@ use super::stream::Stream;
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result};
 use crate::host::{self, Callbacks, Hold, Which};
-use crate::link::{Keeper, Link};
+use crate::lifecycle::{Keeper, Lifecycle, Phase};
 
 /// The way to a verified enclave. Clones share it; it closes when the last of them and of its streams is dropped.
 #[derive(Clone)]
 pub struct Client(Arc<Keeper>);
 
 impl Client {
-    pub(super) fn new(link: Arc<Link>) -> Client {
-        Client(Arc::new(Keeper::new(link)))
+    pub(super) fn new(life: Arc<Lifecycle>) -> Client {
+        Client(Arc::new(Keeper::new(life)))
     }
 
-    /// What its tasks and requests share.
-    pub fn link(&self) -> &Link {
-        self.0.link()
+    /// Its life, which its tasks and requests share.
+    pub fn life(&self) -> &Lifecycle {
+        self.0.client()
     }
 
-    /// Why the connection, or the last one, was trusted.
-    pub fn evidenced(&self) -> Arc<Evidenced> {
-        self.link().evidenced()
+    /// Why the connection in use, or the last one, was trusted.
+    pub fn evidenced(&self) -> Option<Arc<Evidenced>> {
+        self.life().evidenced()
     }
 
     /// Sends a chat and returns the stream of its events.
     pub fn chat(&self, chat: PreparedChat) -> Result<Stream> {
-        Stream::start(&self.0, |link, exchange, inbox| {
-            run::start(chat, link, exchange, inbox)
+        Stream::start(&self.0, |life, exchange, inbox| {
+            run::start(chat, life, exchange, inbox)
         })
     }
 
     /// Sends any other request and returns the stream of what it brings.
     pub fn request(&self, request: PreparedRequest) -> Result<Stream> {
-        Stream::start(&self.0, |link, exchange, inbox| {
-            request.send(link, exchange, inbox).map(|()| None)
+        Stream::start(&self.0, |life, exchange, inbox| {
+            request.send(life, exchange, inbox).map(|()| None)
         })
     }
 
     /// The thread for callbacks, started when it is first needed, and held for the caller.
     pub fn callbacks(&self) -> Result<(Arc<Callbacks>, Hold)> {
-        self.link().callbacks()
+        self.life().callbacks()
     }
 
     /// Ends the connection and every stream, lets the callbacks finish, and ends the threads that only this client
     /// needed; until `deadline`. False: it goes on ending behind. It can be called again, also by several at once.
     pub fn close(&self, deadline: Option<Instant>) -> bool {
-        let link = self.link();
-        link.close();
-        if !link.ended.wait(deadline) {
+        let life = self.life();
+        life.close();
+        if !life.ended.wait(deadline) {
             return false;
         }
-        let callbacks = link.callback_thread();
+        let callbacks = life.callback_thread();
         if callbacks.is_some_and(|callbacks| !callbacks.join(deadline)) {
             return false;
         }
         host::wait(Which::Runtime, deadline)
     }
 
+    /// Whether a connection serves now.
+    pub fn connected(&self) -> bool {
+        self.life().phase() == Phase::Connected && self.end().is_none()
+    }
+
     /// Why the client ended, if it has.
     pub fn end(&self) -> Option<Error> {
-        self.link().end_error()
+        self.life().end_error()
     }
 }
 

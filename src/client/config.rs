@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use once_cell::sync::Lazy;
 
+use super::sinks::{ChangeSink, ReleaseSink, Sinks, StageSink, TokenProvider};
 use crate::attestation::{Policy, Verifier};
 use crate::error::{Error, Result, Status};
 use crate::host::{Callbacks, Level, Log, Sink};
-use crate::link::{ChangeSink, Dialer, Reconnect, ReleaseSink, Renew, TokenProvider};
+use crate::lifecycle::policy::{Reconnect, Renew};
+use crate::lifecycle::{Means, Observer, Rules};
 use crate::net::{Endpoint, KeySource, KeySources, Proxies, Roots, Route, Token};
-use crate::session::{Limits, Settings, Stage};
+use crate::session::{Limits, Settings};
 
 /// The key sets of this process.
 static KEYS: Lazy<KeySources> = Lazy::new(KeySources::default);
@@ -24,10 +26,6 @@ pub fn production_verifier() -> Arc<Verifier> {
     });
     PRODUCTION.clone()
 }
-
-/// Receives the stages of connecting, on the client's callback thread. `None` means that connecting
-/// ended.
-pub type StageSink = Arc<dyn Fn(Option<Stage>) + Send + Sync>;
 
 /// The settings of clients. Several clients can use a configuration, even at once. They share the
 /// policy's verified releases and the key set.
@@ -166,13 +164,40 @@ impl Config {
             || self.changes.is_some()
     }
 
-    /// Makes the dialer of connections.
-    pub(super) fn dialer(&self, callbacks: Option<&Arc<Callbacks>>) -> Dialer {
+    /// The rules of a client's life, and its token.
+    pub(super) fn rules(&self) -> (Rules, Option<Token>) {
+        let rules = Rules {
+            reconnect: (self.attempts > 0).then_some(Reconnect {
+                attempts: self.attempts.try_into().unwrap_or(u32::MAX),
+                first: self.first_retry,
+                most: self.longest_retry,
+            }),
+            retry_first: false,
+            renew: Renew {
+                max_age: (!self.max_age.is_zero()).then_some(self.max_age),
+                with_evidence: self.renew_with_evidence,
+            },
+            leeway: self.verifier.policy().leeway(),
+            asks_token: self.provider.is_some(),
+            asks_release: self.release.is_some(),
+            answer: self.limits.answer,
+        };
+        // A provider takes the place of the configured token.
+        let token = self.token.clone().filter(|_| self.provider.is_none());
+        (rules, token)
+    }
+
+    /// What a client's tasks need.
+    pub(super) fn means(
+        &self,
+        callbacks: Option<&Arc<Callbacks>>,
+        observer: Arc<dyn Observer>,
+    ) -> Means {
         let log = match (&self.log, callbacks) {
             (Some((level, sink)), Some(thread)) => Log::new(*level, sink.clone(), thread),
             _ => Log::default(),
         };
-        Dialer {
+        Means {
             settings: Settings {
                 endpoint: self.endpoint.clone(),
                 route: self.route.clone(),
@@ -180,23 +205,23 @@ impl Config {
                 keys: self.keys.clone(),
                 limits: self.limits,
             },
-            token: self.token.clone(),
+            observers: vec![observer],
+            log,
+            callbacks: callbacks.cloned(),
+            ended: Arc::default(),
+        }
+    }
+
+    /// The application's callbacks.
+    pub(super) fn sinks(&self, thread: &Arc<Callbacks>) -> Sinks {
+        Sinks {
+            stages: self.stages.clone(),
             provider: self.provider.clone(),
             release: self.release.clone(),
             changes: self.changes.clone(),
-            reconnect: (self.attempts > 0).then_some(Reconnect {
-                attempts: self.attempts.try_into().unwrap_or(u32::MAX),
-                first: self.first_retry,
-                most: self.longest_retry,
-            }),
-            renew: Renew {
-                max_age: (!self.max_age.is_zero()).then_some(self.max_age),
-                with_evidence: self.renew_with_evidence,
-            },
-            log,
-            refused_token: Mutex::default(),
+            thread: thread.clone(),
+            state: Mutex::default(),
             untold: Arc::default(),
-            callbacks: callbacks.cloned(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Connecting for the first time, which can be watched and cancelled.
+//! Connecting for the first time, as something to wait for and to cancel.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -6,26 +6,24 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::config::Config;
+use super::sinks::{Cancel, Sinks};
 use crate::error::{Error, Result, Status};
-use crate::host::{self, Callbacks, Level, Log, Runtime, Which};
-use crate::link::{Cancel, Dialed, Dialer, Link, cancelled};
-use crate::panics;
+use crate::host::{self, Callbacks, Runtime, Which};
+use crate::lifecycle::{Lifecycle, News, Notice, Observer, QuestionKind, cancelled};
 use crate::session::{Bounds, Inbox, Meter, Next, Signal, Stage, Weighted};
 
-/// How long a failed connection waits for its threads. They end at once, but for a name lookup that the system does not
-/// let go of, and for a callback that takes its time.
+/// Time that a failed attempt waits for its threads. They end at once, except for a name lookup that hangs
+/// in the system, and for a callback that takes its time.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// How much later than the time limit an outcome may come: writing the key-set cache takes up to a second, and a busy
-/// machine its time. After that the worker is taken for dead.
+/// Time by which an outcome may be late: writing the key-set cache takes up to a second, and a busy
+/// machine is slow. After that the worker counts as dead.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A connection under way. Dropping it cancels.
+/// A client that connects for the first time. Dropping it cancels.
 pub struct Connecting {
-    result: Arc<Inbox<Connected>>,
-    stage: Arc<AtomicI32>,
-    /// This attempt's own: the wish that an application shares between attempts is expressed by the application alone.
-    cancel: Cancel,
+    outcome: Arc<Outcome>,
+    life: Arc<Lifecycle>,
     limit: Duration,
     /// When the outcome is overdue.
     overdue: Instant,
@@ -40,8 +38,8 @@ impl Weighted for Connected {
 }
 
 impl Connecting {
-    /// Begins to connect. The configuration is read now and can be changed or dropped afterwards. `cancel` is a wish
-    /// that others can express. What connects is given to `store` before it does anything, and so before any callback.
+    /// Begins to connect. The configuration is read now and can be changed or dropped afterwards. `cancel`
+    /// is shared with others. `store` gets the result before any callback runs.
     pub fn start<T>(
         config: &Config,
         cancel: Cancel,
@@ -52,59 +50,36 @@ impl Connecting {
         if config.needs_callbacks() {
             let _ = callbacks.set(Callbacks::start()?);
         }
-        let dialer = config.dialer(callbacks.get());
-        let log = dialer.log.clone();
-        let watcher = Watcher {
-            stage: Arc::new(AtomicI32::new(Stage::Resolve as i32)),
-            log: log.clone(),
-            stages: config.stages.clone().zip(callbacks.get().cloned()),
-        };
         let runtime = Runtime::shared()?;
-        // Whoever takes the client may close it at once, and with it the callback thread; but the end is still to be told.
-        let hold = callbacks.get().map(|callbacks| callbacks.hold());
-        let outcome = Outcome(Arc::new(Inbox::new(
-            Bounds::default(),
-            Arc::new(Meter::new(usize::MAX)),
-            || (),
-        )));
-        let own = Cancel::default();
-        let limit = dialer.settings.limits.connect;
+        let result = Inbox::new(Bounds::default(), Arc::new(Meter::new(usize::MAX)), || ());
+        let outcome = Arc::new(Outcome {
+            result,
+            stage: AtomicI32::new(Stage::Resolve as i32),
+        });
+        let (rules, token) = config.rules();
+        let observer = Settler {
+            outcome: outcome.clone(),
+            sinks: callbacks.get().map(|thread| config.sinks(thread)),
+        };
+        let means = config.means(callbacks.get(), Arc::new(observer));
+        let life = Lifecycle::new(rules, token, means, runtime, callbacks);
+        let limit = config.limits.connect;
         let stored = store(Connecting {
-            result: outcome.0.clone(),
-            stage: watcher.stage.clone(),
-            cancel: own.clone(),
+            outcome,
+            life: life.clone(),
             limit,
             overdue: Instant::now() + limit + GRACE,
         });
-        let held = runtime.clone();
-        // If there is no worker any more, the outcome is dropped with the task, and says so.
-        let _ = runtime.spawn(async move {
-            let keys = dialer.settings.keys.clone();
-            // Boxed, because the application's thread, whose stack may be small, moves this task a few times.
-            let work = connect(dialer, &watcher, held, callbacks, [&own, &cancel]);
-            let result = Box::pin(work).await;
-            if result.is_ok() {
-                tokio::select! {
-                    kept = keys.kept() => if let Some(failure) = kept {
-                        log.record(Level::Warn, "confer::keys", || failure);
-                    },
-                    () = own.cancelled() => {}
-                    () = cancel.cancelled() => {}
-                }
-            }
-            outcome.set(result);
-            watcher.end();
-            log.release();
-            drop(hold);
-        });
+        cancel.concerns(&life);
+        life.start();
         Ok(stored)
     }
 
-    /// Waits for the outcome until `deadline`; without one, for as long as the time limits allow. `None`: not yet. The
-    /// outcome is given out once; afterwards the answer is an error.
+    /// Waits for the outcome until `deadline`; without one, for as long as the time limits allow. `None`: there
+    /// is no outcome yet. The outcome is given out once; afterwards the answer is an error.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<Option<Client>> {
         let until = deadline.map_or(self.overdue, |deadline| deadline.min(self.overdue));
-        match self.result.next(Some(until)) {
+        match self.outcome.result.next(Some(until)) {
             Next::Item(Connected(client)) => Ok(Some(client)),
             Next::Empty if Instant::now() >= self.overdue => Err(self.late()),
             Next::Empty => Ok(None),
@@ -116,10 +91,11 @@ impl Connecting {
         }
     }
 
-    /// Waits for the outcome, and after a failure for the threads that only this attempt needed: there will be no client
-    /// to close.
+    /// Waits for the outcome, and after a failure for the threads that only this attempt needed: the caller
+    /// gets no client to close.
     pub fn finish(self) -> Result<Client> {
         let outcome = self.wait(None);
+        drop(self);
         if outcome.is_err() {
             host::wait(Which::Leaving, Some(Instant::now() + LINGER));
         }
@@ -131,7 +107,7 @@ impl Connecting {
         })
     }
 
-    /// The time limit is over, and the worker did not say so.
+    /// The time limit is over, and the worker did not report it.
     fn late(&self) -> Error {
         let message = format!(
             "connecting: no result within {} ms, and the library's worker thread does not answer",
@@ -142,117 +118,86 @@ impl Connecting {
 
     /// The stage that it is in, or was in when it ended.
     pub fn stage(&self) -> i32 {
-        self.stage.load(Ordering::Relaxed)
+        self.outcome.stage.load(Ordering::Relaxed)
     }
 
     /// Gives up. The outcome is then `Cancelled`, unless it was decided already.
     pub fn cancel(&self) {
-        self.cancel.cancel();
+        self.life.stop_connecting(cancelled());
     }
 
-    /// Installs what is told when there is an outcome.
+    /// Installs what is signalled when there is an outcome.
     pub fn set_signal(&self, signal: Arc<dyn Signal>) {
-        self.result.set_signal(signal);
+        self.outcome.result.set_signal(signal);
     }
 }
 
 impl Drop for Connecting {
     fn drop(&mut self) {
         self.cancel();
-        self.result.discard(); // a client that nobody took is closed
+        self.outcome.result.discard(); // closes a client that nobody took
     }
 }
 
-/// Where the outcome goes. It comes to an end however the task that owns it does.
-struct Outcome(Arc<Inbox<Connected>>);
+/// The outcome of the first attempt, and the stage that it is in.
+struct Outcome {
+    result: Inbox<Connected>,
+    stage: AtomicI32,
+}
 
-impl Outcome {
-    fn set(self, result: Result<Client>) {
-        let end = match result {
-            Ok(client) => self.0.deliver(&mut vec![Connected(client)]),
+/// Sets the outcome, and passes news on to the callbacks.
+struct Settler {
+    outcome: Arc<Outcome>,
+    sinks: Option<Sinks>,
+}
+
+impl Settler {
+    fn settle(&self, outcome: Result<Client>) {
+        let result = &self.outcome.result;
+        let end = match outcome {
+            Ok(client) => result.deliver(&mut vec![Connected(client)]),
             Err(error) => Err(error),
         };
-        self.0.end(end);
+        result.end(end); // only the first end counts
+    }
+
+    fn note(&self, client: &Lifecycle, news: &News<'_>) {
+        let stage = &self.outcome.stage;
+        match news {
+            News::Notice(Notice::Stage(entered)) => {
+                stage.store(*entered as i32, Ordering::Relaxed);
+            }
+            News::Asked(question) if matches!(question.kind, QuestionKind::Token(_)) => {
+                stage.store(Stage::Token as i32, Ordering::Relaxed);
+            }
+            News::Notice(Notice::Connected { first: true, .. }) => {
+                if let Some(client) = client.weak().upgrade() {
+                    self.settle(Ok(Client::new(client)));
+                }
+            }
+            News::Notice(Notice::Ended(error)) => self.settle(Err(error.clone())),
+            _ => {}
+        }
     }
 }
 
-impl Drop for Outcome {
+impl Observer for Settler {
+    fn notice(&self, client: &Lifecycle, news: &News<'_>) {
+        // Whoever takes the client may close it at once, and with it the callback thread, which must still
+        // report the end of the stages.
+        let _hold = self.sinks.as_ref().map(|sinks| sinks.thread.hold());
+        self.note(client, news);
+        if let Some(sinks) = &self.sinks {
+            sinks.notice(client, news);
+        }
+    }
+}
+
+impl Drop for Settler {
     fn drop(&mut self) {
-        // Only the first end counts.
-        self.0.end(Err(Error::new(
+        self.settle(Err(Error::new(
             Status::System,
             "connecting ended early: the library's worker thread is gone",
         )));
-    }
-}
-
-struct Watcher {
-    stage: Arc<AtomicI32>,
-    log: Log,
-    stages: Option<(super::config::StageSink, Arc<Callbacks>)>,
-}
-
-impl Watcher {
-    fn entered(&self, stage: Stage) {
-        self.stage.store(stage as i32, Ordering::Relaxed);
-        self.log.record(Level::Debug, "confer::connect", || {
-            format!("stage {}", stage.name())
-        });
-        self.tell(Some(stage));
-    }
-
-    fn tell(&self, stage: Option<Stage>) {
-        if let Some((sink, callbacks)) = &self.stages {
-            let sink = sink.clone();
-            callbacks.post(move || sink(stage));
-        }
-    }
-
-    fn end(self) {
-        self.log.release();
-        if let Some((sink, callbacks)) = self.stages {
-            callbacks.post(move || sink(None));
-        }
-    }
-}
-
-fn tell_outcome(dialer: &Dialer, outcome: &Result<Dialed>) {
-    let log = &dialer.log;
-    match outcome {
-        Ok(dialed) => log.record(Level::Info, "confer::connect", || {
-            let report = &dialed.established.evidenced.report;
-            let release = report.release.image_version.as_deref();
-            let release = release.unwrap_or("without a version");
-            let endpoint = &dialer.settings.endpoint;
-            format!("verified and connected: {endpoint}, release {release}")
-        }),
-        Err(error) => log.record(Level::Error, "confer::connect", || error.to_string()),
-    }
-}
-
-async fn connect(
-    dialer: Dialer,
-    watcher: &Watcher,
-    runtime: Arc<Runtime>,
-    callbacks: OnceLock<Arc<Callbacks>>,
-    [own, shared]: [&Cancel; 2],
-) -> Result<Client> {
-    let watch = |stage| watcher.entered(stage);
-    let attempt = async {
-        tokio::select! {
-            biased;
-            () = own.cancelled() => Err(cancelled()),
-            () = shared.cancelled() => Err(cancelled()),
-            dialed = dialer.dial(None, &watch) => dialed,
-        }
-    };
-    let dialed = panics::caught(attempt).await.and_then(|dialed| dialed);
-    tell_outcome(&dialer, &dialed);
-    match dialed {
-        Ok(dialed) => Ok(Client::new(Link::new(dialer, dialed, runtime, callbacks))),
-        Err(error) => {
-            dialer.release();
-            Err(error)
-        }
     }
 }

@@ -14,6 +14,7 @@ mod json;
 mod request;
 mod run;
 mod settings;
+mod sinks;
 mod size;
 mod stream;
 mod token;
@@ -23,7 +24,7 @@ mod upload;
 pub use answer::Ending;
 pub use chat::{ChatRequest, MAX_DOCUMENTS, MAX_TOOLS, Number, PreparedChat, StoredDocument};
 pub use client::{Client, deadline};
-pub use config::{Config, StageSink, production_verifier};
+pub use config::{Config, production_verifier};
 pub use connect::Connecting;
 pub use event::{Details, Event, Kind, MAX_EVENT, MAX_EVENT_DEPTH, Matrix, Text};
 pub use history::{Conversation, Role};
@@ -31,6 +32,7 @@ pub use request::{
     MAX_FETCH_HEADERS, MAX_PATH, MAX_TEXTS, MAX_VERB, PreparedRequest, RouteRequest,
 };
 pub use settings::{BOUND_TIME, DURATIONS, LIMITS, Setting, bounded, time_limit};
+pub use sinks::{Cancel, Change, ChangeSink, ReleaseSink, StageSink, TokenProvider, TokenQuestion};
 pub use size::MAX_TEXT;
 pub use stream::Stream;
 pub use tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_CALLS, MAX_ROUNDS, Owed, Tool, ToolCall};

@@ -11,7 +11,7 @@ use super::event::Event;
 use super::size::Size;
 use super::upload::Document;
 use crate::error::{Error, Result, Status};
-use crate::link::{Exchange, Link};
+use crate::lifecycle::{Exchange, Lifecycle};
 use crate::session::{Inbox, Request};
 
 /// Texts of one embeddings request (protocol section 4).
@@ -304,7 +304,7 @@ pub struct PreparedRequest {
 impl PreparedRequest {
     pub(super) fn send(
         self,
-        link: &Link,
+        life: &Lifecycle,
         exchange: &Arc<Exchange>,
         inbox: &Arc<Inbox<Event>>,
     ) -> Result<()> {
@@ -314,7 +314,7 @@ impl PreparedRequest {
         });
         let upload = match self.document {
             None => None,
-            Some(document) => Some(document.source(link)?),
+            Some(document) => Some(document.source(life)?),
         };
         let request = Request {
             verb: self.verb,
@@ -324,7 +324,7 @@ impl PreparedRequest {
             pace: self.reading.pace(),
         };
         let answer = Answer::new(self.reading, transfer, inbox.clone());
-        link.request(request, exchange.clone(), answer)
+        life.request(request, exchange, answer)
     }
 }
 

@@ -12,13 +12,13 @@ use super::history::{Call, Conversation, Message, Turn, answered};
 use super::tool::{MAX_CALLS, Owed, ToolCall, failure};
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Starting, watch};
-use crate::link::{Exchange, Link, Parked, cancelled, closed};
+use crate::lifecycle::{Exchange, Lifecycle, Parked, cancelled, closed};
 use crate::session::{Inbox, Request, worker_gone};
 
 /// A chat over all of its rounds.
 pub struct Run {
     this: Weak<Run>,
-    link: Weak<Link>,
+    life: Weak<Lifecycle>,
     exchange: Arc<Exchange>,
     inbox: Arc<Inbox<Event>>,
     conversation: Option<Conversation>,
@@ -68,7 +68,7 @@ const NEAR_CONTEXT_PERCENT: i128 = 80;
 impl Run {
     /// Follows a chat that will be sent.
     pub(super) fn new(
-        link: &Link,
+        life: &Lifecycle,
         exchange: &Arc<Exchange>,
         inbox: &Arc<Inbox<Event>>,
         follow: Follow,
@@ -79,13 +79,13 @@ impl Run {
             asked,
         } = follow;
         let thread = match whole.runs_tools() {
-            true => Some(link.callbacks()?),
+            true => Some(life.callbacks()?),
             false => None,
         };
         let context = conversation.as_ref().map(Conversation::context_tokens);
         Ok(Arc::new_cyclic(|this| Run {
             this: this.clone(),
-            link: link.weak(),
+            life: life.weak(),
             exchange: exchange.clone(),
             inbox: inbox.clone(),
             conversation,
@@ -123,7 +123,7 @@ impl Run {
     /// that the application is to answer say so in their events.
     fn complete(&self, turn: &mut Turn, events: &mut [Event]) -> Result<bool> {
         let messages = turn.messages()?;
-        let link = self.link.upgrade().ok_or_else(closed)?;
+        let life = self.life.upgrade().ok_or_else(closed)?;
         let mut guard = self.state();
         let state = &mut *guard;
         let request = state.request.as_mut().ok_or_else(cancelled)?;
@@ -166,7 +166,7 @@ impl Run {
         }
         drop(guard);
         // Told at once if the client was closed meanwhile.
-        link.park(self.this.clone());
+        life.park(self.this.clone());
         Ok(true)
     }
 
@@ -215,10 +215,10 @@ impl Run {
 
     /// Starts the time limit of an open call.
     pub(super) fn limit(&self, round: u32, at: usize) {
-        let Some(link) = self.link.upgrade() else {
+        let Some(life) = self.life.upgrade() else {
             return;
         };
-        let Ok(runtime) = link.runtime() else {
+        let Ok(runtime) = life.runtime() else {
             return;
         };
         let mut guard = self.state();
@@ -293,11 +293,11 @@ impl Run {
         let body = request.body();
         drop(guard);
         let sent = body.and_then(|body| {
-            let link = self.link.upgrade().ok_or_else(closed)?;
+            let life = self.life.upgrade().ok_or_else(closed)?;
             let reading = self.reading();
             let request = completions(body, &reading);
             let answer = Answer::new(reading, None, self.inbox.clone());
-            link.request(request, self.exchange.clone(), answer)
+            life.request(request, &self.exchange, answer)
         });
         if let Err(error) = sent {
             self.end(error);
@@ -412,13 +412,13 @@ fn explain_silence(error: Error, context: (Option<i64>, Option<i64>)) -> Error {
 /// Sends a chat; what follows it, if anything does.
 pub(super) fn start(
     chat: PreparedChat,
-    link: &Link,
+    life: &Lifecycle,
     exchange: &Arc<Exchange>,
     inbox: &Arc<Inbox<Event>>,
 ) -> Result<Option<Arc<Run>>> {
     let run = match chat.follow {
         None => None,
-        Some(follow) => Some(Run::new(link, exchange, inbox, follow)?),
+        Some(follow) => Some(Run::new(life, exchange, inbox, follow)?),
     };
     let reading = match &run {
         Some(run) => run.reading(),
@@ -427,7 +427,7 @@ pub(super) fn start(
     };
     let request = completions(chat.body, &reading);
     let answer = Answer::new(reading, None, inbox.clone());
-    link.request(request, exchange.clone(), answer)?;
+    life.request(request, exchange, answer)?;
     Ok(run)
 }
 

@@ -6,13 +6,13 @@ use std::time::Instant;
 use super::event::Event;
 use super::run::Run;
 use crate::error::Result;
-use crate::link::{Exchange, Keeper, Link};
+use crate::lifecycle::{Exchange, Keeper, Lifecycle};
 use crate::session::{Inbox, Next, Signal};
 
 /// What one request brings, until its end. Dropping it cancels.
 pub struct Stream {
     /// Streams keep their connection: a client may be dropped first.
-    keeper: Arc<Keeper>,
+    _keeper: Arc<Keeper>,
     exchange: Arc<Exchange>,
     inbox: Arc<Inbox<Event>>,
     /// The rounds of a chat with tools that the library runs.
@@ -23,16 +23,16 @@ impl Stream {
     /// A stream whose request `start` sends.
     pub(super) fn start(
         keeper: &Arc<Keeper>,
-        start: impl FnOnce(&Link, &Arc<Exchange>, &Arc<Inbox<Event>>) -> Result<Option<Arc<Run>>>,
+        start: impl FnOnce(&Lifecycle, &Arc<Exchange>, &Arc<Inbox<Event>>) -> Result<Option<Arc<Run>>>,
     ) -> Result<Stream> {
-        let exchange = Arc::new(Exchange::default());
+        let life = keeper.client();
+        let exchange = Arc::new(Exchange::new(life));
         let reader = exchange.clone();
-        let link = keeper.link();
-        let inbox = Inbox::new(link.bounds(), link.meter.clone(), move || reader.resume());
+        let inbox = Inbox::new(life.bounds(), life.meter.clone(), move || reader.resume());
         let inbox = Arc::new(inbox);
-        let run = start(link, &exchange, &inbox)?;
+        let run = start(life, &exchange, &inbox)?;
         Ok(Stream {
-            keeper: keeper.clone(),
+            _keeper: keeper.clone(),
             exchange,
             inbox,
             run,
@@ -52,9 +52,7 @@ impl Stream {
 
     /// Gives the answer up: nothing more is delivered but the end. Never waits; again changes nothing.
     pub fn cancel(&self) {
-        if !self.exchange.cancel() {
-            self.keeper.link().drop_waiting(&self.exchange);
-        }
+        self.exchange.cancel();
         if let Some(run) = &self.run {
             run.cancel();
         }

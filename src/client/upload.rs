@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result, Status};
 use crate::host::{Callbacks, FILES, Hold};
-use crate::link::Link;
+use crate::lifecycle::Lifecycle;
 use crate::panics;
 use crate::session::{Again, Data, MAX_CHUNK, Source, Supply};
 
@@ -74,7 +74,7 @@ impl Document {
     }
 
     /// Where it comes from, for one request. What can be read but once is taken only for a client that lives.
-    pub(super) fn source(self, link: &Link) -> Result<Box<dyn Source>> {
+    pub(super) fn source(self, life: &Lifecycle) -> Result<Box<dyn Source>> {
         Ok(match self {
             Document::Memory(rest) => Box::new(Memory {
                 whole: rest.clone(),
@@ -82,8 +82,8 @@ impl Document {
             }),
             Document::File(file, length) => Box::new(FromFile::new(file, length)),
             Document::Callback { read, length } => {
-                let (thread, hold) = link.callbacks()?;
-                link.end_error().map_or(Ok(()), Err)?;
+                let (thread, hold) = life.callbacks()?;
+                life.end_error().map_or(Ok(()), Err)?;
                 let read = read.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if read.is_none() {
                     let message = "request: its document's callback was used by an earlier start; \

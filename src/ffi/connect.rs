@@ -11,9 +11,8 @@ use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
 use super::support::guard::{self, Poison};
 use super::support::handle::{self, Out};
 use super::support::signal::Pipe;
-use crate::client::{Client, Connecting, deadline};
+use crate::client::{Cancel, Client, Connecting, deadline};
 use crate::error::{Error, Result, Status};
-use crate::link::Cancel;
 
 /// A wish to stop connecting, which any thread can express. Any thread, also several at once.
 #[allow(non_camel_case_types)]
@@ -273,7 +272,9 @@ pub unsafe extern "C" fn confer_attestation_report(
         // SAFETY: `client` is NULL or live.
         unsafe {
             confer_client::with(client, |client| {
-                out.set(handle::give(confer_report::new(client.evidenced())));
+                let none = || Error::new(Status::Closed, "the client has not connected yet");
+                let evidenced = client.evidenced().ok_or_else(none)?;
+                out.set(handle::give(confer_report::new(evidenced)));
                 Ok(())
             })
         }
@@ -298,7 +299,7 @@ pub unsafe extern "C" fn confer_client_check(
 pub unsafe extern "C" fn confer_client_connected(client: *const confer_client) -> bool {
     // SAFETY: NULL or a live handle.
     guard::get(false, || {
-        unsafe { guard::unlocked(client) }.map(|client| client.client.link().connected())
+        unsafe { guard::unlocked(client) }.map(|client| client.client.connected())
     })
 }
 
@@ -314,7 +315,7 @@ pub unsafe extern "C" fn confer_client_network_changed(
         // SAFETY: NULL or a live handle.
         unsafe {
             confer_client::with(client, |client| {
-                client.link().network_changed();
+                client.life().network_changed();
                 Ok(())
             })
         }
@@ -347,17 +348,17 @@ pub const CONFER_COUNTER_FAILED_ATTEMPTS: i32 = 8;
 pub unsafe extern "C" fn confer_client_counter(client: *const confer_client, counter: i32) -> u64 {
     guard::get(0, || {
         // SAFETY: NULL or a live handle.
-        let link = unsafe { handle::peek(client) }?.client.link();
+        let life = unsafe { handle::peek(client) }?.client.life();
         let counter = match counter {
-            CONFER_COUNTER_BYTES_SENT => &link.stats.bytes_sent,
-            CONFER_COUNTER_BYTES_RECEIVED => &link.stats.bytes_received,
-            CONFER_COUNTER_MESSAGES_SENT => &link.stats.messages_sent,
-            CONFER_COUNTER_MESSAGES_RECEIVED => &link.stats.messages_received,
-            CONFER_COUNTER_PINGS_SENT => &link.stats.pings_sent,
-            CONFER_COUNTER_PINGS_ANSWERED => &link.stats.pings_answered,
-            CONFER_COUNTER_ROUND_TRIP_US => &link.stats.round_trip_us,
-            CONFER_COUNTER_CONNECTIONS => &link.attempts.connected,
-            CONFER_COUNTER_FAILED_ATTEMPTS => &link.attempts.failed,
+            CONFER_COUNTER_BYTES_SENT => &life.stats.bytes_sent,
+            CONFER_COUNTER_BYTES_RECEIVED => &life.stats.bytes_received,
+            CONFER_COUNTER_MESSAGES_SENT => &life.stats.messages_sent,
+            CONFER_COUNTER_MESSAGES_RECEIVED => &life.stats.messages_received,
+            CONFER_COUNTER_PINGS_SENT => &life.stats.pings_sent,
+            CONFER_COUNTER_PINGS_ANSWERED => &life.stats.pings_answered,
+            CONFER_COUNTER_ROUND_TRIP_US => &life.stats.round_trip_us,
+            CONFER_COUNTER_CONNECTIONS => &life.attempts.connected,
+            CONFER_COUNTER_FAILED_ATTEMPTS => &life.attempts.failed,
             _ => return None,
         };
         Some(counter.load(std::sync::atomic::Ordering::Relaxed))

@@ -7,7 +7,7 @@ use super::error::confer_error;
 use super::report::confer_report;
 use super::support::user_data::UserData;
 use super::support::{guard, handle};
-use crate::link::{Change, ChangeSink, ReleaseSink};
+use crate::client::{Change, ChangeSink, ReleaseSink};
 
 /// Something that became of the connection. Lent to a callback; immutable while it lives.
 #[allow(non_camel_case_types)]

@@ -8,8 +8,8 @@ use super::status::confer_status;
 use super::support::guard::{self, Turns};
 use super::support::user_data::UserData;
 use super::support::{handle, text};
+use crate::client::{TokenProvider, TokenQuestion};
 use crate::error::Result;
-use crate::link::{TokenProvider, TokenQuestion};
 
 /// A question for a token, to be answered once. Any thread. Freed without an answer, it says that there is no token.
 #[allow(non_camel_case_types)]

@@ -33,6 +33,14 @@ struct State {
     running: Vec<Weak<()>>,
 }
 
+impl State {
+    /// The number of running jobs that nobody waits for.
+    fn hanging(&self) -> usize {
+        let hanging = self.running.iter().filter(|it| it.strong_count() == 0);
+        hanging.count()
+    }
+}
+
 struct Job {
     waiter: Weak<()>,
     work: Box<dyn FnOnce(Result<Running>) + Send>,
@@ -62,7 +70,20 @@ impl Drop for Running {
 /// The future result of a job. Dropping it cancels the job.
 pub struct Asked<T> {
     result: oneshot::Receiver<Result<T>>,
-    _waiter: Arc<()>,
+    _waiter: Waiter,
+}
+
+/// Keeps a job wanted.
+struct Waiter {
+    wanted: Option<Arc<()>>,
+    helpers: &'static Helpers,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.wanted = None;
+        self.helpers.refuse_if_all_hang();
+    }
 }
 
 impl<T> Asked<T> {
@@ -110,7 +131,10 @@ impl Helpers {
         });
         Asked {
             result,
-            _waiter: waiter,
+            _waiter: Waiter {
+                wanted: Some(waiter),
+                helpers: self,
+            },
         }
     }
 
@@ -134,8 +158,7 @@ impl Helpers {
     fn accept(&'static self, job: Job) -> std::result::Result<(), (Job, Error)> {
         let mut state = self.state();
         let given_up = drop_given_up(&mut state.queue);
-        let hanging = state.running.iter().filter(|it| it.strong_count() == 0);
-        let hanging = hanging.count();
+        let hanging = state.hanging();
         if hanging >= self.most {
             drop(state);
             drop(given_up);
@@ -156,6 +179,20 @@ impl Helpers {
         drop(state); // before the cancelled jobs: dropping them may call back into here
         drop(given_up);
         Ok(())
+    }
+
+    /// Refuses the queued jobs if every thread hangs: they would wait until the system returns.
+    fn refuse_if_all_hang(&self) {
+        let mut state = self.state();
+        let hanging = state.hanging();
+        if hanging < self.most {
+            return;
+        }
+        let queue = std::mem::take(&mut state.queue);
+        drop(state);
+        for job in queue {
+            (job.work)(Err(self.hang(hanging)));
+        }
     }
 
     fn hang(&self, hanging: usize) -> Error {

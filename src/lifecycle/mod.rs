@@ -1,13 +1,23 @@
 //! A client's life over several connections.
 //!
 //! ```text
-//! policy   when a lost connection is retried and a working one replaced: times, without a clock
-//! core     the rules of `link/` as a state machine without I/O
+//! policy    when a lost connection is retried and a working one replaced: times, without a clock
+//! core      the rules, as a state machine without I/O
+//! driver    does what the core asks for, and reports back; the one lock of a client
+//! request   a request on its way over several connections
+//! tasks     the tasks of a client: an attempt to connect, a connection, a timer
+//! observer  the application's view: notices and questions
 //! ```
-//! `link/` is being rebuilt on `core`, rule by rule. It uses `policy` already; until it uses `core`,
-//! only the tests of `core` are compiled.
 
-#[cfg(test)]
-#[allow(dead_code, unreachable_pub)]
-pub(crate) mod core;
+pub mod core;
+mod driver;
+mod observer;
 pub mod policy;
+mod request;
+mod tasks;
+
+pub use core::{Notice, Phase, Question, QuestionKind, Rules, TokenAnswer, cancelled, closed};
+pub use driver::{Keeper, Lifecycle, Parked};
+pub use observer::{News, Observer};
+pub use request::Exchange;
+pub use tasks::Means;

@@ -114,10 +114,8 @@ impl Renew {
 }
 
 /// Random numbers that spread pauses (SplitMix64). They protect nothing.
-#[cfg(test)]
 pub struct Dice(u64);
 
-#[cfg(test)]
 impl Dice {
     pub fn new(seed: u64) -> Dice {
         Dice(seed)

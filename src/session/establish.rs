@@ -239,7 +239,8 @@ pub async fn establish(
 
     let limit = limits.of(Stage::Verify);
     let left = limit.saturating_sub(began.elapsed());
-    stage(limits, Stage::Release, &|_| (), approval(evidenced.clone())).await?;
+    // It has its own time limit.
+    approval(evidenced.clone()).await?;
     let (message, channel) = unverified.accept(&verified).map_err(noise_error)?;
     let sent = tokio::time::timeout(left, send(&mut socket, message)).await;
     sent.unwrap_or_else(|_| Err(timed_out(Stage::Verify.name(), limit)))

@@ -549,7 +549,7 @@ fn error_names_a_provider_that_fails() {
     });
     config.set_duration(CONFER_DURATION_ANSWER, 100);
     let failure = connect(&config).err().unwrap();
-    assert_eq!(failure.status(), CONFER_E_STAGE_TIMEOUT);
+    assert_eq!(failure.status(), CONFER_E_TOKEN);
     assert!(failure.message().contains("token"), "{failure:?}");
     give(questions.recv().unwrap() as *mut _, "late"); // without effect
 

@@ -357,7 +357,7 @@ static void without_a_token_there_is_no_connection(void) {
     CHECK_STATUS(CONFER_E_TOKEN, confer_connect(config, NULL, &client, &error));
     CHECK_OK(confer_config_set_token_provider(config, on_token, &is_late, on_provider_destroyed, &error));
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_ANSWER, 50, &error));
-    CHECK_STATUS(CONFER_E_STAGE_TIMEOUT, confer_connect(config, NULL, &client, &error));
+    CHECK_ERROR(CONFER_E_TOKEN, "no token within 50 ms", confer_connect(config, NULL, &client, &error));
     CHECK_OK(confer_token_request_answer(is_late.held, enclave.token, SIZE_MAX, &error)); /* nobody waits for it */
     confer_token_request_free(is_late.held);
     confer_config_free(config);

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Action, AttemptId, Core, Notice, Now, State};
+use super::{Action, AttemptId, ConnectionId, Core, Notice, Now, State};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result, Retry, Status};
 use crate::net::Token;
+use crate::session::Stage;
 
 /// A question to the application. The first answer counts.
+#[derive(Clone)]
 pub struct Question {
     pub id: u64,
     pub kind: QuestionKind,
 }
 
+#[derive(Clone)]
 pub enum QuestionKind {
     /// Asks for the token to connect with.
     Token(TokenReason),
@@ -229,6 +232,7 @@ impl Core {
             return Err(stale());
         };
         let reason = *reason;
+        self.actions.push_back(Action::Withdraw { question });
         match answer {
             TokenAnswer::Token(token) => {
                 self.token = Some(token);
@@ -267,6 +271,7 @@ impl Core {
             return Err(stale());
         };
         let (id, token) = (*attempt, token.clone());
+        self.actions.push_back(Action::Withdraw { question });
         if accept {
             if let Some(attempt) = self.attempt_mut() {
                 attempt.step = Step::Dialing {
@@ -342,7 +347,12 @@ impl Core {
 
     /// The attempt failed: pauses for the next one, or gives up.
     pub(super) fn fail_attempt(&mut self, error: Error, now: Now) {
-        self.note_upgrade_refusal(&error, now);
+        self.note_upgrade_refusal(&error);
+        // The next attempt may have a fresh token.
+        let error = match error.retry() {
+            Retry::FreshToken => error.with_retryable(self.rules.asks_token || self.fresh),
+            _ => error,
+        };
         self.drop_dial();
         self.failures += 1;
         self.actions
@@ -402,32 +412,38 @@ impl Core {
         hopeless || self.failures >= most
     }
 
-    /// Whether the enclave refused a request for its token, before it did anything.
-    pub(super) fn is_token_refusal(&self, error: &Error) -> bool {
-        matches!(
-            error.status(),
-            Status::Unauthorized | Status::PaymentRequired
-        )
-    }
-
-    /// The server refused the upgrade: the token is not sent again if only another one can help.
-    fn note_upgrade_refusal(&mut self, error: &Error, now: Now) {
-        let Some(token) = self.attempt().and_then(Attempt::token) else {
-            return;
-        };
-        let ended = token.ended(now.unix()).is_some();
-        let refused = error.status() == Status::Upgrade && error.http_status().is_some();
-        if error.retry() == Retry::FreshToken || (refused && ended) {
+    /// The server refused the upgrade so that only another token can help: this one is not sent again.
+    fn note_upgrade_refusal(&mut self, error: &Error) {
+        if error.retry() == Retry::FreshToken
+            && let Some(token) = self.attempt().and_then(Attempt::token)
+        {
             self.refused = Some(token);
         }
     }
 
-    /// The enclave refused a request for its token. Before its end the device's clock may be wrong, so the
-    /// token may be sent again.
-    pub(super) fn note_refused_token(&mut self, now: Now) {
-        let token = self.token.as_ref();
-        if token.is_some_and(|token| token.ended(now.unix()).is_some()) {
-            self.refused = self.token.clone();
+    /// The enclave refused a request for its token. Before the token's end the device's clock may be wrong,
+    /// so the token may be sent again. Adds to the error that the token has ended, if it has.
+    pub(super) fn note_token_refusal(
+        &mut self,
+        connection: ConnectionId,
+        error: Error,
+        now: Now,
+    ) -> Error {
+        let Some(token) = self.tokens.get(&connection) else {
+            return error;
+        };
+        if token.ended(now.unix()).is_some() {
+            self.refused = Some(token.clone());
+        }
+        token.explain(error, now.unix())
+    }
+
+    /// An attempt entered a stage of connecting.
+    pub fn entered(&mut self, attempt: AttemptId, stage: Stage) {
+        let current = self.attempt();
+        if current.is_some_and(|it| it.is_dialing(attempt)) {
+            let notice = Notice::Stage(stage);
+            self.actions.push_back(Action::Notify(notice));
         }
     }
 }

@@ -71,6 +71,7 @@ impl Core {
         if let State::Connected(old) = std::mem::replace(&mut self.state, State::Connected(live)) {
             self.retire(old.connection);
         }
+        self.tokens.insert(connection, token);
         self.replaced_one = !first;
         self.evidenced = Some(evidenced.clone());
         self.actions.push_back(Action::Notify(Notice::Connected {
@@ -106,6 +107,7 @@ impl Core {
     /// A connection has ended, after the ends of its requests were reported.
     pub fn connection_lost(&mut self, connection: ConnectionId, error: Error, now: Now) {
         self.retired.retain(|retired| *retired != connection);
+        self.tokens.remove(&connection);
         let State::Connected(live) = &mut self.state else {
             return;
         };
@@ -166,7 +168,8 @@ impl Core {
     pub fn tick(&mut self, now: Now) {
         for (request, limit) in self.requests.expired(now) {
             let message = format!(
-                "no connection for this request within {} ms",
+                "the request waited {} ms for a connection, its idle limit, and got none \
+                 (confer_config_set_idle_timeout_ms())",
                 limit.as_millis()
             );
             self.finish(request, Err(Error::new(Status::StreamIdle, message)));

@@ -19,7 +19,7 @@ mod attempt;
 mod connections;
 mod requests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,10 +27,12 @@ use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
 use crate::lifecycle::policy::{Born, Dice, Now, Reconnect, Renew};
 use crate::net::Token;
+use crate::session::Stage;
 
 use attempt::Attempt;
-pub use attempt::{Question, QuestionKind, TokenAnswer, TokenReason};
-pub use requests::RequestFacts;
+#[cfg(test)]
+use attempt::TokenReason;
+pub use attempt::{Question, QuestionKind, TokenAnswer};
 use requests::{Place, Requests};
 
 /// Identifies a request of a client. The driver chooses it; it is unique for the client's life.
@@ -74,10 +76,7 @@ pub enum Action {
         again: bool,
     },
     /// Cancel a request on its connection, which then reports its end.
-    Cancel {
-        request: RequestId,
-        connection: ConnectionId,
-    },
+    Cancel { request: RequestId },
     /// The request has ended. Nothing more is reported of it.
     Finish {
         request: RequestId,
@@ -94,7 +93,7 @@ pub enum Action {
     },
     /// Put a question to the application.
     Ask(Question),
-    /// The question is over without an answer.
+    /// The question is over: it was answered, or nobody needs the answer any more.
     Withdraw { question: u64 },
     /// Tell the application.
     Notify(Notice),
@@ -102,6 +101,8 @@ pub enum Action {
 
 /// News of the client's connection.
 pub enum Notice {
+    /// An attempt entered this stage.
+    Stage(Stage),
     /// A verified connection serves.
     Connected {
         evidenced: Arc<Evidenced>,
@@ -157,6 +158,17 @@ struct Live {
     look: Option<Instant>,
 }
 
+/// The end of a request on its connection, as the driver reports it.
+pub struct Ended {
+    /// The answer is complete, or the reason why not.
+    pub result: Result<()>,
+    /// It ended because the connection broke.
+    pub lost: bool,
+    /// The driver could send it once more: nothing of its answer was delivered, and its upload can be read
+    /// from the beginning.
+    pub repeatable: bool,
+}
+
 /// A new connection, as the driver reports it.
 pub struct Connected {
     pub attempt: AttemptId,
@@ -170,6 +182,8 @@ pub struct Core {
     requests: Requests,
     /// Replaced connections that finish their requests, oldest first.
     retired: Vec<ConnectionId>,
+    /// The token of each connection.
+    tokens: BTreeMap<ConnectionId, Token>,
     /// Why the connection in use, or the last one, was trusted.
     evidenced: Option<Arc<Evidenced>>,
     /// The token of the next attempt, unless the application is asked for one.
@@ -196,6 +210,7 @@ impl Core {
             state: State::Connecting(Attempt::new(1)),
             requests: Requests::default(),
             retired: Vec::new(),
+            tokens: BTreeMap::new(),
             evidenced: None,
             token,
             fresh: false,
@@ -237,6 +252,14 @@ impl Core {
         }
     }
 
+    /// The connection in use.
+    pub fn current(&self) -> Option<ConnectionId> {
+        match &self.state {
+            State::Connected(live) => Some(live.connection),
+            _ => None,
+        }
+    }
+
     /// Why the client ended, if it has.
     pub fn end_error(&self) -> Option<&Error> {
         match &self.state {
@@ -257,9 +280,9 @@ impl Core {
 
     // --- requests -------------------------------------------------------------------------------
 
-    /// Takes a request: sends it, or lets it wait for a connection.
-    pub fn submit(&mut self, request: RequestId, facts: RequestFacts, now: Now) {
-        self.requests.add(request, facts, now);
+    /// Takes a request: sends it, or lets it wait for a connection, for `patience` at most.
+    pub fn submit(&mut self, request: RequestId, patience: Duration, now: Now) {
+        self.requests.add(request, patience, now);
         self.place(request, 0, now);
     }
 
@@ -267,39 +290,32 @@ impl Core {
     pub fn cancel(&mut self, request: RequestId) {
         match self.requests.place(request) {
             None => {}
-            Some(Place::On { connection }) => {
+            Some(Place::On { .. }) => {
                 self.requests.give_up(request);
-                self.actions.push_back(Action::Cancel {
-                    request,
-                    connection,
-                });
+                self.actions.push_back(Action::Cancel { request });
             }
             Some(Place::Waiting { .. }) => self.finish(request, Err(cancelled())),
         }
     }
 
-    /// A request has ended on its connection: its answer is complete, or this is why not. `lost`: because the
-    /// connection broke.
-    pub fn request_ended(&mut self, request: RequestId, result: Result<()>, lost: bool, now: Now) {
+    /// A request has ended on its connection.
+    pub fn request_ended(&mut self, request: RequestId, ended: Ended, now: Now) {
         let Some(Place::On { connection }) = self.requests.place(request) else {
             return;
         };
-        let Err(error) = result else {
+        let Err(error) = ended.result else {
             return self.finish(request, Ok(()));
         };
-        if self.is_token_refusal(&error) {
-            self.note_refused_token(now);
-        }
-        let facts = self.requests.facts(request);
-        let unsent = lost
-            && error.progress() == Progress::NotSent
-            && self.rules.reconnect.is_some()
-            && facts.unsent_again;
-        let refused = self.is_token_refusal(&error)
-            && self.can_get_token()
-            && facts.sent_again
-            && !self.requests.was_refused(request);
-        if self.requests.is_given_up(request) || !(unsent || refused) {
+        let refuses_token = is_token_refusal(&error);
+        let error = match refuses_token {
+            true => self.note_token_refusal(connection, error, now),
+            false => error,
+        };
+        let unsent =
+            ended.lost && error.progress() == Progress::NotSent && self.rules.reconnect.is_some();
+        let refused = refuses_token && self.can_get_token() && !self.requests.was_refused(request);
+        let again = ended.repeatable && (unsent || refused);
+        if self.requests.is_given_up(request) || !again {
             return self.finish(request, Err(error));
         }
         if refused {
@@ -307,8 +323,15 @@ impl Core {
         }
         let waits = self.waits(request, connection, now);
         // The loss of the connection is reported next, and begins an attempt.
-        if waits && !lost {
+        if waits && !ended.lost {
             self.renew(now);
+        }
+    }
+
+    /// Ends the requests that wait for a connection.
+    pub fn finish_waiting(&mut self, error: &Error) {
+        for request in self.requests.waiting() {
+            self.finish(request, Err(error.clone()));
         }
     }
 
@@ -362,12 +385,6 @@ impl Core {
     fn finish(&mut self, request: RequestId, result: Result<()>) {
         if let Some(result) = self.requests.remove(request, result) {
             self.actions.push_back(Action::Finish { request, result });
-        }
-    }
-
-    fn finish_waiting(&mut self, error: &Error) {
-        for request in self.requests.waiting() {
-            self.finish(request, Err(error.clone()));
         }
     }
 
@@ -426,6 +443,14 @@ impl Core {
             State::Ended(_) => None,
         }
     }
+}
+
+/// Whether the enclave refused a request for its token, before it did anything.
+fn is_token_refusal(error: &Error) -> bool {
+    matches!(
+        error.status(),
+        Status::Unauthorized | Status::PaymentRequired
+    )
 }
 
 fn differs(before: &Evidenced, now: &Evidenced) -> bool {

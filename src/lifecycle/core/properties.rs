@@ -108,11 +108,7 @@ fn pick<T: Copy>(from: &[T], at: usize) -> Option<T> {
 fn feed(sim: &mut Sim, input: Input) {
     match input {
         Input::Submit { again } => {
-            sim.submit_with(RequestFacts {
-                unsent_again: again,
-                sent_again: again,
-                ..facts()
-            });
+            sim.submit_if(again);
         }
         Input::Cancel(at) => sim.cancel(at as RequestId),
         Input::Progress(at, answered) => {

@@ -6,17 +6,6 @@ use std::time::{Duration, Instant};
 use super::{ConnectionId, Now, RequestId};
 use crate::error::{Error, Progress, Result, Status};
 
-/// The facts about a request that the rules need.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestFacts {
-    /// It can go out on another connection if nothing of it was sent.
-    pub unsent_again: bool,
-    /// It can go out once more after a refusal for its token: its upload can be read again.
-    pub sent_again: bool,
-    /// Time that it may wait for a connection.
-    pub patience: Duration,
-}
-
 /// The place of a request. Between two connections it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -27,7 +16,8 @@ pub(super) enum Place {
 }
 
 struct Request {
-    facts: RequestFacts,
+    /// The time that it may wait for a connection.
+    patience: Duration,
     place: Place,
     /// It was on a connection before.
     sent_before: bool,
@@ -47,10 +37,10 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Adds a request, which waits for any connection.
-    pub(super) fn add(&mut self, id: RequestId, facts: RequestFacts, now: Now) {
+    pub(super) fn add(&mut self, id: RequestId, patience: Duration, now: Now) {
         let since = now.monotonic;
         let request = Request {
-            facts,
+            patience,
             place: Place::Waiting { after: 0, since },
             sent_before: false,
             given_up: false,
@@ -63,10 +53,6 @@ impl Requests {
 
     pub(super) fn place(&self, id: RequestId) -> Option<Place> {
         self.all.get(&id).map(|request| request.place)
-    }
-
-    pub(super) fn facts(&self, id: RequestId) -> RequestFacts {
-        self.all[&id].facts
     }
 
     pub(super) fn wait(&mut self, id: RequestId, after: ConnectionId, now: Now) {
@@ -134,7 +120,8 @@ impl Requests {
     pub(super) fn expired(&self, now: Now) -> Vec<(RequestId, Duration)> {
         let over = |request: &Request| expiry(request).is_some_and(|at| at <= now.monotonic);
         let expired = self.waiting_if(over).into_iter();
-        expired.map(|id| (id, self.facts(id).patience)).collect()
+        let patience = |id| self.all.get(&id).map(|request| (id, request.patience));
+        expired.filter_map(patience).collect()
     }
 
     fn waiting_if(&self, wanted: impl Fn(&Request) -> bool) -> Vec<RequestId> {
@@ -170,7 +157,7 @@ impl Requests {
 
 fn expiry(request: &Request) -> Option<Instant> {
     match request.place {
-        Place::Waiting { since, .. } => Some(since + request.facts.patience),
+        Place::Waiting { since, .. } => Some(since + request.patience),
         Place::On { .. } => None,
     }
 }

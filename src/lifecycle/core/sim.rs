@@ -37,13 +37,7 @@ pub(super) fn rules() -> Rules {
     }
 }
 
-pub(super) fn facts() -> RequestFacts {
-    RequestFacts {
-        unsent_again: true,
-        sent_again: true,
-        patience: Duration::from_secs(180),
-    }
-}
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(super) fn error(status: Status) -> Error {
     Error::new(status, "simulated")
@@ -69,6 +63,8 @@ pub(super) struct Sim {
     /// Requests that may be sent (again): never sent, or returned by the enclave undone.
     sendable: BTreeMap<RequestId, u32>,
     refused: BTreeSet<RequestId>,
+    /// Requests that cannot be sent again.
+    once: BTreeSet<RequestId>,
     pub(super) finished: BTreeMap<RequestId, Result<()>>,
     /// Open questions.
     pub(super) questions: BTreeMap<u64, &'static str>,
@@ -95,6 +91,7 @@ impl Sim {
             sent: Vec::new(),
             sendable: BTreeMap::new(),
             refused: BTreeSet::new(),
+            once: BTreeSet::new(),
             finished: BTreeMap::new(),
             questions: BTreeMap::new(),
             notices: Vec::new(),
@@ -146,16 +143,11 @@ impl Sim {
                 line.requests.insert(request, Progress::NotSent);
                 self.sent.push((request, connection));
             }
-            Action::Cancel {
-                request,
-                connection,
-            } => {
-                if let Some(line) = self.lines.get_mut(&connection)
-                    && let Some(progress) = line.requests.remove(&request)
-                {
+            Action::Cancel { request } => {
+                let mut lines = self.lines.values_mut();
+                if let Some(progress) = lines.find_map(|line| line.requests.remove(&request)) {
                     let error = cancelled().with_progress(progress);
-                    self.core
-                        .request_ended(request, Err(error), false, self.now);
+                    self.report_end(request, Err(error), false);
                 }
             }
             Action::Finish { request, result } => {
@@ -186,6 +178,7 @@ impl Sim {
                 assert!(asked.is_some(), "withdraws what was not asked");
             }
             Action::Notify(notice) => self.notices.push(match notice {
+                Notice::Stage(stage) => format!("stage {}", stage.name()),
                 Notice::Connected {
                     first,
                     release_changed,
@@ -202,14 +195,18 @@ impl Sim {
     // --- what an application does ---------------------------------------------------------------
 
     pub(super) fn submit(&mut self) -> RequestId {
-        self.submit_with(facts())
+        self.submit_if(true)
     }
 
-    pub(super) fn submit_with(&mut self, facts: RequestFacts) -> RequestId {
+    /// `repeatable`: its upload, if any, can be read from the beginning.
+    pub(super) fn submit_if(&mut self, repeatable: bool) -> RequestId {
         let request = self.next_request;
         self.next_request += 1;
         self.sendable.insert(request, 1);
-        self.core.submit(request, facts, self.now);
+        if !repeatable {
+            self.once.insert(request);
+        }
+        self.core.submit(request, PATIENCE, self.now);
         self.run();
         request
     }
@@ -231,14 +228,12 @@ impl Sim {
 
     pub(super) fn answer(&mut self, answer: TokenAnswer) {
         let (id, _) = self.question();
-        self.questions.remove(&id);
         self.core.answer_token(id, answer, self.now).unwrap();
         self.run();
     }
 
     pub(super) fn accept(&mut self, accept: bool) {
         let (id, _) = self.question();
-        self.questions.remove(&id);
         self.core.answer_release(id, accept, self.now).unwrap();
         self.run();
     }
@@ -322,7 +317,7 @@ impl Sim {
             panic!("request {request} is on {} connections", found.len());
         };
         if let Err(error) = &result
-            && self.core.is_token_refusal(error)
+            && is_token_refusal(error)
             && self.refused.insert(request)
         {
             // It did nothing, so that the request may go out once more.
@@ -331,13 +326,22 @@ impl Sim {
             }
         }
         let result = result.map_err(|error| error.with_progress(progress.max_sent()));
-        self.core.request_ended(request, result, false, self.now);
+        self.report_end(request, result, false);
         self.run();
     }
 
     pub(super) fn lose(&mut self, connection: ConnectionId, status: Status) {
         self.break_line(connection, error(status));
         self.run();
+    }
+
+    fn report_end(&mut self, request: RequestId, result: Result<()>, lost: bool) {
+        let ended = Ended {
+            result,
+            lost,
+            repeatable: !self.once.contains(&request),
+        };
+        self.core.request_ended(request, ended, self.now);
     }
 
     fn break_line(&mut self, connection: ConnectionId, why: Error) {
@@ -351,7 +355,7 @@ impl Sim {
                 *left = 1;
             }
             let error = why.clone().with_progress(progress);
-            self.core.request_ended(request, Err(error), true, self.now);
+            self.report_end(request, Err(error), true);
         }
         self.core.connection_lost(connection, why, self.now);
     }

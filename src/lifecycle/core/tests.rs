@@ -5,7 +5,6 @@ use std::time::UNIX_EPOCH;
 use super::connections::{MAX_RETIRED, SETTLED};
 use super::sim::*;
 use super::*;
-use crate::lifecycle::core::requests::RequestFacts;
 
 fn token(text: &str) -> Token {
     Token::new(text).unwrap()
@@ -94,10 +93,7 @@ fn unsent_requests_go_to_the_next_connection() {
 fn documents_that_are_read_once_are_not_sent_again() {
     let mut sim = Sim::new(rules());
     let first = sim.connect("a").unwrap();
-    let request = sim.submit_with(RequestFacts {
-        unsent_again: false,
-        ..facts()
-    });
+    let request = sim.submit_if(false);
     sim.lose(first, Status::ConnectionLost);
     assert_eq!(sim.status(request), Some(Err(Status::ConnectionLost)));
 }
@@ -106,7 +102,7 @@ fn documents_that_are_read_once_are_not_sent_again() {
 fn waiting_requests_have_a_limit() {
     let mut sim = Sim::new(rules());
     let request = sim.submit();
-    sim.pass(facts().patience - Duration::from_secs(1));
+    sim.pass(PATIENCE - Duration::from_secs(1));
     assert_eq!(sim.status(request), None);
     sim.pass_until_due();
     assert_eq!(sim.status(request), Some(Err(Status::StreamIdle)));

@@ -1,0 +1,631 @@
+//! Does what the core of a client's life asks for, and reports back to it.
+//!
+//! Every input takes the client's one lock, changes the core, and then works off the core's actions in
+//! order. Only one thread does that at a time: the others leave their actions to it. Code that may call
+//! back into the client (the ends of requests, observers) runs outside the lock.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::core::{
+    Action, AttemptId, Connected, ConnectionId, Core, Ended, Notice, Phase, Question, RequestId,
+    Rules, TokenAnswer, closed,
+};
+use super::observer::News;
+use super::policy::Now;
+use super::request::{Counted, Exchange, Job, Parts};
+use super::tasks::{self, Dial, Means};
+use crate::attestation::Evidenced;
+use crate::error::{Error, Result, Status};
+use crate::host::{Callbacks, Hold, Latch, Level, Runtime};
+use crate::net::Token;
+use crate::panics;
+use crate::session::{Bounds, Limits, Meter, Receiver, Request, Session, Stage, Stats};
+
+/// Counters of a client that its connections do not have.
+#[derive(Default)]
+pub struct Attempts {
+    /// Connections that were made and verified.
+    pub connected: AtomicU64,
+    /// Attempts to connect again that failed.
+    pub failed: AtomicU64,
+}
+
+/// A client: what its handles, tasks and requests share.
+pub struct Lifecycle {
+    this: Weak<Lifecycle>,
+    limits: Limits,
+    reconnects: bool,
+    /// Requests are kept until they are answered: a fresh token can help one that was refused.
+    keeps_requests: bool,
+    /// Bytes of requests that have not left.
+    unsent: Arc<AtomicUsize>,
+    /// Bytes of requests that are kept until they are answered.
+    kept: Arc<AtomicUsize>,
+    /// Set when the client and all its tasks have ended.
+    pub ended: Arc<Latch>,
+    /// Unread bytes of its streams.
+    pub meter: Arc<Meter>,
+    /// Counters of its connections.
+    pub stats: Arc<Stats>,
+    pub attempts: Attempts,
+    /// Wakes the timer: the core has something to do earlier.
+    pub(super) earlier: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+struct State {
+    core: Core,
+    /// A thread works off the actions.
+    acting: bool,
+    /// When the timer's task looks at the core, if it runs.
+    timer: Option<Instant>,
+    dials: BTreeMap<AttemptId, Dial>,
+    connections: BTreeMap<ConnectionId, Session>,
+    requests: HashMap<RequestId, Place>,
+    last_request: RequestId,
+    /// The question that is open.
+    question: Option<Question>,
+    /// Streams that wait for the application's tools.
+    parked: Vec<Weak<dyn Parked>>,
+    /// `None` once the client was closed.
+    runtime: Option<Arc<Runtime>>,
+    /// Tasks keep it too. `None` once no further task begins.
+    means: Option<Arc<Means>>,
+    /// Kept beyond the end of the client, so that closing can wait for it.
+    callbacks: OnceLock<Arc<Callbacks>>,
+}
+
+/// The place of a request.
+enum Place {
+    /// It is on no connection.
+    Here(Job),
+    /// It is on this connection, which has given it a number.
+    On { connection: ConnectionId, id: i64 },
+}
+
+/// A stream between two requests.
+pub trait Parked: Send + Sync {
+    /// The client was closed.
+    fn end(&self, error: Error);
+}
+
+/// Keeps a client open. It closes when its keeper is dropped.
+pub struct Keeper(Arc<Lifecycle>);
+
+impl Keeper {
+    /// Keeps `client`.
+    pub fn new(client: Arc<Lifecycle>) -> Keeper {
+        Keeper(client)
+    }
+
+    /// The client.
+    pub fn client(&self) -> &Lifecycle {
+        &self.0
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Lifecycle {
+    /// A client that does nothing yet: see [`Lifecycle::start`].
+    pub fn new(
+        rules: Rules,
+        token: Option<Token>,
+        means: Means,
+        runtime: Arc<Runtime>,
+        callbacks: OnceLock<Arc<Callbacks>>,
+    ) -> Arc<Lifecycle> {
+        let limits = means.settings.limits;
+        let reconnects = rules.reconnect.is_some();
+        let keeps_requests = reconnects && rules.asks_token;
+        Arc::new_cyclic(|this| Lifecycle {
+            this: this.clone(),
+            limits,
+            reconnects,
+            keeps_requests,
+            unsent: Arc::default(),
+            kept: Arc::default(),
+            ended: means.ended.clone(),
+            meter: Arc::new(Meter::new(limits.bounds.client)),
+            stats: Arc::default(),
+            attempts: Attempts::default(),
+            earlier: Arc::default(),
+            state: Mutex::new(State {
+                core: Core::new(rules, token, seed(), Now::read()),
+                acting: false,
+                timer: None,
+                dials: BTreeMap::new(),
+                connections: BTreeMap::new(),
+                requests: HashMap::new(),
+                last_request: 0,
+                question: None,
+                parked: Vec::new(),
+                runtime: Some(runtime),
+                means: Some(Arc::new(means)),
+                callbacks,
+            }),
+        })
+    }
+
+    /// Begins to connect.
+    pub fn start(&self) {
+        self.act(self.state());
+    }
+
+    /// A handle that does not keep the client.
+    pub fn weak(&self) -> Weak<Lifecycle> {
+        self.this.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code of a caller runs under the lock, so a poisoned state is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the core an input, and does what it asks for then.
+    fn input<T>(&self, input: impl FnOnce(&mut Core, Now) -> T) -> T {
+        let mut state = self.state();
+        let given = input(&mut state.core, Now::read());
+        self.act(state);
+        given
+    }
+
+    // --- requests -------------------------------------------------------------------------------
+
+    /// Sends a request, or lets it wait for a connection. If this fails, the receiver gets the error too.
+    pub fn request(
+        &self,
+        request: Request,
+        exchange: &Exchange,
+        receiver: Box<dyn Receiver>,
+    ) -> Result<()> {
+        let mut state = self.state();
+        let (pace, admitted) = (request.pace, self.admit(&state, request));
+        let id = state.last_request + 1;
+        let parts = match admitted.and_then(|parts| exchange.enter(id).map(|()| parts)) {
+            Ok(parts) => parts,
+            Err(error) => {
+                drop(state);
+                receiver.refuse(error.clone());
+                return Err(error);
+            }
+        };
+        state.last_request = id;
+        let parts = Some(parts);
+        let job = Job { receiver, parts };
+        state.requests.insert(id, Place::Here(job));
+        let patience = self.limits.idle.of(pace);
+        state.core.submit(id, patience, Now::read());
+        self.act(state);
+        Ok(())
+    }
+
+    /// Counts a request, or says why it is refused.
+    fn admit(&self, state: &State, request: Request) -> Result<Parts> {
+        if let Some(error) = self.end_of(state) {
+            return Err(error);
+        }
+        let Bounds {
+            requests, unsent, ..
+        } = self.limits.bounds;
+        let too_many = |message| Error::new(Status::TooMany, message);
+        if state.requests.len() >= requests {
+            let message = format!("the client already has {requests} open requests, its limit");
+            return Err(too_many(message));
+        }
+        let len = request.body.len();
+        let waiting = Counted::new(&self.unsent, len, unsent).ok_or_else(|| {
+            too_many(format!(
+                "{unsent} bytes of requests at most wait to be sent, and this one has {len}"
+            ))
+        })?;
+        let kept = match self.keeps_requests {
+            false => None,
+            true => Some(Counted::new(&self.kept, len, unsent).ok_or_else(|| {
+                too_many(format!(
+                    "{unsent} bytes of requests at most are kept until they are answered, and this one has {len}"
+                ))
+            })?),
+        };
+        Ok(Parts::new(request, waiting, kept))
+    }
+
+    /// Cancels the request that `request` names, under the lock.
+    pub(super) fn cancel(&self, request: impl FnOnce() -> RequestId) {
+        let mut state = self.state();
+        let request = request();
+        state.core.cancel(request);
+        self.act(state);
+    }
+
+    /// The reader of a request's answer made room.
+    pub(super) fn resume(&self, request: RequestId) {
+        let state = self.state();
+        if let Some(Place::On { connection, .. }) = state.requests.get(&request)
+            && let Some(session) = state.connections.get(connection)
+        {
+            session.downgrade().resume();
+        }
+    }
+
+    /// A request has ended on its connection.
+    pub(super) fn came_back(&self, id: RequestId, job: Job, result: Result<()>, lost: bool) {
+        let mut state = self.state();
+        let ended = Ended {
+            result,
+            lost,
+            repeatable: job.is_repeatable(),
+        };
+        state.requests.insert(id, Place::Here(job));
+        state.core.request_ended(id, ended, Now::read());
+        self.act(state);
+    }
+
+    /// A stream is between two requests: it gets to know if the client is closed.
+    pub fn park(&self, stream: Weak<dyn Parked>) {
+        let mut state = self.state();
+        if state.runtime.is_some() {
+            let other = |parked: &Weak<dyn Parked>| !Weak::ptr_eq(parked, &stream);
+            state
+                .parked
+                .retain(|parked| parked.strong_count() > 0 && other(parked));
+            return state.parked.push(stream);
+        }
+        drop(state);
+        if let Some(stream) = stream.upgrade() {
+            stream.end(closed());
+        }
+    }
+
+    // --- attempts and connections ---------------------------------------------------------------
+
+    pub(super) fn entered(&self, attempt: AttemptId, stage: Stage) {
+        self.input(|core, _| core.entered(attempt, stage));
+    }
+
+    pub(super) fn verified(&self, attempt: AttemptId, evidenced: Arc<Evidenced>) {
+        self.input(|core, now| core.verified(attempt, evidenced, now));
+    }
+
+    pub(super) fn attempt_failed(&self, attempt: AttemptId, error: Error) {
+        let mut state = self.state();
+        state.dials.remove(&attempt);
+        state.core.attempt_failed(attempt, error, Now::read());
+        self.act(state);
+    }
+
+    /// An attempt made a connection. `None`: nobody wants it any more.
+    pub(super) fn connected(
+        &self,
+        attempt: AttemptId,
+        session: &Session,
+        evidenced: Arc<Evidenced>,
+    ) -> Option<ConnectionId> {
+        let mut state = self.state();
+        state.dials.remove(&attempt);
+        let connected = Connected { attempt, evidenced };
+        let connection = state.core.connected(connected, Now::read())?;
+        count(&self.attempts.connected);
+        state.connections.insert(connection, session.clone());
+        self.act(state);
+        Some(connection)
+    }
+
+    /// A connection has ended, after its requests.
+    pub(super) fn lost(&self, connection: ConnectionId, why: Error, means: &Means) {
+        means.log.record(Level::Info, "confer::session", || {
+            format!("the connection ended: {why}")
+        });
+        let mut state = self.state();
+        state.connections.remove(&connection);
+        state.core.connection_lost(connection, why, Now::read());
+        self.act(state);
+    }
+
+    /// Acts on what is due, and says when to look again.
+    pub(super) fn tick(&self) -> Option<Instant> {
+        let mut state = self.state();
+        state.timer = None;
+        state.core.tick(Now::read());
+        // This task looks again, so no other one is started.
+        state.timer = state.core.poll_timeout();
+        let timer = state.timer;
+        self.act(state);
+        timer
+    }
+
+    /// The timer's task has ended.
+    pub(super) fn timer_ended(&self) {
+        let mut state = self.state();
+        state.timer = None;
+        self.act(state);
+    }
+
+    // --- actions --------------------------------------------------------------------------------
+
+    /// Works off the core's actions, unless another thread does.
+    fn act<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+        if state.acting {
+            return;
+        }
+        state.acting = true;
+        loop {
+            let Some(action) = state.core.poll_action() else {
+                match self.set_timer(&mut state) {
+                    Ok(()) => break,
+                    Err(error) => {
+                        state.core.finish_waiting(&error);
+                        continue;
+                    }
+                }
+            };
+            if let Some(work) = self.perform(&mut state, action) {
+                drop(state);
+                let _ = panics::catch(work);
+                state = self.state();
+            }
+        }
+        state.acting = false;
+    }
+
+    /// Performs an action. Returns the part of it that must run outside the lock.
+    fn perform(&self, state: &mut State, action: Action) -> Option<Box<dyn FnOnce() + '_>> {
+        match action {
+            Action::Dial { attempt, token } => return self.dial(state, attempt, token),
+            Action::Approve { attempt } => {
+                state.dials.get_mut(&attempt)?.approve();
+                None
+            }
+            Action::Abort { attempt } => {
+                let dial = state.dials.remove(&attempt);
+                Some(Box::new(move || drop(dial)))
+            }
+            Action::Send {
+                request,
+                connection,
+                again,
+            } => self.send(state, request, connection, again),
+            Action::Cancel { request } => {
+                if let Some(Place::On { connection, id }) = state.requests.get(&request)
+                    && let Some(session) = state.connections.get(connection)
+                {
+                    session.cancel(*id);
+                }
+                None
+            }
+            Action::Finish { request, result } => {
+                let Some(Place::Here(job)) = state.requests.remove(&request) else {
+                    return None;
+                };
+                Some(Box::new(move || job.receiver.end(result)))
+            }
+            Action::Probe { connection } => {
+                state.connections.get(&connection)?.probe();
+                None
+            }
+            Action::Retire { connection } => {
+                state.connections.get(&connection)?.retire();
+                None
+            }
+            Action::Close { connection, why } => {
+                state.connections.get(&connection)?.end_with(why);
+                None
+            }
+            Action::Ask(question) => {
+                state.question = Some(question.clone());
+                let means = state.means.clone()?;
+                Some(Box::new(move || means.tell(self, &News::Asked(&question))))
+            }
+            Action::Withdraw { question } => {
+                state.question = None;
+                let means = state.means.clone()?;
+                Some(Box::new(move || means.tell(self, &News::Over(question))))
+            }
+            Action::Notify(notice) => {
+                // After the end no task begins.
+                let means = match &notice {
+                    Notice::Ended(_) => state.means.take()?,
+                    _ => state.means.clone()?,
+                };
+                if matches!(notice, Notice::Failed(_)) && self.was_connected() {
+                    count(&self.attempts.failed);
+                }
+                Some(Box::new(move || means.tell(self, &News::Notice(&notice))))
+            }
+        }
+    }
+
+    fn dial(
+        &self,
+        state: &mut State,
+        attempt: AttemptId,
+        token: Token,
+    ) -> Option<Box<dyn FnOnce() + '_>> {
+        let (runtime, means) = (state.runtime.clone()?, state.means.clone()?);
+        let hold = state.callbacks.get().map(|callbacks| callbacks.hold());
+        let (dial, orders) = Dial::new();
+        state.dials.insert(attempt, dial);
+        Some(Box::new(move || {
+            let began = tasks::dial(self.weak(), attempt, token, orders, runtime, means, hold);
+            if let Err(error) = began {
+                self.attempt_failed(attempt, error);
+            }
+        }))
+    }
+
+    fn send(
+        &self,
+        state: &mut State,
+        request: RequestId,
+        connection: ConnectionId,
+        again: bool,
+    ) -> Option<Box<dyn FnOnce()>> {
+        let Some(Place::Here(job)) = state.requests.remove(&request) else {
+            return None;
+        };
+        let Some(session) = state.connections.get(&connection) else {
+            // It broke, and its end is on its way here.
+            return Some(Box::new(move || drop(job)));
+        };
+        let boarded = job.board(self.weak(), request, session.downgrade(), again);
+        let (message, carrier) = boarded?;
+        match session.request(message, carrier) {
+            Ok(id) => {
+                let place = Place::On { connection, id };
+                state.requests.insert(request, place);
+                None
+            }
+            Err(refused) => {
+                let (error, _, receiver) = *refused;
+                Some(Box::new(move || receiver.refuse(error)))
+            }
+        }
+    }
+
+    /// Has the timer's task look at the core in time.
+    fn set_timer(&self, state: &mut State) -> Result<()> {
+        let Some(due) = state.core.poll_timeout() else {
+            return Ok(());
+        };
+        if state.timer.is_some_and(|set| set <= due) {
+            return Ok(());
+        }
+        let Some(runtime) = &state.runtime else {
+            return Ok(());
+        };
+        if state.timer.is_none() {
+            tasks::timer(self.weak(), self.earlier.clone(), runtime)?;
+        } else {
+            self.earlier.notify_one();
+        }
+        state.timer = Some(due);
+        Ok(())
+    }
+
+    // --- the application ------------------------------------------------------------------------
+
+    /// The application says that the network changed: probes the connection, or connects without a pause.
+    pub fn network_changed(&self) {
+        self.input(|core, now| core.network_changed(now));
+    }
+
+    /// Answers a token question. Fails if it is over.
+    pub fn answer_token(&self, question: u64, answer: TokenAnswer) -> Result<()> {
+        self.input(|core, now| core.answer_token(question, answer, now))
+    }
+
+    /// Answers a release question. Fails if it is over.
+    pub fn answer_release(&self, question: u64, accept: bool) -> Result<()> {
+        self.input(|core, now| core.answer_release(question, accept, now))
+    }
+
+    /// Gives a fresh token unasked.
+    pub fn set_token(&self, token: Token) {
+        self.input(|core, now| core.set_token(token, now));
+    }
+
+    /// Ends a client that has not connected yet.
+    pub fn stop_connecting(&self, why: Error) {
+        self.input(|core, _| {
+            if core.phase() == Phase::Connecting {
+                core.fail(why);
+            }
+        });
+    }
+
+    /// Why the connection in use, or the last one, was trusted.
+    pub fn evidenced(&self) -> Option<Arc<Evidenced>> {
+        self.state().core.evidenced().cloned()
+    }
+
+    /// Whether there was a connection at any time.
+    pub fn was_connected(&self) -> bool {
+        self.attempts.connected.load(Ordering::Relaxed) > 0
+    }
+
+    /// The client's state.
+    pub fn phase(&self) -> Phase {
+        self.state().core.phase()
+    }
+
+    /// The error with which the client ended.
+    pub fn end_error(&self) -> Option<Error> {
+        self.end_of(&self.state())
+    }
+
+    fn end_of(&self, state: &State) -> Option<Error> {
+        if let Some(error) = state.core.end_error() {
+            return Some(error.clone());
+        }
+        // The end of the only connection may still be on its way here.
+        let current = state.core.current().filter(|_| !self.reconnects)?;
+        state.connections.get(&current)?.end()
+    }
+
+    /// The client's bounds.
+    pub fn bounds(&self) -> Bounds {
+        self.limits.bounds
+    }
+
+    /// The runtime. Fails once the client was closed.
+    pub fn runtime(&self) -> Result<Arc<Runtime>> {
+        self.state().runtime.clone().ok_or_else(closed)
+    }
+
+    /// The thread for callbacks, started at first use, and held for the caller.
+    pub fn callbacks(&self) -> Result<(Arc<Callbacks>, Hold)> {
+        let state = self.state();
+        if state.runtime.is_none() {
+            return Err(closed());
+        }
+        let callbacks = match state.callbacks.get() {
+            Some(callbacks) => callbacks.clone(),
+            None => {
+                let callbacks = Callbacks::start()?;
+                let _ = state.callbacks.set(callbacks.clone());
+                callbacks
+            }
+        };
+        // Under the lock, and so before `close` looks at the thread.
+        let hold = callbacks.hold();
+        Ok((callbacks, hold))
+    }
+
+    /// The client's callback thread, if it has one.
+    pub fn callback_thread(&self) -> Option<Arc<Callbacks>> {
+        self.state().callbacks.get().cloned()
+    }
+
+    /// Ends the client and every request. The threads go when the tasks have ended.
+    pub fn close(&self) {
+        self.meter.close();
+        let mut state = self.state();
+        state.core.close();
+        let runtime = state.runtime.take();
+        let parked = std::mem::take(&mut state.parked);
+        self.act(state);
+        let parked = parked.iter().filter_map(Weak::upgrade);
+        parked.for_each(|stream| stream.end(closed()));
+        drop(runtime);
+    }
+}
+
+/// Spreads the pauses of many clients.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,299 @@
+//! The tasks of a client: an attempt to connect, a connection, and a timer.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::core::{AttemptId, ConnectionId, Notice, Phase, cancelled};
+use super::driver::Lifecycle;
+use super::observer::{News, Observer};
+use crate::error::{Error, Result, Status};
+use crate::host::{Callbacks, Hold, Latch, Level, Log, Runtime, watch};
+use crate::net::Token;
+use crate::panics;
+use crate::session::{Approval, Established, Session, Settings, Stage, establish, worker_gone};
+
+const CONNECT: &str = "confer::connect";
+
+/// What a client's tasks need. The last of them to end drops it, which says that the client has ended.
+pub struct Means {
+    pub settings: Settings,
+    pub observers: Vec<Arc<dyn Observer>>,
+    pub log: Log,
+    /// The thread on which `observers` and `log` are dropped: they own the application's data.
+    pub callbacks: Option<Arc<Callbacks>>,
+    pub ended: Arc<Latch>,
+}
+
+impl Means {
+    /// Writes the log, and tells the observers.
+    pub(super) fn tell(&self, client: &Lifecycle, news: &News<'_>) {
+        if let News::Notice(notice) = news {
+            self.record(client, notice);
+        }
+        for observer in &self.observers {
+            observer.notice(client, news);
+        }
+    }
+
+    fn record(&self, client: &Lifecycle, notice: &Notice) {
+        let log = &self.log;
+        let was_connected = client.was_connected();
+        match notice {
+            Notice::Stage(stage) => {
+                log.record(Level::Debug, CONNECT, || format!("stage {}", stage.name()));
+            }
+            Notice::Connected {
+                evidenced, first, ..
+            } => log.record(Level::Info, CONNECT, || {
+                let release = evidenced.report.release.image_version.as_deref();
+                let release = release.unwrap_or("without a version");
+                let again = if *first { "" } else { " again" };
+                let endpoint = &self.settings.endpoint;
+                format!("verified and connected{again}: {endpoint}, release {release}")
+            }),
+            Notice::Attempt {
+                number,
+                delay,
+                error,
+            } => {
+                if let Some(error) = error.as_ref().filter(|_| !was_connected) {
+                    log.record(Level::Warn, CONNECT, || format!("attempt failed: {error}"));
+                }
+                log.record(Level::Info, CONNECT, || {
+                    let delay = delay.as_millis();
+                    format!("connecting again in {delay} ms, attempt {number}")
+                });
+            }
+            Notice::Failed(error) if was_connected => {
+                log.record(Level::Warn, CONNECT, || format!("attempt failed: {error}"));
+            }
+            Notice::Ended(error) if !was_connected => {
+                log.record(Level::Error, CONNECT, || error.to_string());
+            }
+            Notice::Failed(_) | Notice::Ended(_) | Notice::Disconnected(_) => {}
+        }
+    }
+}
+
+impl Drop for Means {
+    fn drop(&mut self) {
+        let held = (
+            std::mem::take(&mut self.observers),
+            std::mem::take(&mut self.log),
+        );
+        if let Some(callbacks) = self.callbacks.take() {
+            callbacks.post(move || drop(held));
+        }
+        self.ended.set();
+    }
+}
+
+/// The driver's hold on an attempt. Dropping it ends the attempt.
+pub(super) struct Dial {
+    approve: Option<oneshot::Sender<()>>,
+    _stop: oneshot::Sender<()>,
+}
+
+/// The attempt's side of [`Dial`].
+pub(super) struct Orders {
+    approved: oneshot::Receiver<()>,
+    stopped: oneshot::Receiver<()>,
+}
+
+impl Dial {
+    pub(super) fn new() -> (Dial, Orders) {
+        let (approve, approved) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let dial = Dial {
+            approve: Some(approve),
+            _stop: stop,
+        };
+        (dial, Orders { approved, stopped })
+    }
+
+    /// Lets the attempt complete its handshake.
+    pub(super) fn approve(&mut self) {
+        if let Some(approve) = self.approve.take() {
+            let _ = approve.send(());
+        }
+    }
+}
+
+/// Starts an attempt to connect. It reports to the client.
+pub(super) fn dial(
+    client: Weak<Lifecycle>,
+    attempt: AttemptId,
+    token: Token,
+    orders: Orders,
+    runtime: Arc<Runtime>,
+    means: Arc<Means>,
+    hold: Option<Hold>,
+) -> Result<()> {
+    let lost = client.clone();
+    let (watched, starting) = watch(move || {
+        if let Some(client) = lost.upgrade() {
+            let message = "connecting ended early: the library's worker thread is gone";
+            client.attempt_failed(attempt, Error::new(Status::System, message));
+        }
+    });
+    let held = runtime.clone();
+    runtime.spawn(async move {
+        let Orders { approved, stopped } = orders;
+        // Boxed: the application's thread, whose stack may be small, moves this task a few times.
+        let work = Box::pin(connect(&client, &means, attempt, &token, approved));
+        let outcome = panics::caught(async {
+            tokio::select! {
+                biased;
+                _ = stopped => None,
+                outcome = work => Some(outcome),
+            }
+        });
+        match outcome.await {
+            Ok(Some(Ok(established))) => serve(&client, attempt, established, &held, &means),
+            Ok(Some(Err(error))) | Err(error) => {
+                if let Some(client) = client.upgrade() {
+                    client.attempt_failed(attempt, error);
+                }
+            }
+            Ok(None) => {}
+        }
+        watched.done();
+        drop(hold);
+        // Before `means`: whoever closes waits for its end, and then for workers without a user.
+        drop(held);
+        drop(means);
+    })?;
+    match starting.started() {
+        true => Ok(()),
+        false => Err(worker_gone()),
+    }
+}
+
+/// Connects and verifies, within the time limit for all of it.
+async fn connect(
+    client: &Weak<Lifecycle>,
+    means: &Means,
+    attempt: AttemptId,
+    token: &Token,
+    approved: oneshot::Receiver<()>,
+) -> Result<Established> {
+    let settings = &means.settings;
+    let limit = settings.limits.connect;
+    let watch = |stage: Stage| {
+        if let Some(client) = client.upgrade() {
+            client.entered(attempt, stage);
+        }
+    };
+    let approved = Mutex::new(Some(approved));
+    let approval: Approval<'_> = &|evidenced| {
+        let approved = approved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        Box::pin(async move {
+            if let Some(client) = client.upgrade() {
+                client.verified(attempt, evidenced);
+            }
+            let approved = approved.ok_or_else(cancelled)?;
+            approved.await.map_err(|_| cancelled())
+        })
+    };
+    let work = establish(settings, token, &watch, approval);
+    let timed_out = |_| {
+        let message = format!("connecting: no result within {} ms", limit.as_millis());
+        Err(Error::new(Status::StageTimeout, message))
+    };
+    let established = tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(timed_out)?;
+    // The first connection is reported when its key set is in the cache file, for the next process.
+    let first = client
+        .upgrade()
+        .is_some_and(|client| client.phase() == Phase::Connecting);
+    if first && let Some(failure) = settings.keys.kept().await {
+        means.log.record(Level::Warn, "confer::keys", || failure);
+    }
+    Ok(established)
+}
+
+/// Puts a new connection to use: starts its task on this worker, whose event loop has its socket.
+fn serve(
+    client: &Weak<Lifecycle>,
+    attempt: AttemptId,
+    established: Established,
+    runtime: &Arc<Runtime>,
+    means: &Arc<Means>,
+) {
+    let Some(client) = client.upgrade() else {
+        return;
+    };
+    let evidenced = established.evidenced.clone();
+    let (session, task) = Session::new(established, means.settings.limits, client.stats.clone());
+    let Some(connection) = client.connected(attempt, &session, evidenced) else {
+        return;
+    };
+    let mut end = ConnectionEnd {
+        client: client.weak(),
+        connection,
+        why: worker_gone(),
+        runtime: Some(runtime.clone()),
+        means: means.clone(),
+    };
+    runtime.spawn_here(async move {
+        end.why = task.await;
+        drop(end);
+    });
+}
+
+/// Reports the end of a connection, also if its worker died.
+struct ConnectionEnd {
+    client: Weak<Lifecycle>,
+    connection: ConnectionId,
+    why: Error,
+    runtime: Option<Arc<Runtime>>,
+    means: Arc<Means>,
+}
+
+impl Drop for ConnectionEnd {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.upgrade() {
+            client.lost(self.connection, self.why.clone(), &self.means);
+        }
+        // Before `means`, as in `dial`.
+        self.runtime = None;
+    }
+}
+
+/// Starts the timer, which runs while the core has something to do at some time.
+pub(super) fn timer(
+    client: Weak<Lifecycle>,
+    earlier: Arc<Notify>,
+    runtime: &Runtime,
+) -> Result<()> {
+    let lost = client.clone();
+    let (watched, starting) = watch(move || {
+        if let Some(client) = lost.upgrade() {
+            client.timer_ended();
+        }
+    });
+    let tick = move || client.upgrade().and_then(|client| client.tick());
+    runtime.spawn(async move {
+        while let Some(due) = tick() {
+            wait(due, &earlier).await;
+        }
+        watched.done();
+    })?;
+    match starting.started() {
+        true => Ok(()),
+        false => Err(worker_gone()),
+    }
+}
+
+async fn wait(due: Instant, earlier: &Notify) {
+    tokio::select! {
+        () = tokio::time::sleep_until(due.into()) => {}
+        () = earlier.notified() => {}
+    }
+}
