@@ -9,9 +9,10 @@ use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::event::{Details, Event, Kind, Matrix, Split, Splitter};
+use super::inbox::Inbox;
 use super::upload::{MAX_DOCUMENT, NEWER_MAX_DOCUMENT};
 use crate::error::{Error, Progress, Result, Status};
-use crate::session::{Flow, Inbox, Pace, Piece, Receiver};
+use crate::session::{Flow, Pace, Piece, Receiver};
 
 /// The ending of an answer. The numbers are those of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,26 +4,48 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::chat::PreparedChat;
+use super::meter::Meter;
 use super::request::PreparedRequest;
 use super::run;
 use super::stream::Stream;
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result};
 use crate::host::{self, Callbacks, Hold, Which};
-use crate::lifecycle::{Keeper, Lifecycle, Phase};
+use crate::lifecycle::{Lifecycle, Phase};
 
 /// The way to a verified enclave. Clones share it; it closes when the last of them and of its streams is dropped.
 #[derive(Clone)]
 pub struct Client(Arc<Keeper>);
 
+/// Keeps a client open. The client closes when its keeper is dropped.
+pub(super) struct Keeper {
+    pub(super) life: Arc<Lifecycle>,
+    /// Counts unread bytes of its streams.
+    pub(super) meter: Arc<Meter>,
+}
+
+impl Keeper {
+    fn close(&self) {
+        self.meter.close();
+        self.life.close();
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl Client {
     pub(super) fn new(life: Arc<Lifecycle>) -> Client {
-        Client(Arc::new(Keeper::new(life)))
+        let meter = Arc::new(Meter::new(life.bounds().client));
+        Client(Arc::new(Keeper { life, meter }))
     }
 
     /// Its life, which its tasks and requests share.
     pub fn life(&self) -> &Lifecycle {
-        self.0.client()
+        &self.0.life
     }
 
     /// Why the connection in use, or the last one, was trusted.
@@ -53,8 +75,8 @@ impl Client {
     /// Ends the connection and every stream, lets the callbacks finish, and ends the threads that only this client
     /// needed; until `deadline`. False: it goes on ending behind. It can be called again, also by several at once.
     pub fn close(&self, deadline: Option<Instant>) -> bool {
+        self.0.close();
         let life = self.life();
-        life.close();
         if !life.ended.wait(deadline) {
             return false;
         }

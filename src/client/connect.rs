@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::config::Config;
+use super::inbox::{Inbox, Next, Signal, Weighted};
+use super::meter::Meter;
 use super::sinks::{Cancel, Sinks};
 use crate::error::{Error, Result, Status};
 use crate::host::{self, Callbacks, Runtime, Which};
 use crate::lifecycle::{Lifecycle, News, Notice, Observer, QuestionKind, cancelled};
-use crate::session::{Bounds, Inbox, Meter, Next, Signal, Stage, Weighted};
+use crate::session::{Bounds, Stage};
 
 /// Time that a failed attempt waits for its threads. They end at once, except for a name lookup that hangs
 /// in the system, and for a callback that takes its time.

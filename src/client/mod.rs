@@ -10,7 +10,9 @@ mod config;
 mod connect;
 mod event;
 mod history;
+mod inbox;
 mod json;
+mod meter;
 mod request;
 mod run;
 mod settings;
@@ -28,6 +30,8 @@ pub use config::{Config, production_verifier};
 pub use connect::Connecting;
 pub use event::{Details, Event, Kind, MAX_EVENT, MAX_EVENT_DEPTH, Matrix, Text};
 pub use history::{Conversation, Role};
+pub use inbox::{Next, Signal};
+pub use meter::set_process_unread;
 pub use request::{
     MAX_FETCH_HEADERS, MAX_PATH, MAX_TEXTS, MAX_VERB, PreparedRequest, RouteRequest,
 };

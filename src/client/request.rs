@@ -8,11 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Ending, Reading, Transfer};
 use super::event::Event;
+use super::inbox::Inbox;
 use super::size::Size;
 use super::upload::Document;
 use crate::error::{Error, Result, Status};
 use crate::lifecycle::{Exchange, Lifecycle};
-use crate::session::{Inbox, Request};
+use crate::session::Request;
 
 /// Texts of one embeddings request (protocol section 4).
 pub const MAX_TEXTS: usize = 64;

@@ -9,11 +9,12 @@ use super::answer::{Answer, Reading, Sequel};
 use super::chat::{ChatRequest, Follow, PreparedChat};
 use super::event::{Event, Kind, Splitter};
 use super::history::{Call, Conversation, Message, Turn, answered};
+use super::inbox::Inbox;
 use super::tool::{MAX_CALLS, Owed, ToolCall, failure};
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Starting, watch};
 use crate::lifecycle::{Exchange, Lifecycle, Parked, cancelled, closed};
-use crate::session::{Inbox, Request, worker_gone};
+use crate::session::{Request, worker_gone};
 
 /// A chat over all of its rounds.
 pub struct Run {

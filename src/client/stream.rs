@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::client::Keeper;
 use super::event::Event;
+use super::inbox::{Inbox, Next, Signal};
 use super::run::Run;
 use crate::error::Result;
-use crate::lifecycle::{Exchange, Keeper, Lifecycle};
-use crate::session::{Inbox, Next, Signal};
+use crate::lifecycle::{Exchange, Lifecycle};
 
 /// What one request brings, until its end. Dropping it cancels.
 pub struct Stream {
@@ -25,10 +26,10 @@ impl Stream {
         keeper: &Arc<Keeper>,
         start: impl FnOnce(&Lifecycle, &Arc<Exchange>, &Arc<Inbox<Event>>) -> Result<Option<Arc<Run>>>,
     ) -> Result<Stream> {
-        let life = keeper.client();
+        let life = &keeper.life;
         let exchange = Arc::new(Exchange::new(life));
         let reader = exchange.clone();
-        let inbox = Inbox::new(life.bounds(), life.meter.clone(), move || reader.resume());
+        let inbox = Inbox::new(life.bounds(), keeper.meter.clone(), move || reader.resume());
         let inbox = Arc::new(inbox);
         let run = start(life, &exchange, &inbox)?;
         Ok(Stream {

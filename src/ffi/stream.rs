@@ -16,11 +16,10 @@ use super::support::guard::{self, Poison};
 use super::support::handle::{self, Out};
 use super::support::signal::Pipe;
 use super::support::user_data::{UserData, confer_destroy_fn};
-use crate::client::{Client, Stream, deadline};
+use crate::client::{Client, Next, Signal, Stream, deadline};
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Pump};
 use crate::panics;
-use crate::session::{Next, Signal};
 
 /// A request under way, of any kind, and what it brings. Any thread; but only one at a time may read it with
 /// confer_stream_next().

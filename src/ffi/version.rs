@@ -5,8 +5,8 @@ use std::ffi::c_char;
 use super::error::confer_error;
 use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
 use super::support::guard;
-use crate::client::bounded;
-use crate::session::{BOUND_BYTES, set_process_unread};
+use crate::client::{bounded, set_process_unread};
+use crate::session::BOUND_BYTES;
 
 /// Major version: changes when something is removed. While it is 0, see the CHANGELOG.
 pub const CONFER_VERSION_MAJOR: u32 = 0;

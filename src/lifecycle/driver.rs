@@ -26,7 +26,7 @@ use crate::error::{Error, Result, Status};
 use crate::host::{Callbacks, Hold, Latch, Level, Runtime};
 use crate::net::Token;
 use crate::panics;
-use crate::session::{Bounds, Limits, Meter, Receiver, Request, Session, Stage, Stats};
+use crate::session::{Bounds, Limits, Receiver, Request, Session, Stage, Stats};
 
 /// Counters of a client that its connections do not have.
 #[derive(Default)]
@@ -50,8 +50,6 @@ pub struct Lifecycle {
     kept: Arc<AtomicUsize>,
     /// Set when the client and all its tasks have ended.
     pub ended: Arc<Latch>,
-    /// Unread bytes of its streams.
-    pub meter: Arc<Meter>,
     /// Counters of its connections.
     pub stats: Arc<Stats>,
     pub attempts: Attempts,
@@ -96,27 +94,6 @@ pub trait Parked: Send + Sync {
     fn end(&self, error: Error);
 }
 
-/// Keeps a client open. It closes when its keeper is dropped.
-pub struct Keeper(Arc<Lifecycle>);
-
-impl Keeper {
-    /// Keeps `client`.
-    pub fn new(client: Arc<Lifecycle>) -> Keeper {
-        Keeper(client)
-    }
-
-    /// The client.
-    pub fn client(&self) -> &Lifecycle {
-        &self.0
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 impl Lifecycle {
     /// A client that does nothing yet: see [`Lifecycle::start`].
     pub fn new(
@@ -137,7 +114,6 @@ impl Lifecycle {
             unsent: Arc::default(),
             kept: Arc::default(),
             ended: means.ended.clone(),
-            meter: Arc::new(Meter::new(limits.bounds.client)),
             stats: Arc::default(),
             attempts: Attempts::default(),
             earlier: Arc::default(),
@@ -382,7 +358,7 @@ impl Lifecycle {
     /// Performs an action. Returns the part of it that must run outside the lock.
     fn perform(&self, state: &mut State, action: Action) -> Option<Box<dyn FnOnce() + '_>> {
         match action {
-            Action::Dial { attempt, token } => return self.dial(state, attempt, token),
+            Action::Dial { attempt, token } => self.dial(state, attempt, token),
             Action::Approve { attempt } => {
                 state.dials.get_mut(&attempt)?.approve();
                 None
@@ -609,7 +585,6 @@ impl Lifecycle {
 
     /// Ends the client and every request. The threads go when the tasks have ended.
     pub fn close(&self) {
-        self.meter.close();
         let mut state = self.state();
         state.core.close();
         let runtime = state.runtime.take();

@@ -17,7 +17,7 @@ mod request;
 mod tasks;
 
 pub use core::{Notice, Phase, Question, QuestionKind, Rules, TokenAnswer, cancelled, closed};
-pub use driver::{Keeper, Lifecycle, Parked};
+pub use driver::{Lifecycle, Parked};
 pub use observer::{News, Observer};
 pub use request::Exchange;
 pub use tasks::Means;

@@ -122,9 +122,6 @@ const DEFAULTS: Limits = Limits {
     },
 };
 
-/// Unread bytes of all clients of the process: a quarter of a small machine's memory.
-pub(super) const PROCESS_UNREAD: usize = 1 << 30;
-
 /// Range of each bound in bytes. A smaller one would not hold a frame.
 pub const BOUND_BYTES: RangeInclusive<u64> = (64 << 10)..=(1 << 40);
 /// Range of the number of open requests.

@@ -7,8 +7,6 @@
 //! sinks       the open requests: core → receivers and upload sources
 //! core        the rules, without I/O: messages, commands and instants in; messages and events out
 //! limits      limits in time, memory and number, with their defaults
-//! inbox       bounded queue of what a stream received and its reader has not taken
-//! meter       unread bytes of a client and of the process
 //! upload      where the data of an upload comes from
 //! lost        the error of a lost connection
 //! stats       counters
@@ -19,10 +17,8 @@ mod core;
 mod driver;
 mod establish;
 mod handle;
-mod inbox;
 mod limits;
 mod lost;
-mod meter;
 mod receiver;
 mod sinks;
 mod stats;
@@ -33,10 +29,8 @@ pub use establish::{
     Approval, Established, Settings, Stage, TOTAL, Watch, establish, rejection, stage,
 };
 pub use handle::{MAX_BODY, Request, Session, WeakSession};
-pub use inbox::{Inbox, Next, Signal, Weighted};
 pub use limits::{BOUND_BYTES, BOUND_REQUESTS, Bounds, Idle, Limits, Pace};
 pub use lost::worker_gone;
-pub use meter::{Meter, set_process_unread};
 pub use receiver::{Flow, Receiver};
 pub use stats::Stats;
 pub use upload::{Again, Source, Supply};

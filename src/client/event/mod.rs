@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::fields::Fields;
+use super::inbox::Weighted;
 use super::token;
 use super::tool::Owed;
 use crate::error::{Error, Result, Status};
-use crate::session::Weighted;
 
 mod fields;
 mod scan;

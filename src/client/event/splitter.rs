@@ -5,10 +5,10 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::super::inbox::Weighted;
 use super::scan::Scan;
 use super::{Event, Kind, MAX_EVENT, broken};
 use crate::error::Result;
-use crate::session::Weighted;
 
 /// White space that events may keep in memory, in addition to a quarter of their size.
 const MAX_BLANK: usize = 256;

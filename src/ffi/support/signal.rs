@@ -4,8 +4,8 @@ use std::ffi::c_int;
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 
+use crate::client::Signal;
 use crate::error::{Error, Result, Status};
-use crate::session::Signal;
 
 /// A pipe that holds one byte while the level is up. An inbox raises and clears in turns, so it never blocks.
 pub(crate) struct Pipe {

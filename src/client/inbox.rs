@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::limits::Bounds;
 use super::meter::Meter;
 use crate::error::{Error, Progress, Result, Status};
+use crate::session::Bounds;
 
 /// The meter gets what was read in portions of this size, because streams share its counters.
 const PORTION: usize = 64 << 10;

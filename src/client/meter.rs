@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::limits::PROCESS_UNREAD;
+/// Default limit of the process: a quarter of a small machine's memory.
+const PROCESS_UNREAD: usize = 1 << 30;
 
 /// Unread bytes of all streams of a client or of the process.
 pub struct Meter {
