@@ -1,8 +1,8 @@
-//! Does what the core of a client's life asks for, and reports back to it.
+//! Does what the core of a client's life asks for, and reports the results to it.
 //!
-//! Every input takes the client's one lock, changes the core, and then works off the core's actions in
-//! order. Only one thread does that at a time: the others leave their actions to it. Code that may call
-//! back into the client (the ends of requests, observers) runs outside the lock.
+//! Every input takes the client's one lock, changes the core, and then works off the core's actions
+//! in order. Only one thread does that at a time: the others leave their actions to it. Code that
+//! may call back into the client (the ends of requests, observers) runs outside the lock.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
@@ -31,7 +31,7 @@ use crate::session::{Bounds, Limits, Receiver, Request, Session, Stage, Stats};
 /// Counters of a client that its connections do not have.
 #[derive(Default)]
 pub struct Attempts {
-    /// Connections that were made and verified.
+    /// Verified connections.
     pub connected: AtomicU64,
     /// Attempts to connect again that failed.
     pub failed: AtomicU64,
@@ -42,11 +42,11 @@ pub struct Lifecycle {
     this: Weak<Lifecycle>,
     limits: Limits,
     reconnects: bool,
-    /// Requests are kept until they are answered: a fresh token can help one that was refused.
+    /// Keeps requests until their answer: a fresh token can help a refused one.
     keeps_requests: bool,
     /// Bytes of requests that have not left.
     unsent: Arc<AtomicUsize>,
-    /// Bytes of requests that are kept until they are answered.
+    /// Bytes of requests kept until their answer.
     kept: Arc<AtomicUsize>,
     /// Set when the client and all its tasks have ended.
     pub ended: Arc<Latch>,
@@ -149,7 +149,7 @@ impl Lifecycle {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the core an input, and does what it asks for then.
+    /// Gives the core an input, then works off its actions.
     fn input<T>(&self, input: impl FnOnce(&mut Core, Now) -> T) -> T {
         let mut state = self.state();
         let given = input(&mut state.core, Now::read());
@@ -159,7 +159,8 @@ impl Lifecycle {
 
     // --- requests -------------------------------------------------------------------------------
 
-    /// Sends a request, or lets it wait for a connection. If this fails, the receiver gets the error too.
+    /// Sends a request, or lets it wait for a connection. If this fails, the receiver gets the
+    /// error too.
     pub fn request(
         &self,
         request: Request,
@@ -225,7 +226,7 @@ impl Lifecycle {
         self.act(state);
     }
 
-    /// The reader of a request's answer made room.
+    /// Called when the reader of a request's answer has made room.
     pub(super) fn resume(&self, request: RequestId) {
         let state = self.state();
         if let Some(Place::On { connection, .. }) = state.requests.get(&request)
@@ -235,7 +236,7 @@ impl Lifecycle {
         }
     }
 
-    /// A request has ended on its connection.
+    /// Takes back a request that has ended on its connection.
     pub(super) fn came_back(&self, id: RequestId, job: Job, result: Result<()>, lost: bool) {
         let mut state = self.state();
         let ended = Ended {
@@ -248,7 +249,7 @@ impl Lifecycle {
         self.act(state);
     }
 
-    /// A stream is between two requests: it gets to know if the client is closed.
+    /// Registers a stream between two requests: a close of the client ends it.
     pub fn park(&self, stream: Weak<dyn Parked>) {
         let mut state = self.state();
         if state.runtime.is_some() {
@@ -469,7 +470,7 @@ impl Lifecycle {
         }
     }
 
-    /// Has the timer's task look at the core in time.
+    /// Makes the timer's task call the core in time.
     fn set_timer(&self, state: &mut State) -> Result<()> {
         let Some(due) = state.core.poll_timeout() else {
             return Ok(());
@@ -491,7 +492,8 @@ impl Lifecycle {
 
     // --- the application ------------------------------------------------------------------------
 
-    /// The application says that the network changed: probes the connection, or connects without a pause.
+    /// The application says that the network changed: probes the connection, or connects without a
+    /// pause.
     pub fn network_changed(&self) {
         self.input(|core, now| core.network_changed(now));
     }

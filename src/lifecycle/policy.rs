@@ -1,5 +1,5 @@
-//! Times at which a lost connection is retried and a working one replaced. `error.rs` says whether an error allows
-//! another attempt at all.
+//! Times at which a lost connection is retried and a working one replaced. `error/status.rs` says
+//! whether an error allows another attempt at all.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,8 +15,9 @@ pub struct Reconnect {
 }
 
 impl Reconnect {
-    /// The delay before an attempt, counted from 1: a random part (`dice`, 0 to 1) of a limit that doubles ("full
-    /// jitter"), so that the clients of a server that restarted do not return in step.
+    /// The delay before an attempt, counted from 1: a random part (`dice`, 0 to 1) of a limit that
+    /// doubles ("full jitter"), so that the clients of a server that restarted do not return in
+    /// step.
     pub fn pause(&self, attempt: u32, dice: f64) -> Duration {
         let doubled = 2u32.saturating_pow(attempt.saturating_sub(1).min(30));
         let limit = self.first.saturating_mul(doubled).min(self.most);
@@ -33,13 +34,14 @@ pub struct Renew {
     pub with_evidence: bool,
 }
 
-/// A fresh token is asked for this long before the old one ends, so that no request is refused for it.
+/// A fresh token is asked for this long before the old one ends, so that no request is refused for
+/// it.
 const TOKEN_LEAD: Duration = Duration::from_secs(60);
 /// The shortest time between two renewals, whatever tokens and evidence say about their ends.
 const MIN_AGE: Duration = Duration::from_secs(10);
 
-/// The interval for looking at the wall clock. Timers stand still while a machine sleeps, but evidence
-/// and tokens expire.
+/// The interval for looking at the wall clock. Timers stand still while a machine sleeps, but
+/// evidence and tokens expire.
 pub const LOOK: Duration = Duration::from_secs(30);
 
 /// Both clocks at one moment.
@@ -98,8 +100,8 @@ impl Renew {
         over || (self.with_evidence && expired)
     }
 
-    /// The time until a connection must be replaced, if ever. Never below the shortest time between two renewals, so that
-    /// a wrong `exp` cannot cause a storm.
+    /// The time until a connection must be replaced, if ever. Never below the shortest time between
+    /// two renewals, so that a wrong `exp` cannot cause a storm.
     pub fn left(&self, born: &Born, now: Now) -> Option<Duration> {
         let until = |at: u64| Duration::from_secs(at.saturating_sub(now.unix()));
         let age = born.age(now);

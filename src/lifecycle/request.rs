@@ -1,6 +1,7 @@
-//! A request on its way over several connections. What may have been sent is never sent again, except
-//! where the enclave says that it did nothing: status 401 or 402 as the first answer, after which a
-//! fresh token helps (protocol section 4). The core decides; this keeps what is needed for it.
+//! A request on its way over several connections. A request that may have been sent is never sent
+//! again, with one exception: the first answer is status 401 or 402, so the enclave did nothing,
+//! and a fresh token helps (protocol section 4). The core decides. This file keeps the parts of the
+//! request.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -23,7 +24,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// The handle of a request that was not sent yet.
+    /// Creates the handle of a request that was not sent yet.
     pub fn new(client: &Lifecycle) -> Exchange {
         Exchange {
             client: client.weak(),
@@ -32,8 +33,8 @@ impl Exchange {
         }
     }
 
-    /// Takes the number of the stream's next request. Fails if the application cancelled the stream. The
-    /// caller holds the client's lock.
+    /// Takes the number of the stream's next request. Fails if the application cancelled the
+    /// stream. The caller holds the client's lock.
     pub(super) fn enter(&self, request: RequestId) -> Result<()> {
         if self.cancelled() {
             return Err(super::cancelled());
@@ -141,7 +142,8 @@ impl Parts {
 }
 
 impl Job {
-    /// Makes the request for a connection, and what follows it there. `again`: it was on another one.
+    /// Makes the request for a connection, and the carrier that follows it there. `again`: it was
+    /// on another one.
     pub(super) fn board(
         mut self,
         client: Weak<Lifecycle>,
@@ -229,7 +231,7 @@ impl Receiver for Carrier {
 }
 
 impl Drop for Carrier {
-    /// However a connection's task ends, its requests do.
+    /// Ends the request however the connection's task ends.
     fn drop(&mut self) {
         let message = "the request ended without a result: a defect in libconfer";
         self.bring_back(Err(Error::new(Status::Panic, message)));

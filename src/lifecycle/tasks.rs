@@ -16,7 +16,8 @@ use crate::session::{Approval, Established, Session, Settings, Stage, establish,
 
 const CONNECT: &str = "confer::connect";
 
-/// What a client's tasks need. The last of them to end drops it, which says that the client has ended.
+/// Everything that a client's tasks need. The last task to end drops it, which reports that the
+/// client has ended.
 pub struct Means {
     pub settings: Settings,
     pub observers: Vec<Arc<dyn Observer>>,
@@ -27,7 +28,7 @@ pub struct Means {
 }
 
 impl Means {
-    /// Writes the log, and tells the observers.
+    /// Writes the log, and passes news to the observers.
     pub(super) fn tell(&self, client: &Lifecycle, news: &News<'_>) {
         if let News::Notice(notice) = news {
             self.record(client, notice);

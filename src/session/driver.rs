@@ -29,7 +29,7 @@ const BATCH_BYTES: usize = 128 << 10;
 /// Time for a close frame. The socket usually takes it at once.
 const GOODBYE: Duration = Duration::from_millis(200);
 
-/// What the handle asks of the task.
+/// A command of the handle to the task.
 pub(super) enum Command {
     Open(Admitted),
     Cancel(i64),
@@ -138,8 +138,7 @@ impl Driver {
             self.sinks.deliver(&mut self.core, now);
             let blocked = match written {
                 Ok(blocked) => blocked,
-                // What the server sent before it left is read first. That waits for a reader that
-                // pauses.
+                // Read first what the server sent before it left. A paused reader delays that.
                 Err(error) if !more && self.core.reading() => return Err(error),
                 Err(_) => true,
             };

@@ -81,7 +81,7 @@ impl Stage {
     }
 }
 
-/// What connecting needs.
+/// Settings for connecting.
 pub struct Settings {
     /// The server.
     pub endpoint: Endpoint,
@@ -283,7 +283,8 @@ async fn send(socket: &mut Socket, message: Vec<u8>) -> Result<()> {
 }
 
 /// Returns the key set, and fetches it if the known one lacks the token's key. Fetches only once,
-/// because the enclave chooses the key's name. Uses what another connection fetched meanwhile.
+/// because the enclave chooses the key's name. Uses a set that another connection has fetched
+/// since.
 async fn find_key(
     verifier: &Verifier,
     keys: &KeySource,

@@ -49,7 +49,7 @@ pub struct Request {
     pub body: Bytes,
     /// A document to send with it, in chunks.
     pub upload: Option<Box<dyn Source>>,
-    /// How its answer arrives.
+    /// The way its answer arrives.
     pub pace: Pace,
 }
 
@@ -206,7 +206,7 @@ impl WeakSession {
     }
 }
 
-/// What is under way on a connection. The handle admits requests by it.
+/// Open requests and waiting bytes of a connection. The handle admits requests by them.
 #[derive(Default)]
 pub(super) struct Load {
     open: AtomicUsize,
@@ -258,7 +258,7 @@ impl Load {
         each.iter().all(|count| count.load(Ordering::Relaxed) == 0)
     }
 
-    /// Counts bytes of bodies that were sent or dropped.
+    /// Counts sent or dropped bytes of bodies.
     pub(super) fn unqueued(&self, bytes: usize) {
         if bytes > 0 {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Stage;
 
-/// How an answer arrives. This chooses its idle limit.
+/// The way an answer arrives. It selects the idle limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// Streamed, event by event.
@@ -24,7 +24,7 @@ impl Pace {
     }
 }
 
-/// How long a request may be silent (protocol section 4).
+/// Longest silence of a request (protocol section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idle {
     /// Before and between the events of a streamed answer.
@@ -62,17 +62,17 @@ pub struct Limits {
     pub connect: Duration,
     /// Time between pings.
     pub keepalive: Duration,
-    /// How long a ping may be open while no byte moves.
+    /// Longest time that a ping may be open while no byte moves.
     pub dead_after: Duration,
-    /// How long a request may be silent.
+    /// Longest silence of a request.
     pub idle: Idle,
-    /// How long the peer may be silent after the network changed.
+    /// Longest silence of the peer after the network changed.
     pub probe: Duration,
     /// Limits of memory and number.
     pub bounds: Bounds,
 }
 
-/// How much a peer or a slow reader can make this side keep.
+/// Limits of the memory that a peer or a slow reader can occupy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Unread bytes at which a stream stops the reading of the socket, if no other request is open.

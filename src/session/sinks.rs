@@ -12,7 +12,7 @@ use super::upload::{Source, Way};
 use crate::error::{Error, Progress, Result};
 use crate::wire;
 
-/// A request that was admitted.
+/// An admitted request.
 pub(super) struct Admitted {
     pub(super) id: i64,
     pub(super) request: Request,
@@ -32,11 +32,11 @@ pub(super) struct Sinks {
     stats: Arc<Stats>,
 }
 
-/// Where the events of one request go.
+/// The receiver of one request, and its upload.
 struct Sink {
     receiver: Box<dyn Receiver>,
     source: Option<(Box<dyn Source>, Way)>,
-    /// What the current read brought.
+    /// Pieces from the current read.
     pieces: Vec<Piece>,
     /// It is in [`Sinks::touched`].
     touched: bool,
@@ -117,7 +117,7 @@ impl Sinks {
         }
     }
 
-    /// Hands over what one read of the socket brought, to each receiver as one batch.
+    /// Gives each receiver the pieces of one read of the socket, as one batch.
     pub(super) fn deliver(&mut self, core: &mut Core, now: Instant) {
         self.account(core);
         let mut touched = std::mem::take(&mut self.touched);
@@ -149,7 +149,7 @@ impl Sinks {
         let Some(mut sink) = self.open.remove(&id) else {
             return;
         };
-        self.account(core); // first: who hears of the end may look at the numbers
+        self.account(core); // first: the receiver of the end may read the counters
         self.load.ended();
         // Pieces that came before the end count before it: they may have completed the answer.
         let (flow, flushed) = sink.hand_over(&mut self.spare);
@@ -211,7 +211,7 @@ mod tests {
     use crate::wire::Fragments;
     use crate::wire::testing::write_response;
 
-    /// What a receiver was given: batches of pieces, and the end.
+    /// A receiver's calls: batches of pieces, and the end.
     #[derive(Default)]
     struct Seen {
         batches: Vec<Vec<Bytes>>,

@@ -11,13 +11,13 @@ pub struct Stats {
     pub bytes_sent: AtomicU64,
     /// Bytes that sockets received.
     pub bytes_received: AtomicU64,
-    /// Whole messages that were sent: requests, chunks, pings.
+    /// Whole messages sent: requests, chunks, pings.
     pub messages_sent: AtomicU64,
-    /// Whole messages that were received.
+    /// Whole messages received.
     pub messages_received: AtomicU64,
-    /// Keepalive pings that were sent.
+    /// Keepalive pings sent.
     pub pings_sent: AtomicU64,
-    /// Keepalive pings that were answered.
+    /// Keepalive pings answered.
     pub pings_answered: AtomicU64,
     /// Round trip of the last answered ping in microseconds; 0 before the first. Leaves out pings
     /// that were open while the socket was not read: they measure the application.

@@ -1,4 +1,4 @@
-//! Where the data of an upload comes from.
+//! The source of an upload's data.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub trait Source: Send {
     fn again(&self) -> Option<Again>;
 }
 
-/// Makes a source anew.
+/// Makes a new source for the same document.
 pub type Again = Box<dyn Fn() -> Box<dyn Source> + Send>;
 
 /// Brings the parts of one upload to its connection.

@@ -247,7 +247,8 @@ impl Core {
         Ok(())
     }
 
-    /// The application gives a token unasked: it answers an open question, or serves the next attempt.
+    /// The application gives a token unasked: it answers an open question, or serves the next
+    /// attempt.
     pub fn set_token(&mut self, token: Token, now: Now) {
         if let State::Ended(_) = self.state {
             return;
@@ -330,8 +331,8 @@ impl Core {
         }
     }
 
-    /// No token came. A connection whose token only ends soon goes on with it, and so does one on which a
-    /// request was refused: that request then ends with its refusal.
+    /// No token came. A connection whose token only ends soon goes on with it, and so does one on
+    /// which a request was refused: that request then ends with its refusal.
     fn fail_question(&mut self, reason: TokenReason, error: Error, now: Now) {
         let serves = matches!(self.state, State::Connected(_));
         if serves && matches!(reason, TokenReason::Expiring | TokenReason::Refused) {
@@ -412,7 +413,8 @@ impl Core {
         hopeless || self.failures >= most
     }
 
-    /// The server refused the upgrade so that only another token can help: this one is not sent again.
+    /// The server refused the upgrade so that only another token can help: this one is not sent
+    /// again.
     fn note_upgrade_refusal(&mut self, error: &Error) {
         if error.retry() == Retry::FreshToken
             && let Some(token) = self.attempt().and_then(Attempt::token)
@@ -421,8 +423,9 @@ impl Core {
         }
     }
 
-    /// The enclave refused a request for its token. Before the token's end the device's clock may be wrong,
-    /// so the token may be sent again. Adds to the error that the token has ended, if it has.
+    /// The enclave refused a request for its token. Before the token's end the device's clock may
+    /// be wrong, so the token may be sent again. Adds to the error that the token has ended, if it
+    /// has.
     pub(super) fn note_token_refusal(
         &mut self,
         connection: ConnectionId,

@@ -44,8 +44,8 @@ impl Core {
         }));
     }
 
-    /// An approved attempt made a connection. Returns its number; the driver runs it from now on. `None`: the
-    /// attempt is over or was not approved, and the connection must be dropped.
+    /// An approved attempt made a connection. Returns its number; the driver runs it from now on.
+    /// `None`: the attempt is over or was not approved, and the connection must be dropped.
     pub fn connected(&mut self, connected: Connected, now: Now) -> Option<ConnectionId> {
         let Connected { attempt, evidenced } = connected;
         let token = self.attempt()?.approved_token(attempt)?;

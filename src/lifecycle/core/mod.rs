@@ -63,13 +63,14 @@ pub struct Rules {
 
 /// An instruction for the driver. Follow them in order.
 pub enum Action {
-    /// Connect and verify with this token. Report with `verified`, then `connected`, or `attempt_failed`.
+    /// Connect and verify with this token. Report with `verified`, then `connected`, or
+    /// `attempt_failed`.
     Dial { attempt: AttemptId, token: Token },
     /// The release is accepted: complete the handshake.
     Approve { attempt: AttemptId },
     /// Drop the attempt; nothing of it is reported any more.
     Abort { attempt: AttemptId },
-    /// Send a request. `again`: it was given to an earlier connection, so its upload begins anew.
+    /// Send a request. `again`: it was given to an earlier connection, so its upload begins again.
     Send {
         request: RequestId,
         connection: ConnectionId,
@@ -164,8 +165,8 @@ pub struct Ended {
     pub result: Result<()>,
     /// It ended because the connection broke.
     pub lost: bool,
-    /// The driver could send it once more: nothing of its answer was delivered, and its upload can be read
-    /// from the beginning.
+    /// The driver could send it once more: nothing of its answer was delivered, and its upload can
+    /// be read from the beginning.
     pub repeatable: bool,
 }
 
@@ -286,7 +287,7 @@ impl Core {
         self.place(request, 0, now);
     }
 
-    /// The application gives a request up.
+    /// The application cancels a request.
     pub fn cancel(&mut self, request: RequestId) {
         match self.requests.place(request) {
             None => {}
@@ -335,15 +336,16 @@ impl Core {
         }
     }
 
-    /// Sends a request on a connection after number `after`, or lets it wait for one, and begins to connect
-    /// if nothing else does.
+    /// Sends a request on a connection after number `after`, or lets it wait for one, and begins to
+    /// connect if nothing else does.
     fn place(&mut self, request: RequestId, after: ConnectionId, now: Now) {
         if self.waits(request, after, now) {
             self.renew(now);
         }
     }
 
-    /// Sends a request on a connection after number `after`. Returns true if it waits for one instead.
+    /// Sends a request on a connection after number `after`. Returns true if it waits for one
+    /// instead.
     fn waits(&mut self, request: RequestId, after: ConnectionId, now: Now) -> bool {
         match &self.state {
             State::Ended(error) => {
@@ -413,7 +415,7 @@ impl Core {
         self.actions.push_back(Action::Notify(Notice::Ended(error)));
     }
 
-    /// Withdraws what an attempt has under way.
+    /// Withdraws an attempt's question and dial.
     fn abort(&mut self, attempt: &Attempt) {
         if let Some(question) = attempt.question() {
             self.actions.push_back(Action::Withdraw { question });

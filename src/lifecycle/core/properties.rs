@@ -1,6 +1,6 @@
-//! Checks arbitrary sequences of inputs. The simulation checks most rules at each step: a request ends
-//! once, nothing goes out twice, nothing goes to a connection that was not verified and approved, and an
-//! ended client does nothing.
+//! Checks arbitrary sequences of inputs. The simulation checks most rules at each step: a request
+//! ends once, nothing goes out twice, nothing goes to a connection that was not verified and
+//! approved, and an ended client does nothing.
 
 use proptest::prelude::*;
 

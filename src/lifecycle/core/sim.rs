@@ -1,4 +1,5 @@
-//! A driver for tests: it does what the core asks, and checks what no sequence of inputs may break.
+//! A driver for tests: it does what the core asks, and checks the rules that hold for every
+//! sequence of inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -58,7 +59,7 @@ pub(super) struct Sim {
     /// Attempts that may complete their handshakes.
     pub(super) approved: BTreeSet<AttemptId>,
     lines: BTreeMap<ConnectionId, Line>,
-    /// Everything that was sent, in order.
+    /// Everything sent, in order.
     pub(super) sent: Vec<(RequestId, ConnectionId)>,
     /// Requests that may be sent (again): never sent, or returned by the enclave undone.
     sendable: BTreeMap<RequestId, u32>,

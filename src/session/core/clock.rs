@@ -1,4 +1,4 @@
-//! What the clock does: pings, a dead peer, and requests that are silent for too long.
+//! Time limits: pings, a dead peer, and requests that are silent for too long.
 
 use std::time::Instant;
 
@@ -46,7 +46,7 @@ impl Core {
         Some(earliest)
     }
 
-    /// Pings, and ends what was silent for too long.
+    /// Pings. Ends requests and peers that were silent for too long.
     pub(in crate::session) fn tick(&mut self, now: Instant) -> Result<()> {
         if self.is_closed() {
             return Ok(());

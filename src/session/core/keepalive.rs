@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 /// Pings have negative ids that count down. The application's requests count up from 1.
 pub(super) const FIRST_PING_ID: i64 = -1;
 
-/// Most open pings that are kept: those of almost six hours without reading. Answers to older ones
-/// are ignored.
+/// Most open pings: those of almost six hours without reading. Answers to older ones are ignored.
 const MAX_OPEN_PINGS: usize = 1_024;
 
 pub(super) struct Keepalive {
@@ -107,7 +106,7 @@ impl Keepalive {
         self.carries &= !flushed;
     }
 
-    /// Starts the limit anew after a pause of the reading.
+    /// Starts the limit again after reading was paused.
     pub(super) fn resume(&mut self, now: Instant) {
         self.moved = now;
         self.open.iter_mut().for_each(|ping| ping.paused = true);

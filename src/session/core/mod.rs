@@ -74,7 +74,7 @@ pub struct Piece {
     pub at: Instant,
 }
 
-/// What happened since the driver took the last counts.
+/// Changes since the driver last took the counts.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Counts {
     pub(super) messages_sent: u64,
@@ -83,7 +83,7 @@ pub(super) struct Counts {
     pub(super) pings_answered: u64,
     /// The last round trip that measures the network.
     pub(super) round_trip: Option<Duration>,
-    /// Bytes of bodies that were sent or dropped, and so no longer wait.
+    /// Sent or dropped bytes of bodies, which no longer wait.
     pub(super) unqueued: usize,
 }
 
@@ -124,7 +124,7 @@ pub(super) struct Core {
     /// When the socket last took bytes.
     wrote: Instant,
     /// No request reaches its idle limit earlier. Activity only moves limits back, so this is
-    /// computed anew when it has passed, and not for each message.
+    /// computed again when it has passed, and not for each message.
     next_idle: Instant,
     /// The reader of the only open request is full, so the driver does not read the socket.
     paused: bool,
@@ -188,8 +188,8 @@ impl Core {
         self.read_if_shared(now);
     }
 
-    /// Ends a request that the application gave up. There is no cancel message: unsent messages are
-    /// dropped, and later responses are ignored as those for an unknown id.
+    /// Ends a request that the application cancelled. The protocol has no cancel message: unsent
+    /// messages are dropped, and later responses are ignored because their id is unknown.
     pub(super) fn cancel(&mut self, id: i64, now: Instant) {
         let error = Error::new(Status::Cancelled, "cancelled by the application");
         self.finish(id, Err(error), now);
@@ -352,8 +352,8 @@ impl Core {
         self.paused = self.exchanges.len() == 1;
     }
 
-    /// Resumes the reading of the socket. The limits of the peer start anew, because it was this
-    /// side that stood still.
+    /// Resumes the reading of the socket. The peer's limits start again, because this side stood
+    /// still.
     pub(super) fn resume(&mut self, now: Instant) {
         if !std::mem::take(&mut self.paused) {
             return;

@@ -21,7 +21,7 @@ struct Message {
     fragments: Fragments,
 }
 
-/// A frame that was taken from the queue.
+/// A frame from the queue.
 pub(super) struct Frame {
     pub(super) id: i64,
     /// Bytes of a document in it.
@@ -37,7 +37,7 @@ pub(super) struct Sent {
     pub(super) last: bool,
 }
 
-/// What was dropped from the queue.
+/// Messages dropped from the queue.
 #[derive(Default)]
 pub(super) struct Dropped {
     pub(super) messages: u32,
@@ -88,7 +88,7 @@ impl Outgoing {
     pub(super) fn next_frame(&mut self, out: &mut BytesMut) -> Option<Frame> {
         let message = self.0.front_mut()?;
         message.fragments.next_into(out);
-        // Which bytes of a frame are data does not matter: their sum is right at the last frame.
+        // Ignores which bytes of a frame are data: the sum is right at the last frame.
         let data = message.data.min(MAX_FRAME_PAYLOAD);
         message.data -= data;
         let (id, body, last) = (message.id, message.body, message.last);
@@ -124,8 +124,8 @@ impl Outgoing {
     }
 }
 
-/// Protocol section 3: `chunk_id` is random for each message. It is no secret, so 0 will do if the
-/// system has no random bytes.
+/// Protocol section 3: `chunk_id` is random for each message. It need not be secret, so 0 serves if
+/// the system has no random bytes.
 fn random_chunk_id() -> i64 {
     let mut bytes = [0; 8];
     let _ = aws_lc_rs::rand::fill(&mut bytes);

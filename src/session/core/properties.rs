@@ -26,7 +26,7 @@ enum Input {
     FailSource(usize),
     Cancel(usize),
     Transmit(usize),
-    /// A response. An unknown id if there is no request.
+    /// A response. Its id is unknown without a request.
     Respond {
         at: usize,
         status: i32,
@@ -37,7 +37,7 @@ enum Input {
     Pong,
     Pause,
     Resume,
-    /// Time passes. The socket sends, receives, both or nothing meanwhile.
+    /// Time passes. The socket sends, receives, both or neither.
     Pass {
         seconds: u64,
         sends: bool,
@@ -79,21 +79,21 @@ fn input() -> impl Strategy<Value = Input> {
     ]
 }
 
-/// What is known of one request.
+/// The model of one request.
 #[derive(Default)]
 struct Model {
     body: Bytes,
     uploads: bool,
     /// A chunk is wanted and was not supplied.
     wanted: bool,
-    /// The data that was supplied.
+    /// The supplied data.
     supplied: Vec<u8>,
     supplied_last: bool,
     /// Bytes of the document in events.
     reported: usize,
     frames: usize,
     end: Option<Result<()>>,
-    /// What the enclave received.
+    /// The messages that the enclave received.
     opened: bool,
     data: Vec<u8>,
     next_seq: u32,
@@ -371,7 +371,7 @@ impl Sim {
         }
     }
 
-    /// Lets everything leave that is queued.
+    /// Sends everything in the queue.
     fn drain(&mut self) {
         while self.core.has_outgoing() {
             self.transmit();
@@ -417,7 +417,7 @@ proptest! {
         sim.drain();
         prop_assert_eq!(sim.queued, 0);
         for (id, model) in &sim.requests {
-            // What began to leave has left whole.
+            // Every message that began to leave has left whole.
             prop_assert_eq!(model.frames > 0, model.complete, "{}", id);
             prop_assert_eq!(model.opened, model.complete, "{}", id);
         }

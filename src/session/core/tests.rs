@@ -23,14 +23,14 @@ struct Peer {
     queued: usize,
 }
 
-/// What a request reported.
+/// The reports of a request.
 #[derive(Default)]
 struct Seen {
     pieces: Vec<Bytes>,
     end: Option<Result<()>>,
-    /// Bytes of its document that were sent.
+    /// Bytes of its document sent so far.
     data: usize,
-    /// How often its upload wanted data.
+    /// Number of times that its upload wanted data.
     wanted: usize,
     /// Chunks that its source has at once: how many are left, and their size.
     chunks: Option<(u32, usize)>,

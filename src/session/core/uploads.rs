@@ -76,7 +76,7 @@ enum Step {
     Complete,
 }
 
-/// What the server still needs after the request of an upload has ended.
+/// The part of an upload that the server still needs after its request has ended.
 #[derive(Debug, PartialEq)]
 enum Rest {
     /// Nothing: none of the upload was sent, or all of it.
@@ -147,7 +147,7 @@ impl Core {
     /// Takes the chunk that [`Event::WantsData`] asked for. An error ends the request.
     pub(in crate::session) fn supply(&mut self, id: i64, data: Result<Data>, now: Instant) {
         let Some(exchange) = self.exchanges.get_mut(&id) else {
-            return; // the request ended meanwhile
+            return; // the request has ended
         };
         let asked = |upload: &&mut Upload| upload.step == Step::Asked;
         let Some(upload) = exchange.upload.as_mut().filter(asked) else {
@@ -187,8 +187,8 @@ impl Core {
         self.want_data(id);
     }
 
-    /// Ends the upload of a request that has ended. An upload that is given up gets an empty final
-    /// chunk, because the server keeps its place until then (protocol section 6).
+    /// Ends the upload of a request that has ended. An abandoned upload gets an empty final chunk,
+    /// because the server keeps its place until then (protocol section 6).
     pub(super) fn end_upload(
         &mut self,
         id: i64,
