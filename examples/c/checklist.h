@@ -1,5 +1,5 @@
 /*
- * checklist.h: shows a report: what was verified of an enclave, check by check, and which release runs there.
+ * checklist.h: prints a report: the checks of an enclave, one by one, and the release that runs there.
  */
 #ifndef CHECKLIST_H
 #define CHECKLIST_H
@@ -20,7 +20,7 @@ static inline void show_time(FILE *out, const char *before, int64_t seconds) {
         fprintf(out, "%s%s", before, text);
 }
 
-/* Mark, id, sentence, and what was found. A digest is cut where the check passes; --report has it whole. */
+/* Prints mark, id, sentence and observed value. Cuts the digest of a check that passed; --report has all of it. */
 static inline void show_check(FILE *out, const confer_report *report, size_t index) {
     const char *marks[] = {"✓", "!", "✗", "–"}, *colours[] = {green, yellow, red, dim}; /* by CONFER_OUTCOME_* */
     int32_t outcome = confer_report_check_outcome(report, index);

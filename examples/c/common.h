@@ -1,6 +1,6 @@
 /*
- * common.h: what the examples share: exit codes, the last line on standard error, text that is safe to show, and, for
- * the small ones, the options --url, --policy and --token and a connection that was verified.
+ * common.h: shared code of the examples: exit codes, the last line on standard error, and text that is safe to
+ * print. For the small examples also the options --url, --policy and --token, and a verified connection.
  */
 #ifndef COMMON_H
 #define COMMON_H
@@ -16,7 +16,7 @@
 
 enum { ANSWERED = 0, USAGE = 2, REFUSED = 3, NO_CONNECTION = 4, FAILED = 5, INTERRUPTED = 130 };
 
-static bool connected; /* the enclave was verified: what fails now is a request */
+static bool connected; /* the enclave is verified, so a later failure is one of a request */
 
 static inline int exit_code(confer_status status) {
     bool of_a_request = status == CONFER_E_PROTOCOL || status == CONFER_E_FILE || status == CONFER_E_TOO_LARGE;
@@ -28,7 +28,7 @@ static inline int exit_code(confer_status status) {
     return status < 600 ? NO_CONNECTION : FAILED;
 }
 
-/* On a terminal a model's control characters could move the cursor, or worse: only newline and tab pass. */
+/* Passes only newline and tab: other control characters of a model could move the cursor, or worse. */
 static inline void print_text(FILE *file, const char *text, size_t len) {
     bool terminal = isatty(fileno(file));
     for (size_t at = 0; at < len; at++) {
@@ -50,8 +50,8 @@ static inline bool read_timeout(const char *text, int64_t *ms) {
 }
 
 /*
- * --timeout bounds connecting as a whole. The limits inside are shorter, so that what hangs is called by its name: the
- * stage, the key set that does not come, the connection that died under an answer.
+ * --timeout is the limit for connecting. The limits of its parts are shorter, so that the error names the part that
+ * hangs: a stage, the key set, or a connection that died during an answer.
  */
 static inline confer_status set_limits(confer_config *config, uint64_t ms, confer_error **error) {
     uint64_t keepalive = (ms + 3) / 4, dead_peer = (ms + 1) / 2;
@@ -69,29 +69,29 @@ static inline confer_status set_limits(confer_config *config, uint64_t ms, confe
 struct service {
     const char *url, *policy;
     char *token;
-    int64_t timeout_ms;     /* 0: the library's own limits */
-    char proxy_version[32]; /* of the enclave, as its report says; empty if unknown */
+    int64_t timeout_ms;     /* 0: the library's limits */
+    char proxy_version[32]; /* of the enclave, from its report; empty if unknown */
 };
 
-/* An option of one example; the last one of a list has no name. */
+/* An option of one example. The last entry of a list has no name. */
 struct own_option {
     const char *name, **value;
 };
 
-/* Writes the line that scripts rely on, and gives the exit code. */
+/* Writes the last line, for scripts, and returns the exit code. */
 static inline int last_line(confer_status status, const char *what, const char *why) {
     fprintf(stderr, "confer: %s: %s%s\n", confer_status_name(status), what, why);
     return exit_code(status);
 }
 
-/* Says how it ended, frees the error, and gives the exit code. */
+/* Reports the end, frees the error, and returns the exit code. */
 static inline int end_with(confer_status status, confer_error *error) {
     bool arrived = fflush(stdout) == 0 && !ferror(stdout);
     int output_error = errno;
     const char *peer = confer_error_peer_text(error, NULL), *why = confer_error_message(error, NULL);
     if (peer != NULL) fprintf(stderr, "The enclave says: %s\n", peer);
     int code = exit_code(status);
-    if (code == ANSWERED && !arrived) { /* an answer that does not arrive is none */
+    if (code == ANSWERED && !arrived) { /* the answer could not be written */
         code = last_line(CONFER_E_FILE, "standard output: ", strerror(output_error));
     } else if (code != ANSWERED) {
         last_line(status, why != NULL ? why : confer_status_description(status), "");
@@ -108,15 +108,15 @@ static inline int misused(const char *usage, const char *what, const char *which
 }
 
 /*
- * Reads the options, which stand first: --url, --policy, --token, and the example's own. Gives the index of the first
- * argument behind them; -1 after it said what is wrong. The token is to be freed.
+ * Reads the options, which come first: --url, --policy, --token, and those of the example. Returns the index of the
+ * first argument after them, or -1 after printing what is wrong. The caller frees the token.
  */
 static inline int read_service(int argc, char **argv, const char *usage, struct service *service,
                                const struct own_option *own) {
     const char *token = NULL;
     int at = 1;
     for (; at < argc && strncmp(argv[at], "--", 2) == 0; at += 2) {
-        if (strcmp(argv[at], "--") == 0) { /* what follows may look like an option */
+        if (strcmp(argv[at], "--") == 0) { /* later arguments may look like options */
             at++;
             break;
         }
@@ -126,11 +126,11 @@ static inline int read_service(int argc, char **argv, const char *usage, struct 
                                                                  : NULL;
         for (const struct own_option *one = own; one->name != NULL && value == NULL; one++)
             if (strcmp(argv[at], one->name) == 0) value = one->value;
-        argv[at][strcspn(argv[at], "=")] = '\0'; /* --token=SECRET is a likely slip, and is not repeated */
+        argv[at][strcspn(argv[at], "=")] = '\0'; /* do not repeat the secret of --token=SECRET */
         if (value == NULL) return misused(usage, "unknown option, or one whose value must stand apart: ", argv[at]);
         if (at + 1 == argc) return misused(usage, "a value is missing after ", argv[at]);
         *value = argv[at + 1];
-        if (value == &token) { /* ps shows command lines: take it from there */
+        if (value == &token) { /* remove it, because ps shows command lines */
             free(service->token);
             service->token = strdup(token);
             memset(argv[at + 1], 'x', strlen(argv[at + 1]));
@@ -141,7 +141,7 @@ static inline int read_service(int argc, char **argv, const char *usage, struct 
     return at;
 }
 
-/* Connects, and says in a line what was verified. A refusal's error names the check that decided. */
+/* Connects, and prints the verified release in one line. A refusal's error names the failed check. */
 static inline confer_status connect_to(struct service *service, confer_client **client, confer_error **error) {
     confer_config *config = NULL;
     confer_policy *policy = NULL;
@@ -172,7 +172,7 @@ static inline confer_status connect_to(struct service *service, confer_client **
     return status;
 }
 
-/* Closes the connection, and frees what the options and connecting left. */
+/* Closes the connection, and frees the options and the client. */
 static inline void disconnect(struct service *service, confer_client *client) {
     if (client != NULL) confer_close(client, 2000, NULL);
     confer_client_free(client);

@@ -1,8 +1,8 @@
 /*
- * terminal.h: what a person sees on standard error: colours, how long something takes, and lines that appear above a
- * prompt while somebody types. On anything but a terminal it is plain text, line by line.
+ * terminal.h: output for people on standard error: colours, waiting times, and lines that appear above a prompt while
+ * somebody types. Without a terminal it is plain text, line by line.
  *
- * Hold the lock of `stderr` (flockfile) while you call these: the library's threads write there too.
+ * Hold the lock of `stderr` (flockfile) during these calls, because the library's threads write there too.
  */
 #ifndef TERMINAL_H
 #define TERMINAL_H
@@ -15,7 +15,7 @@
 
 static const char *bold = "", *dim = "", *red = "", *green = "", *yellow = "", *plain = "";
 static bool live;          /* a terminal whose cursor can be moved */
-static bool waiting_shown; /* behind the cursor */
+static bool waiting_shown; /* after the cursor */
 
 static inline void use_terminal(void) {
     const char *kind = getenv("TERM");
@@ -33,7 +33,7 @@ static inline int64_t now_ms(void) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Shows how long something takes, once that is a second. The text stands behind the cursor, which stays where it is. */
+/* Shows a waiting time of a second or more after the cursor, which does not move. */
 static inline void show_waiting(int64_t since_ms) {
     int seconds = (int)((now_ms() - since_ms) / 1000);
     if (!live || seconds < 1) return;
@@ -46,7 +46,7 @@ static inline void hide_waiting(void) {
     waiting_shown = false;
 }
 
-/* How long poll() may wait until the next second is to be shown, or `left_ms` is over; negative: no limit. */
+/* Returns the time for poll(): until the next second is shown, or `left_ms` is over. Negative: no limit. */
 static inline int64_t until_next_second(int64_t since_ms, int64_t left_ms) {
     int64_t next = 1000 - (now_ms() - since_ms) % 1000;
     if (!live) return left_ms;
@@ -60,7 +60,7 @@ static inline size_t columns_of_terminal(void) {
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-/* The bytes of `text` that fit into one line of the terminal, line break not included. Colours take no room. */
+/* Counts the bytes of `text` that fit into one line of the terminal, without the line break. Colours take no room. */
 static inline size_t one_line(const char *text, size_t columns) {
     size_t at = 0, used = 0;
     while (text[at] != '\0' && text[at] != '\n') {
@@ -69,7 +69,7 @@ static inline size_t one_line(const char *text, size_t columns) {
             at += text[at] == 'm';
             continue;
         }
-        bool starts = ((unsigned char)text[at] & 0xC0) != 0x80; /* else it is the rest of a character */
+        bool starts = ((unsigned char)text[at] & 0xC0) != 0x80; /* else it continues a character */
         if (starts && ++used > columns) break;
         at++;
     }
@@ -77,8 +77,8 @@ static inline size_t one_line(const char *text, size_t columns) {
 }
 
 /*
- * Writes lines above the one with the cursor, which moves down with all that was typed in it. For each: make sure that
- * there is a line below (ESC D scrolls at the bottom), insert one, and come back.
+ * Writes lines above the line with the cursor, which moves down with the typed text. For each line: make sure that a
+ * line exists below (ESC D scrolls at the bottom), insert one, and return.
  */
 static inline void write_above(const char *lines) {
     size_t columns = columns_of_terminal(), size;
@@ -91,7 +91,7 @@ static inline void write_above(const char *lines) {
         lines += len;
         lines += *lines == '\n';
     }
-    if (fclose(out) == 0) fwrite(written, 1, size, stderr); /* at once: the terminal echoes what is typed meanwhile */
+    if (fclose(out) == 0) fwrite(written, 1, size, stderr); /* in one write: the terminal echoes typed text in between */
     free(written);
 }
 

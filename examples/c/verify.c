@@ -3,9 +3,9 @@
  *
  *     verify EVIDENCE_FILE [--policy FILE] [--at UNIX_SECONDS]
  *
- * Without --policy the production policy; without --at the time at which the evidence was captured, by the word of the
- * file, which is not authenticated. Prints the report's JSON on standard output. Exit: 0 verified, 3 rejected, 2 usage
- * or unreadable; after a failure the last line on standard error is "confer: STATUS_NAME: message".
+ * Defaults: the production policy, and the time that the file gives for its evidence. (The file is not authenticated.)
+ * Prints the report's JSON on standard output. Exit: 0 verified, 3 rejected, 2 usage or unreadable. After a failure the
+ * last line on standard error is "confer: STATUS_NAME: message".
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -21,10 +21,10 @@
 
 enum { VERIFIED = 0, UNREADABLE = 2, REJECTED = 3 };
 
-/* No export is larger: it holds one key set and one handshake message. */
+/* The limit of an export, which has one key set and one handshake message. */
 #define MAX_FILE ((size_t)4 << 20)
 
-/* Writes the line that scripts rely on, and gives the exit code. */
+/* Writes the last line, for scripts, and returns the exit code. */
 static int fail(int code, confer_status status, const char *what, const char *why) {
     fprintf(stderr, "confer: %s: %s%s\n", confer_status_name(status), what, why);
     return code;
@@ -35,7 +35,7 @@ static int wrong_usage(const char *what, const char *which) {
     return fail(UNREADABLE, CONFER_E_INVALID_ARGUMENT, what, which);
 }
 
-/* Reads a whole file, to be freed; NULL with errno if it cannot be read or is larger than any export. */
+/* Reads a whole file, which the caller frees. Returns NULL with errno if it is unreadable or larger than an export. */
 static char *read_file(const char *path, size_t *len) {
     FILE *file = fopen(path, "rb");
     if (file == NULL) return NULL;
@@ -49,7 +49,7 @@ static char *read_file(const char *path, size_t *len) {
     return NULL;
 }
 
-/* Prints the report of a verdict, also of a bad one; or says why there is none. */
+/* Prints the report of a good or bad verdict, or the reason for a missing report. */
 static int verify(const char *evidence, size_t len, const char *policy_path, int64_t at) {
     confer_policy *policy = NULL;
     confer_report *report = NULL;
@@ -61,7 +61,7 @@ static int verify(const char *evidence, size_t len, const char *policy_path, int
     const confer_report *either = report != NULL ? report : confer_error_report(error); /* a refusal owns its report */
     int code = VERIFIED;
     if (either != NULL && (puts(confer_report_json(either, NULL)) == EOF || fflush(stdout) != 0))
-        code = fail(UNREADABLE, CONFER_E_FILE, "standard output: ", strerror(errno)); /* a verdict that no one gets */
+        code = fail(UNREADABLE, CONFER_E_FILE, "standard output: ", strerror(errno)); /* the verdict could not be written */
     else if (status != CONFER_OK)
         code = fail(status == CONFER_E_REJECTED ? REJECTED : UNREADABLE, status, confer_error_message(error, NULL), "");
     confer_report_free(report);

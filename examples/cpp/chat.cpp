@@ -1,5 +1,5 @@
 // Asks Confer one question: chat [--url URL] [--policy FILE] PROMPT, with the token in CONFER_TOKEN. The verification goes
-// to stderr, the answer alone to stdout. Exit status: 0 answered, 2 usage, 3 enclave refused, 1 anything else.
+// to stderr, only the answer to stdout. Exit status: 0 answered, 2 usage, 3 enclave refused, 1 anything else.
 
 #include <confer.hpp>
 

@@ -12,8 +12,7 @@ use crate::attestation::Evidenced;
 mod status;
 pub use status::{Retry, Status};
 
-/// How far a request had come when it failed. An application needs this before it repeats a
-/// request.
+/// Progress of a request when it failed. An application needs this before it repeats a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Progress {

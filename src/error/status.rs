@@ -367,7 +367,7 @@ fn passes(http_status: u16) -> bool {
     matches!(http_status, 408 | 429 | 500..=599)
 }
 
-/// What can help after an error.
+/// A remedy for an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// Nothing: a repetition fails in the same way.

@@ -24,7 +24,7 @@ use crate::host::{Asked, FILES};
 
 /// Intel's key set was 11 KiB in 2023.
 const MAX_KEY_SET: usize = 1 << 20;
-/// How long connecting waits for the cache file to be written.
+/// Longest wait of a connection for the cache file to be written.
 const MAX_WRITE: Duration = Duration::from_secs(1);
 
 /// The key sets of this process, by source.

@@ -1,5 +1,5 @@
 /*
- * Callbacks: their order, thread and number, the table that carries them, and what a failed start owes.
+ * Callbacks: their order, thread and number, the callback table, and a start that fails.
  */
 #include "recorder.h"
 
@@ -141,7 +141,7 @@ static void closing_delivers_no_backlog(void) {
     recorder_start(&open, client, "/silent");
     confer_stream *pulled = chat_pull(client, "/tokens 1000 10");
     chat_next(pulled);
-    /* Both answers are complete, and wait to be delivered: each token and each completion is a message. */
+    /* Both answers have arrived and wait for delivery: each token and each completion is a message. */
     while (confer_client_counter(client, CONFER_COUNTER_MESSAGES_RECEIVED) < 2 * (TOKENS + 1) + 1) check_pause();
     CHECK_STATUS(CONFER_TIMEOUT, confer_close(client, 20, &error)); /* a callback is at work */
     gate_raise(&holdup.may_go);
@@ -241,7 +241,7 @@ static void a_missing_table_and_one_of_unknown_size_destroy_nothing(void) {
     confer_chat_request *request = chat_request("hi");
     struct recorder recorder = RECORDER;
     confer_stream_callbacks table = recorder_table(&recorder);
-    recorder.stream = (confer_stream *)&recorder; /* what was there before */
+    recorder.stream = (confer_stream *)&recorder; /* an old value */
     CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "callbacks", confer_chat_stream(client, request, NULL, &recorder.stream, &error));
     const size_t sizes[] = {0, 1, sizeof(size_t), SIZE_MAX, SIZE_MAX / 2};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -337,7 +337,7 @@ static void *close_when_told(void *data) {
     return NULL;
 }
 
-/* Whichever comes first, what was started ends, and what was not started destroys. */
+/* In any order, a started stream gets its end, and a failed start destroys the user data. */
 static void a_start_that_races_a_close_comes_to_its_end_on_every_path(void) {
     enum { ROUNDS = 40, STARTS = 20 };
     enclave_start(&enclave, NULL);

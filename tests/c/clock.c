@@ -1,8 +1,9 @@
 /*
  * Clocks that jump, and a machine that sleeps.
  *
- * The wall clock is this program's: the library asks the system for it through the function below. A sleep is a process
- * that is stopped and continued: its sockets fill meanwhile, and all of its time limits pass at once.
+ * This program replaces the wall clock: the library calls the function below instead of the system's.
+ * A sleep is a stopped process that continues later. Its sockets fill while it stands still, and all of its
+ * time limits pass at once.
  */
 #define _GNU_SOURCE
 #include "enclave.h"
@@ -20,7 +21,7 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
     return result;
 }
 
-/* Short limits, so that what is stopped exceeds them by far. */
+/* Short limits, so that a stopped process exceeds them by far. */
 static confer_client *connect_with(uint32_t attempts, bool with_evidence) {
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
@@ -50,8 +51,8 @@ static void a_clock_that_jumps_ends_no_connection(void) {
     enclave_stop(&enclave);
 }
 
-/* What the evidence says of its time was true by one clock alone: by another it has to be shown anew, and does not hold.
- * The connection that works is kept, for the clock may be the one that is wrong. */
+/* The evidence is in time by the first clock only. After the jump the library asks for new evidence, which fails
+ * by the new clock. It keeps the working connection, because the clock may be wrong. */
 static void evidence_that_expired_by_a_clock_that_jumped_is_not_relied_on(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = connect_with(3, true);
@@ -74,7 +75,7 @@ static void evidence_that_expired_by_a_clock_that_jumped_is_not_relied_on(void) 
     enclave_stop(&enclave);
 }
 
-/* By a wrong clock nothing verifies; but that passes. */
+/* With a wrong clock nothing verifies, but a client retries that. */
 static void a_connection_that_breaks_while_the_clock_is_wrong_is_made_again_when_it_is_right(void) {
     const long jumps[] = {7200, -7200, 86400 * 400, -86400 * 400, 86400L * 365 * 30, -86400L * 365 * 30};
     for (size_t i = 0; i < sizeof jumps / sizeof *jumps; i++) {
@@ -103,7 +104,7 @@ static void a_connection_that_breaks_while_the_clock_is_wrong_is_made_again_when
     }
 }
 
-/* A child that stops this process, and after two seconds lets it go on. */
+/* A child that stops this process and continues it after two seconds. */
 static pid_t sleep_soon(pid_t whom) {
     pid_t child = fork();
     CHECK(child >= 0);
@@ -120,7 +121,7 @@ static pid_t sleep_soon(pid_t whom) {
 static void a_machine_that_slept_loses_nothing_while_its_peer_was_awake(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = connect_with(0, false);
-    confer_stream *stream = chat_pull(client, "/repeat 60 50 word"); /* 3 s: it goes on during the sleep */
+    confer_stream *stream = chat_pull(client, "/repeat 60 50 word"); /* 3 s, so it spans the sleep */
     pid_t child = sleep_soon(getpid());
     chat_read(stream, NULL, 0);
     confer_stream_free(stream);
@@ -142,7 +143,7 @@ static void a_peer_that_sleeps_is_dead_within_the_limits_and_found_again(void) {
     int64_t began = check_now_ms();
     confer_stream *stream = chat_pull(client, "into the silence");
     CHECK(confer_stream_next(stream, -1, &event, &failure) == CONFER_E_DEAD_PEER);
-    CHECK(check_now_ms() - began < 200 + 800 + 5000); /* keepalive, dead peer, and a busy machine */
+    CHECK(check_now_ms() - began < 200 + 800 + 5000); /* keepalive, dead peer, and time for a busy machine */
     CHECK(confer_error_progress(failure) == CONFER_PROGRESS_MAYBE_SENT);
     confer_error_free(failure);
     confer_stream_free(stream);

@@ -1,9 +1,10 @@
 /*
- * Processes that end while the library connects. Programs of tests/c/leaver.c, linked in every way, end when a connection
- * has begun; what it waits for comes when their destructors run. They must end with their own exit code, and in time.
+ * Processes that end while the library connects. Programs of tests/c/leaver.c, linked in every way, end
+ * after a connection has begun. The bytes that it waits for come while their destructors run. The programs
+ * must end in time, with the exit code that they chose.
  *
- * This process holds the connection up: it stands between the program and the enclave, and does not use the library.
- * CONFER_LEAVERS names the programs, separated by colons.
+ * This process delays the connection: it is a relay between the program and the enclave, and does not use
+ * the library. CONFER_LEAVERS names the programs, separated by colons.
  */
 #include "enclave.h"
 
@@ -69,12 +70,12 @@ static int poll_one(int fd, int timeout_ms) {
     return poll(&one, 1, timeout_ms);
 }
 
-/* A way between the program and the enclave, and how many turns it took: bytes one way after bytes the other way. */
+/* A relay between program and enclave. A turn is bytes in one direction after bytes in the other. */
 struct way {
     int client, enclave, last, turns;
 };
 
-/* Passes on what there is. Returns 0 when one end is closed. */
+/* Passes on all waiting bytes. Returns 0 when one end is closed. */
 static int pass(struct way *way, int timeout_ms) {
     struct pollfd ends[2] = {{.fd = way->client, .events = POLLIN}, {.fd = way->enclave, .events = POLLIN}};
     if (poll(ends, 2, timeout_ms) <= 0) return 1;
@@ -107,13 +108,13 @@ static void end_while_connecting(const char *program, const char *scenario) {
     }
     struct way held = {accept_one(&leaver), connect_to_enclave(), 0, 0};
     CHECK(write(leaver.to, "h", 1) == 1);
-    /* The first connection goes on until it is closed; the held one waits until the process is about to end. */
+    /* The first connection runs until it is closed. The held one waits until the process is about to end. */
     int open = strcmp(scenario, "second") == 0;
     while (poll_one(leaver.from, open ? 0 : LIMIT_MS) == 0) open = open && pass(&first, 10);
     CHECK(read(leaver.from, &byte, 1) == 1 && byte == 'c');
     for (int64_t until = check_now_ms() + LIMIT_MS; !ended && check_now_ms() < until;) {
         if (!pass(&held, 10)) check_pause();
-        if (held.turns >= 3 && !told++) CHECK(write(leaver.to, "m", 1) == 1); /* message 1 came: there was randomness */
+        if (held.turns >= 3 && !told++) CHECK(write(leaver.to, "m", 1) == 1); /* message 1 came, so there was randomness */
         ended = waitpid(leaver.pid, &status, WNOHANG) == leaver.pid;
     }
     CHECK(ended);
@@ -125,7 +126,7 @@ static void end_while_connecting(const char *program, const char *scenario) {
     close(leaver.listener), close(leaver.to), close(leaver.from);
 }
 
-/* A program that wants a connection when it is already on its way out. */
+/* A program that asks for a connection while it already ends. */
 static void connect_late(const char *program, const char *scenario) {
     struct leaver leaver;
     int status;

@@ -1,5 +1,5 @@
 /*
- * What runs when leaver.c's process ends: in that program, or in a library that ends after libconfer.
+ * Runs when leaver.c's process ends: in that program, or in a library that ends after libconfer.
  */
 #include <poll.h>
 #include <unistd.h>

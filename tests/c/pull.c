@@ -46,7 +46,7 @@ static void cancelling_drops_unread_events_and_is_idempotent(void) {
     char text[100];
     chat_read(other, text, sizeof text);
     CHECK_TEXT("You said: the other stays", text);
-    confer_stream_cancel(other); /* it is complete */
+    confer_stream_cancel(other); /* it has ended */
     CHECK_STATUS(CONFER_END, confer_stream_next(other, -1, &event, &error));
     confer_stream_free(stream);
     confer_stream_free(other);

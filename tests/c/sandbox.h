@@ -1,5 +1,6 @@
 /*
- * sandbox.h: seccomp filters that let a system call fail with a number. Written by hand, so that nothing has to be installed.
+ * sandbox.h: seccomp filters that make a system call fail with an errno. Written by hand, so that the tests need
+ * no further package.
  */
 #ifndef SANDBOX_H
 #define SANDBOX_H
@@ -14,7 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-/* From now on the system call fails in this thread, and in those that it starts. A filter cannot be taken back. */
+/* Makes the system call fail in this thread and in threads that it starts. A filter stays for ever. */
 static inline void sandbox_refuse(long number, int reason) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),

@@ -1,7 +1,7 @@
 /*
- * The whole of an application's work (connect by name, chat, upload a file, close) on a system that refuses the n-th thread,
- * the n-th descriptor, or randomness. Every call answers in time with success or CONFER_E_SYSTEM, nothing is printed, and
- * the same process works once the system gives again.
+ * All work of an application (connect by name, chat, upload a file, close) on a system that refuses the n-th
+ * thread, the n-th descriptor, or randomness. Every call returns in time with success or CONFER_E_SYSTEM, and
+ * nothing is printed. The same process works again once the shortage is over.
  */
 #include "starve.h"
 
@@ -37,12 +37,12 @@ static void teardown(void) {
 
 /* ---- the work -------------------------------------------------------------------------------------------------------*/
 
-/* How far it came: the steps that succeeded, all of them in order. */
+/* The steps that succeeded, in order. */
 enum { CONNECTED = 1, CHATTED, CALLED_BACK, UPLOADED, CLOSED };
 
-static const char *shortage; /* what is short: the words that errors must hold */
+static const char *shortage; /* the shortage, in the words that errors must contain */
 
-/* 1: it succeeded. 0: it says that the system refused something. All else is a failure of the test. */
+/* Returns 1 for success and 0 if the system refused something. Anything else fails the test. */
 static int allowed(const char *call, confer_status status, confer_error *error) {
     if (status == CONFER_OK || status == CONFER_END) {
         CHECK(error == NULL);
@@ -127,7 +127,7 @@ static confer_config *configuration(void) {
     return config;
 }
 
-/* Does all of it, as far as the system lets it, and returns the last step. A step that is refused is tried no further. */
+/* Works until the system refuses a step, and returns the last step. */
 static int work(const confer_config *config) {
     confer_status status;
     confer_error *error;
@@ -147,12 +147,12 @@ static int work(const confer_config *config) {
         step = UPLOADED;
     confer_chat_request_free(chat);
     confer_request_free(extraction);
-    CHECK(STEP(confer_close(client, LIMIT_MS, &error))); /* always: nothing is refused that closing needs */
+    CHECK(STEP(confer_close(client, LIMIT_MS, &error))); /* always: closing needs nothing from the system */
     confer_client_free(client);
     return step == UPLOADED ? CLOSED : step;
 }
 
-/* The same, in time, and without a word on stderr. */
+/* The same, in time, with an empty stderr. */
 static int timed_work(void) {
     FILE *caught = starve_catch_stderr();
     int64_t began = check_now_ms();
@@ -164,7 +164,7 @@ static int timed_work(void) {
     return step;
 }
 
-/* The system gives again. */
+/* Ends the shortage. */
 static void check_that_it_works(void) {
     shortage = "nothing is short";
     CHECK(timed_work() == CLOSED);
@@ -173,7 +173,7 @@ static void check_that_it_works(void) {
 
 /* ---- randomness -----------------------------------------------------------------------------------------------------*/
 
-/* First of all, in a child of a process that did not use the library. A filter cannot be taken back. */
+/* Runs first, in a child of a process that did not use the library, because a filter stays for ever. */
 static void without_randomness(int reason) {
     int status;
     setup();
@@ -212,7 +212,7 @@ static void refused_thread_is_told_and_process_recovers(void) {
     int refusals = 0;
     setup();
     for (int n = 1; n <= THREADS; n++)
-        for (int all = 0; all <= 1; all++) { /* the n-th alone, and the n-th with all that come after it */
+        for (int all = 0; all <= 1; all++) { /* only the n-th; then the n-th and all later ones */
             shortage = "thread";
             refuse(&starve_threads, n, all ? INT_MAX : n);
             int step = timed_work();
@@ -229,7 +229,7 @@ static void refused_thread_is_told_and_process_recovers(void) {
 
 enum { TABLE = 256 };
 
-/* From the n-th on, new descriptors are refused. */
+/* Refuses new descriptors from the n-th on. */
 static void refused_descriptor_is_told_and_process_recovers(void) {
     static int fillers[TABLE];
     struct rlimit before, small;
@@ -257,7 +257,7 @@ static void refused_descriptor_is_told_and_process_recovers(void) {
         starve_stderr_is_empty(caught);
         check_that_it_works();
     }
-    CHECK(n > 6); /* it was refused for each smaller n: the runtime, the look-up, sockets, the document */
+    CHECK(n > 6); /* refused for each smaller n: the runtime, the look-up, sockets, the document */
     teardown();
 }
 

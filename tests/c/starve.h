@@ -1,9 +1,9 @@
 /*
- * starve.h: a system that refuses threads and does not answer look-ups, for as long as a test wants.
+ * starve.h: makes a system that refuses threads and does not answer look-ups, as long as a test wants.
  *
- * The program that includes this file defines the system's functions itself, so the library calls them instead of the C
- * library's. That works for the shared and the static library. Include it in one file of a program, before any other
- * header.
+ * A program that includes this file defines the system's functions, so the library calls them instead of the C
+ * library's. That works for the shared and the static library. Include the file in one file of a program,
+ * before any other header.
  */
 #ifndef STARVE_H
 #define STARVE_H
@@ -31,25 +31,25 @@ static inline void starve_real(const char *name, void *pointer, size_t size) {
 
 /* ---- which calls are refused ----------------------------------------------------------------------------------------*/
 
-/* Refuses calls number `first` to `last` of those that are made after it was set. Copy this for other functions. */
+/* Refuses calls number `first` to `last`, counted from now. Copy this for other functions. */
 struct refusal {
     atomic_int calls, refused, first, last;
 };
 
 static inline void refuse(struct refusal *refusal, int first, int last) {
-    atomic_store(&refusal->first, INT_MAX); /* so that no call is measured by the old and the new */
+    atomic_store(&refusal->first, INT_MAX); /* so that no call is compared with an old and a new number */
     atomic_store(&refusal->calls, 0);
     atomic_store(&refusal->refused, 0);
     atomic_store(&refusal->last, last);
     atomic_store(&refusal->first, first);
 }
 
-/* The system gives again. The counts stay. */
+/* Ends the shortage. The counts stay. */
 static inline void refuse_nothing(struct refusal *refusal) {
     atomic_store(&refusal->first, INT_MAX);
 }
 
-/* Counts a call. True: refuse it. */
+/* Counts a call. Returns true if it must be refused. */
 static inline bool refuses(struct refusal *refusal) {
     int call = atomic_fetch_add(&refusal->calls, 1) + 1;
     if (call < atomic_load(&refusal->first) || call > atomic_load(&refusal->last)) return false;
@@ -70,7 +70,7 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 
 /* ---- look-ups -------------------------------------------------------------------------------------------------------*/
 
-/* Names that begin so are not answered until starve_release_lookups(); then they have no address. */
+/* Names with this beginning get no answer until starve_release_lookups(). Then they have no address. */
 #define STARVE_HANGING "hang"
 
 static struct gate starve_lookups = GATE; /* look-ups that hang or have hung since the last release */
@@ -97,9 +97,9 @@ static inline void starve_release_lookups(void) {
     gate_raise(&starve_answers);
 }
 
-/* ---- what is printed ------------------------------------------------------------------------------------------------*/
+/* ---- output on stderr ------------------------------------------------------------------------------------------------*/
 
-/* From here on what is written to stderr is caught; the checks' own words are not. */
+/* Captures stderr from now on, without the words of failed checks. */
 static inline FILE *starve_catch_stderr(void) {
     FILE *caught = tmpfile();
     CHECK(caught != NULL);
@@ -109,7 +109,7 @@ static inline FILE *starve_catch_stderr(void) {
     return caught;
 }
 
-/* Ends that, and fails if anything was written. */
+/* Ends the capture, and fails if anything was written. */
 static inline void starve_stderr_is_empty(FILE *caught) {
     char line[512];
     CHECK(dup2(check_errors, STDERR_FILENO) >= 0);

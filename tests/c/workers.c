@@ -1,5 +1,5 @@
 /*
- * Workers that die or hang: whoever waits is told so in time, nothing is printed, and other workers go on.
+ * Workers that die or hang: waiting calls fail in time, nothing is printed, and other workers continue.
  */
 #include "starve.h"
 
@@ -9,11 +9,11 @@
 
 static struct enclave enclave;
 
-enum { SOON_MS = 20000 }; /* far below any time limit of the library that could end a hang, on a busy machine */
+enum { SOON_MS = 20000 }; /* far below any time limit of the library that could end a hang */
 
-/* What tokio cannot go on with: waiting for events fails. The thread that is refused so dies. */
+/* Waiting for events fails. tokio cannot continue then, and the thread dies. */
 static struct refusal waits = {0, 0, INT_MAX, 0};
-/* Or it does not return, until the gate is open. */
+/* Waiting does not return until the gate is open. */
 static atomic_bool stuck;
 static struct gate unstuck = GATE;
 
@@ -84,7 +84,7 @@ static void requests_end_when_their_worker_dies_and_reconnecting_goes_on(void) {
         confer_config_free(config);
         confer_stream *stream = chat_pull(client, "/repeat 1000 10 word");
         chat_next(stream);
-        refuse(&waits, 1, 2); /* it is in use every 10 ms; the idle one may die as well */
+        refuse(&waits, 1, 2); /* it is in use every 10 ms; the idle one may die too */
         confer_status status = CONFER_OK;
         const confer_event *event = NULL;
         while (status == CONFER_OK) status = confer_stream_next(stream, -1, &event, &error);

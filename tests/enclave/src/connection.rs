@@ -36,7 +36,7 @@ type WebSocket = WebSocketStream<TcpStream>;
 const CANNOT_ACCEPT: u16 = 1003;
 pub(crate) const FAILED: u16 = 1011;
 
-/// How long a client may take for one message of the handshake.
+/// Time for a client's message of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 const LEFT: &str = "the client left during the handshake";
 /// Answers waiting for the writer. When it is full, `routes` waits.

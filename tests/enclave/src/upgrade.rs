@@ -18,7 +18,7 @@ use crate::tokens::{Class, Tokens};
 pub(crate) const PATH: &str = "/websocket";
 const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
-/// How long a client may be silent during its request.
+/// Longest silence of a client during its request.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The largest accepted WebSocket message: a Noise message, with room to detect one that is too
 /// long.
