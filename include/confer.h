@@ -100,9 +100,9 @@
  *              with CONFER_E_SYSTEM, which is retryable, and the message names the limit. Other
  *              requests and the client continue.
  * Sandboxes    The library needs random bytes, from the system call getrandom or, on a kernel
- *              without it, from /dev/urandom. If the system refuses them, every call that returns a
- *              status returns CONFER_E_SYSTEM. Install a sandbox filter before the first call: if
- *              it refuses getrandom later, the cryptography aborts the process.
+ *              without it, from /dev/urandom. If a sandbox filter refuses them, every call that
+ *              returns a status returns CONFER_E_SYSTEM, not retryable. Install a filter before the
+ *              first call: if it refuses getrandom later, the cryptography aborts the process.
  * Output       The library prints nothing and uses no global logger. Its only changes to the
  *              process are a fork handler and an exit handler, which are removed when it is
  *              unloaded.
@@ -1145,7 +1145,9 @@ int32_t confer_error_http_status(const confer_error *error);
  *       _INVALID_URL, _INVALID_JSON,
  *       _INVALID_POLICY, _WOULD_DEADLOCK,
  *       _FORKED, _FILE, _TOO_LARGE, _STALE
- *     CONFER_E_BUSY, _TOO_MANY, _SYSTEM              yes
+ *     CONFER_E_BUSY, _TOO_MANY                       yes
+ *     CONFER_E_SYSTEM                                yes; no if the system refuses random bytes,
+ *                                                    because a sandbox filter stays
  *     CONFER_E_CANCELLED, _CLOSED, _STOPPED,         no
  *       _PANIC
  *     CONFER_E_TOKEN                                 yes: asks the token provider again; no

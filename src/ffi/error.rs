@@ -105,7 +105,9 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
 ///       _INVALID_URL, _INVALID_JSON,
 ///       _INVALID_POLICY, _WOULD_DEADLOCK,
 ///       _FORKED, _FILE, _TOO_LARGE, _STALE
-///     CONFER_E_BUSY, _TOO_MANY, _SYSTEM              yes
+///     CONFER_E_BUSY, _TOO_MANY                       yes
+///     CONFER_E_SYSTEM                                yes; no if the system refuses random bytes,
+///                                                    because a sandbox filter stays
 ///     CONFER_E_CANCELLED, _CLOSED, _STOPPED,         no
 ///       _PANIC
 ///     CONFER_E_TOKEN                                 yes: asks the token provider again; no

@@ -55,7 +55,10 @@ pub enum Which {
 pub struct Stay {
     /// Nothing needs the thread any more: it ends after its last work.
     leaving: Arc<AtomicBool>,
+    /// Its work is over.
     ended: Arc<Latch>,
+    /// Nothing of it runs any more.
+    joined: Arc<Latch>,
 }
 
 impl Stay {
@@ -75,15 +78,16 @@ impl Stay {
         if !self.ended.wait(deadline) {
             return false;
         }
-        join_ended(&mut threads(), |_| true);
-        true
+        join_ended(|entry| Arc::ptr_eq(&entry.stay.joined, &self.joined));
+        self.joined.wait(deadline)
     }
 }
 
 struct Entry {
     kind: Kind,
     stay: Stay,
-    thread: JoinHandle<()>,
+    /// `None` while somebody joins it.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Entry {
@@ -105,10 +109,9 @@ fn threads() -> MutexGuard<'static, Vec<Entry>> {
 /// Starts a thread. Every thread of the library starts here. A panic of `work` ends the thread and
 /// prints nothing.
 pub fn start(kind: Kind, stay: &Stay, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    // The list must not grow where nobody waits.
+    join_ended(|entry| entry.kind != Kind::Callback);
     let mut threads = threads();
-    // The list must not grow where nobody waits. A callback thread ends with the application's
-    // destructors for it, which may take long or come back here.
-    join_ended(&mut threads, |kind| kind != Kind::Callback);
     let own = stay.clone();
     let body = move || {
         let _ = panics::catch(work);
@@ -117,6 +120,7 @@ pub fn start(kind: Kind, stay: &Stay, work: impl FnOnce() + Send + 'static) -> R
     };
     let thread = spawn(kind.name(), body).map_err(|e| refused(kind, &e))?;
     let stay = stay.clone();
+    let thread = Some(thread);
     threads.push(Entry { kind, stay, thread });
     Ok(())
 }
@@ -158,28 +162,106 @@ fn refused(kind: Kind, why: &io::Error) -> Error {
 
 /// Waits until these threads have ended or until `deadline`. Returns whether they have.
 pub fn wait(which: Which, deadline: Option<Instant>) -> bool {
+    if deadline.is_none() {
+        join_ended(|_| true);
+    }
     loop {
         let next = {
-            let mut threads = threads();
-            join_ended(&mut threads, |_| true);
+            let threads = threads();
             let needed = |entry: &Entry| entry.kind == Kind::Worker && !entry.stay.leaves();
             let idle = !threads.iter().any(needed);
             let mut concerned = threads.iter().filter(|entry| entry.concerns(which, idle));
-            concerned.next().map(|entry| entry.stay.ended.clone())
+            concerned.next().map(|entry| entry.stay.clone())
         };
         match next {
             None => return true,
-            Some(ended) if !ended.wait(deadline) => return false,
+            Some(stay) if !stay.wait(deadline) => return false,
             Some(_) => {}
         }
     }
 }
 
-/// Joins threads that have ended. Holds the lock, so that an empty list means that no thread runs.
-/// Joining is quick: such a thread only has to return.
-fn join_ended(threads: &mut Vec<Entry>, which: impl Fn(Kind) -> bool) {
-    let ended = threads.extract_if(.., |entry| which(entry.kind) && entry.stay.ended.is_set());
-    for entry in ended {
-        let _ = entry.thread.join();
+/// Joins threads that have ended. Joins outside the lock, because a callback thread ends with the
+/// application's destructors for it, which may take long or call the library. Each thread stays in
+/// the list until it was joined, so an empty list means that no thread runs.
+fn join_ended(which: impl Fn(&Entry) -> bool) {
+    loop {
+        let (thread, joined) = {
+            let mut threads = threads();
+            let mut ended = threads
+                .iter_mut()
+                .filter(|entry| entry.stay.ended.is_set() && which(entry));
+            let next = ended.find_map(|entry| Some((entry.thread.take()?, &entry.stay.joined)));
+            let Some((thread, joined)) = next else {
+                return;
+            };
+            (thread, joined.clone())
+        };
+        // It panics in a destructor of the thread itself.
+        let _ = panics::catch(|| thread.join());
+        threads().retain(|entry| !Arc::ptr_eq(&entry.stay.joined, &joined));
+        joined.set();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Holds up the end of its thread until the latch is set.
+    struct Slow(Arc<Latch>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.0.wait(None);
+        }
+    }
+
+    thread_local! {
+        static SLOW: RefCell<Option<Slow>> = const { RefCell::new(None) };
+    }
+
+    fn listed(stay: &Stay) -> Option<bool> {
+        let threads = threads();
+        let mut entries = threads.iter();
+        let own = entries.find(|entry| Arc::ptr_eq(&entry.stay.ended, &stay.ended));
+        own.map(|entry| entry.thread.is_some())
+    }
+
+    #[test]
+    fn slow_destructor_of_a_thread_holds_up_no_other() {
+        let (slow, may_end) = (Stay::default(), Arc::new(Latch::default()));
+        let until = may_end.clone();
+        let work = move || SLOW.set(Some(Slow(until)));
+        start(Kind::Callback, &slow, work).unwrap();
+        slow.ended.wait(None);
+
+        let (told, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            let quick = Stay::default();
+            start(Kind::Callback, &quick, || ()).unwrap();
+            told.send(quick.wait(None)).unwrap();
+            start(Kind::Helper, &quick, || ()).unwrap();
+            told.send(true).unwrap();
+        });
+        for _ in 0..2 {
+            assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(true));
+        }
+
+        assert_eq!(listed(&slow), Some(true));
+        let own = slow.clone();
+        let joins = std::thread::spawn(move || own.wait(None));
+        while listed(&slow) == Some(true) {
+            std::thread::yield_now();
+        }
+        assert!(!slow.wait(Some(Instant::now())), "it still runs");
+        assert!(!wait(Which::All, Some(Instant::now())));
+        may_end.set();
+        assert!(joins.join().unwrap());
+        assert_eq!(listed(&slow), None);
     }
 }

@@ -45,7 +45,7 @@ static void in_child(void (*work)(void)) {
 
 #define CHECK_REFUSED(call) CHECK_ERROR(CONFER_E_SYSTEM, "randomness", call)
 
-static void every_call_is_refused(void) {
+static void every_call_is_refused(bool passing) {
     confer_policy *trusted = NULL;
     confer_config *config = NULL;
     confer_client *client = NULL;
@@ -56,7 +56,7 @@ static void every_call_is_refused(void) {
     confer_report *report = NULL;
     confer_error *error = NULL;
     CHECK(confer_policy_parse(policy, SIZE_MAX, &trusted, &error) == CONFER_E_SYSTEM);
-    CHECK(confer_error_retryable(error));
+    CHECK(confer_error_retryable(error) == passing);
     confer_error_free(error);
     CHECK_REFUSED(confer_policy_production(&trusted, &error));
     CHECK_REFUSED(confer_evidence_verify(evidence, SIZE_MAX, NULL, -1, &report, &error));
@@ -96,7 +96,7 @@ static void everything_works(void) {
 
 static void eperm(void) {
     sandbox_refuse(SYS_getrandom, EPERM);
-    every_call_is_refused();
+    every_call_is_refused(false);
 }
 
 static void enosys(void) {
@@ -107,18 +107,24 @@ static void enosys(void) {
 static void enosys_and_no_device(void) {
     sandbox_refuse(SYS_getrandom, ENOSYS);
     sandbox_refuse(SYS_openat, ENOENT);
-    every_call_is_refused();
+    every_call_is_refused(false);
 }
 
 static void enosys_and_no_answer_of_the_device(void) {
     sandbox_refuse(SYS_getrandom, ENOSYS);
     sandbox_refuse(SYS_ioctl, EPERM);
-    every_call_is_refused();
+    every_call_is_refused(false);
+}
+
+static void enosys_and_no_descriptor(void) {
+    sandbox_refuse(SYS_getrandom, ENOSYS);
+    sandbox_refuse(SYS_openat, EMFILE);
+    every_call_is_refused(true);
 }
 
 static void eagain(void) {
     sandbox_refuse(SYS_getrandom, EAGAIN);
-    every_call_is_refused();
+    every_call_is_refused(true);
 }
 
 static void setup(void) {
@@ -149,6 +155,10 @@ static void missing_getrandom_and_device_are_told(void) {
     refused(enosys_and_no_answer_of_the_device);
 }
 
+static void shortage_of_descriptors_passes(void) {
+    refused(enosys_and_no_descriptor);
+}
+
 static void system_without_entropy_yet_is_told(void) {
     refused(eagain);
 }
@@ -161,6 +171,7 @@ int main(void) {
     static const struct promise promises[] = {
         PROMISE(refused_getrandom_is_told_by_every_call),
         PROMISE(missing_getrandom_and_device_are_told),
+        PROMISE(shortage_of_descriptors_passes),
         PROMISE(system_without_entropy_yet_is_told),
         PROMISE(device_serves_without_getrandom),
     };

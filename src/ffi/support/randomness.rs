@@ -21,7 +21,7 @@ mod system {
     use std::io::{self, Read};
     use std::os::fd::AsRawFd;
 
-    use crate::error::{Error, Result, Status};
+    use crate::error::{Error, Result, Status, shortage};
 
     /// aws-lc waits until the kernel has so many bits.
     const ENOUGH_BITS: libc::c_int = 256;
@@ -43,8 +43,7 @@ mod system {
         match refused.raw_os_error() {
             Some(libc::ENOSYS) => ask_device(),
             Some(libc::EAGAIN) => Err(not_yet()),
-            _ => Err(Error::io(
-                Status::System,
+            _ => Err(filtered(
                 "randomness: the system call getrandom was refused, as by a seccomp filter; allow it",
                 &refused,
             )),
@@ -55,7 +54,7 @@ mod system {
     fn ask_device() -> Result<()> {
         let refused = |e| {
             let what = "randomness: there is no system call getrandom, and no /dev/urandom in its place; allow one of them";
-            Error::io(Status::System, what, &e)
+            filtered(what, &e)
         };
         let mut device = File::open("/dev/urandom").map_err(refused)?;
         let mut bits: libc::c_int = 0;
@@ -74,6 +73,12 @@ mod system {
             return Err(not_yet());
         }
         device.read_exact(&mut [0]).map_err(refused)
+    }
+
+    /// The system has no randomness for this process, or lacks a descriptor for a moment.
+    fn filtered(what: &str, reason: &io::Error) -> Error {
+        let passes = shortage(reason).is_some();
+        Error::io(Status::System, what, reason).with_retryable(passes)
     }
 
     fn not_yet() -> Error {
