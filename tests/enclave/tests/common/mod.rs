@@ -24,6 +24,9 @@ pub mod schema {
 use schema::{NoiseTransportFrame, StreamChunk, WebsocketRequest, WebsocketResponse};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Limit of a whole test. Connecting and sending have no limit themselves, and each message that
+/// arrives extends `PATIENCE`.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// A running enclave. Dropping this value ends it.
 pub struct Enclave {
@@ -451,10 +454,12 @@ pub fn scratch(name: &str) -> PathBuf {
     path
 }
 
+/// Runs a test. Panics if it takes longer than `LONGEST`.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime")
-        .block_on(test)
+        .block_on(async { tokio::time::timeout(LONGEST, test).await })
+        .expect("the test ends in time")
 }
