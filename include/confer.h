@@ -70,7 +70,8 @@
  *
  *              In a callback                                    result
  *              ---------------------------------------------    ----------------------------
- *              confer_stream_next(), confer_connecting_wait()
+ *              confer_stream_next(), confer_stream_write(),
+ *                confer_connecting_wait()
  *                with timeout 0                                 as elsewhere
  *                with any other timeout                         CONFER_E_WOULD_DEADLOCK
  *              confer_connect(), confer_close(),
@@ -154,6 +155,7 @@
  *              open requests of a client                        4,096         _LIMIT_REQUESTS      CONFER_E_TOO_MANY
  *              uploads at once on a connection                  10            -                    the next one waits
  *              data of an upload in memory                      2 MiB         -                    it is not read yet
+ *              data written and not sent, beside that           1 MiB         -                    confer_stream_write waits
  *              time of a tool                                   5 min         _set_tool_rounds     the model gets an error
  *              name look-ups at once in the process             32            -                    it waits its turn
  *              cancelled name look-ups that still hang          32            -                    CONFER_E_SYSTEM
@@ -2584,6 +2586,19 @@ confer_status confer_request_set_document_callback(confer_request *request,
                                                    confer_error **error);
 
 /**
+ * Sets the document, as the application writes it to the stream: see confer_stream_write(). Each
+ * start of the request has its stream, and its document. A request whose token is refused is not
+ * repeated.
+ *
+ * `total_length`: its number of bytes, or -1 if that is not known. Newer servers need it, and
+ * refuse a document of unknown length, or without any bytes, with status 400.
+ * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction.
+ */
+confer_status confer_request_set_document_stream(confer_request *request,
+                                                 int64_t total_length,
+                                                 confer_error **error);
+
+/**
  * Frees a request. NULL is allowed.
  */
 void confer_request_free(confer_request *request);
@@ -2770,6 +2785,40 @@ void confer_stream_cancel(confer_stream *stream);
  * confer_stream_next() wakes. Never waits, and is allowed in a callback. NULL is allowed.
  */
 void confer_stream_free(confer_stream *stream);
+
+/**
+ * Writes the next bytes of a document that confer_request_set_document_stream() announced. The
+ * library keeps 1 MiB of it at most: this call takes what there is room for, and waits for more.
+ * Any thread, but one at a time.
+ *
+ * `timeout_ms`: 0 takes what it can and does not wait; negative waits until all is taken or the
+ * upload ends. CONFER_EVENT_PROGRESS says that more was sent, so that there may be room.
+ * `written`: receives how many bytes were taken.
+ *
+ * Returns CONFER_OK if all bytes were taken, CONFER_TIMEOUT if only `written` of them were.
+ * Errors: CONFER_E_STALE when the upload has ended: the answer came early, or the stream failed or
+ * was cancelled, and says so itself; CONFER_E_INVALID_ARGUMENT for more bytes than the document's
+ * length, of which none is taken, after confer_stream_finish(), and for other streams;
+ * CONFER_E_BUSY if another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms`
+ * is 0. None of these ends the stream.
+ */
+confer_status confer_stream_write(confer_stream *stream,
+                                  const uint8_t *bytes,
+                                  size_t len,
+                                  int64_t timeout_ms,
+                                  size_t *written,
+                                  confer_error **error);
+
+/**
+ * Ends the document that confer_stream_write() writes. Where its length was given, the last byte
+ * has ended it already, and this call is not needed. Calling it again changes nothing. Never waits.
+ * Any thread.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT before the given length, with which the stream ends too, and
+ * for other streams; CONFER_E_STALE when the upload has ended before; CONFER_E_BUSY if another
+ * thread writes.
+ */
+confer_status confer_stream_finish(confer_stream *stream, confer_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

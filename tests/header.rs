@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The header's sections, in order.
-const SECTIONS: [&str; 20] = [
+const SECTIONS: [&str; 21] = [
     "version",
     "status",
     "error",
@@ -29,6 +29,7 @@ const SECTIONS: [&str; 20] = [
     "route",
     "event",
     "stream",
+    "upload",
 ];
 
 fn root() -> PathBuf {
@@ -309,6 +310,7 @@ fn table_of_limits_matches_the_code() {
         ("open requests of a client", thousands(bounds.requests)),
         ("uploads at once on a connection", thousands(MAX_UPLOADS)),
         ("data of an upload in memory", mib(2 * MAX_CHUNK)),
+        ("data written and not sent, beside that", mib(MAX_CHUNK)),
         (
             "time of a tool",
             format!("{} min", client::DEFAULT_TOOL_LIMIT.as_secs() / 60),

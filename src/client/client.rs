@@ -63,7 +63,7 @@ impl Client {
     /// Sends any other request and returns the stream of what it brings.
     pub fn request(&self, request: PreparedRequest) -> Result<Stream> {
         Stream::start(&self.0, |life, exchange, inbox| {
-            request.send(life, exchange, inbox).map(|()| None)
+            request.send(life, exchange, inbox)
         })
     }
 

@@ -22,6 +22,7 @@ mod stream;
 mod token;
 mod tool;
 mod upload;
+mod writes;
 
 pub use answer::Ending;
 pub use chat::{ChatRequest, MAX_DOCUMENTS, MAX_TOOLS, Number, PreparedChat, StoredDocument};
@@ -41,3 +42,4 @@ pub use size::MAX_TEXT;
 pub use stream::Stream;
 pub use tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_CALLS, MAX_ROUNDS, Owed, Tool, ToolCall};
 pub use upload::{Document, Read};
+pub use writes::Writes;

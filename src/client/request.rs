@@ -10,6 +10,7 @@ use super::answer::{Answer, Ending, Reading, Transfer};
 use super::event::Event;
 use super::inbox::Inbox;
 use super::size::Size;
+use super::stream::Input;
 use super::upload::Document;
 use crate::error::{Error, Result, Status};
 use crate::lifecycle::{Exchange, Lifecycle};
@@ -308,14 +309,17 @@ impl PreparedRequest {
         life: &Lifecycle,
         exchange: &Arc<Exchange>,
         inbox: &Arc<Inbox<Event>>,
-    ) -> Result<()> {
+    ) -> Result<Input> {
         let transfer = self.document.as_ref().map(|document| Transfer {
             sent: 0,
             total: document.length(),
         });
-        let upload = match self.document {
-            None => None,
-            Some(document) => Some(document.source(life)?),
+        let (upload, input) = match self.document {
+            None => (None, Input::Nothing),
+            Some(document) => {
+                let (source, input) = document.source(life)?;
+                (Some(source), input)
+            }
         };
         let request = Request {
             verb: self.verb,
@@ -325,7 +329,8 @@ impl PreparedRequest {
             pace: self.reading.pace(),
         };
         let answer = Answer::new(self.reading, transfer, inbox.clone());
-        life.request(request, exchange, answer)
+        life.request(request, exchange, answer)?;
+        Ok(input)
     }
 }
 

@@ -10,6 +10,7 @@ use super::chat::{ChatRequest, Follow, PreparedChat};
 use super::event::{Event, Kind, Splitter};
 use super::history::{Call, Conversation, Message, Turn, answered};
 use super::inbox::Inbox;
+use super::stream::Input;
 use super::tool::{MAX_CALLS, Owed, ToolCall, failure};
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Starting, watch};
@@ -38,6 +39,8 @@ struct State {
     context: (Option<i64>, Option<i64>),
     /// The calls of this round.
     calls: Vec<Asked>,
+    /// The exchange that brought them has ended.
+    ended: bool,
     /// Where tools run that are called back, if there are any.
     thread: Option<(Arc<Callbacks>, Hold)>,
 }
@@ -97,6 +100,7 @@ impl Run {
                 round: 0,
                 context: context.unwrap_or_default(),
                 calls: Vec::new(),
+                ended: false,
                 thread,
             }),
         }))
@@ -274,16 +278,18 @@ impl Run {
         true
     }
 
-    /// Sends the next request, once all calls are answered.
+    /// Sends the next request, once all calls are answered and the exchange before it has ended.
     fn proceed(&self) {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(request) = &mut state.request else {
             return;
         };
-        if state.calls.is_empty() || state.calls.iter().any(|asked| asked.answer.is_none()) {
+        let open = state.calls.iter().any(|asked| asked.answer.is_none());
+        if !state.ended || open || state.calls.is_empty() {
             return;
         }
+        state.ended = false;
         let responses = state.calls.drain(..).map(|Asked { call, answer, .. }| {
             let answer = answer.unwrap_or_default();
             Message::tool_response(&call.id, &call.name, &answer)
@@ -377,8 +383,9 @@ impl Sequel for Round {
         };
         let end = match (result, self.goes_on) {
             (Ok(()), Ok(true)) => {
+                self.run.state().ended = true;
                 self.run.call_back();
-                self.run.proceed(); // where no call is for the application
+                self.run.proceed(); // all calls may be answered by now
                 return None;
             }
             // The answer was complete, whatever comes of it now.
@@ -416,7 +423,7 @@ pub(super) fn start(
     life: &Lifecycle,
     exchange: &Arc<Exchange>,
     inbox: &Arc<Inbox<Event>>,
-) -> Result<Option<Arc<Run>>> {
+) -> Result<Input> {
     let run = match chat.follow {
         None => None,
         Some(follow) => Some(Run::new(life, exchange, inbox, follow)?),
@@ -429,7 +436,7 @@ pub(super) fn start(
     let request = completions(chat.body, &reading);
     let answer = Answer::new(reading, None, inbox.clone());
     life.request(request, exchange, answer)?;
-    Ok(run)
+    Ok(run.map_or(Input::Nothing, Input::Answers))
 }
 
 /// The request of a chat.

@@ -7,7 +7,8 @@ use super::client::Keeper;
 use super::event::Event;
 use super::inbox::{Inbox, Next, Signal};
 use super::run::Run;
-use crate::error::Result;
+use super::writes::Writes;
+use crate::error::{Error, Result, Status};
 use crate::lifecycle::{Exchange, Lifecycle};
 
 /// What one request brings, until its end. Dropping it cancels.
@@ -16,27 +17,35 @@ pub struct Stream {
     _keeper: Arc<Keeper>,
     exchange: Arc<Exchange>,
     inbox: Arc<Inbox<Event>>,
-    /// The rounds of a chat with tools that the library runs.
-    run: Option<Arc<Run>>,
+    input: Input,
+}
+
+/// What the application gives a stream while it is open.
+pub(super) enum Input {
+    Nothing,
+    /// Answers to calls of its tools.
+    Answers(Arc<Run>),
+    /// The document that is sent.
+    Document(Arc<Writes>),
 }
 
 impl Stream {
     /// A stream whose request `start` sends.
     pub(super) fn start(
         keeper: &Arc<Keeper>,
-        start: impl FnOnce(&Lifecycle, &Arc<Exchange>, &Arc<Inbox<Event>>) -> Result<Option<Arc<Run>>>,
+        start: impl FnOnce(&Lifecycle, &Arc<Exchange>, &Arc<Inbox<Event>>) -> Result<Input>,
     ) -> Result<Stream> {
         let life = &keeper.life;
         let exchange = Arc::new(Exchange::new(life));
         let reader = exchange.clone();
         let inbox = Inbox::new(life.bounds(), keeper.meter.clone(), move || reader.resume());
         let inbox = Arc::new(inbox);
-        let run = start(life, &exchange, &inbox)?;
+        let input = start(life, &exchange, &inbox)?;
         Ok(Stream {
             _keeper: keeper.clone(),
             exchange,
             inbox,
-            run,
+            input,
         })
     }
 
@@ -51,10 +60,24 @@ impl Stream {
         next
     }
 
+    /// Returns where its document is written.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a stream that takes none.
+    pub fn writes(&self) -> Result<&Writes> {
+        match &self.input {
+            Input::Document(writes) => Ok(writes),
+            _ => Err(Error::new(
+                Status::InvalidArgument,
+                "stream: its request has no document that is written",
+            )),
+        }
+    }
+
     /// Gives the answer up: nothing more is delivered but the end. Never waits; again changes nothing.
     pub fn cancel(&self) {
         self.exchange.cancel();
-        if let Some(run) = &self.run {
+        if let Input::Answers(run) = &self.input {
             run.cancel();
         }
         self.inbox.discard(); // when no call in it can be answered any more

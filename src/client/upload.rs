@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::stream::Input;
+use super::writes::{FromWrites, Writes};
 use crate::error::{Error, Result, Status};
 use crate::host::{Callbacks, FILES, Hold};
 use crate::lifecycle::Lifecycle;
@@ -34,6 +36,8 @@ pub enum Document {
         /// If it is known.
         length: Option<u64>,
     },
+    /// Written by the application to the stream; of this length, if it is known.
+    Written(Option<u64>),
 }
 
 /// An application's way to read a document.
@@ -69,13 +73,21 @@ impl Document {
         match self {
             Document::Memory(bytes) => Some(bytes.len() as u64),
             Document::File(_, length) => Some(*length),
-            Document::Callback { length, .. } => *length,
+            Document::Callback { length, .. } | Document::Written(length) => *length,
         }
     }
 
-    /// Where it comes from, for one request. What can be read but once is taken only for a client that lives.
-    pub(super) fn source(self, life: &Lifecycle) -> Result<Box<dyn Source>> {
-        Ok(match self {
+    /// Where it comes from, for one request, and what the stream takes of it. What can be read but once is taken only for a
+    /// client that lives.
+    pub(super) fn source(self, life: &Lifecycle) -> Result<(Box<dyn Source>, Input)> {
+        let source: Box<dyn Source> = match self {
+            Document::Written(length) => {
+                let writes = Arc::new(Writes::new(length));
+                return Ok((
+                    Box::new(FromWrites(writes.clone())),
+                    Input::Document(writes),
+                ));
+            }
             Document::Memory(rest) => Box::new(Memory {
                 whole: rest.clone(),
                 rest,
@@ -103,7 +115,8 @@ impl Document {
                     _hold: hold,
                 })
             }
-        })
+        };
+        Ok((source, Input::Nothing))
     }
 }
 

@@ -28,6 +28,7 @@ pub mod status;
 pub mod stream;
 pub mod token;
 pub mod tool;
+pub mod upload;
 pub mod version;
 
 pub use support::user_data::confer_destroy_fn;

@@ -361,6 +361,26 @@ pub unsafe extern "C" fn confer_request_set_document_callback(
     })
 }
 
+/// Sets the document, as the application writes it to the stream: see confer_stream_write(). Each
+/// start of the request has its stream, and its document. A request whose token is refused is not
+/// repeated.
+///
+/// `total_length`: its number of bytes, or -1 if that is not known. Newer servers need it, and
+/// refuse a document of unknown length, or without any bytes, with status 400.
+/// Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_request_set_document_stream(
+    request: *mut confer_request,
+    total_length: i64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let document = Document::Written(u64::try_from(total_length).ok());
+        // SAFETY: NULL or a live handle.
+        unsafe { set_document(request, document) }
+    })
+}
+
 /// Frees a request. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_request_free(request: *mut confer_request) {

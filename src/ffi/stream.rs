@@ -16,7 +16,7 @@ use super::support::guard::{self, Poison};
 use super::support::handle::{self, Out};
 use super::support::signal::Pipe;
 use super::support::user_data::{UserData, confer_destroy_fn};
-use crate::client::{Client, Next, Signal, Stream, deadline};
+use crate::client::{Client, Next, Signal, Stream, Writes, deadline};
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Callbacks, Hold, Pump};
 use crate::panics;
@@ -28,6 +28,13 @@ pub struct confer_stream {
     stream: Stream,
     reader: Reader,
     poison: Poison,
+}
+
+impl confer_stream {
+    /// Runs `work` with the document that the application writes.
+    pub(super) fn upload<T>(&self, work: impl FnOnce(&Writes) -> Result<T>) -> Result<T> {
+        self.poison.guard(|| work(self.stream.writes()?))
+    }
 }
 
 enum Reader {

@@ -26,6 +26,9 @@ use crate::net::{Moved, Socket};
 const BATCH: usize = 256;
 /// Bytes after which a read ends earlier.
 const BATCH_BYTES: usize = 128 << 10;
+/// Messages that are written before the socket is read again. A peer can take an upload as fast as it
+/// is encrypted, and answer meanwhile.
+const WRITES: usize = 16;
 /// Time for a close frame. The socket usually takes it at once.
 const GOODBYE: Duration = Duration::from_millis(200);
 
@@ -179,24 +182,28 @@ impl Driver {
         Ok(())
     }
 
-    /// Writes as long as the socket takes messages. Returns true if it takes no more.
+    /// Writes a batch, as long as the socket takes messages. Returns true if it takes no more.
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool> {
-        let blocked = loop {
+        let mut blocked = false;
+        for _ in 0..WRITES {
             match Pin::new(&mut self.socket).poll_ready(cx) {
-                Poll::Pending => break true,
+                Poll::Pending => {
+                    blocked = true;
+                    break;
+                }
                 Poll::Ready(ready) => ready.map_err(lost)?,
             }
             let message = self.core.poll_transmit(now)?;
             // An upload may bring its next chunk.
             self.sinks.route(&mut self.core, now);
             let Some(message) = message else {
-                break false;
+                break;
             };
             Pin::new(&mut self.socket)
                 .start_send(Message::Binary(message))
                 .map_err(lost)?;
             self.unflushed = true;
-        };
+        }
         if self.unflushed
             && let Poll::Ready(flushed) = Pin::new(&mut self.socket).poll_flush(cx)
         {

@@ -13,12 +13,12 @@ WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
 C11=(-std=c11 -D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
 LEAVER=(-D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
 LINK=(-L"$LIB_DIR" -lconfer -Wl,-rpath,"$LIB_DIR")
-PROGRAMS=(statuses input connect callbacks reentrancy pull cancel free slow cache clients requests tools
+PROGRAMS=(statuses input connect callbacks reentrancy pull cancel free slow cache clients requests writes tools
           reconnect clock secrets forks starved workers descriptors)
 # Not under valgrind, which has its own signal masks and makes system calls that these refuse.
 PLAIN=(sandbox threads shortage)
 # Programs that run against each server that the enclave stands for. The others run against the newer one.
-EACH_SERVER=(requests)
+EACH_SERVER=(requests writes)
 # 99 is no status of the programs: it says that valgrind found something. Inlined frames would bury the others.
 VALGRIND=(valgrind --quiet --error-exitcode=99 --child-silent-after-fork=yes --keep-debuginfo=yes --num-callers=40
           --read-inline-info=no)

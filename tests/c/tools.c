@@ -12,7 +12,7 @@ static struct enclave enclave;
 #define SCHEMA "{\"type\": \"object\"}"
 #define CALL "/client-tool look {\"at\": \"it\"}"
 
-enum { ROUNDS = 16, PATIENT_MS = 60000, SHORT_MS = 50 };
+enum { ROUNDS = 16, PATIENT_MS = 60000, SHORT_MS = 500 };
 
 static void add_tool(confer_chat_request *request, const char *name) {
     CHECK_OK(confer_chat_request_add_tool(request, name, SIZE_MAX, "Looks.", SIZE_MAX, SCHEMA, SIZE_MAX, &error));
@@ -200,13 +200,13 @@ static void late_call_fails_and_its_answer_is_stale(void) {
     CHECK_OK(ANSWER(next_call(stream), "in time"));
     IS_STALE(ANSWER(late, "late"));
     confer_event_free(late);
-    says(stream, "The tools answered: Error: no answer within 50 ms | in time");
+    says(stream, "The tools answered: Error: no answer within 500 ms | in time");
     close_enclave(client);
 }
 
 static void time_limit_begins_with_the_delivery(void) {
     confer_client *client = open_enclave();
-    confer_stream *slow = chat_pull(client, "/slow 50 10"); /* takes ten times as long as the limit */
+    confer_stream *slow = chat_pull(client, "/slow 50 20"); /* takes twice as long as the limit */
     confer_stream *stream = pull(client, asking(CALL, ROUNDS, SHORT_MS));
     chat_read(slow, NULL, 0);
     confer_stream_free(slow);
@@ -248,6 +248,21 @@ static void endless_calls_stop_at_the_round_limit(void) {
         fails(stream, CONFER_E_TOOL_ROUNDS);
         confer_stream_free(stream);
     }
+    close_enclave(client);
+}
+
+/* Each round begins when the one before has ended: together they take one place. */
+static void rounds_take_one_place_of_the_requests(void) {
+    enclave_start(&enclave, NULL);
+    confer_config *config = enclave_config(&enclave);
+    confer_client *client = NULL;
+    CHECK_OK(confer_config_set_limit(config, CONFER_LIMIT_REQUESTS, 1, &error));
+    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    confer_config_free(config);
+    confer_stream *stream = pull(client, asking("/tool-rounds 100 look {}", 100, PATIENT_MS));
+    for (int round = 0; round < 100; round++) CHECK_OK(ANSWER(next_call(stream), "x"));
+    chat_read(stream, NULL, 0);
+    confer_stream_free(stream);
     close_enclave(client);
 }
 
@@ -516,6 +531,7 @@ int main(void) {
         PROMISE(time_limit_begins_with_the_delivery),
         PROMISE(idle_limit_rests_while_answers_are_owed),
         PROMISE(endless_calls_stop_at_the_round_limit),
+        PROMISE(rounds_take_one_place_of_the_requests),
         PROMISE(call_of_an_unknown_tool_fails_by_itself),
         PROMISE(tools_given_as_json_are_asked_for_too),
         PROMISE(application_continues_by_itself_without_rounds),
