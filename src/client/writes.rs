@@ -1,4 +1,4 @@
-//! A document that the application writes while it is sent.
+//! A document that the application writes during its upload.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result, Status};
 use crate::session::{Again, Data, MAX_CHUNK, Source, Supply};
 
-/// The way of one document from the application to its connection.
+/// Carries one document from the application to its connection.
 pub struct Writes {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    /// Written, and not sent: at most [`MAX_CHUNK`] bytes.
+    /// Written bytes that are not sent yet: at most [`MAX_CHUNK`].
     buffer: Vec<u8>,
     length: Option<u64>,
-    /// Bytes that are still to be written, if the length is known.
+    /// Bytes that the application has yet to write, if the length is known.
     left: Option<u64>,
-    /// Nothing more will be written.
+    /// The document is complete.
     finished: bool,
-    /// It was finished before its length.
+    /// The document was finished before its length.
     failed: Option<Error>,
     /// The connection waits for the next part.
     wanted: Option<Supply>,
@@ -40,7 +40,7 @@ fn over() -> Error {
 }
 
 impl Writes {
-    /// A document of this length, if it is known.
+    /// Creates a document. `length`: `None` if unknown.
     pub(super) fn new(length: Option<u64>) -> Writes {
         Writes {
             state: Mutex::new(State {
@@ -61,7 +61,7 @@ impl Writes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes bytes until `deadline`, and returns how many.
+    /// Takes bytes until `deadline`, and returns their number.
     pub fn write(&self, bytes: &[u8], deadline: Option<Instant>) -> Result<usize> {
         let mut state = self.state();
         state.admit(bytes.len())?;
@@ -98,7 +98,7 @@ impl Writes {
         written
     }
 
-    /// Ends the document. Again changes nothing.
+    /// Ends the document. Calling it again changes nothing.
     ///
     /// # Errors
     /// `InvalidArgument` before its length. That ends the request too.
@@ -150,7 +150,7 @@ impl State {
         Ok(())
     }
 
-    /// Takes as many bytes as there is room for.
+    /// Takes bytes up to the free room.
     fn take(&mut self, bytes: &[u8]) -> usize {
         let len = bytes.len().min(MAX_CHUNK - self.buffer.len());
         self.buffer.extend_from_slice(&bytes[..len]);
@@ -161,7 +161,7 @@ impl State {
         len
     }
 
-    /// Gives the connection the part that it waits for, if that is there.
+    /// Gives the connection the part that it waits for, if complete.
     fn send(&mut self) {
         if let Some(supply) = self.wanted.take() {
             match self.part() {
@@ -171,7 +171,7 @@ impl State {
         }
     }
 
-    /// Takes out a whole chunk, or the rest of a finished document.
+    /// Removes a whole chunk, or the rest of a finished document.
     fn part(&mut self) -> Option<Result<Data>> {
         if let Some(error) = &self.failed {
             return Some(Err(error.clone()));
@@ -184,7 +184,7 @@ impl State {
     }
 }
 
-/// The connection's end of it.
+/// The connection's side of a document.
 pub(super) struct FromWrites(pub(super) Arc<Writes>);
 
 impl Source for FromWrites {
@@ -201,7 +201,7 @@ impl Source for FromWrites {
     }
 
     fn again(&self) -> Option<Again> {
-        None // what was sent is gone
+        None // sent bytes are gone
     }
 }
 

@@ -17,9 +17,9 @@ use crate::error::{Error, Result, Status};
 use crate::net::Roots;
 use crate::session::Stage;
 
-/// What clients are made from. Any thread may use it; calls on one configuration take turns. Connecting copies what it
-/// needs, so a configuration can be changed or freed at once afterwards, and can serve many clients: they share its
-/// policy's memory and key set.
+/// The settings of clients. Any thread may use it; calls on one configuration take turns.
+/// Connecting copies the settings, so the configuration can be changed or freed at once afterwards.
+/// It can serve many clients, which then share the policy's memory and the key set.
 #[allow(non_camel_case_types)]
 pub struct confer_config(Turns<Config>);
 
@@ -35,42 +35,44 @@ impl confer_config {
     }
 }
 
-/// The endpoint's host name, or the proxy's, is looked up.
+/// Looks up the host name of the endpoint or the proxy.
 pub const CONFER_STAGE_RESOLVE: i32 = 0;
-/// A TCP connection is made: all addresses of the name are tried, IPv6 and IPv4 in turn, each 250 ms after the one before
-/// or when that has failed.
+/// Connects by TCP. Tries all addresses of the name, IPv6 and IPv4 in turn, each 250 ms after the
+/// previous one or when that has failed.
 pub const CONFER_STAGE_TCP: i32 = 1;
-/// TLS is negotiated, with the endpoint itself; nothing to do for ws://.
+/// Negotiates TLS with the endpoint. Does nothing for ws://.
 pub const CONFER_STAGE_TLS: i32 = 2;
-/// The WebSocket upgrade is asked for, with the token.
+/// Requests the WebSocket upgrade, with the token.
 pub const CONFER_STAGE_UPGRADE: i32 = 3;
-/// Messages 1 and 2 of the Noise handshake.
+/// Exchanges messages 1 and 2 of the Noise handshake.
 pub const CONFER_STAGE_HANDSHAKE: i32 = 4;
-/// Intel's key set is found or fetched.
+/// Finds or fetches Intel's key set.
 pub const CONFER_STAGE_KEY_SET: i32 = 5;
-/// The evidence is verified and, if it holds, message 3 is sent.
+/// Verifies the evidence and, if it satisfies the policy, sends message 3.
 pub const CONFER_STAGE_VERIFY: i32 = 6;
-/// A tunnel through the proxy is asked for, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS; entered only where there
-/// is one.
+/// Opens a tunnel through the proxy, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS. Skipped
+/// without a proxy.
 pub const CONFER_STAGE_PROXY: i32 = 7;
 /// The application's token provider is asked; the first stage, where there is one.
 pub const CONFER_STAGE_TOKEN: i32 = 8;
-/// The application is asked whether another release than before will do; the last stage before message 3.
+/// The application is asked whether another release than before will do; the last stage before
+/// message 3.
 pub const CONFER_STAGE_RELEASE: i32 = 9;
-/// Connecting has ended, well or not: confer_connecting_wait() will not wait any more.
+/// Connecting has ended, with or without success: confer_connecting_wait() no longer waits.
 pub const CONFER_STAGE_ENDED: i32 = 100;
 
-/// TLS trusts Mozilla's list of authorities, which is built into the library.
+/// Trusts Mozilla's list of authorities, which is built into the library.
 pub const CONFER_ROOTS_BUNDLED: i32 = 0;
-/// TLS trusts the authorities that the system does.
+/// Trusts the system's authorities.
 pub const CONFER_ROOTS_SYSTEM: i32 = 1;
 
-/// Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback thread.
+/// Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback
+/// thread.
 #[allow(non_camel_case_types)]
 pub type confer_stage_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, stage: i32)>;
 
-/// A new configuration: Confer's own service, the production policy, every limit at its default. Only the token is
-/// missing.
+/// Creates a configuration for Confer's service, with the production policy and all limits at their
+/// defaults. Only the token is missing.
 ///
 /// `config`: receives the configuration; free it with confer_config_free().
 #[unsafe(no_mangle)]
@@ -85,8 +87,8 @@ pub unsafe extern "C" fn confer_config_new(
     })
 }
 
-/// Where to connect: the URL of the WebSocket, path included, without the token, at most 2,048 bytes. `wss://`, or
-/// `ws://` for a loopback address. Default "wss://inference.confer.to/websocket".
+/// Sets the URL of the WebSocket, with its path and without the token, at most 2,048 bytes.
+/// `wss://`, or `ws://` for a loopback address. Default "wss://inference.confer.to/websocket".
 ///
 /// Errors: CONFER_E_INVALID_URL.
 #[unsafe(no_mangle)]
@@ -103,17 +105,19 @@ pub unsafe extern "C" fn confer_config_set_endpoint(
     })
 }
 
-/// The proxy to connect through. Default none.
+/// Sets the proxy. Default: no proxy.
 ///
-/// `url`: `http://host:port` for HTTP CONNECT, or `socks5://host:port`; with credentials `http://user:password@host:port`,
-/// percent-encoded. At most 2,048 bytes; without a scheme `http://` is meant; the port is 80 or 1080 if none is given. Empty
-/// text: no proxy. For SOCKS5 user name and password have 1 to 255 bytes each. The endpoint's name is looked up by the
-/// proxy, never here; `socks5h://`, which says so elsewhere, is the same.
+/// `url`: `http://host:port` for HTTP CONNECT, or `socks5://host:port`; with credentials
+/// `http://user:password@host:port`, percent-encoded. At most 2,048 bytes. The default scheme is
+/// `http://`, and the default port 80 or 1080. Empty text: no proxy. For SOCKS5, user name and
+/// password have 1 to 255 bytes each. The proxy looks up the endpoint's name, never this library,
+/// so `socks5h://` means the same.
 ///
-/// Everything goes through it, Intel's key set too. TLS is with the endpoint itself: a proxy sees its name, sizes and
-/// times, and no token. Credentials go to the proxy in the clear, as in every such protocol, and are written nowhere
-/// else. What is plain is on this machine, which a proxy does not lead to: with a ws:// endpoint connecting fails with
-/// CONFER_E_INVALID_URL, and a key set at an http:// URL is not fetched.
+/// All connections use it, also the fetch of Intel's key set. TLS ends at the endpoint, so a proxy
+/// sees the endpoint's name, sizes and times, and no token. The proxy receives its credentials
+/// unencrypted, as these protocols define; the library writes them nowhere else. A proxy does not
+/// lead back to this machine: with a ws:// endpoint connecting fails with CONFER_E_INVALID_URL, and
+/// a key set at an http:// URL is not fetched.
 ///
 /// Errors: CONFER_E_INVALID_URL, which does not repeat the text.
 #[unsafe(no_mangle)]
@@ -130,15 +134,17 @@ pub unsafe extern "C" fn confer_config_set_proxy(
     })
 }
 
-/// Takes the proxy from the process's environment, as it is during this call: the first of HTTPS_PROXY, https_proxy,
-/// ALL_PROXY and all_proxy that is not empty, in the form of confer_config_set_proxy(), which it replaces; none of them: no
-/// proxy. Without this call the environment is not looked at.
+/// Sets the proxy from the process's environment at the time of this call: the first of
+/// HTTPS_PROXY, https_proxy, ALL_PROXY and all_proxy that is not empty, or no proxy. The value has
+/// the form of confer_config_set_proxy(). Without this call the library ignores the environment.
 ///
-/// Hosts in NO_PROXY, or no_proxy, are reached without it, by curl's rules: names, which stand for all below them too,
-/// addresses, and networks such as 10.0.0.0/8, parted by commas or spaces; `*` is every host. So are ws:// endpoints, which
-/// are on this machine. Other threads must not change the environment meanwhile.
+/// Hosts in NO_PROXY, or no_proxy, are connected directly, by curl's rules. The list has names,
+/// which include their subdomains, addresses, and networks such as 10.0.0.0/8, separated by commas
+/// or spaces; `*` is every host. Endpoints with ws:// are connected directly too. Other threads
+/// must not change the environment during this call.
 ///
-/// Errors: CONFER_E_INVALID_URL, which names the variable, if it holds no proxy that the library can use.
+/// Errors: CONFER_E_INVALID_URL, with the name of the variable, if the library cannot use the
+/// proxy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_proxy_from_environment(
     config: *mut confer_config,
@@ -150,15 +156,16 @@ pub unsafe extern "C" fn confer_config_set_proxy_from_environment(
     })
 }
 
-/// Whose certificates count for TLS. Default CONFER_ROOTS_BUNDLED, which needs no file. The system's are read during
-/// this call, from where SSL_CERT_FILE and SSL_CERT_DIR say if they are set; call it again to read them anew. Neither has
-/// to do with the enclave's verification, whose roots stand in the policy.
+/// Sets the TLS roots, one of CONFER_ROOTS_*. Default CONFER_ROOTS_BUNDLED, which needs no file.
+/// This call reads the system's roots, from SSL_CERT_FILE and SSL_CERT_DIR if they are set; call it
+/// again to read them again. The verification of the enclave does not use these roots: its roots
+/// are in the policy.
 ///
-/// Clients of one configuration resume each other's TLS sessions, as long as its roots are not set again; those with the
-/// bundled roots all do.
+/// Clients of one configuration resume each other's TLS sessions until its roots are set again. All
+/// clients with the bundled roots resume each other's.
 ///
-/// Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate; CONFER_E_INVALID_ARGUMENT.
-/// The roots from before then stay.
+/// Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate;
+/// CONFER_E_INVALID_ARGUMENT. A failed call keeps the previous roots.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_roots(
     config: *mut confer_config,
@@ -181,11 +188,11 @@ pub unsafe extern "C" fn confer_config_set_roots(
     })
 }
 
-/// The application's own roots for TLS, in place of any others: certificates as PEM text, at most 1 MiB and 1,024 of them.
-/// What else the text holds is passed over.
+/// Sets the application's TLS roots, which replace all others: PEM text of at most 1 MiB and 1,024
+/// certificates. Ignores other content of the text.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT if there is no certificate in it or one that cannot be used, which is named by its
-/// place; CONFER_E_TOO_LARGE. The roots from before then stay.
+/// Errors: CONFER_E_INVALID_ARGUMENT without a certificate, or for an unusable one, with its
+/// position; CONFER_E_TOO_LARGE. A failed call keeps the previous roots.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_roots_pem(
     config: *mut confer_config,
@@ -200,15 +207,18 @@ pub unsafe extern "C" fn confer_config_set_roots_pem(
     })
 }
 
-/// The account's token, at most 8,192 bytes. No default: connecting without one, and without a provider, is an error. The
-/// library sends it in the upgrade's request line and writes it nowhere else. One newline at its end is left out.
+/// Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token and
+/// without a provider is an error. The library sends the token in the request line of the upgrade,
+/// and writes it nowhere else. It removes one newline at the end.
 ///
-/// Once the server has refused a token for good, the client does not connect with it again: after HTTP status 401, 402 or
-/// 403, and after HTTP status 500 or a request's status 401 or 402 if the token is a JWT whose `exp` has passed. Without a
-/// provider a client with reconnecting on then ends at its next attempt to connect.
+/// A client does not connect again with a token that the server has refused for good: after HTTP
+/// status 401, 402 or 403, and after HTTP status 500 or a request's status 401 or 402 if the token
+/// is a JWT whose `exp` has passed. Without a provider, a client that reconnects then ends at its
+/// next attempt.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, that begins with "Bearer ", or that holds white space, a
-/// byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message names what is wrong, and never the token.
+/// Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, begins with "Bearer ", or contains
+/// white space, a byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message
+/// names the mistake, and never repeats the token.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_token(
     config: *mut confer_config,
@@ -223,12 +233,14 @@ pub unsafe extern "C" fn confer_config_set_token(
     })
 }
 
-/// Who gives a token for each connection, the first one too, in the place of confer_config_set_token(). Default no one.
+/// Who gives a token for each connection, the first one too, in the place of
+/// confer_config_set_token(). Default no one.
 ///
-/// `provider`: asked on the client's callback thread before each attempt to connect; its time limit is that of
-/// CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last token ends, if that is a JWT that
-/// says when, and the connection is replaced by one with the fresh token. While it gives a token that the server has refused
-/// for good, attempts fail with CONFER_E_TOKEN. May be NULL for none.
+/// `provider`: asked on the client's callback thread before each attempt to connect; its time limit
+/// is that of CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last
+/// token ends, if that is a JWT that says when, and the connection is replaced by one with the
+/// fresh token. While it gives a token that the server has refused for good, attempts fail with
+/// CONFER_E_TOKEN. May be NULL for none.
 /// `user_data`, `destroy`: as for confer_config_set_log().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_token_provider(
@@ -252,8 +264,8 @@ pub unsafe extern "C" fn confer_config_set_token_provider(
     })
 }
 
-/// Who is told of what becomes of the connection: that it broke, each attempt to make it again, and how that ended.
-/// Default no one.
+/// Who is told of what becomes of the connection: that it broke, each attempt to make it again, and
+/// how that ended. Default no one.
 ///
 /// `connection`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
 #[unsafe(no_mangle)]
@@ -278,9 +290,9 @@ pub unsafe extern "C" fn confer_config_set_connection_callback(
     })
 }
 
-/// Who decides about an enclave that satisfies the policy, but runs another release (manifest) than the connection before
-/// it. Default no one: the policy alone decides. Refused, it gets no message 3, and the client ends with
-/// CONFER_E_RELEASE_REFUSED.
+/// Who decides about an enclave that satisfies the policy, but runs another release (manifest) than
+/// the connection before it. Default no one: the policy alone decides. Refused, it gets no message
+/// 3, and the client ends with CONFER_E_RELEASE_REFUSED.
 ///
 /// `release`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
 #[unsafe(no_mangle)]
@@ -305,7 +317,8 @@ pub unsafe extern "C" fn confer_config_set_release_callback(
     })
 }
 
-/// What is trusted. Default: confer_policy_production(). The configuration keeps what it needs; the policy can be freed.
+/// Sets the policy, which says what is trusted. Default: confer_policy_production(). The policy can
+/// be freed afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_policy(
     config: *mut confer_config,
@@ -324,10 +337,11 @@ pub unsafe extern "C" fn confer_config_set_policy(
     })
 }
 
-/// A file in which fetched key sets of Intel are kept, so that the next process need not fetch them. Default none. It
-/// is read when connecting and replaced whole after a fetch; its content is verified like any key set, so it need not be
-/// protected. A file that holds something else than a key set is not touched: connecting fails with CONFER_E_FILE; an
-/// empty one counts as none. A file that cannot be written is a warning in the log.
+/// Sets the cache file of Intel's key sets, so that the next process need not fetch them. Default:
+/// no file. Connecting reads the file, and a fetch replaces it as a whole. Its content is verified
+/// like any key set, so it needs no protection. An empty file counts as missing. A file with other
+/// content is not changed, and connecting fails with CONFER_E_FILE. If the file cannot be written,
+/// the log has a warning.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_jwks_cache_file(
     config: *mut confer_config,
@@ -385,7 +399,7 @@ pub unsafe extern "C" fn confer_config_set_stage_callback(
     })
 }
 
-/// Frees a configuration. Clients that were made from it are not affected. NULL is allowed.
+/// Frees a configuration. Its clients continue. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_free(config: *mut confer_config) {
     // SAFETY: NULL, or a live handle that is not used afterwards.

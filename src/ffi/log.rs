@@ -13,16 +13,16 @@ use crate::host::{Level, Sink};
 
 /// Something failed.
 pub const CONFER_LOG_ERROR: i32 = 1;
-/// Something is not as it should be; the work goes on.
+/// Something is wrong, but the work continues.
 pub const CONFER_LOG_WARN: i32 = 2;
-/// A connection came or went.
+/// A connection was opened or closed.
 pub const CONFER_LOG_INFO: i32 = 3;
 /// Each stage of connecting.
 pub const CONFER_LOG_DEBUG: i32 = 4;
 
-/// Takes a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as "confer::connect";
-/// `message`: English. Both texts are NUL-terminated UTF-8 and valid during the call. Runs on the client's callback
-/// thread.
+/// Receives a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as
+/// "confer::connect"; `message`: English. Both texts are NUL-terminated UTF-8 and valid during the
+/// call. Runs on the client's callback thread.
 #[allow(non_camel_case_types)]
 pub type confer_log_fn = Option<
     unsafe extern "C" fn(
@@ -54,15 +54,15 @@ impl Sink for LogCallback {
     }
 }
 
-/// Where the log goes. Default nowhere: the library prints nothing. No record holds a token, a prompt, an answer or a
-/// key at any level.
+/// Sets the receiver of the log. Default: no receiver, and the library prints nothing. No record
+/// contains a token, prompt, answer or key, at any level.
 ///
-/// `level`: records up to this one of CONFER_LOG_* are made. `log`: may be NULL for none.
-/// `user_data`: passed to `log`. Clients that are made from one configuration share it, and each has a thread for its
-/// callbacks: several clients may use it at once.
-/// `destroy`: runs once when neither the configuration nor a client needs `user_data` any more, on the thread that let
-/// go of it last: one that sets another log or frees the configuration, or a client's callback thread. If this call
-/// fails, it runs before the call returns.
+/// `level`: the highest level to record, one of CONFER_LOG_*. `log`: NULL turns the log off.
+/// `user_data`: passed to `log`. Clients of one configuration share it, and each has a separate
+/// callback thread, so several may use it at once.
+/// `destroy`: runs once when neither the configuration nor a client needs `user_data` any more: on
+/// a client's callback thread, or in the call that sets another log or frees the configuration. If
+/// this call fails, it runs before the call returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_log(
     config: *mut confer_config,
@@ -93,7 +93,8 @@ pub unsafe extern "C" fn confer_config_set_log(
                 Arc::new(LogCallback { call, user_data }) as Arc<dyn Sink>,
             )
         });
-        // SAFETY: NULL or a live handle. What it replaces is dropped outside the lock: `destroy` is the application's.
+        // SAFETY: NULL or a live handle. Drops the replaced log outside the lock, because `destroy`
+        // is the application's.
         drop(unsafe {
             confer_config::with(config, |config| {
                 Ok(std::mem::replace(&mut config.log, sink))

@@ -8,7 +8,8 @@ use crate::client::{DURATIONS, LIMITS, Setting, time_limit};
 use crate::error::{Error, Result, Status};
 use crate::session::Stage;
 
-/// Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of CONFER_STAGE_*.
+/// Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of
+/// CONFER_STAGE_*.
 pub const CONFER_DURATION_STAGE_RESOLVE: i32 = 0;
 /// Connecting by TCP, over all addresses of the name.
 pub const CONFER_DURATION_STAGE_TCP: i32 = 1;
@@ -30,26 +31,27 @@ pub const CONFER_DURATION_CONNECT: i32 = 100;
 pub const CONFER_DURATION_ANSWER: i32 = 101;
 /// The interval between keepalive pings.
 pub const CONFER_DURATION_KEEPALIVE: i32 = 102;
-/// How long a ping may stay unanswered while no byte moves in either direction. Then the
+/// Longest time that a ping may stay unanswered while no byte moves in either direction. Then the
 /// connection counts as dead: CONFER_E_DEAD_PEER.
 pub const CONFER_DURATION_DEAD_PEER: i32 = 103;
-/// How long the enclave may be silent after confer_client_network_changed(). Then the connection
-/// counts as dead.
+/// Longest silence of the enclave after confer_client_network_changed(). Then the connection counts
+/// as dead.
 pub const CONFER_DURATION_PROBE: i32 = 104;
-/// How long nothing may come for a request whose answer ends with CONFER_EVENT_COMPLETION, such as
-/// a streamed chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer
-/// without a word while it still answers pings.
+/// Longest silence of a request whose answer ends with CONFER_EVENT_COMPLETION, such as a streamed
+/// chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer without a
+/// word while it still answers pings.
 pub const CONFER_DURATION_IDLE_EVENTS: i32 = 105;
 /// The same for any other answer: the server may work for 10 minutes on a document, or on an answer
-/// that is not streamed. A request that waits for a connection, and an upload that waits for one of
-/// the connection's places, have their idle limit too.
+/// without streaming. Waiting for a connection, or for one of its places for uploads, has the same
+/// limit.
 pub const CONFER_DURATION_IDLE_OTHER: i32 = 106;
-/// The age at which a working connection is replaced by a fresh one, which is verified anew.
+/// The age at which a new, verified connection replaces a working one.
 ///
-/// With retries on, the new connection is made first. Open requests end on the old one, of which
-/// four may linger. Where none can be made, new requests wait, and end with the last attempt's error
-/// once the attempts are used up. The old connection stays for open requests, unless that error is
-/// not retried: then the client ends. With retries off, the connection ends with CONFER_E_EXPIRED.
+/// With retries on, the library makes the new connection first. Open requests end on the old one;
+/// at most four old ones may linger. If no connection can be made, new requests wait, and fail with
+/// the last attempt's error after the last allowed attempt. The old connection continues for open
+/// requests, unless that error is not retried: then the client ends. With retries off, the
+/// connection ends with CONFER_E_EXPIRED.
 pub const CONFER_DURATION_MAX_AGE: i32 = 107;
 /// The longest delay before the first attempt to connect again. The delay is a random part of this,
 /// and doubles with each failure. A server that asks for a longer delay gets it.
@@ -61,31 +63,31 @@ pub const CONFER_DURATION_LONGEST_RETRY: i32 = 109;
 pub const CONFER_LIMIT_STREAM_REST: i32 = 0;
 /// Unread bytes of a stream. Above it the stream fails with CONFER_E_SLOW_CONSUMER.
 pub const CONFER_LIMIT_STREAM_UNREAD: i32 = 1;
-/// Unread bytes of all streams of a client. Above it those streams fail that hold more than their
-/// equal share.
+/// Unread bytes of all streams of a client. Above it, streams with more than an equal share fail.
 pub const CONFER_LIMIT_CLIENT_UNREAD: i32 = 2;
-/// Bytes of messages of which not all has come. Above it the connection fails with CONFER_E_LIMIT.
+/// Bytes of incomplete messages. Above it the connection fails with CONFER_E_LIMIT.
 pub const CONFER_LIMIT_UNFINISHED: i32 = 3;
 /// Bytes of requests that wait to be sent. Above it another request is refused with
-/// CONFER_E_TOO_MANY. With a token provider and retries on, as many again of requests that were sent
-/// and have no answer yet: status 401 or 402 would have them sent once more.
+/// CONFER_E_TOO_MANY. With a token provider and retries on, requests that were sent and have no
+/// answer may hold as many bytes again, because they are repeated after status 401 or 402.
 pub const CONFER_LIMIT_UNSENT: i32 = 4;
 /// Open requests. Above it another request is refused with CONFER_E_TOO_MANY.
 pub const CONFER_LIMIT_REQUESTS: i32 = 5;
-/// Attempts to connect again that may fail in a row before the client ends with the last one's error.
-/// 0: the client ends with its connection.
+/// Attempts to connect again that may fail in a row. After the last one the client ends with its
+/// error. 0: the client ends with its connection.
 ///
-/// Each new connection goes through the whole verification, with the same policy. A request that was
-/// not sent when the connection broke is sent on the next one. Other streams end with the
-/// connection's error, and confer_error_progress() says how far they had come: nothing is sent twice.
-/// Requests that are started meanwhile wait. A connection that was made again and breaks within 10 s
-/// counts as a failed attempt. An error that is not retried, such as a refused enclave, ends the
-/// client at once: see the table of confer_error_retryable().
+/// Each new connection is fully verified, with the same policy. A request that was not sent before
+/// the connection broke is sent on the next one. Other streams end with the connection's error, and
+/// confer_error_progress() says how far they had come: nothing is sent twice. Requests started
+/// without a connection wait for one. A later connection that breaks within 10 s counts as a failed
+/// attempt. An error that is not retried, such as a refused enclave, ends the client at once: see
+/// the table of confer_error_retryable().
 pub const CONFER_LIMIT_ATTEMPTS: i32 = 6;
 
 /// Sets a time of a configuration, in milliseconds. Any thread.
 ///
-/// `duration`: one of CONFER_DURATION_*. `ms`: within its bounds; 0 turns a time off that can be 0.
+/// `duration`: one of CONFER_DURATION_*. `ms`: within its bounds; 0, where allowed, turns the time
+/// off.
 ///
 ///     Key                              Default    Bounds
 ///     -----------------------------    -------    --------------------------
@@ -153,11 +155,11 @@ pub unsafe extern "C" fn confer_config_set_limit(
     })
 }
 
-/// Whether a working connection is also replaced when its evidence expires: after the time that
-/// confer_report_expires_at() gives, and the policy's leeway. That is some minutes after the enclave
-/// had its token from Intel. As CONFER_DURATION_MAX_AGE in all else. Default false.
+/// Sets whether a working connection is also replaced when its evidence expires: after
+/// confer_report_expires_at() and the policy's leeway, some minutes after the enclave received its
+/// token from Intel. Otherwise like CONFER_DURATION_MAX_AGE. Default false.
 ///
-/// Where the clock on the wall jumped, or the machine slept, the next request notices it, and open
+/// If the wall clock jumped or the machine slept, the next request notices the expiry, and open
 /// requests within 30 s.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_renew_with_evidence(
@@ -220,7 +222,7 @@ pub unsafe extern "C" fn confer_config_set_reconnect(
     })
 }
 
-/// Sets CONFER_DURATION_MAX_AGE, and what confer_config_set_renew_with_evidence() does.
+/// Sets CONFER_DURATION_MAX_AGE and the value of confer_config_set_renew_with_evidence().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_max_age(
     config: *mut confer_config,

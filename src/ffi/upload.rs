@@ -1,4 +1,4 @@
-//! Uploads that the application writes: the section "Upload" of the header.
+//! Writing uploads: the section "Upload" of the header.
 
 use super::error::confer_error;
 use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
@@ -20,19 +20,19 @@ unsafe fn data<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
 }
 
 /// Writes the next bytes of a document that confer_request_set_document_stream() announced. The
-/// library keeps 1 MiB of it at most: this call takes what there is room for, and waits for more.
-/// Any thread, but one at a time.
+/// library keeps at most 1 MiB of it. This call takes bytes up to the free room, and waits for more
+/// room. Any thread, but one at a time.
 ///
-/// `timeout_ms`: 0 takes what it can and does not wait; negative waits until all is taken or the
-/// upload ends. CONFER_EVENT_PROGRESS says that more was sent, so that there may be room.
-/// `written`: receives how many bytes were taken.
+/// `timeout_ms`: 0 does not wait; negative waits until all bytes are taken or the upload ends.
+/// After a CONFER_EVENT_PROGRESS there may be room.
+/// `written`: receives the number of taken bytes.
 ///
 /// Returns CONFER_OK if all bytes were taken, CONFER_TIMEOUT if only `written` of them were.
 /// Errors: CONFER_E_STALE when the upload has ended: the answer came early, or the stream failed or
 /// was cancelled, and says so itself; CONFER_E_INVALID_ARGUMENT for more bytes than the document's
 /// length, of which none is taken, after confer_stream_finish(), and for other streams;
-/// CONFER_E_BUSY if another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms`
-/// is 0. None of these ends the stream.
+/// CONFER_E_BUSY if another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless
+/// `timeout_ms` is 0. None of these ends the stream.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_write(
     stream: *mut confer_stream,
@@ -43,7 +43,8 @@ pub unsafe extern "C" fn confer_stream_write(
     error: *mut *mut confer_error,
 ) -> confer_status {
     guard::status(error, || {
-        // SAFETY: `stream` is NULL or live; `written` is NULL or writable; `bytes` is NULL or readable.
+        // SAFETY: `stream` is NULL or live; `written` is NULL or writable; `bytes` is NULL or
+        // readable.
         let stream = unsafe { handle::borrow(stream, "stream") }?;
         let out = unsafe { Out::new(written, "written") }?;
         let bytes = unsafe { data(bytes, len) }?;
@@ -60,12 +61,13 @@ pub unsafe extern "C" fn confer_stream_write(
 }
 
 /// Ends the document that confer_stream_write() writes. Where its length was given, the last byte
-/// has ended it already, and this call is not needed. Calling it again changes nothing. Never waits.
+/// has ended it already, and this call is not needed. Calling it again changes nothing. Never
+/// waits.
 /// Any thread.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT before the given length, with which the stream ends too, and
-/// for other streams; CONFER_E_STALE when the upload has ended before; CONFER_E_BUSY if another
-/// thread writes.
+/// Errors: CONFER_E_INVALID_ARGUMENT before the given length, which also ends the stream, and for
+/// other streams; CONFER_E_STALE if the upload has ended before; CONFER_E_BUSY if another thread
+/// writes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_finish(
     stream: *mut confer_stream,

@@ -26,8 +26,8 @@ use crate::net::{Moved, Socket};
 const BATCH: usize = 256;
 /// Bytes after which a read ends earlier.
 const BATCH_BYTES: usize = 128 << 10;
-/// Messages that are written before the socket is read again. A peer can take an upload as fast as it
-/// is encrypted, and answer meanwhile.
+/// Most messages of one write, before the socket is read again. A peer may take an upload as fast
+/// as it is encrypted, and answer during the upload.
 const WRITES: usize = 16;
 /// Time for a close frame. The socket usually takes it at once.
 const GOODBYE: Duration = Duration::from_millis(200);

@@ -1,7 +1,7 @@
-//! What every exported function goes through: forks, panics, poisoned handles, and errors on their way out.
+//! Guards every exported function: forks, panics, poisoned handles, and the error output.
 //!
-//! There is one guard for calls that return a status and one for getters and freeing. `tests/exports.rs` fails for an
-//! export without a guard.
+//! One guard is for calls that return a status, others for getters and freeing. `tests/exports.rs`
+//! fails for an export without a guard.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,8 @@ use crate::ffi::error::confer_error;
 use crate::ffi::status::{CONFER_OK, confer_status};
 use crate::{fork, panics};
 
-/// Guards a call that returns a status. `work` returns the status of its success, mostly `CONFER_OK`.
+/// Guards a call that returns a status. `work` returns the status of its success, mostly
+/// `CONFER_OK`.
 pub(crate) fn status(
     error: *mut *mut confer_error,
     work: impl FnOnce() -> Result<confer_status>,
@@ -52,7 +53,7 @@ pub(crate) fn done(
     status(error, || work().map(|()| CONFER_OK))
 }
 
-/// Guards a call that gives a handle through `out`, which is made before anything else: so the output is NULL unless
+/// Guards a call that returns a handle in `out`. The output is written first, so it is NULL unless
 /// `work` sets it, also in a forked child.
 pub(crate) fn gives<T>(
     error: *mut *mut confer_error,
@@ -62,7 +63,7 @@ pub(crate) fn gives<T>(
     done(error, || work(&out?))
 }
 
-/// Guards a getter, which answers `otherwise` where there is nothing to get.
+/// Guards a getter, which returns `otherwise` without a value.
 pub(crate) fn get<T>(otherwise: T, work: impl FnOnce() -> Option<T>) -> T {
     match panics::catch(work) {
         Ok(Some(value)) => value,
@@ -70,15 +71,16 @@ pub(crate) fn get<T>(otherwise: T, work: impl FnOnce() -> Option<T>) -> T {
     }
 }
 
-/// Guards freeing and cancelling. In a forked child nothing is touched: locks and threads are the parent's.
+/// Guards freeing and cancelling. Does nothing in a forked child: locks and threads are the
+/// parent's.
 pub(crate) fn quiet(work: impl FnOnce()) {
     if !fork::in_child() {
         let _ = panics::catch(work);
     }
 }
 
-/// Looks at a handle for the time of a getter that takes a lock: in a forked child there is nothing to see, for a thread
-/// that is not there may hold it.
+/// Borrows a handle during a getter that takes a lock. Returns None in a forked child, where a
+/// thread of the parent may hold the lock.
 ///
 /// # Safety
 /// As [`handle::peek`].
@@ -90,7 +92,7 @@ pub(crate) unsafe fn unlocked<'a, T>(handle: *const T) -> Option<&'a T> {
     unsafe { handle::peek(handle) }
 }
 
-/// A call that waits, made where waiting could never end.
+/// Refuses a call that waits in a callback, where the wait could never end.
 pub(crate) fn may_wait(what: &str) -> Result<()> {
     if crate::host::on_callback_thread() {
         return Err(Error::new(
@@ -101,7 +103,8 @@ pub(crate) fn may_wait(what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Set when a call on a handle panicked: its state may be half changed, so it answers nothing but that any more.
+/// Set when a call on a handle panicked. Later calls on it fail, because its state may be
+/// inconsistent.
 #[derive(Default)]
 pub(crate) struct Poison(AtomicBool);
 
@@ -121,7 +124,7 @@ impl Poison {
     }
 }
 
-/// What a handle holds whose calls take turns.
+/// The content of a handle whose calls take turns.
 pub(crate) struct Turns<T> {
     value: Mutex<T>,
     poison: Poison,
@@ -135,7 +138,7 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Runs `work` on it, when it is its turn.
+    /// Runs `work` on the content, under the lock.
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
         self.poison
             .guard(|| work(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner)))

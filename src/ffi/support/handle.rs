@@ -1,7 +1,7 @@
 //! Opaque handles: each is an `Arc`, whose raw pointer the application holds.
 //!
-//! A call holds a count of its own while it runs, so that freeing a handle on another thread meanwhile is safe, and so
-//! is any order of freeing.
+//! A call holds a reference while it runs. So another thread may free the handle during the call,
+//! and handles may be freed in any order.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ pub(crate) fn give<T>(value: T) -> *mut T {
     Arc::into_raw(Arc::new(value)).cast_mut()
 }
 
-/// Borrows a handle for the time of a call.
+/// Borrows a handle during a call.
 ///
 /// # Safety
 /// `handle` is NULL, or came from [`give`] for this type and was not freed.
@@ -20,14 +20,15 @@ pub(crate) unsafe fn borrow<T>(handle: *const T, name: &str) -> Result<Arc<T>> {
     if handle.is_null() {
         return Err(missing(name));
     }
-    // SAFETY: by the contract, `handle` is the raw pointer of a live `Arc`; it gets a count of its own.
+    // SAFETY: by the contract, `handle` is the raw pointer of a live `Arc`; this takes another
+    // reference.
     unsafe {
         Arc::increment_strong_count(handle);
         Ok(Arc::from_raw(handle))
     }
 }
 
-/// Looks at a handle for the time of a getter.
+/// Borrows a handle during a getter.
 ///
 /// # Safety
 /// As [`borrow`]; and the application does not free it during the call.
@@ -48,7 +49,7 @@ pub(crate) unsafe fn take<T>(handle: *mut T) -> Option<Arc<T>> {
     Some(unsafe { Arc::from_raw(handle) })
 }
 
-/// An output argument: NULL is refused before any work, and where a handle goes NULL is written first.
+/// An output argument. Refuses NULL before any work. An output for a handle is set to NULL first.
 pub(crate) struct Out<T>(*mut T);
 
 impl<T> Out<T> {

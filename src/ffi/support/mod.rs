@@ -1,5 +1,5 @@
-//! Helpers of every section: the guard of each export, handles, texts, user data, descriptors, and the library's use of
-//! the process. No exports.
+//! Helpers of every section: the guard of each export, handles, texts, user data, descriptors, and
+//! the library's use of the process. No exports.
 
 pub(super) mod guard;
 pub(super) mod handle;

@@ -1,5 +1,5 @@
-//! What the library does with the process it runs in: it registers a fork handler and an exit handler, and blocks signals
-//! while it starts a thread.
+//! The library's changes to its process: a fork handler, an exit handler, and blocked signals while
+//! it starts a thread.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -12,11 +12,11 @@ use crate::{fork, host};
 pub(crate) fn note_use() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: the handler only stores to an atomic, which is allowed in a forked child. If the library is
-        // unloaded, the C library drops handlers that were registered from it.
+        // SAFETY: the handler only stores to an atomic, which is allowed in a forked child. If the
+        // library is unloaded, the C library drops its handlers.
         let _: c_int = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-        // SAFETY: the handler takes a lock that is never held for long. If the library is unloaded, the C library calls
-        // the handler then, and not at the exit.
+        // SAFETY: the handler takes a lock that is never held for long. If the library is unloaded,
+        // the C library calls the handler then, and not at the exit.
         let _: c_int = unsafe { libc::atexit(at_exit) };
         host::block_signals_with(without_signals);
     });
@@ -27,14 +27,14 @@ unsafe extern "C" fn in_child() {
 }
 
 extern "C" fn at_exit() {
-    // In a forked child, a thread that is not there may hold the lock.
+    // In a forked child, a thread of the parent may hold the lock.
     if !fork::in_child() {
         host::process_ends();
     }
 }
 
-/// Signals that a thread causes by what it does itself. Their handlers must run on that thread, and the kernel ends a
-/// process in which they are blocked.
+/// Signals that a thread causes itself. Their handlers must run on that thread, and the kernel ends
+/// a process that blocks them.
 const OWN_FAULTS: [c_int; 7] = [
     libc::SIGSEGV,
     libc::SIGBUS,
@@ -45,8 +45,8 @@ const OWN_FAULTS: [c_int; 7] = [
     libc::SIGABRT,
 ];
 
-/// Runs `start`, which starts a thread, with all other signals blocked: the new thread inherits that. So each signal of the
-/// application is handled on a thread of the application.
+/// Runs `start`, which starts a thread, with all other signals blocked. The new thread inherits the
+/// mask, so the application's threads handle the application's signals.
 fn without_signals(start: &mut dyn FnMut()) {
     let (mut blocked, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     // SAFETY: the sets are filled before they are read; the numbers are signals.

@@ -1,11 +1,11 @@
-//! Whether the system gives random bytes. It is asked here as aws-lc will ask it, because aws-lc aborts the process where
-//! it gets none, and the standard library panics.
+//! Checks that the system gives random bytes. Asks in the same way as aws-lc, because without
+//! random bytes aws-lc aborts the process, and the standard library panics.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Result;
 
-/// Asks the system until it has given once: a filter that is installed later is not noticed.
+/// Asks the system until it has succeeded once. Does not notice a filter that is installed later.
 pub(crate) fn probe() -> Result<()> {
     static GIVEN: AtomicBool = AtomicBool::new(false);
     if !GIVEN.load(Ordering::Relaxed) {
@@ -23,14 +23,15 @@ mod system {
 
     use crate::error::{Error, Result, Status, shortage};
 
-    /// aws-lc waits until the kernel has so many bits.
+    /// The number of bits that aws-lc waits for.
     const ENOUGH_BITS: libc::c_int = 256;
 
     pub(super) fn ask() -> Result<()> {
         let refused = loop {
             let mut byte = 0u8;
             let (out, len) = (&raw mut byte, size_of_val(&byte));
-            // SAFETY: `out` is writable for `len` bytes. The raw call: the C library's may answer without the kernel.
+            // SAFETY: `out` is writable for `len` bytes. The raw call: the C library's may answer
+            // without the kernel.
             let got = unsafe { libc::syscall(libc::SYS_getrandom, out, len, libc::GRND_NONBLOCK) };
             if got == 1 {
                 return Ok(());
@@ -50,7 +51,7 @@ mod system {
         }
     }
 
-    /// What aws-lc does on a kernel without getrandom.
+    /// Does the same as aws-lc on a kernel without getrandom.
     fn ask_device() -> Result<()> {
         let refused = |e| {
             let what = "randomness: there is no system call getrandom, and no /dev/urandom in its place; allow one of them";

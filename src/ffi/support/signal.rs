@@ -1,4 +1,4 @@
-//! A descriptor that an event loop can poll: readable while there is something to take.
+//! A descriptor for event loops: readable while something can be taken.
 
 use std::ffi::c_int;
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -7,7 +7,8 @@ use std::os::fd::AsRawFd;
 use crate::client::Signal;
 use crate::error::{Error, Result, Status};
 
-/// A pipe that holds one byte while the level is up. An inbox raises and clears in turns, so it never blocks.
+/// A pipe that contains one byte while the signal is raised. Raising and clearing alternate, so it
+/// never blocks.
 pub(crate) struct Pipe {
     reader: PipeReader,
     writer: PipeWriter,

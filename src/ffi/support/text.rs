@@ -1,4 +1,5 @@
-//! Text across the boundary. In: pointer and length, or NUL-terminated. Out: borrowed, with its length and a NUL.
+//! Text across the boundary. In: pointer and length, or NUL-terminated. Out: borrowed, with its
+//! length and a NUL.
 
 use std::ffi::{CStr, c_char};
 
@@ -8,7 +9,8 @@ use crate::error::{Error, Result, Status};
 /// Reads a text argument.
 ///
 /// # Safety
-/// `text` is NULL, or readable for `len` bytes, or, if `len` is `SIZE_MAX`, up to and including a NUL.
+/// `text` is NULL, or readable for `len` bytes, or, if `len` is `SIZE_MAX`, up to and including a
+/// NUL.
 pub(crate) unsafe fn read<'a>(text: *const c_char, len: usize, name: &str) -> Result<&'a str> {
     // SAFETY: passed on.
     let bytes = unsafe { bytes(text, len, name) }?;
@@ -48,7 +50,8 @@ pub(crate) unsafe fn bytes<'a>(text: *const c_char, len: usize, name: &str) -> R
     if isize::try_from(len).is_err() {
         return invalid("its length is larger than any object can be");
     }
-    // SAFETY: by the contract it is readable for `len` bytes, and `len` is one that a slice can have.
+    // SAFETY: by the contract it is readable for `len` bytes, and `len` is one that a slice can
+    // have.
     Ok(unsafe { std::slice::from_raw_parts(text.cast(), len) })
 }
 

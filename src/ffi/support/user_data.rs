@@ -1,4 +1,4 @@
-//! The pointer that an application gives with its callbacks, and its end.
+//! The application's pointer for its callbacks, and its destroy function.
 
 use std::ffi::c_void;
 
@@ -6,17 +6,18 @@ use std::ffi::c_void;
 #[allow(non_camel_case_types)]
 pub type confer_destroy_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
-/// Owns the user data: whoever drops it last runs the application's `destroy`, so that it runs exactly once on every
-/// path.
+/// Owns the user data. The last drop runs the application's `destroy`, so it runs exactly once on
+/// every path.
 pub(crate) struct UserData {
     pointer: *mut c_void,
     destroy: confer_destroy_fn,
 }
 
-// SAFETY: the header asks that user data may be handed from thread to thread, and says where several clients may use it
-// at once (those of one configuration); the library itself only passes the pointer on.
+// SAFETY: the header asks that user data may be handed from thread to thread, and says where
+// several clients may use it at once (those of one configuration); the library itself only passes
+// the pointer on.
 unsafe impl Send for UserData {}
-// SAFETY: as above; a shared reference gives out the pointer alone.
+// SAFETY: as above; a shared reference gives out only the pointer.
 unsafe impl Sync for UserData {}
 
 impl UserData {
