@@ -1,5 +1,5 @@
-//! The rounds of a chat whose tools the library runs: an answer that calls tools, their results, the next request, until an
-//! answer calls none (protocol section 5). And what follows a chat in a conversation.
+//! The rounds of a chat with tools: an answer that calls tools, their results, the next request,
+//! until an answer calls no tool (protocol section 5). Also adds a chat to its conversation.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -17,7 +17,7 @@ use crate::host::{Callbacks, Hold, Starting, watch};
 use crate::lifecycle::{Exchange, Lifecycle, Parked, cancelled, closed};
 use crate::session::{Request, worker_gone};
 
-/// A chat over all of its rounds.
+/// A chat with all its rounds.
 pub struct Run {
     this: Weak<Run>,
     life: Weak<Lifecycle>,
@@ -28,32 +28,32 @@ pub struct Run {
 }
 
 struct State {
-    /// With all messages so far. Gone when the chat has ended.
+    /// The request, with all messages so far. `None` after the end of the chat.
     request: Option<ChatRequest>,
-    /// How many of them came before the first answer.
+    /// Number of its messages before the first answer.
     known: usize,
-    /// Those of the request itself, for the conversation.
+    /// The messages of the first request, for the conversation.
     asked: Vec<Message>,
     round: u32,
-    /// What the last completion said of the model's context, in tokens: how much is used, and how much there is.
+    /// Used and available tokens of the model's context, from the last completion.
     context: (Option<i64>, Option<i64>),
     /// The calls of this round.
     calls: Vec<Asked>,
     /// The exchange that brought them has ended.
     ended: bool,
-    /// Where tools run that are called back, if there are any.
+    /// The thread for tools with a callback, if any.
     thread: Option<(Arc<Callbacks>, Hold)>,
 }
 
-/// A call of a tool, and its answer.
+/// A tool call and its answer.
 struct Asked {
     call: Call,
     answer: Option<String>,
-    /// Runs while the application has the call.
+    /// The time limit, while the application has the call.
     timer: Option<Timer>,
 }
 
-/// A time limit that goes with its owner.
+/// A time limit. Dropping it cancels it.
 struct Timer {
     task: tokio::task::AbortHandle,
     starting: Starting,
@@ -66,11 +66,11 @@ impl Drop for Timer {
     }
 }
 
-/// From this part of the model's context on, a silent end may come from messages that exceed it.
+/// Used part of the model's context above which a silent server may have received too much.
 const NEAR_CONTEXT_PERCENT: i128 = 80;
 
 impl Run {
-    /// Follows a chat that will be sent.
+    /// Creates the run of a chat that will be sent.
     pub(super) fn new(
         life: &Lifecycle,
         exchange: &Arc<Exchange>,
@@ -110,7 +110,7 @@ impl Run {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What reads the answer of the next exchange.
+    /// Returns the reader for the answer of the next round.
     pub(super) fn reading(&self) -> Reading {
         let asks = self.state().request.as_ref().is_some_and(|it| it.asks);
         let sequel = self.this.upgrade().map(|run| {
@@ -124,8 +124,8 @@ impl Run {
         Reading::Events(Splitter::default(), sequel)
     }
 
-    /// A round's answer is complete. Returns whether another round follows: then the calls of this one are open, and those
-    /// that the application is to answer say so in their events.
+    /// Handles the complete answer of a round. Returns whether another round follows. Then the
+    /// calls of this one are open, and the events of those for the application want an answer.
     fn complete(&self, turn: &mut Turn, events: &mut [Event]) -> Result<bool> {
         let messages = turn.messages()?;
         let life = self.life.upgrade().ok_or_else(closed)?;
@@ -152,7 +152,7 @@ impl Run {
             return Err(Error::new(Status::ToolRounds, message));
         }
         if self.exchange.cancelled() {
-            return Err(cancelled()); // asked here, for `cancel` looks at the calls
+            return Err(cancelled()); // checked here, because `cancel` looks at the calls
         }
         state.round += 1;
         for (at, call) in calls.into_iter().enumerate() {
@@ -170,7 +170,7 @@ impl Run {
             });
         }
         drop(guard);
-        // Told at once if the client was closed meanwhile.
+        // Ends the stream at once if the client has been closed.
         life.park(self.this.clone());
         Ok(true)
     }
@@ -186,7 +186,7 @@ impl Run {
         conversation.add_turn(asked, &request.messages[state.known..], turn)
     }
 
-    /// Runs the tools of a round that are called back.
+    /// Runs the tools of a round that have a callback.
     fn call_back(&self) {
         let state = self.state();
         let (Some(request), Some((thread, _))) = (&state.request, &state.thread) else {
@@ -202,7 +202,7 @@ impl Run {
             let run = self.this.clone();
             let call = ToolCall(Owed::new(asked.call.clone(), run.clone(), round, at));
             thread.post(move || {
-                // Given up, or closed, before its turn came: it is not run for nobody.
+                // Not run if the stream has ended before its turn.
                 if run.upgrade().is_some_and(|run| run.waits_in(round)) {
                     tool.call(call);
                 }
@@ -212,7 +212,7 @@ impl Run {
         called.into_iter().for_each(|at| self.limit(round, at));
     }
 
-    /// Whether tools of this round are still to answer.
+    /// Whether this round still waits for answers.
     fn waits_in(&self, round: u32) -> bool {
         let state = self.state();
         state.round == round && !state.calls.is_empty()
@@ -261,12 +261,13 @@ impl Run {
         self.end(failed); // without a time limit a silent tool would hold the stream for ever
     }
 
-    /// Takes the answer to a call. With the last of them, the next request goes out. False: it has an answer already.
+    /// Takes the answer to a call. The last answer of a round sends the next request. Returns false
+    /// if the call was answered before.
     pub(super) fn answered(&self, round: u32, at: usize, content: String) -> bool {
         let mut guard = self.state();
         let state = &mut *guard;
         if state.request.is_none() {
-            return true; // the stream has ended, and needs none
+            return true; // the stream has ended and needs no answer
         }
         let open = state.calls.get_mut(at).filter(|_| state.round == round);
         let Some(asked) = open.filter(|asked| asked.answer.is_none()) else {
@@ -311,14 +312,14 @@ impl Run {
         }
     }
 
-    /// Ends the stream between two exchanges.
+    /// Ends the stream between two rounds.
     fn end(&self, error: Error) {
         self.conclude();
         self.inbox
             .end(Err(error.with_progress(Progress::PartlyAnswered)));
     }
 
-    /// Lets go of what is the application's, on its own thread.
+    /// Drops the application's callbacks and data on the callback thread.
     fn conclude(&self) {
         let mut state = self.state();
         state.calls.clear();
@@ -330,7 +331,7 @@ impl Run {
         }
     }
 
-    /// The application gives the stream up. Where an exchange is under way, that tells of the end.
+    /// Cancels the stream between two rounds. During a round, its request reports the end.
     pub(super) fn cancel(&self) {
         if !self.state().calls.is_empty() {
             self.end(cancelled());
@@ -346,14 +347,14 @@ impl Parked for Run {
     }
 }
 
-/// One exchange of a run.
+/// One round of a run.
 struct Round {
     run: Arc<Run>,
     turn: Turn,
-    /// Calls for the application, where it answers them: they are delivered when the answer is complete, so that no tool
-    /// runs for one that breaks off.
+    /// Calls that the application answers. They are delivered when the model's answer is complete,
+    /// so that no tool runs for an answer that fails.
     held: Option<Vec<Event>>,
-    /// Whether another round follows, or how the stream ends.
+    /// Whether another round follows, or the error that ends the stream.
     goes_on: Result<bool>,
 }
 
@@ -388,7 +389,7 @@ impl Sequel for Round {
                 self.run.proceed(); // all calls may be answered by now
                 return None;
             }
-            // The answer was complete, whatever comes of it now.
+            // The answer was complete, even if this fails.
             (Ok(()), Ok(false)) => self.run.keep(&self.turn).map_err(answered),
             (Ok(()), Err(error)) => Err(answered(error)),
             (Err(error), _) => {
@@ -401,8 +402,8 @@ impl Sequel for Round {
     }
 }
 
-/// Adds how full the model's context was, if that may be why a server fell silent: it sends nothing when the messages
-/// exceed the context (protocol section 4).
+/// Adds the use of the model's context to the error of a silent server, if that may be the reason:
+/// a server sends nothing when the messages exceed the context (protocol section 4).
 fn explain_silence(error: Error, context: (Option<i64>, Option<i64>)) -> Error {
     let (Some(used), Some(most)) = context else {
         return error;
@@ -417,7 +418,7 @@ fn explain_silence(error: Error, context: (Option<i64>, Option<i64>)) -> Error {
     ))
 }
 
-/// Sends a chat; what follows it, if anything does.
+/// Sends a chat. Returns its run, if it has tools or a conversation.
 pub(super) fn start(
     chat: PreparedChat,
     life: &Lifecycle,
@@ -439,7 +440,7 @@ pub(super) fn start(
     Ok(run.map_or(Input::Nothing, Input::Answers))
 }
 
-/// The request of a chat.
+/// Makes the request of a chat.
 fn completions(body: Bytes, reading: &Reading) -> Request {
     Request {
         verb: "POST".into(),

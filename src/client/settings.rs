@@ -1,5 +1,5 @@
-//! Settings by key: a table of times and a table of sizes, each with its name, its bounds and its place in a [`Config`].
-//! A setting's default is what its place holds in a new configuration.
+//! Settings by key: a table of times and a table of sizes, each with its name, its bounds and its
+//! place in a [`Config`]. The defaults are the values of a new configuration.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use crate::session::{BOUND_BYTES, BOUND_REQUESTS, Stage};
 
 /// The bounds of any time, in milliseconds: up to a day.
 pub const BOUND_TIME: RangeInclusive<u64> = 1..=86_400_000;
-/// With a lower maximal age, a client would do little but connect.
+/// With a lower maximum age, a client would do little else than connect.
 const BOUND_AGE: RangeInclusive<u64> = 10_000..=*BOUND_TIME.end();
-/// As many as a counter of failures holds.
+/// The range of the counter of failures.
 const BOUND_ATTEMPTS: RangeInclusive<u64> = 1..=u32::MAX as u64;
 
 /// One setting.
@@ -21,14 +21,14 @@ pub struct Setting {
     pub key: i32,
     /// The name of its C constant.
     pub name: &'static str,
-    /// The values that it can have.
+    /// The allowed values.
     pub bounds: RangeInclusive<u64>,
-    /// Whether it can be 0 besides, which turns it off.
+    /// Whether 0 is allowed too, which turns it off.
     pub zero: bool,
     place: Place,
 }
 
-/// Where a value goes.
+/// The place of a value in the configuration.
 #[derive(Clone, Copy)]
 enum Place {
     Time(fn(&mut Config) -> &mut Duration),
@@ -135,7 +135,7 @@ pub static LIMITS: [Setting; 7] = [
 ];
 
 impl Setting {
-    /// Sets it to a value within its bounds.
+    /// Sets a value within the bounds.
     pub fn set(&self, config: &mut Config, value: u64) -> Result<()> {
         if value != 0 || !self.zero {
             bounded(self.name, value, &self.bounds).map_err(|error| match self.zero {

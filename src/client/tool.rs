@@ -1,4 +1,4 @@
-//! A call of one of the application's tools by the model, and its answer (protocol section 5).
+//! A call of an application's tool by the model, and its answer (protocol section 5).
 
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,17 +8,16 @@ use super::history::{Call, Message};
 use super::run::Run;
 use crate::error::{Error, Result, Status};
 
-/// Rounds of tools that one chat may have, unless set otherwise. A model that has not come to an answer by then hardly
-/// will.
+/// Default number of rounds of tools in one chat. A model that needs more rarely finds an answer.
 pub const DEFAULT_ROUNDS: u32 = 16;
-/// The most that can be set.
+/// Largest number of rounds.
 pub const MAX_ROUNDS: u32 = 1_000;
-/// How long a tool may take, unless set otherwise.
+/// Default time for a tool.
 pub const DEFAULT_TOOL_LIMIT: Duration = Duration::from_secs(300);
-/// Tools that the model may call in one round.
+/// Most tool calls in one round.
 pub const MAX_CALLS: usize = 256;
 
-/// The answer that an application owes to one call. Dropped without it, the call fails.
+/// The answer that an application owes to one call. If it is dropped unanswered, the call fails.
 pub struct Owed {
     call: Call,
     given: AtomicBool,
@@ -56,7 +55,7 @@ impl Owed {
         }
     }
 
-    /// Answers once. An answer that no server reads is refused, and the call stays open.
+    /// Answers once. Refuses an answer that servers cannot read; the call stays open then.
     fn give(&self, content: String) -> Result<()> {
         Message::tool_response(&self.call.id, &self.call.name, &content).check()?;
         let first = !self.given.swap(true, Ordering::AcqRel);
@@ -79,14 +78,14 @@ impl Drop for Owed {
     }
 }
 
-/// What the model reads of a tool that failed.
+/// The model's text for a tool that failed.
 pub(super) fn failure(reason: &str) -> String {
     format!("Error: {reason}")
 }
 
-/// A tool that is called back.
+/// A tool with a callback.
 pub trait Tool: Send + Sync {
-    /// Is called, on the client's callback thread; it may answer later, and from any thread.
+    /// Called on the client's callback thread. May answer later, from any thread.
     fn call(&self, call: ToolCall);
 }
 
@@ -104,7 +103,7 @@ impl ToolCall {
         &self.0.call.name
     }
 
-    /// The arguments, a JSON text by the model: it need not be what the schema asks for.
+    /// The arguments, a JSON text by the model. It need not follow the schema.
     pub fn arguments(&self) -> &str {
         &self.0.call.arguments
     }

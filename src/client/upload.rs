@@ -1,5 +1,5 @@
-//! Documents on their way out: from memory, from a file, or from the application's read callback. Each is asked for a
-//! chunk when the connection will soon take it, so none of them is in memory whole but for the first.
+//! Documents for uploads: from memory, a file, or the application's read callback. Reads a chunk
+//! when the connection will soon take it, so memory holds only a part of a document.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -25,29 +25,30 @@ pub(super) const NEWER_MAX_DOCUMENT: u64 = 256 << 20;
 /// A document that can be uploaded.
 #[derive(Clone)]
 pub enum Document {
-    /// All of it, copied from the application.
+    /// The whole document, copied from the application.
     Memory(Bytes),
-    /// An open file, and how long it was when it was opened.
+    /// An open file, and its length when it was opened.
     File(Arc<File>, u64),
-    /// Read once, by the application.
+    /// Read once, by the application's callback.
     Callback {
-        /// Gone once it was sent.
+        /// `None` once it was used.
         read: Arc<Mutex<Option<Box<dyn Read>>>>,
-        /// If it is known.
+        /// `None` if unknown.
         length: Option<u64>,
     },
     /// Written by the application to the stream; of this length, if it is known.
     Written(Option<u64>),
 }
 
-/// An application's way to read a document.
+/// An application's read callback.
 pub trait Read: Send {
-    /// Fills the beginning of `buffer` and says how much of it; 0 at the end. On the client's callback thread.
+    /// Reads into `buffer` and returns the number of bytes; 0 at the end. Called on the client's
+    /// callback thread.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize>;
 }
 
 impl Document {
-    /// A file, which is opened now and read later.
+    /// Opens a file, which is read later.
     pub fn open(path: &Path) -> Result<Document> {
         let failed = |e| Error::io(Status::File, path.display(), &e);
         let file = File::open(path).map_err(failed)?;
@@ -62,13 +63,13 @@ impl Document {
         Ok(Document::File(Arc::new(file), metadata.len()))
     }
 
-    /// A document that the application reads, of this length if it is known.
+    /// Creates a document that the application reads. `length`: `None` if unknown.
     pub fn callback(read: Box<dyn Read>, length: Option<u64>) -> Document {
         let read = Arc::new(Mutex::new(Some(read)));
         Document::Callback { read, length }
     }
 
-    /// How long it is, if that is known.
+    /// Returns the length, if known.
     pub(super) fn length(&self) -> Option<u64> {
         match self {
             Document::Memory(bytes) => Some(bytes.len() as u64),
@@ -77,8 +78,8 @@ impl Document {
         }
     }
 
-    /// Where it comes from, for one request, and what the stream takes of it. What can be read but once is taken only for a
-    /// client that lives.
+    /// Returns the source for one request, and the stream's input for it. Takes a callback only if
+    /// the client has not ended, because it can be read only once.
     pub(super) fn source(self, life: &Lifecycle) -> Result<(Box<dyn Source>, Input)> {
         let source: Box<dyn Source> = match self {
             Document::Written(length) => {
@@ -144,12 +145,12 @@ impl Source for Memory {
     }
 }
 
-/// Read by a helper thread: a disk may take its time.
+/// Read by a helper thread, because a disk may be slow.
 struct FromFile {
     file: Arc<File>,
     length: u64,
     at: u64,
-    /// Goes with the upload: a part that nobody waits for is not read.
+    /// Dropped with the upload, so that no further part is read.
     waiter: Arc<()>,
 }
 
@@ -196,17 +197,17 @@ impl Source for FromFile {
     }
 }
 
-/// Read by the application, on its callback thread, which it is given back on.
+/// Read by the application on the callback thread, where it is dropped too.
 struct FromCallback {
     reader: Arc<Reader>,
     thread: Arc<Callbacks>,
-    /// Until the application's data was let go of.
+    /// Keeps the thread until the application's data is dropped.
     _hold: Hold,
 }
 
 struct Reader {
     read: Mutex<Reading>,
-    /// Nobody waits for more.
+    /// The upload has ended.
     given_up: AtomicBool,
 }
 
@@ -235,7 +236,7 @@ impl Drop for FromCallback {
     fn drop(&mut self) {
         self.reader.given_up.store(true, Ordering::Relaxed);
         let reader = self.reader.clone();
-        // Here it could be a worker, on which nothing of the application's may run.
+        // This may be a worker, where no code of the application may run.
         self.thread.post(move || {
             let mut reading = reader.read.lock().unwrap_or_else(PoisonError::into_inner);
             drop(reading.read.take());
