@@ -12,8 +12,8 @@
  * checklist.h shows the report, terminal.h moves the cursor, common.h has what all examples share.
  *
  * Exit: 0 answered, 2 usage, 3 enclave refused, 4 could not connect or connection lost, 5 request refused or failed, 130
- * interrupted. A request that is too large, an answer that breaks the protocol and one that cannot be written exit with 5,
- * too. After a failure the last line on standard error is "confer: STATUS_NAME: message".
+ * interrupted. A request that is too large and an answer that cannot be written exit with 5, too. After a failure the last
+ * line on standard error is "confer: STATUS_NAME: message".
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -308,7 +308,7 @@ static confer_status connect_and_verify(confer_client **client) {
         if (unwritten != NULL) fprintf(stderr, "%s: %s\n", unwritten, strerror(errno));
         say_error(error);
     }
-    connected = status == CONFER_OK;
+    verified = status == CONFER_OK ? *client : NULL;
     confer_report_free(report);
     confer_connecting_free(connecting);
     confer_config_free(config);

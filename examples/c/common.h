@@ -16,14 +16,16 @@
 
 enum { ANSWERED = 0, USAGE = 2, REFUSED = 3, NO_CONNECTION = 4, FAILED = 5, INTERRUPTED = 130 };
 
-static bool connected; /* the enclave is verified, so a later failure is one of a request */
+static const confer_client *verified; /* NULL until its enclave is verified */
 
 static inline int exit_code(confer_status status) {
-    bool of_a_request = status == CONFER_E_PROTOCOL || status == CONFER_E_FILE || status == CONFER_E_TOO_LARGE;
+    bool of_a_request = status == CONFER_E_FILE || status == CONFER_E_TOO_LARGE;
+    /* A document's answer can break the protocol on a connection that goes on. */
+    if (status == CONFER_E_PROTOCOL) of_a_request = confer_client_check(verified, NULL) == CONFER_OK;
     if (status == CONFER_OK || status == CONFER_END) return ANSWERED;
     if (status == CONFER_E_REJECTED) return REFUSED;
     if (status == CONFER_E_CANCELLED) return INTERRUPTED;
-    if (status == CONFER_E_EVENT || (connected && of_a_request)) return FAILED;
+    if (status == CONFER_E_EVENT || (verified != NULL && of_a_request)) return FAILED;
     if (status < 200) return USAGE;
     return status < 600 ? NO_CONNECTION : FAILED;
 }
@@ -165,7 +167,7 @@ static inline confer_status connect_to(struct service *service, confer_client **
         fprintf(stderr, "Verified: image %s, signed by %s\n", image != NULL ? image : "unknown",
                 signer != NULL ? signer : "unknown");
     }
-    connected = status == CONFER_OK;
+    verified = status == CONFER_OK ? *client : NULL;
     confer_report_free(report);
     confer_policy_free(policy);
     confer_config_free(config);

@@ -20,11 +20,9 @@ start_enclave() {
 
 stop_enclave() { { kill "$enclave_pid"; wait "$enclave_pid"; } 2>/dev/null; }
 
-# exit_code STATUS_NAME SCOPE: prints chat's exit code for a fault's status. SCOPE is "connect" for
-# a fault of connecting.
+# exit_code STATUS_NAME: prints chat's exit code for a fault's status.
 exit_code() {
   case $1 in
-    CONFER_E_PROTOCOL) [ "$2" = connect ] && echo 4 || echo 5 ;;
     CONFER_OK) echo 0 ;;
     CONFER_E_REJECTED) echo 3 ;;
     CONFER_E_CANCELLED) echo 130 ;;

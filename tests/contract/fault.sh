@@ -7,7 +7,7 @@ set -uo pipefail
 . "$(dirname "$0")/enclave.sh"
 work=$1 line=$2
 field() { sed -n 's/.*"'"$1"'":"\([^"]*\)".*/\1/p' <<<"$line"; }
-name=$(field fault) status=$(field status) check=$(field check) outcome=$(field outcome) scope=$(field scope)
+name=$(field fault) status=$(field status) check=$(field check) outcome=$(field outcome)
 dir=$work/fault-$name
 mkdir -p "$dir"
 cd "$dir" || exit 1
@@ -20,7 +20,7 @@ CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --timeout
   --once "$PROMPT" >out 2>err
 code=$?
 
-want=$(exit_code "$status" "$scope")
+want=$(exit_code "$status")
 [ "$code" = "$want" ] || bad "exit $code, not $want; $(tail -n 1 err)"
 [ "$(tail -n 1 out)" = "{\"type\":\"done\",\"status\":\"$status\"}" ] || bad "done line: $(tail -n 1 out | head -c 200)"
 [ "$(grep -c '"type":"done"' out)" = 1 ] || bad "not one done line"
