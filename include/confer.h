@@ -70,7 +70,7 @@
  *
  *              In a callback                                    result
  *              ---------------------------------------------    ----------------------------
- *              confer_stream_next(), confer_stream_write(),
+ *              confer_stream_next(), confer_stream_collect(),
  *                confer_connecting_wait()
  *                with timeout 0                                 as elsewhere
  *                with any other timeout                         CONFER_E_WOULD_DEADLOCK
@@ -101,14 +101,15 @@
  *              with CONFER_E_SYSTEM, which is retryable, and the message names the limit. Other
  *              requests and the client continue.
  * Sandboxes    The library needs random bytes, from the system call getrandom or, on a kernel
- *              without it, from /dev/urandom. If a sandbox filter refuses them, every call that
- *              returns a status returns CONFER_E_SYSTEM, not retryable. Install a filter before the
- *              first call: if it refuses getrandom later, the cryptography aborts the process.
+ *              without it, from /dev/urandom. If the system refuses them, every call that returns a
+ *              status returns CONFER_E_SYSTEM. Install a sandbox filter before the first call: if
+ *              it refuses getrandom later, the cryptography aborts the process.
  * Output       The library prints nothing and uses no global logger. Its only changes to the
  *              process are a fork handler and an exit handler, which are removed when it is
  *              unloaded.
- * Requests     Each request is a stream. confer_chat_stream() and confer_request_stream() deliver
- *              its events to callbacks; the _pull functions let the application read them. A stream
+ * Requests     Each request is a stream of events. confer_chat_stream(), confer_embeddings_stream()
+ *              and so on start one. Callbacks receive its events, or the application reads them
+ *              with confer_stream_next(); confer_stream_collect() reads a whole answer. A stream
  *              ends once, with the end of the answer or with an error that says how far the request
  *              had come. One connection carries all requests of a client, and their answers
  *              interleave. If a slow stream is the only request, the library stops reading the
@@ -144,6 +145,7 @@
  *              unread on a stream                               16 MiB        _LIMIT_STREAM_UNREAD CONFER_E_SLOW_CONSUMER
  *              unread on all streams of a client                64 MiB        _LIMIT_CLIENT_UNREAD CONFER_E_SLOW_CONSUMER
  *              unread in the process                            1 GiB         _set_unread_limit    CONFER_E_SLOW_CONSUMER
+ *              text from confer_stream_collect()                32 MiB        -                    CONFER_E_TOO_LARGE
  *              text of a refusal                                1,024 B       -                    truncated
  *
  *              What an application can cause                    at most       set by               beyond
@@ -155,7 +157,6 @@
  *              open requests of a client                        4,096         _LIMIT_REQUESTS      CONFER_E_TOO_MANY
  *              uploads at once on a connection                  10            -                    the next one waits
  *              data of an upload in memory                      2 MiB         -                    it is not read yet
- *              data written and not sent, beside that           1 MiB         -                    confer_stream_write waits
  *              time of a tool                                   5 min         _set_tool_rounds     the model gets an error
  *              name look-ups at once in the process             32            -                    it waits its turn
  *              cancelled name look-ups that still hang          32            -                    CONFER_E_SYSTEM
@@ -258,44 +259,44 @@
 #define CONFER_CONNECTION_ENDED 5
 
 /**
- * Looks up the host name of the endpoint or the proxy.
+ * The endpoint's host name, or the proxy's, is looked up.
  */
 #define CONFER_STAGE_RESOLVE 0
 
 /**
- * Connects by TCP. Tries all addresses of the name, IPv6 and IPv4 in turn, each 250 ms after the
- * previous one or when that has failed.
+ * A TCP connection is made: all addresses of the name are tried, IPv6 and IPv4 in turn, each 250 ms after the one before
+ * or when that has failed.
  */
 #define CONFER_STAGE_TCP 1
 
 /**
- * Negotiates TLS with the endpoint. Does nothing for ws://.
+ * TLS is negotiated, with the endpoint itself; nothing to do for ws://.
  */
 #define CONFER_STAGE_TLS 2
 
 /**
- * Requests the WebSocket upgrade, with the token.
+ * The WebSocket upgrade is asked for, with the token.
  */
 #define CONFER_STAGE_UPGRADE 3
 
 /**
- * Exchanges messages 1 and 2 of the Noise handshake.
+ * Messages 1 and 2 of the Noise handshake.
  */
 #define CONFER_STAGE_HANDSHAKE 4
 
 /**
- * Finds or fetches Intel's key set.
+ * Intel's key set is found or fetched.
  */
 #define CONFER_STAGE_KEY_SET 5
 
 /**
- * Verifies the evidence and, if it satisfies the policy, sends message 3.
+ * The evidence is verified and, if it holds, message 3 is sent.
  */
 #define CONFER_STAGE_VERIFY 6
 
 /**
- * Opens a tunnel through the proxy, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS. Skipped
- * without a proxy.
+ * A tunnel through the proxy is asked for, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS; entered only where there
+ * is one.
  */
 #define CONFER_STAGE_PROXY 7
 
@@ -305,29 +306,27 @@
 #define CONFER_STAGE_TOKEN 8
 
 /**
- * The application is asked whether another release than before will do; the last stage before
- * message 3.
+ * The application is asked whether another release than before will do; the last stage before message 3.
  */
 #define CONFER_STAGE_RELEASE 9
 
 /**
- * Connecting has ended, with or without success: confer_connecting_wait() no longer waits.
+ * Connecting has ended, well or not: confer_connecting_wait() will not wait any more.
  */
 #define CONFER_STAGE_ENDED 100
 
 /**
- * Trusts Mozilla's list of authorities, which is built into the library.
+ * TLS trusts Mozilla's list of authorities, which is built into the library.
  */
 #define CONFER_ROOTS_BUNDLED 0
 
 /**
- * Trusts the system's authorities.
+ * TLS trusts the authorities that the system does.
  */
 #define CONFER_ROOTS_SYSTEM 1
 
 /**
- * Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of
- * CONFER_STAGE_*.
+ * Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of CONFER_STAGE_*.
  */
 #define CONFER_DURATION_STAGE_RESOLVE 0
 
@@ -382,39 +381,38 @@
 #define CONFER_DURATION_KEEPALIVE 102
 
 /**
- * Longest time that a ping may stay unanswered while no byte moves in either direction. Then the
+ * How long a ping may stay unanswered while no byte moves in either direction. Then the
  * connection counts as dead: CONFER_E_DEAD_PEER.
  */
 #define CONFER_DURATION_DEAD_PEER 103
 
 /**
- * Longest silence of the enclave after confer_client_network_changed(). Then the connection counts
- * as dead.
+ * How long the enclave may be silent after confer_client_network_changed(). Then the connection
+ * counts as dead.
  */
 #define CONFER_DURATION_PROBE 104
 
 /**
- * Longest silence of a request whose answer ends with CONFER_EVENT_COMPLETION, such as a streamed
- * chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer without a
- * word while it still answers pings.
+ * How long nothing may come for a request whose answer ends with CONFER_EVENT_COMPLETION, such as
+ * a streamed chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer
+ * without a word while it still answers pings.
  */
 #define CONFER_DURATION_IDLE_EVENTS 105
 
 /**
  * The same for any other answer: the server may work for 10 minutes on a document, or on an answer
- * without streaming. Waiting for a connection, or for one of its places for uploads, has the same
- * limit.
+ * that is not streamed. A request that waits for a connection, and an upload that waits for one of
+ * the connection's places, have their idle limit too.
  */
 #define CONFER_DURATION_IDLE_OTHER 106
 
 /**
- * The age at which a new, verified connection replaces a working one.
+ * The age at which a working connection is replaced by a fresh one, which is verified anew.
  *
- * With retries on, the library makes the new connection first. Open requests end on the old one;
- * at most four old ones may linger. If no connection can be made, new requests wait, and fail with
- * the last attempt's error after the last allowed attempt. The old connection continues for open
- * requests, unless that error is not retried: then the client ends. With retries off, the
- * connection ends with CONFER_E_EXPIRED.
+ * With retries on, the new connection is made first. Open requests end on the old one, of which
+ * four may linger. Where none can be made, new requests wait, and end with the last attempt's error
+ * once the attempts are used up. The old connection stays for open requests, unless that error is
+ * not retried: then the client ends. With retries off, the connection ends with CONFER_E_EXPIRED.
  */
 #define CONFER_DURATION_MAX_AGE 107
 
@@ -440,19 +438,20 @@
 #define CONFER_LIMIT_STREAM_UNREAD 1
 
 /**
- * Unread bytes of all streams of a client. Above it, streams with more than an equal share fail.
+ * Unread bytes of all streams of a client. Above it those streams fail that hold more than their
+ * equal share.
  */
 #define CONFER_LIMIT_CLIENT_UNREAD 2
 
 /**
- * Bytes of incomplete messages. Above it the connection fails with CONFER_E_LIMIT.
+ * Bytes of messages of which not all has come. Above it the connection fails with CONFER_E_LIMIT.
  */
 #define CONFER_LIMIT_UNFINISHED 3
 
 /**
  * Bytes of requests that wait to be sent. Above it another request is refused with
- * CONFER_E_TOO_MANY. With a token provider and retries on, requests that were sent and have no
- * answer may hold as many bytes again, because they are repeated after status 401 or 402.
+ * CONFER_E_TOO_MANY. With a token provider and retries on, as many again of requests that were sent
+ * and have no answer yet: status 401 or 402 would have them sent once more.
  */
 #define CONFER_LIMIT_UNSENT 4
 
@@ -462,15 +461,15 @@
 #define CONFER_LIMIT_REQUESTS 5
 
 /**
- * Attempts to connect again that may fail in a row. After the last one the client ends with its
- * error. 0: the client ends with its connection.
+ * Attempts to connect again that may fail in a row before the client ends with the last one's error.
+ * 0: the client ends with its connection.
  *
- * Each new connection is fully verified, with the same policy. A request that was not sent before
- * the connection broke is sent on the next one. Other streams end with the connection's error, and
- * confer_error_progress() says how far they had come: nothing is sent twice. Requests started
- * without a connection wait for one. A later connection that breaks within 10 s counts as a failed
- * attempt. An error that is not retried, such as a refused enclave, ends the client at once: see
- * the table of confer_error_retryable().
+ * Each new connection goes through the whole verification, with the same policy. A request that was
+ * not sent when the connection broke is sent on the next one. Other streams end with the
+ * connection's error, and confer_error_progress() says how far they had come: nothing is sent twice.
+ * Requests that are started meanwhile wait. A connection that was made again and breaks within 10 s
+ * counts as a failed attempt. An error that is not retried, such as a refused enclave, ends the
+ * client at once: see the table of confer_error_retryable().
  */
 #define CONFER_LIMIT_ATTEMPTS 6
 
@@ -480,12 +479,12 @@
 #define CONFER_LOG_ERROR 1
 
 /**
- * Something is wrong, but the work continues.
+ * Something is not as it should be; the work goes on.
  */
 #define CONFER_LOG_WARN 2
 
 /**
- * A connection was opened or closed.
+ * A connection came or went.
  */
 #define CONFER_LOG_INFO 3
 
@@ -582,7 +581,8 @@
 #define CONFER_ENDING_COMPLETION 1
 
 /**
- * The answer comes in pieces, each a CONFER_EVENT_BODY, and ends when as many bytes have come as Content-Length says.
+ * The answer comes in pieces, each a CONFER_EVENT_BODY, and ends when as many bytes have come as
+ * Content-Length says.
  */
 #define CONFER_ENDING_CONTENT_LENGTH 2
 
@@ -604,15 +604,26 @@
 /**
  * The server runs one of its own tools: confer_event_tool_name() and so on.
  */
-#define CONFER_EVENT_TOOL_CALL 3
+#define CONFER_EVENT_SERVER_TOOL_CALL 3
 
 /**
  * That tool's result: confer_event_content(), confer_event_full_content().
  */
+#define CONFER_EVENT_SERVER_TOOL_RESPONSE 4
+
+/**
+ * The same as CONFER_EVENT_SERVER_TOOL_CALL.
+ */
+#define CONFER_EVENT_TOOL_CALL 3
+
+/**
+ * The same as CONFER_EVENT_SERVER_TOOL_RESPONSE.
+ */
 #define CONFER_EVENT_TOOL_RESPONSE 4
 
 /**
- * The application must run this tool: see confer_chat_request_add_tool() and confer_event_wants_answer().
+ * The application must run this tool: see confer_chat_request_add_tool() and
+ * confer_event_wants_answer().
  */
 #define CONFER_EVENT_CLIENT_TOOL_CALL 5
 
@@ -622,8 +633,9 @@
 #define CONFER_EVENT_COMPLETION 6
 
 /**
- * A piece of an answer that does not come in events: confer_event_content(), which need not be text and can end within
- * a character; confer_event_received(). The answer of a chat that is not streamed, a page, a document, any response.
+ * A piece of an answer that does not come in events: confer_event_content(), which need not be
+ * text and can end within a character; confer_event_received(). The answer of a chat that is not
+ * streamed, a page, a document, any response.
  */
 #define CONFER_EVENT_BODY 7
 
@@ -648,8 +660,9 @@
 typedef struct confer_cancel confer_cancel;
 
 /**
- * A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies it, so it can be
- * changed, sent again or freed at once afterwards.
+ * A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies
+ * it, so it can be changed, sent again or freed at once afterwards. A setter that fails leaves the
+ * old value.
  */
 typedef struct confer_chat_request confer_chat_request;
 
@@ -660,9 +673,9 @@ typedef struct confer_chat_request confer_chat_request;
 typedef struct confer_client confer_client;
 
 /**
- * The settings of clients. Any thread may use it; calls on one configuration take turns.
- * Connecting copies the settings, so the configuration can be changed or freed at once afterwards.
- * It can serve many clients, which then share the policy's memory and the key set.
+ * What clients are made from. Any thread may use it; calls on one configuration take turns. Connecting copies what it
+ * needs, so a configuration can be changed or freed at once afterwards, and can serve many clients: they share its
+ * policy's memory and key set.
  */
 typedef struct confer_config confer_config;
 
@@ -688,14 +701,38 @@ typedef struct confer_connection_event confer_connection_event;
 typedef struct confer_conversation confer_conversation;
 
 /**
+ * A request for the embeddings of 1 to 64 texts. Any thread may use it; calls on one request take
+ * turns. Starting it copies it, so it can be changed, sent again or freed at once afterwards. A
+ * setter that fails leaves the old value.
+ */
+typedef struct confer_embeddings_request confer_embeddings_request;
+
+/**
  * Why a call or a stream failed. Immutable: several threads may read it at once.
  */
 typedef struct confer_error confer_error;
 
 /**
- * One event of a stream. Lent by a stream or a callback; immutable while it lives.
+ * One event of a stream. Lent by a stream or a callback, or a clone, which the application keeps.
+ * Immutable: any thread may read it, also several at once.
  */
 typedef struct confer_event confer_event;
+
+/**
+ * A request for the content of a document, which it uploads. Any thread may use it; calls on one
+ * request take turns. Starting it copies it, so it can be changed, sent again or freed at once
+ * afterwards; only a document from a callback can be sent but once. A setter that fails leaves the
+ * old value.
+ */
+typedef struct confer_extraction_request confer_extraction_request;
+
+/**
+ * A request for a page, which the enclave fetches. The page's server, and whoever sees the
+ * enclave's traffic, learn that it was fetched, though not by whom. Any thread may use it; calls
+ * on one request take turns. Starting it copies it, so it can be changed, sent again or freed at
+ * once afterwards. A setter that fails leaves the old value.
+ */
+typedef struct confer_fetch_request confer_fetch_request;
 
 /**
  * The trusted parties and values: one JSON document with Intel's root, the firmware, the accepted
@@ -705,20 +742,28 @@ typedef struct confer_event confer_event;
 typedef struct confer_policy confer_policy;
 
 /**
+ * A request of any route, such as one that this version has no function for. Any thread may use
+ * it; calls on one request take turns. Starting it copies it, so it can be changed, sent again or
+ * freed at once afterwards. A setter that fails leaves the old value.
+ */
+typedef struct confer_raw_request confer_raw_request;
+
+/**
  * Why an enclave was trusted or refused, check by check. Immutable: several threads may read it at
  * once.
  */
 typedef struct confer_report confer_report;
 
 /**
- * A request of any route but the chat. Any thread may use it; calls on one request take turns. Starting it copies it, so
- * it can be changed, sent again or freed at once afterwards; only a document from a callback can be sent but once.
+ * A request of any route but the chat. Any thread may use it; calls on one request take turns.
+ * Starting it copies it, so it can be changed, sent again or freed at once afterwards; only a
+ * document from a callback can be sent but once.
  */
 typedef struct confer_request confer_request;
 
 /**
- * A request under way, of any kind, and what it brings. Any thread; but only one at a time may read it with
- * confer_stream_next().
+ * A request under way, of any kind, and what it brings. Any thread; but only one at a time may
+ * read it with confer_stream_next() or confer_stream_collect().
  */
 typedef struct confer_stream confer_stream;
 
@@ -766,15 +811,14 @@ typedef void (*confer_connection_fn)(void *user_data, const confer_connection_ev
 typedef int32_t (*confer_release_fn)(void *user_data, const confer_report *before, const confer_report *now);
 
 /**
- * Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback
- * thread.
+ * Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback thread.
  */
 typedef void (*confer_stage_fn)(void *user_data, int32_t stage);
 
 /**
- * Receives a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as
- * "confer::connect"; `message`: English. Both texts are NUL-terminated UTF-8 and valid during the
- * call. Runs on the client's callback thread.
+ * Takes a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as "confer::connect";
+ * `message`: English. Both texts are NUL-terminated UTF-8 and valid during the call. Runs on the client's callback
+ * thread.
  */
 typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target, const char *message);
 
@@ -786,9 +830,13 @@ typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target
 typedef void (*confer_tool_fn)(void *user_data, confer_tool_call *call);
 
 /**
- * Fills the beginning of `buffer`, and returns how many of its `size` bytes; 0 at the end of the document; a negative
- * number to give up, and the stream ends with CONFER_E_STOPPED. Called on the client's callback thread, until 1 MiB has
- * come or the document ends: one that waits holds up the client's other callbacks.
+ * Fills the beginning of `buffer`, and returns how many of its `size` bytes; 0 at the end of the
+ * document; a negative number to give up, and the stream ends with CONFER_E_STOPPED. Called on the
+ * client's callback thread, until 1 MiB has come or the document ends: one that waits holds up the
+ * client's other callbacks.
+ *
+ * `size` varies: it is what is missing of that 1 MiB, and with a `total_length` never more than
+ * what is missing of the document, so that it shrinks near its end. Never write more than `size`.
  */
 typedef int64_t (*confer_read_fn)(void *user_data, uint8_t *buffer, size_t size);
 
@@ -796,8 +844,13 @@ typedef int64_t (*confer_read_fn)(void *user_data, uint8_t *buffer, size_t size)
  * What a stream calls, on the client's callback thread: one call at a time, in order.
  *
  * Set `size` to `sizeof(confer_stream_callbacks)` and whatever is not used to NULL, for example by
- * `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy}`. A smaller size is that of an older header
- * and is accepted; a larger one is accepted if all that this version does not know is zero.
+ * `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy, NULL}`. A smaller size
+ * is that of an older header and is accepted; a larger one is accepted if all that this version
+ * does not know is zero.
+ *
+ * There are two ways to use it. With `on_event` the library delivers the events. With `on_ready`
+ * it wakes the application, which then takes them with confer_stream_next() or
+ * confer_stream_collect() on the thread that it likes; `on_event` must be NULL then.
  */
 typedef struct {
     /**
@@ -809,19 +862,33 @@ typedef struct {
      */
     void *user_data;
     /**
-     * An event came. `event` is lent during the call. Returning anything but 0 stops the stream: `on_done` follows with
-     * CONFER_E_STOPPED. May be NULL.
+     * An event came. `event` is lent during the call. Returning anything but 0 stops the stream:
+     * `on_done` follows with CONFER_E_STOPPED. May be NULL.
      */
     int32_t (*on_event)(void *user_data, confer_stream *stream, const confer_event *event);
     /**
-     * The stream ended: CONFER_OK if the answer is complete; otherwise how it failed, with `error` lent during the
-     * call. Exactly once, after the last event. May be NULL.
+     * The stream ended: CONFER_OK if the answer is complete; otherwise how it failed, with `error`
+     * lent during the call. Exactly once, after the last event or the last `on_ready`. May be
+     * NULL.
+     *
+     * With `on_ready`, events can still wait to be taken: do not free the stream here, but when
+     * confer_stream_next() has given the end, which is the same one. (confer_close() before that
+     * drops these events, and the end that is then taken is CONFER_E_CLOSED.)
      */
     void (*on_done)(void *user_data, confer_stream *stream, confer_status status, const confer_error *error);
     /**
-     * Destroys the user data. Exactly once, after `on_done`; nothing is called after it. May be NULL.
+     * Destroys the user data. Exactly once, after `on_done`; nothing is called after it. May be
+     * NULL.
      */
     confer_destroy_fn destroy;
+    /**
+     * There is something to take again, or the stream ended: call confer_stream_next() with a
+     * timeout of 0 until it returns CONFER_TIMEOUT, CONFER_END or an error, here or on another
+     * thread. It is not called again before all was taken, but once more for the end. A call can
+     * come after another thread has taken everything. Not called any more after
+     * confer_stream_free(). NULL: the library delivers the events to `on_event`.
+     */
+    void (*on_ready)(void *user_data, confer_stream *stream);
 } confer_stream_callbacks;
 
 /**
@@ -1150,9 +1217,7 @@ int32_t confer_error_http_status(const confer_error *error);
  *       _INVALID_URL, _INVALID_JSON,
  *       _INVALID_POLICY, _WOULD_DEADLOCK,
  *       _FORKED, _FILE, _TOO_LARGE, _STALE
- *     CONFER_E_BUSY, _TOO_MANY                       yes
- *     CONFER_E_SYSTEM                                yes; no if the system refuses random bytes,
- *                                                    because a sandbox filter stays
+ *     CONFER_E_BUSY, _TOO_MANY, _SYSTEM              yes
  *     CONFER_E_CANCELLED, _CLOSED, _STOPPED,         no
  *       _PANIC
  *     CONFER_E_TOKEN                                 yes: asks the token provider again; no
@@ -1213,8 +1278,14 @@ const char *confer_error_peer_text(const confer_error *error, size_t *len);
 const confer_report *confer_error_report(const confer_error *error);
 
 /**
- * Frees an error from a failed call. NULL is allowed. Do not free an error that a callback
- * receives.
+ * Returns a new handle for an error, also for one that is lent. Both share the error. Free it with
+ * confer_error_free(). NULL for NULL.
+ */
+confer_error *confer_error_clone(const confer_error *error);
+
+/**
+ * Frees an error from a failed call, or a clone. NULL is allowed. Do not free an error that a
+ * callback receives.
  */
 void confer_error_free(confer_error *error);
 
@@ -1336,8 +1407,14 @@ const char *confer_report_check_expected(const confer_report *report, size_t ind
 const char *confer_report_check_observed(const confer_report *report, size_t index, size_t *len);
 
 /**
- * Frees a report from confer_attestation_report() or confer_evidence_verify(). NULL is allowed. Do
- * not free a report that belongs to an error.
+ * Returns a new handle for a report, also for one that belongs to an error. Both share the report.
+ * Free it with confer_report_free(). NULL for NULL.
+ */
+confer_report *confer_report_clone(const confer_report *report);
+
+/**
+ * Frees a report from confer_attestation_report(), confer_evidence_verify() or
+ * confer_report_clone(). NULL is allowed. Do not free a report that belongs to an error.
  */
 void confer_report_free(confer_report *report);
 
@@ -1567,16 +1644,17 @@ uint32_t confer_connection_event_attempt(const confer_connection_event *event);
 int64_t confer_connection_event_delay_ms(const confer_connection_event *event);
 
 /**
- * Creates a configuration for Confer's service, with the production policy and all limits at their
- * defaults. Only the token is missing.
+ * A new configuration: Confer's own service, the production policy, every limit at its default. Only the token is
+ * missing.
  *
  * `config`: receives the configuration; free it with confer_config_free().
  */
-confer_status confer_config_new(confer_config **config, confer_error **error);
+confer_status confer_config_new(confer_config **config,
+                                confer_error **error);
 
 /**
- * Sets the URL of the WebSocket, with its path and without the token, at most 2,048 bytes.
- * `wss://`, or `ws://` for a loopback address. Default "wss://inference.confer.to/websocket".
+ * Where to connect: the URL of the WebSocket, path included, without the token, at most 2,048 bytes. `wss://`, or
+ * `ws://` for a loopback address. Default "wss://inference.confer.to/websocket".
  *
  * Errors: CONFER_E_INVALID_URL.
  */
@@ -1586,19 +1664,17 @@ confer_status confer_config_set_endpoint(confer_config *config,
                                          confer_error **error);
 
 /**
- * Sets the proxy. Default: no proxy.
+ * The proxy to connect through. Default none.
  *
- * `url`: `http://host:port` for HTTP CONNECT, or `socks5://host:port`; with credentials
- * `http://user:password@host:port`, percent-encoded. At most 2,048 bytes. The default scheme is
- * `http://`, and the default port 80 or 1080. Empty text: no proxy. For SOCKS5, user name and
- * password have 1 to 255 bytes each. The proxy looks up the endpoint's name, never this library,
- * so `socks5h://` means the same.
+ * `url`: `http://host:port` for HTTP CONNECT, or `socks5://host:port`; with credentials `http://user:password@host:port`,
+ * percent-encoded. At most 2,048 bytes; without a scheme `http://` is meant; the port is 80 or 1080 if none is given. Empty
+ * text: no proxy. For SOCKS5 user name and password have 1 to 255 bytes each. The endpoint's name is looked up by the
+ * proxy, never here; `socks5h://`, which says so elsewhere, is the same.
  *
- * All connections use it, also the fetch of Intel's key set. TLS ends at the endpoint, so a proxy
- * sees the endpoint's name, sizes and times, and no token. The proxy receives its credentials
- * unencrypted, as these protocols define; the library writes them nowhere else. A proxy does not
- * lead back to this machine: with a ws:// endpoint connecting fails with CONFER_E_INVALID_URL, and
- * a key set at an http:// URL is not fetched.
+ * Everything goes through it, Intel's key set too. TLS is with the endpoint itself: a proxy sees its name, sizes and
+ * times, and no token. Credentials go to the proxy in the clear, as in every such protocol, and are written nowhere
+ * else. What is plain is on this machine, which a proxy does not lead to: with a ws:// endpoint connecting fails with
+ * CONFER_E_INVALID_URL, and a key set at an http:// URL is not fetched.
  *
  * Errors: CONFER_E_INVALID_URL, which does not repeat the text.
  */
@@ -1608,40 +1684,40 @@ confer_status confer_config_set_proxy(confer_config *config,
                                       confer_error **error);
 
 /**
- * Sets the proxy from the process's environment at the time of this call: the first of
- * HTTPS_PROXY, https_proxy, ALL_PROXY and all_proxy that is not empty, or no proxy. The value has
- * the form of confer_config_set_proxy(). Without this call the library ignores the environment.
+ * Takes the proxy from the process's environment, as it is during this call: the first of HTTPS_PROXY, https_proxy,
+ * ALL_PROXY and all_proxy that is not empty, in the form of confer_config_set_proxy(), which it replaces; none of them: no
+ * proxy. Without this call the environment is not looked at.
  *
- * Hosts in NO_PROXY, or no_proxy, are connected directly, by curl's rules. The list has names,
- * which include their subdomains, addresses, and networks such as 10.0.0.0/8, separated by commas
- * or spaces; `*` is every host. Endpoints with ws:// are connected directly too. Other threads
- * must not change the environment during this call.
+ * Hosts in NO_PROXY, or no_proxy, are reached without it, by curl's rules: names, which stand for all below them too,
+ * addresses, and networks such as 10.0.0.0/8, parted by commas or spaces; `*` is every host. So are ws:// endpoints, which
+ * are on this machine. Other threads must not change the environment meanwhile.
  *
- * Errors: CONFER_E_INVALID_URL, with the name of the variable, if the library cannot use the
- * proxy.
+ * Errors: CONFER_E_INVALID_URL, which names the variable, if it holds no proxy that the library can use.
  */
-confer_status confer_config_set_proxy_from_environment(confer_config *config, confer_error **error);
+confer_status confer_config_set_proxy_from_environment(confer_config *config,
+                                                       confer_error **error);
 
 /**
- * Sets the TLS roots, one of CONFER_ROOTS_*. Default CONFER_ROOTS_BUNDLED, which needs no file.
- * This call reads the system's roots, from SSL_CERT_FILE and SSL_CERT_DIR if they are set; call it
- * again to read them again. The verification of the enclave does not use these roots: its roots
- * are in the policy.
+ * Whose certificates count for TLS. Default CONFER_ROOTS_BUNDLED, which needs no file. The system's are read during
+ * this call, from where SSL_CERT_FILE and SSL_CERT_DIR say if they are set; call it again to read them anew. Neither has
+ * to do with the enclave's verification, whose roots stand in the policy.
  *
- * Clients of one configuration resume each other's TLS sessions until its roots are set again. All
- * clients with the bundled roots resume each other's.
+ * Clients of one configuration resume each other's TLS sessions, as long as its roots are not set again; those with the
+ * bundled roots all do.
  *
- * Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate;
- * CONFER_E_INVALID_ARGUMENT. A failed call keeps the previous roots.
+ * Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate; CONFER_E_INVALID_ARGUMENT.
+ * The roots from before then stay.
  */
-confer_status confer_config_set_roots(confer_config *config, int32_t roots, confer_error **error);
+confer_status confer_config_set_roots(confer_config *config,
+                                      int32_t roots,
+                                      confer_error **error);
 
 /**
- * Sets the application's TLS roots, which replace all others: PEM text of at most 1 MiB and 1,024
- * certificates. Ignores other content of the text.
+ * The application's own roots for TLS, in place of any others: certificates as PEM text, at most 1 MiB and 1,024 of them.
+ * What else the text holds is passed over.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT without a certificate, or for an unusable one, with its
- * position; CONFER_E_TOO_LARGE. A failed call keeps the previous roots.
+ * Errors: CONFER_E_INVALID_ARGUMENT if there is no certificate in it or one that cannot be used, which is named by its
+ * place; CONFER_E_TOO_LARGE. The roots from before then stay.
  */
 confer_status confer_config_set_roots_pem(confer_config *config,
                                           const char *pem,
@@ -1649,18 +1725,15 @@ confer_status confer_config_set_roots_pem(confer_config *config,
                                           confer_error **error);
 
 /**
- * Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token and
- * without a provider is an error. The library sends the token in the request line of the upgrade,
- * and writes it nowhere else. It removes one newline at the end.
+ * The account's token, at most 8,192 bytes. No default: connecting without one, and without a provider, is an error. The
+ * library sends it in the upgrade's request line and writes it nowhere else. One newline at its end is left out.
  *
- * A client does not connect again with a token that the server has refused for good: after HTTP
- * status 401, 402 or 403, and after HTTP status 500 or a request's status 401 or 402 if the token
- * is a JWT whose `exp` has passed. Without a provider, a client that reconnects then ends at its
- * next attempt.
+ * Once the server has refused a token for good, the client does not connect with it again: after HTTP status 401, 402 or
+ * 403, and after HTTP status 500 or a request's status 401 or 402 if the token is a JWT whose `exp` has passed. Without a
+ * provider a client with reconnecting on then ends at its next attempt to connect.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, begins with "Bearer ", or contains
- * white space, a byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message
- * names the mistake, and never repeats the token.
+ * Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, that begins with "Bearer ", or that holds white space, a
+ * byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message names what is wrong, and never the token.
  */
 confer_status confer_config_set_token(confer_config *config,
                                       const char *token,
@@ -1668,14 +1741,12 @@ confer_status confer_config_set_token(confer_config *config,
                                       confer_error **error);
 
 /**
- * Who gives a token for each connection, the first one too, in the place of
- * confer_config_set_token(). Default no one.
+ * Who gives a token for each connection, the first one too, in the place of confer_config_set_token(). Default no one.
  *
- * `provider`: asked on the client's callback thread before each attempt to connect; its time limit
- * is that of CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last
- * token ends, if that is a JWT that says when, and the connection is replaced by one with the
- * fresh token. While it gives a token that the server has refused for good, attempts fail with
- * CONFER_E_TOKEN. May be NULL for none.
+ * `provider`: asked on the client's callback thread before each attempt to connect; its time limit is that of
+ * CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last token ends, if that is a JWT that
+ * says when, and the connection is replaced by one with the fresh token. While it gives a token that the server has refused
+ * for good, attempts fail with CONFER_E_TOKEN. May be NULL for none.
  * `user_data`, `destroy`: as for confer_config_set_log().
  */
 confer_status confer_config_set_token_provider(confer_config *config,
@@ -1685,8 +1756,8 @@ confer_status confer_config_set_token_provider(confer_config *config,
                                                confer_error **error);
 
 /**
- * Who is told of what becomes of the connection: that it broke, each attempt to make it again, and
- * how that ended. Default no one.
+ * Who is told of what becomes of the connection: that it broke, each attempt to make it again, and how that ended.
+ * Default no one.
  *
  * `connection`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
  */
@@ -1697,9 +1768,9 @@ confer_status confer_config_set_connection_callback(confer_config *config,
                                                     confer_error **error);
 
 /**
- * Who decides about an enclave that satisfies the policy, but runs another release (manifest) than
- * the connection before it. Default no one: the policy alone decides. Refused, it gets no message
- * 3, and the client ends with CONFER_E_RELEASE_REFUSED.
+ * Who decides about an enclave that satisfies the policy, but runs another release (manifest) than the connection before
+ * it. Default no one: the policy alone decides. Refused, it gets no message 3, and the client ends with
+ * CONFER_E_RELEASE_REFUSED.
  *
  * `release`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
  */
@@ -1710,19 +1781,17 @@ confer_status confer_config_set_release_callback(confer_config *config,
                                                  confer_error **error);
 
 /**
- * Sets the policy, which says what is trusted. Default: confer_policy_production(). The policy can
- * be freed afterwards.
+ * What is trusted. Default: confer_policy_production(). The configuration keeps what it needs; the policy can be freed.
  */
 confer_status confer_config_set_policy(confer_config *config,
                                        const confer_policy *policy,
                                        confer_error **error);
 
 /**
- * Sets the cache file of Intel's key sets, so that the next process need not fetch them. Default:
- * no file. Connecting reads the file, and a fetch replaces it as a whole. Its content is verified
- * like any key set, so it needs no protection. An empty file counts as missing. A file with other
- * content is not changed, and connecting fails with CONFER_E_FILE. If the file cannot be written,
- * the log has a warning.
+ * A file in which fetched key sets of Intel are kept, so that the next process need not fetch them. Default none. It
+ * is read when connecting and replaced whole after a fetch; its content is verified like any key set, so it need not be
+ * protected. A file that holds something else than a key set is not touched: connecting fails with CONFER_E_FILE; an
+ * empty one counts as none. A file that cannot be written is a warning in the log.
  */
 confer_status confer_config_set_jwks_cache_file(confer_config *config,
                                                 const char *path,
@@ -1741,15 +1810,14 @@ confer_status confer_config_set_stage_callback(confer_config *config,
                                                confer_error **error);
 
 /**
- * Frees a configuration. Its clients continue. NULL is allowed.
+ * Frees a configuration. Clients that were made from it are not affected. NULL is allowed.
  */
 void confer_config_free(confer_config *config);
 
 /**
  * Sets a time of a configuration, in milliseconds. Any thread.
  *
- * `duration`: one of CONFER_DURATION_*. `ms`: within its bounds; 0, where allowed, turns the time
- * off.
+ * `duration`: one of CONFER_DURATION_*. `ms`: within its bounds; 0 turns a time off that can be 0.
  *
  *     Key                              Default    Bounds
  *     -----------------------------    -------    --------------------------
@@ -1803,11 +1871,11 @@ confer_status confer_config_set_limit(confer_config *config,
                                       confer_error **error);
 
 /**
- * Sets whether a working connection is also replaced when its evidence expires: after
- * confer_report_expires_at() and the policy's leeway, some minutes after the enclave received its
- * token from Intel. Otherwise like CONFER_DURATION_MAX_AGE. Default false.
+ * Whether a working connection is also replaced when its evidence expires: after the time that
+ * confer_report_expires_at() gives, and the policy's leeway. That is some minutes after the enclave
+ * had its token from Intel. As CONFER_DURATION_MAX_AGE in all else. Default false.
  *
- * If the wall clock jumped or the machine slept, the next request notices the expiry, and open
+ * Where the clock on the wall jumped, or the machine slept, the next request notices it, and open
  * requests within 30 s.
  */
 confer_status confer_config_set_renew_with_evidence(confer_config *config, bool renew, confer_error **error);
@@ -1823,7 +1891,7 @@ confer_status confer_config_set_reconnect(confer_config *config,
                                           confer_error **error);
 
 /**
- * Sets CONFER_DURATION_MAX_AGE and the value of confer_config_set_renew_with_evidence().
+ * Sets CONFER_DURATION_MAX_AGE, and what confer_config_set_renew_with_evidence() does.
  */
 confer_status confer_config_set_max_age(confer_config *config,
                                         uint64_t max_age_ms,
@@ -1875,15 +1943,15 @@ confer_status confer_config_set_probe_timeout_ms(confer_config *config,
                                                  confer_error **error);
 
 /**
- * Sets the receiver of the log. Default: no receiver, and the library prints nothing. No record
- * contains a token, prompt, answer or key, at any level.
+ * Where the log goes. Default nowhere: the library prints nothing. No record holds a token, a prompt, an answer or a
+ * key at any level.
  *
- * `level`: the highest level to record, one of CONFER_LOG_*. `log`: NULL turns the log off.
- * `user_data`: passed to `log`. Clients of one configuration share it, and each has a separate
- * callback thread, so several may use it at once.
- * `destroy`: runs once when neither the configuration nor a client needs `user_data` any more: on
- * a client's callback thread, or in the call that sets another log or frees the configuration. If
- * this call fails, it runs before the call returns.
+ * `level`: records up to this one of CONFER_LOG_* are made. `log`: may be NULL for none.
+ * `user_data`: passed to `log`. Clients that are made from one configuration share it, and each has a thread for its
+ * callbacks: several clients may use it at once.
+ * `destroy`: runs once when neither the configuration nor a client needs `user_data` any more, on the thread that let
+ * go of it last: one that sets another log or frees the configuration, or a client's callback thread. If this call
+ * fails, it runs before the call returns.
  */
 confer_status confer_config_set_log(confer_config *config,
                                     int32_t level,
@@ -2175,18 +2243,21 @@ confer_status confer_tool_call_fail(confer_tool_call *call,
 void confer_tool_call_free(confer_tool_call *call);
 
 /**
- * A new chat request: no message yet, the model "Qwen/Qwen3-235B-A22B-Instruct-2507-tput", no web search.
+ * A new chat request: no message yet, the model "Qwen/Qwen3-235B-A22B-Instruct-2507-tput", no web
+ * search.
  *
  * `request`: receives the request; free it with confer_chat_request_free().
  */
 confer_status confer_chat_request_new(confer_chat_request **request, confer_error **error);
 
 /**
- * Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied, at most 20,000,000 characters, which is all that
- * servers read. A request holds 32 MiB at most, all in all. Messages are sent in this order and as they are: a tool call must
- * be followed directly by its response, or the server refuses the request.
+ * Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied, at most 20,000,000
+ * characters, which is all that servers read. A request holds 32 MiB at most, all in all. Messages
+ * are sent in this order and as they are: a tool call must be followed directly by its response,
+ * or the server refuses the request.
  *
- * Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for a role that there is not.
+ * Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for a role that
+ * there is not.
  */
 confer_status confer_chat_request_add_message(confer_chat_request *request,
                                               int32_t role,
@@ -2195,7 +2266,8 @@ confer_status confer_chat_request_add_message(confer_chat_request *request,
                                               confer_error **error);
 
 /**
- * Appends a message that is given as a JSON object, such as one with `imageRefs`. It is sent as it is written.
+ * Appends a message that is given as a JSON object, such as one with `imageRefs`. It is sent as it
+ * is written.
  *
  * Errors: CONFER_E_INVALID_JSON, with the position, or for what is no object; CONFER_E_TOO_LARGE.
  */
@@ -2205,8 +2277,8 @@ confer_status confer_chat_request_add_message_json(confer_chat_request *request,
                                                    confer_error **error);
 
 /**
- * Names the model; not blank. Default "Qwen/Qwen3-235B-A22B-Instruct-2507-tput". Newer servers serve their own model
- * whatever is asked for.
+ * Names the model; not blank. Default "Qwen/Qwen3-235B-A22B-Instruct-2507-tput". Newer servers
+ * serve their own model whatever is asked for.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT for a blank one, CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
  */
@@ -2216,20 +2288,192 @@ confer_status confer_chat_request_set_model(confer_chat_request *request,
                                             confer_error **error);
 
 /**
- * Whether the enclave may send search queries, which it makes from the conversation, to a search service outside.
- * Default false. The library always writes it: a server takes its absence for true.
+ * Whether the enclave may send search queries, which it makes from the conversation, to a search
+ * service outside. Default false. The library always writes it: a server takes its absence for
+ * true.
  */
 confer_status confer_chat_request_set_web_search(confer_chat_request *request,
                                                  bool allowed,
                                                  confer_error **error);
 
 /**
- * Whether the answer comes in events, token by token. Default true. Otherwise it is one CONFER_EVENT_BODY with the
- * assistant's text; tools are not run for it, and no conversation is continued.
+ * Whether the answer comes in events, token by token. Default true. Otherwise it is one
+ * CONFER_EVENT_BODY with the assistant's text; tools are not run for it, and no conversation is
+ * continued.
  */
-confer_status confer_chat_request_set_stream(confer_chat_request *request,
-                                             bool stream,
-                                             confer_error **error);
+confer_status confer_chat_request_set_streaming(confer_chat_request *request,
+                                                bool streaming,
+                                                confer_error **error);
+
+/**
+ * As confer_chat_request_set_streaming().
+ */
+confer_status confer_chat_request_set_stream(confer_chat_request *request, bool stream, confer_error **error);
+
+/**
+ * Names a stored document that the chat is about. Servers need all of it: `attachment_id`, of 1 to
+ * 200 letters, digits, `_` and `-`; `filename`, of at most 1,024 characters; `content_type`,
+ * `source_object_key` and `encryption_key`, not blank; and `source_bytes`, 1 to 268,435,456. Only
+ * the enclave receives `encryption_key`; the library writes it nowhere else.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds and for more than 1,000 documents;
+ * CONFER_E_TOO_LARGE. Bounds are those of newer servers; confer_chat_request_set_property() sends
+ * "documents" as you write it.
+ */
+confer_status confer_chat_request_add_document(confer_chat_request *request,
+                                               const char *attachment_id,
+                                               size_t attachment_id_len,
+                                               const char *filename,
+                                               size_t filename_len,
+                                               const char *content_type,
+                                               size_t content_type_len,
+                                               int64_t source_bytes,
+                                               const char *source_object_key,
+                                               size_t source_object_key_len,
+                                               const char *encryption_key,
+                                               size_t encryption_key_len,
+                                               confer_error **error);
+
+/**
+ * Names a stored document that the chat is about, as a JSON object. Servers need all of these:
+ * "attachmentId", of 1 to 200 letters, digits, "_" and "-"; "filename", of at most 1,024
+ * characters; "contentType", "sourceObjectKey" and "encryptionKey", not blank; and "sourceBytes",
+ * 1 to 268,435,456. Further ones are sent as they are written. Only the enclave receives
+ * "encryptionKey"; the library writes it nowhere else.
+ *
+ * Errors: CONFER_E_INVALID_JSON, with the position, or for what is no object;
+ * CONFER_E_INVALID_ARGUMENT, with the property's name, outside these bounds, which are those of
+ * newer servers, for a property that stands twice, and for more than 1,000 documents;
+ * CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_chat_request_add_document_json(confer_chat_request *request,
+                                                    const char *json,
+                                                    size_t json_len,
+                                                    confer_error **error);
+
+/**
+ * Names a tool that the model may call.
+ *
+ * `name`: not blank, at most 64 bytes, unique in the request, and not the name of one of the
+ * server's tools, because servers ignore the second one: `web_search`, `page_fetch`,
+ * `exec_command`, `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
+ * `description`: for the model. `parameters`: the JSON Schema of the arguments, an object.
+ *
+ * When the model calls the tool, CONFER_EVENT_CLIENT_TOOL_CALL arrives. The stream then ends with
+ * its completion, and the application sends the results with its next request. To answer calls on
+ * the same stream, call confer_chat_request_set_tool_rounds().
+ *
+ * Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for
+ * the name, and for more than 128 tools; CONFER_E_TOO_LARGE. These bounds are those of newer
+ * servers; confer_chat_request_set_property() sends "clientTools" as you write it.
+ */
+confer_status confer_chat_request_add_tool(confer_chat_request *request,
+                                           const char *name,
+                                           size_t name_len,
+                                           const char *description,
+                                           size_t description_len,
+                                           const char *parameters,
+                                           size_t parameters_len,
+                                           confer_error **error);
+
+/**
+ * Answers calls of tools on the same stream, in rounds. Each CONFER_EVENT_CLIENT_TOOL_CALL then
+ * wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is
+ * complete. When all calls of a round are answered, the library sends the next request, until an
+ * answer calls no tools. All of it is one stream, with a CONFER_EVENT_COMPLETION at the end of
+ * each round.
+ *
+ * `max_rounds`: rounds whose calls are answered, up to 1,000; 16 is a good number. If the model
+ * still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with
+ * more than 256 calls.
+ * `timeout_ms`: the time for each answer, 1 to 86,400,000; 300,000 is a good number. It begins
+ * when the event is delivered. After it the call has failed, and the model reads that. Meanwhile
+ * the idle limit rests.
+ *
+ * A call of a tool that the request does not name fails by itself, and its event wants no answer.
+ * Errors: CONFER_E_INVALID_ARGUMENT.
+ */
+confer_status confer_chat_request_set_tool_rounds(confer_chat_request *request,
+                                                  uint32_t max_rounds,
+                                                  uint64_t timeout_ms,
+                                                  confer_error **error);
+
+/**
+ * As confer_chat_request_add_tool(), with a callback.
+ *
+ * `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn.
+ * The library then sends the results with the next request, and so on until an answer calls no
+ * tools: all of it is one stream, with a CONFER_EVENT_COMPLETION at the end of each answer. NULL:
+ * the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs the tool by itself; so it does for
+ * all tools of an answer that calls one of these. A call of a tool that the request does not name
+ * is answered with that.
+ * `user_data`: passed to `tool`; streams that run at once share it. `destroy`: runs once when
+ * neither the request nor a stream needs it any more, on the callback thread or in the call that
+ * let go of it last; also if this call fails.
+ *
+ */
+confer_status confer_chat_request_add_tool_callback(confer_chat_request *request,
+                                                    const char *name,
+                                                    size_t name_len,
+                                                    const char *description,
+                                                    size_t description_len,
+                                                    const char *parameters,
+                                                    size_t parameters_len,
+                                                    confer_tool_fn tool,
+                                                    void *user_data,
+                                                    confer_destroy_fn destroy,
+                                                    confer_error **error);
+
+/**
+ * How often tools are run for one chat, and how long each may take.
+ *
+ * `max_rounds`: answers of the model whose tools are run, up to 1,000; default 16. A further one
+ * ends the stream with CONFER_E_TOOL_ROUNDS. `timeout_ms`: 1 to 86,400,000; default 300,000. A
+ * tool that takes longer has failed, and the model is told so. (The model may call 256 tools in
+ * one round.)
+ */
+confer_status confer_chat_request_set_tool_limits(confer_chat_request *request,
+                                                  uint32_t max_rounds,
+                                                  uint64_t timeout_ms,
+                                                  confer_error **error);
+
+/**
+ * Continues a conversation: its messages go in front of those of the request, and when the answer
+ * is complete the request's messages and what the model said and did are added to it. An answer
+ * that fails, or is given up, adds nothing; one that was complete before it was given up may still
+ * be added.
+ *
+ * Where the model called tools that the application runs, the conversation holds these calls, and
+ * the next request brings the responses as messages of CONFER_ROLE_TOOL_RESPONSE: each is sent
+ * directly behind its call. Calls that get no response are not sent, and are dropped from the
+ * conversation with the next complete answer; see confer_conversation.
+ *
+ * NULL for none, which is the default. The request keeps what it needs of the conversation, which
+ * can be freed.
+ */
+confer_status confer_chat_request_set_conversation(confer_chat_request *request,
+                                                   const confer_conversation *conversation,
+                                                   confer_error **error);
+
+/**
+ * Sets any other property to a JSON value, which is sent as it is written: one that later servers
+ * know, or one of the above with a value that its setter refuses. Setting it again replaces it.
+ *
+ * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages",
+ * "model", "webSearch" and "stream", which have functions of their own, for "clientTools" and
+ * "documents" of which some were added one by one, and for no name; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_chat_request_set_property(confer_chat_request *request,
+                                               const char *name,
+                                               size_t name_len,
+                                               const char *json,
+                                               size_t json_len,
+                                               confer_error **error);
+
+/**
+ * Frees a request. NULL is allowed.
+ */
+void confer_chat_request_free(confer_chat_request *request);
 
 /**
  * How freely the model chooses: 0 or more. Default: the server's.
@@ -2248,14 +2492,16 @@ confer_status confer_chat_request_set_temperature(confer_chat_request *request,
 confer_status confer_chat_request_set_top_p(confer_chat_request *request, double top_p, confer_error **error);
 
 /**
- * The least probability of a token, as a share of that of the likeliest: 0 to 1. Default: the server's.
+ * The least probability of a token, as a share of that of the likeliest: 0 to 1. Default: the
+ * server's.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
  */
 confer_status confer_chat_request_set_min_p(confer_chat_request *request, double min_p, confer_error **error);
 
 /**
- * From how many of the likeliest tokens is chosen: 1 or more, or -1 for all. Default: the server's.
+ * From how many of the likeliest tokens is chosen: 1 or more, or -1 for all. Default: the
+ * server's.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
  */
@@ -2282,7 +2528,8 @@ confer_status confer_chat_request_set_frequency_penalty(confer_chat_request *req
                                                         confer_error **error);
 
 /**
- * By what the weight of a token is divided that occurred already: above 0; 1 changes nothing. Default: the server's.
+ * By what the weight of a token is divided that occurred already: above 0; 1 changes nothing.
+ * Default: the server's.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
  */
@@ -2312,151 +2559,191 @@ confer_status confer_chat_request_set_thinking(confer_chat_request *request,
                                                confer_error **error);
 
 /**
- * Names a stored document that the chat is about. Servers need all of it: `attachment_id`, of 1 to 200 letters, digits, `_`
- * and `-`; `filename`, of at most 1,024 characters; `content_type`, `source_object_key` and `encryption_key`, not blank; and
- * `source_bytes`, 1 to 268,435,456. Only the enclave receives `encryption_key`; the library writes it nowhere else.
+ * Makes an embeddings request without a text. Send it with confer_embeddings_stream().
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds and for more than 1,000 documents; CONFER_E_TOO_LARGE. Bounds are
- * those of newer servers; confer_chat_request_set_property() sends "documents" as you write it.
+ * `request`: receives the request; free it with confer_embeddings_request_free().
  */
-confer_status confer_chat_request_add_document(confer_chat_request *request,
-                                               const char *attachment_id,
-                                               size_t attachment_id_len,
-                                               const char *filename,
-                                               size_t filename_len,
-                                               const char *content_type,
-                                               size_t content_type_len,
-                                               int64_t source_bytes,
-                                               const char *source_object_key,
-                                               size_t source_object_key_len,
-                                               const char *encryption_key,
-                                               size_t encryption_key_len,
-                                               confer_error **error);
+confer_status confer_embeddings_request_new(confer_embeddings_request **request, confer_error **error);
 
 /**
- * Names a tool that the model may call.
+ * Adds a text; copied.
  *
- * `name`: not blank, at most 64 bytes, unique in the request, and not the name of one of the
- * server's tools, because servers ignore the second one: `web_search`, `page_fetch`, `exec_command`,
- * `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
- * `description`: for the model. `parameters`: the JSON Schema of the arguments, an object.
- *
- * When the model calls the tool, CONFER_EVENT_CLIENT_TOOL_CALL arrives. The stream then ends with
- * its completion, and the application sends the results with its next request. To answer calls on
- * the same stream, call confer_chat_request_set_tool_rounds().
- *
- * Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for
- * the name, and for more than 128 tools; CONFER_E_TOO_LARGE. These bounds are those of newer
- * servers; confer_chat_request_set_property() sends "clientTools" as you write it.
+ * Errors: CONFER_E_TOO_LARGE for the 65th, and for more than 32 MiB in all; CONFER_E_INVALID_UTF8.
  */
-confer_status confer_chat_request_add_tool(confer_chat_request *request,
-                                           const char *name,
-                                           size_t name_len,
-                                           const char *description,
-                                           size_t description_len,
-                                           const char *parameters,
-                                           size_t parameters_len,
-                                           confer_error **error);
+confer_status confer_embeddings_request_add_text(confer_embeddings_request *request,
+                                                 const char *content,
+                                                 size_t content_len,
+                                                 confer_error **error);
 
 /**
- * Answers calls of tools on the same stream, in rounds. Each CONFER_EVENT_CLIENT_TOOL_CALL then
- * wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is complete.
- * When all calls of a round are answered, the library sends the next request, until an answer calls
- * no tools. All of it is one stream, with a CONFER_EVENT_COMPLETION at the end of each round.
- *
- * `max_rounds`: rounds whose calls are answered, up to 1,000; 16 is a good number. If the model
- * still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with more
- * than 256 calls.
- * `timeout_ms`: the time for each answer, 1 to 86,400,000; 300,000 is a good number. It begins when
- * the event is delivered. After it the call has failed, and the model reads that. Meanwhile the idle
- * limit rests.
- *
- * A call of a tool that the request does not name fails by itself, and its event wants no answer.
- * Errors: CONFER_E_INVALID_ARGUMENT.
+ * Says whether the texts are queries. Default false: they are texts to be searched.
  */
-confer_status confer_chat_request_set_tool_rounds(confer_chat_request *request,
-                                                  uint32_t max_rounds,
-                                                  uint64_t timeout_ms,
-                                                  confer_error **error);
-
-/**
- * As confer_chat_request_add_tool(), with a callback.
- *
- * `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn. The library then sends
- * the results with the next request, and so on until an answer calls no tools: all of it is one stream, with a
- * CONFER_EVENT_COMPLETION at the end of each answer. NULL: the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs
- * the tool by itself; so it does for all tools of an answer that calls one of these. A call of a tool that the request
- * does not name is answered with that.
- * `user_data`: passed to `tool`; streams that run at once share it. `destroy`: runs once when neither the request nor a
- * stream needs it any more, on the callback thread or in the call that let go of it last; also if this call fails.
- *
- */
-confer_status confer_chat_request_add_tool_callback(confer_chat_request *request,
-                                                    const char *name,
-                                                    size_t name_len,
-                                                    const char *description,
-                                                    size_t description_len,
-                                                    const char *parameters,
-                                                    size_t parameters_len,
-                                                    confer_tool_fn tool,
-                                                    void *user_data,
-                                                    confer_destroy_fn destroy,
-                                                    confer_error **error);
-
-/**
- * How often tools are run for one chat, and how long each may take.
- *
- * `max_rounds`: answers of the model whose tools are run, up to 1,000; default 16. A further one ends the stream with
- * CONFER_E_TOOL_ROUNDS. `timeout_ms`: 1 to 86,400,000; default 300,000. A tool that takes longer has failed, and the
- * model is told so. (The model may call 256 tools in one round.)
- */
-confer_status confer_chat_request_set_tool_limits(confer_chat_request *request,
-                                                  uint32_t max_rounds,
-                                                  uint64_t timeout_ms,
-                                                  confer_error **error);
-
-/**
- * Continues a conversation: its messages go in front of those of the request, and when the answer is complete the
- * request's messages and what the model said and did are added to it. An answer that fails, or is given up, adds nothing;
- * one that was complete before it was given up may still be added.
- *
- * Where the model called tools that the application runs, the conversation holds these calls, and the next request brings
- * the responses as messages of CONFER_ROLE_TOOL_RESPONSE: each is sent directly behind its call. Calls that get no response
- * are not sent, and are dropped from the conversation with the next complete answer; see confer_conversation.
- *
- * NULL for none, which is the default. The request keeps what it needs of the conversation, which can be freed.
- */
-confer_status confer_chat_request_set_conversation(confer_chat_request *request,
-                                                   const confer_conversation *conversation,
-                                                   confer_error **error);
-
-/**
- * Sets any other property to a JSON value, which is sent as it is written: one that later servers know, or one of the
- * above with a value that its setter refuses. Setting it again replaces it.
- *
- * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages", "model", "webSearch" and
- * "stream", which have functions of their own, for "clientTools" and "documents" of which some were added one by one, and
- * for no name; CONFER_E_TOO_LARGE.
- */
-confer_status confer_chat_request_set_property(confer_chat_request *request,
-                                               const char *name,
-                                               size_t name_len,
-                                               const char *json,
-                                               size_t json_len,
-                                               confer_error **error);
+confer_status confer_embeddings_request_set_is_query(confer_embeddings_request *request,
+                                                     bool is_query,
+                                                     confer_error **error);
 
 /**
  * Frees a request. NULL is allowed.
  */
-void confer_chat_request_free(confer_chat_request *request);
+void confer_embeddings_request_free(confer_embeddings_request *request);
 
 /**
- * A request of any route, such as one that this version has no function for: its verb, at most 32 bytes; its path, at
- * most 2,048; and how its answer ends, one of CONFER_ENDING_*. Nothing on the wire marks an end: a wrong `ending` loses
- * the rest of an answer, or waits for one until the idle limit.
+ * Makes a request without a document. Set one, and send it with confer_extraction_stream():
+ * CONFER_EVENT_PROGRESS tells how much of the document was sent, and its content comes as JSON, in
+ * pieces: CONFER_EVENT_BODY. An answer, or a refusal, can come while the upload still runs: then
+ * no more of it is sent.
+ *
+ * A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. It takes 10 uploads
+ * at once on a connection: a further one waits, in order, until one of these has ended, for the
+ * idle limit at the longest. An upload that is given up counts until the server was told so.
+ *
+ * `filename`: not empty. `request`: receives the request; free it with
+ * confer_extraction_request_free().
+ * Errors: CONFER_E_INVALID_ARGUMENT for an empty name; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_extraction_request_new(const char *filename,
+                                            size_t filename_len,
+                                            confer_extraction_request **request,
+                                            confer_error **error);
+
+/**
+ * Sets an option to a JSON value: "content_type" and "image_export_mode" (strings), "ocr",
+ * "table_structure" and "include_images" (true or false), or one that later servers know. Default:
+ * the server's.
+ *
+ * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT without a name, and
+ * for "filename" and "total_length", which the library sets; CONFER_E_INVALID_UTF8;
+ * CONFER_E_TOO_LARGE.
+ */
+confer_status confer_extraction_request_set_option(confer_extraction_request *request,
+                                                   const char *name,
+                                                   size_t name_len,
+                                                   const char *json,
+                                                   size_t json_len,
+                                                   confer_error **error);
+
+/**
+ * Sets the document, from memory; copied once, here. Newer servers refuse an empty one, with
+ * status 400.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for SIZE_MAX: a document needs its length.
+ */
+confer_status confer_extraction_request_set_document_bytes(confer_extraction_request *request,
+                                                           const uint8_t *bytes,
+                                                           size_t len,
+                                                           confer_error **error);
+
+/**
+ * Sets the document, from a regular file, which is opened now, read while it is sent, and closed
+ * when neither the request nor a stream needs it. One that becomes shorter meanwhile ends the
+ * stream with CONFER_E_FILE; what is appended is left out. Newer servers refuse an empty one, with
+ * status 400.
+ *
+ * Errors: CONFER_E_FILE if it cannot be opened or is no regular file; CONFER_E_INVALID_ARGUMENT
+ * for an empty path.
+ */
+confer_status confer_extraction_request_set_document_file(confer_extraction_request *request,
+                                                          const char *path,
+                                                          size_t path_len,
+                                                          confer_error **error);
+
+/**
+ * Sets the document, as a callback reads it. It serves one start, also one that is refused with
+ * CONFER_E_TOO_MANY, and is to be set anew for another: the library never asks for the same bytes
+ * again, and so never repeats such a request.
+ *
+ * `total_length`: how many bytes it has, or -1 if that is not known. Newer servers need it, and
+ * refuse a document of unknown length, or of none, with status 400.
+ * `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback
+ * thread after the upload, whether complete or not, or in the call that lets go of a document that
+ * was never sent; also if this call fails.
+ * Errors: CONFER_E_INVALID_ARGUMENT without `read`.
+ */
+confer_status confer_extraction_request_set_document_callback(confer_extraction_request *request,
+                                                              int64_t total_length,
+                                                              confer_read_fn read,
+                                                              void *user_data,
+                                                              confer_destroy_fn destroy,
+                                                              confer_error **error);
+
+/**
+ * Frees a request. NULL is allowed.
+ */
+void confer_extraction_request_free(confer_extraction_request *request);
+
+/**
+ * Makes a request for a page. Send it with confer_fetch_stream().
+ *
+ * `url`: not empty. `request`: receives the request; free it with confer_fetch_request_free().
+ * Errors: CONFER_E_INVALID_ARGUMENT for an empty URL; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_fetch_request_new(const char *url,
+                                       size_t url_len,
+                                       confer_fetch_request **request,
+                                       confer_error **error);
+
+/**
+ * Sets a header with which the page is fetched; at most 64. Setting one again replaces it.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT without a name; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for
+ * the 65th, and for more than 32 MiB in all.
+ */
+confer_status confer_fetch_request_set_header(confer_fetch_request *request,
+                                              const char *name,
+                                              size_t name_len,
+                                              const char *value,
+                                              size_t value_len,
+                                              confer_error **error);
+
+/**
+ * Frees a request. NULL is allowed.
+ */
+void confer_fetch_request_free(confer_fetch_request *request);
+
+/**
+ * Makes a request without a body. Send it with confer_raw_stream().
+ *
+ * `verb`: at most 32 bytes. `path`: at most 2,048 bytes. `ending`: how the answer ends, one of
+ * CONFER_ENDING_*. Nothing on the wire marks an end: a wrong `ending` loses the rest of an answer,
+ * or waits for one until the idle limit.
+ * (`POST /v2/document/extract`, for a document that is stored already, has
+ * CONFER_ENDING_CONTENT_LENGTH.)
+ * `request`: receives the request; free it with confer_raw_request_free().
+ * Errors: CONFER_E_INVALID_ARGUMENT for a verb, path or ending that cannot be;
+ * CONFER_E_INVALID_UTF8.
+ */
+confer_status confer_raw_request_new(const char *verb,
+                                     size_t verb_len,
+                                     const char *path,
+                                     size_t path_len,
+                                     int32_t ending,
+                                     confer_raw_request **request,
+                                     confer_error **error);
+
+/**
+ * Sets the body: UTF-8, copied, at most 32 MiB. Default none.
+ *
+ * Errors: CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ */
+confer_status confer_raw_request_set_body(confer_raw_request *request,
+                                          const char *body,
+                                          size_t body_len,
+                                          confer_error **error);
+
+/**
+ * Frees a request. NULL is allowed.
+ */
+void confer_raw_request_free(confer_raw_request *request);
+
+/**
+ * A request of any route, such as one that this version has no function for: its verb, at most 32
+ * bytes; its path, at most 2,048; and how its answer ends, one of CONFER_ENDING_*. Nothing on the
+ * wire marks an end: a wrong `ending` loses the rest of an answer, or waits for one until the idle
+ * limit.
  *
  * `request`: receives the request; free it with confer_request_free().
- * Errors: CONFER_E_INVALID_ARGUMENT for a verb, path or ending that cannot be; CONFER_E_INVALID_UTF8.
+ * Errors: CONFER_E_INVALID_ARGUMENT for a verb, path or ending that cannot be;
+ * CONFER_E_INVALID_UTF8.
  */
 confer_status confer_request_new(const char *verb,
                                  size_t verb_len,
@@ -2467,9 +2754,11 @@ confer_status confer_request_new(const char *verb,
                                  confer_error **error);
 
 /**
- * The body of a request that was made with confer_request_new(); UTF-8, copied, at most 32 MiB. Default none.
+ * The body of a request that was made with confer_request_new(); UTF-8, copied, at most 32 MiB.
+ * Default none.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for another request; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_ARGUMENT for another request; CONFER_E_INVALID_UTF8;
+ * CONFER_E_TOO_LARGE.
  */
 confer_status confer_request_set_body(confer_request *request,
                                       const char *body,
@@ -2477,15 +2766,14 @@ confer_status confer_request_set_body(confer_request *request,
                                       confer_error **error);
 
 /**
- * `GET /ping`: brings one CONFER_EVENT_PONG with the round-trip time. (The library pings by itself to keep a connection;
- * this one is for those who want to know.)
+ * `GET /ping`: brings one CONFER_EVENT_PONG with the round-trip time. (The library pings by itself
+ * to keep a connection; this one is for those who want to know.)
  */
-confer_status confer_request_new_ping(confer_request **request,
-                                      confer_error **error);
+confer_status confer_request_new_ping(confer_request **request, confer_error **error);
 
 /**
- * `POST /v1/embeddings`: brings one CONFER_EVENT_EMBEDDINGS with a row for each text. Add 1 to 64 texts with
- * confer_request_add_text().
+ * `POST /v1/embeddings`: brings one CONFER_EVENT_EMBEDDINGS with a row for each text. Add 1 to 64
+ * texts with confer_request_add_text().
  *
  * `is_query`: the texts are queries, and not what is searched.
  */
@@ -2494,8 +2782,8 @@ confer_status confer_request_new_embeddings(bool is_query, confer_request **requ
 /**
  * Adds a text to an embeddings request; copied.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for another request; CONFER_E_TOO_LARGE for the 65th, and for more than 32 MiB in
- * all; CONFER_E_INVALID_UTF8.
+ * Errors: CONFER_E_INVALID_ARGUMENT for another request; CONFER_E_TOO_LARGE for the 65th, and for
+ * more than 32 MiB in all; CONFER_E_INVALID_UTF8.
  */
 confer_status confer_request_add_text(confer_request *request,
                                       const char *content,
@@ -2503,8 +2791,9 @@ confer_status confer_request_add_text(confer_request *request,
                                       confer_error **error);
 
 /**
- * `POST /v1/fetch/html`: the enclave fetches a page, and its HTML comes as one CONFER_EVENT_BODY. The page's server, and
- * whoever sees the enclave's traffic, learn that it was fetched, though not by whom.
+ * `POST /v1/fetch/html`: the enclave fetches a page, and its HTML comes as one CONFER_EVENT_BODY.
+ * The page's server, and whoever sees the enclave's traffic, learn that it was fetched, though not
+ * by whom.
  *
  * `url`: not empty.
  */
@@ -2516,7 +2805,8 @@ confer_status confer_request_new_fetch(const char *url,
 /**
  * A header with which the page is fetched; at most 64. Setting one again replaces it.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for another request, and without a name; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_ARGUMENT for another request, and without a name;
+ * CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
  */
 confer_status confer_request_set_header(confer_request *request,
                                         const char *name,
@@ -2526,16 +2816,17 @@ confer_status confer_request_set_header(confer_request *request,
                                         confer_error **error);
 
 /**
- * `POST /v1/document/extract`: uploads a document, of which CONFER_EVENT_PROGRESS tells how much was sent, and brings its
- * content as JSON, in pieces: CONFER_EVENT_BODY. Give it the document with one of confer_request_set_document_…(). An
- * answer, or a refusal, can come while the upload still runs: then no more of it is sent.
+ * `POST /v1/document/extract`: uploads a document, of which CONFER_EVENT_PROGRESS tells how much
+ * was sent, and brings its content as JSON, in pieces: CONFER_EVENT_BODY. Give it the document
+ * with one of confer_request_set_document_…(). An answer, or a refusal, can come while the upload
+ * still runs: then no more of it is sent.
  *
- * A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. It takes 10 uploads at once on a
- * connection: a further one waits, in order, until one of these has ended, for the idle limit at the longest. An upload
- * that is given up counts until the server was told so.
+ * A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. It takes 10 uploads
+ * at once on a connection: a further one waits, in order, until one of these has ended, for the
+ * idle limit at the longest. An upload that is given up counts until the server was told so.
  *
- * (`POST /v2/document/extract`, for a document that is stored already, is a confer_request_new() with
- * CONFER_ENDING_CONTENT_LENGTH.)
+ * (`POST /v2/document/extract`, for a document that is stored already, is a confer_request_new()
+ * with CONFER_ENDING_CONTENT_LENGTH.)
  *
  * `filename`: not empty.
  */
@@ -2545,11 +2836,12 @@ confer_status confer_request_new_extraction(const char *filename,
                                             confer_error **error);
 
 /**
- * An option of an extraction, as JSON: "content_type" and "image_export_mode" (strings), "ocr", "table_structure" and
- * "include_images" (true or false), or what later servers know. Default: the server's.
+ * An option of an extraction, as JSON: "content_type" and "image_export_mode" (strings), "ocr",
+ * "table_structure" and "include_images" (true or false), or what later servers know. Default: the
+ * server's.
  *
- * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for another request, and for "filename" and
- * "total_length", which the library sets; CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for another request,
+ * and for "filename" and "total_length", which the library sets; CONFER_E_TOO_LARGE.
  */
 confer_status confer_request_set_option(confer_request *request,
                                         const char *name,
@@ -2559,7 +2851,8 @@ confer_status confer_request_set_option(confer_request *request,
                                         confer_error **error);
 
 /**
- * The document, from memory; copied once, here. Newer servers refuse an empty one, with status 400.
+ * The document, from memory; copied once, here. Newer servers refuse an empty one, with status
+ * 400.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction.
  */
@@ -2569,11 +2862,13 @@ confer_status confer_request_set_document_bytes(confer_request *request,
                                                 confer_error **error);
 
 /**
- * The document, from a regular file, which is opened now, read while it is sent, and closed when neither the request nor
- * a stream needs it. One that becomes shorter meanwhile ends the stream with CONFER_E_FILE; what is appended is left out.
- * Newer servers refuse an empty one, with status 400.
+ * The document, from a regular file, which is opened now, read while it is sent, and closed when
+ * neither the request nor a stream needs it. One that becomes shorter meanwhile ends the stream
+ * with CONFER_E_FILE; what is appended is left out. Newer servers refuse an empty one, with status
+ * 400.
  *
- * Errors: CONFER_E_FILE if it cannot be opened or is no regular file; CONFER_E_INVALID_ARGUMENT for another request.
+ * Errors: CONFER_E_FILE if it cannot be opened or is no regular file; CONFER_E_INVALID_ARGUMENT
+ * for another request.
  */
 confer_status confer_request_set_document_file(confer_request *request,
                                                const char *path,
@@ -2581,13 +2876,15 @@ confer_status confer_request_set_document_file(confer_request *request,
                                                confer_error **error);
 
 /**
- * The document, as a callback reads it. It serves one start, also one that is refused with CONFER_E_TOO_MANY, and is to be
- * set anew for another: the library never asks for the same bytes again, and so never repeats such a request.
+ * The document, as a callback reads it. It serves one start, also one that is refused with
+ * CONFER_E_TOO_MANY, and is to be set anew for another: the library never asks for the same bytes
+ * again, and so never repeats such a request.
  *
- * `total_length`: how many bytes it has, or -1 if that is not known. Newer servers need it, and refuse a document of
- * unknown length, or of none, with status 400.
- * `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback thread after the upload,
- * whether complete or not, or in the call that lets go of a document that was never sent; also if this call fails.
+ * `total_length`: how many bytes it has, or -1 if that is not known. Newer servers need it, and
+ * refuse a document of unknown length, or of none, with status 400.
+ * `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback
+ * thread after the upload, whether complete or not, or in the call that lets go of a document that
+ * was never sent; also if this call fails.
  * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction, and without `read`.
  */
 confer_status confer_request_set_document_callback(confer_request *request,
@@ -2596,19 +2893,6 @@ confer_status confer_request_set_document_callback(confer_request *request,
                                                    void *user_data,
                                                    confer_destroy_fn destroy,
                                                    confer_error **error);
-
-/**
- * Sets the document, as the application writes it to the stream: see confer_stream_write(). Each
- * start of the request has its stream, and its document. A request whose token is refused is not
- * repeated.
- *
- * `total_length`: its number of bytes, or -1 if that is not known. Newer servers need it, and
- * refuse a document of unknown length, or without any bytes, with status 400.
- * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction.
- */
-confer_status confer_request_set_document_stream(confer_request *request,
-                                                 int64_t total_length,
-                                                 confer_error **error);
 
 /**
  * Frees a request. NULL is allowed.
@@ -2621,29 +2905,28 @@ void confer_request_free(confer_request *request);
 int32_t confer_event_type(const confer_event *event);
 
 /**
- * The event as it came, a JSON object; NULL for CONFER_EVENT_BODY and those after it, which come otherwise. Borrowed
- * from the event, NUL-terminated. `len` may be NULL.
+ * The event as it came, a JSON object; NULL for CONFER_EVENT_BODY and those after it, which come
+ * otherwise. Borrowed from the event, NUL-terminated. `len` may be NULL.
  */
-const char *confer_event_json(const confer_event *event,
-                              size_t *len);
+const char *confer_event_json(const confer_event *event, size_t *len);
 
 /**
- * The text of a token, a thought or a tool's result; the bytes of a piece. Of CONFER_EVENT_TOKEN, CONFER_EVENT_THINKING
- * and CONFER_EVENT_BODY never NULL: empty if the event has none; of others NULL then. It may hold NUL characters: use
- * `len`. Borrowed from the event, NUL-terminated. `len` may be NULL.
+ * The text of a token, a thought or a tool's result; the bytes of a piece. Of CONFER_EVENT_TOKEN,
+ * CONFER_EVENT_THINKING and CONFER_EVENT_BODY never NULL: empty if the event has none; of others
+ * NULL then. It may hold NUL characters: use `len`. Borrowed from the event, NUL-terminated. `len`
+ * may be NULL.
  */
-const char *confer_event_content(const confer_event *event,
-                                 size_t *len);
+const char *confer_event_content(const confer_event *event, size_t *len);
 
 /**
- * A tool's whole result, for the history when client tools follow; NULL if there is none. Borrowed from the event.
- * `len` may be NULL.
+ * A tool's whole result, for the history when client tools follow; NULL if there is none. Borrowed
+ * from the event. `len` may be NULL.
  */
-const char *confer_event_full_content(const confer_event *event,
-                                      size_t *len);
+const char *confer_event_full_content(const confer_event *event, size_t *len);
 
 /**
- * Which tool call the event is about; NULL if about none. Borrowed from the event. `len` may be NULL.
+ * Which tool call the event is about; NULL if about none. Borrowed from the event. `len` may be
+ * NULL.
  */
 const char *confer_event_tool_call_id(const confer_event *event, size_t *len);
 
@@ -2653,12 +2936,14 @@ const char *confer_event_tool_call_id(const confer_event *event, size_t *len);
 const char *confer_event_tool_name(const confer_event *event, size_t *len);
 
 /**
- * The tool's arguments, a JSON text; NULL if there are none. Borrowed from the event. `len` may be NULL.
+ * The tool's arguments, a JSON text; NULL if there are none. Borrowed from the event. `len` may be
+ * NULL.
  */
 const char *confer_event_tool_arguments(const confer_event *event, size_t *len);
 
 /**
- * Of a completion: whether the application has tools to run and to send a new request with their results.
+ * Of a completion: whether the application has tools to run and to send a new request with their
+ * results.
  */
 bool confer_event_pending_tool_calls(const confer_event *event);
 
@@ -2673,38 +2958,38 @@ int64_t confer_event_context_tokens(const confer_event *event);
 int64_t confer_event_max_context_tokens(const confer_event *event);
 
 /**
- * Of CONFER_EVENT_PROGRESS: how many bytes of the document were given to the network; -1 for other events.
+ * Of CONFER_EVENT_PROGRESS: how many bytes of the document were given to the network; -1 for other
+ * events.
  *
  * `total`: receives how many it has, or -1 if that is not known. May be NULL.
  */
 int64_t confer_event_sent(const confer_event *event, int64_t *total);
 
 /**
- * Of CONFER_EVENT_BODY: how many bytes of the answer have come, this piece included; -1 for other events.
+ * Of CONFER_EVENT_BODY: how many bytes of the answer have come, this piece included; -1 for other
+ * events.
  *
  * `total`: receives how many there will be, or -1 if that is not known. May be NULL.
  */
 int64_t confer_event_received(const confer_event *event, int64_t *total);
 
 /**
- * Of CONFER_EVENT_EMBEDDINGS: the embeddings, row after row, one row for each text in the order of the request; all
- * values are finite. NULL for other events. Borrowed from the event.
+ * Of CONFER_EVENT_EMBEDDINGS: the embeddings, row after row, one row for each text in the order of
+ * the request; all values are finite. NULL for other events. Borrowed from the event.
  *
  * `rows`, `columns`: receive how many texts, and the dimension. May be NULL.
  */
-const float *confer_event_embeddings(const confer_event *event,
-                                     size_t *rows,
-                                     size_t *columns);
+const float *confer_event_embeddings(const confer_event *event, size_t *rows, size_t *columns);
 
 /**
- * Of CONFER_EVENT_PONG: microseconds from the moment at which the ping was given to the network to that of its answer;
- * -1 for other events.
+ * Of CONFER_EVENT_PONG: microseconds from the moment at which the ping was given to the network to
+ * that of its answer; -1 for other events.
  */
 int64_t confer_event_round_trip_us(const confer_event *event);
 
 /**
- * Makes an event of the application's from one that is lent, to keep it. Free it with confer_event_free(). It does not count
- * as unread. NULL for NULL.
+ * Makes an event of the application's from one that is lent, to keep it. Free it with
+ * confer_event_free(). It does not count as unread. NULL for NULL.
  */
 confer_event *confer_event_clone(const confer_event *event);
 
@@ -2714,46 +2999,103 @@ confer_event *confer_event_clone(const confer_event *event);
 void confer_event_free(confer_event *event);
 
 /**
- * Sends a chat and streams its answer to callbacks.
+ * Sends a chat and opens the stream of its answer.
  *
- * `callbacks`: copied. They run on a thread of the client's own, never on one that serves the network, and not before
- * this call has stored the handle in `stream`.
- * `stream`: receives the handle; free it with confer_stream_free().
+ * `callbacks`: copied. They run on a thread of the client's, never on one that serves the network,
+ * and not before this call has stored the handle in `stream`. NULL: the application takes the
+ * events with confer_stream_next() or confer_stream_collect().
+ * `stream`: receives the handle; free it with confer_stream_free(). With callbacks it may be NULL:
+ * the stream then runs to its end by itself. The handle that the callbacks get is valid until
+ * `on_done` returns, and must not be freed.
  *
- * If this call fails, its return value is all there is: no event, no `on_done`; `destroy` runs once before it returns,
- * unless the table itself was NULL or its `size` that of no table.
- * Errors: CONFER_E_CLOSED and the status with which the connection ended; CONFER_E_TOO_LARGE, CONFER_E_TOO_MANY;
- * CONFER_E_INVALID_ARGUMENT, also for a request without a message.
+ * If this call fails, its return value is all there is: no event, no `on_done`; `destroy` runs
+ * once before it returns, unless the table itself was NULL or its `size` that of no table.
+ * Errors: CONFER_E_CLOSED and the status with which the connection ended; CONFER_E_TOO_LARGE,
+ * CONFER_E_TOO_MANY; CONFER_E_INVALID_ARGUMENT, also for a request without a message.
  */
-confer_status confer_chat_stream(const confer_client *client,
+confer_status confer_chat_stream(confer_client *client,
                                  const confer_chat_request *request,
                                  const confer_stream_callbacks *callbacks,
                                  confer_stream **stream,
                                  confer_error **error);
 
 /**
- * Sends a chat, whose answer is then pulled with confer_stream_next(). As confer_chat_stream() otherwise.
+ * Sends an embeddings request and opens the stream of its answer: one CONFER_EVENT_EMBEDDINGS with
+ * a row for each text. As confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request
+ * without a text.
  */
-confer_status confer_chat_pull(const confer_client *client,
+confer_status confer_embeddings_stream(confer_client *client,
+                                       const confer_embeddings_request *request,
+                                       const confer_stream_callbacks *callbacks,
+                                       confer_stream **stream,
+                                       confer_error **error);
+
+/**
+ * Uploads a document and opens the stream of its content: CONFER_EVENT_PROGRESS and
+ * CONFER_EVENT_BODY. As confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request
+ * without a document, or with a callback that an earlier start used.
+ */
+confer_status confer_extraction_stream(confer_client *client,
+                                       const confer_extraction_request *request,
+                                       const confer_stream_callbacks *callbacks,
+                                       confer_stream **stream,
+                                       confer_error **error);
+
+/**
+ * Has the enclave fetch a page and opens the stream of its HTML: one CONFER_EVENT_BODY. As
+ * confer_chat_stream() otherwise.
+ */
+confer_status confer_fetch_stream(confer_client *client,
+                                  const confer_fetch_request *request,
+                                  const confer_stream_callbacks *callbacks,
+                                  confer_stream **stream,
+                                  confer_error **error);
+
+/**
+ * Sends a raw request and opens the stream of its answer, whose events depend on the request's
+ * ending. As confer_chat_stream() otherwise.
+ */
+confer_status confer_raw_stream(confer_client *client,
+                                const confer_raw_request *request,
+                                const confer_stream_callbacks *callbacks,
+                                confer_stream **stream,
+                                confer_error **error);
+
+/**
+ * Sends a ping and opens the stream of its answer: one CONFER_EVENT_PONG with the round-trip time.
+ * (The library pings by itself to keep a connection; this one is for those who want to know.) As
+ * confer_chat_stream() otherwise.
+ */
+confer_status confer_ping_stream(confer_client *client,
+                                 const confer_stream_callbacks *callbacks,
+                                 confer_stream **stream,
+                                 confer_error **error);
+
+/**
+ * Sends a chat, whose answer is then pulled with confer_stream_next(). As confer_chat_stream()
+ * without callbacks.
+ */
+confer_status confer_chat_pull(confer_client *client,
                                const confer_chat_request *request,
                                confer_stream **stream,
                                confer_error **error);
 
 /**
- * Sends a request of another kind and brings what comes of it to callbacks. As confer_chat_stream() otherwise; and
- * CONFER_E_INVALID_ARGUMENT for a request that is not complete: see the function that makes it.
+ * Sends a request of another kind and opens the stream of what comes of it. As
+ * confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request that is not complete:
+ * see the function that makes it.
  */
-confer_status confer_request_stream(const confer_client *client,
+confer_status confer_request_stream(confer_client *client,
                                     const confer_request *request,
                                     const confer_stream_callbacks *callbacks,
                                     confer_stream **stream,
                                     confer_error **error);
 
 /**
- * Sends a request of another kind; what comes of it is pulled with confer_stream_next(). As confer_request_stream()
- * otherwise.
+ * Sends a request of another kind; what comes of it is pulled with confer_stream_next(). As
+ * confer_request_stream() without callbacks.
  */
-confer_status confer_request_pull(const confer_client *client,
+confer_status confer_request_pull(confer_client *client,
                                   const confer_request *request,
                                   confer_stream **stream,
                                   confer_error **error);
@@ -2761,13 +3103,17 @@ confer_status confer_request_pull(const confer_client *client,
 /**
  * Takes the next event.
  *
- * `timeout_ms`: 0 looks and does not wait; negative waits until something comes, the idle limit at the latest.
- * `event`: receives the event, lent until the next call on this stream or until it is freed.
+ * `timeout_ms`: 0 looks and does not wait; negative waits until something comes, the idle limit at
+ * the latest.
+ * `event`: receives the event, lent until the next confer_stream_next() or confer_stream_collect()
+ * on this stream, or until it is freed. Keep it longer with confer_event_clone().
  *
- * Returns CONFER_OK with an event; CONFER_TIMEOUT if there is none yet; CONFER_END when the answer is complete. If the
- * stream failed, the call after the last event returns that status and error, once, and then CONFER_END.
- * Errors besides: CONFER_E_BUSY if another thread is in this call; CONFER_E_WOULD_DEADLOCK in a callback unless
- * `timeout_ms` is 0; CONFER_E_INVALID_ARGUMENT for a stream with callbacks. None of these ends the stream.
+ * Returns CONFER_OK with an event; CONFER_TIMEOUT if there is none yet; CONFER_END when the answer
+ * is complete. If the stream failed, the call after the last event returns that status and error,
+ * once, and then CONFER_END.
+ * Errors besides: CONFER_E_BUSY if another thread reads this stream; CONFER_E_WOULD_DEADLOCK in a
+ * callback unless `timeout_ms` is 0; CONFER_E_INVALID_ARGUMENT for a stream whose events go to
+ * callbacks. None of these ends the stream.
  */
 confer_status confer_stream_next(confer_stream *stream,
                                  int64_t timeout_ms,
@@ -2775,63 +3121,128 @@ confer_status confer_stream_next(confer_stream *stream,
                                  confer_error **error);
 
 /**
- * A descriptor that is readable while confer_stream_next() has something to return at once, for poll(), epoll, kqueue
- * or an event loop: level-triggered. It belongs to the stream: do not read, write or close it, nor use it after the
- * stream was freed.
+ * Reads to the end and puts the answer together: the text of a chat, without its reasoning, or the
+ * bytes of a whole answer, which are the content of all CONFER_EVENT_TOKEN and CONFER_EVENT_BODY.
+ * Where the library ran tools for the model, it is the text of the last round. What was taken with
+ * confer_stream_next() before is missing from it.
+ *
+ * `timeout_ms`: 0 takes what is there and does not wait; negative waits until the end, the idle
+ * limit at the latest.
+ * `text`, `len`: receive the text and its length. It may hold NUL characters, and is
+ * NUL-terminated. It belongs to the stream and is valid until the next confer_stream_collect() or
+ * until the stream is freed. `len` may be NULL.
+ *
+ * Returns CONFER_OK with the text, also when it is called again; CONFER_TIMEOUT if the end has not
+ * come: call it again. If the stream failed it returns that status and error, and
+ * confer_stream_text() has what came.
+ * Errors besides: CONFER_E_TOO_LARGE above 32 MiB, which cancels the stream;
+ * CONFER_E_INVALID_ARGUMENT, at once, for a ping and for embeddings, for a stream whose events go
+ * to callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread reads
+ * this stream; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
+ */
+confer_status confer_stream_collect(confer_stream *stream,
+                                    int64_t timeout_ms,
+                                    const char **text,
+                                    size_t *len,
+                                    confer_error **error);
+
+/**
+ * What confer_stream_collect() has read so far: all of the answer, or what came before it failed
+ * or is still to come on. Empty before the first call; NULL while another thread reads the stream,
+ * and for a stream whose events go to callbacks. Borrowed from the stream until the next
+ * confer_stream_collect(), NUL-terminated. `len` may be NULL.
+ */
+const char *confer_stream_text(const confer_stream *stream, size_t *len);
+
+/**
+ * A descriptor that is readable while confer_stream_next() has something to return at once, for
+ * poll(), epoll, kqueue or an event loop: level-triggered. It belongs to the stream: do not read,
+ * write or close it, nor use it after the stream was freed.
  *
  * Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks.
  */
-confer_status confer_stream_fd(confer_stream *stream,
-                               int *fd,
-                               confer_error **error);
+confer_status confer_stream_fd(confer_stream *stream, int *fd, confer_error **error);
 
 /**
- * Gives the answer up: events that were not delivered are dropped, and the stream ends with CONFER_E_CANCELLED, unless
- * its end was decided already. The server is not told: the protocol has no way to. Never waits; calling it again
- * changes nothing; NULL is allowed. Any thread, also in a callback.
+ * Gives the answer up: events that were not delivered are dropped, and the stream ends with
+ * CONFER_E_CANCELLED, unless its end was decided already. The server is not told: the protocol has
+ * no way to. Never waits; calling it again changes nothing; NULL is allowed. Any thread, also in a
+ * callback.
  */
 void confer_stream_cancel(confer_stream *stream);
 
 /**
- * Cancels and frees a stream. Callbacks still run to their end: `on_done`, then `destroy`. A thread that waits in
- * confer_stream_next() wakes. Never waits, and is allowed in a callback. NULL is allowed.
+ * Cancels and frees a stream. Callbacks still run to their end: `on_done`, then `destroy`. A
+ * thread that waits in confer_stream_next() wakes. Never waits, and is allowed in a callback. NULL
+ * is allowed.
  */
 void confer_stream_free(confer_stream *stream);
 
 /**
- * Writes the next bytes of a document that confer_request_set_document_stream() announced. The
- * library keeps at most 1 MiB of it. This call takes bytes up to the free room, and waits for more
- * room. Any thread, but one at a time.
- *
- * `timeout_ms`: 0 does not wait; negative waits until all bytes are taken or the upload ends.
- * After a CONFER_EVENT_PROGRESS there may be room.
- * `written`: receives the number of taken bytes.
- *
- * Returns CONFER_OK if all bytes were taken, CONFER_TIMEOUT if only `written` of them were.
- * Errors: CONFER_E_STALE when the upload has ended: the answer came early, or the stream failed or
- * was cancelled, and says so itself; CONFER_E_INVALID_ARGUMENT for more bytes than the document's
- * length, of which none is taken, after confer_stream_finish(), and for other streams;
- * CONFER_E_BUSY if another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless
- * `timeout_ms` is 0. None of these ends the stream.
+ * The name of one of CONFER_EVENT_*, such as "CONFER_EVENT_TOKEN"; "CONFER_EVENT_UNKNOWN" for a
+ * number that this version does not know. Static, NUL-terminated, never NULL. Any thread.
  */
-confer_status confer_stream_write(confer_stream *stream,
-                                  const uint8_t *bytes,
-                                  size_t len,
-                                  int64_t timeout_ms,
-                                  size_t *written,
-                                  confer_error **error);
+const char *confer_event_type_name(int32_t kind);
 
 /**
- * Ends the document that confer_stream_write() writes. Where its length was given, the last byte
- * has ended it already, and this call is not needed. Calling it again changes nothing. Never
- * waits.
- * Any thread.
- *
- * Errors: CONFER_E_INVALID_ARGUMENT before the given length, which also ends the stream, and for
- * other streams; CONFER_E_STALE if the upload has ended before; CONFER_E_BUSY if another thread
- * writes.
+ * The name of one of CONFER_ROLE_*, such as "CONFER_ROLE_USER". As confer_event_type_name()
+ * otherwise.
  */
-confer_status confer_stream_finish(confer_stream *stream, confer_error **error);
+const char *confer_role_name(int32_t role);
+
+/**
+ * The name of one of CONFER_ENDING_*, such as "CONFER_ENDING_COMPLETION". As
+ * confer_event_type_name() otherwise.
+ */
+const char *confer_ending_name(int32_t ending);
+
+/**
+ * The name of one of CONFER_PROGRESS_*, such as "CONFER_PROGRESS_NOT_SENT". As
+ * confer_event_type_name() otherwise.
+ */
+const char *confer_progress_name(int32_t progress);
+
+/**
+ * The name of one of CONFER_OUTCOME_*, such as "CONFER_OUTCOME_PASS". As confer_event_type_name()
+ * otherwise.
+ */
+const char *confer_outcome_name(int32_t outcome);
+
+/**
+ * The name of one of CONFER_STAGE_*, such as "CONFER_STAGE_TLS". As confer_event_type_name()
+ * otherwise.
+ */
+const char *confer_stage_name(int32_t stage);
+
+/**
+ * The name of one of CONFER_ROOTS_*, such as "CONFER_ROOTS_BUNDLED". As confer_event_type_name()
+ * otherwise.
+ */
+const char *confer_roots_name(int32_t roots);
+
+/**
+ * The name of one of CONFER_LIMIT_*, such as "CONFER_LIMIT_REQUESTS". As confer_event_type_name()
+ * otherwise.
+ */
+const char *confer_limit_name(int32_t limit);
+
+/**
+ * The name of one of CONFER_LOG_*, such as "CONFER_LOG_WARN". As confer_event_type_name()
+ * otherwise.
+ */
+const char *confer_log_level_name(int32_t level);
+
+/**
+ * The name of one of CONFER_COUNTER_*, such as "CONFER_COUNTER_PINGS_SENT". As
+ * confer_event_type_name() otherwise.
+ */
+const char *confer_counter_name(int32_t counter);
+
+/**
+ * The name of one of CONFER_DURATION_*, such as "CONFER_DURATION_CONNECT". As
+ * confer_event_type_name() otherwise.
+ */
+const char *confer_duration_name(int32_t duration);
 
 #ifdef __cplusplus
 }  // extern "C"

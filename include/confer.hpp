@@ -811,11 +811,11 @@ private:
     };
 
     template <class Start, class Request>
-    stream(Start start, const confer_client *client, const Request *request, stream_functions functions)
+    stream(Start start, confer_client *client, const Request *request, stream_functions functions)
         : shared_(std::make_shared<shared>()) {
         shared_->functions = std::move(functions);
         auto data = std::make_unique<std::shared_ptr<shared>>(shared_);
-        const confer_stream_callbacks table = {sizeof(confer_stream_callbacks), data.get(), on_event, on_done, destroy};
+        const confer_stream_callbacks table = {sizeof(confer_stream_callbacks), data.get(), on_event, on_done, destroy, nullptr};
         confer_stream *handle = nullptr;
         data.release();  // destroy() owns it, even if the call fails
         detail::call(start, client, request, &table, &handle);

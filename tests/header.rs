@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The header's sections, in order.
-const SECTIONS: [&str; 21] = [
+const SECTIONS: [&str; 29] = [
     "version",
     "status",
     "error",
@@ -26,10 +26,18 @@ const SECTIONS: [&str; 21] = [
     "conversation",
     "tool",
     "request",
+    "sampling",
+    "embeddings",
+    "extraction",
+    "fetch",
+    "raw",
     "route",
     "event",
+    "callbacks",
+    "start",
     "stream",
     "upload",
+    "names",
 ];
 
 fn root() -> PathBuf {
@@ -146,7 +154,7 @@ fn header_numbers_never_change() {
         .collect();
     assert_eq!(listed, defined, "docs/numbers-in-versions");
 
-    use confer::ffi::stream::confer_stream_callbacks as table;
+    use confer::ffi::callbacks::confer_stream_callbacks as table;
     let word = size_of::<usize>();
     let members = [
         std::mem::offset_of!(table, size),
@@ -154,8 +162,9 @@ fn header_numbers_never_change() {
         std::mem::offset_of!(table, on_event),
         std::mem::offset_of!(table, on_done),
         std::mem::offset_of!(table, destroy),
+        std::mem::offset_of!(table, on_ready),
     ];
-    assert_eq!(members, [0, 1, 2, 3, 4].map(|index| index * word));
+    assert_eq!(members, [0, 1, 2, 3, 4, 5].map(|index| index * word));
 }
 
 #[test]
@@ -293,6 +302,10 @@ fn table_of_limits_matches_the_code() {
         ),
         ("unread on a stream ", mib(bounds.stream)),
         ("unread on all streams of a client", mib(bounds.client)),
+        (
+            "text from confer_stream_collect()",
+            mib(client::MAX_COLLECTED),
+        ),
         ("a request, a conversation", mib(MAX_BODY)),
         (
             "a text of a message, characters",

@@ -6,10 +6,12 @@ use std::ptr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
+use confer::ffi::callbacks::*;
 use confer::ffi::config::*;
 use confer::ffi::error::confer_error;
 use confer::ffi::event::*;
 use confer::ffi::settings::*;
+use confer::ffi::start::*;
 use confer::ffi::status::{CONFER_OK, confer_status};
 use confer::ffi::stream::*;
 
@@ -92,6 +94,7 @@ pub fn ask<F: FnMut(&[u8]) + Send + 'static>(
         on_event: Some(on_event::<F>),
         on_done: Some(on_done::<F>),
         destroy: Some(destroy::<F>),
+        on_ready: None,
     };
     let (request, mut stream) = (harness::request(prompt), ptr::null_mut());
     call(|e| unsafe {

@@ -370,7 +370,7 @@ static confer_status next_event(confer_stream *stream, int fd, const confer_even
 }
 
 /* Asks. When its answer is complete, both are part of the conversation, if there is one. */
-static confer_status start_answer(const confer_client *client, const confer_conversation *conversation,
+static confer_status start_answer(confer_client *client, const confer_conversation *conversation,
                                   const char *question, size_t question_len, confer_stream **stream,
                                   confer_error **error) {
     confer_chat_request *request = NULL;
@@ -389,7 +389,7 @@ static confer_status start_answer(const confer_client *client, const confer_conv
  * Asks, and shows the answer as it comes; or says why there is none. `lives`: receives whether the client lives on; NULL if
  * this was the only question.
  */
-static int ask(const confer_client *client, const confer_conversation *conversation, const char *question,
+static int ask(confer_client *client, const confer_conversation *conversation, const char *question,
                size_t question_len, bool *lives) {
     confer_stream *stream = NULL;
     confer_error *error = NULL;
@@ -458,7 +458,7 @@ static ssize_t read_line(char **line, size_t *size) {
 }
 
 /* Asks line by line. */
-static int converse(const confer_client *client, const confer_conversation *conversation) {
+static int converse(confer_client *client, const confer_conversation *conversation) {
     bool terminal = isatty(STDIN_FILENO);
     confer_error *error = NULL;
     char *line = NULL;

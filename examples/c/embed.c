@@ -70,7 +70,7 @@ static void print_matrix(const float *values, size_t rows, size_t columns, const
 }
 
 /* Sends the texts; the answer is one event. */
-static confer_status embed(const confer_client *client, const confer_request *request, const struct texts *texts,
+static confer_status embed(confer_client *client, const confer_request *request, const struct texts *texts,
                            confer_error **error) {
     confer_stream *stream = NULL;
     const confer_event *event = NULL;

@@ -104,7 +104,7 @@ static confer_status next_event(confer_stream *stream, const confer_event **even
 }
 
 /* Sends the document, and keeps what comes of it in `kept`: half a JSON text would help nobody. */
-static confer_status extract(const confer_client *client, const confer_request *request, FILE *kept, confer_error **error) {
+static confer_status extract(confer_client *client, const confer_request *request, FILE *kept, confer_error **error) {
     struct progress up = {"sent", -1}, down = {"received", -1};
     confer_stream *stream = NULL;
     const confer_event *event = NULL;

@@ -142,7 +142,7 @@ static void run_tool(void *user_data, confer_tool_call *call) {
 /* --- the chat ------------------------------------------------------------------------------------------------------ */
 
 /* Asks, and prints the answer as it comes: the library runs the tools in between. */
-static confer_status ask(const confer_client *client, const char *model, const char *prompt, confer_error **error) {
+static confer_status ask(confer_client *client, const char *model, const char *prompt, confer_error **error) {
     confer_chat_request *request = NULL;
     confer_stream *stream = NULL;
     const confer_event *event = NULL;

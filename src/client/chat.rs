@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
+use super::document::StoredDocument;
 use super::history::{Call, Conversation, Message, Role};
 use super::json;
 use super::size::{self, Size, too_large};
@@ -15,7 +16,8 @@ use super::tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_ROUNDS, Tool};
 use crate::error::{Error, Result, Status};
 use crate::session::MAX_BODY;
 
-/// What the plan names; newer servers serve their own model whatever is asked for (protocol section 5).
+/// What the plan names; newer servers serve their own model whatever is asked for (protocol section
+/// 5).
 const DEFAULT_MODEL: &str = "Qwen/Qwen3-235B-A22B-Instruct-2507-tput";
 
 /// Properties that have setters of their own; `stream` is the library's.
@@ -28,7 +30,8 @@ const DOCUMENTS: &str = "documents";
 pub const MAX_TOOLS: usize = 128;
 /// The most documents of a request that newer servers take (protocol section 5).
 pub const MAX_DOCUMENTS: usize = 1_000;
-/// Further bounds of newer servers. They silently drop a tool that has the name of one of their own.
+/// Further bounds of newer servers. They silently drop a tool that has the name of one of their
+/// own.
 const MAX_TOOL_NAME: usize = 64;
 const SERVER_TOOLS: [&str; 8] = [
     "web_search",
@@ -40,23 +43,20 @@ const SERVER_TOOLS: [&str; 8] = [
     "file_read",
     "file_view",
 ];
-const MAX_ATTACHMENT_ID: usize = 200;
-/// In UTF-16 units, as servers count.
-const MAX_FILENAME: usize = 1_024;
-const MAX_SOURCE_BYTES: u64 = 256 << 20;
 
 fn invalid<T>(why: String) -> Result<T> {
     Err(Error::new(Status::InvalidArgument, why))
 }
 
-fn not_blank(argument: &str, text: &str) -> Result<()> {
+pub(super) fn not_blank(argument: &str, text: &str) -> Result<()> {
     match text.trim().is_empty() {
         true => invalid(format!("{argument}: it is blank (expected some text)")),
         false => Ok(()),
     }
 }
 
-/// A property with a number, and what newer servers take for it (protocol section 5). The numbers are those of the C API.
+/// A property with a number, and what newer servers take for it (protocol section 5). The numbers
+/// are those of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Number {
@@ -105,7 +105,7 @@ pub struct ChatRequest {
     web_search: bool,
     stream: bool,
     tools: Vec<ClientTool>,
-    documents: Vec<StoredDocument>,
+    documents: Vec<Box<RawValue>>,
     /// Set by the application as JSON, in order.
     others: Vec<(String, Box<RawValue>)>,
     conversation: Option<Conversation>,
@@ -137,19 +137,6 @@ impl Serialize for ClientTool {
         map.serialize_entry("parameters", &self.parameters)?;
         map.end()
     }
-}
-
-/// A stored document that a chat is about.
-#[derive(Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
-pub struct StoredDocument {
-    pub attachment_id: String,
-    pub filename: String,
-    pub content_type: String,
-    pub source_bytes: i64,
-    pub source_object_key: String,
-    pub encryption_key: String,
 }
 
 impl Default for ChatRequest {
@@ -211,7 +198,7 @@ impl ChatRequest {
     }
 
     /// Whether the answer comes in events, or as one text.
-    pub fn set_stream(&mut self, stream: bool) {
+    pub fn set_streaming(&mut self, stream: bool) {
         self.stream = stream;
     }
 
@@ -230,8 +217,8 @@ impl ChatRequest {
         self.set_property(name, if value { "true" } else { "false" })
     }
 
-    /// Names a tool to the model. With `run`, the library calls it and sends its result with the next request; without,
-    /// that is for the application.
+    /// Names a tool to the model. With `run`, the library calls it and sends its result with the
+    /// next request; without, that is for the application.
     pub fn add_tool(
         &mut self,
         name: &str,
@@ -273,7 +260,8 @@ impl ChatRequest {
         Ok(())
     }
 
-    /// Asks the application for the result of each call, for so many rounds; and how long each may take.
+    /// Asks the application for the result of each call, for so many rounds; and how long each may
+    /// take.
     pub fn set_tool_rounds(&mut self, max_rounds: u32, limit: Duration) -> Result<()> {
         self.set_tool_limits(max_rounds, limit)?;
         self.asks = true;
@@ -292,44 +280,24 @@ impl ChatRequest {
     }
 
     /// Names a stored document.
-    pub fn add_document(&mut self, document: StoredDocument) -> Result<()> {
-        let id = &document.attachment_id;
-        let of_an_id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        if !(1..=MAX_ATTACHMENT_ID).contains(&id.len()) || !id.bytes().all(of_an_id) {
-            return invalid(format!(
-                "attachment_id: invalid (expected 1 to {MAX_ATTACHMENT_ID} letters, digits, _ and -)"
-            ));
-        }
-        let texts = [
-            ("filename", &document.filename),
-            ("content_type", &document.content_type),
-            ("source_object_key", &document.source_object_key),
-            ("encryption_key", &document.encryption_key),
-        ];
-        for (argument, text) in texts {
-            not_blank(argument, text)?;
-            size::text(argument, text)?;
-        }
-        let units = document.filename.encode_utf16().count();
-        if units > MAX_FILENAME {
-            return invalid(format!(
-                "filename: {units} characters (expected at most {MAX_FILENAME})"
-            ));
-        }
-        let bytes = document.source_bytes;
-        if !(1..=MAX_SOURCE_BYTES as i64).contains(&bytes) {
-            return invalid(format!(
-                "source_bytes: invalid value {bytes} (expected 1 to {MAX_SOURCE_BYTES})"
-            ));
-        }
+    pub fn add_document(&mut self, document: &StoredDocument) -> Result<()> {
+        self.push_document(document.to_json()?)
+    }
+
+    /// Names a stored document given as a JSON object, for properties that this version does not
+    /// know.
+    pub fn add_document_json(&mut self, json: &str) -> Result<()> {
+        self.push_document(StoredDocument::check_json(json)?)
+    }
+
+    fn push_document(&mut self, document: Box<RawValue>) -> Result<()> {
         if self.documents.len() == MAX_DOCUMENTS {
             return invalid(format!(
-                "attachment_id: the request already has {MAX_DOCUMENTS} documents, the most that servers take"
+                "document: the request already has {MAX_DOCUMENTS} documents, the most that servers take"
             ));
         }
         self.given_by_entry(DOCUMENTS)?;
-        let size = id.len() + texts.iter().map(|(_, text)| text.len()).sum::<usize>();
-        self.size.grow(size)?;
+        self.size.grow(document.get().len())?;
         self.documents.push(document);
         Ok(())
     }
@@ -377,7 +345,8 @@ impl ChatRequest {
         tool.run.clone()
     }
 
-    /// Whether it names this tool. The names in a list that was given whole are the server's affair.
+    /// Whether it names this tool. The names in a list that was given whole are the server's
+    /// affair.
     pub(super) fn names(&self, name: &str) -> bool {
         let whole = |(known, _): &(String, _)| known == TOOLS;
         self.tools.iter().any(|tool| tool.name == name) || self.others.iter().any(whole)
@@ -388,8 +357,8 @@ impl ChatRequest {
         self.tools.iter().any(|tool| tool.run.is_some())
     }
 
-    /// Whether another round follows these calls. Without the application's answers, all must be for tools that are called
-    /// back. A tool that nobody named is answered with that.
+    /// Whether another round follows these calls. Without the application's answers, all must be
+    /// for tools that are called back. A tool that nobody named is answered with that.
     pub(super) fn runs(&self, calls: &[Call]) -> bool {
         if self.asks {
             return true;
@@ -401,7 +370,8 @@ impl ChatRequest {
         self.runs_tools() && !calls.iter().any(own)
     }
 
-    /// The request as it will be sent. `webSearch` is always written: the server takes its absence for consent.
+    /// The request as it will be sent. `webSearch` is always written: the server takes its absence
+    /// for consent.
     pub(super) fn body(&self) -> Result<Bytes> {
         let body = serde_json::to_vec(self);
         let body = body.map_err(|_| {
@@ -472,6 +442,13 @@ pub struct PreparedChat {
     pub(super) body: Bytes,
     pub(super) stream: bool,
     pub(super) follow: Option<Follow>,
+}
+
+impl PreparedChat {
+    /// Whether no tool wants an answer from the application.
+    pub(super) fn collects(&self) -> bool {
+        self.follow.as_ref().is_none_or(|follow| !follow.whole.asks)
+    }
 }
 
 /// What comes after a chat's first answer.

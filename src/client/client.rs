@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::host::{self, Callbacks, Hold, Which};
 use crate::lifecycle::{Lifecycle, Phase};
 
-/// The way to a verified enclave. Clones share it; it closes when the last of them and of its streams is dropped.
+/// The way to a verified enclave. Clones share it; it closes when the last of them and of its
+/// streams is dropped.
 #[derive(Clone)]
 pub struct Client(Arc<Keeper>);
 
@@ -55,14 +56,14 @@ impl Client {
 
     /// Sends a chat and returns the stream of its events.
     pub fn chat(&self, chat: PreparedChat) -> Result<Stream> {
-        Stream::start(&self.0, |life, exchange, inbox| {
+        Stream::start(&self.0, chat.collects(), |life, exchange, inbox| {
             run::start(chat, life, exchange, inbox)
         })
     }
 
     /// Sends any other request and returns the stream of what it brings.
     pub fn request(&self, request: PreparedRequest) -> Result<Stream> {
-        Stream::start(&self.0, |life, exchange, inbox| {
+        Stream::start(&self.0, request.collects(), |life, exchange, inbox| {
             request.send(life, exchange, inbox)
         })
     }
@@ -72,8 +73,9 @@ impl Client {
         self.life().callbacks()
     }
 
-    /// Ends the connection and every stream, lets the callbacks finish, and ends the threads that only this client
-    /// needed; until `deadline`. False: it goes on ending behind. It can be called again, also by several at once.
+    /// Ends the connection and every stream, lets the callbacks finish, and ends the threads that
+    /// only this client needed; until `deadline`. False: it goes on ending behind. It can be called
+    /// again, also by several at once.
     pub fn close(&self, deadline: Option<Instant>) -> bool {
         self.0.close();
         let life = self.life();

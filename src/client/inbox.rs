@@ -26,8 +26,9 @@ pub trait Weighted {
     }
 }
 
-/// Follows whether an inbox has something to take. The calls alternate; after the end there is
-/// always something. They run under the inbox's lock: they must be short and must not call it.
+/// Follows whether an inbox has something to take. The calls alternate, but the end is always
+/// raised; after the end there is always something. They run under the inbox's lock: they must be
+/// short and must not call it.
 pub trait Signal: Send + Sync {
     /// Something can be taken.
     fn raise(&self);
@@ -77,7 +78,7 @@ struct State<T> {
 enum End {
     Open,
     Ended(Result<()>),
-    Taken,
+    Taken(Result<()>),
 }
 
 impl<T: Weighted> Inbox<T> {
@@ -158,12 +159,19 @@ impl<T: Weighted> Inbox<T> {
         if !matches!(state.end, End::Open) {
             return;
         }
-        let was_empty = !state.has_something();
         state.end = End::Ended(match state.lost {
             true => result.and_then(|()| Err(closed())),
             false => result,
         });
-        self.wake(state, was_empty);
+        self.wake(state, true); // the end is told in any case
+    }
+
+    /// How the stream ended, once it has, whether that was taken or not.
+    pub fn ended(&self) -> Option<Result<()>> {
+        match &self.state().end {
+            End::Open => None,
+            End::Ended(result) | End::Taken(result) => Some(result.clone()),
+        }
     }
 
     /// Reports changes to the meter.
@@ -204,10 +212,14 @@ impl<T: Weighted> Inbox<T> {
                 self.taken(state, true);
                 return Next::Item(item);
             }
-            match std::mem::replace(&mut state.end, End::Taken) {
-                End::Open => state.end = End::Open,
-                End::Ended(result) => return Next::End(result),
-                End::Taken => return Next::Over,
+            match &state.end {
+                End::Open => {}
+                End::Ended(result) => {
+                    let result = result.clone();
+                    state.end = End::Taken(result.clone());
+                    return Next::End(result);
+                }
+                End::Taken(_) => return Next::Over,
             }
             state.waiting += 1;
             state = match deadline {

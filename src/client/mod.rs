@@ -1,13 +1,17 @@
-//! What an application asks for, in Rust: configure, connect, chat, close. `ffi` says the same in C.
+//! What an application asks for, in Rust: configure, connect, chat, close. `ffi` says the same in
+//! C.
 //!
-//! It must never know how bytes travel (`session`, `net`) or why an enclave is trusted (`attestation`).
+//! It must never know how bytes travel (`session`, `net`) or why an enclave is trusted
+//! (`attestation`).
 
 mod answer;
 mod chat;
 #[allow(clippy::module_inception)]
 mod client;
+mod collect;
 mod config;
 mod connect;
+mod document;
 mod event;
 mod history;
 mod inbox;
@@ -25,16 +29,19 @@ mod upload;
 mod writes;
 
 pub use answer::Ending;
-pub use chat::{ChatRequest, MAX_DOCUMENTS, MAX_TOOLS, Number, PreparedChat, StoredDocument};
+pub use chat::{ChatRequest, MAX_DOCUMENTS, MAX_TOOLS, Number, PreparedChat};
 pub use client::{Client, deadline};
+pub use collect::{Collected, MAX_COLLECTED};
 pub use config::{Config, production_verifier};
 pub use connect::Connecting;
+pub use document::StoredDocument;
 pub use event::{Details, Event, Kind, MAX_EVENT, MAX_EVENT_DEPTH, Matrix, Text};
 pub use history::{Conversation, Role};
 pub use inbox::{Next, Signal};
 pub use meter::set_process_unread;
 pub use request::{
-    MAX_FETCH_HEADERS, MAX_PATH, MAX_TEXTS, MAX_VERB, PreparedRequest, RouteRequest,
+    EmbeddingsRequest, ExtractionRequest, FetchRequest, MAX_FETCH_HEADERS, MAX_PATH, MAX_TEXTS,
+    MAX_VERB, PreparedRequest, RawRequest,
 };
 pub use settings::{BOUND_TIME, DURATIONS, LIMITS, Setting, bounded, time_limit};
 pub use sinks::{Cancel, Change, ChangeSink, ReleaseSink, StageSink, TokenProvider, TokenQuestion};

@@ -1,4 +1,4 @@
-//! Requests of every route but the chat: ping, embeddings, fetch, documents, and whatever will come (protocol section 4).
+//! Requests of every route but the chat, one type for each kind (protocol section 4).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,271 +25,209 @@ pub const MAX_PATH: usize = 2_048;
 /// Headers of one fetch.
 pub const MAX_FETCH_HEADERS: usize = 64;
 
-/// A request under construction.
+fn invalid<T>(why: String) -> Result<T> {
+    Err(Error::new(Status::InvalidArgument, why))
+}
+
+/// Any route: its verb, its path, its body, and how its answer ends.
 #[derive(Clone)]
-pub struct RouteRequest {
-    route: Route,
-    /// What all of its texts come to, about.
+pub struct RawRequest {
+    verb: String,
+    path: String,
+    body: String,
+    ending: Ending,
     size: Size,
 }
 
-#[derive(Clone)]
-enum Route {
-    Any {
-        verb: String,
-        path: String,
-        body: String,
-        ending: Ending,
-    },
-    Ping,
-    Embeddings {
-        texts: Vec<String>,
-        is_query: bool,
-    },
-    Fetch {
-        url: String,
-        headers: Map<String, Value>,
-    },
-    Extraction {
-        options: Map<String, Value>,
-        document: Option<Document>,
-    },
-}
-
-impl Route {
-    fn name(&self) -> &'static str {
-        match self {
-            Route::Any { .. } => "a general",
-            Route::Ping => "a ping",
-            Route::Embeddings { .. } => "an embeddings",
-            Route::Fetch { .. } => "a fetch",
-            Route::Extraction { .. } => "an extraction",
-        }
-    }
-}
-
-impl RouteRequest {
-    fn new(route: Route) -> RouteRequest {
-        RouteRequest {
-            route,
-            size: Size::default(),
-        }
-    }
-
-    /// Any route: its verb, its path, and how its answer ends.
-    pub fn any(verb: &str, path: &str, ending: Ending) -> Result<RouteRequest> {
+impl RawRequest {
+    /// A request without a body.
+    pub fn new(verb: &str, path: &str, ending: Ending) -> Result<RawRequest> {
         for (name, text, most) in [("verb", verb, MAX_VERB), ("path", path, MAX_PATH)] {
             if text.is_empty() || text.len() > most || text.contains(['\0', '\r', '\n']) {
-                let message = format!(
+                return invalid(format!(
                     "{name}: invalid text (expected 1 to {most} bytes on one line, without NUL)"
-                );
-                return Err(Error::new(Status::InvalidArgument, message));
+                ));
             }
         }
-        Ok(RouteRequest::new(Route::Any {
+        Ok(RawRequest {
             verb: verb.into(),
             path: path.into(),
             body: String::new(),
             ending,
-        }))
-    }
-
-    /// `GET /ping`.
-    pub fn ping() -> RouteRequest {
-        RouteRequest::new(Route::Ping)
-    }
-
-    /// `POST /v1/embeddings`.
-    pub fn embeddings(is_query: bool) -> RouteRequest {
-        RouteRequest::new(Route::Embeddings {
-            texts: Vec::new(),
-            is_query,
+            size: Size::default(),
         })
     }
 
-    /// `POST /v1/fetch/html`.
-    pub fn fetch(url: &str) -> Result<RouteRequest> {
-        if url.is_empty() {
-            return Err(Error::new(Status::InvalidArgument, "url: it is empty"));
-        }
-        let mut request = RouteRequest::new(Route::Fetch {
-            url: url.into(),
-            headers: Map::new(),
-        });
-        request.size.grow(url.len())?;
-        Ok(request)
-    }
-
-    /// `POST /v1/document/extract`.
-    pub fn extraction(filename: &str) -> Result<RouteRequest> {
-        if filename.is_empty() {
-            return Err(Error::new(Status::InvalidArgument, "filename: it is empty"));
-        }
-        let mut request = RouteRequest::new(Route::Extraction {
-            options: Map::from_iter([("filename".to_owned(), filename.into())]),
-            document: None,
-        });
-        request.size.grow(filename.len())?;
-        Ok(request)
-    }
-
-    fn not_for(&self, what: &str) -> Error {
-        let message = format!(
-            "request: {what} cannot be set on {} request",
-            self.route.name()
-        );
-        Error::new(Status::InvalidArgument, message)
-    }
-
-    /// The body of a general request.
-    pub fn set_body(&mut self, text: &str) -> Result<()> {
-        let Route::Any { body, .. } = &self.route else {
-            return Err(self.not_for("a body"));
-        };
-        self.size.replace(body.len(), text.len())?;
-        if let Route::Any { body, .. } = &mut self.route {
-            *body = text.into();
-        }
+    /// Sets the body.
+    pub fn set_body(&mut self, body: &str) -> Result<()> {
+        self.size.replace(self.body.len(), body.len())?;
+        self.body = body.into();
         Ok(())
     }
 
-    /// One more text to embed.
+    /// The request as it will be sent.
+    pub fn prepare(&self) -> Result<PreparedRequest> {
+        Ok(PreparedRequest {
+            verb: self.verb.clone().into(),
+            path: self.path.clone().into(),
+            body: self.body.clone().into(),
+            reading: self.ending.reading(),
+            document: None,
+        })
+    }
+}
+
+/// `POST /v1/embeddings`.
+#[derive(Clone, Default)]
+pub struct EmbeddingsRequest {
+    texts: Vec<String>,
+    is_query: bool,
+    size: Size,
+}
+
+impl EmbeddingsRequest {
+    /// Says whether the texts are queries, or what is searched.
+    pub fn set_is_query(&mut self, is_query: bool) {
+        self.is_query = is_query;
+    }
+
+    /// Adds a text.
     pub fn add_text(&mut self, text: &str) -> Result<()> {
-        let Route::Embeddings { texts, .. } = &self.route else {
-            return Err(self.not_for("a text"));
-        };
-        if texts.len() == MAX_TEXTS {
+        if self.texts.len() == MAX_TEXTS {
             let message = format!(
                 "text: the request already has {MAX_TEXTS} texts, the most that it can have"
             );
             return Err(Error::new(Status::TooLarge, message));
         }
         self.size.grow(text.len())?;
-        if let Route::Embeddings { texts, .. } = &mut self.route {
-            texts.push(text.into());
-        }
+        self.texts.push(text.into());
         Ok(())
-    }
-
-    /// A header with which the page is fetched; a name that was set before gets the new value.
-    pub fn set_header(&mut self, name: &str, value: &str) -> Result<()> {
-        let Route::Fetch { headers, .. } = &self.route else {
-            return Err(self.not_for("a header"));
-        };
-        if name.is_empty() {
-            return Err(Error::new(Status::InvalidArgument, "name: it is empty"));
-        }
-        if headers.len() == MAX_FETCH_HEADERS && !headers.contains_key(name) {
-            let message = format!(
-                "name: the request already has {MAX_FETCH_HEADERS} headers, the most that it can have"
-            );
-            return Err(Error::new(Status::TooLarge, message));
-        }
-        let known = headers.get(name).and_then(Value::as_str);
-        let old = known.map_or(0, |known| name.len() + known.len());
-        self.size.replace(old, name.len() + value.len())?;
-        if let Route::Fetch { headers, .. } = &mut self.route {
-            headers.insert(name.into(), value.into());
-        }
-        Ok(())
-    }
-
-    /// An option of an extraction, as JSON; the newer ones too that this version does not know. `total_length` is set by
-    /// the document, `filename` when the request is made.
-    pub fn set_option(&mut self, name: &str, json: &str) -> Result<()> {
-        let Route::Extraction { options, .. } = &self.route else {
-            return Err(self.not_for("an option"));
-        };
-        if name.is_empty() || ["filename", "total_length"].contains(&name) {
-            let message = "name: it is empty, or is set by the library";
-            return Err(Error::new(Status::InvalidArgument, message));
-        }
-        let value: Value = serde_json::from_str(super::json::raw("json", json)?.get())
-            .map_err(|_| Error::new(Status::InvalidJson, "json: it is not JSON"))?;
-        let known = options.get(name);
-        let old = known.map_or(0, |known| name.len() + known.to_string().len());
-        self.size
-            .replace(old, name.len() + value.to_string().len())?;
-        if let Route::Extraction { options, .. } = &mut self.route {
-            options.insert(name.into(), value);
-        }
-        Ok(())
-    }
-
-    /// The document of an extraction. Returns the one whose place it takes, and itself where it has none.
-    pub fn set_document(
-        &mut self,
-        new: Document,
-    ) -> std::result::Result<Option<Document>, (Error, Document)> {
-        let Route::Extraction { document, .. } = &mut self.route else {
-            return Err((self.not_for("a document"), new));
-        };
-        Ok(document.replace(new))
     }
 
     /// The request as it will be sent.
     ///
     /// # Errors
-    /// `InvalidArgument` for embeddings of no text, and for an extraction without a document, or with one that was sent.
+    /// `InvalidArgument` without a text.
     pub fn prepare(&self) -> Result<PreparedRequest> {
-        let missing = |what: &str| {
-            let message = format!("request: {what}");
-            Err(Error::new(Status::InvalidArgument, message))
-        };
-        let prepared = |verb, path, body: String, reading| PreparedRequest {
-            verb: Cow::Borrowed(verb),
-            path: Cow::Borrowed(path),
-            body: body.into(),
-            reading,
+        if self.texts.is_empty() {
+            return invalid("request: it has no text".into());
+        }
+        let body = json!({ "texts": self.texts, "isQuery": self.is_query });
+        let texts = self.texts.len();
+        let reading = Reading::Embeddings { texts };
+        Ok(PreparedRequest::post("/v1/embeddings", body, reading))
+    }
+}
+
+/// `POST /v1/fetch/html`.
+#[derive(Clone)]
+pub struct FetchRequest {
+    url: String,
+    headers: Map<String, Value>,
+    size: Size,
+}
+
+impl FetchRequest {
+    /// A request for this page.
+    pub fn new(url: &str) -> Result<FetchRequest> {
+        if url.is_empty() {
+            return invalid("url: it is empty".into());
+        }
+        let mut size = Size::default();
+        size.grow(url.len())?;
+        Ok(FetchRequest {
+            url: url.into(),
+            headers: Map::new(),
+            size,
+        })
+    }
+
+    /// Sets a header with which the page is fetched.
+    pub fn set_header(&mut self, name: &str, value: &str) -> Result<()> {
+        if name.is_empty() {
+            return invalid("name: it is empty".into());
+        }
+        if self.headers.len() == MAX_FETCH_HEADERS && !self.headers.contains_key(name) {
+            let message = format!(
+                "name: the request already has {MAX_FETCH_HEADERS} headers, the most that it can have"
+            );
+            return Err(Error::new(Status::TooLarge, message));
+        }
+        let known = self.headers.get(name).and_then(Value::as_str);
+        let old = known.map_or(0, |known| name.len() + known.len());
+        self.size.replace(old, name.len() + value.len())?;
+        self.headers.insert(name.into(), value.into());
+        Ok(())
+    }
+
+    /// The request as it will be sent.
+    pub fn prepare(&self) -> Result<PreparedRequest> {
+        let body = json!({ "url": self.url, "headers": self.headers });
+        let reading = Reading::OneResponse;
+        Ok(PreparedRequest::post("/v1/fetch/html", body, reading))
+    }
+}
+
+/// `POST /v1/document/extract`.
+#[derive(Clone)]
+pub struct ExtractionRequest {
+    options: Map<String, Value>,
+    document: Option<Document>,
+    size: Size,
+}
+
+impl ExtractionRequest {
+    /// A request for a document of this name.
+    pub fn new(filename: &str) -> Result<ExtractionRequest> {
+        if filename.is_empty() {
+            return invalid("filename: it is empty".into());
+        }
+        let mut size = Size::default();
+        size.grow(filename.len())?;
+        Ok(ExtractionRequest {
+            options: Map::from_iter([("filename".to_owned(), filename.into())]),
             document: None,
+            size,
+        })
+    }
+
+    /// Sets an option to a JSON value, also one that later servers know. `total_length` comes from
+    /// the document.
+    pub fn set_option(&mut self, name: &str, json: &str) -> Result<()> {
+        if name.is_empty() || ["filename", "total_length"].contains(&name) {
+            return invalid("name: it is empty, or is set by the library".into());
+        }
+        let value: Value = serde_json::from_str(super::json::raw("json", json)?.get())
+            .map_err(|_| Error::new(Status::InvalidJson, "json: it is not JSON"))?;
+        let known = self.options.get(name);
+        let old = known.map_or(0, |known| name.len() + known.to_string().len());
+        self.size
+            .replace(old, name.len() + value.to_string().len())?;
+        self.options.insert(name.into(), value);
+        Ok(())
+    }
+
+    /// Sets the document, and returns the one that it replaces.
+    pub fn set_document(&mut self, document: Document) -> Option<Document> {
+        self.document.replace(document)
+    }
+
+    /// The request as it will be sent.
+    ///
+    /// # Errors
+    /// `InvalidArgument` without a document.
+    pub fn prepare(&self) -> Result<PreparedRequest> {
+        let Some(document) = self.document.clone() else {
+            return invalid("request: it has no document".into());
         };
-        Ok(match &self.route {
-            Route::Any {
-                verb,
-                path,
-                body,
-                ending,
-            } => PreparedRequest {
-                verb: verb.clone().into(),
-                path: path.clone().into(),
-                body: body.clone().into(),
-                reading: ending.reading(),
-                document: None,
-            },
-            Route::Ping => {
-                let reading = Reading::Ping { sent: None };
-                prepared("GET", "/ping", String::new(), reading)
-            }
-            Route::Embeddings { texts, is_query } => {
-                if texts.is_empty() {
-                    return missing("it has no text");
-                }
-                let body = json!({ "texts": texts, "isQuery": is_query });
-                let texts = texts.len();
-                let reading = Reading::Embeddings { texts };
-                prepared("POST", "/v1/embeddings", body.to_string(), reading)
-            }
-            Route::Fetch { url, headers } => {
-                let body = json!({ "url": url, "headers": headers });
-                let reading = Reading::OneResponse;
-                prepared("POST", "/v1/fetch/html", body.to_string(), reading)
-            }
-            Route::Extraction { options, document } => {
-                let Some(document) = document else {
-                    return missing("it has no document");
-                };
-                let document = document.clone();
-                let mut options = options.clone();
-                if let Some(length) = document.length() {
-                    options.insert("total_length".into(), length.into());
-                }
-                let body = Value::Object(options).to_string();
-                let reading = Ending::ContentLength.reading();
-                PreparedRequest {
-                    document: Some(document),
-                    ..prepared("POST", "/v1/document/extract", body, reading)
-                }
-            }
+        let mut options = self.options.clone();
+        if let Some(length) = document.length() {
+            options.insert("total_length".into(), length.into());
+        }
+        let reading = Ending::ContentLength.reading();
+        Ok(PreparedRequest {
+            document: Some(document),
+            ..PreparedRequest::post("/v1/document/extract", Value::Object(options), reading)
         })
     }
 }
@@ -304,6 +242,35 @@ pub struct PreparedRequest {
 }
 
 impl PreparedRequest {
+    /// `GET /ping`.
+    pub fn ping() -> PreparedRequest {
+        PreparedRequest {
+            verb: "GET".into(),
+            path: "/ping".into(),
+            body: Bytes::new(),
+            reading: Reading::Ping { sent: None },
+            document: None,
+        }
+    }
+
+    fn post(path: &'static str, body: Value, reading: Reading) -> PreparedRequest {
+        PreparedRequest {
+            verb: "POST".into(),
+            path: path.into(),
+            body: body.to_string().into(),
+            reading,
+            document: None,
+        }
+    }
+
+    /// Whether the answer is a text or bytes.
+    pub(super) fn collects(&self) -> bool {
+        !matches!(
+            self.reading,
+            Reading::Embeddings { .. } | Reading::Ping { .. }
+        )
+    }
+
     pub(super) fn send(
         self,
         life: &Lifecycle,
@@ -341,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_part_that_is_replaced_gives_its_room_back_and_one_that_is_refused_takes_none() {
-        let mut request = RouteRequest::any("POST", "/x", Ending::OneResponse).unwrap();
+        let mut request = RawRequest::new("POST", "/x", Ending::OneResponse).unwrap();
         request.set_body(&"x".repeat(100)).unwrap();
         let too_large = "x".repeat(MAX_BODY + 1);
         let refused = request.set_body(&too_large).unwrap_err();
@@ -350,8 +317,8 @@ mod tests {
             request.set_body(&too_large[1..]).unwrap();
             request.set_body("x").unwrap();
         }
-        let mut fetch = RouteRequest::fetch("http://x").unwrap();
-        let mut extraction = RouteRequest::extraction("a").unwrap();
+        let mut fetch = FetchRequest::new("http://x").unwrap();
+        let mut extraction = ExtractionRequest::new("a").unwrap();
         let half = "y".repeat(MAX_BODY / 2);
         for _ in 0..3 {
             fetch.set_header("name", &half).unwrap();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::client::Keeper;
+use super::collect::Collected;
 use super::event::Event;
 use super::inbox::{Inbox, Next, Signal};
 use super::run::Run;
@@ -18,6 +19,8 @@ pub struct Stream {
     exchange: Arc<Exchange>,
     inbox: Arc<Inbox<Event>>,
     input: Input,
+    /// Its answer is a text, and no tool wants an answer.
+    collects: bool,
 }
 
 /// What the application gives a stream while it is open.
@@ -33,6 +36,7 @@ impl Stream {
     /// A stream whose request `start` sends.
     pub(super) fn start(
         keeper: &Arc<Keeper>,
+        collects: bool,
         start: impl FnOnce(&Lifecycle, &Arc<Exchange>, &Arc<Inbox<Event>>) -> Result<Input>,
     ) -> Result<Stream> {
         let life = &keeper.life;
@@ -46,6 +50,7 @@ impl Stream {
             exchange,
             inbox,
             input,
+            collects,
         })
     }
 
@@ -74,7 +79,47 @@ impl Stream {
         }
     }
 
-    /// Gives the answer up: nothing more is delivered but the end. Never waits; again changes nothing.
+    /// Appends the text that comes until the end, or until `deadline`. Returns how the stream
+    /// ended, if it has: also for a stream whose end was taken before.
+    ///
+    /// # Errors
+    /// `TooLarge`, and the stream is cancelled.
+    pub fn collect(
+        &self,
+        collected: &mut Collected,
+        deadline: Option<Instant>,
+    ) -> Option<Result<()>> {
+        loop {
+            match self.next(deadline) {
+                Next::Item(event) => {
+                    if let Err(error) = collected.add(&event) {
+                        self.cancel();
+                        return Some(Err(error));
+                    }
+                }
+                Next::End(result) => return Some(result),
+                Next::Over => return self.inbox.ended(),
+                Next::Empty => return None,
+            }
+        }
+    }
+
+    /// Refuses a stream whose answer is no text, or whose tools want answers.
+    pub fn can_collect(&self) -> Result<()> {
+        if !self.collects {
+            let message = "stream: its answer is no text, or its tools want answers; read it with confer_stream_next()";
+            return Err(Error::new(Status::InvalidArgument, message));
+        }
+        Ok(())
+    }
+
+    /// How the stream ended, once it has. Its last events can still wait to be taken.
+    pub fn ended(&self) -> Option<Result<()>> {
+        self.inbox.ended()
+    }
+
+    /// Gives the answer up: nothing more is delivered but the end. Never waits; again changes
+    /// nothing.
     pub fn cancel(&self) {
         self.exchange.cancel();
         if let Input::Answers(run) = &self.input {

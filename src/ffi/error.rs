@@ -1,6 +1,7 @@
 //! Errors: the section "Errors" of the header.
 
 use std::ffi::c_char;
+use std::sync::Arc;
 
 use super::report::confer_report;
 use super::status::{CONFER_OK, confer_status};
@@ -9,8 +10,11 @@ use crate::client::Text;
 use crate::error::Error;
 
 /// Why a call or a stream failed. Immutable: several threads may read it at once.
+#[derive(Clone)]
 #[allow(non_camel_case_types)]
-pub struct confer_error {
+pub struct confer_error(Arc<Shared>);
+
+struct Shared {
     error: Error,
     message: Text,
     check: Option<Text>,
@@ -20,7 +24,7 @@ pub struct confer_error {
 
 impl confer_error {
     pub(super) fn new(error: Error) -> confer_error {
-        confer_error {
+        confer_error(Arc::new(Shared {
             message: Text::new(error.message()),
             check: error.check().map(Text::new),
             peer_text: error.peer_text().map(Text::new),
@@ -28,11 +32,11 @@ impl confer_error {
                 .report()
                 .map(|evidenced| confer_report::new(evidenced.clone())),
             error,
-        }
+        }))
     }
 
     pub(super) fn status(&self) -> confer_status {
-        self.error.status() as confer_status
+        self.0.error.status() as confer_status
     }
 
     pub(super) fn give(error: Error) -> *mut confer_error {
@@ -66,7 +70,7 @@ pub unsafe extern "C" fn confer_error_message(
 ) -> *const c_char {
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live handle; `len` is NULL or writable.
-        Some(unsafe { text::lend(handle::peek(error).map(|e| &e.message), len) })
+        Some(unsafe { text::lend(handle::peek(error).map(|e| &e.0.message), len) })
     })
 }
 
@@ -79,7 +83,7 @@ pub unsafe extern "C" fn confer_error_check_id(
 ) -> *const c_char {
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live handle; `len` is NULL or writable.
-        Some(unsafe { text::lend(handle::peek(error).and_then(|e| e.check.as_ref()), len) })
+        Some(unsafe { text::lend(handle::peek(error).and_then(|e| e.0.check.as_ref()), len) })
     })
 }
 
@@ -90,7 +94,7 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
     // SAFETY: NULL or a live handle.
     guard::get(0, || {
         unsafe { handle::peek(error) }
-            .and_then(|e| e.error.http_status())
+            .and_then(|e| e.0.error.http_status())
             .map(i32::from)
     })
 }
@@ -143,7 +147,7 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
 pub unsafe extern "C" fn confer_error_retryable(error: *const confer_error) -> bool {
     // SAFETY: NULL or a live handle.
     guard::get(false, || {
-        unsafe { handle::peek(error) }.map(|e| e.error.retryable())
+        unsafe { handle::peek(error) }.map(|e| e.0.error.retryable())
     })
 }
 
@@ -153,7 +157,7 @@ pub unsafe extern "C" fn confer_error_retryable(error: *const confer_error) -> b
 pub unsafe extern "C" fn confer_error_retry_delay_ms(error: *const confer_error) -> i64 {
     guard::get(-1, || {
         // SAFETY: NULL or a live handle.
-        let delay = unsafe { handle::peek(error) }.and_then(|e| e.error.retry_delay());
+        let delay = unsafe { handle::peek(error) }.and_then(|e| e.0.error.retry_delay());
         delay.and_then(|delay| i64::try_from(delay.as_millis()).ok())
     })
 }
@@ -164,7 +168,7 @@ pub unsafe extern "C" fn confer_error_retry_delay_ms(error: *const confer_error)
 pub unsafe extern "C" fn confer_error_progress(error: *const confer_error) -> i32 {
     // SAFETY: NULL or a live handle.
     guard::get(CONFER_PROGRESS_NOT_SENT, || {
-        unsafe { handle::peek(error) }.map(|e| e.error.progress() as i32)
+        unsafe { handle::peek(error) }.map(|e| e.0.error.progress() as i32)
     })
 }
 
@@ -178,7 +182,12 @@ pub unsafe extern "C" fn confer_error_peer_text(
 ) -> *const c_char {
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live handle; `len` is NULL or writable.
-        Some(unsafe { text::lend(handle::peek(error).and_then(|e| e.peer_text.as_ref()), len) })
+        Some(unsafe {
+            text::lend(
+                handle::peek(error).and_then(|e| e.0.peer_text.as_ref()),
+                len,
+            )
+        })
     })
 }
 
@@ -189,13 +198,23 @@ pub unsafe extern "C" fn confer_error_report(error: *const confer_error) -> *con
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live handle.
         unsafe { handle::peek(error) }
-            .and_then(|e| e.report.as_ref())
+            .and_then(|e| e.0.report.as_ref())
             .map(std::ptr::from_ref)
     })
 }
 
-/// Frees an error from a failed call. NULL is allowed. Do not free an error that a callback
-/// receives.
+/// Returns a new handle for an error, also for one that is lent. Both share the error. Free it with
+/// confer_error_free(). NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_error_clone(error: *const confer_error) -> *mut confer_error {
+    guard::get(std::ptr::null_mut(), || {
+        // SAFETY: NULL or a live handle.
+        unsafe { handle::peek(error) }.map(|error| handle::give(error.clone()))
+    })
+}
+
+/// Frees an error from a failed call, or a clone. NULL is allowed. Do not free an error that a
+/// callback receives.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_free(error: *mut confer_error) {
     // SAFETY: NULL, or a live handle that is not used afterwards.

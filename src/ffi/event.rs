@@ -5,7 +5,8 @@ use std::ffi::c_char;
 use super::support::{guard, handle, text};
 use crate::client::{Event, Kind, Text};
 
-/// One event of a stream. Lent by a stream or a callback; immutable while it lives.
+/// One event of a stream. Lent by a stream or a callback, or a clone, which the application keeps.
+/// Immutable: any thread may read it, also several at once.
 #[allow(non_camel_case_types)]
 pub struct confer_event(pub(super) Event);
 
@@ -16,16 +17,22 @@ pub const CONFER_EVENT_TOKEN: i32 = 1;
 /// Reasoning text: confer_event_content().
 pub const CONFER_EVENT_THINKING: i32 = 2;
 /// The server runs one of its own tools: confer_event_tool_name() and so on.
-pub const CONFER_EVENT_TOOL_CALL: i32 = 3;
+pub const CONFER_EVENT_SERVER_TOOL_CALL: i32 = 3;
 /// That tool's result: confer_event_content(), confer_event_full_content().
+pub const CONFER_EVENT_SERVER_TOOL_RESPONSE: i32 = 4;
+/// The same as CONFER_EVENT_SERVER_TOOL_CALL.
+pub const CONFER_EVENT_TOOL_CALL: i32 = 3;
+/// The same as CONFER_EVENT_SERVER_TOOL_RESPONSE.
 pub const CONFER_EVENT_TOOL_RESPONSE: i32 = 4;
-/// The application must run this tool: see confer_chat_request_add_tool() and confer_event_wants_answer().
+/// The application must run this tool: see confer_chat_request_add_tool() and
+/// confer_event_wants_answer().
 pub const CONFER_EVENT_CLIENT_TOOL_CALL: i32 = 5;
 /// The end of the answer; the stream is complete after it.
 pub const CONFER_EVENT_COMPLETION: i32 = 6;
 
-/// A piece of an answer that does not come in events: confer_event_content(), which need not be text and can end within
-/// a character; confer_event_received(). The answer of a chat that is not streamed, a page, a document, any response.
+/// A piece of an answer that does not come in events: confer_event_content(), which need not be
+/// text and can end within a character; confer_event_received(). The answer of a chat that is not
+/// streamed, a page, a document, any response.
 pub const CONFER_EVENT_BODY: i32 = 7;
 /// More of an upload was given to the network: confer_event_sent().
 pub const CONFER_EVENT_PROGRESS: i32 = 8;
@@ -43,8 +50,8 @@ pub unsafe extern "C" fn confer_event_type(event: *const confer_event) -> i32 {
     })
 }
 
-/// The event as it came, a JSON object; NULL for CONFER_EVENT_BODY and those after it, which come otherwise. Borrowed
-/// from the event, NUL-terminated. `len` may be NULL.
+/// The event as it came, a JSON object; NULL for CONFER_EVENT_BODY and those after it, which come
+/// otherwise. Borrowed from the event, NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_json(
     event: *const confer_event,
@@ -69,9 +76,10 @@ unsafe fn part(
     })
 }
 
-/// The text of a token, a thought or a tool's result; the bytes of a piece. Of CONFER_EVENT_TOKEN, CONFER_EVENT_THINKING
-/// and CONFER_EVENT_BODY never NULL: empty if the event has none; of others NULL then. It may hold NUL characters: use
-/// `len`. Borrowed from the event, NUL-terminated. `len` may be NULL.
+/// The text of a token, a thought or a tool's result; the bytes of a piece. Of CONFER_EVENT_TOKEN,
+/// CONFER_EVENT_THINKING and CONFER_EVENT_BODY never NULL: empty if the event has none; of others
+/// NULL then. It may hold NUL characters: use `len`. Borrowed from the event, NUL-terminated. `len`
+/// may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_content(
     event: *const confer_event,
@@ -87,8 +95,8 @@ pub unsafe extern "C" fn confer_event_content(
     })
 }
 
-/// A tool's whole result, for the history when client tools follow; NULL if there is none. Borrowed from the event.
-/// `len` may be NULL.
+/// A tool's whole result, for the history when client tools follow; NULL if there is none. Borrowed
+/// from the event. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_full_content(
     event: *const confer_event,
@@ -100,7 +108,8 @@ pub unsafe extern "C" fn confer_event_full_content(
     })
 }
 
-/// Which tool call the event is about; NULL if about none. Borrowed from the event. `len` may be NULL.
+/// Which tool call the event is about; NULL if about none. Borrowed from the event. `len` may be
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_tool_call_id(
     event: *const confer_event,
@@ -124,7 +133,8 @@ pub unsafe extern "C" fn confer_event_tool_name(
     })
 }
 
-/// The tool's arguments, a JSON text; NULL if there are none. Borrowed from the event. `len` may be NULL.
+/// The tool's arguments, a JSON text; NULL if there are none. Borrowed from the event. `len` may be
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_tool_arguments(
     event: *const confer_event,
@@ -136,7 +146,8 @@ pub unsafe extern "C" fn confer_event_tool_arguments(
     })
 }
 
-/// Of a completion: whether the application has tools to run and to send a new request with their results.
+/// Of a completion: whether the application has tools to run and to send a new request with their
+/// results.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_pending_tool_calls(event: *const confer_event) -> bool {
     // SAFETY: NULL or a live event.
@@ -174,7 +185,8 @@ unsafe fn transfer(transfer: Option<(u64, Option<u64>)>, total: *mut i64) -> i64
     signed(transfer.map(|(bytes, _)| bytes))
 }
 
-/// Of CONFER_EVENT_PROGRESS: how many bytes of the document were given to the network; -1 for other events.
+/// Of CONFER_EVENT_PROGRESS: how many bytes of the document were given to the network; -1 for other
+/// events.
 ///
 /// `total`: receives how many it has, or -1 if that is not known. May be NULL.
 #[unsafe(no_mangle)]
@@ -185,7 +197,8 @@ pub unsafe extern "C" fn confer_event_sent(event: *const confer_event, total: *m
     })
 }
 
-/// Of CONFER_EVENT_BODY: how many bytes of the answer have come, this piece included; -1 for other events.
+/// Of CONFER_EVENT_BODY: how many bytes of the answer have come, this piece included; -1 for other
+/// events.
 ///
 /// `total`: receives how many there will be, or -1 if that is not known. May be NULL.
 #[unsafe(no_mangle)]
@@ -197,8 +210,8 @@ pub unsafe extern "C" fn confer_event_received(event: *const confer_event, total
     })
 }
 
-/// Of CONFER_EVENT_EMBEDDINGS: the embeddings, row after row, one row for each text in the order of the request; all
-/// values are finite. NULL for other events. Borrowed from the event.
+/// Of CONFER_EVENT_EMBEDDINGS: the embeddings, row after row, one row for each text in the order of
+/// the request; all values are finite. NULL for other events. Borrowed from the event.
 ///
 /// `rows`, `columns`: receive how many texts, and the dimension. May be NULL.
 #[unsafe(no_mangle)]
@@ -221,8 +234,8 @@ pub unsafe extern "C" fn confer_event_embeddings(
     })
 }
 
-/// Of CONFER_EVENT_PONG: microseconds from the moment at which the ping was given to the network to that of its answer;
-/// -1 for other events.
+/// Of CONFER_EVENT_PONG: microseconds from the moment at which the ping was given to the network to
+/// that of its answer; -1 for other events.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_round_trip_us(event: *const confer_event) -> i64 {
     // SAFETY: NULL or a live event.
@@ -232,8 +245,8 @@ pub unsafe extern "C" fn confer_event_round_trip_us(event: *const confer_event) 
     })
 }
 
-/// Makes an event of the application's from one that is lent, to keep it. Free it with confer_event_free(). It does not count
-/// as unread. NULL for NULL.
+/// Makes an event of the application's from one that is lent, to keep it. Free it with
+/// confer_event_free(). It does not count as unread. NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_clone(event: *const confer_event) -> *mut confer_event {
     guard::get(std::ptr::null_mut(), || {
@@ -256,9 +269,9 @@ const _: () = {
     assert!(Kind::Other as i32 == CONFER_EVENT_OTHER && Kind::Token as i32 == CONFER_EVENT_TOKEN);
     assert!(
         Kind::Thinking as i32 == CONFER_EVENT_THINKING
-            && Kind::ToolCall as i32 == CONFER_EVENT_TOOL_CALL
+            && Kind::ServerToolCall as i32 == CONFER_EVENT_SERVER_TOOL_CALL
     );
-    assert!(Kind::ToolResponse as i32 == CONFER_EVENT_TOOL_RESPONSE);
+    assert!(Kind::ServerToolResponse as i32 == CONFER_EVENT_SERVER_TOOL_RESPONSE);
     assert!(Kind::ClientToolCall as i32 == CONFER_EVENT_CLIENT_TOOL_CALL);
     assert!(Kind::Completion as i32 == CONFER_EVENT_COMPLETION);
 };

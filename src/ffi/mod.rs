@@ -10,20 +10,28 @@
 
 mod support;
 
+pub mod callbacks;
 pub mod config;
 pub mod connect;
 pub mod connection;
 pub mod conversation;
+pub mod embeddings;
 pub mod error;
 pub mod event;
+pub mod extraction;
+pub mod fetch;
 pub mod log;
+pub mod names;
 pub mod policy;
+pub mod raw;
 pub mod report;
 pub mod report_evidence;
 pub mod report_fields;
 pub mod request;
 pub mod route;
+pub mod sampling;
 pub mod settings;
+pub mod start;
 pub mod status;
 pub mod stream;
 pub mod token;

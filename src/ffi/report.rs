@@ -12,8 +12,11 @@ use crate::session::{Stage, TOTAL};
 
 /// Why an enclave was trusted or refused, check by check. Immutable: several threads may read it at
 /// once.
+#[derive(Clone)]
 #[allow(non_camel_case_types)]
-pub struct confer_report {
+pub struct confer_report(Arc<Shared>);
+
+struct Shared {
     evidenced: Arc<Evidenced>,
     /// Made at the first call of a getter.
     texts: OnceLock<Texts>,
@@ -38,20 +41,20 @@ struct CheckTexts {
 
 impl confer_report {
     pub(super) fn new(evidenced: Arc<Evidenced>) -> confer_report {
-        confer_report {
+        confer_report(Arc::new(Shared {
             evidenced,
             texts: OnceLock::new(),
             json: OnceLock::new(),
             evidence: OnceLock::new(),
-        }
+        }))
     }
 
     pub(super) fn report(&self) -> &Report {
-        &self.evidenced.report
+        &self.0.evidenced.report
     }
 
     pub(super) fn texts(&self) -> &Texts {
-        self.texts.get_or_init(|| {
+        self.0.texts.get_or_init(|| {
             let r = self.report();
             Texts {
                 fields: FIELDS.iter().map(|field| field(r).map(Text::new)).collect(),
@@ -109,7 +112,7 @@ pub unsafe extern "C" fn confer_report_json(
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live handle; `len` is NULL or writable.
         let report = unsafe { handle::peek(report) };
-        let json = report.map(|r| r.json.get_or_init(|| Text::new(&r.report().to_json())));
+        let json = report.map(|r| r.0.json.get_or_init(|| Text::new(&r.report().to_json())));
         Some(unsafe { text::lend(json, len) })
     })
 }
@@ -125,8 +128,8 @@ pub unsafe extern "C" fn confer_report_evidence(
         // SAFETY: NULL or a live handle; `len` is NULL or writable.
         let report = unsafe { handle::peek(report) };
         let json = report.map(|r| {
-            r.evidence
-                .get_or_init(|| Text::new(&r.evidenced.export.to_json()))
+            r.0.evidence
+                .get_or_init(|| Text::new(&r.0.evidenced.export.to_json()))
         });
         Some(unsafe { text::lend(json, len) })
     })
@@ -255,8 +258,18 @@ pub unsafe extern "C" fn confer_report_check_observed(
     })
 }
 
-/// Frees a report from confer_attestation_report() or confer_evidence_verify(). NULL is allowed. Do
-/// not free a report that belongs to an error.
+/// Returns a new handle for a report, also for one that belongs to an error. Both share the report.
+/// Free it with confer_report_free(). NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_report_clone(report: *const confer_report) -> *mut confer_report {
+    guard::get(std::ptr::null_mut(), || {
+        // SAFETY: NULL or a live handle.
+        unsafe { handle::peek(report) }.map(|report| handle::give(report.clone()))
+    })
+}
+
+/// Frees a report from confer_attestation_report(), confer_evidence_verify() or
+/// confer_report_clone(). NULL is allowed. Do not free a report that belongs to an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_report_free(report: *mut confer_report) {
     // SAFETY: NULL, or a live handle that is not used afterwards.

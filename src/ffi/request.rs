@@ -9,11 +9,12 @@ use super::support::guard::{self, Turns};
 use super::support::user_data::{UserData, confer_destroy_fn};
 use super::support::{handle, text};
 use super::tool::{confer_tool_fn, tool};
-use crate::client::{ChatRequest, Number, StoredDocument, time_limit};
+use crate::client::{ChatRequest, StoredDocument, time_limit};
 use crate::error::Result;
 
-/// A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies it, so it can be
-/// changed, sent again or freed at once afterwards.
+/// A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies
+/// it, so it can be changed, sent again or freed at once afterwards. A setter that fails leaves the
+/// old value.
 #[allow(non_camel_case_types)]
 pub struct confer_chat_request(Turns<ChatRequest>);
 
@@ -29,7 +30,8 @@ impl confer_chat_request {
     }
 }
 
-/// A new chat request: no message yet, the model "Qwen/Qwen3-235B-A22B-Instruct-2507-tput", no web search.
+/// A new chat request: no message yet, the model "Qwen/Qwen3-235B-A22B-Instruct-2507-tput", no web
+/// search.
 ///
 /// `request`: receives the request; free it with confer_chat_request_free().
 #[unsafe(no_mangle)]
@@ -46,11 +48,13 @@ pub unsafe extern "C" fn confer_chat_request_new(
     })
 }
 
-/// Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied, at most 20,000,000 characters, which is all that
-/// servers read. A request holds 32 MiB at most, all in all. Messages are sent in this order and as they are: a tool call must
-/// be followed directly by its response, or the server refuses the request.
+/// Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied, at most 20,000,000
+/// characters, which is all that servers read. A request holds 32 MiB at most, all in all. Messages
+/// are sent in this order and as they are: a tool call must be followed directly by its response,
+/// or the server refuses the request.
 ///
-/// Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for a role that there is not.
+/// Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for a role that
+/// there is not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_message(
     request: *mut confer_chat_request,
@@ -67,7 +71,8 @@ pub unsafe extern "C" fn confer_chat_request_add_message(
     })
 }
 
-/// Appends a message that is given as a JSON object, such as one with `imageRefs`. It is sent as it is written.
+/// Appends a message that is given as a JSON object, such as one with `imageRefs`. It is sent as it
+/// is written.
 ///
 /// Errors: CONFER_E_INVALID_JSON, with the position, or for what is no object; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
@@ -84,8 +89,8 @@ pub unsafe extern "C" fn confer_chat_request_add_message_json(
     })
 }
 
-/// Names the model; not blank. Default "Qwen/Qwen3-235B-A22B-Instruct-2507-tput". Newer servers serve their own model
-/// whatever is asked for.
+/// Names the model; not blank. Default "Qwen/Qwen3-235B-A22B-Instruct-2507-tput". Newer servers
+/// serve their own model whatever is asked for.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT for a blank one, CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
@@ -102,8 +107,9 @@ pub unsafe extern "C" fn confer_chat_request_set_model(
     })
 }
 
-/// Whether the enclave may send search queries, which it makes from the conversation, to a search service outside.
-/// Default false. The library always writes it: a server takes its absence for true.
+/// Whether the enclave may send search queries, which it makes from the conversation, to a search
+/// service outside. Default false. The library always writes it: a server takes its absence for
+/// true.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_web_search(
     request: *mut confer_chat_request,
@@ -121,8 +127,27 @@ pub unsafe extern "C" fn confer_chat_request_set_web_search(
     })
 }
 
-/// Whether the answer comes in events, token by token. Default true. Otherwise it is one CONFER_EVENT_BODY with the
-/// assistant's text; tools are not run for it, and no conversation is continued.
+/// Whether the answer comes in events, token by token. Default true. Otherwise it is one
+/// CONFER_EVENT_BODY with the assistant's text; tools are not run for it, and no conversation is
+/// continued.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_set_streaming(
+    request: *mut confer_chat_request,
+    streaming: bool,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe {
+            confer_chat_request::with(request, |request| {
+                request.set_streaming(streaming);
+                Ok(())
+            })
+        }
+    })
+}
+
+/// As confer_chat_request_set_streaming().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_stream(
     request: *mut confer_chat_request,
@@ -133,195 +158,21 @@ pub unsafe extern "C" fn confer_chat_request_set_stream(
         // SAFETY: NULL or a live handle.
         unsafe {
             confer_chat_request::with(request, |request| {
-                request.set_stream(stream);
+                request.set_streaming(stream);
                 Ok(())
             })
         }
     })
 }
 
-/// How freely the model chooses: 0 or more. Default: the server's.
+/// Names a stored document that the chat is about. Servers need all of it: `attachment_id`, of 1 to
+/// 200 letters, digits, `_` and `-`; `filename`, of at most 1,024 characters; `content_type`,
+/// `source_object_key` and `encryption_key`, not blank; and `source_bytes`, 1 to 268,435,456. Only
+/// the enclave receives `encryption_key`; the library writes it nowhere else.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_temperature(
-    request: *mut confer_chat_request,
-    temperature: f64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_chat_request::with(request, |request| {
-                request.set_number(Number::Temperature, temperature)
-            })
-        }
-    })
-}
-
-/// The share of probability from which tokens are chosen: above 0, up to 1. Default: the server's.
-///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_top_p(
-    request: *mut confer_chat_request,
-    top_p: f64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_chat_request::with(request, |request| request.set_number(Number::TopP, top_p))
-        }
-    })
-}
-
-/// The least probability of a token, as a share of that of the likeliest: 0 to 1. Default: the server's.
-///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_min_p(
-    request: *mut confer_chat_request,
-    min_p: f64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_chat_request::with(request, |request| request.set_number(Number::MinP, min_p))
-        }
-    })
-}
-
-/// From how many of the likeliest tokens is chosen: 1 or more, or -1 for all. Default: the server's.
-///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_top_k(
-    request: *mut confer_chat_request,
-    top_k: i32,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_chat_request::with(request, |request| {
-                request.set_integer(Number::TopK, top_k.into())
-            })
-        }
-    })
-}
-
-/// What a token loses that occurred already: -2 to 2. Default: the server's.
-///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_presence_penalty(
-    request: *mut confer_chat_request,
-    penalty: f64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_chat_request::with(request, |request| {
-                request.set_number(Number::PresencePenalty, penalty)
-            })
-        }
-    })
-}
-
-/// What a token loses for each time that it occurred already: -2 to 2. Default: the server's.
-///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_frequency_penalty(
-    request: *mut confer_chat_request,
-    penalty: f64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_chat_request::with(request, |request| {
-                request.set_number(Number::FrequencyPenalty, penalty)
-            })
-        }
-    })
-}
-
-/// By what the weight of a token is divided that occurred already: above 0; 1 changes nothing. Default: the server's.
-///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_repetition_penalty(
-    request: *mut confer_chat_request,
-    penalty: f64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_chat_request::with(request, |request| {
-                request.set_number(Number::RepetitionPenalty, penalty)
-            })
-        }
-    })
-}
-
-/// The most tokens that the answer may have: 1 to 2,147,483,647. Default: the server's.
-///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_max_tokens(
-    request: *mut confer_chat_request,
-    max_tokens: i64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_chat_request::with(request, |request| {
-                request.set_integer(Number::MaxTokens, max_tokens)
-            })
-        }
-    })
-}
-
-/// Whether the answer is to be JSON. Default: the server's.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_json(
-    request: *mut confer_chat_request,
-    json: bool,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe { confer_chat_request::with(request, |request| request.set_flag("json", json)) }
-    })
-}
-
-/// Whether the model reasons before it answers, in CONFER_EVENT_THINKING. Default: the server's.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_thinking(
-    request: *mut confer_chat_request,
-    thinking: bool,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_chat_request::with(request, |request| request.set_flag("thinking", thinking))
-        }
-    })
-}
-
-/// Names a stored document that the chat is about. Servers need all of it: `attachment_id`, of 1 to 200 letters, digits, `_`
-/// and `-`; `filename`, of at most 1,024 characters; `content_type`, `source_object_key` and `encryption_key`, not blank; and
-/// `source_bytes`, 1 to 268,435,456. Only the enclave receives `encryption_key`; the library writes it nowhere else.
-///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds and for more than 1,000 documents; CONFER_E_TOO_LARGE. Bounds are
-/// those of newer servers; confer_chat_request_set_property() sends "documents" as you write it.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds and for more than 1,000 documents;
+/// CONFER_E_TOO_LARGE. Bounds are those of newer servers; confer_chat_request_set_property() sends
+/// "documents" as you write it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_document(
     request: *mut confer_chat_request,
@@ -357,15 +208,39 @@ pub unsafe extern "C" fn confer_chat_request_add_document(
                     .into(),
             }
         };
-        unsafe { confer_chat_request::with(request, |request| request.add_document(document)) }
+        unsafe { confer_chat_request::with(request, |request| request.add_document(&document)) }
+    })
+}
+
+/// Names a stored document that the chat is about, as a JSON object. Servers need all of these:
+/// "attachmentId", of 1 to 200 letters, digits, "_" and "-"; "filename", of at most 1,024
+/// characters; "contentType", "sourceObjectKey" and "encryptionKey", not blank; and "sourceBytes",
+/// 1 to 268,435,456. Further ones are sent as they are written. Only the enclave receives
+/// "encryptionKey"; the library writes it nowhere else.
+///
+/// Errors: CONFER_E_INVALID_JSON, with the position, or for what is no object;
+/// CONFER_E_INVALID_ARGUMENT, with the property's name, outside these bounds, which are those of
+/// newer servers, for a property that stands twice, and for more than 1,000 documents;
+/// CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_request_add_document_json(
+    request: *mut confer_chat_request,
+    json: *const c_char,
+    json_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `json` is as the contract of texts says.
+        let json = unsafe { text::read(json, json_len, "json") }?;
+        unsafe { confer_chat_request::with(request, |request| request.add_document_json(json)) }
     })
 }
 
 /// Names a tool that the model may call.
 ///
 /// `name`: not blank, at most 64 bytes, unique in the request, and not the name of one of the
-/// server's tools, because servers ignore the second one: `web_search`, `page_fetch`, `exec_command`,
-/// `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
+/// server's tools, because servers ignore the second one: `web_search`, `page_fetch`,
+/// `exec_command`, `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
 /// `description`: for the model. `parameters`: the JSON Schema of the arguments, an object.
 ///
 /// When the model calls the tool, CONFER_EVENT_CLIENT_TOOL_CALL arrives. The stream then ends with
@@ -404,16 +279,17 @@ pub unsafe extern "C" fn confer_chat_request_add_tool(
 }
 
 /// Answers calls of tools on the same stream, in rounds. Each CONFER_EVENT_CLIENT_TOOL_CALL then
-/// wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is complete.
-/// When all calls of a round are answered, the library sends the next request, until an answer calls
-/// no tools. All of it is one stream, with a CONFER_EVENT_COMPLETION at the end of each round.
+/// wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is
+/// complete. When all calls of a round are answered, the library sends the next request, until an
+/// answer calls no tools. All of it is one stream, with a CONFER_EVENT_COMPLETION at the end of
+/// each round.
 ///
 /// `max_rounds`: rounds whose calls are answered, up to 1,000; 16 is a good number. If the model
-/// still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with more
-/// than 256 calls.
-/// `timeout_ms`: the time for each answer, 1 to 86,400,000; 300,000 is a good number. It begins when
-/// the event is delivered. After it the call has failed, and the model reads that. Meanwhile the idle
-/// limit rests.
+/// still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with
+/// more than 256 calls.
+/// `timeout_ms`: the time for each answer, 1 to 86,400,000; 300,000 is a good number. It begins
+/// when the event is delivered. After it the call has failed, and the model reads that. Meanwhile
+/// the idle limit rests.
 ///
 /// A call of a tool that the request does not name fails by itself, and its event wants no answer.
 /// Errors: CONFER_E_INVALID_ARGUMENT.
@@ -437,13 +313,15 @@ pub unsafe extern "C" fn confer_chat_request_set_tool_rounds(
 
 /// As confer_chat_request_add_tool(), with a callback.
 ///
-/// `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn. The library then sends
-/// the results with the next request, and so on until an answer calls no tools: all of it is one stream, with a
-/// CONFER_EVENT_COMPLETION at the end of each answer. NULL: the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs
-/// the tool by itself; so it does for all tools of an answer that calls one of these. A call of a tool that the request
-/// does not name is answered with that.
-/// `user_data`: passed to `tool`; streams that run at once share it. `destroy`: runs once when neither the request nor a
-/// stream needs it any more, on the callback thread or in the call that let go of it last; also if this call fails.
+/// `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn.
+/// The library then sends the results with the next request, and so on until an answer calls no
+/// tools: all of it is one stream, with a CONFER_EVENT_COMPLETION at the end of each answer. NULL:
+/// the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs the tool by itself; so it does for
+/// all tools of an answer that calls one of these. A call of a tool that the request does not name
+/// is answered with that.
+/// `user_data`: passed to `tool`; streams that run at once share it. `destroy`: runs once when
+/// neither the request nor a stream needs it any more, on the callback thread or in the call that
+/// let go of it last; also if this call fails.
 ///
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_tool_callback(
@@ -482,9 +360,10 @@ pub unsafe extern "C" fn confer_chat_request_add_tool_callback(
 
 /// How often tools are run for one chat, and how long each may take.
 ///
-/// `max_rounds`: answers of the model whose tools are run, up to 1,000; default 16. A further one ends the stream with
-/// CONFER_E_TOOL_ROUNDS. `timeout_ms`: 1 to 86,400,000; default 300,000. A tool that takes longer has failed, and the
-/// model is told so. (The model may call 256 tools in one round.)
+/// `max_rounds`: answers of the model whose tools are run, up to 1,000; default 16. A further one
+/// ends the stream with CONFER_E_TOOL_ROUNDS. `timeout_ms`: 1 to 86,400,000; default 300,000. A
+/// tool that takes longer has failed, and the model is told so. (The model may call 256 tools in
+/// one round.)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_tool_limits(
     request: *mut confer_chat_request,
@@ -503,15 +382,18 @@ pub unsafe extern "C" fn confer_chat_request_set_tool_limits(
     })
 }
 
-/// Continues a conversation: its messages go in front of those of the request, and when the answer is complete the
-/// request's messages and what the model said and did are added to it. An answer that fails, or is given up, adds nothing;
-/// one that was complete before it was given up may still be added.
+/// Continues a conversation: its messages go in front of those of the request, and when the answer
+/// is complete the request's messages and what the model said and did are added to it. An answer
+/// that fails, or is given up, adds nothing; one that was complete before it was given up may still
+/// be added.
 ///
-/// Where the model called tools that the application runs, the conversation holds these calls, and the next request brings
-/// the responses as messages of CONFER_ROLE_TOOL_RESPONSE: each is sent directly behind its call. Calls that get no response
-/// are not sent, and are dropped from the conversation with the next complete answer; see confer_conversation.
+/// Where the model called tools that the application runs, the conversation holds these calls, and
+/// the next request brings the responses as messages of CONFER_ROLE_TOOL_RESPONSE: each is sent
+/// directly behind its call. Calls that get no response are not sent, and are dropped from the
+/// conversation with the next complete answer; see confer_conversation.
 ///
-/// NULL for none, which is the default. The request keeps what it needs of the conversation, which can be freed.
+/// NULL for none, which is the default. The request keeps what it needs of the conversation, which
+/// can be freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_conversation(
     request: *mut confer_chat_request,
@@ -530,12 +412,12 @@ pub unsafe extern "C" fn confer_chat_request_set_conversation(
     })
 }
 
-/// Sets any other property to a JSON value, which is sent as it is written: one that later servers know, or one of the
-/// above with a value that its setter refuses. Setting it again replaces it.
+/// Sets any other property to a JSON value, which is sent as it is written: one that later servers
+/// know, or one of the above with a value that its setter refuses. Setting it again replaces it.
 ///
-/// Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages", "model", "webSearch" and
-/// "stream", which have functions of their own, for "clientTools" and "documents" of which some were added one by one, and
-/// for no name; CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages",
+/// "model", "webSearch" and "stream", which have functions of their own, for "clientTools" and
+/// "documents" of which some were added one by one, and for no name; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_property(
     request: *mut confer_chat_request,

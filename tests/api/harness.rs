@@ -19,6 +19,7 @@ use confer::ffi::report::*;
 use confer::ffi::request::*;
 use confer::ffi::route::*;
 use confer::ffi::settings::*;
+use confer::ffi::start::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
 use serde_json::Value;

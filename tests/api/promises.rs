@@ -12,8 +12,8 @@ use confer::ffi::report_evidence::*;
 use confer::ffi::report_fields::*;
 use confer::ffi::request::*;
 use confer::ffi::settings::*;
+use confer::ffi::start::*;
 use confer::ffi::status::*;
-use confer::ffi::stream::*;
 
 use crate::harness::*;
 

@@ -6,11 +6,15 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use confer::ffi::callbacks::*;
 use confer::ffi::connect::*;
 use confer::ffi::conversation::*;
 use confer::ffi::event::*;
+use confer::ffi::raw::*;
 use confer::ffi::request::*;
 use confer::ffi::route::*;
+use confer::ffi::sampling::*;
+use confer::ffi::start::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
 use confer::ffi::tool::*;
@@ -1270,6 +1274,7 @@ fn every_kind_of_request_works_with_callbacks(server: Server) {
             on_event: Some(on_event),
             on_done: Some(on_done),
             destroy: Some(destroy),
+            on_ready: None,
         };
         let mut stream = ptr::null_mut();
         call(|e| unsafe { confer_request_stream(client.0, request.0, &table, &mut stream, e) })

@@ -176,7 +176,7 @@ static void any_callback_may_be_absent(void) {
     table.on_event = NULL;
     table.on_done = NULL;
     CHECK_OK(confer_chat_stream(client, request, &table, &destroyed.stream, &error));
-    table = (confer_stream_callbacks){sizeof table, NULL, NULL, NULL, NULL};
+    table = (confer_stream_callbacks){sizeof table, NULL, NULL, NULL, NULL, NULL};
     CHECK_OK(confer_chat_stream(client, request, &table, &streams[0], &error));
     gate_wait(&done.destroyed, 1);
     gate_wait(&destroyed.destroyed, 1);
@@ -242,7 +242,7 @@ static void a_missing_table_and_one_of_unknown_size_destroy_nothing(void) {
     struct recorder recorder = RECORDER;
     confer_stream_callbacks table = recorder_table(&recorder);
     recorder.stream = (confer_stream *)&recorder; /* an old value */
-    CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "callbacks", confer_chat_stream(client, request, NULL, &recorder.stream, &error));
+    CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "stream", confer_chat_stream(client, request, NULL, NULL, &error));
     const size_t sizes[] = {0, 1, sizeof(size_t), SIZE_MAX, SIZE_MAX / 2};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         table.size = sizes[i];
@@ -265,7 +265,7 @@ static void a_start_that_fails_destroys_once_before_it_returns_and_calls_nothing
     confer_client *client = enclave_connect(&enclave);
     confer_chat_request *request = chat_request("hi"), *empty = NULL;
     CHECK_OK(confer_chat_request_new(&empty, &error));
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 4; i++) {
         struct recorder recorder = RECORDER;
         recorder.react_destroy = destroy_here;
         confer_stream_callbacks table = recorder_table(&recorder);
@@ -278,9 +278,6 @@ static void a_start_that_fails_destroys_once_before_it_returns_and_calls_nothing
             CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "request", confer_chat_stream(client, NULL, &table, stream, &error));
             break;
         case 2:
-            CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "stream", confer_chat_stream(client, request, &table, NULL, &error));
-            break;
-        case 3:
             CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "message", confer_chat_stream(client, empty, &table, stream, &error));
             break;
         default:

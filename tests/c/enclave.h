@@ -176,7 +176,7 @@ static inline confer_chat_request *chat_request(const char *prompt) {
     return request;
 }
 
-static inline confer_stream *chat_pull(const confer_client *client, const char *prompt) {
+static inline confer_stream *chat_pull(confer_client *client, const char *prompt) {
     confer_chat_request *request = chat_request(prompt);
     confer_stream *stream = NULL;
     CHECK_OK(confer_chat_pull(client, request, &stream, &error));
@@ -217,7 +217,7 @@ static inline void chat_read(confer_stream *stream, char *text, size_t size) {
 }
 
 /* Sends a prompt and checks the answer. */
-static inline void chat_says(const confer_client *client, const char *prompt, const char *answer) {
+static inline void chat_says(confer_client *client, const char *prompt, const char *answer) {
     char text[4096];
     confer_stream *stream = chat_pull(client, prompt);
     chat_read(stream, text, sizeof text);

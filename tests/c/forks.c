@@ -72,7 +72,7 @@ static void use_everything(void *data) {
     confer_stream *stream = handles->stream;
     const confer_event *event = NULL;
     int fd = -1, destroyed = 0;
-    confer_stream_callbacks table = {sizeof table, &destroyed, NULL, NULL, count_destroyed};
+    confer_stream_callbacks table = {sizeof table, &destroyed, NULL, NULL, count_destroyed, NULL};
     CHECK_STATUS(CONFER_E_FORKED, confer_config_new(&config, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_config_set_token(handles->config, "t", 1, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_policy_production(&policy, &error));

@@ -270,7 +270,7 @@ static void web_search_is_always_sent_and_off_by_default(void) {
     enclave_stop(&enclave);
 }
 
-static void expect_end(const confer_client *client, const char *prompt, confer_status expected, int32_t http_status,
+static void expect_end(confer_client *client, const char *prompt, confer_status expected, int32_t http_status,
                        int32_t progress) {
     confer_stream *stream = chat_pull(client, prompt);
     const confer_event *event = NULL;
@@ -311,7 +311,7 @@ static void silent_stream_ends_at_its_idle_timeout(void) {
 }
 
 /* Starts a turn of a conversation and returns the error with which it fails. */
-static confer_error *failed_turn(const confer_client *client, const char *conversation, const char *prompt) {
+static confer_error *failed_turn(confer_client *client, const char *conversation, const char *prompt) {
     confer_conversation *history = NULL;
     confer_chat_request *request = chat_request(prompt);
     confer_stream *stream = NULL;

@@ -12,6 +12,7 @@
 
 struct recorder {
     confer_stream *stream; /* where the start call stores the handle */
+    int detached;          /* the start call stores none */
     struct gate events, done, destroyed;
     confer_status status;
     char text[4096];
@@ -32,12 +33,13 @@ struct recorder {
 
 #define RECORDER {.events = GATE, .done = GATE, .destroyed = GATE, .status = -1}
 
-static inline void recorder_enter(struct recorder *recorder) {
+static inline void recorder_enter(struct recorder *recorder, confer_stream *stream) {
     CHECK(gate_count(&recorder->destroyed) == 0);
     CHECK(recorder->inside == NULL || atomic_fetch_add(recorder->inside, 1) == 0);
     char name[32];
     check_thread_name(name);
     CHECK_TEXT("confer-callback", name);
+    if (recorder->detached) recorder->stream = stream;
     if (!recorder->has_thread) recorder->thread = pthread_self();
     recorder->has_thread = 1;
     CHECK(pthread_equal(recorder->thread, pthread_self()));
@@ -49,7 +51,7 @@ static inline void recorder_leave(struct recorder *recorder) {
 
 static inline int32_t recorder_on_event(void *user_data, confer_stream *stream, const confer_event *event) {
     struct recorder *recorder = user_data;
-    recorder_enter(recorder);
+    recorder_enter(recorder, stream);
     CHECK(stream != NULL && stream == recorder->stream);
     CHECK(event != NULL && gate_count(&recorder->done) == 0);
     size_t len = 0;
@@ -67,7 +69,7 @@ static inline int32_t recorder_on_event(void *user_data, confer_stream *stream, 
 static inline void recorder_on_done(void *user_data, confer_stream *stream, confer_status status,
                                     const confer_error *error) {
     struct recorder *recorder = user_data;
-    recorder_enter(recorder);
+    recorder_enter(recorder, stream);
     CHECK(stream != NULL && stream == recorder->stream);
     CHECK(gate_count(&recorder->done) == 0);
     check_status(__FILE__, __LINE__, "on_done", status, "", status, error);
@@ -86,7 +88,7 @@ static inline void recorder_destroy(void *user_data) {
 
 static inline confer_stream_callbacks recorder_table(struct recorder *recorder) {
     return (confer_stream_callbacks){sizeof(confer_stream_callbacks), recorder, recorder_on_event, recorder_on_done,
-                                     recorder_destroy};
+                                     recorder_destroy, NULL};
 }
 
 static inline void recorder_start(struct recorder *recorder, confer_client *client, const char *prompt) {

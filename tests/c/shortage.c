@@ -101,7 +101,7 @@ static void on_destroyed(void *user_data) {
 
 static int chat_with_callbacks(confer_client *client, const confer_chat_request *request) {
     struct calls calls = {.destroyed = GATE, .end = -1};
-    confer_stream_callbacks table = {sizeof table, &calls, on_event, on_done, on_destroyed};
+    confer_stream_callbacks table = {sizeof table, &calls, on_event, on_done, on_destroyed, NULL};
     confer_status status;
     confer_error *error;
     int done = 0;

@@ -67,7 +67,7 @@ static confer_status end_of(confer_stream *stream, confer_error **error) {
     return status;
 }
 
-static confer_stream *upload(const confer_client *client) {
+static confer_stream *upload(confer_client *client) {
     confer_request *request = NULL;
     confer_stream *stream = NULL;
     CHECK_OK(confer_request_new_extraction("note.txt", SIZE_MAX, &request, &error));

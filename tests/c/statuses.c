@@ -1,6 +1,6 @@
 /*
- * The library has a name and a sentence for every status of the header, and for no other number.
- * test.sh makes the list from the header.
+ * The library has a name and a sentence for every status of the header, and for no other number; and
+ * a name for every constant of its enumerations. test.sh makes the lists from the header.
  */
 #include "check.h"
 
@@ -31,6 +31,52 @@ static void library_names_no_other_number(void) {
     CHECK(confer_status_description(INT32_MAX)[0] != '\0');
 }
 
+static const struct {
+    int32_t number;
+    const char *name;
+} constants[] = {
+#include "constants.inc"
+};
+
+static const struct {
+    const char *prefix;
+    const char *(*name)(int32_t);
+} enumerations[] = {
+    {"CONFER_EVENT_", confer_event_type_name}, {"CONFER_ROLE_", confer_role_name},
+    {"CONFER_ENDING_", confer_ending_name},    {"CONFER_PROGRESS_", confer_progress_name},
+    {"CONFER_OUTCOME_", confer_outcome_name},  {"CONFER_STAGE_", confer_stage_name},
+    {"CONFER_ROOTS_", confer_roots_name},      {"CONFER_LIMIT_", confer_limit_name},
+    {"CONFER_LOG_", confer_log_level_name},    {"CONFER_COUNTER_", confer_counter_name},
+    {"CONFER_DURATION_", confer_duration_name},
+};
+
+enum { CONSTANTS = sizeof constants / sizeof *constants, ENUMERATIONS = sizeof enumerations / sizeof *enumerations };
+
+static void library_names_each_constant_of_the_header(void) {
+    int named = 0;
+    for (int i = 0; i < ENUMERATIONS; i++) {
+        const char *prefix = enumerations[i].prefix;
+        char unknown[64];
+        int known = 0;
+        for (int at = 0; at < CONSTANTS; at++) {
+            if (strncmp(constants[at].name, prefix, strlen(prefix)) != 0) continue;
+            CHECK_TEXT(constants[at].name, enumerations[i].name(constants[at].number));
+            known++;
+        }
+        CHECK(known >= 2);
+        snprintf(unknown, sizeof unknown, "%sUNKNOWN", prefix);
+        for (int32_t number = -1000; number < 2000; number++)
+            known -= strcmp(enumerations[i].name(number), unknown) != 0;
+        CHECK(known == 0);
+        CHECK_TEXT(unknown, enumerations[i].name(INT32_MIN));
+        CHECK_TEXT(unknown, enumerations[i].name(INT32_MAX));
+    }
+    for (int at = 0; at < CONSTANTS; at++)
+        for (int i = 0; i < ENUMERATIONS; i++)
+            named += strncmp(constants[at].name, enumerations[i].prefix, strlen(enumerations[i].prefix)) == 0;
+    CHECK(named == CONSTANTS);
+}
+
 static void library_has_the_headers_version(void) {
     CHECK(confer_version_number() == CONFER_VERSION_NUMBER);
     char text[32];
@@ -43,6 +89,7 @@ int main(void) {
     static const struct promise promises[] = {
         PROMISE(library_names_each_status_of_the_header),
         PROMISE(library_names_no_other_number),
+        PROMISE(library_names_each_constant_of_the_header),
         PROMISE(library_has_the_headers_version),
     };
     return KEEP_PROMISES(promises);

@@ -13,7 +13,7 @@ WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
 C11=(-std=c11 -D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
 LEAVER=(-D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
 LINK=(-L"$LIB_DIR" -lconfer -Wl,-rpath,"$LIB_DIR")
-PROGRAMS=(statuses input connect callbacks reentrancy pull cancel free slow cache clients requests writes tools
+PROGRAMS=(statuses input connect callbacks streams reentrancy pull cancel free slow cache clients requests writes tools
           reconnect clock secrets forks starved workers descriptors)
 # Not under valgrind, which has its own signal masks and makes system calls that these refuse.
 PLAIN=(sandbox threads shortage)
@@ -135,9 +135,16 @@ statuses() {
   sed -n 's/^#define \(CONFER_\(OK\|TIMEOUT\|END\|E_[A-Z0-9_]*\)\) [0-9]*$/    {\1, "\1"},/p' include/confer.h
 }
 
+# All other numbers but the version, those of connection events, and second names.
+constants() {
+  sed -n 's/^#define \(CONFER_[A-Z0-9_]*\) [0-9]*$/\1/p' include/confer.h |
+    grep -Evx 'CONFER_(OK|TIMEOUT|END|E_.*|VERSION_.*|CONNECTION_.*|EVENT_TOOL_(CALL|RESPONSE))' | sed 's/.*/    {&, "&"},/'
+}
+
 keep_promises() {
   local name leaks server servers
   statuses >"$OUT/statuses.inc"
+  constants >"$OUT/constants.inc"
   for name in "$@"; do
     if ! "$CC" "${C11[@]}" -I"$OUT" "tests/c/$name.c" -o "$OUT/$name" "${LINK[@]}"; then
       failed=$((failed + 1))

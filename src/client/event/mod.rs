@@ -38,9 +38,9 @@ pub enum Kind {
     /// Reasoning text.
     Thinking = 2,
     /// The server runs one of its tools.
-    ToolCall = 3,
+    ServerToolCall = 3,
     /// The result of the server's tool.
-    ToolResponse = 4,
+    ServerToolResponse = 4,
     /// The application must run this tool.
     ClientToolCall = 5,
     /// The end of the answer.
@@ -60,8 +60,8 @@ impl Kind {
         match name {
             "token" => Kind::Token,
             "thinking" => Kind::Thinking,
-            "tool_call" => Kind::ToolCall,
-            "tool_response" => Kind::ToolResponse,
+            "tool_call" => Kind::ServerToolCall,
+            "tool_response" => Kind::ServerToolResponse,
             "client_tool_call" => Kind::ClientToolCall,
             "completion" => Kind::Completion,
             _ => Kind::Other,
@@ -312,6 +312,15 @@ impl Event {
             Content::Absent | Content::Piece(_) => "",
             Content::Made(text) => text.as_str(),
             Content::Within(range, _) => utf8(&self.json[range.clone()]),
+        }
+    }
+
+    /// Returns what it adds to an answer's text: the text of a token, or a piece.
+    pub(super) fn answer(&self) -> &[u8] {
+        match self.kind {
+            Kind::Token => self.content_str().as_bytes(),
+            Kind::Body => &self.json,
+            _ => &[],
         }
     }
 

@@ -46,11 +46,11 @@ impl Turn {
                 self.size += content.len();
                 self.text += content;
             }
-            Kind::ToolCall => {
+            Kind::ServerToolCall => {
                 let arguments = text(&details.tool_arguments);
                 self.push(Message::tool_call(&id, &name, &arguments));
             }
-            Kind::ToolResponse => {
+            Kind::ServerToolResponse => {
                 // The history needs the complete result. The displayed one may be shorter.
                 let full = details.full_content.as_ref().map(Text::as_str);
                 let content = full.unwrap_or_else(|| event.content_str());

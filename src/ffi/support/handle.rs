@@ -9,7 +9,12 @@ use crate::error::{Error, Result, Status};
 
 /// Gives a new handle to the application.
 pub(crate) fn give<T>(value: T) -> *mut T {
-    Arc::into_raw(Arc::new(value)).cast_mut()
+    give_shared(Arc::new(value))
+}
+
+/// Gives the application a count of a handle that the library holds too.
+pub(crate) fn give_shared<T>(handle: Arc<T>) -> *mut T {
+    Arc::into_raw(handle).cast_mut()
 }
 
 /// Borrows a handle during a call.
@@ -80,6 +85,16 @@ pub(crate) unsafe fn out<T>(out: *mut *mut T, name: &str) -> Result<Out<*mut T>>
     Ok(out)
 }
 
-fn missing(name: &str) -> Error {
+/// An output argument for a handle that may be left out.
+///
+/// # Safety
+/// `out` is NULL or writable.
+pub(crate) unsafe fn out_or_none<T>(out: *mut *mut T) -> Option<Out<*mut T>> {
+    // SAFETY: passed on.
+    unsafe { self::out(out, "") }.ok()
+}
+
+/// The error for an argument that is NULL.
+pub(crate) fn missing(name: &str) -> Error {
     Error::new(Status::InvalidArgument, format!("{name}: it is NULL"))
 }

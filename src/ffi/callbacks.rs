@@ -1,0 +1,126 @@
+//! The callback table: the section "Stream callbacks" of the header.
+
+use std::ffi::c_void;
+use std::mem::{offset_of, size_of};
+
+use super::error::confer_error;
+use super::event::confer_event;
+use super::status::confer_status;
+use super::stream::confer_stream;
+use super::support::user_data::{UserData, confer_destroy_fn};
+use crate::error::{Error, Result, Status};
+
+/// What a stream calls, on the client's callback thread: one call at a time, in order.
+///
+/// Set `size` to `sizeof(confer_stream_callbacks)` and whatever is not used to NULL, for example by
+/// `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy, NULL}`. A smaller size
+/// is that of an older header and is accepted; a larger one is accepted if all that this version
+/// does not know is zero.
+///
+/// There are two ways to use it. With `on_event` the library delivers the events. With `on_ready`
+/// it wakes the application, which then takes them with confer_stream_next() or
+/// confer_stream_collect() on the thread that it likes; `on_event` must be NULL then.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct confer_stream_callbacks {
+    /// sizeof(confer_stream_callbacks).
+    pub size: usize,
+    /// Passed to each call.
+    pub user_data: *mut c_void,
+    /// An event came. `event` is lent during the call. Returning anything but 0 stops the stream:
+    /// `on_done` follows with CONFER_E_STOPPED. May be NULL.
+    pub on_event: Option<
+        unsafe extern "C" fn(
+            user_data: *mut c_void,
+            stream: *mut confer_stream,
+            event: *const confer_event,
+        ) -> i32,
+    >,
+    /// The stream ended: CONFER_OK if the answer is complete; otherwise how it failed, with `error`
+    /// lent during the call. Exactly once, after the last event or the last `on_ready`. May be
+    /// NULL.
+    ///
+    /// With `on_ready`, events can still wait to be taken: do not free the stream here, but when
+    /// confer_stream_next() has given the end, which is the same one. (confer_close() before that
+    /// drops these events, and the end that is then taken is CONFER_E_CLOSED.)
+    pub on_done: Option<
+        unsafe extern "C" fn(
+            user_data: *mut c_void,
+            stream: *mut confer_stream,
+            status: confer_status,
+            error: *const confer_error,
+        ),
+    >,
+    /// Destroys the user data. Exactly once, after `on_done`; nothing is called after it. May be
+    /// NULL.
+    pub destroy: confer_destroy_fn,
+    /// There is something to take again, or the stream ended: call confer_stream_next() with a
+    /// timeout of 0 until it returns CONFER_TIMEOUT, CONFER_END or an error, here or on another
+    /// thread. It is not called again before all was taken, but once more for the end. A call can
+    /// come after another thread has taken everything. Not called any more after
+    /// confer_stream_free(). NULL: the library delivers the events to `on_event`.
+    pub on_ready: Option<unsafe extern "C" fn(user_data: *mut c_void, stream: *mut confer_stream)>,
+}
+
+/// How much an unknown, newer table may be longer than this one.
+const MAX_TABLE: usize = 1_024;
+
+impl confer_stream_callbacks {
+    /// Reads a table of any known or newer size; none for NULL.
+    ///
+    /// # Safety
+    /// `table` is NULL or readable for the size that its first member says.
+    pub(super) unsafe fn read(table: *const confer_stream_callbacks) -> Result<Option<Table>> {
+        let invalid = |why: &str| Error::new(Status::InvalidArgument, format!("callbacks: {why}"));
+        if table.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: not NULL, so its first member is readable.
+        let size = unsafe { (&raw const (*table).size).read_unaligned() };
+        if !(offset_of!(confer_stream_callbacks, on_event)..=MAX_TABLE).contains(&size) {
+            return Err(invalid(&format!(
+                "invalid size {size} (expected sizeof(confer_stream_callbacks))"
+            )));
+        }
+        let mut known = confer_stream_callbacks {
+            size: size_of::<confer_stream_callbacks>(),
+            user_data: std::ptr::null_mut(),
+            on_event: None,
+            on_done: None,
+            destroy: None,
+            on_ready: None,
+        };
+        // SAFETY: readable for `size` bytes; a prefix of the table is whole members, and NULL is
+        // their absence.
+        let unknown = unsafe {
+            let bytes = std::slice::from_raw_parts(table.cast::<u8>(), size);
+            let (head, tail) = bytes.split_at(size.min(size_of::<confer_stream_callbacks>()));
+            let whole = head.len() - head.len() % size_of::<*const c_void>();
+            std::ptr::copy_nonoverlapping(head.as_ptr(), (&raw mut known).cast::<u8>(), whole);
+            tail.iter().any(|byte| *byte != 0)
+        };
+        // From here on `destroy` runs, whatever comes.
+        let user_data = UserData::new(known.user_data, known.destroy);
+        if unknown {
+            return Err(invalid(
+                "a member is set that this version of the library does not support",
+            ));
+        }
+        if known.on_event.is_some() && known.on_ready.is_some() {
+            return Err(invalid(
+                "on_event and on_ready are both set: events are either delivered or taken",
+            ));
+        }
+        Ok(Some(Table {
+            calls: known,
+            user_data,
+        }))
+    }
+}
+
+/// An application's callbacks, and its data, which this owns.
+pub(super) struct Table {
+    pub(super) calls: confer_stream_callbacks,
+    pub(super) user_data: UserData,
+}

@@ -1,0 +1,252 @@
+//! Extraction requests: the section "Extraction request" of the header.
+
+use std::ffi::{c_char, c_void};
+use std::path::Path;
+
+use super::error::confer_error;
+use super::status::confer_status;
+use super::support::guard::{self, Turns};
+use super::support::user_data::{UserData, confer_destroy_fn};
+use super::support::{handle, text};
+use crate::client::{Document, ExtractionRequest, Read};
+use crate::error::{Error, Result, Status};
+
+/// A request for the content of a document, which it uploads. Any thread may use it; calls on one
+/// request take turns. Starting it copies it, so it can be changed, sent again or freed at once
+/// afterwards; only a document from a callback can be sent but once. A setter that fails leaves the
+/// old value.
+#[allow(non_camel_case_types)]
+pub struct confer_extraction_request(Turns<ExtractionRequest>);
+
+impl confer_extraction_request {
+    /// # Safety
+    /// `request` is NULL or a live handle.
+    pub(super) unsafe fn with<T>(
+        request: *const confer_extraction_request,
+        work: impl FnOnce(&mut ExtractionRequest) -> Result<T>,
+    ) -> Result<T> {
+        // SAFETY: passed on.
+        unsafe { handle::borrow(request, "request") }?.0.with(work)
+    }
+}
+
+/// Fills the beginning of `buffer`, and returns how many of its `size` bytes; 0 at the end of the
+/// document; a negative number to give up, and the stream ends with CONFER_E_STOPPED. Called on the
+/// client's callback thread, until 1 MiB has come or the document ends: one that waits holds up the
+/// client's other callbacks.
+///
+/// `size` varies: it is what is missing of that 1 MiB, and with a `total_length` never more than
+/// what is missing of the document, so that it shrinks near its end. Never write more than `size`.
+#[allow(non_camel_case_types)]
+pub type confer_read_fn =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, buffer: *mut u8, size: usize) -> i64>;
+
+/// Makes a request without a document. Set one, and send it with confer_extraction_stream():
+/// CONFER_EVENT_PROGRESS tells how much of the document was sent, and its content comes as JSON, in
+/// pieces: CONFER_EVENT_BODY. An answer, or a refusal, can come while the upload still runs: then
+/// no more of it is sent.
+///
+/// A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. It takes 10 uploads
+/// at once on a connection: a further one waits, in order, until one of these has ended, for the
+/// idle limit at the longest. An upload that is given up counts until the server was told so.
+///
+/// `filename`: not empty. `request`: receives the request; free it with
+/// confer_extraction_request_free().
+/// Errors: CONFER_E_INVALID_ARGUMENT for an empty name; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_extraction_request_new(
+    filename: *const c_char,
+    filename_len: usize,
+    request: *mut *mut confer_extraction_request,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: `request` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(request, "request") }, |out| {
+        // SAFETY: `filename` is as the contract of texts says.
+        let filename = unsafe { text::read(filename, filename_len, "filename") }?;
+        let request = ExtractionRequest::new(filename)?;
+        out.set(handle::give(confer_extraction_request(Turns::new(request))));
+        Ok(())
+    })
+}
+
+/// Sets an option to a JSON value: "content_type" and "image_export_mode" (strings), "ocr",
+/// "table_structure" and "include_images" (true or false), or one that later servers know. Default:
+/// the server's.
+///
+/// Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT without a name, and
+/// for "filename" and "total_length", which the library sets; CONFER_E_INVALID_UTF8;
+/// CONFER_E_TOO_LARGE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_extraction_request_set_option(
+    request: *mut confer_extraction_request,
+    name: *const c_char,
+    name_len: usize,
+    json: *const c_char,
+    json_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; the texts are as their contract says.
+        let name = unsafe { text::read(name, name_len, "name") }?;
+        let json = unsafe { text::read(json, json_len, "json") }?;
+        unsafe {
+            confer_extraction_request::with(request, |request| request.set_option(name, json))
+        }
+    })
+}
+
+/// # Safety
+/// `request` is NULL or a live handle.
+unsafe fn set_document(
+    request: *const confer_extraction_request,
+    document: Document,
+) -> Result<()> {
+    let mut document = Some(document);
+    // SAFETY: passed on.
+    let replaced = unsafe {
+        confer_extraction_request::with(request, |request| {
+            Ok(document.take().and_then(|new| request.set_document(new)))
+        })
+    };
+    // Dropped outside the lock: `destroy` is the application's.
+    drop(document);
+    replaced.map(drop)
+}
+
+/// Sets the document, from memory; copied once, here. Newer servers refuse an empty one, with
+/// status 400.
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT for SIZE_MAX: a document needs its length.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_extraction_request_set_document_bytes(
+    request: *mut confer_extraction_request,
+    bytes: *const u8,
+    len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `bytes` is readable for `len` bytes.
+        unsafe { set_document(request, memory(bytes, len)?) }
+    })
+}
+
+/// # Safety
+/// `bytes` is NULL or readable for `len` bytes.
+pub(super) unsafe fn memory(bytes: *const u8, len: usize) -> Result<Document> {
+    if len == usize::MAX {
+        let message =
+            "len: SIZE_MAX stands for NUL-terminated text; a document needs its length in bytes";
+        return Err(Error::new(Status::InvalidArgument, message));
+    }
+    // SAFETY: passed on.
+    let bytes = unsafe { text::bytes(bytes.cast(), len, "bytes") }?;
+    Ok(Document::Memory(bytes.to_vec().into()))
+}
+
+/// Sets the document, from a regular file, which is opened now, read while it is sent, and closed
+/// when neither the request nor a stream needs it. One that becomes shorter meanwhile ends the
+/// stream with CONFER_E_FILE; what is appended is left out. Newer servers refuse an empty one, with
+/// status 400.
+///
+/// Errors: CONFER_E_FILE if it cannot be opened or is no regular file; CONFER_E_INVALID_ARGUMENT
+/// for an empty path.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_extraction_request_set_document_file(
+    request: *mut confer_extraction_request,
+    path: *const c_char,
+    path_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle; `path` is as the contract of texts says.
+        let document = file(unsafe { text::read(path, path_len, "path") }?)?;
+        unsafe { set_document(request, document) }
+    })
+}
+
+pub(super) fn file(path: &str) -> Result<Document> {
+    if path.is_empty() || path.contains('\0') {
+        let message = "path: it is empty or contains a NUL character";
+        return Err(Error::new(Status::InvalidArgument, message));
+    }
+    Document::open(Path::new(path))
+}
+
+struct ReadCallback {
+    call: unsafe extern "C" fn(*mut c_void, *mut u8, usize) -> i64,
+    user_data: UserData,
+}
+
+impl Read for ReadCallback {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        // SAFETY: the application gave both together; the buffer is writable during the call.
+        let read =
+            unsafe { (self.call)(self.user_data.pointer(), buffer.as_mut_ptr(), buffer.len()) };
+        usize::try_from(read)
+            .map_err(|_| Error::new(Status::Stopped, "the read callback stopped the upload"))
+    }
+}
+
+/// Sets the document, as a callback reads it. It serves one start, also one that is refused with
+/// CONFER_E_TOO_MANY, and is to be set anew for another: the library never asks for the same bytes
+/// again, and so never repeats such a request.
+///
+/// `total_length`: how many bytes it has, or -1 if that is not known. Newer servers need it, and
+/// refuse a document of unknown length, or of none, with status 400.
+/// `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback
+/// thread after the upload, whether complete or not, or in the call that lets go of a document that
+/// was never sent; also if this call fails.
+/// Errors: CONFER_E_INVALID_ARGUMENT without `read`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_extraction_request_set_document_callback(
+    request: *mut confer_extraction_request,
+    total_length: i64,
+    read: confer_read_fn,
+    user_data: *mut c_void,
+    destroy: confer_destroy_fn,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // First of all: `destroy` runs on every failure.
+    let user_data = UserData::new(user_data, destroy);
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe { set_document(request, callback(total_length, read, user_data)?) }
+    })
+}
+
+pub(super) fn callback(
+    total_length: i64,
+    read: confer_read_fn,
+    user_data: UserData,
+) -> Result<Document> {
+    let call = read.ok_or_else(|| Error::new(Status::InvalidArgument, "read: it is NULL"))?;
+    let read = Box::new(ReadCallback { call, user_data });
+    Ok(Document::callback(read, u64::try_from(total_length).ok()))
+}
+
+/// Sets the document, as the application writes it to the stream: see confer_stream_write(). Each
+/// start of the request has its stream, and its document. A request whose token is refused is not
+/// repeated.
+///
+/// `total_length`: its number of bytes, or -1 if that is not known. Newer servers need it, and
+/// refuse a document of unknown length, or without any bytes, with status 400.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_extraction_request_set_document_stream(
+    request: *mut confer_extraction_request,
+    total_length: i64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        let document = Document::Written(u64::try_from(total_length).ok());
+        // SAFETY: NULL or a live handle.
+        unsafe { set_document(request, document) }
+    })
+}
+
+/// Frees a request. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_extraction_request_free(request: *mut confer_extraction_request) {
+    // SAFETY: NULL, or a live handle that is not used afterwards.
+    guard::quiet(|| drop(unsafe { handle::take(request) }));
+}

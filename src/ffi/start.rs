@@ -1,0 +1,277 @@
+//! Starting requests: the section "Starting a request" of the header.
+
+use std::sync::Arc;
+
+use super::callbacks::{Table, confer_stream_callbacks};
+use super::connect::confer_client;
+use super::embeddings::confer_embeddings_request;
+use super::error::confer_error;
+use super::extraction::confer_extraction_request;
+use super::fetch::confer_fetch_request;
+use super::raw::confer_raw_request;
+use super::request::confer_chat_request;
+use super::route::confer_request;
+use super::status::confer_status;
+use super::stream::confer_stream;
+use super::support::delivery::Delivery;
+use super::support::guard;
+use super::support::handle::{self, Out, missing};
+use crate::client::{Client, PreparedRequest, Stream};
+use crate::error::Result;
+
+/// Starts a stream: with callbacks, or one that is pulled.
+///
+/// # Safety
+/// `client` is NULL or a live handle.
+unsafe fn start(
+    client: *mut confer_client,
+    table: Result<Option<Table>>,
+    out: Option<Out<*mut confer_stream>>,
+    send: impl FnOnce(&Client) -> Result<Stream>,
+) -> Result<()> {
+    let Some(table) = table? else {
+        let out = out.ok_or_else(|| missing("stream"))?;
+        // SAFETY: passed on.
+        let stream = unsafe { confer_client::with(client, send) }?;
+        out.set(handle::give(confer_stream::pulled(stream, false)));
+        return Ok(());
+    };
+    // SAFETY: passed on.
+    let (stream, thread, hold) = unsafe {
+        confer_client::with(client, |client| {
+            let (thread, hold) = client.callbacks()?;
+            Ok((send(client)?, thread, hold))
+        })
+    }?;
+    let stream = Arc::new(match table.calls.on_ready {
+        Some(_) => confer_stream::pulled(stream, true),
+        None => confer_stream::delivered(stream),
+    });
+    if let Some(out) = out {
+        out.set(handle::give_shared(stream.clone()));
+    }
+    let delivery = Delivery::new(stream.clone(), table, thread, hold);
+    stream.set_signal(delivery);
+    Ok(())
+}
+
+/// Starts a stream of any kind but a chat.
+///
+/// # Safety
+/// As [`start`].
+unsafe fn start_other(
+    client: *mut confer_client,
+    table: Result<Option<Table>>,
+    out: Option<Out<*mut confer_stream>>,
+    prepare: impl FnOnce() -> Result<PreparedRequest>,
+) -> Result<()> {
+    // SAFETY: passed on.
+    unsafe { start(client, table, out, |client| client.request(prepare()?)) }
+}
+
+/// Sends a chat and opens the stream of its answer.
+///
+/// `callbacks`: copied. They run on a thread of the client's, never on one that serves the network,
+/// and not before this call has stored the handle in `stream`. NULL: the application takes the
+/// events with confer_stream_next() or confer_stream_collect().
+/// `stream`: receives the handle; free it with confer_stream_free(). With callbacks it may be NULL:
+/// the stream then runs to its end by itself. The handle that the callbacks get is valid until
+/// `on_done` returns, and must not be freed.
+///
+/// If this call fails, its return value is all there is: no event, no `on_done`; `destroy` runs
+/// once before it returns, unless the table itself was NULL or its `size` that of no table.
+/// Errors: CONFER_E_CLOSED and the status with which the connection ended; CONFER_E_TOO_LARGE,
+/// CONFER_E_TOO_MANY; CONFER_E_INVALID_ARGUMENT, also for a request without a message.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_stream(
+    client: *mut confer_client,
+    request: *const confer_chat_request,
+    callbacks: *const confer_stream_callbacks,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
+    // failure below.
+    let table = unsafe { confer_stream_callbacks::read(callbacks) };
+    // SAFETY: `stream` is NULL or writable.
+    let out = unsafe { handle::out_or_none(stream) };
+    // SAFETY: the handles are NULL or live.
+    guard::done(error, || unsafe {
+        start(client, table, out, |client| {
+            client.chat(confer_chat_request::with(request, |it| it.prepare())?)
+        })
+    })
+}
+
+/// Sends an embeddings request and opens the stream of its answer: one CONFER_EVENT_EMBEDDINGS with
+/// a row for each text. As confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request
+/// without a text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_embeddings_stream(
+    client: *mut confer_client,
+    request: *const confer_embeddings_request,
+    callbacks: *const confer_stream_callbacks,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
+    // failure below.
+    let table = unsafe { confer_stream_callbacks::read(callbacks) };
+    // SAFETY: `stream` is NULL or writable.
+    let out = unsafe { handle::out_or_none(stream) };
+    // SAFETY: the handles are NULL or live.
+    guard::done(error, || unsafe {
+        start_other(client, table, out, || {
+            confer_embeddings_request::with(request, |it| it.prepare())
+        })
+    })
+}
+
+/// Uploads a document and opens the stream of its content: CONFER_EVENT_PROGRESS and
+/// CONFER_EVENT_BODY. As confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request
+/// without a document, or with a callback that an earlier start used.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_extraction_stream(
+    client: *mut confer_client,
+    request: *const confer_extraction_request,
+    callbacks: *const confer_stream_callbacks,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
+    // failure below.
+    let table = unsafe { confer_stream_callbacks::read(callbacks) };
+    // SAFETY: `stream` is NULL or writable.
+    let out = unsafe { handle::out_or_none(stream) };
+    // SAFETY: the handles are NULL or live.
+    guard::done(error, || unsafe {
+        start_other(client, table, out, || {
+            confer_extraction_request::with(request, |it| it.prepare())
+        })
+    })
+}
+
+/// Has the enclave fetch a page and opens the stream of its HTML: one CONFER_EVENT_BODY. As
+/// confer_chat_stream() otherwise.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_fetch_stream(
+    client: *mut confer_client,
+    request: *const confer_fetch_request,
+    callbacks: *const confer_stream_callbacks,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
+    // failure below.
+    let table = unsafe { confer_stream_callbacks::read(callbacks) };
+    // SAFETY: `stream` is NULL or writable.
+    let out = unsafe { handle::out_or_none(stream) };
+    // SAFETY: the handles are NULL or live.
+    guard::done(error, || unsafe {
+        start_other(client, table, out, || {
+            confer_fetch_request::with(request, |it| it.prepare())
+        })
+    })
+}
+
+/// Sends a raw request and opens the stream of its answer, whose events depend on the request's
+/// ending. As confer_chat_stream() otherwise.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_raw_stream(
+    client: *mut confer_client,
+    request: *const confer_raw_request,
+    callbacks: *const confer_stream_callbacks,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
+    // failure below.
+    let table = unsafe { confer_stream_callbacks::read(callbacks) };
+    // SAFETY: `stream` is NULL or writable.
+    let out = unsafe { handle::out_or_none(stream) };
+    // SAFETY: the handles are NULL or live.
+    guard::done(error, || unsafe {
+        start_other(client, table, out, || {
+            confer_raw_request::with(request, |it| it.prepare())
+        })
+    })
+}
+
+/// Sends a ping and opens the stream of its answer: one CONFER_EVENT_PONG with the round-trip time.
+/// (The library pings by itself to keep a connection; this one is for those who want to know.) As
+/// confer_chat_stream() otherwise.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_ping_stream(
+    client: *mut confer_client,
+    callbacks: *const confer_stream_callbacks,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
+    // failure below.
+    let table = unsafe { confer_stream_callbacks::read(callbacks) };
+    // SAFETY: `stream` is NULL or writable.
+    let out = unsafe { handle::out_or_none(stream) };
+    // SAFETY: the handles are NULL or live.
+    guard::done(error, || unsafe {
+        start_other(client, table, out, || Ok(PreparedRequest::ping()))
+    })
+}
+
+/// Sends a chat, whose answer is then pulled with confer_stream_next(). As confer_chat_stream()
+/// without callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_chat_pull(
+    client: *mut confer_client,
+    request: *const confer_chat_request,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: `stream` is NULL or writable.
+    let out = unsafe { handle::out_or_none(stream) };
+    // SAFETY: the handles are NULL or live.
+    guard::done(error, || unsafe {
+        start(client, Ok(None), out, |client| {
+            client.chat(confer_chat_request::with(request, |it| it.prepare())?)
+        })
+    })
+}
+
+/// Sends a request of another kind and opens the stream of what comes of it. As
+/// confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request that is not complete:
+/// see the function that makes it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_request_stream(
+    client: *mut confer_client,
+    request: *const confer_request,
+    callbacks: *const confer_stream_callbacks,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
+    // failure below.
+    let table = unsafe { confer_stream_callbacks::read(callbacks) };
+    // SAFETY: `stream` is NULL or writable.
+    let out = unsafe { handle::out_or_none(stream) };
+    // SAFETY: the handles are NULL or live.
+    guard::done(error, || unsafe {
+        start_other(client, table, out, || confer_request::prepare(request))
+    })
+}
+
+/// Sends a request of another kind; what comes of it is pulled with confer_stream_next(). As
+/// confer_request_stream() without callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_request_pull(
+    client: *mut confer_client,
+    request: *const confer_request,
+    stream: *mut *mut confer_stream,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: `stream` is NULL or writable.
+    let out = unsafe { handle::out_or_none(stream) };
+    // SAFETY: the handles are NULL or live.
+    guard::done(error, || unsafe {
+        start_other(client, Ok(None), out, || confer_request::prepare(request))
+    })
+}
