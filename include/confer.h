@@ -70,7 +70,7 @@
  *
  *              In a callback                                    result
  *              ---------------------------------------------    ----------------------------
- *              confer_stream_next(), confer_stream_collect(),
+ *              confer_stream_next(), confer_stream_collect(), confer_stream_write(),
  *                confer_connecting_wait()
  *                with timeout 0                                 as elsewhere
  *                with any other timeout                         CONFER_E_WOULD_DEADLOCK
@@ -101,9 +101,9 @@
  *              with CONFER_E_SYSTEM, which is retryable, and the message names the limit. Other
  *              requests and the client continue.
  * Sandboxes    The library needs random bytes, from the system call getrandom or, on a kernel
- *              without it, from /dev/urandom. If the system refuses them, every call that returns a
- *              status returns CONFER_E_SYSTEM. Install a sandbox filter before the first call: if
- *              it refuses getrandom later, the cryptography aborts the process.
+ *              without it, from /dev/urandom. If a sandbox filter refuses them, every call that
+ *              returns a status returns CONFER_E_SYSTEM, not retryable. Install a filter before the
+ *              first call: if it refuses getrandom later, the cryptography aborts the process.
  * Output       The library prints nothing and uses no global logger. Its only changes to the
  *              process are a fork handler and an exit handler, which are removed when it is
  *              unloaded.
@@ -157,6 +157,7 @@
  *              open requests of a client                        4,096         _LIMIT_REQUESTS      CONFER_E_TOO_MANY
  *              uploads at once on a connection                  10            -                    the next one waits
  *              data of an upload in memory                      2 MiB         -                    it is not read yet
+ *              data written and not sent, beside that           1 MiB         -                    confer_stream_write waits
  *              time of a tool                                   5 min         _set_tool_rounds     the model gets an error
  *              name look-ups at once in the process             32            -                    it waits its turn
  *              cancelled name look-ups that still hang          32            -                    CONFER_E_SYSTEM
@@ -259,44 +260,44 @@
 #define CONFER_CONNECTION_ENDED 5
 
 /**
- * The endpoint's host name, or the proxy's, is looked up.
+ * Looks up the host name of the endpoint or the proxy.
  */
 #define CONFER_STAGE_RESOLVE 0
 
 /**
- * A TCP connection is made: all addresses of the name are tried, IPv6 and IPv4 in turn, each 250 ms after the one before
- * or when that has failed.
+ * Connects by TCP. Tries all addresses of the name, IPv6 and IPv4 in turn, each 250 ms after the
+ * previous one or when that has failed.
  */
 #define CONFER_STAGE_TCP 1
 
 /**
- * TLS is negotiated, with the endpoint itself; nothing to do for ws://.
+ * Negotiates TLS with the endpoint. Does nothing for ws://.
  */
 #define CONFER_STAGE_TLS 2
 
 /**
- * The WebSocket upgrade is asked for, with the token.
+ * Requests the WebSocket upgrade, with the token.
  */
 #define CONFER_STAGE_UPGRADE 3
 
 /**
- * Messages 1 and 2 of the Noise handshake.
+ * Exchanges messages 1 and 2 of the Noise handshake.
  */
 #define CONFER_STAGE_HANDSHAKE 4
 
 /**
- * Intel's key set is found or fetched.
+ * Finds or fetches Intel's key set.
  */
 #define CONFER_STAGE_KEY_SET 5
 
 /**
- * The evidence is verified and, if it holds, message 3 is sent.
+ * Verifies the evidence and, if it satisfies the policy, sends message 3.
  */
 #define CONFER_STAGE_VERIFY 6
 
 /**
- * A tunnel through the proxy is asked for, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS; entered only where there
- * is one.
+ * Opens a tunnel through the proxy, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS. Skipped
+ * without a proxy.
  */
 #define CONFER_STAGE_PROXY 7
 
@@ -306,27 +307,29 @@
 #define CONFER_STAGE_TOKEN 8
 
 /**
- * The application is asked whether another release than before will do; the last stage before message 3.
+ * The application is asked whether another release than before will do; the last stage before
+ * message 3.
  */
 #define CONFER_STAGE_RELEASE 9
 
 /**
- * Connecting has ended, well or not: confer_connecting_wait() will not wait any more.
+ * Connecting has ended, with or without success: confer_connecting_wait() no longer waits.
  */
 #define CONFER_STAGE_ENDED 100
 
 /**
- * TLS trusts Mozilla's list of authorities, which is built into the library.
+ * Trusts Mozilla's list of authorities, which is built into the library.
  */
 #define CONFER_ROOTS_BUNDLED 0
 
 /**
- * TLS trusts the authorities that the system does.
+ * Trusts the system's authorities.
  */
 #define CONFER_ROOTS_SYSTEM 1
 
 /**
- * Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of CONFER_STAGE_*.
+ * Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of
+ * CONFER_STAGE_*.
  */
 #define CONFER_DURATION_STAGE_RESOLVE 0
 
@@ -381,38 +384,39 @@
 #define CONFER_DURATION_KEEPALIVE 102
 
 /**
- * How long a ping may stay unanswered while no byte moves in either direction. Then the
+ * Longest time that a ping may stay unanswered while no byte moves in either direction. Then the
  * connection counts as dead: CONFER_E_DEAD_PEER.
  */
 #define CONFER_DURATION_DEAD_PEER 103
 
 /**
- * How long the enclave may be silent after confer_client_network_changed(). Then the connection
- * counts as dead.
+ * Longest silence of the enclave after confer_client_network_changed(). Then the connection counts
+ * as dead.
  */
 #define CONFER_DURATION_PROBE 104
 
 /**
- * How long nothing may come for a request whose answer ends with CONFER_EVENT_COMPLETION, such as
- * a streamed chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer
- * without a word while it still answers pings.
+ * Longest silence of a request whose answer ends with CONFER_EVENT_COMPLETION, such as a streamed
+ * chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer without a
+ * word while it still answers pings.
  */
 #define CONFER_DURATION_IDLE_EVENTS 105
 
 /**
  * The same for any other answer: the server may work for 10 minutes on a document, or on an answer
- * that is not streamed. A request that waits for a connection, and an upload that waits for one of
- * the connection's places, have their idle limit too.
+ * without streaming. Waiting for a connection, or for one of its places for uploads, has the same
+ * limit.
  */
 #define CONFER_DURATION_IDLE_OTHER 106
 
 /**
- * The age at which a working connection is replaced by a fresh one, which is verified anew.
+ * The age at which a new, verified connection replaces a working one.
  *
- * With retries on, the new connection is made first. Open requests end on the old one, of which
- * four may linger. Where none can be made, new requests wait, and end with the last attempt's error
- * once the attempts are used up. The old connection stays for open requests, unless that error is
- * not retried: then the client ends. With retries off, the connection ends with CONFER_E_EXPIRED.
+ * With retries on, the library makes the new connection first. Open requests end on the old one;
+ * at most four old ones may linger. If no connection can be made, new requests wait, and fail with
+ * the last attempt's error after the last allowed attempt. The old connection continues for open
+ * requests, unless that error is not retried: then the client ends. With retries off, the
+ * connection ends with CONFER_E_EXPIRED.
  */
 #define CONFER_DURATION_MAX_AGE 107
 
@@ -438,20 +442,19 @@
 #define CONFER_LIMIT_STREAM_UNREAD 1
 
 /**
- * Unread bytes of all streams of a client. Above it those streams fail that hold more than their
- * equal share.
+ * Unread bytes of all streams of a client. Above it, streams with more than an equal share fail.
  */
 #define CONFER_LIMIT_CLIENT_UNREAD 2
 
 /**
- * Bytes of messages of which not all has come. Above it the connection fails with CONFER_E_LIMIT.
+ * Bytes of incomplete messages. Above it the connection fails with CONFER_E_LIMIT.
  */
 #define CONFER_LIMIT_UNFINISHED 3
 
 /**
  * Bytes of requests that wait to be sent. Above it another request is refused with
- * CONFER_E_TOO_MANY. With a token provider and retries on, as many again of requests that were sent
- * and have no answer yet: status 401 or 402 would have them sent once more.
+ * CONFER_E_TOO_MANY. With a token provider and retries on, requests that were sent and have no
+ * answer may hold as many bytes again, because they are repeated after status 401 or 402.
  */
 #define CONFER_LIMIT_UNSENT 4
 
@@ -461,15 +464,15 @@
 #define CONFER_LIMIT_REQUESTS 5
 
 /**
- * Attempts to connect again that may fail in a row before the client ends with the last one's error.
- * 0: the client ends with its connection.
+ * Attempts to connect again that may fail in a row. After the last one the client ends with its
+ * error. 0: the client ends with its connection.
  *
- * Each new connection goes through the whole verification, with the same policy. A request that was
- * not sent when the connection broke is sent on the next one. Other streams end with the
- * connection's error, and confer_error_progress() says how far they had come: nothing is sent twice.
- * Requests that are started meanwhile wait. A connection that was made again and breaks within 10 s
- * counts as a failed attempt. An error that is not retried, such as a refused enclave, ends the
- * client at once: see the table of confer_error_retryable().
+ * Each new connection is fully verified, with the same policy. A request that was not sent before
+ * the connection broke is sent on the next one. Other streams end with the connection's error, and
+ * confer_error_progress() says how far they had come: nothing is sent twice. Requests started
+ * without a connection wait for one. A later connection that breaks within 10 s counts as a failed
+ * attempt. An error that is not retried, such as a refused enclave, ends the client at once: see
+ * the table of confer_error_retryable().
  */
 #define CONFER_LIMIT_ATTEMPTS 6
 
@@ -479,12 +482,12 @@
 #define CONFER_LOG_ERROR 1
 
 /**
- * Something is not as it should be; the work goes on.
+ * Something is wrong, but the work continues.
  */
 #define CONFER_LOG_WARN 2
 
 /**
- * A connection came or went.
+ * A connection was opened or closed.
  */
 #define CONFER_LOG_INFO 3
 
@@ -655,6 +658,91 @@
 #define CONFER_EVENT_PONG 10
 
 /**
+ * A stage of connecting began.
+ */
+#define CONFER_EVENT_STAGE 100
+
+/**
+ * A verified connection serves.
+ */
+#define CONFER_EVENT_CONNECTED 101
+
+/**
+ * The connection broke.
+ */
+#define CONFER_EVENT_DISCONNECTED 102
+
+/**
+ * The client connects again after a delay.
+ */
+#define CONFER_EVENT_RETRY 103
+
+/**
+ * The client needs a token: confer_event_answer_token(), confer_event_refuse_token().
+ */
+#define CONFER_EVENT_ASK_TOKEN 104
+
+/**
+ * The enclave's release differs from the one before: confer_event_answer_release().
+ */
+#define CONFER_EVENT_ASK_RELEASE 105
+
+/**
+ * A question is over: it was answered, or nobody needs the answer any more.
+ */
+#define CONFER_EVENT_ANSWERED 106
+
+/**
+ * The first connection needs a token.
+ */
+#define CONFER_TOKEN_FIRST 0
+
+/**
+ * Another connection needs a token.
+ */
+#define CONFER_TOKEN_RECONNECT 1
+
+/**
+ * The token in use ends soon.
+ */
+#define CONFER_TOKEN_EXPIRING 2
+
+/**
+ * The server refused the last token.
+ */
+#define CONFER_TOKEN_REFUSED 3
+
+/**
+ * The application answers CONFER_EVENT_ASK_TOKEN.
+ */
+#define CONFER_ASK_TOKEN 1
+
+/**
+ * The application answers CONFER_EVENT_ASK_RELEASE.
+ */
+#define CONFER_ASK_RELEASE 2
+
+/**
+ * The client makes its first connection.
+ */
+#define CONFER_CLIENT_CONNECTING 0
+
+/**
+ * A verified connection serves.
+ */
+#define CONFER_CLIENT_CONNECTED 1
+
+/**
+ * The connection broke, and the client makes another one.
+ */
+#define CONFER_CLIENT_RECONNECTING 2
+
+/**
+ * The client has ended: see confer_client_check().
+ */
+#define CONFER_CLIENT_ENDED 3
+
+/**
  * A wish to stop connecting, which any thread can express. Any thread, also several at once.
  */
 typedef struct confer_cancel confer_cancel;
@@ -673,9 +761,9 @@ typedef struct confer_chat_request confer_chat_request;
 typedef struct confer_client confer_client;
 
 /**
- * What clients are made from. Any thread may use it; calls on one configuration take turns. Connecting copies what it
- * needs, so a configuration can be changed or freed at once afterwards, and can serve many clients: they share its
- * policy's memory and key set.
+ * The settings of clients. Any thread may use it; calls on one configuration take turns.
+ * Connecting copies the settings, so the configuration can be changed or freed at once afterwards.
+ * It can serve many clients, which then share the policy's memory and the key set.
  */
 typedef struct confer_config confer_config;
 
@@ -811,14 +899,15 @@ typedef void (*confer_connection_fn)(void *user_data, const confer_connection_ev
 typedef int32_t (*confer_release_fn)(void *user_data, const confer_report *before, const confer_report *now);
 
 /**
- * Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback thread.
+ * Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback
+ * thread.
  */
 typedef void (*confer_stage_fn)(void *user_data, int32_t stage);
 
 /**
- * Takes a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as "confer::connect";
- * `message`: English. Both texts are NUL-terminated UTF-8 and valid during the call. Runs on the client's callback
- * thread.
+ * Receives a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as
+ * "confer::connect"; `message`: English. Both texts are NUL-terminated UTF-8 and valid during the
+ * call. Runs on the client's callback thread.
  */
 typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target, const char *message);
 
@@ -965,6 +1054,11 @@ typedef struct {
  * The question was already answered, or is over: this answer changes nothing.
  */
 #define CONFER_E_STALE 111
+
+/**
+ * The client has not connected yet.
+ */
+#define CONFER_E_NOT_CONNECTED 112
 
 /**
  * Cancelled by the application.
@@ -1216,8 +1310,11 @@ int32_t confer_error_http_status(const confer_error *error);
  *     CONFER_E_INVALID_ARGUMENT, _INVALID_UTF8,      no: a mistake of the caller
  *       _INVALID_URL, _INVALID_JSON,
  *       _INVALID_POLICY, _WOULD_DEADLOCK,
- *       _FORKED, _FILE, _TOO_LARGE, _STALE
- *     CONFER_E_BUSY, _TOO_MANY, _SYSTEM              yes
+ *       _FORKED, _FILE, _TOO_LARGE, _STALE,
+ *       _NOT_CONNECTED
+ *     CONFER_E_BUSY, _TOO_MANY                       yes
+ *     CONFER_E_SYSTEM                                yes; no if the system refuses random bytes,
+ *                                                    because a sandbox filter stays
  *     CONFER_E_CANCELLED, _CLOSED, _STOPPED,         no
  *       _PANIC
  *     CONFER_E_TOKEN                                 yes: asks the token provider again; no
@@ -1644,17 +1741,16 @@ uint32_t confer_connection_event_attempt(const confer_connection_event *event);
 int64_t confer_connection_event_delay_ms(const confer_connection_event *event);
 
 /**
- * A new configuration: Confer's own service, the production policy, every limit at its default. Only the token is
- * missing.
+ * Creates a configuration for Confer's service, with the production policy and all limits at their
+ * defaults. Only the token is missing.
  *
  * `config`: receives the configuration; free it with confer_config_free().
  */
-confer_status confer_config_new(confer_config **config,
-                                confer_error **error);
+confer_status confer_config_new(confer_config **config, confer_error **error);
 
 /**
- * Where to connect: the URL of the WebSocket, path included, without the token, at most 2,048 bytes. `wss://`, or
- * `ws://` for a loopback address. Default "wss://inference.confer.to/websocket".
+ * Sets the URL of the WebSocket, with its path and without the token, at most 2,048 bytes.
+ * `wss://`, or `ws://` for a loopback address. Default "wss://inference.confer.to/websocket".
  *
  * Errors: CONFER_E_INVALID_URL.
  */
@@ -1664,17 +1760,19 @@ confer_status confer_config_set_endpoint(confer_config *config,
                                          confer_error **error);
 
 /**
- * The proxy to connect through. Default none.
+ * Sets the proxy. Default: no proxy.
  *
- * `url`: `http://host:port` for HTTP CONNECT, or `socks5://host:port`; with credentials `http://user:password@host:port`,
- * percent-encoded. At most 2,048 bytes; without a scheme `http://` is meant; the port is 80 or 1080 if none is given. Empty
- * text: no proxy. For SOCKS5 user name and password have 1 to 255 bytes each. The endpoint's name is looked up by the
- * proxy, never here; `socks5h://`, which says so elsewhere, is the same.
+ * `url`: `http://host:port` for HTTP CONNECT, or `socks5://host:port`; with credentials
+ * `http://user:password@host:port`, percent-encoded. At most 2,048 bytes. The default scheme is
+ * `http://`, and the default port 80 or 1080. Empty text: no proxy. For SOCKS5, user name and
+ * password have 1 to 255 bytes each. The proxy looks up the endpoint's name, never this library,
+ * so `socks5h://` means the same.
  *
- * Everything goes through it, Intel's key set too. TLS is with the endpoint itself: a proxy sees its name, sizes and
- * times, and no token. Credentials go to the proxy in the clear, as in every such protocol, and are written nowhere
- * else. What is plain is on this machine, which a proxy does not lead to: with a ws:// endpoint connecting fails with
- * CONFER_E_INVALID_URL, and a key set at an http:// URL is not fetched.
+ * All connections use it, also the fetch of Intel's key set. TLS ends at the endpoint, so a proxy
+ * sees the endpoint's name, sizes and times, and no token. The proxy receives its credentials
+ * unencrypted, as these protocols define; the library writes them nowhere else. A proxy does not
+ * lead back to this machine: with a ws:// endpoint connecting fails with CONFER_E_INVALID_URL, and
+ * a key set at an http:// URL is not fetched.
  *
  * Errors: CONFER_E_INVALID_URL, which does not repeat the text.
  */
@@ -1684,40 +1782,40 @@ confer_status confer_config_set_proxy(confer_config *config,
                                       confer_error **error);
 
 /**
- * Takes the proxy from the process's environment, as it is during this call: the first of HTTPS_PROXY, https_proxy,
- * ALL_PROXY and all_proxy that is not empty, in the form of confer_config_set_proxy(), which it replaces; none of them: no
- * proxy. Without this call the environment is not looked at.
+ * Sets the proxy from the process's environment at the time of this call: the first of
+ * HTTPS_PROXY, https_proxy, ALL_PROXY and all_proxy that is not empty, or no proxy. The value has
+ * the form of confer_config_set_proxy(). Without this call the library ignores the environment.
  *
- * Hosts in NO_PROXY, or no_proxy, are reached without it, by curl's rules: names, which stand for all below them too,
- * addresses, and networks such as 10.0.0.0/8, parted by commas or spaces; `*` is every host. So are ws:// endpoints, which
- * are on this machine. Other threads must not change the environment meanwhile.
+ * Hosts in NO_PROXY, or no_proxy, are connected directly, by curl's rules. The list has names,
+ * which include their subdomains, addresses, and networks such as 10.0.0.0/8, separated by commas
+ * or spaces; `*` is every host. Endpoints with ws:// are connected directly too. Other threads
+ * must not change the environment during this call.
  *
- * Errors: CONFER_E_INVALID_URL, which names the variable, if it holds no proxy that the library can use.
+ * Errors: CONFER_E_INVALID_URL, with the name of the variable, if the library cannot use the
+ * proxy.
  */
-confer_status confer_config_set_proxy_from_environment(confer_config *config,
-                                                       confer_error **error);
+confer_status confer_config_set_proxy_from_environment(confer_config *config, confer_error **error);
 
 /**
- * Whose certificates count for TLS. Default CONFER_ROOTS_BUNDLED, which needs no file. The system's are read during
- * this call, from where SSL_CERT_FILE and SSL_CERT_DIR say if they are set; call it again to read them anew. Neither has
- * to do with the enclave's verification, whose roots stand in the policy.
+ * Sets the TLS roots, one of CONFER_ROOTS_*. Default CONFER_ROOTS_BUNDLED, which needs no file.
+ * This call reads the system's roots, from SSL_CERT_FILE and SSL_CERT_DIR if they are set; call it
+ * again to read them again. The verification of the enclave does not use these roots: its roots
+ * are in the policy.
  *
- * Clients of one configuration resume each other's TLS sessions, as long as its roots are not set again; those with the
- * bundled roots all do.
+ * Clients of one configuration resume each other's TLS sessions until its roots are set again. All
+ * clients with the bundled roots resume each other's.
  *
- * Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate; CONFER_E_INVALID_ARGUMENT.
- * The roots from before then stay.
+ * Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate;
+ * CONFER_E_INVALID_ARGUMENT. A failed call keeps the previous roots.
  */
-confer_status confer_config_set_roots(confer_config *config,
-                                      int32_t roots,
-                                      confer_error **error);
+confer_status confer_config_set_roots(confer_config *config, int32_t roots, confer_error **error);
 
 /**
- * The application's own roots for TLS, in place of any others: certificates as PEM text, at most 1 MiB and 1,024 of them.
- * What else the text holds is passed over.
+ * Sets the application's TLS roots, which replace all others: PEM text of at most 1 MiB and 1,024
+ * certificates. Ignores other content of the text.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT if there is no certificate in it or one that cannot be used, which is named by its
- * place; CONFER_E_TOO_LARGE. The roots from before then stay.
+ * Errors: CONFER_E_INVALID_ARGUMENT without a certificate, or for an unusable one, with its
+ * position; CONFER_E_TOO_LARGE. A failed call keeps the previous roots.
  */
 confer_status confer_config_set_roots_pem(confer_config *config,
                                           const char *pem,
@@ -1725,15 +1823,18 @@ confer_status confer_config_set_roots_pem(confer_config *config,
                                           confer_error **error);
 
 /**
- * The account's token, at most 8,192 bytes. No default: connecting without one, and without a provider, is an error. The
- * library sends it in the upgrade's request line and writes it nowhere else. One newline at its end is left out.
+ * Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token and
+ * without a provider is an error. The library sends the token in the request line of the upgrade,
+ * and writes it nowhere else. It removes one newline at the end.
  *
- * Once the server has refused a token for good, the client does not connect with it again: after HTTP status 401, 402 or
- * 403, and after HTTP status 500 or a request's status 401 or 402 if the token is a JWT whose `exp` has passed. Without a
- * provider a client with reconnecting on then ends at its next attempt to connect.
+ * A client does not connect again with a token that the server has refused for good: after HTTP
+ * status 401, 402 or 403, and after HTTP status 500 or a request's status 401 or 402 if the token
+ * is a JWT whose `exp` has passed. Without a provider, a client that reconnects then ends at its
+ * next attempt.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, that begins with "Bearer ", or that holds white space, a
- * byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message names what is wrong, and never the token.
+ * Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, begins with "Bearer ", or contains
+ * white space, a byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message
+ * names the mistake, and never repeats the token.
  */
 confer_status confer_config_set_token(confer_config *config,
                                       const char *token,
@@ -1741,12 +1842,14 @@ confer_status confer_config_set_token(confer_config *config,
                                       confer_error **error);
 
 /**
- * Who gives a token for each connection, the first one too, in the place of confer_config_set_token(). Default no one.
+ * Who gives a token for each connection, the first one too, in the place of
+ * confer_config_set_token(). Default no one.
  *
- * `provider`: asked on the client's callback thread before each attempt to connect; its time limit is that of
- * CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last token ends, if that is a JWT that
- * says when, and the connection is replaced by one with the fresh token. While it gives a token that the server has refused
- * for good, attempts fail with CONFER_E_TOKEN. May be NULL for none.
+ * `provider`: asked on the client's callback thread before each attempt to connect; its time limit
+ * is that of CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last
+ * token ends, if that is a JWT that says when, and the connection is replaced by one with the
+ * fresh token. While it gives a token that the server has refused for good, attempts fail with
+ * CONFER_E_TOKEN. May be NULL for none.
  * `user_data`, `destroy`: as for confer_config_set_log().
  */
 confer_status confer_config_set_token_provider(confer_config *config,
@@ -1756,8 +1859,8 @@ confer_status confer_config_set_token_provider(confer_config *config,
                                                confer_error **error);
 
 /**
- * Who is told of what becomes of the connection: that it broke, each attempt to make it again, and how that ended.
- * Default no one.
+ * Who is told of what becomes of the connection: that it broke, each attempt to make it again, and
+ * how that ended. Default no one.
  *
  * `connection`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
  */
@@ -1768,9 +1871,9 @@ confer_status confer_config_set_connection_callback(confer_config *config,
                                                     confer_error **error);
 
 /**
- * Who decides about an enclave that satisfies the policy, but runs another release (manifest) than the connection before
- * it. Default no one: the policy alone decides. Refused, it gets no message 3, and the client ends with
- * CONFER_E_RELEASE_REFUSED.
+ * Who decides about an enclave that satisfies the policy, but runs another release (manifest) than
+ * the connection before it. Default no one: the policy alone decides. Refused, it gets no message
+ * 3, and the client ends with CONFER_E_RELEASE_REFUSED.
  *
  * `release`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
  */
@@ -1781,17 +1884,19 @@ confer_status confer_config_set_release_callback(confer_config *config,
                                                  confer_error **error);
 
 /**
- * What is trusted. Default: confer_policy_production(). The configuration keeps what it needs; the policy can be freed.
+ * Sets the policy, which says what is trusted. Default: confer_policy_production(). The policy can
+ * be freed afterwards.
  */
 confer_status confer_config_set_policy(confer_config *config,
                                        const confer_policy *policy,
                                        confer_error **error);
 
 /**
- * A file in which fetched key sets of Intel are kept, so that the next process need not fetch them. Default none. It
- * is read when connecting and replaced whole after a fetch; its content is verified like any key set, so it need not be
- * protected. A file that holds something else than a key set is not touched: connecting fails with CONFER_E_FILE; an
- * empty one counts as none. A file that cannot be written is a warning in the log.
+ * Sets the cache file of Intel's key sets, so that the next process need not fetch them. Default:
+ * no file. Connecting reads the file, and a fetch replaces it as a whole. Its content is verified
+ * like any key set, so it needs no protection. An empty file counts as missing. A file with other
+ * content is not changed, and connecting fails with CONFER_E_FILE. If the file cannot be written,
+ * the log has a warning.
  */
 confer_status confer_config_set_jwks_cache_file(confer_config *config,
                                                 const char *path,
@@ -1810,14 +1915,15 @@ confer_status confer_config_set_stage_callback(confer_config *config,
                                                confer_error **error);
 
 /**
- * Frees a configuration. Clients that were made from it are not affected. NULL is allowed.
+ * Frees a configuration. Its clients continue. NULL is allowed.
  */
 void confer_config_free(confer_config *config);
 
 /**
  * Sets a time of a configuration, in milliseconds. Any thread.
  *
- * `duration`: one of CONFER_DURATION_*. `ms`: within its bounds; 0 turns a time off that can be 0.
+ * `duration`: one of CONFER_DURATION_*. `ms`: within its bounds; 0, where allowed, turns the time
+ * off.
  *
  *     Key                              Default    Bounds
  *     -----------------------------    -------    --------------------------
@@ -1871,11 +1977,11 @@ confer_status confer_config_set_limit(confer_config *config,
                                       confer_error **error);
 
 /**
- * Whether a working connection is also replaced when its evidence expires: after the time that
- * confer_report_expires_at() gives, and the policy's leeway. That is some minutes after the enclave
- * had its token from Intel. As CONFER_DURATION_MAX_AGE in all else. Default false.
+ * Sets whether a working connection is also replaced when its evidence expires: after
+ * confer_report_expires_at() and the policy's leeway, some minutes after the enclave received its
+ * token from Intel. Otherwise like CONFER_DURATION_MAX_AGE. Default false.
  *
- * Where the clock on the wall jumped, or the machine slept, the next request notices it, and open
+ * If the wall clock jumped or the machine slept, the next request notices the expiry, and open
  * requests within 30 s.
  */
 confer_status confer_config_set_renew_with_evidence(confer_config *config, bool renew, confer_error **error);
@@ -1891,7 +1997,7 @@ confer_status confer_config_set_reconnect(confer_config *config,
                                           confer_error **error);
 
 /**
- * Sets CONFER_DURATION_MAX_AGE, and what confer_config_set_renew_with_evidence() does.
+ * Sets CONFER_DURATION_MAX_AGE and the value of confer_config_set_renew_with_evidence().
  */
 confer_status confer_config_set_max_age(confer_config *config,
                                         uint64_t max_age_ms,
@@ -1943,15 +2049,15 @@ confer_status confer_config_set_probe_timeout_ms(confer_config *config,
                                                  confer_error **error);
 
 /**
- * Where the log goes. Default nowhere: the library prints nothing. No record holds a token, a prompt, an answer or a
- * key at any level.
+ * Sets the receiver of the log. Default: no receiver, and the library prints nothing. No record
+ * contains a token, prompt, answer or key, at any level.
  *
- * `level`: records up to this one of CONFER_LOG_* are made. `log`: may be NULL for none.
- * `user_data`: passed to `log`. Clients that are made from one configuration share it, and each has a thread for its
- * callbacks: several clients may use it at once.
- * `destroy`: runs once when neither the configuration nor a client needs `user_data` any more, on the thread that let
- * go of it last: one that sets another log or frees the configuration, or a client's callback thread. If this call
- * fails, it runs before the call returns.
+ * `level`: the highest level to record, one of CONFER_LOG_*. `log`: NULL turns the log off.
+ * `user_data`: passed to `log`. Clients of one configuration share it, and each has a separate
+ * callback thread, so several may use it at once.
+ * `destroy`: runs once when neither the configuration nor a client needs `user_data` any more: on
+ * a client's callback thread, or in the call that sets another log or frees the configuration. If
+ * this call fails, it runs before the call returns.
  */
 confer_status confer_config_set_log(confer_config *config,
                                     int32_t level,
@@ -2000,9 +2106,9 @@ confer_status confer_connect(const confer_config *config,
  * Errors: CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_SYSTEM if there is no thread to be had. All else is the
  * outcome.
  */
-confer_status confer_connect_start(const confer_config *config,
-                                   confer_connecting **connecting,
-                                   confer_error **error);
+confer_status confer_connecting_start(const confer_config *config,
+                                      confer_connecting **connecting,
+                                      confer_error **error);
 
 /**
  * Waits for the outcome and takes it: the client, or the error as confer_connect() has it. It can be taken once.
@@ -2048,6 +2154,8 @@ void confer_connecting_free(confer_connecting *connecting);
  * Why the enclave of a live client is trusted: that of the connection in use, or of the last one.
  *
  * `report`: receives the report; free it with confer_report_free(). It does not need the client any more.
+ *
+ * Errors: CONFER_E_NOT_CONNECTED before the first connection.
  */
 confer_status confer_attestation_report(const confer_client *client,
                                         confer_report **report,
@@ -2090,7 +2198,7 @@ uint64_t confer_client_counter(const confer_client *client, int32_t counter);
  * `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and for name look-ups and reads or writes
  * of files that hang in the system.
  * Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed, also by several threads.
- * Errors: CONFER_E_WOULD_DEADLOCK in a callback.
+ * Errors: CONFER_E_WOULD_DEADLOCK in a callback, unless `timeout_ms` is 0.
  */
 confer_status confer_close(confer_client *client,
                            int64_t timeout_ms,
@@ -2667,6 +2775,18 @@ confer_status confer_extraction_request_set_document_callback(confer_extraction_
                                                               confer_error **error);
 
 /**
+ * Sets the document, as the application writes it to the stream: see confer_stream_write(). Each
+ * start of the request has its stream, and its document. A request whose token is refused is not
+ * repeated.
+ *
+ * `total_length`: its number of bytes, or -1 if that is not known. Newer servers need it, and
+ * refuse a document of unknown length, or without any bytes, with status 400.
+ */
+confer_status confer_extraction_request_set_document_stream(confer_extraction_request *request,
+                                                            int64_t total_length,
+                                                            confer_error **error);
+
+/**
  * Frees a request. NULL is allowed.
  */
 void confer_extraction_request_free(confer_extraction_request *request);
@@ -2895,6 +3015,19 @@ confer_status confer_request_set_document_callback(confer_request *request,
                                                    confer_error **error);
 
 /**
+ * Sets the document, as the application writes it to the stream: see confer_stream_write(). Each
+ * start of the request has its stream, and its document. A request whose token is refused is not
+ * repeated.
+ *
+ * `total_length`: its number of bytes, or -1 if that is not known. Newer servers need it, and
+ * refuse a document of unknown length, or without any bytes, with status 400.
+ * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction.
+ */
+confer_status confer_request_set_document_stream(confer_request *request,
+                                                 int64_t total_length,
+                                                 confer_error **error);
+
+/**
  * Frees a request. NULL is allowed.
  */
 void confer_request_free(confer_request *request);
@@ -2999,6 +3132,82 @@ confer_event *confer_event_clone(const confer_event *event);
 void confer_event_free(confer_event *event);
 
 /**
+ * The stage of CONFER_EVENT_STAGE: one of CONFER_STAGE_*; -1 for other events.
+ */
+int32_t confer_event_stage(const confer_event *event);
+
+/**
+ * The report of CONFER_EVENT_CONNECTED, or that of the enclave that CONFER_EVENT_ASK_RELEASE asks
+ * about; NULL for other events. Borrowed from the event.
+ */
+const confer_report *confer_event_report(const confer_event *event);
+
+/**
+ * The report of the connection before, for CONFER_EVENT_ASK_RELEASE; NULL for other events. Borrowed
+ * from the event.
+ */
+const confer_report *confer_event_previous_report(const confer_event *event);
+
+/**
+ * The error of CONFER_EVENT_DISCONNECTED, or that of the failed attempt before CONFER_EVENT_RETRY;
+ * NULL if there was none, and for other events. Borrowed from the event.
+ */
+const confer_error *confer_event_error(const confer_event *event);
+
+/**
+ * Whether the release of CONFER_EVENT_CONNECTED differs from that of the last such event of this
+ * watch, or any between. False for other events.
+ */
+bool confer_event_release_changed(const confer_event *event);
+
+/**
+ * The number of the attempt of CONFER_EVENT_RETRY, counted in a row from 1; 0 for other events.
+ */
+uint32_t confer_event_attempt(const confer_event *event);
+
+/**
+ * The delay before the attempt of CONFER_EVENT_RETRY, in milliseconds; -1 for other events.
+ */
+int64_t confer_event_delay_ms(const confer_event *event);
+
+/**
+ * The reason of CONFER_EVENT_ASK_TOKEN: one of CONFER_TOKEN_*; -1 for other events.
+ */
+int32_t confer_event_token_reason(const confer_event *event);
+
+/**
+ * Answers CONFER_EVENT_ASK_TOKEN, on the event or a clone of it, from any thread, at once or later.
+ * After an invalid token the question stays open.
+ *
+ * Errors: those of confer_config_set_token(); CONFER_E_STALE if the question is over;
+ * CONFER_E_INVALID_ARGUMENT for another event.
+ */
+confer_status confer_event_answer_token(const confer_event *event,
+                                        const char *token,
+                                        size_t token_len,
+                                        confer_error **error);
+
+/**
+ * Answers CONFER_EVENT_ASK_TOKEN: the application gives no token. `reason` becomes part of errors and of
+ * the log, so it must hold no secret; 1,024 characters of it are kept.
+ *
+ * Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_UTF8; CONFER_E_INVALID_ARGUMENT for
+ * another event.
+ */
+confer_status confer_event_refuse_token(const confer_event *event,
+                                        const char *reason,
+                                        size_t reason_len,
+                                        confer_error **error);
+
+/**
+ * Answers CONFER_EVENT_ASK_RELEASE. Accepting accepts this manifest and no other one. Refusing ends the
+ * client with CONFER_E_RELEASE_REFUSED.
+ *
+ * Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_ARGUMENT for another event.
+ */
+confer_status confer_event_answer_release(const confer_event *event, bool accept, confer_error **error);
+
+/**
  * Sends a chat and opens the stream of its answer.
  *
  * `callbacks`: copied. They run on a thread of the client's, never on one that serves the network,
@@ -3101,6 +3310,101 @@ confer_status confer_request_pull(confer_client *client,
                                   confer_error **error);
 
 /**
+ * Says which questions the application answers: CONFER_ASK_TOKEN, CONFER_ASK_RELEASE, both, or 0.
+ * Default 0. A question is an event of a watch: see confer_client_watch(). An answer is due within
+ * CONFER_DURATION_ANSWER.
+ *
+ *     Question                   Asked                       No answer in time      Refused
+ *     -----------------------    -------------------------   --------------------   ----------------
+ *     token for a connection     before the attempt          the attempt fails      the same, and is
+ *                                                            (CONFER_E_TOKEN)       not retried
+ *     token that ends soon       a minute before its `exp`   the connection goes    the same
+ *                                                            on with the old one
+ *     token after status 401     before the request is       the request ends       the same
+ *     or 402                     sent once more              with that status
+ *     another release            before the handshake is     the attempt fails      the client ends
+ *                                completed
+ *
+ * The first attempt uses the configured token, if there is one, and asks otherwise. A release that
+ * nobody accepts is never used.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for an unknown bit.
+ */
+confer_status confer_config_set_ask(confer_config *config, uint32_t questions, confer_error **error);
+
+/**
+ * Makes a client that begins to connect, and returns at once. The first attempt is retried by the
+ * same rules as later ones. Requests can be started at once: they stay in this process until the
+ * enclave is verified. Allowed in a callback.
+ *
+ * `client`: receives the client; end it with confer_close() and free it with confer_client_free().
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT without a token, unless CONFER_ASK_TOKEN is set; CONFER_E_SYSTEM
+ * if the system refuses a thread. Other errors are the client's: see confer_client_wait().
+ */
+confer_status confer_connect_start(const confer_config *config, confer_client **client, confer_error **error);
+
+/**
+ * Waits until the client is connected.
+ *
+ * `timeout_ms`: 0 looks and does not wait; negative waits without a limit.
+ *
+ * Returns CONFER_OK if it is connected, CONFER_TIMEOUT if it is not yet. If the client has ended, or
+ * ends meanwhile: its status and error, which is CONFER_E_CLOSED after confer_close(). In a callback
+ * CONFER_E_WOULD_DEADLOCK, unless `timeout_ms` is 0.
+ */
+confer_status confer_client_wait(confer_client *client, int64_t timeout_ms, confer_error **error);
+
+/**
+ * The client's state: one of CONFER_CLIENT_*; later versions may have more. CONFER_CLIENT_ENDED for
+ * NULL.
+ */
+int32_t confer_client_state(const confer_client *client);
+
+/**
+ * Gives a fresh token unasked. It answers an open token question; otherwise the next attempt to
+ * connect uses it. Never waits.
+ *
+ * Errors: those of confer_config_set_token().
+ */
+confer_status confer_client_set_token(confer_client *client,
+                                      const char *token,
+                                      size_t token_len,
+                                      confer_error **error);
+
+/**
+ * Opens a stream of the client's own events:
+ *
+ *     CONFER_EVENT_STAGE           a stage of connecting began: confer_event_stage()
+ *     CONFER_EVENT_CONNECTED       a verified connection serves: confer_event_report(),
+ *                                  confer_event_release_changed()
+ *     CONFER_EVENT_DISCONNECTED    it broke: confer_event_error()
+ *     CONFER_EVENT_RETRY           the next attempt: confer_event_attempt(),
+ *                                  confer_event_delay_ms(), confer_event_error() of the one before
+ *     CONFER_EVENT_ASK_TOKEN       a question: confer_event_token_reason()
+ *     CONFER_EVENT_ASK_RELEASE     a question: confer_event_report(), confer_event_previous_report()
+ *     CONFER_EVENT_ANSWERED        a question of this watch is over
+ *     the end of the stream        the client has ended: CONFER_OK after confer_close(), otherwise
+ *                                  the client's error
+ *
+ * A watch begins with the present state and an open question, so one that is opened late misses no
+ * state. If nobody reads it, old events are dropped: see confer_stream_dropped(). The present state,
+ * an open question and the end are kept. A watch does not keep its client alive; cancelling or freeing
+ * it ends the watch and nothing else. Several watches of one client can be open.
+ *
+ * `callbacks`, `stream`: as for confer_chat_stream().
+ */
+confer_status confer_client_watch(confer_client *client,
+                                  const confer_stream_callbacks *callbacks,
+                                  confer_stream **stream,
+                                  confer_error **error);
+
+/**
+ * The number of events that a watch dropped because nobody read them. 0 for other streams.
+ */
+uint64_t confer_stream_dropped(const confer_stream *stream);
+
+/**
  * Takes the next event.
  *
  * `timeout_ms`: 0 looks and does not wait; negative waits until something comes, the idle limit at
@@ -3179,6 +3483,41 @@ void confer_stream_cancel(confer_stream *stream);
 void confer_stream_free(confer_stream *stream);
 
 /**
+ * Writes the next bytes of a document that confer_extraction_request_set_document_stream()
+ * announced. The /// library keeps at most 1 MiB of it. This call takes bytes up to the free room, and waits for more
+ * room. Any thread, but one at a time.
+ *
+ * `timeout_ms`: 0 does not wait; negative waits until all bytes are taken or the upload ends.
+ * After a CONFER_EVENT_PROGRESS there may be room.
+ * `written`: receives the number of taken bytes.
+ *
+ * Returns CONFER_OK if all bytes were taken, CONFER_TIMEOUT if only `written` of them were.
+ * Errors: CONFER_E_STALE when the upload has ended: the answer came early, or the stream failed or
+ * was cancelled, and says so itself; CONFER_E_INVALID_ARGUMENT for more bytes than the document's
+ * length, of which none is taken, after confer_stream_finish(), and for other streams;
+ * CONFER_E_BUSY if another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless
+ * `timeout_ms` is 0. None of these ends the stream.
+ */
+confer_status confer_stream_write(confer_stream *stream,
+                                  const uint8_t *bytes,
+                                  size_t len,
+                                  int64_t timeout_ms,
+                                  size_t *written,
+                                  confer_error **error);
+
+/**
+ * Ends the document that confer_stream_write() writes. Where its length was given, the last byte
+ * has ended it already, and this call is not needed. Calling it again changes nothing. Never
+ * waits.
+ * Any thread.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT before the given length, which also ends the stream, and for
+ * other streams; CONFER_E_STALE if the upload has ended before; CONFER_E_BUSY if another thread
+ * writes.
+ */
+confer_status confer_stream_finish(confer_stream *stream, confer_error **error);
+
+/**
  * The name of one of CONFER_EVENT_*, such as "CONFER_EVENT_TOKEN"; "CONFER_EVENT_UNKNOWN" for a
  * number that this version does not know. Static, NUL-terminated, never NULL. Any thread.
  */
@@ -3213,6 +3552,18 @@ const char *confer_outcome_name(int32_t outcome);
  * otherwise.
  */
 const char *confer_stage_name(int32_t stage);
+
+/**
+ * The name of one of CONFER_CLIENT_*, such as "CONFER_CLIENT_CONNECTED". As confer_event_type_name()
+ * otherwise.
+ */
+const char *confer_client_state_name(int32_t state);
+
+/**
+ * The name of one of CONFER_TOKEN_*, such as "CONFER_TOKEN_REFUSED". As confer_event_type_name()
+ * otherwise.
+ */
+const char *confer_token_reason_name(int32_t reason);
 
 /**
  * The name of one of CONFER_ROOTS_*, such as "CONFER_ROOTS_BUNDLED". As confer_event_type_name()

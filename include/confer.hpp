@@ -107,7 +107,7 @@ inline std::optional<std::int64_t> known(std::int64_t value) {
 // CONFER_E_FORKED in a forked child, where no callback will run, otherwise CONFER_OK.
 inline confer_status may_wait() noexcept {
     // confer_close() checks its handle last.
-    const confer_status status = confer_close(nullptr, 0, nullptr);
+    const confer_status status = confer_close(nullptr, 1, nullptr);
     return status == CONFER_E_INVALID_ARGUMENT ? CONFER_OK : status;
 }
 
@@ -1008,7 +1008,7 @@ private:
 class connecting {
 public:
     explicit connecting(const config &from)
-        : handle_(detail::make<confer_connecting>(confer_connect_start, from.get())) {}
+        : handle_(detail::make<confer_connecting>(confer_connecting_start, from.get())) {}
 
     // Returns the client once, or nullopt after a timeout. Throws like client::connect().
     std::optional<client> wait(milliseconds timeout = forever) {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The header's sections, in order.
-const SECTIONS: [&str; 29] = [
+const SECTIONS: [&str; 31] = [
     "version",
     "status",
     "error",
@@ -33,8 +33,10 @@ const SECTIONS: [&str; 29] = [
     "raw",
     "route",
     "event",
+    "client_event",
     "callbacks",
     "start",
+    "watch",
     "stream",
     "upload",
     "names",

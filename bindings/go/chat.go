@@ -113,6 +113,15 @@ const (
 	EventProgress       EventType = C.CONFER_EVENT_PROGRESS         // more of an upload was sent: Transferred, Total
 	EventEmbeddings     EventType = C.CONFER_EVENT_EMBEDDINGS       // see Client.Embed
 	EventPong           EventType = C.CONFER_EVENT_PONG             // see Client.Ping
+
+	// Events of a client, which no function of this package delivers yet.
+	EventStage        EventType = C.CONFER_EVENT_STAGE
+	EventConnected    EventType = C.CONFER_EVENT_CONNECTED
+	EventDisconnected EventType = C.CONFER_EVENT_DISCONNECTED
+	EventRetry        EventType = C.CONFER_EVENT_RETRY
+	EventAskToken     EventType = C.CONFER_EVENT_ASK_TOKEN
+	EventAskRelease   EventType = C.CONFER_EVENT_ASK_RELEASE
+	EventAnswered     EventType = C.CONFER_EVENT_ANSWERED
 )
 
 // Event is one event of an answer. Fields of other types are zero.

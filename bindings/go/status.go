@@ -29,6 +29,7 @@ const (
 	ErrTooLarge        Status = C.CONFER_E_TOO_LARGE
 	ErrTooMany         Status = C.CONFER_E_TOO_MANY
 	ErrStale           Status = C.CONFER_E_STALE
+	ErrNotConnected    Status = C.CONFER_E_NOT_CONNECTED
 
 	ErrCancelled Status = C.CONFER_E_CANCELLED
 	ErrClosed    Status = C.CONFER_E_CLOSED

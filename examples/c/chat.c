@@ -289,7 +289,7 @@ static confer_status connect_and_verify(confer_client **client) {
 
     confer_status status = confer_config_new(&config, &error);
     if (status == CONFER_OK) status = configure(config, &error);
-    if (status == CONFER_OK) status = confer_connect_start(config, &connecting, &error);
+    if (status == CONFER_OK) status = confer_connecting_start(config, &connecting, &error);
     if (status == CONFER_OK) status = confer_connecting_fd(connecting, &fd, &error);
     if (status == CONFER_OK) {
         fputs("Connecting …\n", stderr);

@@ -1,17 +1,19 @@
 //! A client, as an application holds it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::chat::PreparedChat;
+use super::config::Config;
 use super::meter::Meter;
 use super::request::PreparedRequest;
 use super::run;
 use super::stream::Stream;
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result};
-use crate::host::{self, Callbacks, Hold, Which};
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::host::{self, Callbacks, Hold, Runtime, Which};
+use crate::lifecycle::{Lifecycle, Observer, Phase};
+use crate::net::Token;
 
 /// The way to a verified enclave. Clones share it; it closes when the last of them and of its
 /// streams is dropped.
@@ -42,6 +44,45 @@ impl Client {
     pub(super) fn new(life: Arc<Lifecycle>) -> Client {
         let meter = Arc::new(Meter::new(life.bounds().client));
         Client(Arc::new(Keeper { life, meter }))
+    }
+
+    /// A client that begins to connect. Every attempt follows the configuration's rules for reconnecting. The
+    /// configuration is read now and can be changed or dropped afterwards.
+    pub fn start(config: &Config) -> Result<Client> {
+        config.check_ask()?;
+        let callbacks = OnceLock::new();
+        if config.needs_callbacks() {
+            let _ = callbacks.set(Callbacks::start()?);
+        }
+        let runtime = Runtime::shared()?;
+        let (mut rules, token) = config.rules();
+        rules.retry_first = true;
+        let sinks = callbacks.get().map(|thread| config.sinks(thread));
+        let observers = sinks
+            .into_iter()
+            .map(|sinks| Arc::new(sinks) as Arc<dyn Observer>);
+        let means = config.means(callbacks.get(), observers.collect());
+        let life = Lifecycle::new(rules, token, means, runtime, callbacks);
+        let client = Client::new(life);
+        client.life().start();
+        Ok(client)
+    }
+
+    /// Opens a stream of the client's events.
+    pub fn watch(&self) -> Stream {
+        Stream::watch(self.life())
+    }
+
+    /// Waits until the client is connected, or until `deadline`. Returns whether it is. Fails with the
+    /// client's error if it ends.
+    pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.life().wait(deadline)
+    }
+
+    /// Gives a fresh token: answers an open token question, or serves the next attempt.
+    pub fn set_token(&self, token: &str) -> Result<()> {
+        self.life().set_token(Token::new(token)?);
+        Ok(())
     }
 
     /// Its life, which its tasks and requests share.
@@ -87,6 +128,14 @@ impl Client {
             return false;
         }
         host::wait(Which::Runtime, deadline)
+    }
+
+    /// Its state. A client whose only connection has just broken has ended.
+    pub fn phase(&self) -> Phase {
+        match self.end() {
+            Some(_) => Phase::Ended,
+            None => self.life().phase(),
+        }
     }
 
     /// Whether a connection serves now.

@@ -44,6 +44,10 @@ pub struct Config {
     pub stages: Option<StageSink>,
     /// Provides a token for each connection.
     pub provider: Option<Arc<dyn TokenProvider>>,
+    /// The application answers token questions.
+    pub ask_token: bool,
+    /// The application answers release questions.
+    pub ask_release: bool,
     /// Decides on a changed release.
     pub release: Option<ReleaseSink>,
     /// Receives connection events.
@@ -76,6 +80,8 @@ impl Config {
             log: None,
             stages: None,
             provider: None,
+            ask_token: false,
+            ask_release: false,
             release: None,
             changes: None,
             attempts: 0,
@@ -155,6 +161,14 @@ impl Config {
         Ok(())
     }
 
+    /// Checks that there is a token, or somebody to ask for one.
+    pub(super) fn check_ask(&self) -> Result<()> {
+        match self.ask_token {
+            true => Ok(()),
+            false => self.check(),
+        }
+    }
+
     /// Returns whether a setting needs a callback thread.
     pub(super) fn needs_callbacks(&self) -> bool {
         self.log.is_some()
@@ -178,8 +192,8 @@ impl Config {
                 with_evidence: self.renew_with_evidence,
             },
             leeway: self.verifier.policy().leeway(),
-            asks_token: self.provider.is_some(),
-            asks_release: self.release.is_some(),
+            asks_token: self.provider.is_some() || self.ask_token,
+            asks_release: self.release.is_some() || self.ask_release,
             answer: self.limits.answer,
         };
         // A provider takes the place of the configured token.
@@ -191,7 +205,7 @@ impl Config {
     pub(super) fn means(
         &self,
         callbacks: Option<&Arc<Callbacks>>,
-        observer: Arc<dyn Observer>,
+        observers: Vec<Arc<dyn Observer>>,
     ) -> Means {
         let log = match (&self.log, callbacks) {
             (Some((level, sink)), Some(thread)) => Log::new(*level, sink.clone(), thread),
@@ -205,7 +219,7 @@ impl Config {
                 keys: self.keys.clone(),
                 limits: self.limits,
             },
-            observers: vec![observer],
+            observers,
             log,
             callbacks: callbacks.cloned(),
             ended: Arc::default(),

@@ -63,7 +63,7 @@ impl Connecting {
             outcome: outcome.clone(),
             sinks: callbacks.get().map(|thread| config.sinks(thread)),
         };
-        let means = config.means(callbacks.get(), Arc::new(observer));
+        let means = config.means(callbacks.get(), vec![Arc::new(observer)]);
         let life = Lifecycle::new(rules, token, means, runtime, callbacks);
         let limit = config.limits.connect;
         let stored = store(Connecting {

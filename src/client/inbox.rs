@@ -153,6 +153,29 @@ impl<T: Weighted> Inbox<T> {
         Ok(())
     }
 
+    /// Makes room where the writer cannot pause: while `most` entries wait, drops the one that `choose`
+    /// names. Returns the number of dropped entries.
+    pub fn shed(
+        &self,
+        most: usize,
+        mut choose: impl FnMut(&mut VecDeque<T>) -> Option<usize>,
+    ) -> u64 {
+        let mut state = self.state();
+        let mut dropped = Vec::new();
+        while state.queue.len() >= most
+            && let Some(at) = choose(&mut state.queue)
+            && let Some(entry) = state.queue.remove(at)
+        {
+            dropped.push(entry);
+        }
+        if !dropped.is_empty() {
+            state.bytes = state.queue.iter().map(Weighted::weight).sum();
+            self.settle(&mut state);
+        }
+        drop(state); // before the entries
+        dropped.len() as u64
+    }
+
     /// Ends the stream. Only the first end counts.
     pub fn end(&self, result: Result<()>) {
         let mut state = self.state();

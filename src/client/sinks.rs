@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result, Status};
 use crate::host::Callbacks;
-use crate::lifecycle::{Lifecycle, News, Notice, Question, QuestionKind, TokenAnswer, cancelled};
+use crate::lifecycle::{
+    Lifecycle, News, Notice, Observer, Question, QuestionKind, TokenAnswer, cancelled,
+};
 use crate::net::Token;
 use crate::session::Stage;
 
@@ -269,5 +271,11 @@ impl Sinks {
                 }
             }
         }
+    }
+}
+
+impl Observer for Sinks {
+    fn notice(&self, client: &Lifecycle, news: &News<'_>) {
+        Sinks::notice(self, client, news);
     }
 }

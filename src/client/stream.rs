@@ -1,6 +1,7 @@
 //! A stream: what an application holds while a request of any kind is under way.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::client::Keeper;
@@ -8,19 +9,29 @@ use super::collect::Collected;
 use super::event::Event;
 use super::inbox::{Inbox, Next, Signal};
 use super::run::Run;
+use super::watch::Watch;
 use super::writes::Writes;
 use crate::error::{Error, Result, Status};
-use crate::lifecycle::{Exchange, Lifecycle};
+use crate::lifecycle::{Exchange, Lifecycle, cancelled};
 
 /// What one request brings, until its end. Dropping it cancels.
 pub struct Stream {
-    /// Streams keep their connection: a client may be dropped first.
-    _keeper: Arc<Keeper>,
-    exchange: Arc<Exchange>,
+    source: Source,
     inbox: Arc<Inbox<Event>>,
-    input: Input,
-    /// Its answer is a text, and no tool wants an answer.
-    collects: bool,
+}
+
+/// Where the events of a stream come from.
+enum Source {
+    Request {
+        /// Streams keep their client: its handle may be dropped first.
+        _keeper: Arc<Keeper>,
+        exchange: Arc<Exchange>,
+        input: Input,
+        /// Its answer is a text, and no tool wants an answer.
+        collects: bool,
+    },
+    /// A client, which this does not keep.
+    Watch(Arc<Watch>),
 }
 
 /// What the application gives a stream while it is open.
@@ -45,13 +56,31 @@ impl Stream {
         let inbox = Inbox::new(life.bounds(), keeper.meter.clone(), move || reader.resume());
         let inbox = Arc::new(inbox);
         let input = start(life, &exchange, &inbox)?;
-        Ok(Stream {
+        let source = Source::Request {
             _keeper: keeper.clone(),
             exchange,
-            inbox,
             input,
             collects,
-        })
+        };
+        Ok(Stream { source, inbox })
+    }
+
+    /// A stream of a client's events.
+    pub(super) fn watch(life: &Lifecycle) -> Stream {
+        let watch = Watch::new();
+        life.watch(watch.clone());
+        Stream {
+            inbox: watch.inbox.clone(),
+            source: Source::Watch(watch),
+        }
+    }
+
+    /// The number of events that a watch dropped because nobody read them.
+    pub fn dropped(&self) -> u64 {
+        match &self.source {
+            Source::Watch(watch) => watch.dropped.load(Ordering::Relaxed),
+            Source::Request { .. } => 0,
+        }
     }
 
     /// The next event, waiting for it until `deadline`.
@@ -70,8 +99,11 @@ impl Stream {
     /// # Errors
     /// `InvalidArgument` for a stream that takes none.
     pub fn writes(&self) -> Result<&Writes> {
-        match &self.input {
-            Input::Document(writes) => Ok(writes),
+        match &self.source {
+            Source::Request {
+                input: Input::Document(writes),
+                ..
+            } => Ok(writes),
             _ => Err(Error::new(
                 Status::InvalidArgument,
                 "stream: its request has no document that is written",
@@ -106,7 +138,7 @@ impl Stream {
 
     /// Refuses a stream whose answer is no text, or whose tools want answers.
     pub fn can_collect(&self) -> Result<()> {
-        if !self.collects {
+        if !matches!(self.source, Source::Request { collects: true, .. }) {
             let message = "stream: its answer is no text, or its tools want answers; read it with confer_stream_next()";
             return Err(Error::new(Status::InvalidArgument, message));
         }
@@ -121,9 +153,16 @@ impl Stream {
     /// Gives the answer up: nothing more is delivered but the end. Never waits; again changes
     /// nothing.
     pub fn cancel(&self) {
-        self.exchange.cancel();
-        if let Input::Answers(run) = &self.input {
-            run.cancel();
+        match &self.source {
+            Source::Request {
+                exchange, input, ..
+            } => {
+                exchange.cancel();
+                if let Input::Answers(run) = input {
+                    run.cancel();
+                }
+            }
+            Source::Watch(_) => self.inbox.end(Err(cancelled())),
         }
         self.inbox.discard(); // when no call in it can be answered any more
     }

@@ -27,6 +27,7 @@ pub enum Status {
     TooLarge = 109,
     TooMany = 110,
     Stale = 111,
+    NotConnected = 112,
 
     Cancelled = 200,
     Closed = 201,
@@ -132,6 +133,11 @@ impl Status {
             Status::Stale,
             "CONFER_E_STALE",
             "the question was already answered, or is over",
+        ),
+        (
+            Status::NotConnected,
+            "CONFER_E_NOT_CONNECTED",
+            "the client has not connected yet",
         ),
         (
             Status::Cancelled,
@@ -308,6 +314,7 @@ impl Status {
             | Status::File
             | Status::TooLarge
             | Status::Stale
+            | Status::NotConnected
             | Status::Cancelled
             | Status::Closed
             | Status::Stopped

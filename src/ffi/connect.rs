@@ -35,6 +35,10 @@ pub struct confer_client {
 }
 
 impl confer_client {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// # Safety
     /// `client` is NULL or a live handle.
     pub(super) unsafe fn with<T>(
@@ -110,7 +114,7 @@ pub unsafe extern "C" fn confer_connect(
     })
 }
 
-fn give(out: &Out<*mut confer_client>, client: Client) {
+pub(super) fn give(out: &Out<*mut confer_client>, client: Client) {
     out.set(handle::give(confer_client {
         client,
         poison: Poison::default(),
@@ -124,7 +128,7 @@ fn give(out: &Out<*mut confer_client>, client: Client) {
 /// Errors: CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_SYSTEM if there is no thread to be had. All else is the
 /// outcome.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_connect_start(
+pub unsafe extern "C" fn confer_connecting_start(
     config: *const confer_config,
     connecting: *mut *mut confer_connecting,
     error: *mut *mut confer_error,
@@ -261,6 +265,8 @@ pub unsafe extern "C" fn confer_connecting_free(connecting: *mut confer_connecti
 /// Why the enclave of a live client is trusted: that of the connection in use, or of the last one.
 ///
 /// `report`: receives the report; free it with confer_report_free(). It does not need the client any more.
+///
+/// Errors: CONFER_E_NOT_CONNECTED before the first connection.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_attestation_report(
     client: *const confer_client,
@@ -272,7 +278,7 @@ pub unsafe extern "C" fn confer_attestation_report(
         // SAFETY: `client` is NULL or live.
         unsafe {
             confer_client::with(client, |client| {
-                let none = || Error::new(Status::Closed, "the client has not connected yet");
+                let none = || Error::new(Status::NotConnected, "the client has not connected yet");
                 let evidenced = client.evidenced().ok_or_else(none)?;
                 out.set(handle::give(confer_report::new(evidenced)));
                 Ok(())
@@ -375,7 +381,7 @@ pub unsafe extern "C" fn confer_client_counter(client: *const confer_client, cou
 /// `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and for name look-ups and reads or writes
 /// of files that hang in the system.
 /// Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed, also by several threads.
-/// Errors: CONFER_E_WOULD_DEADLOCK in a callback.
+/// Errors: CONFER_E_WOULD_DEADLOCK in a callback, unless `timeout_ms` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_close(
     client: *mut confer_client,
@@ -384,7 +390,9 @@ pub unsafe extern "C" fn confer_close(
 ) -> confer_status {
     guard::status(error, || {
         let deadline: Option<Instant> = deadline(timeout_ms);
-        guard::may_wait("confer_close")?;
+        if timeout_ms != 0 {
+            guard::may_wait("confer_close")?;
+        }
         // SAFETY: NULL or a live handle.
         let closed = unsafe { confer_client::with(client, |client| Ok(client.close(deadline))) }?;
         Ok(if closed { CONFER_OK } else { CONFER_TIMEOUT })

@@ -108,7 +108,8 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
 ///     CONFER_E_INVALID_ARGUMENT, _INVALID_UTF8,      no: a mistake of the caller
 ///       _INVALID_URL, _INVALID_JSON,
 ///       _INVALID_POLICY, _WOULD_DEADLOCK,
-///       _FORKED, _FILE, _TOO_LARGE, _STALE
+///       _FORKED, _FILE, _TOO_LARGE, _STALE,
+///       _NOT_CONNECTED
 ///     CONFER_E_BUSY, _TOO_MANY                       yes
 ///     CONFER_E_SYSTEM                                yes; no if the system refuses random bytes,
 ///                                                    because a sandbox filter stays

@@ -2,13 +2,25 @@
 
 use std::ffi::c_char;
 
+use super::client_event::Lent;
 use super::support::{guard, handle, text};
 use crate::client::{Event, Kind, Text};
 
 /// One event of a stream. Lent by a stream or a callback, or a clone, which the application keeps.
 /// Immutable: any thread may read it, also several at once.
 #[allow(non_camel_case_types)]
-pub struct confer_event(pub(super) Event);
+pub struct confer_event {
+    pub(super) event: Event,
+    /// What getters of a client's event lend.
+    pub(super) lent: Lent,
+}
+
+impl confer_event {
+    pub(super) fn new(event: Event) -> confer_event {
+        let lent = Lent::default();
+        confer_event { event, lent }
+    }
+}
 
 /// A type that this version does not know, or none: see confer_event_json(). Not an error.
 pub const CONFER_EVENT_OTHER: i32 = 0;
@@ -46,7 +58,7 @@ pub const CONFER_EVENT_PONG: i32 = 10;
 pub unsafe extern "C" fn confer_event_type(event: *const confer_event) -> i32 {
     // SAFETY: NULL or a live event.
     guard::get(CONFER_EVENT_OTHER, || {
-        unsafe { handle::peek(event) }.map(|e| e.0.kind() as i32)
+        unsafe { handle::peek(event) }.map(|e| e.event.kind() as i32)
     })
 }
 
@@ -59,7 +71,7 @@ pub unsafe extern "C" fn confer_event_json(
 ) -> *const c_char {
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live event; `len` is NULL or writable.
-        Some(unsafe { text::lend(handle::peek(event).and_then(|e| e.0.json()), len) })
+        Some(unsafe { text::lend(handle::peek(event).and_then(|e| e.event.json()), len) })
     })
 }
 
@@ -72,7 +84,7 @@ unsafe fn part(
 ) -> *const c_char {
     guard::get(std::ptr::null(), || {
         // SAFETY: passed on.
-        Some(unsafe { text::lend(handle::peek(event).and_then(|e| get(&e.0)), len) })
+        Some(unsafe { text::lend(handle::peek(event).and_then(|e| get(&e.event)), len) })
     })
 }
 
@@ -88,9 +100,9 @@ pub unsafe extern "C" fn confer_event_content(
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live event; `len` is NULL or writable.
         let event = unsafe { handle::peek(event) };
-        Some(match event.and_then(|e| e.0.piece()) {
+        Some(match event.and_then(|e| e.event.piece()) {
             Some(piece) => unsafe { text::lend_bytes(piece, len) },
-            None => unsafe { text::lend(event.and_then(|e| e.0.content()), len) },
+            None => unsafe { text::lend(event.and_then(|e| e.event.content()), len) },
         })
     })
 }
@@ -152,7 +164,7 @@ pub unsafe extern "C" fn confer_event_tool_arguments(
 pub unsafe extern "C" fn confer_event_pending_tool_calls(event: *const confer_event) -> bool {
     // SAFETY: NULL or a live event.
     guard::get(false, || {
-        unsafe { handle::peek(event) }.and_then(|e| e.0.details().pending_tool_calls)
+        unsafe { handle::peek(event) }.and_then(|e| e.event.details().pending_tool_calls)
     })
 }
 
@@ -161,7 +173,7 @@ pub unsafe extern "C" fn confer_event_pending_tool_calls(event: *const confer_ev
 pub unsafe extern "C" fn confer_event_context_tokens(event: *const confer_event) -> i64 {
     // SAFETY: NULL or a live event.
     guard::get(-1, || {
-        unsafe { handle::peek(event) }.and_then(|e| e.0.details().context_tokens)
+        unsafe { handle::peek(event) }.and_then(|e| e.event.details().context_tokens)
     })
 }
 
@@ -170,7 +182,7 @@ pub unsafe extern "C" fn confer_event_context_tokens(event: *const confer_event)
 pub unsafe extern "C" fn confer_event_max_context_tokens(event: *const confer_event) -> i64 {
     // SAFETY: NULL or a live event.
     guard::get(-1, || {
-        unsafe { handle::peek(event) }.and_then(|e| e.0.details().max_context_tokens)
+        unsafe { handle::peek(event) }.and_then(|e| e.event.details().max_context_tokens)
     })
 }
 
@@ -193,7 +205,12 @@ unsafe fn transfer(transfer: Option<(u64, Option<u64>)>, total: *mut i64) -> i64
 pub unsafe extern "C" fn confer_event_sent(event: *const confer_event, total: *mut i64) -> i64 {
     guard::get(-1, || {
         // SAFETY: NULL or a live event; `total` is NULL or writable.
-        Some(unsafe { transfer(handle::peek(event).and_then(|e| e.0.details().sent), total) })
+        Some(unsafe {
+            transfer(
+                handle::peek(event).and_then(|e| e.event.details().sent),
+                total,
+            )
+        })
     })
 }
 
@@ -205,7 +222,7 @@ pub unsafe extern "C" fn confer_event_sent(event: *const confer_event, total: *m
 pub unsafe extern "C" fn confer_event_received(event: *const confer_event, total: *mut i64) -> i64 {
     guard::get(-1, || {
         // SAFETY: NULL or a live event; `total` is NULL or writable.
-        let received = unsafe { handle::peek(event) }.and_then(|e| e.0.details().received);
+        let received = unsafe { handle::peek(event) }.and_then(|e| e.event.details().received);
         Some(unsafe { transfer(received, total) })
     })
 }
@@ -222,7 +239,7 @@ pub unsafe extern "C" fn confer_event_embeddings(
 ) -> *const f32 {
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live event.
-        let matrix = unsafe { handle::peek(event) }.and_then(|e| e.0.details().matrix.as_ref());
+        let matrix = unsafe { handle::peek(event) }.and_then(|e| e.event.details().matrix.as_ref());
         let size = matrix.map_or((0, 0), |matrix| (matrix.rows, matrix.columns));
         for (out, value) in [(rows, size.0), (columns, size.1)] {
             if !out.is_null() {
@@ -240,7 +257,7 @@ pub unsafe extern "C" fn confer_event_embeddings(
 pub unsafe extern "C" fn confer_event_round_trip_us(event: *const confer_event) -> i64 {
     // SAFETY: NULL or a live event.
     guard::get(-1, || {
-        let round_trip = unsafe { handle::peek(event) }.and_then(|e| e.0.details().round_trip);
+        let round_trip = unsafe { handle::peek(event) }.and_then(|e| e.event.details().round_trip);
         round_trip.and_then(|it| i64::try_from(it.as_micros()).ok())
     })
 }
@@ -251,7 +268,8 @@ pub unsafe extern "C" fn confer_event_round_trip_us(event: *const confer_event) 
 pub unsafe extern "C" fn confer_event_clone(event: *const confer_event) -> *mut confer_event {
     guard::get(std::ptr::null_mut(), || {
         // SAFETY: NULL or a live event.
-        unsafe { handle::peek(event) }.map(|event| handle::give(confer_event(event.0.clone())))
+        unsafe { handle::peek(event) }
+            .map(|event| handle::give(confer_event::new(event.event.clone())))
     })
 }
 

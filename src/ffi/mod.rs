@@ -11,6 +11,7 @@
 mod support;
 
 pub mod callbacks;
+pub mod client_event;
 pub mod config;
 pub mod connect;
 pub mod connection;
@@ -38,5 +39,6 @@ pub mod token;
 pub mod tool;
 pub mod upload;
 pub mod version;
+pub mod watch;
 
 pub use support::user_data::confer_destroy_fn;

@@ -3,6 +3,11 @@
 
 use std::ffi::c_char;
 
+use super::client_event::{
+    CONFER_EVENT_ANSWERED, CONFER_EVENT_ASK_RELEASE, CONFER_EVENT_ASK_TOKEN,
+    CONFER_EVENT_CONNECTED, CONFER_EVENT_DISCONNECTED, CONFER_EVENT_RETRY, CONFER_EVENT_STAGE,
+    CONFER_TOKEN_EXPIRING, CONFER_TOKEN_FIRST, CONFER_TOKEN_RECONNECT, CONFER_TOKEN_REFUSED,
+};
 use super::config::{
     CONFER_ROOTS_BUNDLED, CONFER_ROOTS_SYSTEM, CONFER_STAGE_ENDED, CONFER_STAGE_HANDSHAKE,
     CONFER_STAGE_KEY_SET, CONFER_STAGE_PROXY, CONFER_STAGE_RELEASE, CONFER_STAGE_RESOLVE,
@@ -46,6 +51,10 @@ use super::settings::{
     CONFER_LIMIT_UNSENT,
 };
 use super::support::guard;
+use super::watch::{
+    CONFER_CLIENT_CONNECTED, CONFER_CLIENT_CONNECTING, CONFER_CLIENT_ENDED,
+    CONFER_CLIENT_RECONNECTING,
+};
 
 /// Constants with their names.
 macro_rules! names {
@@ -78,7 +87,14 @@ pub extern "C" fn confer_event_type_name(kind: i32) -> *const c_char {
                 CONFER_EVENT_BODY,
                 CONFER_EVENT_PROGRESS,
                 CONFER_EVENT_EMBEDDINGS,
-                CONFER_EVENT_PONG
+                CONFER_EVENT_PONG,
+                CONFER_EVENT_STAGE,
+                CONFER_EVENT_CONNECTED,
+                CONFER_EVENT_DISCONNECTED,
+                CONFER_EVENT_RETRY,
+                CONFER_EVENT_ASK_TOKEN,
+                CONFER_EVENT_ASK_RELEASE,
+                CONFER_EVENT_ANSWERED
             ],
         )
     })
@@ -171,6 +187,40 @@ pub extern "C" fn confer_stage_name(stage: i32) -> *const c_char {
                 CONFER_STAGE_TOKEN,
                 CONFER_STAGE_RELEASE,
                 CONFER_STAGE_ENDED
+            ],
+        )
+    })
+}
+
+/// The name of one of CONFER_CLIENT_*, such as "CONFER_CLIENT_CONNECTED". As confer_event_type_name()
+/// otherwise.
+#[unsafe(no_mangle)]
+pub extern "C" fn confer_client_state_name(state: i32) -> *const c_char {
+    guard::get(c"CONFER_CLIENT_UNKNOWN".as_ptr(), || {
+        name(
+            state,
+            names![
+                CONFER_CLIENT_CONNECTING,
+                CONFER_CLIENT_CONNECTED,
+                CONFER_CLIENT_RECONNECTING,
+                CONFER_CLIENT_ENDED
+            ],
+        )
+    })
+}
+
+/// The name of one of CONFER_TOKEN_*, such as "CONFER_TOKEN_REFUSED". As confer_event_type_name()
+/// otherwise.
+#[unsafe(no_mangle)]
+pub extern "C" fn confer_token_reason_name(reason: i32) -> *const c_char {
+    guard::get(c"CONFER_TOKEN_UNKNOWN".as_ptr(), || {
+        name(
+            reason,
+            names![
+                CONFER_TOKEN_FIRST,
+                CONFER_TOKEN_RECONNECT,
+                CONFER_TOKEN_EXPIRING,
+                CONFER_TOKEN_REFUSED
             ],
         )
     })

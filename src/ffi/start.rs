@@ -23,7 +23,7 @@ use crate::error::Result;
 ///
 /// # Safety
 /// `client` is NULL or a live handle.
-unsafe fn start(
+pub(super) unsafe fn start(
     client: *mut confer_client,
     table: Result<Option<Table>>,
     out: Option<Out<*mut confer_stream>>,

@@ -45,6 +45,8 @@ pub const CONFER_E_TOO_LARGE: confer_status = 109;
 pub const CONFER_E_TOO_MANY: confer_status = 110;
 /// The question was already answered, or is over: this answer changes nothing.
 pub const CONFER_E_STALE: confer_status = 111;
+/// The client has not connected yet.
+pub const CONFER_E_NOT_CONNECTED: confer_status = 112;
 
 /// Cancelled by the application.
 pub const CONFER_E_CANCELLED: confer_status = 200;

@@ -91,6 +91,10 @@ impl confer_stream {
         self.stream.ended()
     }
 
+    pub(super) fn dropped(&self) -> u64 {
+        self.stream.dropped()
+    }
+
     pub(super) fn cancel(&self) {
         self.stream.cancel();
     }
@@ -174,7 +178,7 @@ pub unsafe extern "C" fn confer_stream_next(
                 lent.event = None;
                 match stream.stream.next(deadline(timeout_ms)) {
                     Next::Item(event) => {
-                        out.set(&raw const **lent.event.insert(Box::new(confer_event(event))));
+                        out.set(&raw const **lent.event.insert(Box::new(confer_event::new(event))));
                         Ok(CONFER_OK)
                     }
                     Next::Empty => Ok(CONFER_TIMEOUT),

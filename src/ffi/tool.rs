@@ -33,7 +33,7 @@ pub struct confer_tool_call {
 pub unsafe extern "C" fn confer_event_wants_answer(event: *const confer_event) -> bool {
     // SAFETY: NULL or a live event.
     guard::get(false, || {
-        unsafe { handle::peek(event) }.map(|e| e.0.owed().is_some())
+        unsafe { handle::peek(event) }.map(|e| e.event.owed().is_some() || e.event.is_question())
     })
 }
 
@@ -45,7 +45,7 @@ unsafe fn answer(event: *const confer_event, give: impl FnOnce(&Owed) -> Result<
     let event = unsafe { handle::peek(event) }.ok_or_else(|| invalid("event: it is NULL"))?;
     give(
         event
-            .0
+            .event
             .owed()
             .ok_or_else(|| invalid("event: it wants no answer"))?,
     )

@@ -8,8 +8,8 @@ use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -17,7 +17,7 @@ use super::core::{
     Action, AttemptId, Connected, ConnectionId, Core, Ended, Notice, Phase, Question, RequestId,
     Rules, TokenAnswer, closed,
 };
-use super::observer::News;
+use super::observer::{News, Observer};
 use super::policy::Now;
 use super::request::{Counted, Exchange, Job, Parts};
 use super::tasks::{self, Dial, Means};
@@ -56,12 +56,20 @@ pub struct Lifecycle {
     /// Wakes the timer: the core has something to do earlier.
     pub(super) earlier: Arc<Notify>,
     state: Mutex<State>,
+    /// The phase has changed.
+    changed: Condvar,
 }
 
 struct State {
     core: Core,
+    /// The phase that waiting threads know.
+    phase: Phase,
     /// A thread works off the actions.
     acting: bool,
+    /// Observers that come and go.
+    watches: Vec<Weak<dyn Observer>>,
+    /// Those that have not seen the present state yet.
+    new_watches: Vec<Arc<dyn Observer>>,
     /// When the timer's task looks at the core, if it runs.
     timer: Option<Instant>,
     dials: BTreeMap<AttemptId, Dial>,
@@ -119,7 +127,10 @@ impl Lifecycle {
             earlier: Arc::default(),
             state: Mutex::new(State {
                 core: Core::new(rules, token, seed(), Now::read()),
+                phase: Phase::Connecting,
                 acting: false,
+                watches: Vec::new(),
+                new_watches: Vec::new(),
                 timer: None,
                 dials: BTreeMap::new(),
                 connections: BTreeMap::new(),
@@ -131,6 +142,7 @@ impl Lifecycle {
                 means: Some(Arc::new(means)),
                 callbacks,
             }),
+            changed: Condvar::new(),
         })
     }
 
@@ -339,6 +351,10 @@ impl Lifecycle {
         state.acting = true;
         loop {
             let Some(action) = state.core.poll_action() else {
+                if let Some(watch) = state.new_watches.pop() {
+                    state = self.introduce(state, &watch);
+                    continue;
+                }
                 match self.set_timer(&mut state) {
                     Ok(()) => break,
                     Err(error) => {
@@ -354,6 +370,50 @@ impl Lifecycle {
             }
         }
         state.acting = false;
+        let phase = state.core.phase();
+        if state.phase != phase {
+            state.phase = phase;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Tells a new observer the present state.
+    fn introduce<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        watch: &Arc<dyn Observer>,
+    ) -> MutexGuard<'a, State> {
+        state.watches.retain(|watch| watch.strong_count() > 0);
+        state.watches.push(Arc::downgrade(watch));
+        let (present, question) = (state.core.present(), state.question.clone());
+        drop(state);
+        let _ = panics::catch(|| {
+            for notice in &present {
+                watch.notice(self, &News::Notice(notice));
+            }
+            if let Some(question) = &question {
+                watch.notice(self, &News::Asked(question));
+            }
+        });
+        self.state()
+    }
+
+    /// Tells the observers, outside the lock.
+    fn telling<'a>(
+        &'a self,
+        state: &State,
+        means: Arc<Means>,
+        tell: impl Fn(&dyn Fn(&News<'_>)) + 'a,
+    ) -> Option<Box<dyn FnOnce() + 'a>> {
+        let watches: Vec<_> = state.watches.iter().filter_map(Weak::upgrade).collect();
+        Some(Box::new(move || {
+            tell(&|news| {
+                means.tell(self, news);
+                for watch in &watches {
+                    watch.notice(self, news);
+                }
+            });
+        }))
     }
 
     /// Performs an action. Returns the part of it that must run outside the lock.
@@ -402,12 +462,12 @@ impl Lifecycle {
             Action::Ask(question) => {
                 state.question = Some(question.clone());
                 let means = state.means.clone()?;
-                Some(Box::new(move || means.tell(self, &News::Asked(&question))))
+                self.telling(state, means, move |tell| tell(&News::Asked(&question)))
             }
             Action::Withdraw { question } => {
                 state.question = None;
                 let means = state.means.clone()?;
-                Some(Box::new(move || means.tell(self, &News::Over(question))))
+                self.telling(state, means, move |tell| tell(&News::Over(question)))
             }
             Action::Notify(notice) => {
                 // After the end no task begins.
@@ -418,7 +478,7 @@ impl Lifecycle {
                 if matches!(notice, Notice::Failed(_)) && self.was_connected() {
                     count(&self.attempts.failed);
                 }
-                Some(Box::new(move || means.tell(self, &News::Notice(&notice))))
+                self.telling(state, means, move |tell| tell(&News::Notice(&notice)))
             }
         }
     }
@@ -511,6 +571,39 @@ impl Lifecycle {
     /// Gives a fresh token unasked.
     pub fn set_token(&self, token: Token) {
         self.input(|core, now| core.set_token(token, now));
+    }
+
+    /// Adds an observer, which first gets to know the present state. The client does not keep it.
+    pub fn watch(&self, watch: Arc<dyn Observer>) {
+        let mut state = self.state();
+        state.new_watches.push(watch);
+        self.act(state);
+    }
+
+    /// Waits until the client is connected, or until `deadline`. Returns whether it is. Fails with the
+    /// client's error if it ends.
+    pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        let mut state = self.state();
+        loop {
+            if let Some(error) = state.core.end_error() {
+                return Err(error.clone());
+            }
+            if state.core.phase() == Phase::Connected {
+                return Ok(true);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => return Ok(false),
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.changed.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
     }
 
     /// Ends a client that has not connected yet.

@@ -345,7 +345,7 @@ fn slow_upload_keeps_the_peer_alive() {
 fn stage_of_the_end(config: &Config) -> (Failure, i32) {
     let (mut connecting, mut client) = (ptr::null_mut(), ptr::null_mut());
     unsafe {
-        call(|e| confer_connect_start(config.0, &mut connecting, e)).unwrap();
+        call(|e| confer_connecting_start(config.0, &mut connecting, e)).unwrap();
         let failure =
             call(|e| confer_connecting_wait(connecting, 20_000, &mut client, e)).unwrap_err();
         let stage = confer_connecting_stage(connecting);

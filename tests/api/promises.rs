@@ -434,7 +434,7 @@ fn connecting_can_be_cancelled_at_each_stage() {
         let config = config(&enclave);
         config.set_duration(CONFER_DURATION_STAGE_KEY_SET, 60_000);
         let (mut connecting, mut client) = (ptr::null_mut(), ptr::null_mut());
-        call(|e| unsafe { confer_connect_start(config.0, &mut connecting, e) }).unwrap();
+        call(|e| unsafe { confer_connecting_start(config.0, &mut connecting, e) }).unwrap();
         // The stage that the fault permits.
         let last = match fault {
             "accept-stall" | "upgrade-stall" => CONFER_STAGE_UPGRADE,

@@ -1090,7 +1090,7 @@ fn thousand_clients_in_a_process_get_their_answers() {
     let mut connecting = Vec::new();
     for _ in 0..1_000 {
         let mut one = ptr::null_mut();
-        call(|e| unsafe { confer_connect_start(config.0, &mut one, e) }).unwrap();
+        call(|e| unsafe { confer_connecting_start(config.0, &mut one, e) }).unwrap();
         connecting.push(one);
     }
     let clients: Vec<Client> = connecting

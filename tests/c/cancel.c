@@ -138,7 +138,7 @@ static void started_connection_is_cancelled_at_each_stage(void) {
         struct place place;
         place_open(&place, &stalls[i]);
         struct attempt attempt = {0};
-        CHECK_OK(confer_connect_start(place.config, &attempt.connecting, &error));
+        CHECK_OK(confer_connecting_start(place.config, &attempt.connecting, &error));
         attempt_start(&attempt);
         gate_wait(&place.reached, 1);
         CHECK(confer_connecting_stage(attempt.connecting) == place.stage);
@@ -155,7 +155,7 @@ static void freeing_a_started_connection_cancels_it_at_each_stage(void) {
         struct place place;
         place_open(&place, &stalls[i]);
         confer_connecting *alone = NULL;
-        CHECK_OK(confer_connect_start(place.config, &alone, &error));
+        CHECK_OK(confer_connecting_start(place.config, &alone, &error));
         gate_wait(&place.reached, 1);
         confer_connecting_free(alone);
         place_close(&place);
@@ -199,7 +199,7 @@ static void client_that_nobody_takes_is_closed(void) {
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
     confer_connecting *connecting = NULL;
-    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_start(config, &connecting, &error));
     while (!enclave_logged(&enclave, "message-3")) check_pause();
     confer_connecting_free(connecting);
     while (!enclave_logged(&enclave, "ended")) check_pause();

@@ -145,7 +145,7 @@ static void started_connection_has_a_descriptor_and_one_client(void) {
     confer_config *config = enclave_config(&enclave);
     confer_connecting *connecting = NULL;
     confer_client *client = NULL;
-    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_start(config, &connecting, &error));
     struct pollfd ready = {.events = POLLIN};
     CHECK_OK(confer_connecting_fd(connecting, &ready.fd, &error));
     CHECK(poll(&ready, 1, -1) == 1 && ready.revents == POLLIN);
@@ -168,7 +168,7 @@ static void wait_for_a_connection_ends_at_its_timeout(void) {
     confer_config *config = enclave_config(&enclave);
     confer_connecting *connecting = NULL;
     confer_client *client = NULL;
-    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_start(config, &connecting, &error));
     CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(connecting, 0, &client, &error));
     CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(connecting, 20, &client, &error));
     CHECK(client == NULL);
@@ -240,7 +240,7 @@ static void client_is_ready_at_the_stage_callbacks_end(void) {
         struct taker taker = {NULL, NULL, -1, 0, GATE};
         confer_config *config = enclave_config(&enclave);
         CHECK_OK(confer_config_set_stage_callback(config, take_at_the_end, &taker, NULL, &error));
-        CHECK_OK(confer_connect_start(config, &taker.connecting, &error));
+        CHECK_OK(confer_connecting_start(config, &taker.connecting, &error));
         gate_wait(&taker.ended, 1);
         CHECK(taker.status == CONFER_OK && taker.client != NULL && taker.early == 0);
         confer_connecting_free(taker.connecting);
@@ -288,7 +288,7 @@ static void all_threads_that_wait_for_a_connection_wake(void) {
     confer_connecting *connecting = NULL;
     confer_client *client = NULL;
     pthread_t threads[3];
-    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_start(config, &connecting, &error));
     for (int i = 0; i < 3; i++) CHECK(pthread_create(&threads[i], NULL, wait_for_the_outcome, connecting) == 0);
     for (int i = 0; i < 20; i++) CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(connecting, i % 2 * 5, &client, &error));
     confer_connecting_cancel(connecting);
@@ -305,7 +305,7 @@ static void later_configuration_changes_do_not_affect_a_connection(void) {
     confer_config *config = enclave_config(&enclave);
     confer_connecting *connecting = NULL;
     confer_client *client = NULL;
-    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_start(config, &connecting, &error));
     CHECK_OK(confer_config_set_endpoint(config, "ws://127.0.0.1:1/", SIZE_MAX, &error));
     CHECK_OK(confer_config_set_token(config, "another", SIZE_MAX, &error));
     confer_config_free(config);

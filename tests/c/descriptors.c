@@ -182,7 +182,7 @@ static void refused_event_loop_descriptors_are_told(void) {
     confer_config *config = enclave_config(&enclave);
     confer_connecting *connecting = NULL;
     confer_client *client = NULL;
-    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_start(config, &connecting, &error));
     CHECK_OK(confer_connecting_wait(connecting, -1, &client, &error));
     CHECK_NEEDS_DESCRIPTOR(confer_connecting_fd(connecting, &fd, &error));
     CHECK(fd >= 0);

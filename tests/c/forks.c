@@ -78,7 +78,7 @@ static void use_everything(void *data) {
     CHECK_STATUS(CONFER_E_FORKED, confer_policy_production(&policy, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_cancel_new(&cancel, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_connect(handles->config, handles->cancel, &client, &error));
-    CHECK_STATUS(CONFER_E_FORKED, confer_connect_start(handles->config, &connecting, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_connecting_start(handles->config, &connecting, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_connecting_wait(handles->connecting, -1, &client, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_connecting_fd(handles->connecting, &fd, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_attestation_report(handles->client, &report, &error));
@@ -129,7 +129,7 @@ static void child_may_only_get_and_free_and_parent_continues(void) {
     CHECK_OK(confer_policy_load(enclave.policy, SIZE_MAX, &handles.policy, &error));
     CHECK_OK(confer_cancel_new(&handles.cancel, &error));
     confer_config *stalling = enclave_config(&stalls);
-    CHECK_OK(confer_connect_start(stalling, &handles.connecting, &error));
+    CHECK_OK(confer_connecting_start(stalling, &handles.connecting, &error));
     confer_config_free(stalling);
     CHECK_OK(confer_connect(handles.config, NULL, &handles.client, &error));
     CHECK_OK(confer_attestation_report(handles.client, &handles.report, &error));
@@ -178,14 +178,14 @@ static void child_forked_during_a_lookup_is_refused_at_once(void) {
     CHECK_OK(confer_config_new(&config, &error));
     CHECK_OK(confer_config_set_token(config, "token", SIZE_MAX, &error));
     CHECK_OK(confer_config_set_endpoint(config, "wss://" STARVE_HANGING ".test/websocket", SIZE_MAX, &error));
-    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_start(config, &connecting, &error));
     gate_wait(&starve_lookups, 1);
     fflush(stdout);
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
         CHECK_STATUS(CONFER_E_FORKED, confer_connect(config, NULL, &client, &error));
-        CHECK_STATUS(CONFER_E_FORKED, confer_connect_start(config, &other, &error));
+        CHECK_STATUS(CONFER_E_FORKED, confer_connecting_start(config, &other, &error));
         CHECK_STATUS(CONFER_E_FORKED, confer_connecting_wait(connecting, -1, &client, &error));
         confer_connecting_free(connecting);
         confer_config_free(config);

@@ -62,8 +62,8 @@ static void null_pointer_error_names_the_argument(void) {
     REFUSES_NULL("cancel", confer_cancel_new(NULL, &error));
     REFUSES_NULL("config", confer_connect(NULL, NULL, &client, &error));
     REFUSES_NULL("client", confer_connect(config, NULL, NULL, &error));
-    REFUSES_NULL("config", confer_connect_start(NULL, &connecting, &error));
-    REFUSES_NULL("connecting", confer_connect_start(config, NULL, &error));
+    REFUSES_NULL("config", confer_connecting_start(NULL, &connecting, &error));
+    REFUSES_NULL("connecting", confer_connecting_start(config, NULL, &error));
     REFUSES_NULL("connecting", confer_connecting_wait(NULL, 0, &client, &error));
     REFUSES_NULL("connecting", confer_connecting_fd(NULL, &fd, &error));
     REFUSES_NULL("client", confer_attestation_report(NULL, &report, &error));

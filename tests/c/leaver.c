@@ -72,7 +72,7 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], "callback") == 0)
         need(confer_config_set_stage_callback(config, on_stage, NULL, NULL, &error), error);
     if (strcmp(argv[1], "first") != 0) need(confer_connect(config, NULL, &client, &error), error);
-    if (strcmp(argv[1], "reconnect") != 0) need(confer_connect_start(config, &connecting, &error), error);
+    if (strcmp(argv[1], "reconnect") != 0) need(confer_connecting_start(config, &connecting, &error), error);
     wait_until_held();
     exit(7); /* nothing is closed or freed */
 }

@@ -398,7 +398,7 @@ static void connecting_can_be_given_up_while_a_provider_thinks(void) {
     confer_config *config = providing(&provider);
     confer_connecting *connecting = NULL;
     confer_client *client = NULL;
-    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_start(config, &connecting, &error));
     confer_config_free(config);
     gate_wait(&provider.asked, 1);
     CHECK(confer_connecting_stage(connecting) == CONFER_STAGE_TOKEN);

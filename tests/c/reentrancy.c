@@ -75,7 +75,6 @@ static int32_t wait_for_everything(struct recorder *recorder, const confer_event
     confer_client *client = NULL;
     const confer_event *other = NULL;
     CHECK_ERROR(CONFER_E_WOULD_DEADLOCK, "confer_close", confer_close(recorder->client, 1000, &error));
-    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_close(recorder->client, 0, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_close(recorder->client, -1, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(waiting->config, NULL, &client, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_stream_next(waiting->other, -1, &other, &error));
@@ -97,7 +96,7 @@ static void waiting_calls_fail_with_would_deadlock(void) {
     confer_client *client = enclave_connect(&enclave);
     struct waiting waiting = {.config = enclave_config(&enclave)};
     confer_config *stalling = enclave_config(&stalls);
-    CHECK_OK(confer_connect_start(stalling, &waiting.connecting, &error));
+    CHECK_OK(confer_connecting_start(stalling, &waiting.connecting, &error));
     waiting.other = chat_pull(client, "/silent");
     chat_next(waiting.other);
     struct recorder recorder = RECORDER;
@@ -121,7 +120,7 @@ static void ask_again(struct recorder *recorder) {
     recorder_start(next, recorder->client, "the second question");
     confer_config *config = enclave_config(&enclave);
     confer_connecting *connecting = NULL;
-    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_start(config, &connecting, &error));
     confer_config_free(config);
     confer_connecting_cancel(connecting);
     confer_connecting_free(connecting);
@@ -197,7 +196,7 @@ static void try_to_wait(struct refusal *refusal) {
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_runtime_wait(0, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_runtime_wait(-1, &error));
     if (refusal->client != NULL) {
-        CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_close(refusal->client, 0, &error));
+        CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_close(refusal->client, 1000, &error));
         CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_stream_next(refusal->silent, -1, &event, &error));
         CHECK_OK(confer_client_network_changed(refusal->client, &error));
         (void)confer_client_connected(refusal->client);

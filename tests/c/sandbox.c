@@ -62,7 +62,7 @@ static void every_call_is_refused(bool passing) {
     CHECK_REFUSED(confer_evidence_verify(evidence, SIZE_MAX, NULL, -1, &report, &error));
     CHECK_REFUSED(confer_config_new(&config, &error));
     CHECK_REFUSED(confer_connect(config, NULL, &client, &error));
-    CHECK_REFUSED(confer_connect_start(config, &connecting, &error));
+    CHECK_REFUSED(confer_connecting_start(config, &connecting, &error));
     CHECK_REFUSED(confer_cancel_new(&cancel, &error));
     CHECK_REFUSED(confer_chat_request_new(&request, &error));
     CHECK_REFUSED(confer_conversation_new(&conversation, &error));

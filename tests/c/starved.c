@@ -231,7 +231,7 @@ static void hang_one(int nth) {
     CHECK_OK(confer_config_new(&config, &error));
     CHECK_OK(confer_config_set_token(config, enclave.token, SIZE_MAX, &error));
     CHECK_OK(confer_config_set_endpoint(config, "wss://" STARVE_HANGING ".test/websocket", SIZE_MAX, &error));
-    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_start(config, &connecting, &error));
     confer_config_free(config);
     gate_wait(&starve_lookups, nth);
     confer_connecting_cancel(connecting);

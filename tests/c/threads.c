@@ -44,7 +44,7 @@ static void *connect_and_chat(void *data) {
     confer_stream_free(stream);
     CHECK_OK(confer_attestation_report(client, report, &error));
     CHECK(confer_report_json(*report, NULL) != NULL);
-    CHECK_OK(confer_connect_start(config, &connecting, &error));
+    CHECK_OK(confer_connecting_start(config, &connecting, &error));
     confer_config_free(config);
     confer_connecting_free(connecting);
     enclave_close(client);

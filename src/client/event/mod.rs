@@ -16,9 +16,11 @@ use super::tool::Owed;
 use crate::error::{Error, Result, Status};
 
 mod fields;
+mod news;
 mod scan;
 mod splitter;
 
+pub use news::ClientEvent;
 pub use scan::MAX_EVENT_DEPTH;
 pub use splitter::{Split, Splitter};
 
@@ -53,6 +55,20 @@ pub enum Kind {
     Embeddings = 9,
     /// The answer to a ping.
     Pong = 10,
+    /// A stage of connecting began.
+    Stage = 100,
+    /// A verified connection serves.
+    Connected = 101,
+    /// The connection broke.
+    Disconnected = 102,
+    /// The client connects again after a delay.
+    Retry = 103,
+    /// The client needs a token.
+    AskToken = 104,
+    /// Another release asks for acceptance.
+    AskRelease = 105,
+    /// A question is over.
+    Answered = 106,
 }
 
 impl Kind {
@@ -154,6 +170,8 @@ pub struct Details {
     pub round_trip: Option<Duration>,
     /// Embeddings.
     pub matrix: Option<Matrix>,
+    /// An event of a client.
+    pub client: Option<Arc<ClientEvent>>,
 }
 
 /// Embeddings: one row for each text, all of the same length.
@@ -197,6 +215,7 @@ static NONE: Details = Details {
     received: None,
     round_trip: None,
     matrix: None,
+    client: None,
 };
 
 impl Event {

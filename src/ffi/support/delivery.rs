@@ -154,7 +154,7 @@ impl Open {
         let Some(on_event) = self.calls.on_event else {
             return true;
         };
-        let event = confer_event(event);
+        let event = confer_event::new(event);
         // SAFETY: the application gave function and user data together; handle and event live
         // during the call.
         unsafe { on_event(self.calls.user_data, self.handle(), &raw const event) == 0 }

@@ -30,7 +30,9 @@ pub enum QuestionKind {
 /// The reason for a token question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenReason {
+    /// The first connection needs one.
     FirstConnection,
+    /// Another connection needs one.
     Reconnect,
     /// The token in use ends soon.
     Expiring,
@@ -52,6 +54,8 @@ pub(super) struct Attempt {
     /// Counts attempts in a row, from 1.
     number: u32,
     step: Step,
+    /// The stage of connecting that began last.
+    stage: Option<Stage>,
 }
 
 /// The step of an attempt.
@@ -82,8 +86,15 @@ enum Step {
 
 impl Attempt {
     pub(super) fn new(number: u32) -> Attempt {
-        let step = Step::Between;
-        Attempt { number, step }
+        Attempt {
+            number,
+            step: Step::Between,
+            stage: None,
+        }
+    }
+
+    pub(super) fn stage(&self) -> Option<Stage> {
+        self.stage
     }
 
     /// When its step is over, unless something happens before. A dial has its own limit.
@@ -443,11 +454,12 @@ impl Core {
 
     /// An attempt entered a stage of connecting.
     pub fn entered(&mut self, attempt: AttemptId, stage: Stage) {
-        let current = self.attempt();
-        if current.is_some_and(|it| it.is_dialing(attempt)) {
-            let notice = Notice::Stage(stage);
-            self.actions.push_back(Action::Notify(notice));
-        }
+        let Some(current) = self.attempt_mut().filter(|it| it.is_dialing(attempt)) else {
+            return;
+        };
+        current.stage = Some(stage);
+        let notice = Notice::Stage(stage);
+        self.actions.push_back(Action::Notify(notice));
     }
 }
 
@@ -458,5 +470,5 @@ impl super::Live {
 }
 
 fn stale() -> Error {
-    Error::new(Status::InvalidArgument, "the question is over")
+    Error::new(Status::Stale, "the question is over")
 }

@@ -126,6 +126,7 @@ impl Core {
             }
             return self.end(error);
         }
+        self.lost = Some(error.clone());
         self.actions
             .push_back(Action::Notify(Notice::Disconnected(error.clone())));
         // An attempt that was about to replace it goes on.

@@ -30,9 +30,7 @@ use crate::net::Token;
 use crate::session::Stage;
 
 use attempt::Attempt;
-#[cfg(test)]
-use attempt::TokenReason;
-pub use attempt::{Question, QuestionKind, TokenAnswer};
+pub use attempt::{Question, QuestionKind, TokenAnswer, TokenReason};
 use requests::{Place, Requests};
 
 /// Identifies a request of a client. The driver chooses it; it is unique for the client's life.
@@ -131,9 +129,13 @@ pub enum Notice {
 /// The state of the client that an application sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// It makes its first connection.
     Connecting,
+    /// A verified connection serves.
     Connected,
+    /// The connection broke, and the client makes another one.
     Reconnecting,
+    /// It has ended.
     Ended,
 }
 
@@ -187,6 +189,8 @@ pub struct Core {
     tokens: BTreeMap<ConnectionId, Token>,
     /// Why the connection in use, or the last one, was trusted.
     evidenced: Option<Arc<Evidenced>>,
+    /// The error with which the last connection was lost.
+    lost: Option<Error>,
     /// The token of the next attempt, unless the application is asked for one.
     token: Option<Token>,
     /// The application gave `token` unasked, so the next attempt takes it without a question.
@@ -212,6 +216,7 @@ impl Core {
             requests: Requests::default(),
             retired: Vec::new(),
             tokens: BTreeMap::new(),
+            lost: None,
             evidenced: None,
             token,
             fresh: false,
@@ -258,6 +263,27 @@ impl Core {
         match &self.state {
             State::Connected(live) => Some(live.connection),
             _ => None,
+        }
+    }
+
+    /// The present state, as news for somebody who has seen none.
+    pub fn present(&self) -> Vec<Notice> {
+        let stage = |attempt: &Attempt| attempt.stage().map(Notice::Stage);
+        match &self.state {
+            State::Connecting(attempt) => stage(attempt).into_iter().collect(),
+            State::Connected(_) => {
+                let connected = |evidenced: &Arc<Evidenced>| Notice::Connected {
+                    evidenced: evidenced.clone(),
+                    release_changed: false,
+                    first: !self.replaced_one,
+                };
+                self.evidenced.iter().map(connected).collect()
+            }
+            State::Reconnecting(attempt) => {
+                let lost = self.lost.clone().map(Notice::Disconnected);
+                lost.into_iter().chain(stage(attempt)).collect()
+            }
+            State::Ended(error) => vec![Notice::Ended(error.clone())],
         }
     }
 

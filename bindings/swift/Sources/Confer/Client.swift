@@ -21,7 +21,7 @@ public final class Client: Sendable {
     /// error's report says why. Cancelling the task cancels connecting.
     public static func connect(_ configuration: Configuration) async throws -> Client {
         let config = try configuration.native()
-        let connecting = try Handle(free: confer_connecting_free) { confer_connect_start(config.pointer, $0, $1) }
+        let connecting = try Handle(free: confer_connecting_free) { confer_connecting_start(config.pointer, $0, $1) }
         var descriptor: Int32 = -1
         try call { confer_connecting_fd(connecting.pointer, &descriptor, $0) }
         return try await withTaskCancellationHandler {

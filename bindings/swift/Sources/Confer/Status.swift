@@ -24,6 +24,7 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let tooLarge = Status(rawValue: CONFER_E_TOO_LARGE)
     public static let tooMany = Status(rawValue: CONFER_E_TOO_MANY)
     public static let stale = Status(rawValue: CONFER_E_STALE)
+    public static let notConnected = Status(rawValue: CONFER_E_NOT_CONNECTED)
 
     // Ended on this side.
     public static let cancelled = Status(rawValue: CONFER_E_CANCELLED)

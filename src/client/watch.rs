@@ -1,0 +1,216 @@
+//! A watch: turns the news of a client into the events of a stream. Old news is dropped when nobody
+//! reads it. The present state, an open question and the end are never dropped.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::event::{ClientEvent, Event, Kind};
+use super::inbox::Inbox;
+use super::meter::Meter;
+use crate::attestation::Evidenced;
+use crate::error::{Result, Status};
+use crate::lifecycle::{Lifecycle, News, Notice, Observer};
+use crate::session::Bounds;
+
+/// Most events that wait to be read.
+const MAX_WAITING: usize = 256;
+
+/// The observer behind a watch's stream.
+pub(super) struct Watch {
+    pub(super) inbox: Arc<Inbox<Event>>,
+    /// Events that were dropped unread.
+    pub(super) dropped: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The report of the last `Connected` event.
+    last: Option<Arc<Evidenced>>,
+    /// The open question.
+    open: Option<u64>,
+}
+
+impl Watch {
+    pub(super) fn new() -> Arc<Watch> {
+        // Its own bound counts events, not bytes.
+        let unbounded = Bounds {
+            stream: usize::MAX,
+            stream_rest: usize::MAX,
+            ..Bounds::default()
+        };
+        let meter = Arc::new(Meter::new(usize::MAX));
+        Arc::new(Watch {
+            inbox: Arc::new(Inbox::new(unbounded, meter, || ())),
+            dropped: AtomicU64::new(0),
+            state: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, event: ClientEvent) {
+        self.shed();
+        // It fails only above the bounds in bytes, which are infinite.
+        let _ = self.inbox.deliver(&mut vec![event.into_event()]);
+    }
+
+    /// Drops old news if too much waits.
+    fn shed(&self) {
+        let open = self.state().open;
+        let dropped = self.inbox.shed(MAX_WAITING, |waiting| {
+            let is_state =
+                |event: &Event| matches!(event.kind(), Kind::Connected | Kind::Disconnected);
+            let last_state = waiting.iter().rposition(is_state);
+            let droppable = |(at, event): (usize, &Event)| match event.client() {
+                Some(
+                    ClientEvent::AskToken { asked, .. } | ClientEvent::AskRelease { asked, .. },
+                ) => open != Some(asked.id),
+                _ if is_state(event) => Some(at) != last_state,
+                _ => true,
+            };
+            let at = waiting.iter().enumerate().position(droppable)?;
+            let changed = |event: &Event| {
+                matches!(
+                    event.client(),
+                    Some(ClientEvent::Connected {
+                        release_changed: true,
+                        ..
+                    })
+                )
+            };
+            // The next `Connected` event tells of a change that was dropped.
+            if changed(&waiting[at])
+                && let Some(next) =
+                    (at + 1..waiting.len()).find(|next| waiting[*next].kind() == Kind::Connected)
+                && let Some(ClientEvent::Connected { evidenced, .. }) = waiting[next].client()
+            {
+                let evidenced = evidenced.clone();
+                waiting[next] = ClientEvent::Connected {
+                    evidenced,
+                    release_changed: true,
+                }
+                .into_event();
+            }
+            Some(at)
+        });
+        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+    }
+
+    fn pass(&self, notice: &Notice) {
+        match notice {
+            Notice::Stage(stage) => self.push(ClientEvent::Stage(*stage)),
+            Notice::Connected { evidenced, .. } => {
+                let last = self.state().last.replace(evidenced.clone());
+                let manifest = |it: &Arc<Evidenced>| it.report.manifest_sha256.clone();
+                let release_changed =
+                    last.is_some_and(|last| manifest(&last) != manifest(evidenced));
+                self.push(ClientEvent::Connected {
+                    evidenced: evidenced.clone(),
+                    release_changed,
+                });
+            }
+            Notice::Disconnected(error) => self.push(ClientEvent::Disconnected(error.clone())),
+            Notice::Attempt {
+                number,
+                delay,
+                error,
+            } => self.push(ClientEvent::Retry {
+                number: *number,
+                delay: *delay,
+                error: error.clone(),
+            }),
+            // The next attempt or the end has its error.
+            Notice::Failed(_) => {}
+            Notice::Ended(error) => self.end(match error.status() {
+                Status::Closed => Ok(()),
+                _ => Err(error.clone()),
+            }),
+        }
+    }
+
+    fn end(&self, result: Result<()>) {
+        self.inbox.end(result);
+    }
+}
+
+impl Observer for Watch {
+    fn notice(&self, client: &Lifecycle, news: &News<'_>) {
+        match news {
+            News::Notice(notice) => self.pass(notice),
+            News::Asked(question) => {
+                self.state().open = Some(question.id);
+                self.push(ClientEvent::question(client, question));
+            }
+            News::Over(id) => {
+                // Not of a question from before this watch.
+                let seen = self.state().open.take_if(|open| open == id);
+                if seen.is_some() {
+                    self.push(ClientEvent::Answered(*id));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::client::inbox::Next;
+    use crate::error::Error;
+    use crate::session::Stage;
+
+    fn lost() -> Error {
+        Error::new(Status::ConnectionLost, "simulated")
+    }
+
+    fn read(watch: &Watch) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        while let Next::Item(event) = watch.inbox.next(Some(Instant::now())) {
+            kinds.push(event.kind());
+        }
+        kinds
+    }
+
+    #[test]
+    fn old_news_is_dropped_and_counted_but_not_the_state() {
+        let watch = Watch::new();
+        watch.pass(&Notice::Disconnected(lost()));
+        for _ in 0..1_000 {
+            watch.pass(&Notice::Stage(Stage::Tcp));
+        }
+        let dropped = watch.dropped.load(Ordering::Relaxed);
+        assert_eq!(dropped, 1_001 - MAX_WAITING as u64);
+        let kinds = read(&watch);
+        assert_eq!(kinds.len(), MAX_WAITING);
+        assert_eq!(kinds[0], Kind::Disconnected, "the present state is kept");
+    }
+
+    #[test]
+    fn of_several_states_the_last_one_is_kept() {
+        let watch = Watch::new();
+        for _ in 0..1_000 {
+            watch.pass(&Notice::Disconnected(lost()));
+            let (number, delay, error) = (1, Duration::ZERO, None);
+            watch.pass(&Notice::Attempt {
+                number,
+                delay,
+                error,
+            });
+        }
+        assert!(read(&watch).contains(&Kind::Disconnected));
+    }
+
+    #[test]
+    fn the_end_comes_last_and_a_close_is_no_error() {
+        let watch = Watch::new();
+        watch.pass(&Notice::Stage(Stage::Tcp));
+        watch.pass(&Notice::Ended(crate::lifecycle::closed()));
+        assert_eq!(read(&watch), [Kind::Stage]);
+        assert_eq!(watch.inbox.ended().map(|end| end.is_ok()), Some(true));
+    }
+}

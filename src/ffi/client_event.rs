@@ -1,0 +1,232 @@
+//! The events of a client, and the answers to its questions: the section "Client events" of the
+//! header.
+
+use std::ffi::c_char;
+use std::sync::OnceLock;
+
+use super::error::confer_error;
+use super::event::confer_event;
+use super::report::confer_report;
+use super::status::confer_status;
+use super::support::guard;
+use super::support::{handle, text};
+use crate::client::{ClientEvent, Kind, TokenReason};
+use crate::error::Result;
+
+/// A stage of connecting began.
+pub const CONFER_EVENT_STAGE: i32 = 100;
+/// A verified connection serves.
+pub const CONFER_EVENT_CONNECTED: i32 = 101;
+/// The connection broke.
+pub const CONFER_EVENT_DISCONNECTED: i32 = 102;
+/// The client connects again after a delay.
+pub const CONFER_EVENT_RETRY: i32 = 103;
+/// The client needs a token: confer_event_answer_token(), confer_event_refuse_token().
+pub const CONFER_EVENT_ASK_TOKEN: i32 = 104;
+/// The enclave's release differs from the one before: confer_event_answer_release().
+pub const CONFER_EVENT_ASK_RELEASE: i32 = 105;
+/// A question is over: it was answered, or nobody needs the answer any more.
+pub const CONFER_EVENT_ANSWERED: i32 = 106;
+
+/// The first connection needs a token.
+pub const CONFER_TOKEN_FIRST: i32 = 0;
+/// Another connection needs a token.
+pub const CONFER_TOKEN_RECONNECT: i32 = 1;
+/// The token in use ends soon.
+pub const CONFER_TOKEN_EXPIRING: i32 = 2;
+/// The server refused the last token.
+pub const CONFER_TOKEN_REFUSED: i32 = 3;
+
+/// What getters of a client's event lend.
+#[derive(Default)]
+pub(super) struct Lent {
+    error: OnceLock<Option<confer_error>>,
+    report: OnceLock<Option<confer_report>>,
+    previous: OnceLock<Option<confer_report>>,
+}
+
+/// # Safety
+/// `event` is NULL or live.
+unsafe fn client_event<'a>(event: *const confer_event) -> Option<&'a ClientEvent> {
+    // SAFETY: passed on.
+    unsafe { handle::peek(event) }?.event.client()
+}
+
+/// # Safety
+/// `event` is NULL or live.
+unsafe fn given<'a>(event: *const confer_event) -> Result<&'a confer_event> {
+    // SAFETY: passed on.
+    unsafe { handle::peek(event) }.ok_or_else(|| handle::missing("event"))
+}
+
+/// The stage of CONFER_EVENT_STAGE: one of CONFER_STAGE_*; -1 for other events.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_stage(event: *const confer_event) -> i32 {
+    // SAFETY: NULL or a live event.
+    guard::get(-1, || match unsafe { client_event(event) }? {
+        ClientEvent::Stage(stage) => Some(*stage as i32),
+        _ => None,
+    })
+}
+
+/// The report of CONFER_EVENT_CONNECTED, or that of the enclave that CONFER_EVENT_ASK_RELEASE asks
+/// about; NULL for other events. Borrowed from the event.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_report(event: *const confer_event) -> *const confer_report {
+    guard::get(std::ptr::null(), || {
+        // SAFETY: NULL or a live event.
+        let (event, client) = unsafe { (handle::peek(event)?, client_event(event)?) };
+        let report = event.lent.report.get_or_init(|| match client {
+            ClientEvent::Connected { evidenced: now, .. } | ClientEvent::AskRelease { now, .. } => {
+                Some(confer_report::new(now.clone()))
+            }
+            _ => None,
+        });
+        report.as_ref().map(std::ptr::from_ref)
+    })
+}
+
+/// The report of the connection before, for CONFER_EVENT_ASK_RELEASE; NULL for other events. Borrowed
+/// from the event.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_previous_report(
+    event: *const confer_event,
+) -> *const confer_report {
+    guard::get(std::ptr::null(), || {
+        // SAFETY: NULL or a live event.
+        let (event, client) = unsafe { (handle::peek(event)?, client_event(event)?) };
+        let report = event.lent.previous.get_or_init(|| match client {
+            ClientEvent::AskRelease { before, .. } => Some(confer_report::new(before.clone())),
+            _ => None,
+        });
+        report.as_ref().map(std::ptr::from_ref)
+    })
+}
+
+/// The error of CONFER_EVENT_DISCONNECTED, or that of the failed attempt before CONFER_EVENT_RETRY;
+/// NULL if there was none, and for other events. Borrowed from the event.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_error(event: *const confer_event) -> *const confer_error {
+    guard::get(std::ptr::null(), || {
+        // SAFETY: NULL or a live event.
+        let (event, client) = unsafe { (handle::peek(event)?, client_event(event)?) };
+        let error = event.lent.error.get_or_init(|| match client {
+            ClientEvent::Disconnected(error) => Some(confer_error::new(error.clone())),
+            ClientEvent::Retry { error, .. } => error.clone().map(confer_error::new),
+            _ => None,
+        });
+        error.as_ref().map(std::ptr::from_ref)
+    })
+}
+
+/// Whether the release of CONFER_EVENT_CONNECTED differs from that of the last such event of this
+/// watch, or any between. False for other events.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_release_changed(event: *const confer_event) -> bool {
+    // SAFETY: NULL or a live event.
+    guard::get(false, || match unsafe { client_event(event) }? {
+        ClientEvent::Connected {
+            release_changed, ..
+        } => Some(*release_changed),
+        _ => None,
+    })
+}
+
+/// The number of the attempt of CONFER_EVENT_RETRY, counted in a row from 1; 0 for other events.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_attempt(event: *const confer_event) -> u32 {
+    // SAFETY: NULL or a live event.
+    guard::get(0, || match unsafe { client_event(event) }? {
+        ClientEvent::Retry { number, .. } => Some(*number),
+        _ => None,
+    })
+}
+
+/// The delay before the attempt of CONFER_EVENT_RETRY, in milliseconds; -1 for other events.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_delay_ms(event: *const confer_event) -> i64 {
+    // SAFETY: NULL or a live event.
+    guard::get(-1, || match unsafe { client_event(event) }? {
+        ClientEvent::Retry { delay, .. } => i64::try_from(delay.as_millis()).ok(),
+        _ => None,
+    })
+}
+
+/// The reason of CONFER_EVENT_ASK_TOKEN: one of CONFER_TOKEN_*; -1 for other events.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_token_reason(event: *const confer_event) -> i32 {
+    // SAFETY: NULL or a live event.
+    guard::get(-1, || match unsafe { client_event(event) }? {
+        ClientEvent::AskToken { reason, .. } => Some(match reason {
+            TokenReason::FirstConnection => CONFER_TOKEN_FIRST,
+            TokenReason::Reconnect => CONFER_TOKEN_RECONNECT,
+            TokenReason::Expiring => CONFER_TOKEN_EXPIRING,
+            TokenReason::Refused => CONFER_TOKEN_REFUSED,
+        }),
+        _ => None,
+    })
+}
+
+/// Answers CONFER_EVENT_ASK_TOKEN, on the event or a clone of it, from any thread, at once or later.
+/// After an invalid token the question stays open.
+///
+/// Errors: those of confer_config_set_token(); CONFER_E_STALE if the question is over;
+/// CONFER_E_INVALID_ARGUMENT for another event.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_answer_token(
+    event: *const confer_event,
+    token: *const c_char,
+    token_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live event; `token` is as the contract of texts says.
+        let token = unsafe { text::read(token, token_len, "token") }?;
+        unsafe { given(event) }?.event.answer_token(token)
+    })
+}
+
+/// Answers CONFER_EVENT_ASK_TOKEN: the application gives no token. `reason` becomes part of errors and of
+/// the log, so it must hold no secret; 1,024 characters of it are kept.
+///
+/// Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_UTF8; CONFER_E_INVALID_ARGUMENT for
+/// another event.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_refuse_token(
+    event: *const confer_event,
+    reason: *const c_char,
+    reason_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live event; `reason` is as the contract of texts says.
+        let reason = unsafe { text::read(reason, reason_len, "reason") }?;
+        unsafe { given(event) }?.event.refuse_token(reason)
+    })
+}
+
+/// Answers CONFER_EVENT_ASK_RELEASE. Accepting accepts this manifest and no other one. Refusing ends the
+/// client with CONFER_E_RELEASE_REFUSED.
+///
+/// Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_ARGUMENT for another event.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_event_answer_release(
+    event: *const confer_event,
+    accept: bool,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live event.
+        unsafe { given(event) }?.event.answer_release(accept)
+    })
+}
+
+const _: () = {
+    assert!(Kind::Stage as i32 == CONFER_EVENT_STAGE);
+    assert!(Kind::Connected as i32 == CONFER_EVENT_CONNECTED);
+    assert!(Kind::Disconnected as i32 == CONFER_EVENT_DISCONNECTED);
+    assert!(Kind::Retry as i32 == CONFER_EVENT_RETRY);
+    assert!(Kind::AskToken as i32 == CONFER_EVENT_ASK_TOKEN);
+    assert!(Kind::AskRelease as i32 == CONFER_EVENT_ASK_RELEASE);
+    assert!(Kind::Answered as i32 == CONFER_EVENT_ANSWERED);
+};
