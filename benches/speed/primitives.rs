@@ -30,7 +30,7 @@ struct Primitive {
     work: Work,
     /// In each connection, for the handshake and the token.
     each_time: usize,
-    /// For a new release.
+    /// For a new release and a new key of Intel's.
     release: usize,
 }
 
@@ -46,16 +46,18 @@ impl Primitives {
         );
         let peer = agreement.1.compute_public_key().unwrap();
         let list: [(Work, usize, usize); 7] = [
-            // The token (PS384); leaf and signing CA of its chain (sha512WithRSA).
+            // The token (PS384).
             (
                 verify_rsa(&rsa, &RSA_PSS_SHA384, &RSA_PSS_2048_8192_SHA384),
                 1,
                 0,
             ),
+            // Leaf and signing CA of the token's chain (sha512WithRSA). The library remembers a
+            // verified key.
             (
                 verify_rsa(&rsa, &RSA_PKCS1_SHA512, &RSA_PKCS1_2048_8192_SHA512),
-                2,
                 0,
+                2,
             ),
             // The signing certificate and its intermediate.
             (
