@@ -142,6 +142,34 @@ fn every_export_is_guarded() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// The rooms that `src/ffi` may import.
+const BELOW_FFI: [&str; 6] = ["client", "clock", "error", "ffi", "fork", "panics"];
+
+#[test]
+fn ffi_imports_only_client_and_leaves() {
+    let ffi = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ffi");
+    let (mut imports, mut wrong) = (0, Vec::new());
+    for file in sources().iter().filter(|file| file.starts_with(&ffi)) {
+        let source = fs::read_to_string(file).unwrap();
+        for path in source.split("crate::").skip(1) {
+            let rooms = match path.strip_prefix('{') {
+                Some(several) => several.split('}').next().unwrap().split(',').collect(),
+                None => vec![path],
+            };
+            for room in rooms {
+                let end = |c: char| !c.is_alphanumeric() && c != '_';
+                let room = room.trim().split(end).next().unwrap();
+                imports += 1;
+                if !BELOW_FFI.contains(&room) {
+                    wrong.push(format!("{}: {room}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(imports > 50, "looks in the wrong place");
+    assert_eq!(wrong, [""; 0]);
+}
+
 #[test]
 fn unguarded_exports_are_found() {
     let cases = [

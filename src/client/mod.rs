@@ -52,3 +52,14 @@ pub use stream::Stream;
 pub use tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_CALLS, MAX_ROUNDS, Owed, Tool, ToolCall};
 pub use upload::{Document, Read};
 pub use writes::Writes;
+
+// What `ffi` needs of the rooms below.
+pub use crate::attestation::{
+    Check, Evidenced, Export, MAX_POLICY, Outcome, Policy, Report, Verdict, Verifier,
+};
+pub use crate::host::{
+    Callbacks, Hold, Level, Pump, Sink, block_signals_with, on_callback_thread, process_ends,
+    set_workers, wait_for_threads,
+};
+pub use crate::net::Roots;
+pub use crate::session::{BOUND_BYTES, Stage, TOTAL, rejection};

@@ -12,10 +12,8 @@ use super::support::guard::{self, Turns};
 use super::support::user_data::{UserData, confer_destroy_fn};
 use super::support::{handle, text};
 use super::token::{confer_token_fn, provider};
-use crate::client::Config;
+use crate::client::{Config, Roots, Stage};
 use crate::error::{Error, Result, Status};
-use crate::net::Roots;
-use crate::session::Stage;
 
 /// The settings of clients. Any thread may use it; calls on one configuration take turns.
 /// Connecting copies the settings, so the configuration can be changed or freed at once afterwards.

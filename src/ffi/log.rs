@@ -8,8 +8,8 @@ use super::error::confer_error;
 use super::status::confer_status;
 use super::support::guard;
 use super::support::user_data::{UserData, confer_destroy_fn};
+use crate::client::{Level, Sink};
 use crate::error::{Error, Status};
-use crate::host::{Level, Sink};
 
 /// Something failed.
 pub const CONFER_LOG_ERROR: i32 = 1;

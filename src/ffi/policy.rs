@@ -8,8 +8,7 @@ use std::sync::Arc;
 use super::error::confer_error;
 use super::status::confer_status;
 use super::support::{guard, handle, text};
-use crate::attestation::{MAX_POLICY, Policy, Verifier};
-use crate::client::Text;
+use crate::client::{MAX_POLICY, Policy, Text, Verifier};
 use crate::error::{Error, Result, Status};
 
 /// The trusted parties and values: one JSON document with Intel's root, the firmware, the accepted

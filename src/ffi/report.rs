@@ -6,9 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::config::CONFER_STAGE_ENDED;
 use super::report_fields::FIELDS;
 use super::support::{guard, handle, text};
-use crate::attestation::{Check, Evidenced, Outcome, Report, Verdict};
-use crate::client::Text;
-use crate::session::{Stage, TOTAL};
+use crate::client::{Check, Evidenced, Outcome, Report, Stage, TOTAL, Text, Verdict};
 
 /// Why an enclave was trusted or refused, check by check. Immutable: several threads may read it at
 /// once.

@@ -8,7 +8,7 @@ use super::policy::confer_policy;
 use super::report::confer_report;
 use super::status::confer_status;
 use super::support::{guard, handle, text};
-use crate::attestation::{Evidenced, Export, Verdict};
+use crate::client::{Evidenced, Export, Verdict, production_verifier, rejection};
 use crate::error::{Error, Result, Status};
 
 /// Verifies exported evidence again, offline.
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn confer_evidence_verify(
         let export = Export::parse(file).map_err(|e| invalid(e.to_string()))?;
         let verifier = match unsafe { handle::peek(policy) } {
             Some(policy) => policy.verifier.clone(),
-            None => crate::client::production_verifier(),
+            None => production_verifier(),
         };
         let report = export.replay(&verifier, at);
         let evidenced = Arc::new(Evidenced { report, export });
@@ -64,6 +64,6 @@ pub unsafe extern "C" fn confer_evidence_verify(
 fn accepted(evidenced: &Arc<Evidenced>) -> Result<()> {
     match evidenced.report.verdict() {
         Verdict::Verified => Ok(()),
-        Verdict::Rejected => Err(crate::session::rejection(evidenced)),
+        Verdict::Rejected => Err(rejection(evidenced)),
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 
 use super::report::confer_report;
 use super::support::{guard, handle, text};
-use crate::attestation::Report;
+use crate::client::Report;
 
 type Field = fn(&Report) -> Option<&str>;
 

@@ -4,9 +4,8 @@ use super::config::confer_config;
 use super::error::confer_error;
 use super::status::confer_status;
 use super::support::guard;
-use crate::client::{DURATIONS, LIMITS, Setting, time_limit};
+use crate::client::{DURATIONS, LIMITS, Setting, Stage, time_limit};
 use crate::error::{Error, Result, Status};
-use crate::session::Stage;
 
 /// Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of
 /// CONFER_STAGE_*.

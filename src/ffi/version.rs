@@ -5,8 +5,9 @@ use std::ffi::c_char;
 use super::error::confer_error;
 use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
 use super::support::guard;
-use crate::client::{bounded, set_process_unread};
-use crate::session::BOUND_BYTES;
+use crate::client::{
+    BOUND_BYTES, bounded, deadline, set_process_unread, set_workers, wait_for_threads,
+};
 
 /// Major version: changes when something is removed. While it is 0, see the CHANGELOG.
 pub const CONFER_VERSION_MAJOR: u32 = 0;
@@ -44,7 +45,7 @@ pub unsafe extern "C" fn confer_runtime_set_workers(
     count: usize,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    guard::done(error, || crate::host::set_workers(count))
+    guard::done(error, || set_workers(count))
 }
 
 /// Sets how many unread bytes all streams of the process may have together: 64 KiB to 1 TiB,
@@ -79,7 +80,7 @@ pub unsafe extern "C" fn confer_runtime_wait(
 ) -> confer_status {
     guard::status(error, || {
         guard::may_wait("confer_runtime_wait")?;
-        let none = crate::host::wait_for_threads(crate::client::deadline(timeout_ms));
+        let none = wait_for_threads(deadline(timeout_ms));
         Ok(if none { CONFER_OK } else { CONFER_TIMEOUT })
     })
 }

@@ -4,14 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use super::user_data::UserData;
-use crate::client::{Event, Next, Signal};
+use crate::client::{Callbacks, Event, Hold, Next, Pump, Signal};
 use crate::error::{Error, Progress, Result, Status};
 use crate::ffi::callbacks::{Table, confer_stream_callbacks};
 use crate::ffi::error::confer_error;
 use crate::ffi::event::confer_event;
 use crate::ffi::status::CONFER_OK;
 use crate::ffi::stream::confer_stream;
-use crate::host::{Callbacks, Hold, Pump};
 use crate::panics;
 
 /// Delivers a stream's events, or wakes the application that takes them.

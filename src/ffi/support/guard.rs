@@ -94,7 +94,7 @@ pub(crate) unsafe fn unlocked<'a, T>(handle: *const T) -> Option<&'a T> {
 
 /// Refuses a call that waits in a callback, where the wait could never end.
 pub(crate) fn may_wait(what: &str) -> Result<()> {
-    if crate::host::on_callback_thread() {
+    if crate::client::on_callback_thread() {
         return Err(Error::new(
             Status::WouldDeadlock,
             format!("{what} waits, so it cannot be called from a callback"),

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Once;
 
-use crate::{fork, host};
+use crate::{client, fork};
 
 /// Registers the handlers, once, at the first call of a process.
 pub(crate) fn note_use() {
@@ -18,7 +18,7 @@ pub(crate) fn note_use() {
         // SAFETY: the handler takes a lock that is never held for long. If the library is unloaded,
         // the C library calls the handler then, and not at the exit.
         let _: c_int = unsafe { libc::atexit(at_exit) };
-        host::block_signals_with(without_signals);
+        client::block_signals_with(without_signals);
     });
 }
 
@@ -29,7 +29,7 @@ unsafe extern "C" fn in_child() {
 extern "C" fn at_exit() {
     // In a forked child, a thread of the parent may hold the lock.
     if !fork::in_child() {
-        host::process_ends();
+        client::process_ends();
     }
 }
 
