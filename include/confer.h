@@ -453,8 +453,9 @@
 
 /**
  * Bytes of requests that wait to be sent. Above it another request is refused with
- * CONFER_E_TOO_MANY. With a token provider and retries on, requests that were sent and have no
- * answer may hold as many bytes again, because they are repeated after status 401 or 402.
+ * CONFER_E_TOO_MANY. If the application answers token questions and retries are on, sent requests
+ * without an answer may hold as many bytes again, because they are repeated after status 401 or
+ * 402.
  */
 #define CONFER_LIMIT_UNSENT 4
 
@@ -497,48 +498,48 @@
 #define CONFER_LOG_DEBUG 4
 
 /**
- * Bytes that were given to sockets, TLS and WebSocket included.
+ * Bytes sent by sockets, with TLS and WebSocket.
  */
 #define CONFER_COUNTER_BYTES_SENT 0
 
 /**
- * Bytes that came from sockets.
+ * Bytes received from sockets.
  */
 #define CONFER_COUNTER_BYTES_RECEIVED 1
 
 /**
- * Whole messages that were sent: requests, chunks of documents, pings.
+ * Whole messages sent: requests, chunks of documents, pings.
  */
 #define CONFER_COUNTER_MESSAGES_SENT 2
 
 /**
- * Whole messages that came.
+ * Whole messages received.
  */
 #define CONFER_COUNTER_MESSAGES_RECEIVED 3
 
 /**
- * Keepalive pings that were sent.
+ * Keepalive pings sent.
  */
 #define CONFER_COUNTER_PINGS_SENT 4
 
 /**
- * Keepalive pings that were answered.
+ * Keepalive pings answered.
  */
 #define CONFER_COUNTER_PINGS_ANSWERED 5
 
 /**
- * Microseconds that the last of them took; 0 before the first. A ping is left out if the library stopped reading while
- * it was open, because of a full stream: it would measure the application.
+ * Round-trip time of the last answered ping in microseconds; 0 before the first. Leaves out pings
+ * that were open while a full stream stopped reading, because they measure the application.
  */
 #define CONFER_COUNTER_ROUND_TRIP_US 6
 
 /**
- * Connections that were made and verified, the first one included.
+ * Verified connections, with the first one.
  */
 #define CONFER_COUNTER_CONNECTIONS 7
 
 /**
- * Attempts to connect again that failed.
+ * Failed attempts to reconnect.
  */
 #define CONFER_COUNTER_FAILED_ATTEMPTS 8
 
@@ -574,23 +575,22 @@
 #define CONFER_ROLE_TOOL_RESPONSE 5
 
 /**
- * The answer is one response: one CONFER_EVENT_BODY.
+ * The answer is one response, in one CONFER_EVENT_BODY.
  */
 #define CONFER_ENDING_ONE_RESPONSE 0
 
 /**
- * The answer comes in events, as that of a chat, and ends with CONFER_EVENT_COMPLETION.
+ * The answer comes in events, like that of a chat, and ends with CONFER_EVENT_COMPLETION.
  */
 #define CONFER_ENDING_COMPLETION 1
 
 /**
- * The answer comes in pieces, each a CONFER_EVENT_BODY, and ends when as many bytes have come as
- * Content-Length says.
+ * The answer comes in pieces, each a CONFER_EVENT_BODY, and ends after Content-Length bytes.
  */
 #define CONFER_ENDING_CONTENT_LENGTH 2
 
 /**
- * A type that this version does not know, or none: see confer_event_json(). Not an error.
+ * An event of an unknown type or without a type: see confer_event_json(). Not an error.
  */
 #define CONFER_EVENT_OTHER 0
 
@@ -605,7 +605,7 @@
 #define CONFER_EVENT_THINKING 2
 
 /**
- * The server runs one of its own tools: confer_event_tool_name() and so on.
+ * The server runs one of its tools: confer_event_tool_name() and so on.
  */
 #define CONFER_EVENT_SERVER_TOOL_CALL 3
 
@@ -631,19 +631,19 @@
 #define CONFER_EVENT_CLIENT_TOOL_CALL 5
 
 /**
- * The end of the answer; the stream is complete after it.
+ * The end of the answer. The stream is complete after it.
  */
 #define CONFER_EVENT_COMPLETION 6
 
 /**
- * A piece of an answer that does not come in events: confer_event_content(), which need not be
- * text and can end within a character; confer_event_received(). The answer of a chat that is not
- * streamed, a page, a document, any response.
+ * A piece of an answer that does not come in events: a chat without streaming, a page, a document,
+ * any response. confer_event_content(), which need not be text and can end within a character;
+ * confer_event_received().
  */
 #define CONFER_EVENT_BODY 7
 
 /**
- * More of an upload was given to the network: confer_event_sent().
+ * A part of an upload was sent: confer_event_sent().
  */
 #define CONFER_EVENT_PROGRESS 8
 
@@ -683,7 +683,7 @@
 #define CONFER_EVENT_ASK_TOKEN 104
 
 /**
- * The enclave's release differs from the one before: confer_event_answer_release().
+ * The enclave's release differs from the previous one: confer_event_answer_release().
  */
 #define CONFER_EVENT_ASK_RELEASE 105
 
@@ -723,7 +723,7 @@
 #define CONFER_ASK_RELEASE 2
 
 /**
- * The client makes its first connection.
+ * The client is making its first connection.
  */
 #define CONFER_CLIENT_CONNECTING 0
 
@@ -733,7 +733,7 @@
 #define CONFER_CLIENT_CONNECTED 1
 
 /**
- * The connection broke, and the client makes another one.
+ * The connection broke, and the client is making another one.
  */
 #define CONFER_CLIENT_RECONNECTING 2
 
@@ -749,14 +749,15 @@ typedef struct confer_cancel confer_cancel;
 
 /**
  * A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies
- * it, so it can be changed, sent again or freed at once afterwards. A setter that fails leaves the
- * old value.
+ * it, so it can be changed, sent again or freed at once afterwards. A failed setter keeps the old
+ * value.
  */
 typedef struct confer_chat_request confer_chat_request;
 
 /**
- * A connection to a verified enclave, or several one after the other; see CONFER_LIMIT_ATTEMPTS. Any thread, also
- * several at once. It stays open until it is closed, or until it and all its streams are freed.
+ * A client: one connection to a verified enclave, or several in sequence; see
+ * CONFER_LIMIT_ATTEMPTS. Several threads may use it at once. It stays open until it is closed, or
+ * until it and all its streams are freed.
  */
 typedef struct confer_client confer_client;
 
@@ -791,7 +792,7 @@ typedef struct confer_conversation confer_conversation;
 /**
  * A request for the embeddings of 1 to 64 texts. Any thread may use it; calls on one request take
  * turns. Starting it copies it, so it can be changed, sent again or freed at once afterwards. A
- * setter that fails leaves the old value.
+ * failed setter keeps the old value.
  */
 typedef struct confer_embeddings_request confer_embeddings_request;
 
@@ -801,24 +802,24 @@ typedef struct confer_embeddings_request confer_embeddings_request;
 typedef struct confer_error confer_error;
 
 /**
- * One event of a stream. Lent by a stream or a callback, or a clone, which the application keeps.
- * Immutable: any thread may read it, also several at once.
+ * One event of a stream. It is lent by a stream or a callback, or is a clone, which belongs to the
+ * application. Immutable: several threads may read it at once.
  */
 typedef struct confer_event confer_event;
 
 /**
- * A request for the content of a document, which it uploads. Any thread may use it; calls on one
+ * A request that uploads a document and returns its content. Any thread may use it; calls on one
  * request take turns. Starting it copies it, so it can be changed, sent again or freed at once
- * afterwards; only a document from a callback can be sent but once. A setter that fails leaves the
- * old value.
+ * afterwards. Only a document from a callback can be sent no more than once. A failed setter keeps
+ * the old value.
  */
 typedef struct confer_extraction_request confer_extraction_request;
 
 /**
- * A request for a page, which the enclave fetches. The page's server, and whoever sees the
- * enclave's traffic, learn that it was fetched, though not by whom. Any thread may use it; calls
- * on one request take turns. Starting it copies it, so it can be changed, sent again or freed at
- * once afterwards. A setter that fails leaves the old value.
+ * A request for a page, which the enclave fetches. The page's server and observers of the
+ * enclave's traffic learn that it was fetched, but not for whom. Any thread may use it; calls on
+ * one request take turns. Starting it copies it, so it can be changed, sent again or freed at once
+ * afterwards. A failed setter keeps the old value.
  */
 typedef struct confer_fetch_request confer_fetch_request;
 
@@ -830,9 +831,9 @@ typedef struct confer_fetch_request confer_fetch_request;
 typedef struct confer_policy confer_policy;
 
 /**
- * A request of any route, such as one that this version has no function for. Any thread may use
+ * A request of any route, for example one without a function in this version. Any thread may use
  * it; calls on one request take turns. Starting it copies it, so it can be changed, sent again or
- * freed at once afterwards. A setter that fails leaves the old value.
+ * freed at once afterwards. A failed setter keeps the old value.
  */
 typedef struct confer_raw_request confer_raw_request;
 
@@ -850,8 +851,8 @@ typedef struct confer_report confer_report;
 typedef struct confer_request confer_request;
 
 /**
- * A request under way, of any kind, and what it brings. Any thread; but only one at a time may
- * read it with confer_stream_next() or confer_stream_collect().
+ * A request in progress, and its events. Any thread may use it, but only one at a time may read it
+ * with confer_stream_next() or confer_stream_collect().
  */
 typedef struct confer_stream confer_stream;
 
@@ -861,8 +862,8 @@ typedef struct confer_stream confer_stream;
 typedef struct confer_token_request confer_token_request;
 
 /**
- * A call of a tool by the model, to be answered once. Any thread. Freed without an answer, it tells the model that there
- * is none.
+ * A call of a tool by the model, to be answered once. Any thread. Freed without an answer, it
+ * tells the model that there is none.
  */
 typedef struct confer_tool_call confer_tool_call;
 
@@ -913,33 +914,34 @@ typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target
 
 /**
  * Runs a tool. `call` now belongs to the application: answer it with confer_tool_call_answer() or
- * confer_tool_call_fail(), at once or later and from any thread, and free it with confer_tool_call_free(). Called on the
- * client's callback thread: a tool that takes its time holds up the client's other callbacks, unless it answers later.
+ * confer_tool_call_fail(), at once or later and from any thread, and free it with
+ * confer_tool_call_free(). Called on the client's callback thread: a tool that takes its time
+ * holds up the client's other callbacks, unless it answers later.
  */
 typedef void (*confer_tool_fn)(void *user_data, confer_tool_call *call);
 
 /**
- * Fills the beginning of `buffer`, and returns how many of its `size` bytes; 0 at the end of the
- * document; a negative number to give up, and the stream ends with CONFER_E_STOPPED. Called on the
- * client's callback thread, until 1 MiB has come or the document ends: one that waits holds up the
+ * Reads up to `size` bytes of the document into `buffer`, and returns their number; 0 at the end
+ * of the document; a negative number to stop, which ends the stream with CONFER_E_STOPPED. Called
+ * on the client's callback thread until 1 MiB is read or the document ends. A slow one delays the
  * client's other callbacks.
  *
- * `size` varies: it is what is missing of that 1 MiB, and with a `total_length` never more than
- * what is missing of the document, so that it shrinks near its end. Never write more than `size`.
+ * `size` varies: it is the rest of that 1 MiB and, with a `total_length`, at most the rest of the
+ * document. Never write more than `size`.
  */
 typedef int64_t (*confer_read_fn)(void *user_data, uint8_t *buffer, size_t size);
 
 /**
- * What a stream calls, on the client's callback thread: one call at a time, in order.
+ * The callbacks of a stream. They run on the client's callback thread, one at a time, in order.
  *
- * Set `size` to `sizeof(confer_stream_callbacks)` and whatever is not used to NULL, for example by
- * `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy, NULL}`. A smaller size
- * is that of an older header and is accepted; a larger one is accepted if all that this version
- * does not know is zero.
+ * Set `size` to `sizeof(confer_stream_callbacks)` and unused members to NULL, for example by
+ * `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy, NULL}`. A smaller
+ * size, of an older header, is accepted. A larger one is accepted if all members unknown to this
+ * version are zero.
  *
- * There are two ways to use it. With `on_event` the library delivers the events. With `on_ready`
- * it wakes the application, which then takes them with confer_stream_next() or
- * confer_stream_collect() on the thread that it likes; `on_event` must be NULL then.
+ * The table has two uses. With `on_event`, the library delivers the events. With `on_ready`, it
+ * wakes the application, which takes them with confer_stream_next() or confer_stream_collect() on
+ * any thread; `on_event` must be NULL then.
  */
 typedef struct {
     /**
@@ -951,31 +953,31 @@ typedef struct {
      */
     void *user_data;
     /**
-     * An event came. `event` is lent during the call. Returning anything but 0 stops the stream:
-     * `on_done` follows with CONFER_E_STOPPED. May be NULL.
+     * Receives an event, which is lent during the call. Return 0 to continue; anything else stops
+     * the stream, and `on_done` follows with CONFER_E_STOPPED. May be NULL.
      */
     int32_t (*on_event)(void *user_data, confer_stream *stream, const confer_event *event);
     /**
-     * The stream ended: CONFER_OK if the answer is complete; otherwise how it failed, with `error`
-     * lent during the call. Exactly once, after the last event or the last `on_ready`. May be
-     * NULL.
+     * Called exactly once, at the end of the stream, after the last event or the last `on_ready`.
+     * `status` is CONFER_OK if the answer is complete; otherwise `error` says why it failed, and
+     * is lent during the call. May be NULL.
      *
-     * With `on_ready`, events can still wait to be taken: do not free the stream here, but when
-     * confer_stream_next() has given the end, which is the same one. (confer_close() before that
-     * drops these events, and the end that is then taken is CONFER_E_CLOSED.)
+     * With `on_ready`, events may still wait: free the stream only after confer_stream_next() has
+     * returned the end, which is the same. (confer_close() before that drops these events, and
+     * confer_stream_next() returns CONFER_E_CLOSED.)
      */
     void (*on_done)(void *user_data, confer_stream *stream, confer_status status, const confer_error *error);
     /**
-     * Destroys the user data. Exactly once, after `on_done`; nothing is called after it. May be
+     * Destroys the user data. Called exactly once, after `on_done` and all other callbacks. May be
      * NULL.
      */
     confer_destroy_fn destroy;
     /**
-     * There is something to take again, or the stream ended: call confer_stream_next() with a
-     * timeout of 0 until it returns CONFER_TIMEOUT, CONFER_END or an error, here or on another
-     * thread. It is not called again before all was taken, but once more for the end. A call can
-     * come after another thread has taken everything. Not called any more after
-     * confer_stream_free(). NULL: the library delivers the events to `on_event`.
+     * Called when an event or the end can be taken. Then call confer_stream_next() with a timeout
+     * of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an error.
+     * The next call comes after everything was taken, and one more comes for the end. A call can
+     * come after another thread has taken everything, but not after confer_stream_free(). NULL:
+     * the library delivers the events to `on_event`.
      */
     void (*on_ready)(void *user_data, confer_stream *stream);
 } confer_stream_callbacks;
@@ -1296,7 +1298,7 @@ const char *confer_error_check_id(const confer_error *error, size_t *len);
 
 /**
  * Returns the HTTP status of a refused upgrade or tunnel, or the enclave's status for a refused
- * request. 0 if there was no such status.
+ * request. 0 without such a status.
  */
 int32_t confer_error_http_status(const confer_error *error);
 
@@ -1375,7 +1377,7 @@ const char *confer_error_peer_text(const confer_error *error, size_t *len);
 const confer_report *confer_error_report(const confer_error *error);
 
 /**
- * Returns a new handle for an error, also for one that is lent. Both share the error. Free it with
+ * Returns a new handle for an error, also for a lent one. Both share the error. Free it with
  * confer_error_free(). NULL for NULL.
  */
 confer_error *confer_error_clone(const confer_error *error);
@@ -2072,26 +2074,31 @@ confer_status confer_config_set_log(confer_config *config,
 confer_status confer_cancel_new(confer_cancel **cancel, confer_error **error);
 
 /**
- * Cancels every confer_connect() that was given this handle, now and later: they return CONFER_E_CANCELLED. Never
- * waits; calling it again changes nothing; NULL is allowed. Also allowed in a callback; not in a signal handler.
+ * Cancels every confer_connect() that was given this handle, now and later: they return
+ * CONFER_E_CANCELLED. Never waits; calling it again changes nothing; NULL is allowed. Also allowed
+ * in a callback; not in a signal handler.
  */
 void confer_cancel_trigger(confer_cancel *cancel);
 
 /**
- * Frees a cancel handle. Calls that were given it go on, and can no longer be cancelled by it. NULL is allowed.
+ * Frees a cancel handle. Calls that were given it go on, and can no longer be cancelled by it.
+ * NULL is allowed.
  */
 void confer_cancel_free(confer_cancel *cancel);
 
 /**
- * Connects, verifies the enclave, and completes the handshake. Waits for at most the configuration's time limit for
- * connecting, and 6 seconds more: for the key-set cache to be written, or for a thread of the library that hangs.
- * Nothing but the token and the first handshake message is sent before the enclave is verified.
+ * Connects, verifies the enclave, and completes the handshake. Waits at most for the
+ * configuration's time limit for connecting and 6 seconds more, in case writing the key-set cache
+ * is slow or a thread of the library hangs. Before the enclave is verified, the library sends only
+ * the token and the first handshake message.
  *
  * `cancel`: lets another thread give up; may be NULL.
- * `client`: receives the client; close it with confer_close() and free it with confer_client_free().
+ * `client`: receives the client; close it with confer_close() and free it with
+ * confer_client_free().
  *
- * Errors: CONFER_E_REJECTED if the enclave is refused, with the report in the error; 3xx and 4xx for the network and
- * the protocol; CONFER_E_CANCELLED; CONFER_E_FILE for the key-set cache; CONFER_E_WOULD_DEADLOCK in a callback.
+ * Errors: CONFER_E_REJECTED if the enclave is refused, with the report in the error; 3xx and 4xx
+ * for the network and the protocol; CONFER_E_CANCELLED; CONFER_E_FILE for the key-set cache;
+ * CONFER_E_WOULD_DEADLOCK in a callback.
  */
 confer_status confer_connect(const confer_config *config,
                              const confer_cancel *cancel,
@@ -2099,24 +2106,28 @@ confer_status confer_connect(const confer_config *config,
                              confer_error **error);
 
 /**
- * Begins to connect and returns at once. Watch it with confer_config_set_stage_callback(), confer_connecting_fd() or
- * confer_connecting_wait(), which also takes the outcome. Allowed in a callback.
+ * Begins to connect and returns at once. Watch it with confer_config_set_stage_callback(),
+ * confer_connecting_fd() or confer_connecting_wait(), which also takes the outcome. Allowed in a
+ * callback.
  *
- * `connecting`: receives the handle, before any callback runs; free it with confer_connecting_free().
- * Errors: CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_SYSTEM if there is no thread to be had. All else is the
- * outcome.
+ * `connecting`: receives the handle, before any callback runs; free it with
+ * confer_connecting_free().
+ * Errors: CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_SYSTEM if there is no thread to be
+ * had. All else is the outcome.
  */
 confer_status confer_connecting_start(const confer_config *config,
                                       confer_connecting **connecting,
                                       confer_error **error);
 
 /**
- * Waits for the outcome and takes it: the client, or the error as confer_connect() has it. It can be taken once.
+ * Waits for the outcome and takes it: the client, or the error as confer_connect() has it. It can
+ * be taken once.
  *
- * `timeout_ms`: 0 looks and does not wait, negative waits as long as the configuration's limits allow.
- * Returns CONFER_OK with the client, CONFER_TIMEOUT if there is no outcome yet.
- * Errors: those of confer_connect(). CONFER_E_INVALID_ARGUMENT once the outcome was taken. In a callback,
- * CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
+ * `timeout_ms`: 0 looks and does not wait, negative waits as long as the configuration's limits
+ * allow.
+ * Returns CONFER_OK with the client, CONFER_TIMEOUT before the outcome.
+ * Errors: those of confer_connect(). CONFER_E_INVALID_ARGUMENT once the outcome was taken. In a
+ * callback, CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
  */
 confer_status confer_connecting_wait(confer_connecting *connecting,
                                      int64_t timeout_ms,
@@ -2129,31 +2140,30 @@ confer_status confer_connecting_wait(confer_connecting *connecting,
 int32_t confer_connecting_stage(const confer_connecting *connecting);
 
 /**
- * A descriptor that becomes readable when there is an outcome to take, for poll(), epoll, kqueue or an event loop. It
- * belongs to the handle: do not read, write or close it, nor use it after the handle was freed.
+ * A descriptor that becomes readable when there is an outcome to take, for poll(), epoll, kqueue
+ * or an event loop. It belongs to the handle: do not read, write or close it, nor use it after the
+ * handle was freed.
  *
- * Errors: CONFER_E_SYSTEM if there is no descriptor to be had.
+ * Errors: CONFER_E_SYSTEM if the system refuses a descriptor.
  */
-confer_status confer_connecting_fd(confer_connecting *connecting,
-                                   int *fd,
-                                   confer_error **error);
+confer_status confer_connecting_fd(confer_connecting *connecting, int *fd, confer_error **error);
 
 /**
- * Gives up connecting: the outcome is CONFER_E_CANCELLED, unless it is decided already. Never waits; calling it again
- * changes nothing; NULL is allowed. Also allowed in a callback.
+ * Gives up connecting: the outcome is CONFER_E_CANCELLED, unless it is decided already. Never
+ * waits; calling it again changes nothing; NULL is allowed. Also allowed in a callback.
  */
 void confer_connecting_cancel(confer_connecting *connecting);
 
 /**
- * Frees the handle. Cancels if there is no outcome yet, and closes a client that was not taken. Never waits; NULL is
- * allowed.
+ * Frees the handle. Cancels if there is no outcome yet, and closes a client that was not taken.
+ * Never waits; NULL is allowed.
  */
 void confer_connecting_free(confer_connecting *connecting);
 
 /**
- * Why the enclave of a live client is trusted: that of the connection in use, or of the last one.
+ * Returns the report of the connection in use, or of the last one.
  *
- * `report`: receives the report; free it with confer_report_free(). It does not need the client any more.
+ * `report`: receives the report; free it with confer_report_free(). It may outlive the client.
  *
  * Errors: CONFER_E_NOT_CONNECTED before the first connection.
  */
@@ -2162,52 +2172,50 @@ confer_status confer_attestation_report(const confer_client *client,
                                         confer_error **error);
 
 /**
- * Whether the client lives: CONFER_OK while it does, then the status and error with which it ended. With reconnecting on
- * it lives between two connections too; confer_client_connected() tells these apart.
+ * Returns CONFER_OK while the client lives, and then the status and error with which it ended. A
+ * client that reconnects also lives between two connections; see confer_client_connected().
  */
-confer_status confer_client_check(const confer_client *client,
-                                  confer_error **error);
+confer_status confer_client_check(const confer_client *client, confer_error **error);
 
 /**
- * Whether there is a connection at this moment.
+ * Returns whether a verified connection serves now.
  */
 bool confer_client_connected(const confer_client *client);
 
 /**
- * The application says that the network changed, or that the machine has slept. A connection is asked at once whether it
- * still lives, and is given the time of CONFER_DURATION_PROBE for that; one that is being made again is
- * made without a further pause; with a client that has ended nothing is done. Never waits. Also allowed in a callback.
+ * Call it when the network changed, or the machine has slept. The library checks the connection at
+ * once: the enclave must answer within CONFER_DURATION_PROBE. A client that reconnects skips the
+ * rest of its pause. Never waits. Allowed in a callback. Does nothing after the client's end.
  */
-confer_status confer_client_network_changed(confer_client *client,
-                                            confer_error **error);
+confer_status confer_client_network_changed(confer_client *client, confer_error **error);
 
 /**
- * What the client has done so far: one of CONFER_COUNTER_*; 0 for others. (How long each stage of connecting
- * took, confer_report_timing_us() tells.)
+ * Returns a counter of the client, one of CONFER_COUNTER_*; 0 for others.
+ * (confer_report_timing_us() has the time of each stage of connecting.)
  */
 uint64_t confer_client_counter(const confer_client *client, int32_t counter);
 
 /**
- * Closes the connection. Cancels its streams: events that were not delivered are dropped, and each stream ends with
- * CONFER_E_CLOSED, unless all of its answer was delivered or it had failed before. So a callback that runs comes to its
- * end, and then `on_done` and `destroy` are all that is called for each stream. Ends the library's threads that no other
- * client needs. After the last client was closed so, with CONFER_OK, and the last handle was freed, no thread of the
- * library runs. It can then be unloaded, once the application's own threads that called it have ended too. The client
- * still has to be freed; starting chats on it answers CONFER_E_CLOSED, and confer_attestation_report() goes on to answer.
+ * Ends the client and its streams. Drops undelivered events, and ends each stream with
+ * CONFER_E_CLOSED, unless it has failed before or its whole answer was delivered. A running
+ * callback finishes; then only `on_done` and `destroy` are called for each stream. Ends the
+ * library's threads that no other client needs. After the last client was closed with CONFER_OK
+ * and the last handle was freed, no thread of the library runs. The library can then be unloaded,
+ * after the application's threads that called it have ended. The client must still be freed.
+ * Starting requests on it fails with CONFER_E_CLOSED; confer_attestation_report() still works.
  *
- * `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and for name look-ups and reads or writes
- * of files that hang in the system.
- * Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed, also by several threads.
+ * `timeout_ms`: 0 does not wait; negative waits for callbacks, name look-ups and file access
+ * without a limit.
+ * Returns CONFER_OK, or CONFER_TIMEOUT if the end continues in the background. Several threads may
+ * call it, also again.
  * Errors: CONFER_E_WOULD_DEADLOCK in a callback, unless `timeout_ms` is 0.
  */
-confer_status confer_close(confer_client *client,
-                           int64_t timeout_ms,
-                           confer_error **error);
+confer_status confer_close(confer_client *client, int64_t timeout_ms, confer_error **error);
 
 /**
- * Frees a client. Never waits, and is allowed in a callback. Streams that are still open keep the connection until they
- * are freed too. Without confer_close() before, threads may run on for a moment: see confer_runtime_wait(). NULL is
- * allowed.
+ * Frees a client. Never waits, and is allowed in a callback. Open streams keep the client until
+ * they are freed too. Without confer_close() before, threads may run for a moment longer: see
+ * confer_runtime_wait(). NULL is allowed.
  */
 void confer_client_free(confer_client *client);
 
@@ -2276,19 +2284,19 @@ int64_t confer_conversation_context_tokens(const confer_conversation *conversati
 void confer_conversation_free(confer_conversation *conversation);
 
 /**
- * Whether the event is a call of a tool that wants an answer from the application; see
+ * Returns whether the event is a tool call that wants an answer from the application; see
  * confer_chat_request_set_tool_rounds(). Answer it with confer_event_answer_tool() or
- * confer_event_fail_tool(): at once or later, from any thread, through the event or a clone of it.
+ * confer_event_fail_tool(), at once or later, from any thread, on the event or a clone of it.
  *
- * When the event and its last clone are freed without an answer, the call has failed. A lent event
- * counts as freed when the loan ends: when on_event returns, at the next confer_stream_next(), or
- * when its stream is freed. So to answer later, clone it before.
+ * If the event and its last clone are freed without an answer, the call fails. A loan ends when
+ * on_event returns, at the next confer_stream_next(), or when its stream is freed. To answer
+ * later, clone the event first.
  */
 bool confer_event_wants_answer(const confer_event *event);
 
 /**
- * Gives the model the result of a tool. Never waits. Returns CONFER_OK also when the stream has
- * ended meanwhile, and drops the answer then.
+ * Answers a tool call with the tool's result. Never waits. If the stream has ended, returns
+ * CONFER_OK and drops the answer.
  *
  * `content`: at most 20,000,000 characters as JSON.
  * Errors: CONFER_E_STALE if the call was answered before, or failed at its time limit;
@@ -2301,8 +2309,8 @@ confer_status confer_event_answer_tool(const confer_event *event,
                                        confer_error **error);
 
 /**
- * Says that a tool failed. The model reads "Error: " and the reason, and goes on. As
- * confer_event_answer_tool() in all else.
+ * Answers a tool call with a failure. The model reads "Error: " and the reason, and continues.
+ * Otherwise like confer_event_answer_tool().
  */
 confer_status confer_event_fail_tool(const confer_event *event,
                                      const char *reason,
@@ -2320,17 +2328,16 @@ const char *confer_tool_call_id(const confer_tool_call *call, size_t *len);
 const char *confer_tool_call_name(const confer_tool_call *call, size_t *len);
 
 /**
- * The arguments, a text that the model wrote: it should be JSON by the tool's schema, and need not be. Borrowed from the
- * call, NUL-terminated. `len` may be NULL.
+ * The arguments, a text that the model wrote: it should be JSON by the tool's schema, and need not
+ * be. Borrowed from the call, NUL-terminated. `len` may be NULL.
  */
-const char *confer_tool_call_arguments(const confer_tool_call *call,
-                                       size_t *len);
+const char *confer_tool_call_arguments(const confer_tool_call *call, size_t *len);
 
 /**
  * The tool's result, for the model. The stream may have ended meanwhile: that is no error.
  *
- * Errors: CONFER_E_STALE for a second answer; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for more than 20,000,000
- * characters as JSON: the call then still waits for its answer.
+ * Errors: CONFER_E_STALE for a second answer; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for more
+ * than 20,000,000 characters as JSON: the call then still waits for its answer.
  */
 confer_status confer_tool_call_answer(confer_tool_call *call,
                                       const char *content,
@@ -2338,7 +2345,8 @@ confer_status confer_tool_call_answer(confer_tool_call *call,
                                       confer_error **error);
 
 /**
- * The tool failed. The model is told "Error: " and the reason, and goes on. As confer_tool_call_answer() otherwise.
+ * The tool failed. The model is told "Error: " and the reason, and goes on. As
+ * confer_tool_call_answer() otherwise.
  */
 confer_status confer_tool_call_fail(confer_tool_call *call,
                                     const char *reason,
@@ -2351,8 +2359,8 @@ confer_status confer_tool_call_fail(confer_tool_call *call,
 void confer_tool_call_free(confer_tool_call *call);
 
 /**
- * A new chat request: no message yet, the model "Qwen/Qwen3-235B-A22B-Instruct-2507-tput", no web
- * search.
+ * Creates a chat request without messages, with the model
+ * "Qwen/Qwen3-235B-A22B-Instruct-2507-tput" and without web search.
  *
  * `request`: receives the request; free it with confer_chat_request_free().
  */
@@ -2360,12 +2368,12 @@ confer_status confer_chat_request_new(confer_chat_request **request, confer_erro
 
 /**
  * Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied, at most 20,000,000
- * characters, which is all that servers read. A request holds 32 MiB at most, all in all. Messages
- * are sent in this order and as they are: a tool call must be followed directly by its response,
- * or the server refuses the request.
+ * characters, the servers' limit. A request has at most 32 MiB in all. Messages are sent unchanged
+ * and in this order. A server refuses a request in which a tool call is not directly followed by
+ * its response.
  *
- * Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for a role that
- * there is not.
+ * Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for an unknown
+ * role.
  */
 confer_status confer_chat_request_add_message(confer_chat_request *request,
                                               int32_t role,
@@ -2374,10 +2382,10 @@ confer_status confer_chat_request_add_message(confer_chat_request *request,
                                               confer_error **error);
 
 /**
- * Appends a message that is given as a JSON object, such as one with `imageRefs`. It is sent as it
- * is written.
+ * Appends a message as a JSON object, for example with `imageRefs`. It is sent unchanged.
  *
- * Errors: CONFER_E_INVALID_JSON, with the position, or for what is no object; CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_JSON, with the position, also for JSON that is not an object;
+ * CONFER_E_TOO_LARGE.
  */
 confer_status confer_chat_request_add_message_json(confer_chat_request *request,
                                                    const char *json,
@@ -2385,10 +2393,10 @@ confer_status confer_chat_request_add_message_json(confer_chat_request *request,
                                                    confer_error **error);
 
 /**
- * Names the model; not blank. Default "Qwen/Qwen3-235B-A22B-Instruct-2507-tput". Newer servers
- * serve their own model whatever is asked for.
+ * Sets the model, which must not be blank. Default "Qwen/Qwen3-235B-A22B-Instruct-2507-tput".
+ * Newer servers ignore it and use their model.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for a blank one, CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_ARGUMENT for a blank name, CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
  */
 confer_status confer_chat_request_set_model(confer_chat_request *request,
                                             const char *model,
@@ -2396,25 +2404,25 @@ confer_status confer_chat_request_set_model(confer_chat_request *request,
                                             confer_error **error);
 
 /**
- * Whether the enclave may send search queries, which it makes from the conversation, to a search
- * service outside. Default false. The library always writes it: a server takes its absence for
- * true.
+ * Sets whether the enclave may send search queries, made from the conversation, to an external
+ * search service. Default false. The library always sends this property, because servers read its
+ * absence as true.
  */
 confer_status confer_chat_request_set_web_search(confer_chat_request *request,
                                                  bool allowed,
                                                  confer_error **error);
 
 /**
- * Whether the answer comes in events, token by token. Default true. Otherwise it is one
- * CONFER_EVENT_BODY with the assistant's text; tools are not run for it, and no conversation is
- * continued.
+ * Sets whether the answer comes in events, token by token. Default true. Otherwise the answer is
+ * one CONFER_EVENT_BODY with the assistant's text, without tools, and it is not added to a
+ * conversation.
  */
 confer_status confer_chat_request_set_streaming(confer_chat_request *request,
                                                 bool streaming,
                                                 confer_error **error);
 
 /**
- * As confer_chat_request_set_streaming().
+ * Like confer_chat_request_set_streaming().
  */
 confer_status confer_chat_request_set_stream(confer_chat_request *request, bool stream, confer_error **error);
 
@@ -2443,16 +2451,16 @@ confer_status confer_chat_request_add_document(confer_chat_request *request,
                                                confer_error **error);
 
 /**
- * Names a stored document that the chat is about, as a JSON object. Servers need all of these:
+ * Adds a stored document to the chat, as a JSON object. Servers need all of these properties:
  * "attachmentId", of 1 to 200 letters, digits, "_" and "-"; "filename", of at most 1,024
  * characters; "contentType", "sourceObjectKey" and "encryptionKey", not blank; and "sourceBytes",
- * 1 to 268,435,456. Further ones are sent as they are written. Only the enclave receives
+ * 1 to 268,435,456. Other properties are sent unchanged. Only the enclave receives
  * "encryptionKey"; the library writes it nowhere else.
  *
- * Errors: CONFER_E_INVALID_JSON, with the position, or for what is no object;
- * CONFER_E_INVALID_ARGUMENT, with the property's name, outside these bounds, which are those of
- * newer servers, for a property that stands twice, and for more than 1,000 documents;
- * CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_JSON, with the position, also for JSON that is not an object;
+ * CONFER_E_INVALID_ARGUMENT, with the property's name, outside these bounds of newer servers, for
+ * a repeated property, and for more than 1,000 documents; CONFER_E_INVALID_UTF8;
+ * CONFER_E_TOO_LARGE.
  */
 confer_status confer_chat_request_add_document_json(confer_chat_request *request,
                                                     const char *json,
@@ -2472,8 +2480,8 @@ confer_status confer_chat_request_add_document_json(confer_chat_request *request
  * the same stream, call confer_chat_request_set_tool_rounds().
  *
  * Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for
- * the name, and for more than 128 tools; CONFER_E_TOO_LARGE. These bounds are those of newer
- * servers; confer_chat_request_set_property() sends "clientTools" as you write it.
+ * the name, and for more than 128 tools; CONFER_E_TOO_LARGE. These are the bounds of newer
+ * servers; confer_chat_request_set_property() sends "clientTools" unchanged.
  */
 confer_status confer_chat_request_add_tool(confer_chat_request *request,
                                            const char *name,
@@ -2495,10 +2503,10 @@ confer_status confer_chat_request_add_tool(confer_chat_request *request,
  * still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with
  * more than 256 calls.
  * `timeout_ms`: the time for each answer, 1 to 86,400,000; 300,000 is a good number. It begins
- * when the event is delivered. After it the call has failed, and the model reads that. Meanwhile
- * the idle limit rests.
+ * when the event is delivered. After that the call fails, and the model reads so. The idle limit
+ * rests until the answers are there.
  *
- * A call of a tool that the request does not name fails by itself, and its event wants no answer.
+ * A call of a tool that the request does not name fails, and its event wants no answer.
  * Errors: CONFER_E_INVALID_ARGUMENT.
  */
 confer_status confer_chat_request_set_tool_rounds(confer_chat_request *request,
@@ -2507,7 +2515,7 @@ confer_status confer_chat_request_set_tool_rounds(confer_chat_request *request,
                                                   confer_error **error);
 
 /**
- * As confer_chat_request_add_tool(), with a callback.
+ * Like confer_chat_request_add_tool(), with a callback.
  *
  * `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn.
  * The library then sends the results with the next request, and so on until an answer calls no
@@ -2546,30 +2554,28 @@ confer_status confer_chat_request_set_tool_limits(confer_chat_request *request,
                                                   confer_error **error);
 
 /**
- * Continues a conversation: its messages go in front of those of the request, and when the answer
- * is complete the request's messages and what the model said and did are added to it. An answer
- * that fails, or is given up, adds nothing; one that was complete before it was given up may still
- * be added.
+ * Continues a conversation. Its messages are sent before those of the request. When the answer is
+ * complete, the request's messages and the model's answer and tool calls are added to it. An
+ * answer that fails or is cancelled adds nothing, unless it was complete before.
  *
- * Where the model called tools that the application runs, the conversation holds these calls, and
- * the next request brings the responses as messages of CONFER_ROLE_TOOL_RESPONSE: each is sent
- * directly behind its call. Calls that get no response are not sent, and are dropped from the
- * conversation with the next complete answer; see confer_conversation.
+ * If the model called tools that the application runs, the conversation contains these calls. The
+ * next request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly
+ * after its call. Calls without a response are not sent, and the next complete answer drops them
+ * from the conversation; see confer_conversation.
  *
- * NULL for none, which is the default. The request keeps what it needs of the conversation, which
- * can be freed.
+ * NULL, the default, turns this off. The conversation can be freed afterwards.
  */
 confer_status confer_chat_request_set_conversation(confer_chat_request *request,
                                                    const confer_conversation *conversation,
                                                    confer_error **error);
 
 /**
- * Sets any other property to a JSON value, which is sent as it is written: one that later servers
- * know, or one of the above with a value that its setter refuses. Setting it again replaces it.
+ * Sets any other property to a JSON value, which is sent unchanged: a property of later servers,
+ * or a value that a typed setter refuses. Setting it again replaces it.
  *
  * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages",
- * "model", "webSearch" and "stream", which have functions of their own, for "clientTools" and
- * "documents" of which some were added one by one, and for no name; CONFER_E_TOO_LARGE.
+ * "model", "webSearch" and "stream", which have other functions, for "clientTools" and "documents"
+ * if some were added one by one, and without a name; CONFER_E_TOO_LARGE.
  */
 confer_status confer_chat_request_set_property(confer_chat_request *request,
                                                const char *name,
@@ -2584,97 +2590,100 @@ confer_status confer_chat_request_set_property(confer_chat_request *request,
 void confer_chat_request_free(confer_chat_request *request);
 
 /**
- * How freely the model chooses: 0 or more. Default: the server's.
+ * Sets the temperature: 0 or more; a higher one gives more varied answers. Default: the server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
 confer_status confer_chat_request_set_temperature(confer_chat_request *request,
                                                   double temperature,
                                                   confer_error **error);
 
 /**
- * The share of probability from which tokens are chosen: above 0, up to 1. Default: the server's.
+ * Samples from the most likely tokens whose probabilities add up to this: above 0, up to 1.
+ * Default: the server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
 confer_status confer_chat_request_set_top_p(confer_chat_request *request, double top_p, confer_error **error);
 
 /**
- * The least probability of a token, as a share of that of the likeliest: 0 to 1. Default: the
+ * Sets the lowest probability of a token, relative to the most likely one: 0 to 1. Default: the
  * server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
 confer_status confer_chat_request_set_min_p(confer_chat_request *request, double min_p, confer_error **error);
 
 /**
- * From how many of the likeliest tokens is chosen: 1 or more, or -1 for all. Default: the
+ * Samples from this many of the most likely tokens: 1 or more, or -1 for all. Default: the
  * server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
 confer_status confer_chat_request_set_top_k(confer_chat_request *request,
                                             int32_t top_k,
                                             confer_error **error);
 
 /**
- * What a token loses that occurred already: -2 to 2. Default: the server's.
+ * Sets the penalty of a token that has occurred before: -2 to 2. Default: the server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
 confer_status confer_chat_request_set_presence_penalty(confer_chat_request *request,
                                                        double penalty,
                                                        confer_error **error);
 
 /**
- * What a token loses for each time that it occurred already: -2 to 2. Default: the server's.
+ * Sets the penalty of a token for each time that it has occurred before: -2 to 2. Default: the
+ * server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
 confer_status confer_chat_request_set_frequency_penalty(confer_chat_request *request,
                                                         double penalty,
                                                         confer_error **error);
 
 /**
- * By what the weight of a token is divided that occurred already: above 0; 1 changes nothing.
- * Default: the server's.
+ * Divides the weight of a token that has occurred before: above 0; 1 changes nothing. Default: the
+ * server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
 confer_status confer_chat_request_set_repetition_penalty(confer_chat_request *request,
                                                          double penalty,
                                                          confer_error **error);
 
 /**
- * The most tokens that the answer may have: 1 to 2,147,483,647. Default: the server's.
+ * Sets the maximum number of tokens of the answer: 1 to 2,147,483,647. Default: the server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
 confer_status confer_chat_request_set_max_tokens(confer_chat_request *request,
                                                  int64_t max_tokens,
                                                  confer_error **error);
 
 /**
- * Whether the answer is to be JSON. Default: the server's.
+ * Sets whether the answer must be JSON. Default: the server's.
  */
 confer_status confer_chat_request_set_json(confer_chat_request *request, bool json, confer_error **error);
 
 /**
- * Whether the model reasons before it answers, in CONFER_EVENT_THINKING. Default: the server's.
+ * Sets whether the model reasons before it answers, in CONFER_EVENT_THINKING. Default: the
+ * server's.
  */
 confer_status confer_chat_request_set_thinking(confer_chat_request *request,
                                                bool thinking,
                                                confer_error **error);
 
 /**
- * Makes an embeddings request without a text. Send it with confer_embeddings_stream().
+ * Creates an embeddings request without texts. Send it with confer_embeddings_stream().
  *
  * `request`: receives the request; free it with confer_embeddings_request_free().
  */
 confer_status confer_embeddings_request_new(confer_embeddings_request **request, confer_error **error);
 
 /**
- * Adds a text; copied.
+ * Adds a text, which is copied.
  *
  * Errors: CONFER_E_TOO_LARGE for the 65th, and for more than 32 MiB in all; CONFER_E_INVALID_UTF8.
  */
@@ -2684,7 +2693,7 @@ confer_status confer_embeddings_request_add_text(confer_embeddings_request *requ
                                                  confer_error **error);
 
 /**
- * Says whether the texts are queries. Default false: they are texts to be searched.
+ * Sets whether the texts are queries. Default false: they are texts to search.
  */
 confer_status confer_embeddings_request_set_is_query(confer_embeddings_request *request,
                                                      bool is_query,
@@ -2696,14 +2705,13 @@ confer_status confer_embeddings_request_set_is_query(confer_embeddings_request *
 void confer_embeddings_request_free(confer_embeddings_request *request);
 
 /**
- * Makes a request without a document. Set one, and send it with confer_extraction_stream():
- * CONFER_EVENT_PROGRESS tells how much of the document was sent, and its content comes as JSON, in
- * pieces: CONFER_EVENT_BODY. An answer, or a refusal, can come while the upload still runs: then
- * no more of it is sent.
+ * Creates a request without a document. Set one, and send it with confer_extraction_stream().
+ * CONFER_EVENT_PROGRESS reports the progress of the upload, and the content comes as JSON in
+ * pieces, CONFER_EVENT_BODY. An answer or a refusal can come during the upload, which then stops.
  *
  * A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. It takes 10 uploads
- * at once on a connection: a further one waits, in order, until one of these has ended, for the
- * idle limit at the longest. An upload that is given up counts until the server was told so.
+ * at once on a connection. Further ones wait, in order, for at most the idle limit. A cancelled
+ * upload counts until its final chunk was sent.
  *
  * `filename`: not empty. `request`: receives the request; free it with
  * confer_extraction_request_free().
@@ -2716,7 +2724,7 @@ confer_status confer_extraction_request_new(const char *filename,
 
 /**
  * Sets an option to a JSON value: "content_type" and "image_export_mode" (strings), "ocr",
- * "table_structure" and "include_images" (true or false), or one that later servers know. Default:
+ * "table_structure" and "include_images" (true or false), or an option of later servers. Default:
  * the server's.
  *
  * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT without a name, and
@@ -2731,8 +2739,8 @@ confer_status confer_extraction_request_set_option(confer_extraction_request *re
                                                    confer_error **error);
 
 /**
- * Sets the document, from memory; copied once, here. Newer servers refuse an empty one, with
- * status 400.
+ * Sets the document from memory, and copies it. Newer servers refuse an empty document with status
+ * 400.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT for SIZE_MAX: a document needs its length.
  */
@@ -2742,12 +2750,12 @@ confer_status confer_extraction_request_set_document_bytes(confer_extraction_req
                                                            confer_error **error);
 
 /**
- * Sets the document, from a regular file, which is opened now, read while it is sent, and closed
- * when neither the request nor a stream needs it. One that becomes shorter meanwhile ends the
- * stream with CONFER_E_FILE; what is appended is left out. Newer servers refuse an empty one, with
+ * Sets the document from a regular file. This call opens the file, sending reads it, and it is
+ * closed when neither the request nor a stream needs it. If the file becomes shorter, the stream
+ * ends with CONFER_E_FILE; appended bytes are ignored. Newer servers refuse an empty document with
  * status 400.
  *
- * Errors: CONFER_E_FILE if it cannot be opened or is no regular file; CONFER_E_INVALID_ARGUMENT
+ * Errors: CONFER_E_FILE if it cannot be opened or is not a regular file; CONFER_E_INVALID_ARGUMENT
  * for an empty path.
  */
 confer_status confer_extraction_request_set_document_file(confer_extraction_request *request,
@@ -2756,15 +2764,15 @@ confer_status confer_extraction_request_set_document_file(confer_extraction_requ
                                                           confer_error **error);
 
 /**
- * Sets the document, as a callback reads it. It serves one start, also one that is refused with
- * CONFER_E_TOO_MANY, and is to be set anew for another: the library never asks for the same bytes
- * again, and so never repeats such a request.
+ * Sets a callback that reads the document. It serves one start, even a start that fails with
+ * CONFER_E_TOO_MANY; set it again for another. The library never asks for the same bytes again, so
+ * it never repeats such a request.
  *
- * `total_length`: how many bytes it has, or -1 if that is not known. Newer servers need it, and
- * refuse a document of unknown length, or of none, with status 400.
- * `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback
- * thread after the upload, whether complete or not, or in the call that lets go of a document that
- * was never sent; also if this call fails.
+ * `total_length`: the document's length in bytes, or -1 if unknown. Newer servers refuse an
+ * unknown length and an empty document with status 400.
+ * `user_data`: passed to `read`. `destroy`: runs once when `user_data` is no longer needed: on the
+ * callback thread after the upload, complete or not, or in the call that drops a document that was
+ * never sent; also if this call fails.
  * Errors: CONFER_E_INVALID_ARGUMENT without `read`.
  */
 confer_status confer_extraction_request_set_document_callback(confer_extraction_request *request,
@@ -2792,7 +2800,7 @@ confer_status confer_extraction_request_set_document_stream(confer_extraction_re
 void confer_extraction_request_free(confer_extraction_request *request);
 
 /**
- * Makes a request for a page. Send it with confer_fetch_stream().
+ * Creates a request for a page. Send it with confer_fetch_stream().
  *
  * `url`: not empty. `request`: receives the request; free it with confer_fetch_request_free().
  * Errors: CONFER_E_INVALID_ARGUMENT for an empty URL; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
@@ -2803,7 +2811,7 @@ confer_status confer_fetch_request_new(const char *url,
                                        confer_error **error);
 
 /**
- * Sets a header with which the page is fetched; at most 64. Setting one again replaces it.
+ * Sets a header of the fetch; at most 64. Setting one again replaces it.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT without a name; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for
  * the 65th, and for more than 32 MiB in all.
@@ -2821,16 +2829,14 @@ confer_status confer_fetch_request_set_header(confer_fetch_request *request,
 void confer_fetch_request_free(confer_fetch_request *request);
 
 /**
- * Makes a request without a body. Send it with confer_raw_stream().
+ * Creates a request without a body. Send it with confer_raw_stream().
  *
- * `verb`: at most 32 bytes. `path`: at most 2,048 bytes. `ending`: how the answer ends, one of
- * CONFER_ENDING_*. Nothing on the wire marks an end: a wrong `ending` loses the rest of an answer,
- * or waits for one until the idle limit.
- * (`POST /v2/document/extract`, for a document that is stored already, has
- * CONFER_ENDING_CONTENT_LENGTH.)
+ * `verb`: at most 32 bytes. `path`: at most 2,048 bytes. `ending`: the end of the answer, one of
+ * CONFER_ENDING_*. The protocol does not mark an end: a wrong `ending` loses the rest of an
+ * answer, or waits until the idle limit.
+ * (`POST /v2/document/extract`, for a stored document, has CONFER_ENDING_CONTENT_LENGTH.)
  * `request`: receives the request; free it with confer_raw_request_free().
- * Errors: CONFER_E_INVALID_ARGUMENT for a verb, path or ending that cannot be;
- * CONFER_E_INVALID_UTF8.
+ * Errors: CONFER_E_INVALID_ARGUMENT for an invalid verb, path or ending; CONFER_E_INVALID_UTF8.
  */
 confer_status confer_raw_request_new(const char *verb,
                                      size_t verb_len,
@@ -2841,7 +2847,7 @@ confer_status confer_raw_request_new(const char *verb,
                                      confer_error **error);
 
 /**
- * Sets the body: UTF-8, copied, at most 32 MiB. Default none.
+ * Sets the body: UTF-8, copied, at most 32 MiB. Default: no body.
  *
  * Errors: CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
  */
@@ -3033,151 +3039,152 @@ confer_status confer_request_set_document_stream(confer_request *request,
 void confer_request_free(confer_request *request);
 
 /**
- * What the event is: one of CONFER_EVENT_*. New numbers can appear in later versions.
+ * Returns the type of the event, one of CONFER_EVENT_*. Later versions may add numbers.
  */
 int32_t confer_event_type(const confer_event *event);
 
 /**
- * The event as it came, a JSON object; NULL for CONFER_EVENT_BODY and those after it, which come
- * otherwise. Borrowed from the event, NUL-terminated. `len` may be NULL.
+ * Returns the received event, a JSON object, or NULL for CONFER_EVENT_BODY and higher numbers.
+ * Borrowed from the event, NUL-terminated. `len` may be NULL.
  */
 const char *confer_event_json(const confer_event *event, size_t *len);
 
 /**
- * The text of a token, a thought or a tool's result; the bytes of a piece. Of CONFER_EVENT_TOKEN,
- * CONFER_EVENT_THINKING and CONFER_EVENT_BODY never NULL: empty if the event has none; of others
- * NULL then. It may hold NUL characters: use `len`. Borrowed from the event, NUL-terminated. `len`
- * may be NULL.
+ * Returns the text of a token, of reasoning or of a tool's result, or the bytes of a piece. If the
+ * event has no content: empty for CONFER_EVENT_TOKEN, CONFER_EVENT_THINKING and CONFER_EVENT_BODY,
+ * and NULL for other events. It may contain NUL characters: use `len`. Borrowed from the event,
+ * NUL-terminated. `len` may be NULL.
  */
 const char *confer_event_content(const confer_event *event, size_t *len);
 
 /**
- * A tool's whole result, for the history when client tools follow; NULL if there is none. Borrowed
- * from the event. `len` may be NULL.
+ * Returns a tool's whole result, for the history when client tools follow, or NULL without one.
+ * Borrowed from the event. `len` may be NULL.
  */
 const char *confer_event_full_content(const confer_event *event, size_t *len);
 
 /**
- * Which tool call the event is about; NULL if about none. Borrowed from the event. `len` may be
- * NULL.
+ * Returns the id of the event's tool call, or NULL without one. Borrowed from the event. `len` may
+ * be NULL.
  */
 const char *confer_event_tool_call_id(const confer_event *event, size_t *len);
 
 /**
- * The tool's name; NULL if there is none. Borrowed from the event. `len` may be NULL.
+ * Returns the tool's name, or NULL without one. Borrowed from the event. `len` may be NULL.
  */
 const char *confer_event_tool_name(const confer_event *event, size_t *len);
 
 /**
- * The tool's arguments, a JSON text; NULL if there are none. Borrowed from the event. `len` may be
- * NULL.
+ * Returns the tool's arguments, a JSON text, or NULL without them. Borrowed from the event. `len`
+ * may be NULL.
  */
 const char *confer_event_tool_arguments(const confer_event *event, size_t *len);
 
 /**
- * Of a completion: whether the application has tools to run and to send a new request with their
- * results.
+ * For a completion, returns whether the application must run tools and send a new request with
+ * their results.
  */
 bool confer_event_pending_tool_calls(const confer_event *event);
 
 /**
- * Of a completion: how many tokens the conversation has now; -1 if it does not say.
+ * For a completion, returns the number of tokens of the conversation, or -1 if unknown.
  */
 int64_t confer_event_context_tokens(const confer_event *event);
 
 /**
- * Of a completion: how many tokens a conversation can have; -1 if it does not say.
+ * For a completion, returns the maximum number of tokens of a conversation, or -1 if unknown.
  */
 int64_t confer_event_max_context_tokens(const confer_event *event);
 
 /**
- * Of CONFER_EVENT_PROGRESS: how many bytes of the document were given to the network; -1 for other
+ * For CONFER_EVENT_PROGRESS, returns the number of sent bytes of the document; -1 for other
  * events.
  *
- * `total`: receives how many it has, or -1 if that is not known. May be NULL.
+ * `total`: receives the length of the document, or -1 if unknown. May be NULL.
  */
 int64_t confer_event_sent(const confer_event *event, int64_t *total);
 
 /**
- * Of CONFER_EVENT_BODY: how many bytes of the answer have come, this piece included; -1 for other
- * events.
+ * For CONFER_EVENT_BODY, returns the number of received bytes of the answer, with this piece; -1
+ * for other events.
  *
- * `total`: receives how many there will be, or -1 if that is not known. May be NULL.
+ * `total`: receives the length of the answer, or -1 if unknown. May be NULL.
  */
 int64_t confer_event_received(const confer_event *event, int64_t *total);
 
 /**
- * Of CONFER_EVENT_EMBEDDINGS: the embeddings, row after row, one row for each text in the order of
- * the request; all values are finite. NULL for other events. Borrowed from the event.
+ * For CONFER_EVENT_EMBEDDINGS, returns the embeddings, one row for each text in the order of the
+ * request. All values are finite. NULL for other events. Borrowed from the event.
  *
- * `rows`, `columns`: receive how many texts, and the dimension. May be NULL.
+ * `rows`, `columns`: receive the number of texts and the dimension. May be NULL.
  */
 const float *confer_event_embeddings(const confer_event *event, size_t *rows, size_t *columns);
 
 /**
- * Of CONFER_EVENT_PONG: microseconds from the moment at which the ping was given to the network to
- * that of its answer; -1 for other events.
+ * For CONFER_EVENT_PONG, returns the round-trip time in microseconds; -1 for other events.
  */
 int64_t confer_event_round_trip_us(const confer_event *event);
 
 /**
- * Makes an event of the application's from one that is lent, to keep it. Free it with
- * confer_event_free(). It does not count as unread. NULL for NULL.
+ * Returns a copy of an event, which outlives a loan. Free it with confer_event_free(). It does not
+ * count as unread. NULL for NULL.
  */
 confer_event *confer_event_clone(const confer_event *event);
 
 /**
- * Frees a clone. NULL is allowed. Not for events that a stream or a callback lends.
+ * Frees a clone. NULL is allowed. Do not free an event that a stream or a callback lends.
  */
 void confer_event_free(confer_event *event);
 
 /**
- * The stage of CONFER_EVENT_STAGE: one of CONFER_STAGE_*; -1 for other events.
+ * Returns the stage of CONFER_EVENT_STAGE, one of CONFER_STAGE_*; -1 for other events.
  */
 int32_t confer_event_stage(const confer_event *event);
 
 /**
- * The report of CONFER_EVENT_CONNECTED, or that of the enclave that CONFER_EVENT_ASK_RELEASE asks
- * about; NULL for other events. Borrowed from the event.
+ * Returns the report of CONFER_EVENT_CONNECTED, or of the enclave in CONFER_EVENT_ASK_RELEASE;
+ * NULL for other events. Borrowed from the event.
  */
 const confer_report *confer_event_report(const confer_event *event);
 
 /**
- * The report of the connection before, for CONFER_EVENT_ASK_RELEASE; NULL for other events. Borrowed
- * from the event.
+ * Returns the report of the previous connection, for CONFER_EVENT_ASK_RELEASE; NULL for other
+ * events. Borrowed from the event.
  */
 const confer_report *confer_event_previous_report(const confer_event *event);
 
 /**
- * The error of CONFER_EVENT_DISCONNECTED, or that of the failed attempt before CONFER_EVENT_RETRY;
- * NULL if there was none, and for other events. Borrowed from the event.
+ * Returns the error of CONFER_EVENT_DISCONNECTED, or of the failed attempt before
+ * CONFER_EVENT_RETRY; NULL without an error, and for other events. Borrowed from the event.
  */
 const confer_error *confer_event_error(const confer_event *event);
 
 /**
- * Whether the release of CONFER_EVENT_CONNECTED differs from that of the last such event of this
- * watch, or any between. False for other events.
+ * Returns whether the release of CONFER_EVENT_CONNECTED, or any since the last such event of this
+ * watch, differs from the release of that event. False for other events.
  */
 bool confer_event_release_changed(const confer_event *event);
 
 /**
- * The number of the attempt of CONFER_EVENT_RETRY, counted in a row from 1; 0 for other events.
+ * Returns the number of the attempt of CONFER_EVENT_RETRY, counted in a row from 1; 0 for other
+ * events.
  */
 uint32_t confer_event_attempt(const confer_event *event);
 
 /**
- * The delay before the attempt of CONFER_EVENT_RETRY, in milliseconds; -1 for other events.
+ * Returns the delay before the attempt of CONFER_EVENT_RETRY, in milliseconds; -1 for other
+ * events.
  */
 int64_t confer_event_delay_ms(const confer_event *event);
 
 /**
- * The reason of CONFER_EVENT_ASK_TOKEN: one of CONFER_TOKEN_*; -1 for other events.
+ * Returns the reason of CONFER_EVENT_ASK_TOKEN, one of CONFER_TOKEN_*; -1 for other events.
  */
 int32_t confer_event_token_reason(const confer_event *event);
 
 /**
- * Answers CONFER_EVENT_ASK_TOKEN, on the event or a clone of it, from any thread, at once or later.
- * After an invalid token the question stays open.
+ * Answers CONFER_EVENT_ASK_TOKEN, on the event or a clone of it, from any thread, at once or
+ * later. After an invalid token the question stays open.
  *
  * Errors: those of confer_config_set_token(); CONFER_E_STALE if the question is over;
  * CONFER_E_INVALID_ARGUMENT for another event.
@@ -3188,11 +3195,11 @@ confer_status confer_event_answer_token(const confer_event *event,
                                         confer_error **error);
 
 /**
- * Answers CONFER_EVENT_ASK_TOKEN: the application gives no token. `reason` becomes part of errors and of
- * the log, so it must hold no secret; 1,024 characters of it are kept.
+ * Answers CONFER_EVENT_ASK_TOKEN: the application gives no token. `reason` becomes part of errors
+ * and of the log, so it must not contain a secret; 1,024 characters of it are kept.
  *
- * Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_UTF8; CONFER_E_INVALID_ARGUMENT for
- * another event.
+ * Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_UTF8; CONFER_E_INVALID_ARGUMENT
+ * for another event.
  */
 confer_status confer_event_refuse_token(const confer_event *event,
                                         const char *reason,
@@ -3200,27 +3207,27 @@ confer_status confer_event_refuse_token(const confer_event *event,
                                         confer_error **error);
 
 /**
- * Answers CONFER_EVENT_ASK_RELEASE. Accepting accepts this manifest and no other one. Refusing ends the
- * client with CONFER_E_RELEASE_REFUSED.
+ * Answers CONFER_EVENT_ASK_RELEASE. Accepting accepts only this manifest. Refusing ends the client
+ * with CONFER_E_RELEASE_REFUSED.
  *
  * Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_ARGUMENT for another event.
  */
 confer_status confer_event_answer_release(const confer_event *event, bool accept, confer_error **error);
 
 /**
- * Sends a chat and opens the stream of its answer.
+ * Sends a chat and starts the stream of its answer.
  *
- * `callbacks`: copied. They run on a thread of the client's, never on one that serves the network,
- * and not before this call has stored the handle in `stream`. NULL: the application takes the
- * events with confer_stream_next() or confer_stream_collect().
+ * `callbacks`: copied. They run on the client's callback thread, after this call has stored the
+ * handle in `stream`. NULL: the application takes the events with confer_stream_next() or
+ * confer_stream_collect().
  * `stream`: receives the handle; free it with confer_stream_free(). With callbacks it may be NULL:
- * the stream then runs to its end by itself. The handle that the callbacks get is valid until
- * `on_done` returns, and must not be freed.
+ * the stream then runs to its end, and the handle in the callbacks is valid until `on_done`
+ * returns and must not be freed.
  *
- * If this call fails, its return value is all there is: no event, no `on_done`; `destroy` runs
- * once before it returns, unless the table itself was NULL or its `size` that of no table.
- * Errors: CONFER_E_CLOSED and the status with which the connection ended; CONFER_E_TOO_LARGE,
- * CONFER_E_TOO_MANY; CONFER_E_INVALID_ARGUMENT, also for a request without a message.
+ * If this call fails, no callback runs except `destroy`, which runs once before the call returns.
+ * It does not run for a NULL table or an invalid `size`.
+ * Errors: CONFER_E_CLOSED, or the status with which the client ended; CONFER_E_TOO_LARGE,
+ * CONFER_E_TOO_MANY; CONFER_E_INVALID_ARGUMENT, for example for a request without a message.
  */
 confer_status confer_chat_stream(confer_client *client,
                                  const confer_chat_request *request,
@@ -3229,9 +3236,9 @@ confer_status confer_chat_stream(confer_client *client,
                                  confer_error **error);
 
 /**
- * Sends an embeddings request and opens the stream of its answer: one CONFER_EVENT_EMBEDDINGS with
- * a row for each text. As confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request
- * without a text.
+ * Sends an embeddings request and starts the stream of its answer: one CONFER_EVENT_EMBEDDINGS
+ * with a row for each text. Otherwise like confer_chat_stream(); CONFER_E_INVALID_ARGUMENT for a
+ * request without a text.
  */
 confer_status confer_embeddings_stream(confer_client *client,
                                        const confer_embeddings_request *request,
@@ -3240,8 +3247,8 @@ confer_status confer_embeddings_stream(confer_client *client,
                                        confer_error **error);
 
 /**
- * Uploads a document and opens the stream of its content: CONFER_EVENT_PROGRESS and
- * CONFER_EVENT_BODY. As confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request
+ * Uploads a document and starts the stream of its content: CONFER_EVENT_PROGRESS and
+ * CONFER_EVENT_BODY. Otherwise like confer_chat_stream(); CONFER_E_INVALID_ARGUMENT for a request
  * without a document, or with a callback that an earlier start used.
  */
 confer_status confer_extraction_stream(confer_client *client,
@@ -3251,8 +3258,8 @@ confer_status confer_extraction_stream(confer_client *client,
                                        confer_error **error);
 
 /**
- * Has the enclave fetch a page and opens the stream of its HTML: one CONFER_EVENT_BODY. As
- * confer_chat_stream() otherwise.
+ * Makes the enclave fetch a page, and starts the stream of its HTML: one CONFER_EVENT_BODY.
+ * Otherwise like confer_chat_stream().
  */
 confer_status confer_fetch_stream(confer_client *client,
                                   const confer_fetch_request *request,
@@ -3261,8 +3268,8 @@ confer_status confer_fetch_stream(confer_client *client,
                                   confer_error **error);
 
 /**
- * Sends a raw request and opens the stream of its answer, whose events depend on the request's
- * ending. As confer_chat_stream() otherwise.
+ * Sends a raw request and starts the stream of its answer, whose events depend on the request's
+ * ending. Otherwise like confer_chat_stream().
  */
 confer_status confer_raw_stream(confer_client *client,
                                 const confer_raw_request *request,
@@ -3271,9 +3278,8 @@ confer_status confer_raw_stream(confer_client *client,
                                 confer_error **error);
 
 /**
- * Sends a ping and opens the stream of its answer: one CONFER_EVENT_PONG with the round-trip time.
- * (The library pings by itself to keep a connection; this one is for those who want to know.) As
- * confer_chat_stream() otherwise.
+ * Sends a ping and starts the stream of its answer: one CONFER_EVENT_PONG with the round-trip
+ * time. (The library's keepalive needs no call.) Otherwise like confer_chat_stream().
  */
 confer_status confer_ping_stream(confer_client *client,
                                  const confer_stream_callbacks *callbacks,
@@ -3310,9 +3316,9 @@ confer_status confer_request_pull(confer_client *client,
                                   confer_error **error);
 
 /**
- * Says which questions the application answers: CONFER_ASK_TOKEN, CONFER_ASK_RELEASE, both, or 0.
- * Default 0. A question is an event of a watch: see confer_client_watch(). An answer is due within
- * CONFER_DURATION_ANSWER.
+ * Sets the questions that the application answers: CONFER_ASK_TOKEN, CONFER_ASK_RELEASE, both, or
+ * 0. Default 0. A question is an event of a watch: see confer_client_watch(). An answer is due
+ * within CONFER_DURATION_ANSWER.
  *
  *     Question                   Asked                       No answer in time      Refused
  *     -----------------------    -------------------------   --------------------   ----------------
@@ -3333,31 +3339,32 @@ confer_status confer_request_pull(confer_client *client,
 confer_status confer_config_set_ask(confer_config *config, uint32_t questions, confer_error **error);
 
 /**
- * Makes a client that begins to connect, and returns at once. The first attempt is retried by the
- * same rules as later ones. Requests can be started at once: they stay in this process until the
- * enclave is verified. Allowed in a callback.
+ * Creates a client that begins to connect, and returns at once. The first attempt is retried by
+ * the same rules as later ones. Requests can be started at once: they stay in this process until
+ * the enclave is verified. Allowed in a callback.
  *
  * `client`: receives the client; end it with confer_close() and free it with confer_client_free().
  *
- * Errors: CONFER_E_INVALID_ARGUMENT without a token, unless CONFER_ASK_TOKEN is set; CONFER_E_SYSTEM
- * if the system refuses a thread. Other errors are the client's: see confer_client_wait().
+ * Errors: CONFER_E_INVALID_ARGUMENT without a token, unless CONFER_ASK_TOKEN is set;
+ * CONFER_E_SYSTEM if the system refuses a thread. Other errors are the client's: see
+ * confer_client_wait().
  */
 confer_status confer_connect_start(const confer_config *config, confer_client **client, confer_error **error);
 
 /**
  * Waits until the client is connected.
  *
- * `timeout_ms`: 0 looks and does not wait; negative waits without a limit.
+ * `timeout_ms`: 0 does not wait; negative waits without a limit.
  *
- * Returns CONFER_OK if it is connected, CONFER_TIMEOUT if it is not yet. If the client has ended, or
- * ends meanwhile: its status and error, which is CONFER_E_CLOSED after confer_close(). In a callback
- * CONFER_E_WOULD_DEADLOCK, unless `timeout_ms` is 0.
+ * Returns CONFER_OK once it is connected, and CONFER_TIMEOUT otherwise. If the client has ended or
+ * ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close(). In a
+ * callback returns CONFER_E_WOULD_DEADLOCK, unless `timeout_ms` is 0.
  */
 confer_status confer_client_wait(confer_client *client, int64_t timeout_ms, confer_error **error);
 
 /**
- * The client's state: one of CONFER_CLIENT_*; later versions may have more. CONFER_CLIENT_ENDED for
- * NULL.
+ * Returns the client's state, one of CONFER_CLIENT_*. Later versions may add states.
+ * CONFER_CLIENT_ENDED for NULL.
  */
 int32_t confer_client_state(const confer_client *client);
 
@@ -3373,7 +3380,7 @@ confer_status confer_client_set_token(confer_client *client,
                                       confer_error **error);
 
 /**
- * Opens a stream of the client's own events:
+ * Opens a stream of the client's events:
  *
  *     CONFER_EVENT_STAGE           a stage of connecting began: confer_event_stage()
  *     CONFER_EVENT_CONNECTED       a verified connection serves: confer_event_report(),
@@ -3387,10 +3394,10 @@ confer_status confer_client_set_token(confer_client *client,
  *     the end of the stream        the client has ended: CONFER_OK after confer_close(), otherwise
  *                                  the client's error
  *
- * A watch begins with the present state and an open question, so one that is opened late misses no
- * state. If nobody reads it, old events are dropped: see confer_stream_dropped(). The present state,
- * an open question and the end are kept. A watch does not keep its client alive; cancelling or freeing
- * it ends the watch and nothing else. Several watches of one client can be open.
+ * A watch begins with the present state and any open question, so a late one misses no state. If
+ * nobody reads it, old events are dropped: see confer_stream_dropped(). The present state, an open
+ * question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
+ * ends only the watch. Several watches of one client can be open.
  *
  * `callbacks`, `stream`: as for confer_chat_stream().
  */
@@ -3400,24 +3407,24 @@ confer_status confer_client_watch(confer_client *client,
                                   confer_error **error);
 
 /**
- * The number of events that a watch dropped because nobody read them. 0 for other streams.
+ * Returns the number of events that a watch dropped because nobody read them. 0 for other streams.
  */
 uint64_t confer_stream_dropped(const confer_stream *stream);
 
 /**
  * Takes the next event.
  *
- * `timeout_ms`: 0 looks and does not wait; negative waits until something comes, the idle limit at
- * the latest.
+ * `timeout_ms`: 0 does not wait; negative waits for the next event or the end, at most for the
+ * idle limit.
  * `event`: receives the event, lent until the next confer_stream_next() or confer_stream_collect()
- * on this stream, or until it is freed. Keep it longer with confer_event_clone().
+ * on this stream, or until the stream is freed. confer_event_clone() keeps it longer.
  *
- * Returns CONFER_OK with an event; CONFER_TIMEOUT if there is none yet; CONFER_END when the answer
- * is complete. If the stream failed, the call after the last event returns that status and error,
+ * Returns CONFER_OK with an event; CONFER_TIMEOUT without one; CONFER_END when the answer is
+ * complete. If the stream failed, the call after the last event returns that status and error,
  * once, and then CONFER_END.
- * Errors besides: CONFER_E_BUSY if another thread reads this stream; CONFER_E_WOULD_DEADLOCK in a
- * callback unless `timeout_ms` is 0; CONFER_E_INVALID_ARGUMENT for a stream whose events go to
- * callbacks. None of these ends the stream.
+ * Other errors, which do not end the stream: CONFER_E_BUSY if another thread reads this stream;
+ * CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0; CONFER_E_INVALID_ARGUMENT for a
+ * stream whose events go to callbacks.
  */
 confer_status confer_stream_next(confer_stream *stream,
                                  int64_t timeout_ms,
@@ -3425,24 +3432,24 @@ confer_status confer_stream_next(confer_stream *stream,
                                  confer_error **error);
 
 /**
- * Reads to the end and puts the answer together: the text of a chat, without its reasoning, or the
- * bytes of a whole answer, which are the content of all CONFER_EVENT_TOKEN and CONFER_EVENT_BODY.
- * Where the library ran tools for the model, it is the text of the last round. What was taken with
- * confer_stream_next() before is missing from it.
+ * Reads to the end and returns the whole answer: the text of a chat, without its reasoning, or the
+ * bytes of another answer. It is the content of all CONFER_EVENT_TOKEN and CONFER_EVENT_BODY
+ * events. In a chat with rounds of tools, it is the text of the last round. Events taken with
+ * confer_stream_next() before are missing.
  *
- * `timeout_ms`: 0 takes what is there and does not wait; negative waits until the end, the idle
- * limit at the latest.
- * `text`, `len`: receive the text and its length. It may hold NUL characters, and is
- * NUL-terminated. It belongs to the stream and is valid until the next confer_stream_collect() or
- * until the stream is freed. `len` may be NULL.
+ * `timeout_ms`: 0 takes the waiting events; negative waits for the end, at most for the idle
+ * limit.
+ * `text`, `len`: receive the text and its length. It may contain NUL characters, and is
+ * NUL-terminated. Borrowed until the next confer_stream_collect() or until the stream is freed.
+ * `len` may be NULL.
  *
- * Returns CONFER_OK with the text, also when it is called again; CONFER_TIMEOUT if the end has not
- * come: call it again. If the stream failed it returns that status and error, and
- * confer_stream_text() has what came.
- * Errors besides: CONFER_E_TOO_LARGE above 32 MiB, which cancels the stream;
- * CONFER_E_INVALID_ARGUMENT, at once, for a ping and for embeddings, for a stream whose events go
- * to callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread reads
- * this stream; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
+ * Returns CONFER_OK with the text, every time; CONFER_TIMEOUT before the end: then call it again.
+ * If the stream failed, it returns that status and error, and confer_stream_text() has the
+ * received part.
+ * Other errors: CONFER_E_TOO_LARGE above 32 MiB, which cancels the stream;
+ * CONFER_E_INVALID_ARGUMENT at once for a ping and for embeddings, for a stream whose events go to
+ * callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread reads this
+ * stream; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
  */
 confer_status confer_stream_collect(confer_stream *stream,
                                     int64_t timeout_ms,
@@ -3451,27 +3458,26 @@ confer_status confer_stream_collect(confer_stream *stream,
                                     confer_error **error);
 
 /**
- * What confer_stream_collect() has read so far: all of the answer, or what came before it failed
- * or is still to come on. Empty before the first call; NULL while another thread reads the stream,
- * and for a stream whose events go to callbacks. Borrowed from the stream until the next
- * confer_stream_collect(), NUL-terminated. `len` may be NULL.
+ * Returns the text that confer_stream_collect() has read so far, also after a failure. Empty
+ * before the first call; NULL while another thread reads the stream, and for a stream whose events
+ * go to callbacks. Borrowed from the stream until the next confer_stream_collect(),
+ * NUL-terminated. `len` may be NULL.
  */
 const char *confer_stream_text(const confer_stream *stream, size_t *len);
 
 /**
- * A descriptor that is readable while confer_stream_next() has something to return at once, for
- * poll(), epoll, kqueue or an event loop: level-triggered. It belongs to the stream: do not read,
- * write or close it, nor use it after the stream was freed.
+ * Returns a descriptor for poll(), epoll, kqueue or an event loop. It is readable while
+ * confer_stream_next() can return at once (level-triggered). It belongs to the stream: do not
+ * read, write or close it, and do not use it after the stream was freed.
  *
  * Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks.
  */
 confer_status confer_stream_fd(confer_stream *stream, int *fd, confer_error **error);
 
 /**
- * Gives the answer up: events that were not delivered are dropped, and the stream ends with
- * CONFER_E_CANCELLED, unless its end was decided already. The server is not told: the protocol has
- * no way to. Never waits; calling it again changes nothing; NULL is allowed. Any thread, also in a
- * callback.
+ * Cancels the request. Drops undelivered events, and ends the stream with CONFER_E_CANCELLED
+ * unless it has ended. The server continues, because the protocol has no message for cancelling.
+ * Never waits; calling it again changes nothing; NULL is allowed. Any thread, also in a callback.
  */
 void confer_stream_cancel(confer_stream *stream);
 
@@ -3484,19 +3490,19 @@ void confer_stream_free(confer_stream *stream);
 
 /**
  * Writes the next bytes of a document that confer_extraction_request_set_document_stream()
- * announced. The /// library keeps at most 1 MiB of it. This call takes bytes up to the free room, and waits for more
- * room. Any thread, but one at a time.
+ * announced. The /// library keeps at most 1 MiB of it. This call takes bytes up to the free room,
+ * and waits for more room. Any thread, but one at a time.
  *
  * `timeout_ms`: 0 does not wait; negative waits until all bytes are taken or the upload ends.
  * After a CONFER_EVENT_PROGRESS there may be room.
  * `written`: receives the number of taken bytes.
  *
  * Returns CONFER_OK if all bytes were taken, CONFER_TIMEOUT if only `written` of them were.
- * Errors: CONFER_E_STALE when the upload has ended: the answer came early, or the stream failed or
- * was cancelled, and says so itself; CONFER_E_INVALID_ARGUMENT for more bytes than the document's
- * length, of which none is taken, after confer_stream_finish(), and for other streams;
+ * Errors, which do not end the stream: CONFER_E_STALE if the upload has ended, because the answer
+ * came early, or the stream failed or was cancelled; CONFER_E_INVALID_ARGUMENT for more bytes than
+ * the document's length (takes none of them), after confer_stream_finish(), and for other streams;
  * CONFER_E_BUSY if another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless
- * `timeout_ms` is 0. None of these ends the stream.
+ * `timeout_ms` is 0.
  */
 confer_status confer_stream_write(confer_stream *stream,
                                   const uint8_t *bytes,
@@ -3506,10 +3512,8 @@ confer_status confer_stream_write(confer_stream *stream,
                                   confer_error **error);
 
 /**
- * Ends the document that confer_stream_write() writes. Where its length was given, the last byte
- * has ended it already, and this call is not needed. Calling it again changes nothing. Never
- * waits.
- * Any thread.
+ * Ends the document of confer_stream_write(). A document with a given length ends with its last
+ * byte and needs no call. Calling it again changes nothing. Never waits. Any thread.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT before the given length, which also ends the stream, and for
  * other streams; CONFER_E_STALE if the upload has ended before; CONFER_E_BUSY if another thread
@@ -3518,80 +3522,80 @@ confer_status confer_stream_write(confer_stream *stream,
 confer_status confer_stream_finish(confer_stream *stream, confer_error **error);
 
 /**
- * The name of one of CONFER_EVENT_*, such as "CONFER_EVENT_TOKEN"; "CONFER_EVENT_UNKNOWN" for a
- * number that this version does not know. Static, NUL-terminated, never NULL. Any thread.
+ * Returns the name of one of CONFER_EVENT_*, such as "CONFER_EVENT_TOKEN"; "CONFER_EVENT_UNKNOWN"
+ * for a number that this version does not know. Static, NUL-terminated, never NULL. Any thread.
  */
 const char *confer_event_type_name(int32_t kind);
 
 /**
- * The name of one of CONFER_ROLE_*, such as "CONFER_ROLE_USER". As confer_event_type_name()
- * otherwise.
+ * Returns the name of one of CONFER_ROLE_*, such as "CONFER_ROLE_USER". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_role_name(int32_t role);
 
 /**
- * The name of one of CONFER_ENDING_*, such as "CONFER_ENDING_COMPLETION". As
- * confer_event_type_name() otherwise.
+ * Returns the name of one of CONFER_ENDING_*, such as "CONFER_ENDING_COMPLETION". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_ending_name(int32_t ending);
 
 /**
- * The name of one of CONFER_PROGRESS_*, such as "CONFER_PROGRESS_NOT_SENT". As
- * confer_event_type_name() otherwise.
+ * Returns the name of one of CONFER_PROGRESS_*, such as "CONFER_PROGRESS_NOT_SENT". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_progress_name(int32_t progress);
 
 /**
- * The name of one of CONFER_OUTCOME_*, such as "CONFER_OUTCOME_PASS". As confer_event_type_name()
- * otherwise.
+ * Returns the name of one of CONFER_OUTCOME_*, such as "CONFER_OUTCOME_PASS". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_outcome_name(int32_t outcome);
 
 /**
- * The name of one of CONFER_STAGE_*, such as "CONFER_STAGE_TLS". As confer_event_type_name()
- * otherwise.
+ * Returns the name of one of CONFER_STAGE_*, such as "CONFER_STAGE_TLS". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_stage_name(int32_t stage);
 
 /**
- * The name of one of CONFER_CLIENT_*, such as "CONFER_CLIENT_CONNECTED". As confer_event_type_name()
- * otherwise.
+ * The name of one of CONFER_CLIENT_*, such as "CONFER_CLIENT_CONNECTED". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_client_state_name(int32_t state);
 
 /**
- * The name of one of CONFER_TOKEN_*, such as "CONFER_TOKEN_REFUSED". As confer_event_type_name()
- * otherwise.
+ * The name of one of CONFER_TOKEN_*, such as "CONFER_TOKEN_REFUSED". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_token_reason_name(int32_t reason);
 
 /**
- * The name of one of CONFER_ROOTS_*, such as "CONFER_ROOTS_BUNDLED". As confer_event_type_name()
- * otherwise.
+ * Returns the name of one of CONFER_ROOTS_*, such as "CONFER_ROOTS_BUNDLED". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_roots_name(int32_t roots);
 
 /**
- * The name of one of CONFER_LIMIT_*, such as "CONFER_LIMIT_REQUESTS". As confer_event_type_name()
- * otherwise.
+ * Returns the name of one of CONFER_LIMIT_*, such as "CONFER_LIMIT_REQUESTS". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_limit_name(int32_t limit);
 
 /**
- * The name of one of CONFER_LOG_*, such as "CONFER_LOG_WARN". As confer_event_type_name()
- * otherwise.
+ * Returns the name of one of CONFER_LOG_*, such as "CONFER_LOG_WARN". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_log_level_name(int32_t level);
 
 /**
- * The name of one of CONFER_COUNTER_*, such as "CONFER_COUNTER_PINGS_SENT". As
- * confer_event_type_name() otherwise.
+ * Returns the name of one of CONFER_COUNTER_*, such as "CONFER_COUNTER_PINGS_SENT". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_counter_name(int32_t counter);
 
 /**
- * The name of one of CONFER_DURATION_*, such as "CONFER_DURATION_CONNECT". As
- * confer_event_type_name() otherwise.
+ * Returns the name of one of CONFER_DURATION_*, such as "CONFER_DURATION_CONNECT". Otherwise like
+ * confer_event_type_name().
  */
 const char *confer_duration_name(int32_t duration);
 

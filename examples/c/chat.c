@@ -1,15 +1,15 @@
 /*
  * chat: a small terminal chat with Confer's service, and a tour of confer.h.
  *
- * It connects, shows as a checklist what was verified of the enclave, and streams answers: these go to standard output,
- * everything else to standard error, and the token nowhere. A conversation outlives its connection: that is made again,
- * verified anew, and what was asked meanwhile is then sent. --report and --evidence keep those of the first one.
+ * It connects, shows the checks of the enclave, and streams answers. Answers go to standard output, everything else to
+ * standard error, and the token nowhere. A conversation outlives its connection: the library reconnects, verifies again,
+ * and then sends a waiting question. --report and --evidence save those of the first connection.
  *
  *     export CONFER_TOKEN=...
  *     chat                               a conversation; Ctrl-C stops an answer, /quit or Ctrl-D ends the program
  *     chat --once "What is a quine?"     one answer
  *
- * checklist.h shows the report, terminal.h moves the cursor, common.h has what all examples share.
+ * checklist.h shows the report, terminal.h moves the cursor, common.h has the shared code of the examples.
  *
  * Exit: 0 answered, 2 usage, 3 enclave refused, 4 could not connect or connection lost, 5 request refused or failed, 130
  * interrupted. A request that is too large and an answer that cannot be written exit with 5, too. After a failure the last
@@ -38,8 +38,8 @@ static struct {
  * Every writer holds the lock of `stderr`, which guards these variables too: say_warning() and say_connection() run on a
  * thread of the library.
  */
-static bool last_line_written; /* nothing may follow it */
-static bool in_mid_line;       /* the cursor is in a line of standard error, as behind the prompt */
+static bool last_line_written; /* nothing may follow the last line */
+static bool in_mid_line;       /* the cursor is in a line of standard error, for example after the prompt */
 static bool in_mid_answer;     /* the cursor is in a line of standard output */
 static bool at_prompt;
 
@@ -50,7 +50,7 @@ static void end_line(void) {
     in_mid_line = false;
 }
 
-/* Ends the line of an unfinished answer on a terminal that shows standard error as well. */
+/* Ends the line of an unfinished answer if the terminal shows standard error too. */
 static void end_answer(void) {
     hide_waiting();
     if (!in_mid_answer || !isatty(STDOUT_FILENO) || !isatty(STDERR_FILENO)) return;
@@ -79,7 +79,7 @@ static void interject(const char *lines) {
     if (at_prompt) set_prompt(true);
 }
 
-/* Writes the line that scripts rely on, and gives the exit code. */
+/* Writes the last line, for scripts, and returns the exit code. */
 static int say_last_line(confer_status status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
@@ -118,7 +118,7 @@ static void say_warning(void *user_data, int32_t level, const char *target, cons
     flockfile(stderr);
     if (level == CONFER_LOG_WARN && strcmp(target, "confer::connect") != 0 && !last_line_written) {
         snprintf(line, sizeof line - 1, "%s!%s %s", yellow, plain, message);
-        interject(strcat(line, "\n")); /* also to a message that was cut */
+        interject(strcat(line, "\n")); /* also after a truncated message */
     }
     funlockfile(stderr);
 }
@@ -126,9 +126,8 @@ static void say_warning(void *user_data, int32_t level, const char *target, cons
 /* --- Ctrl-C and waiting ------------------------------------------------------------------------------------------- */
 
 /*
- * The signal can arrive on any thread, also on one of the library's, and no function of the library may be called in
- * its handler. So the handler writes to a pipe, which the main thread polls beside whatever it waits for. A second Ctrl-C
- * before the main thread obeyed the first one ends the program at once.
+ * A signal handler must not call the library. So the handler writes to a pipe, which the main thread polls in every wait.
+ * A second Ctrl-C before the main thread has handled the first one ends the program at once.
  */
 static int wake_pipe[2];
 static volatile sig_atomic_t interrupted;
@@ -144,7 +143,7 @@ static void on_interrupt(int number) {
     int saved = errno;
     (void)number;
     if (interrupted) {
-        ssize_t written = live ? write(STDERR_FILENO, reset, sizeof reset - 1) : 0; /* what was dim, and "… 5 s" */
+        ssize_t written = live ? write(STDERR_FILENO, reset, sizeof reset - 1) : 0; /* resets colours, and removes "… 5 s" */
         written = write(STDERR_FILENO, last_line, sizeof last_line - 1);
         (void)written;
         _exit(INTERRUPTED);
@@ -155,17 +154,17 @@ static void on_interrupt(int number) {
 }
 
 static bool watch_for_interrupts(void) {
-    /* A write() goes on after the signal, for stdio takes EINTR for an error of the file. poll() returns all the same. */
+    /* A write() continues after the signal, because stdio treats EINTR as an error. poll() returns in any case. */
     struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is then an error of write(), and is reported */
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe becomes an error of write() */
     return pipe(wake_pipe) == 0 && fcntl(wake_pipe[0], F_SETFL, O_NONBLOCK) == 0 && sigaction(SIGINT, &action, NULL) == 0;
 }
 
 enum wait { READY, TIMED_OUT, WOKEN };
 
 /*
- * Waits until `fd` is readable, the time is over (negative: no limit), or something wakes it: Ctrl-C, or the end of the
- * client. Shows on a terminal how long it has taken since `since_ms` (negative: does not).
+ * Waits until `fd` is readable, the time is over (negative: no limit), or Ctrl-C or the end of the client wakes it. On a
+ * terminal shows the time since `since_ms` (not if negative).
  */
 static enum wait wait_for(int fd, int64_t timeout_ms, int64_t since_ms) {
     struct pollfd watched[] = {{.fd = wake_pipe[0], .events = POLLIN}, {.fd = fd, .events = POLLIN}};
@@ -194,7 +193,7 @@ static bool write_file(const char *path, const char *data, size_t len) {
     return file != NULL && fclose(file) == 0 && written;
 }
 
-/* Shows the report and writes the files that were asked for; gives the name of one that could not be written. */
+/* Shows the report and writes the requested files. Returns the name of a file that could not be written. */
 static const char *keep_report(const confer_report *report) {
     size_t json_len, evidence_len;
     const char *json = confer_report_json(report, &json_len);
@@ -254,7 +253,7 @@ static void say_connection(void *user_data, const confer_connection_event *event
     wake(); /* a wait at the prompt */
 }
 
-/* One to two minutes in all; a laptop that was closed for longer is no conversation that waits. */
+/* One to two minutes in all. A longer sleep of the machine ends the conversation. */
 enum { MAX_ATTEMPTS = 20, FIRST_PAUSE_MS = 250, MAX_PAUSE_MS = 10000 };
 
 static confer_status configure(confer_config *config, confer_error **error) {
@@ -278,7 +277,7 @@ static confer_status configure(confer_config *config, confer_error **error) {
     return status;
 }
 
-/* Connects, shows and keeps the report; or says why not. */
+/* Connects, and shows and saves the report; or prints the error. */
 static confer_status connect_and_verify(confer_client **client) {
     confer_config *config = NULL;
     confer_connecting *connecting = NULL;
@@ -317,7 +316,7 @@ static confer_status connect_and_verify(confer_client **client) {
 
 /* --- one answer --------------------------------------------------------------------------------------------------- */
 
-/* An event on one line. A raw line break can only stand between its parts, where a space does as well. */
+/* Prints an event on one line. JSON allows a raw line break only where a space is allowed too. */
 static void print_json(const char *json, size_t len) {
     for (size_t at = 0; at < len; at++) putchar(json[at] == '\n' || json[at] == '\r' ? ' ' : json[at]);
     putchar('\n');
@@ -357,19 +356,19 @@ static void show_event(const confer_event *event) {
     funlockfile(stderr);
 }
 
-/* Takes an event, and waits for it if need be. CONFER_TIMEOUT: it took too long. */
+/* Waits for an event. Returns CONFER_TIMEOUT if that takes too long. */
 static confer_status next_event(confer_stream *stream, int fd, const confer_event **event, confer_error **error) {
     int64_t since = now_ms();
     for (;;) {
-        if (interrupted) confer_stream_cancel(stream); /* asked here too: events may come without a pause */
+        if (interrupted) confer_stream_cancel(stream); /* checked here too, because events may come without a pause */
         confer_status status = confer_stream_next(stream, 0, event, error);
         if (status != CONFER_TIMEOUT) return status;
-        if (fflush(stdout) != 0) return CONFER_E_FILE; /* all that came is shown before the wait for more */
+        if (fflush(stdout) != 0) return CONFER_E_FILE; /* show the received text before waiting for more */
         if (wait_for(fd, options.timeout_ms, since) == TIMED_OUT) return CONFER_TIMEOUT;
     }
 }
 
-/* Asks. When its answer is complete, both are part of the conversation, if there is one. */
+/* Asks. A complete answer becomes part of the conversation, with its question. */
 static confer_status start_answer(confer_client *client, const confer_conversation *conversation,
                                   const char *question, size_t question_len, confer_stream **stream,
                                   confer_error **error) {
@@ -386,8 +385,7 @@ static confer_status start_answer(confer_client *client, const confer_conversati
 }
 
 /*
- * Asks, and shows the answer as it comes; or says why there is none. `lives`: receives whether the client lives on; NULL if
- * this was the only question.
+ * Asks, and shows the answer or the error. `lives`: receives whether the client still lives; NULL for a single question.
  */
 static int ask(confer_client *client, const confer_conversation *conversation, const char *question,
                size_t question_len, bool *lives) {
@@ -415,7 +413,7 @@ static int ask(confer_client *client, const confer_conversation *conversation, c
     funlockfile(stderr);
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == CONFER_OK) output_error = errno;
     if (output_error != 0) {
-        confer_error_free(error); /* an answer that does not arrive is none */
+        confer_error_free(error); /* the answer could not be written */
         return say_last_line(CONFER_E_FILE, "standard output: %s", strerror(output_error));
     }
     if (lives != NULL) *lives = confer_client_check(client, NULL) == CONFER_OK;
@@ -428,11 +426,11 @@ static int ask(confer_client *client, const confer_conversation *conversation, c
     return status == CONFER_OK ? ANSWERED : say_last_line(status, "no event came within %s s", options.timeout);
 }
 
-/* Whether the conversation goes on after an answer that failed or was stopped. A script ends at its first failure. */
+/* Whether the conversation continues after a failed or stopped answer. A script ends at its first failure. */
 static bool goes_on(bool lives, bool terminal) {
     if (!terminal || !lives || ferror(stdout)) return false;
     flockfile(stderr);
-    last_line_written = false; /* it was that of an answer, not of the program */
+    last_line_written = false; /* it belonged to an answer, not to the program */
     if (interrupted) fprintf(stderr, "%sStopped. Ctrl-C again quits.%s\n", dim, plain);
     funlockfile(stderr);
     interrupted = 0;
@@ -440,8 +438,8 @@ static bool goes_on(bool lives, bool terminal) {
 }
 
 /*
- * Reads a line as getline() does, and polls before each byte: an unfinished line keeps no Ctrl-C waiting. Gives -1 at the
- * end of the input, and when something wakes it.
+ * Reads a line like getline(), and polls before each byte, so that Ctrl-C works in an unfinished line. Returns -1 at the end
+ * of the input, and when it is woken.
  */
 static ssize_t read_line(char **line, size_t *size) {
     size_t len = 0;
@@ -464,7 +462,7 @@ static int converse(confer_client *client, const confer_conversation *conversati
     char *line = NULL;
     size_t size = 0;
     int code = ANSWERED;
-    setvbuf(stdin, NULL, _IONBF, 0); /* poll() does not see what waits in a buffer */
+    setvbuf(stdin, NULL, _IONBF, 0); /* poll() does not see buffered input */
     if (terminal) fprintf(stderr, "%sAsk anything. Ctrl-C stops an answer; /quit or Ctrl-D ends.%s\n", dim, plain);
     while (code == ANSWERED) {
         if (terminal) set_prompt(true);
@@ -507,14 +505,14 @@ static int read_options(int argc, char **argv) {
             continue;
         }
         while (which < count && strcmp(argv[at], named[which].name) != 0) which++;
-        if (which == count) { /* --token=SECRET is a likely slip: what stands behind the name is not repeated */
+        if (which == count) { /* do not repeat the secret of --token=SECRET */
             argv[at][strcspn(argv[at], "=")] = '\0';
             return wrong_usage("unknown argument, or one whose value must stand apart: ",
                                strncmp(argv[at], "--", 2) == 0 ? argv[at] : "(not an option)");
         }
         if (at + 1 == argc) return wrong_usage("a value is missing after ", argv[at]);
         *named[which].value = argv[++at];
-        if (named[which].value == &token) { /* ps shows command lines: take it from there */
+        if (named[which].value == &token) { /* remove it, because ps shows command lines */
             options.token = strdup(token);
             memset(argv[at], 'x', strlen(argv[at]));
         }

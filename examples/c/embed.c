@@ -1,12 +1,13 @@
 /*
- * embed: how close texts are in meaning, by the enclave's embeddings.
+ * embed: compares the meaning of texts, by the enclave's embeddings.
  *
  *     embed [--url URL] [--policy FILE] [--token TOKEN] [TEXT…]
  *     embed "the cat sat" "a kitten was sitting" "interest rates rose"
  *     embed <lines.txt
  *
- * Up to 64 texts: the arguments, or the lines of standard input that are not empty. Prints the matrix of their cosine
- * similarities, 1 for the same direction, a row for each text with the text behind it. Exit codes and last line as of chat.
+ * Takes up to 64 texts: the arguments, or the lines of standard input that are not empty. Prints the matrix of their
+ * cosine similarities, 1 for the same direction, one row for each text, with the text at its end. Exit codes and last line
+ * are those of chat.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -15,7 +16,7 @@
 
 #include <math.h>
 
-/* The texts are in the request and, to be shown, here. */
+/* The texts of the request, for the output. */
 struct texts {
     char **text;
     size_t count;
@@ -48,7 +49,7 @@ static void free_texts(struct texts *texts) {
     free(texts->text);
 }
 
-/* 0 where one of them has no direction. */
+/* Returns 0 if one of them has no direction. */
 static double cosine(const float *a, const float *b, size_t columns) {
     double both = 0, of_a = 0, of_b = 0;
     for (size_t at = 0; at < columns; at++) {

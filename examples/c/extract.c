@@ -4,9 +4,9 @@
  *     extract [--url URL] [--policy FILE] [--token TOKEN] [--type CONTENT_TYPE] [--timeout SECONDS] FILE
  *     extract --type application/pdf report.pdf >report.json
  *
- * How far it is, there and back, goes to standard error: a bar on a terminal, a line for each quarter elsewhere, and how
- * long the enclave has been at work. Without --type the enclave goes by the file's name and content. --timeout bounds
- * connecting, and each wait for more of the answer. Exit codes and last line as of chat.
+ * Standard error shows the progress in both directions (a bar on a terminal, otherwise a line for each quarter), and the
+ * time that the enclave works. Without --type the enclave judges by the file's name and content. --timeout is the limit of
+ * connecting and of each wait for more of the answer. Exit codes and last line are those of chat.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -16,12 +16,12 @@
 #include <inttypes.h>
 #include <sys/stat.h>
 
-/* --- how far it is ------------------------------------------------------------------------------------------------- */
+/* --- progress ------------------------------------------------------------------------------------------------- */
 
 /* One direction. */
 struct progress {
     const char *verb;
-    int shown; /* in steps of the bar, or in quarters; -1: nothing yet */
+    int shown; /* in steps of the bar, or in quarters; -1: nothing shown */
 };
 
 static bool in_mid_line; /* of standard error */
@@ -31,7 +31,7 @@ static void end_line(void) {
     in_mid_line = false;
 }
 
-/* Shows it if that makes a difference. `total` is negative where it is not known. */
+/* Shows progress if the output changes. `total` is negative if unknown. */
 static void show(struct progress *progress, int64_t done, int64_t total) {
     enum { WIDTH = 40, QUARTERS = 4 };
     int steps = live ? WIDTH : QUARTERS;
@@ -51,7 +51,7 @@ static void show(struct progress *progress, int64_t done, int64_t total) {
 
 /* --- the document -------------------------------------------------------------------------------------------------- */
 
-/* Options are JSON: what is no content type, as one with a quotation mark, is refused as such. */
+/* Options are JSON, so this refuses a text that cannot be a content type, such as one with a quotation mark. */
 static confer_status set_type(confer_request *request, const char *type, confer_error **error) {
     char json[300];
     int len = snprintf(json, sizeof json, "\"%s\"", type);
@@ -68,8 +68,8 @@ static confer_status extraction_of(const char *path, const char *type, confer_re
 }
 
 /*
- * The most bytes that a server takes of a document, by its version: 50 MiB up to 0.1.16, and 256 MiB in later ones. Without a
- * version it is the most that any takes.
+ * Returns the largest document that a server of this version takes: 50 MiB up to 0.1.16, and 256 MiB later. Returns the
+ * larger one for an unknown version.
  */
 static int64_t most_bytes(const char *version) {
     int major, minor, patch;
@@ -78,7 +78,7 @@ static int64_t most_bytes(const char *version) {
     return (old ? INT64_C(50) : INT64_C(256)) << 20;
 }
 
-/* Says in `why` if no such server takes the file. Only a regular file's size is known before it is read. */
+/* Writes to `why` if no such server takes the file. Only a regular file has a known size. */
 static confer_status check_size(const char *path, const char *version, char *why, size_t why_size) {
     struct stat file;
     int64_t most = most_bytes(version);
@@ -89,7 +89,7 @@ static confer_status check_size(const char *path, const char *version, char *why
     return CONFER_E_TOO_LARGE;
 }
 
-/* Takes an event. While none comes, shows that it waits: each second on a terminal, each minute elsewhere. */
+/* Waits for an event, and shows the waiting time: each second on a terminal, otherwise each minute. */
 static confer_status next_event(confer_stream *stream, const confer_event **event, confer_error **error) {
     int64_t since = now_ms();
     for (;;) {
@@ -103,7 +103,7 @@ static confer_status next_event(confer_stream *stream, const confer_event **even
     }
 }
 
-/* Sends the document, and keeps what comes of it in `kept`: half a JSON text would help nobody. */
+/* Sends the document, and collects the answer in `kept`, because half a JSON text is useless. */
 static confer_status extract(confer_client *client, const confer_request *request, FILE *kept, confer_error **error) {
     struct progress up = {"sent", -1}, down = {"received", -1};
     confer_stream *stream = NULL;
@@ -146,7 +146,7 @@ int main(int argc, char **argv) {
         at = misused(usage, "--timeout takes 0.001 to 86400 seconds, and not ", timeout);
     if (at >= 0) {
         use_terminal();
-        confer_status status = extraction_of(argv[at], type, &request, &error); /* a wrong path needs no connection */
+        confer_status status = extraction_of(argv[at], type, &request, &error); /* before connecting, in case the path is wrong */
         if (status == CONFER_OK) status = check_size(argv[at], "", why, sizeof why);
         if (status == CONFER_OK) status = connect_to(&service, &client, &error);
         if (status == CONFER_OK) status = check_size(argv[at], service.proxy_version, why, sizeof why);

@@ -1,12 +1,12 @@
 /*
- * tools: a model that calls functions of this program.
+ * tools: lets a model call functions of this program.
  *
  *     tools [--url URL] [--policy FILE] [--token TOKEN] [--model MODEL] PROMPT
  *     tools "What time is it, and how much is 12.5 % of 1840?"
  *
- * The model may call two: current_time and calculate. The answer goes to standard output as it comes; a line for each
- * call, with its arguments and its result, to standard error. To the local enclave the prompt says which call it is to
- * make: tools … '/client-tool calculate {"expression": "6 * 7"}'. Exit codes and last line as of chat.
+ * The model may call two functions: current_time and calculate. The answer goes to standard output, and a line for each
+ * call, with its arguments and result, to standard error. For the local enclave the prompt names the call:
+ * tools … '/client-tool calculate {"expression": "6 * 7"}'. Exit codes and last line are those of chat.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -16,9 +16,9 @@
 #include <ctype.h>
 #include <time.h>
 
-/* --- the tools: each reads its arguments and writes a result for the model, or why there is none ------------------- */
+/* --- the tools: each reads its arguments and writes a result or an error for the model ------------------- */
 
-/* The local time and its distance from UTC, in ISO 8601. */
+/* The local time and its offset from UTC, in ISO 8601. */
 static bool current_time(const char *arguments, char *result, size_t size) {
     struct tm local;
     time_t now = time(NULL);
@@ -28,7 +28,7 @@ static bool current_time(const char *arguments, char *result, size_t size) {
     return false;
 }
 
-/* A sum, as people write it: what is left of it, and whether it made sense so far. */
+/* A sum, as people write it: its rest, and whether it is wrong. */
 struct sum {
     const char *rest;
     bool wrong;
@@ -79,9 +79,8 @@ static double add(struct sum *sum) {
 }
 
 /*
- * Finds the one argument in {"expression": "…"}. It needs no JSON parser, for of all escapes only \/ has a place in a
- * sum; what the model wrote otherwise is an error that the model is told, and can mend. The bound is one of the depth of
- * parentheses, too.
+ * Finds the argument in {"expression": "…"}. This needs no JSON parser, because \/ is the only escape in a sum. Anything
+ * else is an error, which the model reads and can correct. The limit of the length also limits the depth of parentheses.
  */
 static bool calculate(const char *arguments, char *result, size_t size) {
     char expression[200];
@@ -113,7 +112,7 @@ static const struct tool {
      calculate},
 };
 
-static bool in_mid_answer; /* the cursor is in a line of standard output; guarded by the lock of `stderr` */
+static bool in_mid_answer; /* the cursor is in a line of standard output; the lock of `stderr` guards this */
 
 /*
  * A confer_tool_fn: the library calls it on a thread of its own when the model calls the tool. It answers at once; a
@@ -125,7 +124,7 @@ static void run_tool(void *user_data, confer_tool_call *call) {
     size_t len;
     const char *arguments = confer_tool_call_arguments(call, &len);
     bool done = tool->run(arguments, result, sizeof result);
-    flockfile(stderr); /* the line is written in parts, and stays whole */
+    flockfile(stderr); /* keeps the line together, which is written in parts */
     if (in_mid_answer && isatty(STDOUT_FILENO)) {
         fputc('\n', stderr);
         in_mid_answer = false;
@@ -141,7 +140,7 @@ static void run_tool(void *user_data, confer_tool_call *call) {
 
 /* --- the chat ------------------------------------------------------------------------------------------------------ */
 
-/* Asks, and prints the answer as it comes: the library runs the tools in between. */
+/* Asks, and prints the answer. The library runs the rounds of tools in between. */
 static confer_status ask(confer_client *client, const char *model, const char *prompt, confer_error **error) {
     confer_chat_request *request = NULL;
     confer_stream *stream = NULL;

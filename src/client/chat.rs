@@ -16,13 +16,12 @@ use super::tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_ROUNDS, Tool};
 use crate::error::{Error, Result, Status};
 use crate::session::MAX_BODY;
 
-/// What the plan names; newer servers serve their own model whatever is asked for (protocol section
-/// 5).
+/// The published server's model. Newer servers ignore the name (protocol section 5).
 const DEFAULT_MODEL: &str = "Qwen/Qwen3-235B-A22B-Instruct-2507-tput";
 
-/// Properties that have setters of their own; `stream` is the library's.
+/// Properties with another setter. The library sets `stream`.
 const OWN_PROPERTIES: [&str; 4] = ["messages", "model", "webSearch", "stream"];
-/// Properties that can be given whole, or entry by entry.
+/// Properties that are set as a whole, or entry by entry.
 const TOOLS: &str = "clientTools";
 const DOCUMENTS: &str = "documents";
 
@@ -30,8 +29,7 @@ const DOCUMENTS: &str = "documents";
 pub const MAX_TOOLS: usize = 128;
 /// The most documents of a request that newer servers take (protocol section 5).
 pub const MAX_DOCUMENTS: usize = 1_000;
-/// Further bounds of newer servers. They silently drop a tool that has the name of one of their
-/// own.
+/// Further bounds of newer servers. They silently drop a tool with the name of a server tool.
 const MAX_TOOL_NAME: usize = 64;
 const SERVER_TOOLS: [&str; 8] = [
     "web_search",
@@ -55,8 +53,8 @@ pub(super) fn not_blank(argument: &str, text: &str) -> Result<()> {
     }
 }
 
-/// A property with a number, and what newer servers take for it (protocol section 5). The numbers
-/// are those of the C API.
+/// A numeric property, with the bounds of newer servers (protocol section 5). The numbers are those
+/// of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Number {
@@ -71,7 +69,7 @@ pub enum Number {
 }
 
 impl Number {
-    /// The property's name, its bounds in words, and whether a number is within.
+    /// Returns the property's name, its bounds in words, and a check of them.
     fn rule(self) -> (&'static str, &'static str, fn(f64) -> bool) {
         match self {
             Number::Temperature => ("temperature", "at least 0", |n| n >= 0.0),
@@ -87,7 +85,7 @@ impl Number {
         }
     }
 
-    /// The property's name, if a number is within its bounds.
+    /// Returns the property's name if a number is within its bounds.
     fn admit(self, value: f64) -> Result<&'static str> {
         let (name, bounds, holds) = self.rule();
         if value.is_finite() && holds(value) {
@@ -106,16 +104,16 @@ pub struct ChatRequest {
     stream: bool,
     tools: Vec<ClientTool>,
     documents: Vec<Box<RawValue>>,
-    /// Set by the application as JSON, in order.
+    /// Other properties, as JSON, in the order in which they were set.
     others: Vec<(String, Box<RawValue>)>,
     conversation: Option<Conversation>,
-    /// The application answers the calls of its tools.
+    /// The application answers tool calls on the same stream.
     pub(super) asks: bool,
     /// Rounds of tools that the library runs.
     pub(super) max_rounds: u32,
-    /// How long one of them may take.
+    /// Time for each answer.
     pub(super) tool_limit: Duration,
-    /// What all of it comes to, about.
+    /// Approximate size of the request.
     size: Size,
 }
 
@@ -125,7 +123,7 @@ struct ClientTool {
     name: String,
     description: String,
     parameters: Box<RawValue>,
-    /// None: the application runs it by itself.
+    /// None if the application runs it.
     run: Option<Arc<dyn Tool>>,
 }
 
@@ -178,7 +176,7 @@ impl ChatRequest {
         Ok(())
     }
 
-    /// Puts a conversation's messages in front of its own; what the model answers is added to it.
+    /// Continues a conversation: sends its messages first, and adds the answer to it.
     pub fn set_conversation(&mut self, conversation: Option<Conversation>) {
         self.conversation = conversation;
     }
@@ -192,12 +190,12 @@ impl ChatRequest {
         Ok(())
     }
 
-    /// Whether the enclave may send queries to a search service.
+    /// Sets whether the enclave may send queries to a search service.
     pub fn set_web_search(&mut self, allowed: bool) {
         self.web_search = allowed;
     }
 
-    /// Whether the answer comes in events, or as one text.
+    /// Sets whether the answer comes in events, or as one text.
     pub fn set_streaming(&mut self, stream: bool) {
         self.stream = stream;
     }
@@ -217,8 +215,7 @@ impl ChatRequest {
         self.set_property(name, if value { "true" } else { "false" })
     }
 
-    /// Names a tool to the model. With `run`, the library calls it and sends its result with the
-    /// next request; without, that is for the application.
+    /// Adds a tool. With `run`, the library calls it and sends its result with the next request.
     pub fn add_tool(
         &mut self,
         name: &str,
@@ -260,15 +257,15 @@ impl ChatRequest {
         Ok(())
     }
 
-    /// Asks the application for the result of each call, for so many rounds; and how long each may
-    /// take.
+    /// Turns rounds on: the application answers each call on the same stream. Sets the number of
+    /// rounds, and the time for each answer.
     pub fn set_tool_rounds(&mut self, max_rounds: u32, limit: Duration) -> Result<()> {
         self.set_tool_limits(max_rounds, limit)?;
         self.asks = true;
         Ok(())
     }
 
-    /// How often tools may be run for one chat, and how long each may take.
+    /// Sets the number of rounds, and the time for each answer.
     pub fn set_tool_limits(&mut self, max_rounds: u32, limit: Duration) -> Result<()> {
         if max_rounds > MAX_ROUNDS {
             return invalid(format!(
@@ -279,13 +276,12 @@ impl ChatRequest {
         Ok(())
     }
 
-    /// Names a stored document.
+    /// Adds a stored document.
     pub fn add_document(&mut self, document: &StoredDocument) -> Result<()> {
         self.push_document(document.to_json()?)
     }
 
-    /// Names a stored document given as a JSON object, for properties that this version does not
-    /// know.
+    /// Adds a stored document as a JSON object, for properties that this version does not know.
     pub fn add_document_json(&mut self, json: &str) -> Result<()> {
         self.push_document(StoredDocument::check_json(json)?)
     }
@@ -328,7 +324,7 @@ impl ChatRequest {
         Ok(())
     }
 
-    /// An entry cannot be added to a property that was given whole.
+    /// Refuses an entry for a property that was set as a whole.
     fn given_by_entry(&self, name: &str) -> Result<()> {
         if self.others.iter().any(|(known, _)| known == name) {
             let message = format!(
@@ -339,26 +335,25 @@ impl ChatRequest {
         Ok(())
     }
 
-    /// The tool of this name, if the library runs it.
+    /// Returns the tool with this name, if the library runs it.
     pub(super) fn tool(&self, name: &str) -> Option<Arc<dyn Tool>> {
         let tool = self.tools.iter().find(|tool| tool.name == name)?;
         tool.run.clone()
     }
 
-    /// Whether it names this tool. The names in a list that was given whole are the server's
-    /// affair.
+    /// Whether the request has this tool. Does not check a list that was set as a whole.
     pub(super) fn names(&self, name: &str) -> bool {
         let whole = |(known, _): &(String, _)| known == TOOLS;
         self.tools.iter().any(|tool| tool.name == name) || self.others.iter().any(whole)
     }
 
-    /// Whether there are tools that the library calls back.
+    /// Whether the library runs some of the tools.
     pub(super) fn runs_tools(&self) -> bool {
         self.tools.iter().any(|tool| tool.run.is_some())
     }
 
-    /// Whether another round follows these calls. Without the application's answers, all must be
-    /// for tools that are called back. A tool that nobody named is answered with that.
+    /// Whether another round follows these calls. Without the application's answers, the library
+    /// must run all their tools. The answer for an unknown tool says so.
     pub(super) fn runs(&self, calls: &[Call]) -> bool {
         if self.asks {
             return true;
@@ -370,8 +365,8 @@ impl ChatRequest {
         self.runs_tools() && !calls.iter().any(own)
     }
 
-    /// The request as it will be sent. `webSearch` is always written: the server takes its absence
-    /// for consent.
+    /// Returns the JSON of the request. Always has `webSearch`, because servers read its absence as
+    /// consent.
     pub(super) fn body(&self) -> Result<Bytes> {
         let body = serde_json::to_vec(self);
         let body = body.map_err(|_| {
@@ -383,7 +378,7 @@ impl ChatRequest {
         Ok(body.into())
     }
 
-    /// The request with all of its messages.
+    /// Returns the request with all its messages, ready to be sent.
     ///
     /// # Errors
     /// `InvalidArgument` for a request without a message.
@@ -437,7 +432,7 @@ impl Serialize for ChatRequest {
     }
 }
 
-/// A chat request that can be sent: its JSON, and what follows it.
+/// A chat request ready to be sent.
 pub struct PreparedChat {
     pub(super) body: Bytes,
     pub(super) stream: bool,
@@ -451,13 +446,13 @@ impl PreparedChat {
     }
 }
 
-/// What comes after a chat's first answer.
+/// Data for the time after a chat's first answer.
 pub(super) struct Follow {
     /// The request with all messages.
     pub(super) whole: ChatRequest,
-    /// What the answer is added to.
+    /// The conversation to which the answer is added.
     pub(super) conversation: Option<Conversation>,
-    /// The request's own messages, which are added to it too.
+    /// The request's messages, which are added to it too.
     pub(super) asked: Vec<Message>,
 }
 

@@ -1,4 +1,4 @@
-//! A client, as an application holds it.
+//! The client that an application holds.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -15,8 +15,7 @@ use crate::host::{self, Callbacks, Hold, Runtime, Which};
 use crate::lifecycle::{Lifecycle, Observer, Phase};
 use crate::net::Token;
 
-/// The way to a verified enclave. Clones share it; it closes when the last of them and of its
-/// streams is dropped.
+/// A client. Clones share it. It closes when the last clone and the last stream are dropped.
 #[derive(Clone)]
 pub struct Client(Arc<Keeper>);
 
@@ -46,8 +45,8 @@ impl Client {
         Client(Arc::new(Keeper { life, meter }))
     }
 
-    /// A client that begins to connect. Every attempt follows the configuration's rules for reconnecting. The
-    /// configuration is read now and can be changed or dropped afterwards.
+    /// A client that begins to connect. Every attempt follows the configuration's rules for
+    /// reconnecting. The configuration is read now and can be changed or dropped afterwards.
     pub fn start(config: &Config) -> Result<Client> {
         config.check_ask()?;
         let callbacks = OnceLock::new();
@@ -73,8 +72,8 @@ impl Client {
         Stream::watch(self.life())
     }
 
-    /// Waits until the client is connected, or until `deadline`. Returns whether it is. Fails with the
-    /// client's error if it ends.
+    /// Waits until the client is connected, or until `deadline`. Returns whether it is. Fails with
+    /// the client's error if it ends.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
         self.life().wait(deadline)
     }
@@ -85,7 +84,7 @@ impl Client {
         Ok(())
     }
 
-    /// Its life, which its tasks and requests share.
+    /// The lifecycle, which its tasks and requests share.
     pub fn life(&self) -> &Lifecycle {
         &self.0.life
     }
@@ -102,21 +101,21 @@ impl Client {
         })
     }
 
-    /// Sends any other request and returns the stream of what it brings.
+    /// Sends any other request and returns the stream of its answer.
     pub fn request(&self, request: PreparedRequest) -> Result<Stream> {
         Stream::start(&self.0, request.collects(), |life, exchange, inbox| {
             request.send(life, exchange, inbox)
         })
     }
 
-    /// The thread for callbacks, started when it is first needed, and held for the caller.
+    /// Returns the callback thread, which starts at first use, with a hold for the caller.
     pub fn callbacks(&self) -> Result<(Arc<Callbacks>, Hold)> {
         self.life().callbacks()
     }
 
-    /// Ends the connection and every stream, lets the callbacks finish, and ends the threads that
-    /// only this client needed; until `deadline`. False: it goes on ending behind. It can be called
-    /// again, also by several at once.
+    /// Ends the connections and every stream, lets the callbacks finish, and ends the threads that
+    /// only this client needed. Waits until `deadline`. Returns false if the end continues in the
+    /// background. Several threads may call it, also again.
     pub fn close(&self, deadline: Option<Instant>) -> bool {
         self.0.close();
         let life = self.life();
@@ -149,7 +148,7 @@ impl Client {
     }
 }
 
-/// A deadline from a wait in milliseconds; negative waits for ever.
+/// Returns the deadline of a wait in milliseconds; None, for ever, if negative.
 pub fn deadline(timeout_ms: i64) -> Option<Instant> {
     let wait = Duration::from_millis(u64::try_from(timeout_ms).ok()?);
     Some(Instant::now() + wait.min(Duration::from_secs(u32::MAX.into())))

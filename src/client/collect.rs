@@ -3,14 +3,14 @@
 use super::event::{Event, Kind};
 use crate::error::{Error, Progress, Result, Status};
 
-/// The longest text that is collected: as much as a request may have.
+/// The longest collected text: the limit of a request.
 pub const MAX_COLLECTED: usize = 32 << 20;
 
-/// What came of an answer so far.
+/// The received part of an answer.
 pub struct Collected {
-    /// With a NUL behind it, so that C can borrow it.
+    /// Followed by a NUL, so that C can borrow it.
     bytes: Vec<u8>,
-    /// An answer of the model is complete. What follows belongs to the answer of the next round.
+    /// An answer of the model is complete. Later text belongs to the next round.
     complete: bool,
 }
 
@@ -24,12 +24,12 @@ impl Default for Collected {
 }
 
 impl Collected {
-    /// The text with the NUL behind it.
+    /// The text followed by its NUL.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Appends what an event adds. The first event behind a completion begins anew.
+    /// Appends the content of an event. The first event after a completion starts a new text.
     pub(super) fn add(&mut self, event: &Event) -> Result<()> {
         if std::mem::take(&mut self.complete) {
             *self = Collected::default();

@@ -201,7 +201,7 @@ impl Config {
         (rules, token)
     }
 
-    /// What a client's tasks need.
+    /// Everything that a client's tasks need.
     pub(super) fn means(
         &self,
         callbacks: Option<&Arc<Callbacks>>,

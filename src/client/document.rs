@@ -27,7 +27,7 @@ pub struct StoredDocument {
     pub encryption_key: String,
 }
 
-/// What errors call the parts of a document, in the order of [`StoredDocument`].
+/// The names of a document's parts in errors, in the order of [`StoredDocument`].
 type Names = [&'static str; 6];
 const ARGUMENTS: Names = [
     "attachment_id",
@@ -62,8 +62,8 @@ impl StoredDocument {
         })
     }
 
-    /// Checks a document that the application wrote as a JSON object, and keeps it as it is:
-    /// servers may know further properties. Errors quote no value, for one of them is a key.
+    /// Checks a document given as a JSON object, and keeps it unchanged, because servers may know
+    /// further properties. Errors quote no value, because one of the values is a key.
     pub(super) fn check_json(json: &str) -> Result<Box<RawValue>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -92,7 +92,7 @@ impl StoredDocument {
                 .or_else(|_| invalid(format!("json: {name}: invalid (expected {kind})")))
         }
         let whole = json::object("json", json)?;
-        // A property that stands twice is refused: which one counts is for the server to say.
+        // Refuses a repeated property, because servers may read either.
         let given: Properties<'_> = serde_json::from_str(whole.get())
             .or_else(|_| invalid("json: it has one of its properties twice".into()))?;
         let text = "a text";

@@ -61,7 +61,7 @@ pub struct Inbox<T> {
 struct State<T> {
     queue: VecDeque<T>,
     bytes: usize,
-    /// How many of `bytes` the meter has counted.
+    /// The part of `bytes` that the meter has counted.
     metered: usize,
     end: End,
     /// The connection's task waits for room.
@@ -153,8 +153,8 @@ impl<T: Weighted> Inbox<T> {
         Ok(())
     }
 
-    /// Makes room where the writer cannot pause: while `most` entries wait, drops the one that `choose`
-    /// names. Returns the number of dropped entries.
+    /// Makes room where the writer cannot pause: while `most` entries wait, drops the one that
+    /// `choose` names. Returns the number of dropped entries.
     pub fn shed(
         &self,
         most: usize,
@@ -189,7 +189,7 @@ impl<T: Weighted> Inbox<T> {
         self.wake(state, true); // the end is told in any case
     }
 
-    /// How the stream ended, once it has, whether that was taken or not.
+    /// The result of the stream once it has ended, whether taken or not.
     pub fn ended(&self) -> Option<Result<()>> {
         match &self.state().end {
             End::Open => None,
@@ -220,7 +220,7 @@ impl<T: Weighted> Inbox<T> {
         state.paused
     }
 
-    /// Takes the next entry. Waits for it until `deadline`, or without limit if there is none.
+    /// Takes the next entry. Waits for it until `deadline`, or without a limit.
     pub fn next(&self, deadline: Option<Instant>) -> Next<T> {
         let mut state = self.state();
         loop {

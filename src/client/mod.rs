@@ -1,8 +1,7 @@
-//! What an application asks for, in Rust: configure, connect, chat, close. `ffi` says the same in
-//! C.
+//! The library in Rust: configuration, requests, answers, events, streams, conversations. `ffi` is
+//! the same in C.
 //!
-//! It must never know how bytes travel (`session`, `net`) or why an enclave is trusted
-//! (`attestation`).
+//! Does not know how bytes travel (`session`, `net`) or why an enclave is trusted (`attestation`).
 
 mod answer;
 mod chat;

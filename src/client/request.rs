@@ -16,20 +16,20 @@ use crate::error::{Error, Result, Status};
 use crate::lifecycle::{Exchange, Lifecycle};
 use crate::session::Request;
 
-/// Texts of one embeddings request (protocol section 4).
+/// Most texts of one embeddings request (protocol section 4).
 pub const MAX_TEXTS: usize = 64;
-/// Bytes of a verb and of a path that an application gives.
+/// Most bytes of a verb and of a path.
 pub const MAX_VERB: usize = 32;
 /// See [`MAX_VERB`].
 pub const MAX_PATH: usize = 2_048;
-/// Headers of one fetch.
+/// Most headers of one fetch.
 pub const MAX_FETCH_HEADERS: usize = 64;
 
 fn invalid<T>(why: String) -> Result<T> {
     Err(Error::new(Status::InvalidArgument, why))
 }
 
-/// Any route: its verb, its path, its body, and how its answer ends.
+/// A request of any route: verb, path, body and ending.
 #[derive(Clone)]
 pub struct RawRequest {
     verb: String,
@@ -40,7 +40,7 @@ pub struct RawRequest {
 }
 
 impl RawRequest {
-    /// A request without a body.
+    /// Creates a request without a body.
     pub fn new(verb: &str, path: &str, ending: Ending) -> Result<RawRequest> {
         for (name, text, most) in [("verb", verb, MAX_VERB), ("path", path, MAX_PATH)] {
             if text.is_empty() || text.len() > most || text.contains(['\0', '\r', '\n']) {
@@ -65,7 +65,7 @@ impl RawRequest {
         Ok(())
     }
 
-    /// The request as it will be sent.
+    /// Returns the request ready to be sent.
     pub fn prepare(&self) -> Result<PreparedRequest> {
         Ok(PreparedRequest {
             verb: self.verb.clone().into(),
@@ -86,7 +86,7 @@ pub struct EmbeddingsRequest {
 }
 
 impl EmbeddingsRequest {
-    /// Says whether the texts are queries, or what is searched.
+    /// Sets whether the texts are queries, or texts to search.
     pub fn set_is_query(&mut self, is_query: bool) {
         self.is_query = is_query;
     }
@@ -104,7 +104,7 @@ impl EmbeddingsRequest {
         Ok(())
     }
 
-    /// The request as it will be sent.
+    /// Returns the request ready to be sent.
     ///
     /// # Errors
     /// `InvalidArgument` without a text.
@@ -128,7 +128,7 @@ pub struct FetchRequest {
 }
 
 impl FetchRequest {
-    /// A request for this page.
+    /// Creates a request for this page.
     pub fn new(url: &str) -> Result<FetchRequest> {
         if url.is_empty() {
             return invalid("url: it is empty".into());
@@ -142,7 +142,7 @@ impl FetchRequest {
         })
     }
 
-    /// Sets a header with which the page is fetched.
+    /// Sets a header of the fetch.
     pub fn set_header(&mut self, name: &str, value: &str) -> Result<()> {
         if name.is_empty() {
             return invalid("name: it is empty".into());
@@ -160,7 +160,7 @@ impl FetchRequest {
         Ok(())
     }
 
-    /// The request as it will be sent.
+    /// Returns the request ready to be sent.
     pub fn prepare(&self) -> Result<PreparedRequest> {
         let body = json!({ "url": self.url, "headers": self.headers });
         let reading = Reading::OneResponse;
@@ -177,7 +177,7 @@ pub struct ExtractionRequest {
 }
 
 impl ExtractionRequest {
-    /// A request for a document of this name.
+    /// Creates a request for a document with this name.
     pub fn new(filename: &str) -> Result<ExtractionRequest> {
         if filename.is_empty() {
             return invalid("filename: it is empty".into());
@@ -191,8 +191,8 @@ impl ExtractionRequest {
         })
     }
 
-    /// Sets an option to a JSON value, also one that later servers know. `total_length` comes from
-    /// the document.
+    /// Sets an option to a JSON value, also an option of later servers. The document sets
+    /// `total_length`.
     pub fn set_option(&mut self, name: &str, json: &str) -> Result<()> {
         if name.is_empty() || ["filename", "total_length"].contains(&name) {
             return invalid("name: it is empty, or is set by the library".into());
@@ -207,12 +207,12 @@ impl ExtractionRequest {
         Ok(())
     }
 
-    /// Sets the document, and returns the one that it replaces.
+    /// Sets the document, and returns the replaced one.
     pub fn set_document(&mut self, document: Document) -> Option<Document> {
         self.document.replace(document)
     }
 
-    /// The request as it will be sent.
+    /// Returns the request ready to be sent.
     ///
     /// # Errors
     /// `InvalidArgument` without a document.
@@ -232,7 +232,7 @@ impl ExtractionRequest {
     }
 }
 
-/// A request that can be sent.
+/// A request ready to be sent.
 pub struct PreparedRequest {
     verb: Cow<'static, str>,
     path: Cow<'static, str>,

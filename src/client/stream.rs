@@ -1,4 +1,4 @@
-//! A stream: what an application holds while a request of any kind is under way.
+//! A stream: the handle of a request in progress, of any kind.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,37 +14,37 @@ use super::writes::Writes;
 use crate::error::{Error, Result, Status};
 use crate::lifecycle::{Exchange, Lifecycle, cancelled};
 
-/// What one request brings, until its end. Dropping it cancels.
+/// The events of one request, until its end. Dropping it cancels the request.
 pub struct Stream {
     source: Source,
     inbox: Arc<Inbox<Event>>,
 }
 
-/// Where the events of a stream come from.
+/// The origin of a stream's events.
 enum Source {
     Request {
-        /// Streams keep their client: its handle may be dropped first.
+        /// Keeps the client, whose handle may be dropped first.
         _keeper: Arc<Keeper>,
         exchange: Arc<Exchange>,
         input: Input,
-        /// Its answer is a text, and no tool wants an answer.
+        /// The answer is a text, and no tool wants an answer.
         collects: bool,
     },
-    /// A client, which this does not keep.
+    /// A client, which the stream does not keep.
     Watch(Arc<Watch>),
 }
 
-/// What the application gives a stream while it is open.
+/// The application's input to an open stream.
 pub(super) enum Input {
     Nothing,
     /// Answers to calls of its tools.
     Answers(Arc<Run>),
-    /// The document that is sent.
+    /// A document.
     Document(Arc<Writes>),
 }
 
 impl Stream {
-    /// A stream whose request `start` sends.
+    /// Creates a stream. `start` sends its request.
     pub(super) fn start(
         keeper: &Arc<Keeper>,
         collects: bool,
@@ -65,7 +65,7 @@ impl Stream {
         Ok(Stream { source, inbox })
     }
 
-    /// A stream of a client's events.
+    /// Creates a stream of a client's events.
     pub(super) fn watch(life: &Lifecycle) -> Stream {
         let watch = Watch::new();
         life.watch(watch.clone());
@@ -75,7 +75,7 @@ impl Stream {
         }
     }
 
-    /// The number of events that a watch dropped because nobody read them.
+    /// Returns the number of events that a watch dropped because nobody read them.
     pub fn dropped(&self) -> u64 {
         match &self.source {
             Source::Watch(watch) => watch.dropped.load(Ordering::Relaxed),
@@ -83,7 +83,7 @@ impl Stream {
         }
     }
 
-    /// The next event, waiting for it until `deadline`.
+    /// Waits for the next event until `deadline`.
     pub fn next(&self, deadline: Option<Instant>) -> Next<Event> {
         let next = self.inbox.next(deadline);
         if let Next::Item(event) = &next
@@ -94,7 +94,7 @@ impl Stream {
         next
     }
 
-    /// Returns where its document is written.
+    /// Returns the document that the application writes.
     ///
     /// # Errors
     /// `InvalidArgument` for a stream that takes none.
@@ -111,8 +111,8 @@ impl Stream {
         }
     }
 
-    /// Appends the text that comes until the end, or until `deadline`. Returns how the stream
-    /// ended, if it has: also for a stream whose end was taken before.
+    /// Appends the text until the end, or until `deadline`. Returns the result of the stream if it
+    /// has ended, every time.
     ///
     /// # Errors
     /// `TooLarge`, and the stream is cancelled.
@@ -136,7 +136,7 @@ impl Stream {
         }
     }
 
-    /// Refuses a stream whose answer is no text, or whose tools want answers.
+    /// Refuses a stream whose answer is not a text, or whose tools want answers.
     pub fn can_collect(&self) -> Result<()> {
         if !matches!(self.source, Source::Request { collects: true, .. }) {
             let message = "stream: its answer is no text, or its tools want answers; read it with confer_stream_next()";
@@ -145,12 +145,12 @@ impl Stream {
         Ok(())
     }
 
-    /// How the stream ended, once it has. Its last events can still wait to be taken.
+    /// The result of the stream, once it has ended. Its last events may still wait.
     pub fn ended(&self) -> Option<Result<()>> {
         self.inbox.ended()
     }
 
-    /// Gives the answer up: nothing more is delivered but the end. Never waits; again changes
+    /// Cancels the request: only the end is still delivered. Never waits; calling it again changes
     /// nothing.
     pub fn cancel(&self) {
         match &self.source {
@@ -164,10 +164,10 @@ impl Stream {
             }
             Source::Watch(_) => self.inbox.end(Err(cancelled())),
         }
-        self.inbox.discard(); // when no call in it can be answered any more
+        self.inbox.discard(); // last, when no call in it can be answered any more
     }
 
-    /// Installs what is told when there is something to take.
+    /// Installs a signal, which is raised when something can be taken.
     pub fn set_signal(&self, signal: Arc<dyn Signal>) {
         self.inbox.set_signal(signal);
     }

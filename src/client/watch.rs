@@ -18,7 +18,7 @@ const MAX_WAITING: usize = 256;
 /// The observer behind a watch's stream.
 pub(super) struct Watch {
     pub(super) inbox: Arc<Inbox<Event>>,
-    /// Events that were dropped unread.
+    /// Number of events dropped unread.
     pub(super) dropped: AtomicU64,
     state: Mutex<State>,
 }
@@ -33,7 +33,7 @@ struct State {
 
 impl Watch {
     pub(super) fn new() -> Arc<Watch> {
-        // Its own bound counts events, not bytes.
+        // The bound of a watch counts events, not bytes.
         let unbounded = Bounds {
             stream: usize::MAX,
             stream_rest: usize::MAX,
@@ -81,7 +81,7 @@ impl Watch {
                     })
                 )
             };
-            // The next `Connected` event tells of a change that was dropped.
+            // The next `Connected` event reports the change of a dropped one.
             if changed(&waiting[at])
                 && let Some(next) =
                     (at + 1..waiting.len()).find(|next| waiting[*next].kind() == Kind::Connected)
@@ -145,7 +145,7 @@ impl Observer for Watch {
                 self.push(ClientEvent::question(client, question));
             }
             News::Over(id) => {
-                // Not of a question from before this watch.
+                // Does not report a question from before this watch.
                 let seen = self.state().open.take_if(|open| open == id);
                 if seen.is_some() {
                     self.push(ClientEvent::Answered(*id));

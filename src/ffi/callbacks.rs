@@ -10,16 +10,16 @@ use super::stream::confer_stream;
 use super::support::user_data::{UserData, confer_destroy_fn};
 use crate::error::{Error, Result, Status};
 
-/// What a stream calls, on the client's callback thread: one call at a time, in order.
+/// The callbacks of a stream. They run on the client's callback thread, one at a time, in order.
 ///
-/// Set `size` to `sizeof(confer_stream_callbacks)` and whatever is not used to NULL, for example by
-/// `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy, NULL}`. A smaller size
-/// is that of an older header and is accepted; a larger one is accepted if all that this version
-/// does not know is zero.
+/// Set `size` to `sizeof(confer_stream_callbacks)` and unused members to NULL, for example by
+/// `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy, NULL}`. A smaller
+/// size, of an older header, is accepted. A larger one is accepted if all members unknown to this
+/// version are zero.
 ///
-/// There are two ways to use it. With `on_event` the library delivers the events. With `on_ready`
-/// it wakes the application, which then takes them with confer_stream_next() or
-/// confer_stream_collect() on the thread that it likes; `on_event` must be NULL then.
+/// The table has two uses. With `on_event`, the library delivers the events. With `on_ready`, it
+/// wakes the application, which takes them with confer_stream_next() or confer_stream_collect() on
+/// any thread; `on_event` must be NULL then.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types)]
@@ -28,8 +28,8 @@ pub struct confer_stream_callbacks {
     pub size: usize,
     /// Passed to each call.
     pub user_data: *mut c_void,
-    /// An event came. `event` is lent during the call. Returning anything but 0 stops the stream:
-    /// `on_done` follows with CONFER_E_STOPPED. May be NULL.
+    /// Receives an event, which is lent during the call. Return 0 to continue; anything else stops
+    /// the stream, and `on_done` follows with CONFER_E_STOPPED. May be NULL.
     pub on_event: Option<
         unsafe extern "C" fn(
             user_data: *mut c_void,
@@ -37,13 +37,13 @@ pub struct confer_stream_callbacks {
             event: *const confer_event,
         ) -> i32,
     >,
-    /// The stream ended: CONFER_OK if the answer is complete; otherwise how it failed, with `error`
-    /// lent during the call. Exactly once, after the last event or the last `on_ready`. May be
-    /// NULL.
+    /// Called exactly once, at the end of the stream, after the last event or the last `on_ready`.
+    /// `status` is CONFER_OK if the answer is complete; otherwise `error` says why it failed, and
+    /// is lent during the call. May be NULL.
     ///
-    /// With `on_ready`, events can still wait to be taken: do not free the stream here, but when
-    /// confer_stream_next() has given the end, which is the same one. (confer_close() before that
-    /// drops these events, and the end that is then taken is CONFER_E_CLOSED.)
+    /// With `on_ready`, events may still wait: free the stream only after confer_stream_next() has
+    /// returned the end, which is the same. (confer_close() before that drops these events, and
+    /// confer_stream_next() returns CONFER_E_CLOSED.)
     pub on_done: Option<
         unsafe extern "C" fn(
             user_data: *mut c_void,
@@ -52,22 +52,22 @@ pub struct confer_stream_callbacks {
             error: *const confer_error,
         ),
     >,
-    /// Destroys the user data. Exactly once, after `on_done`; nothing is called after it. May be
+    /// Destroys the user data. Called exactly once, after `on_done` and all other callbacks. May be
     /// NULL.
     pub destroy: confer_destroy_fn,
-    /// There is something to take again, or the stream ended: call confer_stream_next() with a
-    /// timeout of 0 until it returns CONFER_TIMEOUT, CONFER_END or an error, here or on another
-    /// thread. It is not called again before all was taken, but once more for the end. A call can
-    /// come after another thread has taken everything. Not called any more after
-    /// confer_stream_free(). NULL: the library delivers the events to `on_event`.
+    /// Called when an event or the end can be taken. Then call confer_stream_next() with a timeout
+    /// of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an error.
+    /// The next call comes after everything was taken, and one more comes for the end. A call can
+    /// come after another thread has taken everything, but not after confer_stream_free(). NULL:
+    /// the library delivers the events to `on_event`.
     pub on_ready: Option<unsafe extern "C" fn(user_data: *mut c_void, stream: *mut confer_stream)>,
 }
 
-/// How much an unknown, newer table may be longer than this one.
+/// Largest size of a newer table.
 const MAX_TABLE: usize = 1_024;
 
 impl confer_stream_callbacks {
-    /// Reads a table of any known or newer size; none for NULL.
+    /// Reads a table of any known or newer size. Returns None for NULL.
     ///
     /// # Safety
     /// `table` is NULL or readable for the size that its first member says.
@@ -100,7 +100,7 @@ impl confer_stream_callbacks {
             std::ptr::copy_nonoverlapping(head.as_ptr(), (&raw mut known).cast::<u8>(), whole);
             tail.iter().any(|byte| *byte != 0)
         };
-        // From here on `destroy` runs, whatever comes.
+        // From here on `destroy` runs on every path.
         let user_data = UserData::new(known.user_data, known.destroy);
         if unknown {
             return Err(invalid(
@@ -119,7 +119,7 @@ impl confer_stream_callbacks {
     }
 }
 
-/// An application's callbacks, and its data, which this owns.
+/// An application's callbacks. Owns its user data.
 pub(super) struct Table {
     pub(super) calls: confer_stream_callbacks,
     pub(super) user_data: UserData,

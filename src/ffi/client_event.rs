@@ -23,7 +23,7 @@ pub const CONFER_EVENT_DISCONNECTED: i32 = 102;
 pub const CONFER_EVENT_RETRY: i32 = 103;
 /// The client needs a token: confer_event_answer_token(), confer_event_refuse_token().
 pub const CONFER_EVENT_ASK_TOKEN: i32 = 104;
-/// The enclave's release differs from the one before: confer_event_answer_release().
+/// The enclave's release differs from the previous one: confer_event_answer_release().
 pub const CONFER_EVENT_ASK_RELEASE: i32 = 105;
 /// A question is over: it was answered, or nobody needs the answer any more.
 pub const CONFER_EVENT_ANSWERED: i32 = 106;
@@ -37,7 +37,7 @@ pub const CONFER_TOKEN_EXPIRING: i32 = 2;
 /// The server refused the last token.
 pub const CONFER_TOKEN_REFUSED: i32 = 3;
 
-/// What getters of a client's event lend.
+/// Values that getters of a client's event lend.
 #[derive(Default)]
 pub(super) struct Lent {
     error: OnceLock<Option<confer_error>>,
@@ -59,7 +59,7 @@ unsafe fn given<'a>(event: *const confer_event) -> Result<&'a confer_event> {
     unsafe { handle::peek(event) }.ok_or_else(|| handle::missing("event"))
 }
 
-/// The stage of CONFER_EVENT_STAGE: one of CONFER_STAGE_*; -1 for other events.
+/// Returns the stage of CONFER_EVENT_STAGE, one of CONFER_STAGE_*; -1 for other events.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_stage(event: *const confer_event) -> i32 {
     // SAFETY: NULL or a live event.
@@ -69,8 +69,8 @@ pub unsafe extern "C" fn confer_event_stage(event: *const confer_event) -> i32 {
     })
 }
 
-/// The report of CONFER_EVENT_CONNECTED, or that of the enclave that CONFER_EVENT_ASK_RELEASE asks
-/// about; NULL for other events. Borrowed from the event.
+/// Returns the report of CONFER_EVENT_CONNECTED, or of the enclave in CONFER_EVENT_ASK_RELEASE;
+/// NULL for other events. Borrowed from the event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_report(event: *const confer_event) -> *const confer_report {
     guard::get(std::ptr::null(), || {
@@ -86,8 +86,8 @@ pub unsafe extern "C" fn confer_event_report(event: *const confer_event) -> *con
     })
 }
 
-/// The report of the connection before, for CONFER_EVENT_ASK_RELEASE; NULL for other events. Borrowed
-/// from the event.
+/// Returns the report of the previous connection, for CONFER_EVENT_ASK_RELEASE; NULL for other
+/// events. Borrowed from the event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_previous_report(
     event: *const confer_event,
@@ -103,8 +103,8 @@ pub unsafe extern "C" fn confer_event_previous_report(
     })
 }
 
-/// The error of CONFER_EVENT_DISCONNECTED, or that of the failed attempt before CONFER_EVENT_RETRY;
-/// NULL if there was none, and for other events. Borrowed from the event.
+/// Returns the error of CONFER_EVENT_DISCONNECTED, or of the failed attempt before
+/// CONFER_EVENT_RETRY; NULL without an error, and for other events. Borrowed from the event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_error(event: *const confer_event) -> *const confer_error {
     guard::get(std::ptr::null(), || {
@@ -119,8 +119,8 @@ pub unsafe extern "C" fn confer_event_error(event: *const confer_event) -> *cons
     })
 }
 
-/// Whether the release of CONFER_EVENT_CONNECTED differs from that of the last such event of this
-/// watch, or any between. False for other events.
+/// Returns whether the release of CONFER_EVENT_CONNECTED, or any since the last such event of this
+/// watch, differs from the release of that event. False for other events.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_release_changed(event: *const confer_event) -> bool {
     // SAFETY: NULL or a live event.
@@ -132,7 +132,8 @@ pub unsafe extern "C" fn confer_event_release_changed(event: *const confer_event
     })
 }
 
-/// The number of the attempt of CONFER_EVENT_RETRY, counted in a row from 1; 0 for other events.
+/// Returns the number of the attempt of CONFER_EVENT_RETRY, counted in a row from 1; 0 for other
+/// events.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_attempt(event: *const confer_event) -> u32 {
     // SAFETY: NULL or a live event.
@@ -142,7 +143,8 @@ pub unsafe extern "C" fn confer_event_attempt(event: *const confer_event) -> u32
     })
 }
 
-/// The delay before the attempt of CONFER_EVENT_RETRY, in milliseconds; -1 for other events.
+/// Returns the delay before the attempt of CONFER_EVENT_RETRY, in milliseconds; -1 for other
+/// events.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_delay_ms(event: *const confer_event) -> i64 {
     // SAFETY: NULL or a live event.
@@ -152,7 +154,7 @@ pub unsafe extern "C" fn confer_event_delay_ms(event: *const confer_event) -> i6
     })
 }
 
-/// The reason of CONFER_EVENT_ASK_TOKEN: one of CONFER_TOKEN_*; -1 for other events.
+/// Returns the reason of CONFER_EVENT_ASK_TOKEN, one of CONFER_TOKEN_*; -1 for other events.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_token_reason(event: *const confer_event) -> i32 {
     // SAFETY: NULL or a live event.
@@ -167,8 +169,8 @@ pub unsafe extern "C" fn confer_event_token_reason(event: *const confer_event) -
     })
 }
 
-/// Answers CONFER_EVENT_ASK_TOKEN, on the event or a clone of it, from any thread, at once or later.
-/// After an invalid token the question stays open.
+/// Answers CONFER_EVENT_ASK_TOKEN, on the event or a clone of it, from any thread, at once or
+/// later. After an invalid token the question stays open.
 ///
 /// Errors: those of confer_config_set_token(); CONFER_E_STALE if the question is over;
 /// CONFER_E_INVALID_ARGUMENT for another event.
@@ -186,11 +188,11 @@ pub unsafe extern "C" fn confer_event_answer_token(
     })
 }
 
-/// Answers CONFER_EVENT_ASK_TOKEN: the application gives no token. `reason` becomes part of errors and of
-/// the log, so it must hold no secret; 1,024 characters of it are kept.
+/// Answers CONFER_EVENT_ASK_TOKEN: the application gives no token. `reason` becomes part of errors
+/// and of the log, so it must not contain a secret; 1,024 characters of it are kept.
 ///
-/// Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_UTF8; CONFER_E_INVALID_ARGUMENT for
-/// another event.
+/// Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_UTF8; CONFER_E_INVALID_ARGUMENT
+/// for another event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_refuse_token(
     event: *const confer_event,
@@ -205,8 +207,8 @@ pub unsafe extern "C" fn confer_event_refuse_token(
     })
 }
 
-/// Answers CONFER_EVENT_ASK_RELEASE. Accepting accepts this manifest and no other one. Refusing ends the
-/// client with CONFER_E_RELEASE_REFUSED.
+/// Answers CONFER_EVENT_ASK_RELEASE. Accepting accepts only this manifest. Refusing ends the client
+/// with CONFER_E_RELEASE_REFUSED.
 ///
 /// Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_ARGUMENT for another event.
 #[unsafe(no_mangle)]

@@ -26,8 +26,9 @@ pub struct confer_connecting {
     poison: Poison,
 }
 
-/// A connection to a verified enclave, or several one after the other; see CONFER_LIMIT_ATTEMPTS. Any thread, also
-/// several at once. It stays open until it is closed, or until it and all its streams are freed.
+/// A client: one connection to a verified enclave, or several in sequence; see
+/// CONFER_LIMIT_ATTEMPTS. Several threads may use it at once. It stays open until it is closed, or
+/// until it and all its streams are freed.
 #[allow(non_camel_case_types)]
 pub struct confer_client {
     client: Client,
@@ -64,8 +65,9 @@ pub unsafe extern "C" fn confer_cancel_new(
     })
 }
 
-/// Cancels every confer_connect() that was given this handle, now and later: they return CONFER_E_CANCELLED. Never
-/// waits; calling it again changes nothing; NULL is allowed. Also allowed in a callback; not in a signal handler.
+/// Cancels every confer_connect() that was given this handle, now and later: they return
+/// CONFER_E_CANCELLED. Never waits; calling it again changes nothing; NULL is allowed. Also allowed
+/// in a callback; not in a signal handler.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_cancel_trigger(cancel: *mut confer_cancel) {
     guard::quiet(|| {
@@ -76,22 +78,26 @@ pub unsafe extern "C" fn confer_cancel_trigger(cancel: *mut confer_cancel) {
     });
 }
 
-/// Frees a cancel handle. Calls that were given it go on, and can no longer be cancelled by it. NULL is allowed.
+/// Frees a cancel handle. Calls that were given it go on, and can no longer be cancelled by it.
+/// NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_cancel_free(cancel: *mut confer_cancel) {
     // SAFETY: NULL, or a live handle that is not used afterwards.
     guard::quiet(|| drop(unsafe { handle::take(cancel) }));
 }
 
-/// Connects, verifies the enclave, and completes the handshake. Waits for at most the configuration's time limit for
-/// connecting, and 6 seconds more: for the key-set cache to be written, or for a thread of the library that hangs.
-/// Nothing but the token and the first handshake message is sent before the enclave is verified.
+/// Connects, verifies the enclave, and completes the handshake. Waits at most for the
+/// configuration's time limit for connecting and 6 seconds more, in case writing the key-set cache
+/// is slow or a thread of the library hangs. Before the enclave is verified, the library sends only
+/// the token and the first handshake message.
 ///
 /// `cancel`: lets another thread give up; may be NULL.
-/// `client`: receives the client; close it with confer_close() and free it with confer_client_free().
+/// `client`: receives the client; close it with confer_close() and free it with
+/// confer_client_free().
 ///
-/// Errors: CONFER_E_REJECTED if the enclave is refused, with the report in the error; 3xx and 4xx for the network and
-/// the protocol; CONFER_E_CANCELLED; CONFER_E_FILE for the key-set cache; CONFER_E_WOULD_DEADLOCK in a callback.
+/// Errors: CONFER_E_REJECTED if the enclave is refused, with the report in the error; 3xx and 4xx
+/// for the network and the protocol; CONFER_E_CANCELLED; CONFER_E_FILE for the key-set cache;
+/// CONFER_E_WOULD_DEADLOCK in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connect(
     config: *const confer_config,
@@ -121,12 +127,14 @@ pub(super) fn give(out: &Out<*mut confer_client>, client: Client) {
     }));
 }
 
-/// Begins to connect and returns at once. Watch it with confer_config_set_stage_callback(), confer_connecting_fd() or
-/// confer_connecting_wait(), which also takes the outcome. Allowed in a callback.
+/// Begins to connect and returns at once. Watch it with confer_config_set_stage_callback(),
+/// confer_connecting_fd() or confer_connecting_wait(), which also takes the outcome. Allowed in a
+/// callback.
 ///
-/// `connecting`: receives the handle, before any callback runs; free it with confer_connecting_free().
-/// Errors: CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_SYSTEM if there is no thread to be had. All else is the
-/// outcome.
+/// `connecting`: receives the handle, before any callback runs; free it with
+/// confer_connecting_free().
+/// Errors: CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_SYSTEM if there is no thread to be
+/// had. All else is the outcome.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connecting_start(
     config: *const confer_config,
@@ -155,12 +163,14 @@ pub unsafe extern "C" fn confer_connecting_start(
     )
 }
 
-/// Waits for the outcome and takes it: the client, or the error as confer_connect() has it. It can be taken once.
+/// Waits for the outcome and takes it: the client, or the error as confer_connect() has it. It can
+/// be taken once.
 ///
-/// `timeout_ms`: 0 looks and does not wait, negative waits as long as the configuration's limits allow.
-/// Returns CONFER_OK with the client, CONFER_TIMEOUT if there is no outcome yet.
-/// Errors: those of confer_connect(). CONFER_E_INVALID_ARGUMENT once the outcome was taken. In a callback,
-/// CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
+/// `timeout_ms`: 0 looks and does not wait, negative waits as long as the configuration's limits
+/// allow.
+/// Returns CONFER_OK with the client, CONFER_TIMEOUT before the outcome.
+/// Errors: those of confer_connect(). CONFER_E_INVALID_ARGUMENT once the outcome was taken. In a
+/// callback, CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connecting_wait(
     connecting: *mut confer_connecting,
@@ -199,10 +209,11 @@ pub unsafe extern "C" fn confer_connecting_stage(connecting: *const confer_conne
     })
 }
 
-/// A descriptor that becomes readable when there is an outcome to take, for poll(), epoll, kqueue or an event loop. It
-/// belongs to the handle: do not read, write or close it, nor use it after the handle was freed.
+/// A descriptor that becomes readable when there is an outcome to take, for poll(), epoll, kqueue
+/// or an event loop. It belongs to the handle: do not read, write or close it, nor use it after the
+/// handle was freed.
 ///
-/// Errors: CONFER_E_SYSTEM if there is no descriptor to be had.
+/// Errors: CONFER_E_SYSTEM if the system refuses a descriptor.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connecting_fd(
     connecting: *mut confer_connecting,
@@ -238,8 +249,8 @@ pub(super) fn pipe(
         .ok_or_else(|| Error::new(Status::System, "the file descriptor was not created"))
 }
 
-/// Gives up connecting: the outcome is CONFER_E_CANCELLED, unless it is decided already. Never waits; calling it again
-/// changes nothing; NULL is allowed. Also allowed in a callback.
+/// Gives up connecting: the outcome is CONFER_E_CANCELLED, unless it is decided already. Never
+/// waits; calling it again changes nothing; NULL is allowed. Also allowed in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connecting_cancel(connecting: *mut confer_connecting) {
     guard::quiet(|| {
@@ -250,8 +261,8 @@ pub unsafe extern "C" fn confer_connecting_cancel(connecting: *mut confer_connec
     });
 }
 
-/// Frees the handle. Cancels if there is no outcome yet, and closes a client that was not taken. Never waits; NULL is
-/// allowed.
+/// Frees the handle. Cancels if there is no outcome yet, and closes a client that was not taken.
+/// Never waits; NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connecting_free(connecting: *mut confer_connecting) {
     guard::quiet(|| {
@@ -262,9 +273,9 @@ pub unsafe extern "C" fn confer_connecting_free(connecting: *mut confer_connecti
     });
 }
 
-/// Why the enclave of a live client is trusted: that of the connection in use, or of the last one.
+/// Returns the report of the connection in use, or of the last one.
 ///
-/// `report`: receives the report; free it with confer_report_free(). It does not need the client any more.
+/// `report`: receives the report; free it with confer_report_free(). It may outlive the client.
 ///
 /// Errors: CONFER_E_NOT_CONNECTED before the first connection.
 #[unsafe(no_mangle)]
@@ -287,8 +298,8 @@ pub unsafe extern "C" fn confer_attestation_report(
     })
 }
 
-/// Whether the client lives: CONFER_OK while it does, then the status and error with which it ended. With reconnecting on
-/// it lives between two connections too; confer_client_connected() tells these apart.
+/// Returns CONFER_OK while the client lives, and then the status and error with which it ended. A
+/// client that reconnects also lives between two connections; see confer_client_connected().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_check(
     client: *const confer_client,
@@ -300,7 +311,7 @@ pub unsafe extern "C" fn confer_client_check(
     })
 }
 
-/// Whether there is a connection at this moment.
+/// Returns whether a verified connection serves now.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_connected(client: *const confer_client) -> bool {
     // SAFETY: NULL or a live handle.
@@ -309,9 +320,9 @@ pub unsafe extern "C" fn confer_client_connected(client: *const confer_client) -
     })
 }
 
-/// The application says that the network changed, or that the machine has slept. A connection is asked at once whether it
-/// still lives, and is given the time of CONFER_DURATION_PROBE for that; one that is being made again is
-/// made without a further pause; with a client that has ended nothing is done. Never waits. Also allowed in a callback.
+/// Call it when the network changed, or the machine has slept. The library checks the connection at
+/// once: the enclave must answer within CONFER_DURATION_PROBE. A client that reconnects skips the
+/// rest of its pause. Never waits. Allowed in a callback. Does nothing after the client's end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_network_changed(
     client: *mut confer_client,
@@ -328,28 +339,28 @@ pub unsafe extern "C" fn confer_client_network_changed(
     })
 }
 
-/// Bytes that were given to sockets, TLS and WebSocket included.
+/// Bytes sent by sockets, with TLS and WebSocket.
 pub const CONFER_COUNTER_BYTES_SENT: i32 = 0;
-/// Bytes that came from sockets.
+/// Bytes received from sockets.
 pub const CONFER_COUNTER_BYTES_RECEIVED: i32 = 1;
-/// Whole messages that were sent: requests, chunks of documents, pings.
+/// Whole messages sent: requests, chunks of documents, pings.
 pub const CONFER_COUNTER_MESSAGES_SENT: i32 = 2;
-/// Whole messages that came.
+/// Whole messages received.
 pub const CONFER_COUNTER_MESSAGES_RECEIVED: i32 = 3;
-/// Keepalive pings that were sent.
+/// Keepalive pings sent.
 pub const CONFER_COUNTER_PINGS_SENT: i32 = 4;
-/// Keepalive pings that were answered.
+/// Keepalive pings answered.
 pub const CONFER_COUNTER_PINGS_ANSWERED: i32 = 5;
-/// Microseconds that the last of them took; 0 before the first. A ping is left out if the library stopped reading while
-/// it was open, because of a full stream: it would measure the application.
+/// Round-trip time of the last answered ping in microseconds; 0 before the first. Leaves out pings
+/// that were open while a full stream stopped reading, because they measure the application.
 pub const CONFER_COUNTER_ROUND_TRIP_US: i32 = 6;
-/// Connections that were made and verified, the first one included.
+/// Verified connections, with the first one.
 pub const CONFER_COUNTER_CONNECTIONS: i32 = 7;
-/// Attempts to connect again that failed.
+/// Failed attempts to reconnect.
 pub const CONFER_COUNTER_FAILED_ATTEMPTS: i32 = 8;
 
-/// What the client has done so far: one of CONFER_COUNTER_*; 0 for others. (How long each stage of connecting
-/// took, confer_report_timing_us() tells.)
+/// Returns a counter of the client, one of CONFER_COUNTER_*; 0 for others.
+/// (confer_report_timing_us() has the time of each stage of connecting.)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_counter(client: *const confer_client, counter: i32) -> u64 {
     guard::get(0, || {
@@ -371,16 +382,18 @@ pub unsafe extern "C" fn confer_client_counter(client: *const confer_client, cou
     })
 }
 
-/// Closes the connection. Cancels its streams: events that were not delivered are dropped, and each stream ends with
-/// CONFER_E_CLOSED, unless all of its answer was delivered or it had failed before. So a callback that runs comes to its
-/// end, and then `on_done` and `destroy` are all that is called for each stream. Ends the library's threads that no other
-/// client needs. After the last client was closed so, with CONFER_OK, and the last handle was freed, no thread of the
-/// library runs. It can then be unloaded, once the application's own threads that called it have ended too. The client
-/// still has to be freed; starting chats on it answers CONFER_E_CLOSED, and confer_attestation_report() goes on to answer.
+/// Ends the client and its streams. Drops undelivered events, and ends each stream with
+/// CONFER_E_CLOSED, unless it has failed before or its whole answer was delivered. A running
+/// callback finishes; then only `on_done` and `destroy` are called for each stream. Ends the
+/// library's threads that no other client needs. After the last client was closed with CONFER_OK
+/// and the last handle was freed, no thread of the library runs. The library can then be unloaded,
+/// after the application's threads that called it have ended. The client must still be freed.
+/// Starting requests on it fails with CONFER_E_CLOSED; confer_attestation_report() still works.
 ///
-/// `timeout_ms`: 0 does not wait; negative waits for as long as callbacks take, and for name look-ups and reads or writes
-/// of files that hang in the system.
-/// Returns CONFER_OK, or CONFER_TIMEOUT if it goes on ending behind. Calling it again is allowed, also by several threads.
+/// `timeout_ms`: 0 does not wait; negative waits for callbacks, name look-ups and file access
+/// without a limit.
+/// Returns CONFER_OK, or CONFER_TIMEOUT if the end continues in the background. Several threads may
+/// call it, also again.
 /// Errors: CONFER_E_WOULD_DEADLOCK in a callback, unless `timeout_ms` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_close(
@@ -399,9 +412,9 @@ pub unsafe extern "C" fn confer_close(
     })
 }
 
-/// Frees a client. Never waits, and is allowed in a callback. Streams that are still open keep the connection until they
-/// are freed too. Without confer_close() before, threads may run on for a moment: see confer_runtime_wait(). NULL is
-/// allowed.
+/// Frees a client. Never waits, and is allowed in a callback. Open streams keep the client until
+/// they are freed too. Without confer_close() before, threads may run for a moment longer: see
+/// confer_runtime_wait(). NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_free(client: *mut confer_client) {
     // SAFETY: NULL, or a live handle that is not used afterwards.

@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// A request for the embeddings of 1 to 64 texts. Any thread may use it; calls on one request take
 /// turns. Starting it copies it, so it can be changed, sent again or freed at once afterwards. A
-/// setter that fails leaves the old value.
+/// failed setter keeps the old value.
 #[allow(non_camel_case_types)]
 pub struct confer_embeddings_request(Turns<EmbeddingsRequest>);
 
@@ -27,7 +27,7 @@ impl confer_embeddings_request {
     }
 }
 
-/// Makes an embeddings request without a text. Send it with confer_embeddings_stream().
+/// Creates an embeddings request without texts. Send it with confer_embeddings_stream().
 ///
 /// `request`: receives the request; free it with confer_embeddings_request_free().
 #[unsafe(no_mangle)]
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn confer_embeddings_request_new(
     })
 }
 
-/// Adds a text; copied.
+/// Adds a text, which is copied.
 ///
 /// Errors: CONFER_E_TOO_LARGE for the 65th, and for more than 32 MiB in all; CONFER_E_INVALID_UTF8.
 #[unsafe(no_mangle)]
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn confer_embeddings_request_add_text(
     })
 }
 
-/// Says whether the texts are queries. Default false: they are texts to be searched.
+/// Sets whether the texts are queries. Default false: they are texts to search.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_embeddings_request_set_is_query(
     request: *mut confer_embeddings_request,

@@ -88,7 +88,7 @@ pub unsafe extern "C" fn confer_error_check_id(
 }
 
 /// Returns the HTTP status of a refused upgrade or tunnel, or the enclave's status for a refused
-/// request. 0 if there was no such status.
+/// request. 0 without such a status.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) -> i32 {
     // SAFETY: NULL or a live handle.
@@ -204,7 +204,7 @@ pub unsafe extern "C" fn confer_error_report(error: *const confer_error) -> *con
     })
 }
 
-/// Returns a new handle for an error, also for one that is lent. Both share the error. Free it with
+/// Returns a new handle for an error, also for a lent one. Both share the error. Free it with
 /// confer_error_free(). NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_clone(error: *const confer_error) -> *mut confer_error {

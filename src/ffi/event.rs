@@ -6,12 +6,12 @@ use super::client_event::Lent;
 use super::support::{guard, handle, text};
 use crate::client::{Event, Kind, Text};
 
-/// One event of a stream. Lent by a stream or a callback, or a clone, which the application keeps.
-/// Immutable: any thread may read it, also several at once.
+/// One event of a stream. It is lent by a stream or a callback, or is a clone, which belongs to the
+/// application. Immutable: several threads may read it at once.
 #[allow(non_camel_case_types)]
 pub struct confer_event {
     pub(super) event: Event,
-    /// What getters of a client's event lend.
+    /// Values that getters of a client's event lend.
     pub(super) lent: Lent,
 }
 
@@ -22,13 +22,13 @@ impl confer_event {
     }
 }
 
-/// A type that this version does not know, or none: see confer_event_json(). Not an error.
+/// An event of an unknown type or without a type: see confer_event_json(). Not an error.
 pub const CONFER_EVENT_OTHER: i32 = 0;
 /// Text to append to the answer: confer_event_content().
 pub const CONFER_EVENT_TOKEN: i32 = 1;
 /// Reasoning text: confer_event_content().
 pub const CONFER_EVENT_THINKING: i32 = 2;
-/// The server runs one of its own tools: confer_event_tool_name() and so on.
+/// The server runs one of its tools: confer_event_tool_name() and so on.
 pub const CONFER_EVENT_SERVER_TOOL_CALL: i32 = 3;
 /// That tool's result: confer_event_content(), confer_event_full_content().
 pub const CONFER_EVENT_SERVER_TOOL_RESPONSE: i32 = 4;
@@ -39,21 +39,21 @@ pub const CONFER_EVENT_TOOL_RESPONSE: i32 = 4;
 /// The application must run this tool: see confer_chat_request_add_tool() and
 /// confer_event_wants_answer().
 pub const CONFER_EVENT_CLIENT_TOOL_CALL: i32 = 5;
-/// The end of the answer; the stream is complete after it.
+/// The end of the answer. The stream is complete after it.
 pub const CONFER_EVENT_COMPLETION: i32 = 6;
 
-/// A piece of an answer that does not come in events: confer_event_content(), which need not be
-/// text and can end within a character; confer_event_received(). The answer of a chat that is not
-/// streamed, a page, a document, any response.
+/// A piece of an answer that does not come in events: a chat without streaming, a page, a document,
+/// any response. confer_event_content(), which need not be text and can end within a character;
+/// confer_event_received().
 pub const CONFER_EVENT_BODY: i32 = 7;
-/// More of an upload was given to the network: confer_event_sent().
+/// A part of an upload was sent: confer_event_sent().
 pub const CONFER_EVENT_PROGRESS: i32 = 8;
 /// The answer to an embeddings request: confer_event_embeddings().
 pub const CONFER_EVENT_EMBEDDINGS: i32 = 9;
 /// The answer to a ping: confer_event_round_trip_us().
 pub const CONFER_EVENT_PONG: i32 = 10;
 
-/// What the event is: one of CONFER_EVENT_*. New numbers can appear in later versions.
+/// Returns the type of the event, one of CONFER_EVENT_*. Later versions may add numbers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_type(event: *const confer_event) -> i32 {
     // SAFETY: NULL or a live event.
@@ -62,8 +62,8 @@ pub unsafe extern "C" fn confer_event_type(event: *const confer_event) -> i32 {
     })
 }
 
-/// The event as it came, a JSON object; NULL for CONFER_EVENT_BODY and those after it, which come
-/// otherwise. Borrowed from the event, NUL-terminated. `len` may be NULL.
+/// Returns the received event, a JSON object, or NULL for CONFER_EVENT_BODY and higher numbers.
+/// Borrowed from the event, NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_json(
     event: *const confer_event,
@@ -88,10 +88,10 @@ unsafe fn part(
     })
 }
 
-/// The text of a token, a thought or a tool's result; the bytes of a piece. Of CONFER_EVENT_TOKEN,
-/// CONFER_EVENT_THINKING and CONFER_EVENT_BODY never NULL: empty if the event has none; of others
-/// NULL then. It may hold NUL characters: use `len`. Borrowed from the event, NUL-terminated. `len`
-/// may be NULL.
+/// Returns the text of a token, of reasoning or of a tool's result, or the bytes of a piece. If the
+/// event has no content: empty for CONFER_EVENT_TOKEN, CONFER_EVENT_THINKING and CONFER_EVENT_BODY,
+/// and NULL for other events. It may contain NUL characters: use `len`. Borrowed from the event,
+/// NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_content(
     event: *const confer_event,
@@ -107,8 +107,8 @@ pub unsafe extern "C" fn confer_event_content(
     })
 }
 
-/// A tool's whole result, for the history when client tools follow; NULL if there is none. Borrowed
-/// from the event. `len` may be NULL.
+/// Returns a tool's whole result, for the history when client tools follow, or NULL without one.
+/// Borrowed from the event. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_full_content(
     event: *const confer_event,
@@ -120,8 +120,8 @@ pub unsafe extern "C" fn confer_event_full_content(
     })
 }
 
-/// Which tool call the event is about; NULL if about none. Borrowed from the event. `len` may be
-/// NULL.
+/// Returns the id of the event's tool call, or NULL without one. Borrowed from the event. `len` may
+/// be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_tool_call_id(
     event: *const confer_event,
@@ -133,7 +133,7 @@ pub unsafe extern "C" fn confer_event_tool_call_id(
     })
 }
 
-/// The tool's name; NULL if there is none. Borrowed from the event. `len` may be NULL.
+/// Returns the tool's name, or NULL without one. Borrowed from the event. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_tool_name(
     event: *const confer_event,
@@ -145,8 +145,8 @@ pub unsafe extern "C" fn confer_event_tool_name(
     })
 }
 
-/// The tool's arguments, a JSON text; NULL if there are none. Borrowed from the event. `len` may be
-/// NULL.
+/// Returns the tool's arguments, a JSON text, or NULL without them. Borrowed from the event. `len`
+/// may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_tool_arguments(
     event: *const confer_event,
@@ -158,8 +158,8 @@ pub unsafe extern "C" fn confer_event_tool_arguments(
     })
 }
 
-/// Of a completion: whether the application has tools to run and to send a new request with their
-/// results.
+/// For a completion, returns whether the application must run tools and send a new request with
+/// their results.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_pending_tool_calls(event: *const confer_event) -> bool {
     // SAFETY: NULL or a live event.
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn confer_event_pending_tool_calls(event: *const confer_ev
     })
 }
 
-/// Of a completion: how many tokens the conversation has now; -1 if it does not say.
+/// For a completion, returns the number of tokens of the conversation, or -1 if unknown.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_context_tokens(event: *const confer_event) -> i64 {
     // SAFETY: NULL or a live event.
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn confer_event_context_tokens(event: *const confer_event)
     })
 }
 
-/// Of a completion: how many tokens a conversation can have; -1 if it does not say.
+/// For a completion, returns the maximum number of tokens of a conversation, or -1 if unknown.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_max_context_tokens(event: *const confer_event) -> i64 {
     // SAFETY: NULL or a live event.
@@ -197,10 +197,10 @@ unsafe fn transfer(transfer: Option<(u64, Option<u64>)>, total: *mut i64) -> i64
     signed(transfer.map(|(bytes, _)| bytes))
 }
 
-/// Of CONFER_EVENT_PROGRESS: how many bytes of the document were given to the network; -1 for other
+/// For CONFER_EVENT_PROGRESS, returns the number of sent bytes of the document; -1 for other
 /// events.
 ///
-/// `total`: receives how many it has, or -1 if that is not known. May be NULL.
+/// `total`: receives the length of the document, or -1 if unknown. May be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_sent(event: *const confer_event, total: *mut i64) -> i64 {
     guard::get(-1, || {
@@ -214,10 +214,10 @@ pub unsafe extern "C" fn confer_event_sent(event: *const confer_event, total: *m
     })
 }
 
-/// Of CONFER_EVENT_BODY: how many bytes of the answer have come, this piece included; -1 for other
-/// events.
+/// For CONFER_EVENT_BODY, returns the number of received bytes of the answer, with this piece; -1
+/// for other events.
 ///
-/// `total`: receives how many there will be, or -1 if that is not known. May be NULL.
+/// `total`: receives the length of the answer, or -1 if unknown. May be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_received(event: *const confer_event, total: *mut i64) -> i64 {
     guard::get(-1, || {
@@ -227,10 +227,10 @@ pub unsafe extern "C" fn confer_event_received(event: *const confer_event, total
     })
 }
 
-/// Of CONFER_EVENT_EMBEDDINGS: the embeddings, row after row, one row for each text in the order of
-/// the request; all values are finite. NULL for other events. Borrowed from the event.
+/// For CONFER_EVENT_EMBEDDINGS, returns the embeddings, one row for each text in the order of the
+/// request. All values are finite. NULL for other events. Borrowed from the event.
 ///
-/// `rows`, `columns`: receive how many texts, and the dimension. May be NULL.
+/// `rows`, `columns`: receive the number of texts and the dimension. May be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_embeddings(
     event: *const confer_event,
@@ -251,8 +251,7 @@ pub unsafe extern "C" fn confer_event_embeddings(
     })
 }
 
-/// Of CONFER_EVENT_PONG: microseconds from the moment at which the ping was given to the network to
-/// that of its answer; -1 for other events.
+/// For CONFER_EVENT_PONG, returns the round-trip time in microseconds; -1 for other events.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_round_trip_us(event: *const confer_event) -> i64 {
     // SAFETY: NULL or a live event.
@@ -262,8 +261,8 @@ pub unsafe extern "C" fn confer_event_round_trip_us(event: *const confer_event) 
     })
 }
 
-/// Makes an event of the application's from one that is lent, to keep it. Free it with
-/// confer_event_free(). It does not count as unread. NULL for NULL.
+/// Returns a copy of an event, which outlives a loan. Free it with confer_event_free(). It does not
+/// count as unread. NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_clone(event: *const confer_event) -> *mut confer_event {
     guard::get(std::ptr::null_mut(), || {
@@ -273,7 +272,7 @@ pub unsafe extern "C" fn confer_event_clone(event: *const confer_event) -> *mut 
     })
 }
 
-/// Frees a clone. NULL is allowed. Not for events that a stream or a callback lends.
+/// Frees a clone. NULL is allowed. Do not free an event that a stream or a callback lends.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_free(event: *mut confer_event) {
     // SAFETY: NULL, or a live handle that is not used afterwards.

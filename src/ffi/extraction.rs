@@ -11,10 +11,10 @@ use super::support::{handle, text};
 use crate::client::{Document, ExtractionRequest, Read};
 use crate::error::{Error, Result, Status};
 
-/// A request for the content of a document, which it uploads. Any thread may use it; calls on one
+/// A request that uploads a document and returns its content. Any thread may use it; calls on one
 /// request take turns. Starting it copies it, so it can be changed, sent again or freed at once
-/// afterwards; only a document from a callback can be sent but once. A setter that fails leaves the
-/// old value.
+/// afterwards. Only a document from a callback can be sent no more than once. A failed setter keeps
+/// the old value.
 #[allow(non_camel_case_types)]
 pub struct confer_extraction_request(Turns<ExtractionRequest>);
 
@@ -30,25 +30,24 @@ impl confer_extraction_request {
     }
 }
 
-/// Fills the beginning of `buffer`, and returns how many of its `size` bytes; 0 at the end of the
-/// document; a negative number to give up, and the stream ends with CONFER_E_STOPPED. Called on the
-/// client's callback thread, until 1 MiB has come or the document ends: one that waits holds up the
+/// Reads up to `size` bytes of the document into `buffer`, and returns their number; 0 at the end
+/// of the document; a negative number to stop, which ends the stream with CONFER_E_STOPPED. Called
+/// on the client's callback thread until 1 MiB is read or the document ends. A slow one delays the
 /// client's other callbacks.
 ///
-/// `size` varies: it is what is missing of that 1 MiB, and with a `total_length` never more than
-/// what is missing of the document, so that it shrinks near its end. Never write more than `size`.
+/// `size` varies: it is the rest of that 1 MiB and, with a `total_length`, at most the rest of the
+/// document. Never write more than `size`.
 #[allow(non_camel_case_types)]
 pub type confer_read_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, buffer: *mut u8, size: usize) -> i64>;
 
-/// Makes a request without a document. Set one, and send it with confer_extraction_stream():
-/// CONFER_EVENT_PROGRESS tells how much of the document was sent, and its content comes as JSON, in
-/// pieces: CONFER_EVENT_BODY. An answer, or a refusal, can come while the upload still runs: then
-/// no more of it is sent.
+/// Creates a request without a document. Set one, and send it with confer_extraction_stream().
+/// CONFER_EVENT_PROGRESS reports the progress of the upload, and the content comes as JSON in
+/// pieces, CONFER_EVENT_BODY. An answer or a refusal can come during the upload, which then stops.
 ///
 /// A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. It takes 10 uploads
-/// at once on a connection: a further one waits, in order, until one of these has ended, for the
-/// idle limit at the longest. An upload that is given up counts until the server was told so.
+/// at once on a connection. Further ones wait, in order, for at most the idle limit. A cancelled
+/// upload counts until its final chunk was sent.
 ///
 /// `filename`: not empty. `request`: receives the request; free it with
 /// confer_extraction_request_free().
@@ -71,7 +70,7 @@ pub unsafe extern "C" fn confer_extraction_request_new(
 }
 
 /// Sets an option to a JSON value: "content_type" and "image_export_mode" (strings), "ocr",
-/// "table_structure" and "include_images" (true or false), or one that later servers know. Default:
+/// "table_structure" and "include_images" (true or false), or an option of later servers. Default:
 /// the server's.
 ///
 /// Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT without a name, and
@@ -114,8 +113,8 @@ unsafe fn set_document(
     replaced.map(drop)
 }
 
-/// Sets the document, from memory; copied once, here. Newer servers refuse an empty one, with
-/// status 400.
+/// Sets the document from memory, and copies it. Newer servers refuse an empty document with status
+/// 400.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT for SIZE_MAX: a document needs its length.
 #[unsafe(no_mangle)]
@@ -144,12 +143,12 @@ pub(super) unsafe fn memory(bytes: *const u8, len: usize) -> Result<Document> {
     Ok(Document::Memory(bytes.to_vec().into()))
 }
 
-/// Sets the document, from a regular file, which is opened now, read while it is sent, and closed
-/// when neither the request nor a stream needs it. One that becomes shorter meanwhile ends the
-/// stream with CONFER_E_FILE; what is appended is left out. Newer servers refuse an empty one, with
+/// Sets the document from a regular file. This call opens the file, sending reads it, and it is
+/// closed when neither the request nor a stream needs it. If the file becomes shorter, the stream
+/// ends with CONFER_E_FILE; appended bytes are ignored. Newer servers refuse an empty document with
 /// status 400.
 ///
-/// Errors: CONFER_E_FILE if it cannot be opened or is no regular file; CONFER_E_INVALID_ARGUMENT
+/// Errors: CONFER_E_FILE if it cannot be opened or is not a regular file; CONFER_E_INVALID_ARGUMENT
 /// for an empty path.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_extraction_request_set_document_file(
@@ -188,15 +187,15 @@ impl Read for ReadCallback {
     }
 }
 
-/// Sets the document, as a callback reads it. It serves one start, also one that is refused with
-/// CONFER_E_TOO_MANY, and is to be set anew for another: the library never asks for the same bytes
-/// again, and so never repeats such a request.
+/// Sets a callback that reads the document. It serves one start, even a start that fails with
+/// CONFER_E_TOO_MANY; set it again for another. The library never asks for the same bytes again, so
+/// it never repeats such a request.
 ///
-/// `total_length`: how many bytes it has, or -1 if that is not known. Newer servers need it, and
-/// refuse a document of unknown length, or of none, with status 400.
-/// `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback
-/// thread after the upload, whether complete or not, or in the call that lets go of a document that
-/// was never sent; also if this call fails.
+/// `total_length`: the document's length in bytes, or -1 if unknown. Newer servers refuse an
+/// unknown length and an empty document with status 400.
+/// `user_data`: passed to `read`. `destroy`: runs once when `user_data` is no longer needed: on the
+/// callback thread after the upload, complete or not, or in the call that drops a document that was
+/// never sent; also if this call fails.
 /// Errors: CONFER_E_INVALID_ARGUMENT without `read`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_extraction_request_set_document_callback(

@@ -9,10 +9,10 @@ use super::support::{handle, text};
 use crate::client::FetchRequest;
 use crate::error::Result;
 
-/// A request for a page, which the enclave fetches. The page's server, and whoever sees the
-/// enclave's traffic, learn that it was fetched, though not by whom. Any thread may use it; calls
-/// on one request take turns. Starting it copies it, so it can be changed, sent again or freed at
-/// once afterwards. A setter that fails leaves the old value.
+/// A request for a page, which the enclave fetches. The page's server and observers of the
+/// enclave's traffic learn that it was fetched, but not for whom. Any thread may use it; calls on
+/// one request take turns. Starting it copies it, so it can be changed, sent again or freed at once
+/// afterwards. A failed setter keeps the old value.
 #[allow(non_camel_case_types)]
 pub struct confer_fetch_request(Turns<FetchRequest>);
 
@@ -28,7 +28,7 @@ impl confer_fetch_request {
     }
 }
 
-/// Makes a request for a page. Send it with confer_fetch_stream().
+/// Creates a request for a page. Send it with confer_fetch_stream().
 ///
 /// `url`: not empty. `request`: receives the request; free it with confer_fetch_request_free().
 /// Errors: CONFER_E_INVALID_ARGUMENT for an empty URL; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn confer_fetch_request_new(
     })
 }
 
-/// Sets a header with which the page is fetched; at most 64. Setting one again replaces it.
+/// Sets a header of the fetch; at most 64. Setting one again replaces it.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT without a name; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for
 /// the 65th, and for more than 32 MiB in all.

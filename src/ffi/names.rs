@@ -1,5 +1,5 @@
 //! Names of the constants, for logs: the section "Names" of the header. Each number and name is
-//! written where its constant is; here is which constants belong together.
+//! written at its constant. This file lists the constants that belong together.
 
 use std::ffi::c_char;
 
@@ -63,14 +63,14 @@ macro_rules! names {
     };
 }
 
-/// The name of a constant of one of these numbers.
+/// Returns the name of the constant with this number.
 fn name(number: i32, names: &'static [(i32, &'static str)]) -> Option<*const c_char> {
     let known = names.iter().find(|(known, _)| *known == number);
     known.map(|(_, name)| name.as_ptr().cast())
 }
 
-/// The name of one of CONFER_EVENT_*, such as "CONFER_EVENT_TOKEN"; "CONFER_EVENT_UNKNOWN" for a
-/// number that this version does not know. Static, NUL-terminated, never NULL. Any thread.
+/// Returns the name of one of CONFER_EVENT_*, such as "CONFER_EVENT_TOKEN"; "CONFER_EVENT_UNKNOWN"
+/// for a number that this version does not know. Static, NUL-terminated, never NULL. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_event_type_name(kind: i32) -> *const c_char {
     guard::get(c"CONFER_EVENT_UNKNOWN".as_ptr(), || {
@@ -100,8 +100,8 @@ pub extern "C" fn confer_event_type_name(kind: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_ROLE_*, such as "CONFER_ROLE_USER". As confer_event_type_name()
-/// otherwise.
+/// Returns the name of one of CONFER_ROLE_*, such as "CONFER_ROLE_USER". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_role_name(role: i32) -> *const c_char {
     guard::get(c"CONFER_ROLE_UNKNOWN".as_ptr(), || {
@@ -119,8 +119,8 @@ pub extern "C" fn confer_role_name(role: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_ENDING_*, such as "CONFER_ENDING_COMPLETION". As
-/// confer_event_type_name() otherwise.
+/// Returns the name of one of CONFER_ENDING_*, such as "CONFER_ENDING_COMPLETION". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_ending_name(ending: i32) -> *const c_char {
     guard::get(c"CONFER_ENDING_UNKNOWN".as_ptr(), || {
@@ -135,8 +135,8 @@ pub extern "C" fn confer_ending_name(ending: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_PROGRESS_*, such as "CONFER_PROGRESS_NOT_SENT". As
-/// confer_event_type_name() otherwise.
+/// Returns the name of one of CONFER_PROGRESS_*, such as "CONFER_PROGRESS_NOT_SENT". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_progress_name(progress: i32) -> *const c_char {
     guard::get(c"CONFER_PROGRESS_UNKNOWN".as_ptr(), || {
@@ -151,8 +151,8 @@ pub extern "C" fn confer_progress_name(progress: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_OUTCOME_*, such as "CONFER_OUTCOME_PASS". As confer_event_type_name()
-/// otherwise.
+/// Returns the name of one of CONFER_OUTCOME_*, such as "CONFER_OUTCOME_PASS". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_outcome_name(outcome: i32) -> *const c_char {
     guard::get(c"CONFER_OUTCOME_UNKNOWN".as_ptr(), || {
@@ -168,8 +168,8 @@ pub extern "C" fn confer_outcome_name(outcome: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_STAGE_*, such as "CONFER_STAGE_TLS". As confer_event_type_name()
-/// otherwise.
+/// Returns the name of one of CONFER_STAGE_*, such as "CONFER_STAGE_TLS". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_stage_name(stage: i32) -> *const c_char {
     guard::get(c"CONFER_STAGE_UNKNOWN".as_ptr(), || {
@@ -192,8 +192,8 @@ pub extern "C" fn confer_stage_name(stage: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_CLIENT_*, such as "CONFER_CLIENT_CONNECTED". As confer_event_type_name()
-/// otherwise.
+/// The name of one of CONFER_CLIENT_*, such as "CONFER_CLIENT_CONNECTED". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_client_state_name(state: i32) -> *const c_char {
     guard::get(c"CONFER_CLIENT_UNKNOWN".as_ptr(), || {
@@ -209,8 +209,8 @@ pub extern "C" fn confer_client_state_name(state: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_TOKEN_*, such as "CONFER_TOKEN_REFUSED". As confer_event_type_name()
-/// otherwise.
+/// The name of one of CONFER_TOKEN_*, such as "CONFER_TOKEN_REFUSED". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_token_reason_name(reason: i32) -> *const c_char {
     guard::get(c"CONFER_TOKEN_UNKNOWN".as_ptr(), || {
@@ -226,8 +226,8 @@ pub extern "C" fn confer_token_reason_name(reason: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_ROOTS_*, such as "CONFER_ROOTS_BUNDLED". As confer_event_type_name()
-/// otherwise.
+/// Returns the name of one of CONFER_ROOTS_*, such as "CONFER_ROOTS_BUNDLED". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_roots_name(roots: i32) -> *const c_char {
     guard::get(c"CONFER_ROOTS_UNKNOWN".as_ptr(), || {
@@ -235,8 +235,8 @@ pub extern "C" fn confer_roots_name(roots: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_LIMIT_*, such as "CONFER_LIMIT_REQUESTS". As confer_event_type_name()
-/// otherwise.
+/// Returns the name of one of CONFER_LIMIT_*, such as "CONFER_LIMIT_REQUESTS". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_limit_name(limit: i32) -> *const c_char {
     guard::get(c"CONFER_LIMIT_UNKNOWN".as_ptr(), || {
@@ -255,8 +255,8 @@ pub extern "C" fn confer_limit_name(limit: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_LOG_*, such as "CONFER_LOG_WARN". As confer_event_type_name()
-/// otherwise.
+/// Returns the name of one of CONFER_LOG_*, such as "CONFER_LOG_WARN". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_log_level_name(level: i32) -> *const c_char {
     guard::get(c"CONFER_LOG_UNKNOWN".as_ptr(), || {
@@ -272,8 +272,8 @@ pub extern "C" fn confer_log_level_name(level: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_COUNTER_*, such as "CONFER_COUNTER_PINGS_SENT". As
-/// confer_event_type_name() otherwise.
+/// Returns the name of one of CONFER_COUNTER_*, such as "CONFER_COUNTER_PINGS_SENT". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_counter_name(counter: i32) -> *const c_char {
     guard::get(c"CONFER_COUNTER_UNKNOWN".as_ptr(), || {
@@ -294,8 +294,8 @@ pub extern "C" fn confer_counter_name(counter: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_DURATION_*, such as "CONFER_DURATION_CONNECT". As
-/// confer_event_type_name() otherwise.
+/// Returns the name of one of CONFER_DURATION_*, such as "CONFER_DURATION_CONNECT". Otherwise like
+/// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_duration_name(duration: i32) -> *const c_char {
     guard::get(c"CONFER_DURATION_UNKNOWN".as_ptr(), || {

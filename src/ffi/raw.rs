@@ -9,9 +9,9 @@ use super::support::{handle, text};
 use crate::client::{Ending, RawRequest};
 use crate::error::{Error, Result, Status};
 
-/// A request of any route, such as one that this version has no function for. Any thread may use
+/// A request of any route, for example one without a function in this version. Any thread may use
 /// it; calls on one request take turns. Starting it copies it, so it can be changed, sent again or
-/// freed at once afterwards. A setter that fails leaves the old value.
+/// freed at once afterwards. A failed setter keeps the old value.
 #[allow(non_camel_case_types)]
 pub struct confer_raw_request(Turns<RawRequest>);
 
@@ -27,12 +27,11 @@ impl confer_raw_request {
     }
 }
 
-/// The answer is one response: one CONFER_EVENT_BODY.
+/// The answer is one response, in one CONFER_EVENT_BODY.
 pub const CONFER_ENDING_ONE_RESPONSE: i32 = 0;
-/// The answer comes in events, as that of a chat, and ends with CONFER_EVENT_COMPLETION.
+/// The answer comes in events, like that of a chat, and ends with CONFER_EVENT_COMPLETION.
 pub const CONFER_ENDING_COMPLETION: i32 = 1;
-/// The answer comes in pieces, each a CONFER_EVENT_BODY, and ends when as many bytes have come as
-/// Content-Length says.
+/// The answer comes in pieces, each a CONFER_EVENT_BODY, and ends after Content-Length bytes.
 pub const CONFER_ENDING_CONTENT_LENGTH: i32 = 2;
 
 pub(super) fn read_ending(ending: i32) -> Result<Ending> {
@@ -45,16 +44,14 @@ pub(super) fn read_ending(ending: i32) -> Result<Ending> {
     })
 }
 
-/// Makes a request without a body. Send it with confer_raw_stream().
+/// Creates a request without a body. Send it with confer_raw_stream().
 ///
-/// `verb`: at most 32 bytes. `path`: at most 2,048 bytes. `ending`: how the answer ends, one of
-/// CONFER_ENDING_*. Nothing on the wire marks an end: a wrong `ending` loses the rest of an answer,
-/// or waits for one until the idle limit.
-/// (`POST /v2/document/extract`, for a document that is stored already, has
-/// CONFER_ENDING_CONTENT_LENGTH.)
+/// `verb`: at most 32 bytes. `path`: at most 2,048 bytes. `ending`: the end of the answer, one of
+/// CONFER_ENDING_*. The protocol does not mark an end: a wrong `ending` loses the rest of an
+/// answer, or waits until the idle limit.
+/// (`POST /v2/document/extract`, for a stored document, has CONFER_ENDING_CONTENT_LENGTH.)
 /// `request`: receives the request; free it with confer_raw_request_free().
-/// Errors: CONFER_E_INVALID_ARGUMENT for a verb, path or ending that cannot be;
-/// CONFER_E_INVALID_UTF8.
+/// Errors: CONFER_E_INVALID_ARGUMENT for an invalid verb, path or ending; CONFER_E_INVALID_UTF8.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_raw_request_new(
     verb: *const c_char,
@@ -77,7 +74,7 @@ pub unsafe extern "C" fn confer_raw_request_new(
     })
 }
 
-/// Sets the body: UTF-8, copied, at most 32 MiB. Default none.
+/// Sets the body: UTF-8, copied, at most 32 MiB. Default: no body.
 ///
 /// Errors: CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]

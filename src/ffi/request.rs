@@ -13,8 +13,8 @@ use crate::client::{ChatRequest, StoredDocument, time_limit};
 use crate::error::Result;
 
 /// A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies
-/// it, so it can be changed, sent again or freed at once afterwards. A setter that fails leaves the
-/// old value.
+/// it, so it can be changed, sent again or freed at once afterwards. A failed setter keeps the old
+/// value.
 #[allow(non_camel_case_types)]
 pub struct confer_chat_request(Turns<ChatRequest>);
 
@@ -30,8 +30,8 @@ impl confer_chat_request {
     }
 }
 
-/// A new chat request: no message yet, the model "Qwen/Qwen3-235B-A22B-Instruct-2507-tput", no web
-/// search.
+/// Creates a chat request without messages, with the model
+/// "Qwen/Qwen3-235B-A22B-Instruct-2507-tput" and without web search.
 ///
 /// `request`: receives the request; free it with confer_chat_request_free().
 #[unsafe(no_mangle)]
@@ -49,12 +49,12 @@ pub unsafe extern "C" fn confer_chat_request_new(
 }
 
 /// Appends a message. `role`: one of CONFER_ROLE_*. `content`: copied, at most 20,000,000
-/// characters, which is all that servers read. A request holds 32 MiB at most, all in all. Messages
-/// are sent in this order and as they are: a tool call must be followed directly by its response,
-/// or the server refuses the request.
+/// characters, the servers' limit. A request has at most 32 MiB in all. Messages are sent unchanged
+/// and in this order. A server refuses a request in which a tool call is not directly followed by
+/// its response.
 ///
-/// Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for a role that
-/// there is not.
+/// Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for an unknown
+/// role.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_message(
     request: *mut confer_chat_request,
@@ -71,10 +71,10 @@ pub unsafe extern "C" fn confer_chat_request_add_message(
     })
 }
 
-/// Appends a message that is given as a JSON object, such as one with `imageRefs`. It is sent as it
-/// is written.
+/// Appends a message as a JSON object, for example with `imageRefs`. It is sent unchanged.
 ///
-/// Errors: CONFER_E_INVALID_JSON, with the position, or for what is no object; CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_JSON, with the position, also for JSON that is not an object;
+/// CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_message_json(
     request: *mut confer_chat_request,
@@ -89,10 +89,10 @@ pub unsafe extern "C" fn confer_chat_request_add_message_json(
     })
 }
 
-/// Names the model; not blank. Default "Qwen/Qwen3-235B-A22B-Instruct-2507-tput". Newer servers
-/// serve their own model whatever is asked for.
+/// Sets the model, which must not be blank. Default "Qwen/Qwen3-235B-A22B-Instruct-2507-tput".
+/// Newer servers ignore it and use their model.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT for a blank one, CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_ARGUMENT for a blank name, CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_model(
     request: *mut confer_chat_request,
@@ -107,9 +107,9 @@ pub unsafe extern "C" fn confer_chat_request_set_model(
     })
 }
 
-/// Whether the enclave may send search queries, which it makes from the conversation, to a search
-/// service outside. Default false. The library always writes it: a server takes its absence for
-/// true.
+/// Sets whether the enclave may send search queries, made from the conversation, to an external
+/// search service. Default false. The library always sends this property, because servers read its
+/// absence as true.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_web_search(
     request: *mut confer_chat_request,
@@ -127,9 +127,9 @@ pub unsafe extern "C" fn confer_chat_request_set_web_search(
     })
 }
 
-/// Whether the answer comes in events, token by token. Default true. Otherwise it is one
-/// CONFER_EVENT_BODY with the assistant's text; tools are not run for it, and no conversation is
-/// continued.
+/// Sets whether the answer comes in events, token by token. Default true. Otherwise the answer is
+/// one CONFER_EVENT_BODY with the assistant's text, without tools, and it is not added to a
+/// conversation.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_streaming(
     request: *mut confer_chat_request,
@@ -147,7 +147,7 @@ pub unsafe extern "C" fn confer_chat_request_set_streaming(
     })
 }
 
-/// As confer_chat_request_set_streaming().
+/// Like confer_chat_request_set_streaming().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_stream(
     request: *mut confer_chat_request,
@@ -212,16 +212,16 @@ pub unsafe extern "C" fn confer_chat_request_add_document(
     })
 }
 
-/// Names a stored document that the chat is about, as a JSON object. Servers need all of these:
+/// Adds a stored document to the chat, as a JSON object. Servers need all of these properties:
 /// "attachmentId", of 1 to 200 letters, digits, "_" and "-"; "filename", of at most 1,024
 /// characters; "contentType", "sourceObjectKey" and "encryptionKey", not blank; and "sourceBytes",
-/// 1 to 268,435,456. Further ones are sent as they are written. Only the enclave receives
+/// 1 to 268,435,456. Other properties are sent unchanged. Only the enclave receives
 /// "encryptionKey"; the library writes it nowhere else.
 ///
-/// Errors: CONFER_E_INVALID_JSON, with the position, or for what is no object;
-/// CONFER_E_INVALID_ARGUMENT, with the property's name, outside these bounds, which are those of
-/// newer servers, for a property that stands twice, and for more than 1,000 documents;
-/// CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_JSON, with the position, also for JSON that is not an object;
+/// CONFER_E_INVALID_ARGUMENT, with the property's name, outside these bounds of newer servers, for
+/// a repeated property, and for more than 1,000 documents; CONFER_E_INVALID_UTF8;
+/// CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_document_json(
     request: *mut confer_chat_request,
@@ -248,8 +248,8 @@ pub unsafe extern "C" fn confer_chat_request_add_document_json(
 /// the same stream, call confer_chat_request_set_tool_rounds().
 ///
 /// Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for
-/// the name, and for more than 128 tools; CONFER_E_TOO_LARGE. These bounds are those of newer
-/// servers; confer_chat_request_set_property() sends "clientTools" as you write it.
+/// the name, and for more than 128 tools; CONFER_E_TOO_LARGE. These are the bounds of newer
+/// servers; confer_chat_request_set_property() sends "clientTools" unchanged.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_tool(
     request: *mut confer_chat_request,
@@ -288,10 +288,10 @@ pub unsafe extern "C" fn confer_chat_request_add_tool(
 /// still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with
 /// more than 256 calls.
 /// `timeout_ms`: the time for each answer, 1 to 86,400,000; 300,000 is a good number. It begins
-/// when the event is delivered. After it the call has failed, and the model reads that. Meanwhile
-/// the idle limit rests.
+/// when the event is delivered. After that the call fails, and the model reads so. The idle limit
+/// rests until the answers are there.
 ///
-/// A call of a tool that the request does not name fails by itself, and its event wants no answer.
+/// A call of a tool that the request does not name fails, and its event wants no answer.
 /// Errors: CONFER_E_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_tool_rounds(
@@ -311,7 +311,7 @@ pub unsafe extern "C" fn confer_chat_request_set_tool_rounds(
     })
 }
 
-/// As confer_chat_request_add_tool(), with a callback.
+/// Like confer_chat_request_add_tool(), with a callback.
 ///
 /// `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn.
 /// The library then sends the results with the next request, and so on until an answer calls no
@@ -382,18 +382,16 @@ pub unsafe extern "C" fn confer_chat_request_set_tool_limits(
     })
 }
 
-/// Continues a conversation: its messages go in front of those of the request, and when the answer
-/// is complete the request's messages and what the model said and did are added to it. An answer
-/// that fails, or is given up, adds nothing; one that was complete before it was given up may still
-/// be added.
+/// Continues a conversation. Its messages are sent before those of the request. When the answer is
+/// complete, the request's messages and the model's answer and tool calls are added to it. An
+/// answer that fails or is cancelled adds nothing, unless it was complete before.
 ///
-/// Where the model called tools that the application runs, the conversation holds these calls, and
-/// the next request brings the responses as messages of CONFER_ROLE_TOOL_RESPONSE: each is sent
-/// directly behind its call. Calls that get no response are not sent, and are dropped from the
-/// conversation with the next complete answer; see confer_conversation.
+/// If the model called tools that the application runs, the conversation contains these calls. The
+/// next request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly
+/// after its call. Calls without a response are not sent, and the next complete answer drops them
+/// from the conversation; see confer_conversation.
 ///
-/// NULL for none, which is the default. The request keeps what it needs of the conversation, which
-/// can be freed.
+/// NULL, the default, turns this off. The conversation can be freed afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_conversation(
     request: *mut confer_chat_request,
@@ -412,12 +410,12 @@ pub unsafe extern "C" fn confer_chat_request_set_conversation(
     })
 }
 
-/// Sets any other property to a JSON value, which is sent as it is written: one that later servers
-/// know, or one of the above with a value that its setter refuses. Setting it again replaces it.
+/// Sets any other property to a JSON value, which is sent unchanged: a property of later servers,
+/// or a value that a typed setter refuses. Setting it again replaces it.
 ///
 /// Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for "messages",
-/// "model", "webSearch" and "stream", which have functions of their own, for "clientTools" and
-/// "documents" of which some were added one by one, and for no name; CONFER_E_TOO_LARGE.
+/// "model", "webSearch" and "stream", which have other functions, for "clientTools" and "documents"
+/// if some were added one by one, and without a name; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_property(
     request: *mut confer_chat_request,

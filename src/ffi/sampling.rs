@@ -1,4 +1,4 @@
-//! How the model writes its answer: the section "Chat request: sampling" of the header.
+//! Sampling: the section "Chat request: sampling" of the header.
 
 use super::error::confer_error;
 use super::request::confer_chat_request;
@@ -6,9 +6,9 @@ use super::status::confer_status;
 use super::support::guard;
 use crate::client::Number;
 
-/// How freely the model chooses: 0 or more. Default: the server's.
+/// Sets the temperature: 0 or more; a higher one gives more varied answers. Default: the server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_temperature(
     request: *mut confer_chat_request,
@@ -25,9 +25,10 @@ pub unsafe extern "C" fn confer_chat_request_set_temperature(
     })
 }
 
-/// The share of probability from which tokens are chosen: above 0, up to 1. Default: the server's.
+/// Samples from the most likely tokens whose probabilities add up to this: above 0, up to 1.
+/// Default: the server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_top_p(
     request: *mut confer_chat_request,
@@ -42,10 +43,10 @@ pub unsafe extern "C" fn confer_chat_request_set_top_p(
     })
 }
 
-/// The least probability of a token, as a share of that of the likeliest: 0 to 1. Default: the
+/// Sets the lowest probability of a token, relative to the most likely one: 0 to 1. Default: the
 /// server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_min_p(
     request: *mut confer_chat_request,
@@ -60,10 +61,10 @@ pub unsafe extern "C" fn confer_chat_request_set_min_p(
     })
 }
 
-/// From how many of the likeliest tokens is chosen: 1 or more, or -1 for all. Default: the
+/// Samples from this many of the most likely tokens: 1 or more, or -1 for all. Default: the
 /// server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_top_k(
     request: *mut confer_chat_request,
@@ -80,9 +81,9 @@ pub unsafe extern "C" fn confer_chat_request_set_top_k(
     })
 }
 
-/// What a token loses that occurred already: -2 to 2. Default: the server's.
+/// Sets the penalty of a token that has occurred before: -2 to 2. Default: the server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_presence_penalty(
     request: *mut confer_chat_request,
@@ -99,9 +100,10 @@ pub unsafe extern "C" fn confer_chat_request_set_presence_penalty(
     })
 }
 
-/// What a token loses for each time that it occurred already: -2 to 2. Default: the server's.
+/// Sets the penalty of a token for each time that it has occurred before: -2 to 2. Default: the
+/// server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_frequency_penalty(
     request: *mut confer_chat_request,
@@ -118,10 +120,10 @@ pub unsafe extern "C" fn confer_chat_request_set_frequency_penalty(
     })
 }
 
-/// By what the weight of a token is divided that occurred already: above 0; 1 changes nothing.
-/// Default: the server's.
+/// Divides the weight of a token that has occurred before: above 0; 1 changes nothing. Default: the
+/// server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_repetition_penalty(
     request: *mut confer_chat_request,
@@ -138,9 +140,9 @@ pub unsafe extern "C" fn confer_chat_request_set_repetition_penalty(
     })
 }
 
-/// The most tokens that the answer may have: 1 to 2,147,483,647. Default: the server's.
+/// Sets the maximum number of tokens of the answer: 1 to 2,147,483,647. Default: the server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside the bounds, which are those of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_max_tokens(
     request: *mut confer_chat_request,
@@ -157,7 +159,7 @@ pub unsafe extern "C" fn confer_chat_request_set_max_tokens(
     })
 }
 
-/// Whether the answer is to be JSON. Default: the server's.
+/// Sets whether the answer must be JSON. Default: the server's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_json(
     request: *mut confer_chat_request,
@@ -170,7 +172,8 @@ pub unsafe extern "C" fn confer_chat_request_set_json(
     })
 }
 
-/// Whether the model reasons before it answers, in CONFER_EVENT_THINKING. Default: the server's.
+/// Sets whether the model reasons before it answers, in CONFER_EVENT_THINKING. Default: the
+/// server's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_thinking(
     request: *mut confer_chat_request,

@@ -19,7 +19,7 @@ use super::support::handle::{self, Out, missing};
 use crate::client::{Client, PreparedRequest, Stream};
 use crate::error::Result;
 
-/// Starts a stream: with callbacks, or one that is pulled.
+/// Starts a stream with or without callbacks.
 ///
 /// # Safety
 /// `client` is NULL or a live handle.
@@ -69,19 +69,19 @@ unsafe fn start_other(
     unsafe { start(client, table, out, |client| client.request(prepare()?)) }
 }
 
-/// Sends a chat and opens the stream of its answer.
+/// Sends a chat and starts the stream of its answer.
 ///
-/// `callbacks`: copied. They run on a thread of the client's, never on one that serves the network,
-/// and not before this call has stored the handle in `stream`. NULL: the application takes the
-/// events with confer_stream_next() or confer_stream_collect().
+/// `callbacks`: copied. They run on the client's callback thread, after this call has stored the
+/// handle in `stream`. NULL: the application takes the events with confer_stream_next() or
+/// confer_stream_collect().
 /// `stream`: receives the handle; free it with confer_stream_free(). With callbacks it may be NULL:
-/// the stream then runs to its end by itself. The handle that the callbacks get is valid until
-/// `on_done` returns, and must not be freed.
+/// the stream then runs to its end, and the handle in the callbacks is valid until `on_done`
+/// returns and must not be freed.
 ///
-/// If this call fails, its return value is all there is: no event, no `on_done`; `destroy` runs
-/// once before it returns, unless the table itself was NULL or its `size` that of no table.
-/// Errors: CONFER_E_CLOSED and the status with which the connection ended; CONFER_E_TOO_LARGE,
-/// CONFER_E_TOO_MANY; CONFER_E_INVALID_ARGUMENT, also for a request without a message.
+/// If this call fails, no callback runs except `destroy`, which runs once before the call returns.
+/// It does not run for a NULL table or an invalid `size`.
+/// Errors: CONFER_E_CLOSED, or the status with which the client ended; CONFER_E_TOO_LARGE,
+/// CONFER_E_TOO_MANY; CONFER_E_INVALID_ARGUMENT, for example for a request without a message.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_stream(
     client: *mut confer_client,
@@ -103,9 +103,9 @@ pub unsafe extern "C" fn confer_chat_stream(
     })
 }
 
-/// Sends an embeddings request and opens the stream of its answer: one CONFER_EVENT_EMBEDDINGS with
-/// a row for each text. As confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request
-/// without a text.
+/// Sends an embeddings request and starts the stream of its answer: one CONFER_EVENT_EMBEDDINGS
+/// with a row for each text. Otherwise like confer_chat_stream(); CONFER_E_INVALID_ARGUMENT for a
+/// request without a text.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_embeddings_stream(
     client: *mut confer_client,
@@ -127,8 +127,8 @@ pub unsafe extern "C" fn confer_embeddings_stream(
     })
 }
 
-/// Uploads a document and opens the stream of its content: CONFER_EVENT_PROGRESS and
-/// CONFER_EVENT_BODY. As confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request
+/// Uploads a document and starts the stream of its content: CONFER_EVENT_PROGRESS and
+/// CONFER_EVENT_BODY. Otherwise like confer_chat_stream(); CONFER_E_INVALID_ARGUMENT for a request
 /// without a document, or with a callback that an earlier start used.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_extraction_stream(
@@ -151,8 +151,8 @@ pub unsafe extern "C" fn confer_extraction_stream(
     })
 }
 
-/// Has the enclave fetch a page and opens the stream of its HTML: one CONFER_EVENT_BODY. As
-/// confer_chat_stream() otherwise.
+/// Makes the enclave fetch a page, and starts the stream of its HTML: one CONFER_EVENT_BODY.
+/// Otherwise like confer_chat_stream().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_fetch_stream(
     client: *mut confer_client,
@@ -174,8 +174,8 @@ pub unsafe extern "C" fn confer_fetch_stream(
     })
 }
 
-/// Sends a raw request and opens the stream of its answer, whose events depend on the request's
-/// ending. As confer_chat_stream() otherwise.
+/// Sends a raw request and starts the stream of its answer, whose events depend on the request's
+/// ending. Otherwise like confer_chat_stream().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_raw_stream(
     client: *mut confer_client,
@@ -197,9 +197,8 @@ pub unsafe extern "C" fn confer_raw_stream(
     })
 }
 
-/// Sends a ping and opens the stream of its answer: one CONFER_EVENT_PONG with the round-trip time.
-/// (The library pings by itself to keep a connection; this one is for those who want to know.) As
-/// confer_chat_stream() otherwise.
+/// Sends a ping and starts the stream of its answer: one CONFER_EVENT_PONG with the round-trip
+/// time. (The library's keepalive needs no call.) Otherwise like confer_chat_stream().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_ping_stream(
     client: *mut confer_client,

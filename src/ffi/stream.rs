@@ -1,5 +1,4 @@
-//! Streams: the section "Stream" of the header. Callbacks and pulls are two readers of the same
-//! inbox.
+//! Streams: the section "Stream" of the header. Callbacks and pulling read the same inbox.
 
 use std::ffi::{c_char, c_int};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +16,8 @@ use super::support::text;
 use crate::client::{Collected, Event, Next, Signal, Stream, Writes, deadline};
 use crate::error::{Error, Result, Status};
 
-/// A request under way, of any kind, and what it brings. Any thread; but only one at a time may
-/// read it with confer_stream_next() or confer_stream_collect().
+/// A request in progress, and its events. Any thread may use it, but only one at a time may read it
+/// with confer_stream_next() or confer_stream_collect().
 #[allow(non_camel_case_types)]
 pub struct confer_stream {
     stream: Stream,
@@ -42,9 +41,9 @@ enum Reader {
 #[derive(Default)]
 struct Pull {
     busy: AtomicBool,
-    /// `on_ready` says when to read.
+    /// `on_ready` reports when to read.
     wakes: bool,
-    /// What the last call lent.
+    /// The event or text that the last call lent.
     lent: Mutex<Lent>,
     pipe: OnceLock<Arc<Pipe>>,
 }
@@ -65,7 +64,7 @@ impl confer_stream {
         }
     }
 
-    /// A stream that the application reads. `wakes`: its `on_ready` says when.
+    /// A stream that the application reads. `wakes`: its `on_ready` reports when.
     pub(super) fn pulled(stream: Stream, wakes: bool) -> confer_stream {
         let pull = Pull {
             wakes,
@@ -115,7 +114,7 @@ impl confer_stream {
 }
 
 impl Pull {
-    /// Runs `work` with what the stream lends, in a turn of the calling thread.
+    /// Runs `work` with the lent event and text, in a turn of the calling thread.
     fn turn<T>(&self, work: impl FnOnce(&mut Lent) -> Result<T>) -> Result<T> {
         let _turn = Turn::take(&self.busy)?;
         // Never contended: only the thread that has the turn locks it.
@@ -146,17 +145,17 @@ impl Drop for Turn<'_> {
 
 /// Takes the next event.
 ///
-/// `timeout_ms`: 0 looks and does not wait; negative waits until something comes, the idle limit at
-/// the latest.
+/// `timeout_ms`: 0 does not wait; negative waits for the next event or the end, at most for the
+/// idle limit.
 /// `event`: receives the event, lent until the next confer_stream_next() or confer_stream_collect()
-/// on this stream, or until it is freed. Keep it longer with confer_event_clone().
+/// on this stream, or until the stream is freed. confer_event_clone() keeps it longer.
 ///
-/// Returns CONFER_OK with an event; CONFER_TIMEOUT if there is none yet; CONFER_END when the answer
-/// is complete. If the stream failed, the call after the last event returns that status and error,
+/// Returns CONFER_OK with an event; CONFER_TIMEOUT without one; CONFER_END when the answer is
+/// complete. If the stream failed, the call after the last event returns that status and error,
 /// once, and then CONFER_END.
-/// Errors besides: CONFER_E_BUSY if another thread reads this stream; CONFER_E_WOULD_DEADLOCK in a
-/// callback unless `timeout_ms` is 0; CONFER_E_INVALID_ARGUMENT for a stream whose events go to
-/// callbacks. None of these ends the stream.
+/// Other errors, which do not end the stream: CONFER_E_BUSY if another thread reads this stream;
+/// CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0; CONFER_E_INVALID_ARGUMENT for a
+/// stream whose events go to callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_next(
     stream: *mut confer_stream,
@@ -190,24 +189,24 @@ pub unsafe extern "C" fn confer_stream_next(
     })
 }
 
-/// Reads to the end and puts the answer together: the text of a chat, without its reasoning, or the
-/// bytes of a whole answer, which are the content of all CONFER_EVENT_TOKEN and CONFER_EVENT_BODY.
-/// Where the library ran tools for the model, it is the text of the last round. What was taken with
-/// confer_stream_next() before is missing from it.
+/// Reads to the end and returns the whole answer: the text of a chat, without its reasoning, or the
+/// bytes of another answer. It is the content of all CONFER_EVENT_TOKEN and CONFER_EVENT_BODY
+/// events. In a chat with rounds of tools, it is the text of the last round. Events taken with
+/// confer_stream_next() before are missing.
 ///
-/// `timeout_ms`: 0 takes what is there and does not wait; negative waits until the end, the idle
-/// limit at the latest.
-/// `text`, `len`: receive the text and its length. It may hold NUL characters, and is
-/// NUL-terminated. It belongs to the stream and is valid until the next confer_stream_collect() or
-/// until the stream is freed. `len` may be NULL.
+/// `timeout_ms`: 0 takes the waiting events; negative waits for the end, at most for the idle
+/// limit.
+/// `text`, `len`: receive the text and its length. It may contain NUL characters, and is
+/// NUL-terminated. Borrowed until the next confer_stream_collect() or until the stream is freed.
+/// `len` may be NULL.
 ///
-/// Returns CONFER_OK with the text, also when it is called again; CONFER_TIMEOUT if the end has not
-/// come: call it again. If the stream failed it returns that status and error, and
-/// confer_stream_text() has what came.
-/// Errors besides: CONFER_E_TOO_LARGE above 32 MiB, which cancels the stream;
-/// CONFER_E_INVALID_ARGUMENT, at once, for a ping and for embeddings, for a stream whose events go
-/// to callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread reads
-/// this stream; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
+/// Returns CONFER_OK with the text, every time; CONFER_TIMEOUT before the end: then call it again.
+/// If the stream failed, it returns that status and error, and confer_stream_text() has the
+/// received part.
+/// Other errors: CONFER_E_TOO_LARGE above 32 MiB, which cancels the stream;
+/// CONFER_E_INVALID_ARGUMENT at once for a ping and for embeddings, for a stream whose events go to
+/// callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread reads this
+/// stream; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_collect(
     stream: *mut confer_stream,
@@ -241,10 +240,10 @@ pub unsafe extern "C" fn confer_stream_collect(
     })
 }
 
-/// What confer_stream_collect() has read so far: all of the answer, or what came before it failed
-/// or is still to come on. Empty before the first call; NULL while another thread reads the stream,
-/// and for a stream whose events go to callbacks. Borrowed from the stream until the next
-/// confer_stream_collect(), NUL-terminated. `len` may be NULL.
+/// Returns the text that confer_stream_collect() has read so far, also after a failure. Empty
+/// before the first call; NULL while another thread reads the stream, and for a stream whose events
+/// go to callbacks. Borrowed from the stream until the next confer_stream_collect(),
+/// NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_text(
     stream: *const confer_stream,
@@ -262,9 +261,9 @@ pub unsafe extern "C" fn confer_stream_text(
     })
 }
 
-/// A descriptor that is readable while confer_stream_next() has something to return at once, for
-/// poll(), epoll, kqueue or an event loop: level-triggered. It belongs to the stream: do not read,
-/// write or close it, nor use it after the stream was freed.
+/// Returns a descriptor for poll(), epoll, kqueue or an event loop. It is readable while
+/// confer_stream_next() can return at once (level-triggered). It belongs to the stream: do not
+/// read, write or close it, and do not use it after the stream was freed.
 ///
 /// Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks.
 #[unsafe(no_mangle)]
@@ -289,10 +288,9 @@ pub unsafe extern "C" fn confer_stream_fd(
     })
 }
 
-/// Gives the answer up: events that were not delivered are dropped, and the stream ends with
-/// CONFER_E_CANCELLED, unless its end was decided already. The server is not told: the protocol has
-/// no way to. Never waits; calling it again changes nothing; NULL is allowed. Any thread, also in a
-/// callback.
+/// Cancels the request. Drops undelivered events, and ends the stream with CONFER_E_CANCELLED
+/// unless it has ended. The server continues, because the protocol has no message for cancelling.
+/// Never waits; calling it again changes nothing; NULL is allowed. Any thread, also in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_cancel(stream: *mut confer_stream) {
     guard::quiet(|| {

@@ -12,8 +12,8 @@ use super::support::{handle, text};
 use crate::client::{Owed, Text, Tool, ToolCall};
 use crate::error::{Error, Result, Status};
 
-/// A call of a tool by the model, to be answered once. Any thread. Freed without an answer, it tells the model that there
-/// is none.
+/// A call of a tool by the model, to be answered once. Any thread. Freed without an answer, it
+/// tells the model that there is none.
 #[allow(non_camel_case_types)]
 pub struct confer_tool_call {
     call: Turns<ToolCall>,
@@ -22,13 +22,13 @@ pub struct confer_tool_call {
     arguments: Text,
 }
 
-/// Whether the event is a call of a tool that wants an answer from the application; see
+/// Returns whether the event is a tool call that wants an answer from the application; see
 /// confer_chat_request_set_tool_rounds(). Answer it with confer_event_answer_tool() or
-/// confer_event_fail_tool(): at once or later, from any thread, through the event or a clone of it.
+/// confer_event_fail_tool(), at once or later, from any thread, on the event or a clone of it.
 ///
-/// When the event and its last clone are freed without an answer, the call has failed. A lent event
-/// counts as freed when the loan ends: when on_event returns, at the next confer_stream_next(), or
-/// when its stream is freed. So to answer later, clone it before.
+/// If the event and its last clone are freed without an answer, the call fails. A loan ends when
+/// on_event returns, at the next confer_stream_next(), or when its stream is freed. To answer
+/// later, clone the event first.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_wants_answer(event: *const confer_event) -> bool {
     // SAFETY: NULL or a live event.
@@ -51,8 +51,8 @@ unsafe fn answer(event: *const confer_event, give: impl FnOnce(&Owed) -> Result<
     )
 }
 
-/// Gives the model the result of a tool. Never waits. Returns CONFER_OK also when the stream has
-/// ended meanwhile, and drops the answer then.
+/// Answers a tool call with the tool's result. Never waits. If the stream has ended, returns
+/// CONFER_OK and drops the answer.
 ///
 /// `content`: at most 20,000,000 characters as JSON.
 /// Errors: CONFER_E_STALE if the call was answered before, or failed at its time limit;
@@ -72,8 +72,8 @@ pub unsafe extern "C" fn confer_event_answer_tool(
     })
 }
 
-/// Says that a tool failed. The model reads "Error: " and the reason, and goes on. As
-/// confer_event_answer_tool() in all else.
+/// Answers a tool call with a failure. The model reads "Error: " and the reason, and continues.
+/// Otherwise like confer_event_answer_tool().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_fail_tool(
     event: *const confer_event,
@@ -89,8 +89,9 @@ pub unsafe extern "C" fn confer_event_fail_tool(
 }
 
 /// Runs a tool. `call` now belongs to the application: answer it with confer_tool_call_answer() or
-/// confer_tool_call_fail(), at once or later and from any thread, and free it with confer_tool_call_free(). Called on the
-/// client's callback thread: a tool that takes its time holds up the client's other callbacks, unless it answers later.
+/// confer_tool_call_fail(), at once or later and from any thread, and free it with
+/// confer_tool_call_free(). Called on the client's callback thread: a tool that takes its time
+/// holds up the client's other callbacks, unless it answers later.
 #[allow(non_camel_case_types)]
 pub type confer_tool_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, call: *mut confer_tool_call)>;
@@ -108,7 +109,8 @@ impl Tool for ToolCallback {
             arguments: Text::new(call.arguments()),
             call: Turns::new(call),
         });
-        // SAFETY: the application gave function and user data together, and the call becomes its own.
+        // SAFETY: the application gave function and user data together, and the call becomes its
+        // own.
         unsafe { (self.call)(self.user_data.pointer(), handle) };
     }
 }
@@ -145,8 +147,8 @@ pub unsafe extern "C" fn confer_tool_call_name(
     })
 }
 
-/// The arguments, a text that the model wrote: it should be JSON by the tool's schema, and need not be. Borrowed from the
-/// call, NUL-terminated. `len` may be NULL.
+/// The arguments, a text that the model wrote: it should be JSON by the tool's schema, and need not
+/// be. Borrowed from the call, NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_tool_call_arguments(
     call: *const confer_tool_call,
@@ -170,8 +172,8 @@ unsafe fn with<T>(
 
 /// The tool's result, for the model. The stream may have ended meanwhile: that is no error.
 ///
-/// Errors: CONFER_E_STALE for a second answer; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for more than 20,000,000
-/// characters as JSON: the call then still waits for its answer.
+/// Errors: CONFER_E_STALE for a second answer; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for more
+/// than 20,000,000 characters as JSON: the call then still waits for its answer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_tool_call_answer(
     call: *mut confer_tool_call,
@@ -186,7 +188,8 @@ pub unsafe extern "C" fn confer_tool_call_answer(
     })
 }
 
-/// The tool failed. The model is told "Error: " and the reason, and goes on. As confer_tool_call_answer() otherwise.
+/// The tool failed. The model is told "Error: " and the reason, and goes on. As
+/// confer_tool_call_answer() otherwise.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_tool_call_fail(
     call: *mut confer_tool_call,

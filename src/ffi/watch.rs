@@ -19,18 +19,18 @@ pub const CONFER_ASK_TOKEN: u32 = 1;
 /// The application answers CONFER_EVENT_ASK_RELEASE.
 pub const CONFER_ASK_RELEASE: u32 = 2;
 
-/// The client makes its first connection.
+/// The client is making its first connection.
 pub const CONFER_CLIENT_CONNECTING: i32 = 0;
 /// A verified connection serves.
 pub const CONFER_CLIENT_CONNECTED: i32 = 1;
-/// The connection broke, and the client makes another one.
+/// The connection broke, and the client is making another one.
 pub const CONFER_CLIENT_RECONNECTING: i32 = 2;
 /// The client has ended: see confer_client_check().
 pub const CONFER_CLIENT_ENDED: i32 = 3;
 
-/// Says which questions the application answers: CONFER_ASK_TOKEN, CONFER_ASK_RELEASE, both, or 0.
-/// Default 0. A question is an event of a watch: see confer_client_watch(). An answer is due within
-/// CONFER_DURATION_ANSWER.
+/// Sets the questions that the application answers: CONFER_ASK_TOKEN, CONFER_ASK_RELEASE, both, or
+/// 0. Default 0. A question is an event of a watch: see confer_client_watch(). An answer is due
+/// within CONFER_DURATION_ANSWER.
 ///
 ///     Question                   Asked                       No answer in time      Refused
 ///     -----------------------    -------------------------   --------------------   ----------------
@@ -70,14 +70,15 @@ pub unsafe extern "C" fn confer_config_set_ask(
     })
 }
 
-/// Makes a client that begins to connect, and returns at once. The first attempt is retried by the
-/// same rules as later ones. Requests can be started at once: they stay in this process until the
-/// enclave is verified. Allowed in a callback.
+/// Creates a client that begins to connect, and returns at once. The first attempt is retried by
+/// the same rules as later ones. Requests can be started at once: they stay in this process until
+/// the enclave is verified. Allowed in a callback.
 ///
 /// `client`: receives the client; end it with confer_close() and free it with confer_client_free().
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT without a token, unless CONFER_ASK_TOKEN is set; CONFER_E_SYSTEM
-/// if the system refuses a thread. Other errors are the client's: see confer_client_wait().
+/// Errors: CONFER_E_INVALID_ARGUMENT without a token, unless CONFER_ASK_TOKEN is set;
+/// CONFER_E_SYSTEM if the system refuses a thread. Other errors are the client's: see
+/// confer_client_wait().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connect_start(
     config: *const confer_config,
@@ -95,11 +96,11 @@ pub unsafe extern "C" fn confer_connect_start(
 
 /// Waits until the client is connected.
 ///
-/// `timeout_ms`: 0 looks and does not wait; negative waits without a limit.
+/// `timeout_ms`: 0 does not wait; negative waits without a limit.
 ///
-/// Returns CONFER_OK if it is connected, CONFER_TIMEOUT if it is not yet. If the client has ended, or
-/// ends meanwhile: its status and error, which is CONFER_E_CLOSED after confer_close(). In a callback
-/// CONFER_E_WOULD_DEADLOCK, unless `timeout_ms` is 0.
+/// Returns CONFER_OK once it is connected, and CONFER_TIMEOUT otherwise. If the client has ended or
+/// ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close(). In a
+/// callback returns CONFER_E_WOULD_DEADLOCK, unless `timeout_ms` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_wait(
     client: *mut confer_client,
@@ -117,8 +118,8 @@ pub unsafe extern "C" fn confer_client_wait(
     })
 }
 
-/// The client's state: one of CONFER_CLIENT_*; later versions may have more. CONFER_CLIENT_ENDED for
-/// NULL.
+/// Returns the client's state, one of CONFER_CLIENT_*. Later versions may add states.
+/// CONFER_CLIENT_ENDED for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_state(client: *const confer_client) -> i32 {
     guard::get(CONFER_CLIENT_ENDED, || {
@@ -151,7 +152,7 @@ pub unsafe extern "C" fn confer_client_set_token(
     })
 }
 
-/// Opens a stream of the client's own events:
+/// Opens a stream of the client's events:
 ///
 ///     CONFER_EVENT_STAGE           a stage of connecting began: confer_event_stage()
 ///     CONFER_EVENT_CONNECTED       a verified connection serves: confer_event_report(),
@@ -165,10 +166,10 @@ pub unsafe extern "C" fn confer_client_set_token(
 ///     the end of the stream        the client has ended: CONFER_OK after confer_close(), otherwise
 ///                                  the client's error
 ///
-/// A watch begins with the present state and an open question, so one that is opened late misses no
-/// state. If nobody reads it, old events are dropped: see confer_stream_dropped(). The present state,
-/// an open question and the end are kept. A watch does not keep its client alive; cancelling or freeing
-/// it ends the watch and nothing else. Several watches of one client can be open.
+/// A watch begins with the present state and any open question, so a late one misses no state. If
+/// nobody reads it, old events are dropped: see confer_stream_dropped(). The present state, an open
+/// question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
+/// ends only the watch. Several watches of one client can be open.
 ///
 /// `callbacks`, `stream`: as for confer_chat_stream().
 #[unsafe(no_mangle)]
@@ -191,7 +192,7 @@ pub unsafe extern "C" fn confer_client_watch(
     })
 }
 
-/// The number of events that a watch dropped because nobody read them. 0 for other streams.
+/// Returns the number of events that a watch dropped because nobody read them. 0 for other streams.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_dropped(stream: *const confer_stream) -> u64 {
     guard::get(0, || {

@@ -1,6 +1,6 @@
 /*
- * A process that has no descriptor left: every call that needs one says so, as CONFER_E_SYSTEM with the name of the limit,
- * and succeeds once there are descriptors again.
+ * A process without free descriptors: every call that needs one fails with CONFER_E_SYSTEM and the name of the limit,
+ * and succeeds once descriptors are free again.
  */
 #include "enclave.h"
 
@@ -9,12 +9,12 @@
 
 static struct enclave enclave;
 
-enum { TABLE = 256 }; /* descriptors that the process may have while it starves */
+enum { TABLE = 256 }; /* descriptors of the process during the shortage */
 
 static struct rlimit before;
 static int fillers[TABLE], filled;
 
-/* Fills the table of descriptors, but for `left` of them. */
+/* Fills the table of descriptors, except for `left` of them. */
 static void starve(int left) {
     CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
     struct rlimit small = before;
@@ -30,14 +30,14 @@ static void feed(void) {
     CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
 }
 
-/* An error of a call that had no descriptor. */
+/* Checks the error of a call without a descriptor. */
 static void check_shortage(const char *what, confer_status status, confer_error *error) {
     check_status(__FILE__, __LINE__, what, CONFER_E_SYSTEM, "RLIMIT_NOFILE", status, error);
     CHECK(confer_error_retryable(error) && confer_error_report(error) == NULL);
     confer_error_free(error);
 }
 
-/* `call` passes `&error`, and has no descriptor the first time. */
+/* `call` passes `&error`. The first time it has no descriptor. */
 #define CHECK_NEEDS_DESCRIPTOR(call)          \
     do {                                      \
         confer_error *error = NULL;           \
@@ -49,8 +49,8 @@ static void check_shortage(const char *what, confer_status status, confer_error 
     } while (0)
 
 /*
- * Connects with one descriptor more each time, until it succeeds: so each of those that connecting opens is refused once.
- * Returns how often it was refused.
+ * Connects with one more descriptor each time, until it succeeds. So each descriptor of connecting is refused once.
+ * Returns the number of refusals.
  */
 static int connect_with_ever_more(const confer_config *config) {
     for (int left = 0;; left++) {
@@ -73,7 +73,7 @@ static int connect_with_ever_more(const confer_config *config) {
     }
 }
 
-/* Where the enclave is, by a name that is looked up. */
+/* The enclave's URL with a name, which needs a look-up. */
 static void set_endpoint_by_name(confer_config *config) {
     char url[140];
     int port;
@@ -92,7 +92,7 @@ static void refused_descriptors_of_connecting_are_told(void) {
     enclave_stop(&enclave);
 }
 
-/* The runtime is there already, with the keys of an earlier connection: what is left are the look-up and the socket. */
+/* The runtime and the keys exist from an earlier connection, so only the look-up and the socket remain. */
 static void refused_descriptors_of_second_connection_are_told(void) {
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
@@ -144,7 +144,7 @@ static void unknown_name_is_still_a_resolve_error(void) {
     CHECK_OK(confer_runtime_wait(-1, &error));
 }
 
-/* The cache is a file that is there: it is read before anything is sent. */
+/* An existing cache file, which is read before anything is sent. */
 static void refused_files_are_told(void) {
     enclave_start(&enclave, NULL);
     char cache[300], roots[] = "/etc/ssl/certs/ca-certificates.crt";
@@ -204,7 +204,7 @@ static void on_change(void *user_data, const confer_connection_event *event) {
     struct failures *failures = user_data;
     if (confer_connection_event_type(event) != CONFER_CONNECTION_FAILED) return;
     const confer_error *error = confer_connection_event_error(event);
-    if (confer_error_status(error) != CONFER_E_SYSTEM) return; /* before the shortage, when the enclave was gone */
+    if (confer_error_status(error) != CONFER_E_SYSTEM) return; /* before the shortage, without an enclave */
     CHECK(confer_error_retryable(error) && strstr(confer_error_message(error, NULL), "RLIMIT_NOFILE") != NULL);
     gate_raise(&failures->shortages);
 }
@@ -227,7 +227,7 @@ static void reconnecting_client_outlives_a_shortage(void) {
     confer_config_free(config);
     starve(0);
     CHECK(kill(enclave.pid, SIGKILL) == 0);
-    while (gate_count(&failures.shortages) < 3) { /* the lost connection gave its descriptors back */
+    while (gate_count(&failures.shortages) < 3) { /* the lost connection has closed its descriptors */
         int fd = dup(0);
         if (fd >= 0) fillers[filled++] = fd;
         check_pause();

@@ -1,11 +1,11 @@
 /*
- * A program that ends while the library is connecting: leave.c starts it, holds the connection up, and lets it go on only
- * when the process is on its way out. It compiles as C and as C++.
+ * A program that ends while the library connects. leave.c starts it, delays the connection, and continues it only
+ * when the process ends. Compiles as C and as C++.
  *
  *     leaver SCENARIO URL TOKEN POLICY_FILE, with pipes to leave.c on the descriptors 3 (in) and 4 (out)
  *
- * leaver_end.c runs when it ends. Linked into this program or into another library, it tells leave.c to let go, and gives
- * the connection time to get further.
+ * leaver_end.c runs when it ends, linked into this program or into another library. It asks leave.c to continue, and
+ * gives the connection time to proceed.
  */
 #include <confer.h>
 
@@ -18,7 +18,7 @@ static confer_client *client;
 static confer_connecting *connecting;
 
 #ifdef __cplusplus
-/* An application's object, which closes what it holds when the process ends. */
+/* An application's object, which closes its client when the process ends. */
 namespace {
 struct Owner {
     ~Owner() {
@@ -32,7 +32,7 @@ struct Owner {
 
 static confer_config *config;
 
-/* Runs after the library's own exit handler, which was registered later. */
+/* Runs after the library's exit handler, which was registered later. */
 static void connect_late(void) {
     if (confer_connect(config, NULL, &client, NULL) != CONFER_E_SYSTEM) _exit(8);
 }
@@ -43,7 +43,7 @@ static void need(confer_status status, confer_error *error) {
     _exit(2);
 }
 
-/* Waits until leave.c holds up a connection. */
+/* Waits until leave.c delays a connection. */
 static void wait_until_held(void) {
     char byte;
     if (read(3, &byte, 1) != 1 || byte != 'h') _exit(4);

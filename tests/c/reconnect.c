@@ -1,6 +1,6 @@
 /*
- * Connections that break and are made again: what the application is told and asked, in which order, and that closing
- * and freeing leave nothing behind while an attempt is under way. The enclave is killed, and started again at its port.
+ * Reconnecting: the events and questions, in their order, and closing and freeing during an attempt, after which nothing
+ * remains. The enclave is killed and restarted at its port.
  */
 #include "recorder.h"
 
@@ -8,12 +8,12 @@ static struct enclave enclave, again;
 
 #define REFUSES(name, call) CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, name, call)
 
-/* ---- what the application is told ----------------------------------------------------------------------------------- */
+/* ---- what the application sees ----------------------------------------------------------------------------------- */
 
-/* The changes of a client's connection, each held against the one before. */
+/* The changes of a client's connection, each compared with the previous one. */
 struct line {
     struct gate lost, attempts, failed, connected, ended, destroyed;
-    int32_t last; /* CONFER_CONNECTION_*; 0: connected, and nothing told yet */
+    int32_t last; /* CONFER_CONNECTION_*; 0: connected, without an event */
     uint32_t last_attempt;
     confer_status why; /* of the end */
     bool release_changed;
@@ -186,7 +186,7 @@ static void a_pause_is_cut_short_when_the_network_changed(void) {
     confer_config *config = reconnecting(&line, 1000);
     enclave_set_retries(config, 1000, 86400000, 86400000);
     confer_client *client = connect_with(config);
-    CHECK_OK(confer_client_network_changed(client, &error)); /* a live connection is asked, and answers */
+    CHECK_OK(confer_client_network_changed(client, &error)); /* a live connection answers the probe */
     chat_says(client, "still here", "You said: still here");
     enclave_kill(&enclave);
     enclave_start_again(&again, &enclave, NULL, NULL);
@@ -229,7 +229,7 @@ static void another_release_is_told_and_can_be_refused(void) {
         confer_config *config = reconnecting(&line, 1000);
         CHECK_OK(confer_config_set_release_callback(config, on_release, &judge, on_judge_destroyed, &error));
         confer_client *client = connect_with(config);
-        CHECK(gate_count(&judge.asked) == 0); /* there was none before the first */
+        CHECK(gate_count(&judge.asked) == 0); /* nothing to ask before the first one */
         enclave_kill(&enclave);
         gate_wait(&line.lost, 1);
         confer_stream *waiting = chat_pull(client, "waits");
@@ -313,7 +313,7 @@ static void a_provider_is_asked_for_each_connection(void) {
         struct line line = LINE;
         struct provider provider = PROVIDER(reactions[at]);
         confer_config *config = providing(&provider);
-        CHECK_OK(confer_config_set_token(config, "not-this-one", SIZE_MAX, &error)); /* the provider takes its place */
+        CHECK_OK(confer_config_set_token(config, "not-this-one", SIZE_MAX, &error)); /* the provider replaces it */
         enclave_set_retries(config, 1000, 20, 200);
         CHECK_OK(confer_config_set_connection_callback(config, on_change, &line, on_line_destroyed, &error));
         confer_client *client = connect_with(config);
@@ -353,12 +353,12 @@ static void without_a_token_there_is_no_connection(void) {
     confer_config *config = providing(&fails);
     CHECK_ERROR(CONFER_E_TOKEN, "the account is asleep", confer_connect(config, NULL, &client, &error));
     CHECK_OK(confer_config_set_token_provider(config, on_token, &frees, on_provider_destroyed, &error)); /* replaces */
-    gate_wait(&fails.destroyed, 1); /* not at once: the attempt that failed may still need it for a moment */
+    gate_wait(&fails.destroyed, 1); /* not at once: the failed attempt may still need it for a moment */
     CHECK_STATUS(CONFER_E_TOKEN, confer_connect(config, NULL, &client, &error));
     CHECK_OK(confer_config_set_token_provider(config, on_token, &is_late, on_provider_destroyed, &error));
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_ANSWER, 50, &error));
     CHECK_ERROR(CONFER_E_TOKEN, "no token within 50 ms", confer_connect(config, NULL, &client, &error));
-    CHECK_OK(confer_token_request_answer(is_late.held, enclave.token, SIZE_MAX, &error)); /* nobody waits for it */
+    CHECK_OK(confer_token_request_answer(is_late.held, enclave.token, SIZE_MAX, &error)); /* too late */
     confer_token_request_free(is_late.held);
     confer_config_free(config);
     gate_wait(&frees.destroyed, 1);
@@ -414,9 +414,9 @@ static void connecting_can_be_given_up_while_a_provider_thinks(void) {
     enclave_stop(&enclave);
 }
 
-/* ---- the end, while an attempt is under way ------------------------------------------------------------------------- */
+/* ---- the end, during an attempt ------------------------------------------------------------------------- */
 
-/* A client whose attempt is under way: held up in a stage, or in a pause of a day. */
+/* A client during an attempt, which stalls in a stage or pauses for a day. */
 static confer_client *attempting(struct line *line, bool paused) {
     enclave_start(&enclave, NULL);
     confer_config *config = reconnecting(line, 1000);
@@ -440,7 +440,7 @@ static void a_close_ends_an_attempt_and_all_who_wait_and_leaves_no_thread(void) 
         confer_stream *waiting = chat_pull(client, "waits");
         int64_t began = check_now_ms();
         CHECK_OK(confer_close(client, -1, &error));
-        CHECK(check_now_ms() - began < 8000); /* and not the stage's 15 s */
+        CHECK(check_now_ms() - began < 8000); /* less than the stage's 15 s */
         CHECK(end_of(waiting, &progress) == CONFER_E_CLOSED && progress == CONFER_PROGRESS_NOT_SENT);
         CHECK(gate_count(&line.ended) == 1 && line.why == CONFER_E_CLOSED && gate_count(&line.destroyed) == 1);
         check_no_library_thread();
@@ -532,7 +532,7 @@ static void a_chat_can_be_started_in_the_connection_callback_and_waits(void) {
     enclave_stop(&again);
 }
 
-/* ---- what a caller gets wrong --------------------------------------------------------------------------------------- */
+/* ---- mistakes of a caller --------------------------------------------------------------------------------------- */
 
 static void what_cannot_be_is_refused(void) {
     confer_config *config = NULL;
@@ -542,7 +542,7 @@ static void what_cannot_be_is_refused(void) {
     REFUSES("max_delay_ms", confer_config_set_reconnect(config, 1, 1, 0, &error));
     REFUSES("first_delay_ms", confer_config_set_reconnect(config, 1, 86400001, 1, &error));
     REFUSES("max_delay_ms", confer_config_set_reconnect(config, 1, 1, 86400001, &error));
-    CHECK_OK(confer_config_set_reconnect(config, UINT32_MAX, 86400000, 1, &error)); /* the most bounds the first */
+    CHECK_OK(confer_config_set_reconnect(config, UINT32_MAX, 86400000, 1, &error)); /* the longest delay limits the first */
     REFUSES("config", confer_config_set_max_age(NULL, 0, false, &error));
     REFUSES("max_age_ms", confer_config_set_max_age(config, 9999, false, &error));
     REFUSES("max_age_ms", confer_config_set_max_age(config, 86400001, true, &error));

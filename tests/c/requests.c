@@ -1,6 +1,6 @@
 /*
- * Requests that are no chat, and what a chat request can carry: ping, embeddings, a page, documents, any route,
- * conversations. What comes of each, and what a caller gets wrong.
+ * Requests of all kinds, and the content of a chat request: ping, embeddings, a page, documents, any route,
+ * conversations. Checks their answers, and mistakes of callers.
  */
 #include "recorder.h"
 
@@ -9,9 +9,9 @@ static struct enclave enclave;
 #define REFUSES(name, call) CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, name, call)
 #define BAD_UTF8 "ab\xff"
 
-/* ---- what comes of a request ---------------------------------------------------------------------------------------- */
+/* ---- the answer to a request ---------------------------------------------------------------------------------------- */
 
-/* What a stream brought, to its end. */
+/* The events of a stream, to its end. */
 struct outcome {
     confer_status status;
     int32_t http_status;
@@ -70,7 +70,7 @@ static confer_stream *pull(confer_client *client, const confer_request *request)
     return stream;
 }
 
-/* Sends a request, frees it, and reads what comes. */
+/* Sends a request, frees it, and reads the answer. */
 static void send_it(confer_client *client, confer_request *request, struct outcome *outcome) {
     confer_stream *stream = pull(client, request);
     confer_request_free(request);
@@ -107,7 +107,7 @@ static confer_request *any(const char *verb, const char *path, int32_t ending) {
     return request;
 }
 
-/* ---- what a caller gets wrong --------------------------------------------------------------------------------------- */
+/* ---- mistakes of a caller --------------------------------------------------------------------------------------- */
 
 static void a_missing_pointer_is_named(void) {
     confer_request *request = ping(), *text = embeddings(), *fetch = page("http://example.test/"), *document = extraction();
@@ -142,7 +142,7 @@ static void a_missing_pointer_is_named(void) {
     CHECK(stream == NULL);
     REFUSES("client", confer_request_stream(NULL, request, &table, &stream, &error));
     REFUSES("client", confer_request_stream(NULL, request, NULL, &stream, &error));
-    CHECK(confer_request_new_ping(NULL, NULL) == CONFER_E_INVALID_ARGUMENT); /* an error is wanted or not */
+    CHECK(confer_request_new_ping(NULL, NULL) == CONFER_E_INVALID_ARGUMENT); /* the error output is optional */
     confer_request_free(request);
     confer_request_free(text);
     confer_request_free(fetch);
@@ -305,7 +305,7 @@ static void getters_of_nothing_answer_nothing(void) {
     confer_conversation_free(NULL);
 }
 
-/* Setters of the chat, by value: whether it is taken. */
+/* Setters of the chat: values that they accept and refuse. */
 static void what_a_chat_request_takes_is_within_its_bounds(void) {
     confer_chat_request *request = chat_request("hi");
     typedef confer_status (*set_number)(confer_chat_request *, double, confer_error **);
@@ -463,7 +463,7 @@ static void the_counters_count(void) {
     send_it(client, page("http://example.test/"), &outcome);
     CHECK(confer_client_counter(client, CONFER_COUNTER_MESSAGES_SENT) > sent);
     CHECK(confer_client_counter(client, CONFER_COUNTER_MESSAGES_RECEIVED) > 0);
-    /* Bytes are counted when the task of the connection comes to it, which can be a moment after their event. */
+    /* The connection's task may count bytes a moment after their event. */
     while (confer_client_counter(client, CONFER_COUNTER_BYTES_SENT) == 0) check_pause();
     while (confer_client_counter(client, CONFER_COUNTER_BYTES_RECEIVED) < bytes + outcome.used) check_pause();
     CHECK(confer_client_counter(client, -1) == 0 && confer_client_counter(client, 999) == 0);
@@ -474,12 +474,12 @@ static void the_counters_count(void) {
 
 /* ---- documents ------------------------------------------------------------------------------------------------------ */
 
-/* A document of the application's, of `len` bytes that say where they stand. */
+/* An application's document of `len` bytes, which encode their position. */
 struct document {
     int64_t len, at;
-    int64_t give_up_at; /* reading answers -1 there; negative: never */
-    size_t most;        /* bytes for one call */
-    struct gate *entered, *may_go; /* NULL, or a read says that it began and waits */
+    int64_t give_up_at; /* position at which a read returns -1; negative: never */
+    size_t most;        /* bytes of one call */
+    struct gate *entered, *may_go; /* NULL, or a read reports its start and waits */
     struct gate reads, destroyed;
     pthread_t destroyed_by;
 };
@@ -555,7 +555,7 @@ static void a_document_is_given_from_memory_a_file_or_a_callback_and_arrives_the
         }
         check_extracted(&outcomes[at], LEN);
         CHECK(outcomes[at].progresses >= 1 && outcomes[at].sent == LEN);
-        CHECK_TEXT(outcomes[0].text, outcomes[at].text); /* with the same digest */
+        CHECK_TEXT(outcomes[0].text, outcomes[at].text); /* same digest */
     }
     gate_wait(&known.destroyed, 1);
     gate_wait(&unknown.destroyed, 1);
@@ -687,7 +687,7 @@ static void a_file_that_becomes_shorter_ends_the_stream(void) {
     enclave_stop(&enclave);
 }
 
-/* In every order, while a read is under way on the callback thread. */
+/* In every order, during a read on the callback thread. */
 static void handles_can_be_freed_in_every_order_while_a_document_is_read(void) {
     static const int orders[][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
     enclave_start(&enclave, NULL);
@@ -757,7 +757,7 @@ static void the_eleventh_upload_waits_for_a_place(void) {
     eleventh = pull(client, request);
     const confer_event *event = NULL;
     chat_says(client, "after it", "You said: after it");
-    CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(eleventh, 0, &event, &error)); /* else its progress was told */
+    CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(eleventh, 0, &event, &error)); /* otherwise its progress would come */
     gate_raise(&may_go);
     for (int at = 0; at < 10; at++) {
         receive(streams[at], &outcome);
@@ -849,7 +849,7 @@ static void a_conversation_grows_by_what_was_answered_and_by_nothing_else(void) 
     confer_stream_free(stream);
     CHECK(confer_conversation_message_count(it) == 3);
 
-    /* Written, read again, and continued where it was. */
+    /* Written, parsed, and continued. */
     const char *json = confer_conversation_json(it, &len);
     CHECK(json != NULL && strlen(json) == len && strstr(json, "You said: one") != NULL);
     CHECK_OK(confer_conversation_parse(json, len, &copy, &error));
@@ -866,7 +866,7 @@ static void a_conversation_grows_by_what_was_answered_and_by_nothing_else(void) 
     CHECK(confer_conversation_message_count(copy) == 1);
     confer_conversation_free(copy);
 
-    /* Freed while an answer comes: that ends as it would. */
+    /* Freed during an answer, which still completes. */
     stream = ask(client, it, "last words");
     confer_conversation_free(it);
     chat_read(stream, text, sizeof text);

@@ -1,7 +1,7 @@
 /*
- * A sandbox that refuses randomness: each call answers CONFER_E_SYSTEM, and nothing aborts, panics, hangs or prints.
+ * A sandbox that refuses randomness: each call returns CONFER_E_SYSTEM, and nothing aborts, panics, hangs or prints.
  *
- * A filter cannot be taken back, so each one lives in a child. The parent never uses the library, so that its children may.
+ * A filter stays for ever, so each one is set in a child. The parent never uses the library, so that its children can.
  */
 #include "enclave.h"
 #include "sandbox.h"
@@ -17,7 +17,7 @@ static void read_file(const char *path, char *content, size_t size) {
     CHECK(len > 0 && len < size - 1 && fclose(file) == 0);
 }
 
-/* Runs `work` in a child, which comes to its end in time and writes nothing but what a failed check says. */
+/* Runs `work` in a child, which must end in time and write nothing except failed checks. */
 static void in_child(void (*work)(void)) {
     int out[2], status;
     char said[2000];
@@ -72,7 +72,7 @@ static void every_call_is_refused(bool passing) {
     confer_config_free(NULL);
 }
 
-/* All of the library's work: a connection, a chat, and a verification without a network. */
+/* Connects, chats, and verifies evidence offline. */
 static void everything_works(void) {
     confer_policy *trusted = NULL;
     confer_config *config = NULL;
@@ -86,7 +86,7 @@ static void everything_works(void) {
     CHECK_OK(confer_connect(config, NULL, &client, &error));
     chat_says(client, "in a sandbox", "You said: in a sandbox");
     CHECK_OK(confer_attestation_report(client, &report, &error));
-    FILE *file = fopen(getenv("CONFER_EVIDENCE"), "w"); /* for the children that come after */
+    FILE *file = fopen(getenv("CONFER_EVIDENCE"), "w"); /* for the next children */
     CHECK(file != NULL && fputs(confer_report_evidence(report, NULL), file) >= 0 && fclose(file) == 0);
     confer_report_free(report);
     enclave_close(client);
@@ -141,7 +141,7 @@ static void setup(void) {
 static void refused(void (*work)(void)) {
     setup();
     in_child(work);
-    in_child(everything_works); /* where no filter is */
+    in_child(everything_works); /* without a filter */
     CHECK(unlink(getenv("CONFER_EVIDENCE")) == 0);
     enclave_stop(&enclave);
 }

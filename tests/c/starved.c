@@ -1,6 +1,6 @@
 /*
- * A system that has no thread to give, and one that does not answer look-ups: calls fail with CONFER_E_SYSTEM, in time,
- * nothing is printed, and all is well again once the system gives.
+ * A system that refuses threads, and one that does not answer look-ups: calls fail with CONFER_E_SYSTEM in time, nothing
+ * is printed, and everything works again after the shortage.
  */
 #include "starve.h"
 
@@ -10,7 +10,7 @@ static struct enclave enclave;
 
 enum {
     LEN = 1100000,   /* of the document: two chunks */
-    SOON_MS = 20000, /* far below any time limit of the library that could end a hang, on a busy machine */
+    SOON_MS = 20000, /* far below any time limit of the library that could end a hang */
     MOST_LOOKUPS = 32
 };
 
@@ -35,7 +35,7 @@ static void teardown(void) {
     enclave_stop(&enclave);
 }
 
-/* Success, or CONFER_E_SYSTEM as an error that says what to do. */
+/* Success, or CONFER_E_SYSTEM with an error that says what to do. */
 static bool came_through(const char *what, confer_status status, confer_error *error) {
     if (status == CONFER_OK || status == CONFER_END) return true;
     const char *message = confer_error_message(error, NULL);
@@ -96,7 +96,7 @@ static bool chat_with_callbacks(confer_client *client) {
     return true;
 }
 
-/* Uses each kind of thread: connects by name with a cache file, chats, uploads a file, closes. True: all succeeded. */
+/* Uses each kind of thread: connects by name with a cache file, chats, uploads a file, closes. Returns true if all succeeded. */
 static bool use_everything(bool with_log) {
     confer_config *config = by_name("localhost");
     confer_client *client = NULL;
@@ -116,7 +116,7 @@ static bool use_everything(bool with_log) {
     error = NULL;
     status = end_of(upload(client), &error);
     well = came_through("the upload", status, error) && well;
-    chat_read(beside, NULL, 0); /* lives, whatever became of the upload */
+    chat_read(beside, NULL, 0); /* lives, even if the upload failed */
     confer_stream_free(beside);
     CHECK_OK(confer_close(client, SOON_MS, &error));
     confer_client_free(client);
@@ -139,7 +139,7 @@ static void refuse_each(bool more, bool with_log) {
     struct gate end = GATE;
     pthread_t other;
     int refused = 0, failed = 0;
-    CHECK(pthread_create(&other, NULL, look_for_threads, &end) == 0); /* no lock is held meanwhile */
+    CHECK(pthread_create(&other, NULL, look_for_threads, &end) == 0); /* no lock is held during the refusals */
     FILE *caught = starve_catch_stderr();
     for (int n = 1; n <= 12; n++) {
         int64_t began = check_now_ms();
@@ -151,7 +151,7 @@ static void refuse_each(bool more, bool with_log) {
         CHECK(use_everything(with_log));
         check_no_library_thread();
     }
-    CHECK(refused >= 5 && failed >= 4); /* the test would say nothing otherwise */
+    CHECK(refused >= 5 && failed >= 4); /* otherwise the test proves nothing */
     starve_stderr_is_empty(caught);
     gate_raise(&end);
     CHECK(pthread_join(other, NULL) == 0);
@@ -223,7 +223,7 @@ static void reconnecting_goes_on_while_threads_are_refused(void) {
 
 /* ---- look-ups that hang ---------------------------------------------------------------------------------------------*/
 
-/* Begins a connection whose look-up hangs, and gives it up when it does. */
+/* Starts a connection whose look-up hangs, and cancels it then. */
 static void hang_one(int nth) {
     confer_config *config = NULL;
     confer_connecting *connecting = NULL;
@@ -255,7 +255,7 @@ static void hanging_lookups_delay_no_file_and_no_other_name(void) {
     confer_client *other = NULL;
     began = check_now_ms();
     confer_status status = confer_connect(config, NULL, &other, &error);
-    CHECK(check_now_ms() - began < 5000); /* not by the stage's time limit */
+    CHECK(check_now_ms() - began < 5000); /* below the stage's time limit */
     check_status(__FILE__, __LINE__, "confer_connect", CONFER_E_SYSTEM, "32 name look-ups", status, error);
     CHECK(confer_error_retryable(error));
     confer_error_free(error);
@@ -264,7 +264,7 @@ static void hanging_lookups_delay_no_file_and_no_other_name(void) {
     confer_client *numeric = enclave_connect(&enclave);
     enclave_close(numeric);
 
-    /* A client can be closed meanwhile; who waits for all threads is told that they run. */
+    /* A client can be closed, but a wait for all threads times out. */
     CHECK_STATUS(CONFER_TIMEOUT, confer_close(client, 100, &error));
     CHECK_STATUS(CONFER_TIMEOUT, confer_runtime_wait(0, &error));
     starve_release_lookups();

@@ -1,6 +1,6 @@
 /*
- * Streams of every kind of request: delivered to callbacks, with a wake-up, and pulled. A stream without a handle runs to its
- * end by itself.
+ * Streams of every kind of request: with callbacks, with a wake-up, and pulled. A stream without a handle runs to its
+ * end.
  */
 #include "recorder.h"
 
@@ -68,7 +68,7 @@ static confer_status start_raw(confer_client *client, const confer_stream_callba
 static const struct kind {
     confer_status (*start)(confer_client *, const confer_stream_callbacks *, confer_stream **, confer_error **);
     int32_t last;
-    const char *text; /* of the whole answer; NULL: it is no text */
+    const char *text; /* of the whole answer; NULL if it is not a text */
 } kinds[] = {
     {start_chat, CONFER_EVENT_COMPLETION, "You said: hello"},
     {start_embeddings, CONFER_EVENT_EMBEDDINGS, NULL},
@@ -224,7 +224,7 @@ static void start_waking(struct recorder *recorder, confer_client *client, const
     confer_chat_request_free(request);
 }
 
-/* Takes everything that is there. Returns CONFER_TIMEOUT, or the stream's end. */
+/* Takes all waiting events. Returns CONFER_TIMEOUT, or the stream's end. */
 static confer_status take_all(confer_stream *stream, int *events) {
     for (;;) {
         const confer_event *event = NULL;
@@ -245,7 +245,7 @@ static void event_loop_reads_an_answer_by_wake_ups(void) {
     confer_status status;
     start_waking(&recorder, client, "/tokens 2000 50");
     do {
-        gate_wait(&recorder.events, ++wakes); /* never too few: all was taken before */
+        gate_wait(&recorder.events, ++wakes); /* never too few, because everything was taken */
         status = take_all(recorder.stream, &events);
     } while (status == CONFER_TIMEOUT);
     CHECK(status == CONFER_END && events == 2001);
@@ -287,7 +287,7 @@ static void wake_up_comes_once_for_what_waits_and_once_for_the_end(void) {
     struct recorder recorder = RECORDER;
     const confer_event *event = NULL;
     start_waking(&recorder, client, "a few words that wait");
-    recorder_wait(&recorder, CONFER_OK); /* the end came, though nothing was taken */
+    recorder_wait(&recorder, CONFER_OK); /* the end comes although nothing was taken */
     int wakes = gate_count(&recorder.events);
     CHECK(wakes == 1 || wakes == 2);
     char text[100];
@@ -478,7 +478,7 @@ static void collecting_begins_behind_what_was_taken_before(void) {
     confer_stream_free(stream);
     stream = chat_pull(client, "one two");
     CHECK(last_event(stream) == CONFER_EVENT_COMPLETION);
-    CHECK_OK(confer_stream_collect(stream, 0, &text, NULL, &error)); /* the end was taken; nothing is left */
+    CHECK_OK(confer_stream_collect(stream, 0, &text, NULL, &error)); /* the end was taken, and nothing remains */
     CHECK_TEXT("", text);
     confer_stream_free(stream);
     enclave_close(client);
@@ -535,7 +535,7 @@ static void misuse_of_collecting_is_refused(void) {
     recorder_wait(&recorder, CONFER_OK);
     confer_stream_free(recorder.stream);
 
-    /* A chat whose tools want answers, though none is called. */
+    /* A chat whose tools want answers, without a call. */
     confer_chat_request *request = chat_request("hello");
     confer_stream *asking = NULL;
     CHECK_OK(confer_chat_request_add_tool(request, "look", SIZE_MAX, "Looks.", SIZE_MAX, "{}", SIZE_MAX, &error));
@@ -596,10 +596,10 @@ static void clones_outlive_what_they_were_made_from(void) {
     const confer_event *event = chat_next(stream);
     while (confer_event_type(event) != CONFER_EVENT_BODY) event = chat_next(stream);
     char piece[4096];
-    snprintf(piece, sizeof piece, "%s", confer_event_content(event, NULL)); /* read before it is cloned, and after */
+    snprintf(piece, sizeof piece, "%s", confer_event_content(event, NULL)); /* read before and after the clone */
     clones[2] = confer_event_clone(event);
     confer_stream_free(stream);
-    stream = chat_pull(client, "/tokens 1 20000"); /* larger than what is copied */
+    stream = chat_pull(client, "/tokens 1 20000"); /* too large to be copied */
     clones[3] = confer_event_clone(chat_next(stream));
     confer_stream_free(stream);
     enclave_close(client);
@@ -621,7 +621,7 @@ static void clones_outlive_what_they_were_made_from(void) {
     CHECK(confer_event_clone(NULL) == NULL);
 }
 
-/* More clones than may wait unread on a stream. */
+/* Clones with more bytes than may wait unread on a stream. */
 static void clones_do_not_count_as_unread(void) {
     enum { COUNT = 400 };
     enclave_start(&enclave, NULL);
@@ -690,7 +690,7 @@ static void report_of_a_refused_enclave_outlives_its_error(void) {
     confer_config *config = NULL;
     confer_client *client = NULL;
     confer_error *refused = NULL;
-    CHECK_OK(confer_config_new(&config, &error)); /* with the production policy, which trusts no local enclave */
+    CHECK_OK(confer_config_new(&config, &error)); /* the production policy does not trust the local enclave */
     CHECK_OK(confer_config_set_endpoint(config, enclave.url, SIZE_MAX, &error));
     CHECK_OK(confer_config_set_token(config, enclave.token, SIZE_MAX, &error));
     CHECK(confer_connect(config, NULL, &client, &refused) == CONFER_E_REJECTED);

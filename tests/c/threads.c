@@ -1,6 +1,6 @@
 /*
- * Threads: the stack that an application's own thread needs for the library's calls, and the signals that the library's
- * threads leave to the application.
+ * Threads: the stack that an application's thread needs for calls, and the signals that the library's threads leave to
+ * the application.
  */
 #include "recorder.h"
 
@@ -10,9 +10,9 @@ static struct enclave enclave;
 
 /* ---- stacks ---------------------------------------------------------------------------------------------------------*/
 
-enum { SMALLEST_STACK = 64 << 10 }; /* what the header promises */
+enum { SMALLEST_STACK = 64 << 10 }; /* the header's promise */
 
-/* CONFER_TEST_STACK measures: the smallest one that works here. */
+/* CONFER_TEST_STACK: measures the smallest stack that works here. */
 static size_t stack_size(void) {
     const char *other = getenv("CONFER_TEST_STACK");
     return other != NULL ? (size_t)atol(other) : SMALLEST_STACK;
@@ -26,7 +26,7 @@ static void on_small_stack(void *(*work)(void *), void *data) {
     CHECK(pthread_attr_destroy(&attributes) == 0 && pthread_join(thread, NULL) == 0);
 }
 
-/* Everything from the first call on, so that what is made once for the process is made on the small stack too. */
+/* Makes the first call of the process too, so that one-time work runs on the small stack. */
 static void *connect_and_chat(void *data) {
     confer_report **report = data;
     confer_config *config = enclave_config(&enclave);
@@ -81,7 +81,7 @@ static void small_stack_suffices_for_connection(void) {
     enclave_stop(&enclave);
 }
 
-/* First of all, so that it is the first call of the process: the evidence comes from a child. */
+/* Runs first, so that it is the first call of the process. The evidence comes from a child. */
 static void small_stack_suffices_for_first_verification(void) {
     static char evidence[1 << 20], policy[1 << 20];
     int report[2];
@@ -114,10 +114,10 @@ static void small_stack_suffices_for_first_verification(void) {
 
 /* ---- signals --------------------------------------------------------------------------------------------------------*/
 
-/* Raised by what a thread itself does. A handler for them must run there, and the kernel ends a process that blocks them. */
+/* Signals that a thread causes itself. Their handlers must run there, and the kernel ends a process that blocks them. */
 static const int own_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
 
-/* Each thread of the process but this one: blocks every signal but those. Returns how many there are. */
+/* Checks that all other threads block every signal except those. Returns the number of these threads. */
 static int check_masks_of_other_threads(void) {
     unsigned long long expected = ~0ULL;
     for (size_t i = 0; i < sizeof own_faults / sizeof *own_faults; i++) expected &= ~(1ULL << (own_faults[i] - 1));
@@ -147,7 +147,7 @@ static int check_masks_of_other_threads(void) {
 
 static int32_t check_masks_in_callback(struct recorder *recorder, const confer_event *event) {
     (void)event;
-    recorder->data = recorder; /* it was here */
+    recorder->data = recorder; /* it ran here */
     CHECK(check_masks_of_other_threads() >= 2);
     sigset_t blocked;
     CHECK(pthread_sigmask(SIG_SETMASK, NULL, &blocked) == 0);
@@ -155,7 +155,7 @@ static int32_t check_masks_in_callback(struct recorder *recorder, const confer_e
     return 0;
 }
 
-/* Of every kind: workers, helpers (the name is looked up, and a cache file is written), and a client's callback thread. */
+/* Threads of every kind: workers, helpers (for a look-up and a cache file), and a client's callback thread. */
 static void library_threads_block_the_applications_signals(void) {
     char url[140], cache[300];
     int port;
@@ -176,7 +176,7 @@ static void library_threads_block_the_applications_signals(void) {
     recorder_start(&recorder, client, "masks");
     recorder_wait(&recorder, CONFER_OK);
     CHECK(recorder.data != NULL && check_masks_of_other_threads() >= 3);
-    /* The application's own thread is left as it was. */
+    /* The application's thread is unchanged. */
     CHECK(pthread_sigmask(SIG_SETMASK, NULL, &after) == 0);
     for (int signal = 1; signal < SIGRTMIN; signal++) CHECK(sigismember(&before, signal) == sigismember(&after, signal));
     confer_stream_free(recorder.stream);
@@ -192,7 +192,7 @@ static void signal_waits_for_the_applications_thread(void) {
     sigset_t waited, before;
     struct timespec long_enough = {10, 0};
     CHECK(sigemptyset(&waited) == 0 && sigaddset(&waited, SIGTERM) == 0);
-    /* Blocked after the library's threads were started, and not handled: a thread that takes it ends the process. */
+    /* Blocked after the library's threads started, and not handled: a thread that receives it ends the process. */
     CHECK(pthread_sigmask(SIG_BLOCK, &waited, &before) == 0);
     CHECK(kill(getpid(), SIGTERM) == 0);
     chat_says(client, "a signal is pending", "You said: a signal is pending");

@@ -489,7 +489,7 @@ static void invalid_tool_is_refused(void) {
     confer_event_free(NULL);
 }
 
-/* ---- tools that are called back --------------------------------------------------------------- */
+/* ---- tools with a callback --------------------------------------------------------------- */
 
 static struct gate destroyed = GATE;
 

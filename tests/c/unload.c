@@ -1,5 +1,5 @@
 /*
- * Unloading: a host that is not linked with libconfer loads a plug-in that is, and unloads both.
+ * Unloading: a host without libconfer loads a plug-in that is linked with it, and unloads both.
  * CONFER_PLUGIN is the plug-in.
  */
 #include "check.h"

@@ -19,7 +19,7 @@ pub enum ClientEvent {
     Stage(Stage),
     /// A verified connection serves.
     Connected {
-        /// Why it is trusted.
+        /// The evidence and the report.
         evidenced: Arc<Evidenced>,
         /// The release differs from that of the last such event of this watch, or any between.
         release_changed: bool,
@@ -32,21 +32,21 @@ pub enum ClientEvent {
         number: u32,
         /// Time until the attempt begins.
         delay: Duration,
-        /// The error of the attempt before.
+        /// The error of the previous attempt.
         error: Option<Error>,
     },
     /// The client needs a token.
     AskToken {
-        /// Why.
+        /// The reason.
         reason: TokenReason,
         /// The question.
         asked: Asked,
     },
-    /// The enclave's release differs from the one before.
+    /// The enclave's release differs from the previous one.
     AskRelease {
-        /// The report of the connection before.
+        /// The report of the previous connection.
         before: Arc<Evidenced>,
-        /// The report of the enclave that is asked about.
+        /// The report of the new enclave.
         now: Arc<Evidenced>,
         /// The question.
         asked: Asked,
@@ -106,7 +106,7 @@ impl Asked {
 }
 
 impl Event {
-    /// The client's event, if it is one.
+    /// Returns the client's event, if it is one.
     pub fn client(&self) -> Option<&ClientEvent> {
         self.details().client.as_deref()
     }

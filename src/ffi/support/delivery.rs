@@ -1,4 +1,4 @@
-//! Calls a stream's callbacks, on the client's callback thread.
+//! Calls a stream's callbacks on the client's callback thread.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::panics;
 pub(crate) struct Delivery {
     this: Weak<Delivery>,
     thread: Arc<Callbacks>,
-    /// Gone once `on_done` was called. Only the callback thread looks into it.
+    /// `None` after `on_done`. Only the callback thread uses it.
     open: Mutex<Option<Open>>,
 }
 
@@ -44,14 +44,14 @@ impl Delivery {
 struct Open {
     stream: Arc<confer_stream>,
     calls: confer_stream_callbacks,
-    /// Dropped behind the stream, and its drop is `destroy`.
+    /// Dropped after the stream. The drop calls `destroy`.
     _user_data: UserData,
-    /// Until all of that is over.
+    /// Keeps the callback thread until then.
     _hold: Hold,
 }
 
 // SAFETY: the table's pointers are the application's, which the header asks to be callable on the
-// callback thread; no other thread looks at them.
+// callback thread; no other thread uses them.
 unsafe impl Send for Open {}
 
 /// Events that one stream delivers before another has its turn.
@@ -69,7 +69,8 @@ impl Signal for Delivery {
 
 impl Pump for Delivery {
     fn run(&self) -> bool {
-        // Taken out while the callbacks run: no lock is held then, and only this thread runs pumps.
+        // Taken out while the callbacks run, so that they hold no lock. Only this thread runs
+        // pumps.
         let Some(open) = self
             .open
             .lock()
@@ -85,7 +86,7 @@ impl Pump for Delivery {
         match turn {
             Turned::Done(result) => open.done(result),
             Turned::Over => {}
-            // What came since `Waits` raised the signal, and so posted this pump again.
+            // Events that came after `Waits` have raised the signal, which posted this pump again.
             Turned::Waits | Turned::GoesOn => {
                 *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
                 return matches!(turn, Turned::GoesOn);
@@ -95,13 +96,13 @@ impl Pump for Delivery {
     }
 }
 
-/// What came of a stream's turn.
+/// The result of a stream's turn.
 enum Turned {
-    /// There is nothing to deliver for now.
+    /// Nothing to deliver now.
     Waits,
-    /// There is more, after other streams had their turn.
+    /// More remains, after other streams had their turn.
     GoesOn,
-    /// The stream ended so, and `on_done` is due.
+    /// The stream has ended, and `on_done` is due.
     Done(Result<()>),
     /// `on_done` was called before.
     Over,
@@ -116,7 +117,7 @@ impl Open {
         match self.calls.on_ready {
             None => self.deliver(),
             Some(on_ready) => {
-                // Asked before the call: an end that comes meanwhile posts this pump again, for
+                // Read before the call: an end that comes during it posts this pump again, for
                 // another call.
                 let end = self.stream.ended();
                 if !self.stream.is_freed() {
@@ -129,7 +130,7 @@ impl Open {
         }
     }
 
-    /// Delivers the events that are there, a bounded number of them.
+    /// Delivers waiting events, up to [`TURN`].
     fn deliver(&self) -> Turned {
         let at_once = Some(Instant::now());
         for _ in 0..TURN {
@@ -159,7 +160,7 @@ impl Open {
         unsafe { on_event(self.calls.user_data, self.handle(), &raw const event) == 0 }
     }
 
-    /// The end: `on_done`, and then, with the drop of the user data, `destroy`.
+    /// Ends the stream: `on_done`, and then, by dropping the user data, `destroy`.
     fn done(self, result: Result<()>) {
         let error = result.err().map(confer_error::new);
         if let Some(on_done) = self.calls.on_done {
