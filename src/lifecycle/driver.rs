@@ -580,8 +580,8 @@ impl Lifecycle {
         self.act(state);
     }
 
-    /// Waits until the client is connected, or until `deadline`. Returns whether it is. Fails with the
-    /// client's error if it ends.
+    /// Waits until the client is connected, or until `deadline`. Returns whether it is. Fails with
+    /// the client's error if it ends.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
         let mut state = self.state();
         loop {
