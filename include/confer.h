@@ -615,16 +615,6 @@
 #define CONFER_EVENT_SERVER_TOOL_RESPONSE 4
 
 /**
- * The same as CONFER_EVENT_SERVER_TOOL_CALL.
- */
-#define CONFER_EVENT_TOOL_CALL 3
-
-/**
- * The same as CONFER_EVENT_SERVER_TOOL_RESPONSE.
- */
-#define CONFER_EVENT_TOOL_RESPONSE 4
-
-/**
  * The application must run this tool: see confer_chat_request_add_tool() and
  * confer_event_wants_answer().
  */

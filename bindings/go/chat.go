@@ -102,17 +102,17 @@ func (d StoredDocument) Format(to fmt.State, _ rune) {
 type EventType int32
 
 const (
-	EventOther          EventType = C.CONFER_EVENT_OTHER            // an unknown type: see JSON
-	EventToken          EventType = C.CONFER_EVENT_TOKEN            // text to append to the answer: Content
-	EventThinking       EventType = C.CONFER_EVENT_THINKING         // reasoning text: Content
-	EventToolCall       EventType = C.CONFER_EVENT_TOOL_CALL        // the server runs one of its tools
-	EventToolResponse   EventType = C.CONFER_EVENT_TOOL_RESPONSE    // the server tool's result: Content, FullContent
-	EventClientToolCall EventType = C.CONFER_EVENT_CLIENT_TOOL_CALL // the application must run this tool
-	EventCompletion     EventType = C.CONFER_EVENT_COMPLETION       // the end of the answer
-	EventBody           EventType = C.CONFER_EVENT_BODY             // a piece of an answer that has no events: Content, Transferred, Total
-	EventProgress       EventType = C.CONFER_EVENT_PROGRESS         // more of an upload was sent: Transferred, Total
-	EventEmbeddings     EventType = C.CONFER_EVENT_EMBEDDINGS       // see Client.Embed
-	EventPong           EventType = C.CONFER_EVENT_PONG             // see Client.Ping
+	EventOther              EventType = C.CONFER_EVENT_OTHER                // an unknown type: see JSON
+	EventToken              EventType = C.CONFER_EVENT_TOKEN                // text to append to the answer: Content
+	EventThinking           EventType = C.CONFER_EVENT_THINKING             // reasoning text: Content
+	EventServerToolCall     EventType = C.CONFER_EVENT_SERVER_TOOL_CALL     // the server runs one of its tools
+	EventServerToolResponse EventType = C.CONFER_EVENT_SERVER_TOOL_RESPONSE // the server tool's result: Content, FullContent
+	EventClientToolCall     EventType = C.CONFER_EVENT_CLIENT_TOOL_CALL     // the application must run this tool
+	EventCompletion         EventType = C.CONFER_EVENT_COMPLETION           // the end of the answer
+	EventBody               EventType = C.CONFER_EVENT_BODY                 // a piece of an answer that has no events: Content, Transferred, Total
+	EventProgress           EventType = C.CONFER_EVENT_PROGRESS             // more of an upload was sent: Transferred, Total
+	EventEmbeddings         EventType = C.CONFER_EVENT_EMBEDDINGS           // see Client.Embed
+	EventPong               EventType = C.CONFER_EVENT_PONG                 // see Client.Ping
 
 	// Events of a client, which no function of this package delivers yet.
 	EventStage        EventType = C.CONFER_EVENT_STAGE
@@ -299,7 +299,7 @@ func readEvent(event *C.confer_event) Event {
 	switch read.Type {
 	case EventToken, EventThinking:
 		read.Content = textOf(func(n *C.size_t) *C.char { return C.confer_event_content(event, n) })
-	case EventToolCall, EventToolResponse, EventClientToolCall:
+	case EventServerToolCall, EventServerToolResponse, EventClientToolCall:
 		read.Content = textOf(func(n *C.size_t) *C.char { return C.confer_event_content(event, n) })
 		read.FullContent = textOf(func(n *C.size_t) *C.char { return C.confer_event_full_content(event, n) })
 		read.ToolCallID = textOf(func(n *C.size_t) *C.char { return C.confer_event_tool_call_id(event, n) })

@@ -152,7 +152,7 @@ func TestServerAndClientToolsDiffer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if event.Type == confer.EventToolResponse && event.FullContent != "clear sky, 21 degrees" {
+		if event.Type == confer.EventServerToolResponse && event.FullContent != "clear sky, 21 degrees" {
 			t.Errorf("got %+v", event)
 		}
 	}
@@ -421,7 +421,7 @@ func TestTablesMatchTheHeader(t *testing.T) {
 			continue
 		}
 		delete(repeated, constant)
-		// ErrRejected, EventToolCall, RoleUser, NotSent.
+		// ErrRejected, EventServerToolCall, RoleUser, NotSent.
 		words := strings.SplitN(constant, "_", 3)
 		want := map[string]string{
 			"E": "Err", "EVENT": "Event", "ROLE": "Role", "PROGRESS": "", "ENDING": "Ending", "ROOTS": "Roots",

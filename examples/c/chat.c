@@ -345,11 +345,11 @@ static void show_event(const confer_event *event) {
         print_text(stderr, content, len);
         fputs(plain, stderr);
         in_mid_line = content[len - 1] != '\n';
-    } else if (type == CONFER_EVENT_TOOL_CALL || type == CONFER_EVENT_CLIENT_TOOL_CALL) {
+    } else if (type == CONFER_EVENT_SERVER_TOOL_CALL || type == CONFER_EVENT_CLIENT_TOOL_CALL) {
         const char *name = confer_event_tool_name(event, &len);
         end_answer();
         end_line();
-        fputs(type == CONFER_EVENT_TOOL_CALL ? "[the enclave runs its tool " : "[left undone: the tool ", stderr);
+        fputs(type == CONFER_EVENT_SERVER_TOOL_CALL ? "[the enclave runs its tool " : "[left undone: the tool ", stderr);
         if (name != NULL) print_text(stderr, name, len);
         fputs("]\n", stderr);
     }

@@ -32,10 +32,6 @@ pub const CONFER_EVENT_THINKING: i32 = 2;
 pub const CONFER_EVENT_SERVER_TOOL_CALL: i32 = 3;
 /// That tool's result: confer_event_content(), confer_event_full_content().
 pub const CONFER_EVENT_SERVER_TOOL_RESPONSE: i32 = 4;
-/// The same as CONFER_EVENT_SERVER_TOOL_CALL.
-pub const CONFER_EVENT_TOOL_CALL: i32 = 3;
-/// The same as CONFER_EVENT_SERVER_TOOL_RESPONSE.
-pub const CONFER_EVENT_TOOL_RESPONSE: i32 = 4;
 /// The application must run this tool: see confer_chat_request_add_tool() and
 /// confer_event_wants_answer().
 pub const CONFER_EVENT_CLIENT_TOOL_CALL: i32 = 5;

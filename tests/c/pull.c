@@ -226,9 +226,9 @@ static void getters_return_each_property_of_an_event(void) {
 
     stream = chat_pull(client, "/server-tool");
     event = chat_next(stream);
-    CHECK(confer_event_type(event) == CONFER_EVENT_TOOL_CALL);
+    CHECK(confer_event_type(event) == CONFER_EVENT_SERVER_TOOL_CALL);
     event = chat_next(stream);
-    CHECK(confer_event_type(event) == CONFER_EVENT_TOOL_RESPONSE);
+    CHECK(confer_event_type(event) == CONFER_EVENT_SERVER_TOOL_RESPONSE);
     CHECK_TEXT("clear sky", confer_event_content(event, NULL));
     CHECK_TEXT("clear sky, 21 degrees", confer_event_full_content(event, NULL));
     confer_stream_free(stream);

@@ -252,8 +252,8 @@ public enum Event: Sendable, Hashable {
             switch confer_event_type(event) {
             case CONFER_EVENT_TOKEN: .token(read(confer_event_content))
             case CONFER_EVENT_THINKING: .thinking(read(confer_event_content))
-            case CONFER_EVENT_TOOL_CALL: .toolCall(toolCall())
-            case CONFER_EVENT_TOOL_RESPONSE:
+            case CONFER_EVENT_SERVER_TOOL_CALL: .toolCall(toolCall())
+            case CONFER_EVENT_SERVER_TOOL_RESPONSE:
                 .toolResponse(
                     ToolResponse(
                         id: read(confer_event_tool_call_id), name: read(confer_event_tool_name),
