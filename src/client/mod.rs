@@ -10,6 +10,7 @@ mod client;
 mod collect;
 mod config;
 mod connect;
+mod delivery;
 mod document;
 mod event;
 mod history;
@@ -35,6 +36,7 @@ pub use client::{Client, deadline};
 pub use collect::{Collected, MAX_COLLECTED};
 pub use config::{Config, production_verifier};
 pub use connect::Connecting;
+pub use delivery::{Calls, Delivery};
 pub use document::StoredDocument;
 pub use event::{ClientEvent, Details, Event, Kind, MAX_EVENT, MAX_EVENT_DEPTH, Matrix, Text};
 pub use history::{Conversation, Role};
@@ -57,8 +59,8 @@ pub use crate::attestation::{
     Check, Evidenced, Export, MAX_POLICY, Outcome, Policy, Report, Verdict, Verifier,
 };
 pub use crate::host::{
-    Callbacks, Hold, Level, Pump, Sink, block_signals_with, on_callback_thread, process_ends,
-    set_workers, wait_for_threads,
+    Level, Sink, block_signals_with, on_callback_thread, process_ends, set_workers,
+    wait_for_threads,
 };
 pub use crate::net::Roots;
 pub use crate::session::{BOUND_BYTES, Stage, TOTAL, rejection};

@@ -13,10 +13,10 @@ use super::request::confer_chat_request;
 use super::route::confer_request;
 use super::status::confer_status;
 use super::stream::confer_stream;
-use super::support::delivery::Delivery;
+use super::support::calls::Calls;
 use super::support::guard;
 use super::support::handle::{self, Out, missing};
-use crate::client::{Client, PreparedRequest, Stream};
+use crate::client::{Client, Delivery, PreparedRequest, Stream};
 use crate::error::Result;
 
 /// Starts a stream with or without callbacks.
@@ -50,8 +50,9 @@ pub(super) unsafe fn start(
     if let Some(out) = out {
         out.set(handle::give_shared(stream.clone()));
     }
-    let delivery = Delivery::new(stream.clone(), table, thread, hold);
-    stream.set_signal(delivery);
+    let calls = Calls::new(stream.clone(), table);
+    let delivery = Delivery::new(calls, thread, hold);
+    stream.stream().set_signal(delivery);
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 use std::ffi::{c_char, c_int};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
 
 use super::connect::pipe;
 use super::error::confer_error;
@@ -13,7 +12,7 @@ use super::support::guard::{self, Poison};
 use super::support::handle::{self, Out};
 use super::support::signal::Pipe;
 use super::support::text;
-use crate::client::{Collected, Event, Next, Signal, Stream, Writes, deadline};
+use crate::client::{Collected, Next, Stream, Writes, deadline};
 use crate::error::{Error, Result, Status};
 
 /// A request in progress, and its events. Any thread may use it, but only one at a time may read it
@@ -78,24 +77,8 @@ impl confer_stream {
         confer_stream::new(stream, Reader::Callbacks)
     }
 
-    pub(super) fn set_signal(&self, signal: Arc<dyn Signal>) {
-        self.stream.set_signal(signal);
-    }
-
-    pub(super) fn take(&self, deadline: Option<Instant>) -> Next<Event> {
-        self.stream.next(deadline)
-    }
-
-    pub(super) fn ended(&self) -> Option<Result<()>> {
-        self.stream.ended()
-    }
-
-    pub(super) fn dropped(&self) -> u64 {
-        self.stream.dropped()
-    }
-
-    pub(super) fn cancel(&self) {
-        self.stream.cancel();
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     pub(super) fn is_freed(&self) -> bool {
@@ -296,7 +279,7 @@ pub unsafe extern "C" fn confer_stream_cancel(stream: *mut confer_stream) {
     guard::quiet(|| {
         // SAFETY: NULL or a live handle.
         if let Ok(stream) = unsafe { handle::borrow(stream, "stream") } {
-            stream.cancel();
+            stream.stream.cancel();
         }
     });
 }
@@ -310,7 +293,7 @@ pub unsafe extern "C" fn confer_stream_free(stream: *mut confer_stream) {
         // SAFETY: NULL, or a live handle that is not used afterwards.
         if let Some(stream) = unsafe { handle::take(stream) } {
             stream.freed.store(true, Ordering::Relaxed);
-            stream.cancel();
+            stream.stream.cancel();
         }
     });
 }

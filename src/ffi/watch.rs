@@ -197,6 +197,6 @@ pub unsafe extern "C" fn confer_client_watch(
 pub unsafe extern "C" fn confer_stream_dropped(stream: *const confer_stream) -> u64 {
     guard::get(0, || {
         // SAFETY: NULL or a live handle.
-        unsafe { handle::peek(stream) }.map(confer_stream::dropped)
+        unsafe { handle::peek(stream) }.map(|it| it.stream().dropped())
     })
 }

@@ -1,7 +1,7 @@
 //! Helpers of every section: the guard of each export, handles, texts, callbacks, descriptors, and
 //! the library's use of the process. No exports.
 
-pub(super) mod delivery;
+pub(super) mod calls;
 pub(super) mod guard;
 pub(super) mod handle;
 mod process;

@@ -1,0 +1,126 @@
+//! Delivers a stream's events to callbacks, on the client's callback thread. Or wakes the
+//! application, which then takes them.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use super::event::Event;
+use super::inbox::{Next, Signal};
+use super::stream::Stream;
+use crate::error::{Error, Progress, Result, Status};
+use crate::host::{Callbacks, Hold, Pump};
+use crate::panics;
+
+/// The callbacks of one stream. Only the callback thread calls them.
+pub trait Calls: Send {
+    /// Returns their stream.
+    fn stream(&self) -> &Stream;
+    /// Whether the application takes the events itself, after [`Calls::ready`].
+    fn takes(&self) -> bool;
+    /// Wakes the application.
+    fn ready(&self);
+    /// Delivers an event. Returns false to stop the stream.
+    fn event(&self, event: Event) -> bool;
+    /// Delivers the end. It is the last call.
+    fn done(self, result: Result<()>);
+}
+
+/// Delivers the events of a stream. It is the signal of the stream's inbox.
+pub struct Delivery<C> {
+    this: Weak<Delivery<C>>,
+    thread: Arc<Callbacks>,
+    /// `None` after the last call, and during each turn.
+    open: Mutex<Option<Open<C>>>,
+}
+
+struct Open<C> {
+    calls: C,
+    /// Dropped after the callbacks.
+    hold: Hold,
+}
+
+impl<C> Delivery<C> {
+    /// Creates a delivery. `hold` keeps `thread` until the last call has returned.
+    pub fn new(calls: C, thread: Arc<Callbacks>, hold: Hold) -> Arc<Delivery<C>> {
+        Arc::new_cyclic(|this| Delivery {
+            this: this.clone(),
+            thread,
+            open: Mutex::new(Some(Open { calls, hold })),
+        })
+    }
+}
+
+impl<C: Calls + 'static> Signal for Delivery<C> {
+    fn raise(&self) {
+        if let Some(this) = self.this.upgrade() {
+            self.thread.post_pump(this);
+        }
+    }
+
+    fn clear(&self) {}
+}
+
+impl<C: Calls> Pump for Delivery<C> {
+    fn run(&self) -> bool {
+        let open = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken out during the turn, so no callback runs under the lock.
+        let Some(Open { calls, hold }) = open().take() else {
+            return false;
+        };
+        let turned = panics::catch(|| turn(&calls)).unwrap_or_else(|panic| {
+            calls.stream().cancel();
+            Turned::Done(Err(panic))
+        });
+        match turned {
+            Turned::Done(result) => calls.done(result),
+            Turned::Over => drop(calls), // before `hold`
+            // An event that came after `Waits` raised the signal, and so posted this pump again.
+            Turned::Waits | Turned::GoesOn => {
+                *open() = Some(Open { calls, hold });
+                return matches!(turned, Turned::GoesOn);
+            }
+        }
+        false
+    }
+}
+
+/// The result of a turn.
+enum Turned {
+    /// All events were delivered.
+    Waits,
+    /// More events wait.
+    GoesOn,
+    /// The stream has ended, and the last call is due.
+    Done(Result<()>),
+    /// The last call was made before.
+    Over,
+}
+
+/// Events that one stream delivers before another has its turn.
+const TURN: usize = 64;
+
+fn turn(calls: &impl Calls) -> Turned {
+    let stream = calls.stream();
+    if calls.takes() {
+        // Read before the call: an end that comes later posts this pump again, for another call.
+        let end = stream.ended();
+        calls.ready();
+        return end.map_or(Turned::Waits, Turned::Done);
+    }
+    let at_once = Some(Instant::now());
+    for _ in 0..TURN {
+        match stream.next(at_once) {
+            Next::Item(event) => {
+                if !calls.event(event) {
+                    stream.cancel();
+                    let stopped = Error::new(Status::Stopped, "on_event asked to stop");
+                    return Turned::Done(Err(stopped.with_progress(Progress::PartlyAnswered)));
+                }
+            }
+            Next::End(result) => return Turned::Done(result),
+            Next::Over => return Turned::Over,
+            Next::Empty => return Turned::Waits,
+        }
+    }
+    Turned::GoesOn
+}
