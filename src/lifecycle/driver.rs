@@ -398,7 +398,7 @@ impl Lifecycle {
         self.state()
     }
 
-    /// Tells the observers, outside the lock.
+    /// Passes news to the observers, outside the lock.
     fn telling<'a>(
         &'a self,
         state: &State,
@@ -573,7 +573,7 @@ impl Lifecycle {
         self.input(|core, now| core.set_token(token, now));
     }
 
-    /// Adds an observer, which first gets to know the present state. The client does not keep it.
+    /// Adds an observer, which first receives the present state. The client does not keep it.
     pub fn watch(&self, watch: Arc<dyn Observer>) {
         let mut state = self.state();
         state.new_watches.push(watch);
