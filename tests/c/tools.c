@@ -286,6 +286,17 @@ static void tools_given_as_json_are_asked_for_too(void) {
     close_enclave(client);
 }
 
+static void chat_whose_tools_want_answers_is_not_collected(void) {
+    confer_client *client = open_enclave();
+    confer_stream *stream = ask(client, CALL);
+    const char *text = NULL;
+    REFUSES("want answers", confer_stream_collect(stream, -1, &text, NULL, &error));
+    CHECK(text == NULL);
+    CHECK_OK(ANSWER(next_call(stream), "ok"));
+    says(stream, "The tool answered: ok");
+    close_enclave(client);
+}
+
 static void application_continues_by_itself_without_rounds(void) {
     char text[200] = "", call[200];
     confer_client *client = open_enclave();
@@ -534,6 +545,7 @@ int main(void) {
         PROMISE(rounds_take_one_place_of_the_requests),
         PROMISE(call_of_an_unknown_tool_fails_by_itself),
         PROMISE(tools_given_as_json_are_asked_for_too),
+        PROMISE(chat_whose_tools_want_answers_is_not_collected),
         PROMISE(application_continues_by_itself_without_rounds),
         PROMISE(conversation_has_tool_calls_and_results),
         PROMISE(callbacks_answer_round_after_round),
