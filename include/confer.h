@@ -234,13 +234,14 @@
 #define CONFER_OUTCOME_SKIP 3
 
 /**
- * The connection broke, with confer_connection_event_error(), and is made again.
+ * The connection broke, with confer_connection_event_error(). The client reconnects.
  */
 #define CONFER_CONNECTION_LOST 1
 
 /**
- * An attempt begins after a pause: confer_connection_event_attempt(), confer_connection_event_delay_ms(). If the
- * connection did not break, it is to be replaced, and serves meanwhile.
+ * An attempt begins after a pause: confer_connection_event_attempt(),
+ * confer_connection_event_delay_ms(). If the connection did not break, it serves until it is
+ * replaced.
  */
 #define CONFER_CONNECTION_ATTEMPT 2
 
@@ -250,12 +251,13 @@
 #define CONFER_CONNECTION_FAILED 3
 
 /**
- * There is a new connection, verified: confer_connection_event_report(), confer_connection_event_release_changed().
+ * A new, verified connection serves: confer_connection_event_report(),
+ * confer_connection_event_release_changed().
  */
 #define CONFER_CONNECTION_CONNECTED 4
 
 /**
- * There will be no other: the client has ended, with confer_connection_event_error().
+ * The client has ended, with confer_connection_event_error().
  */
 #define CONFER_CONNECTION_ENDED 5
 
@@ -764,7 +766,7 @@ typedef struct confer_config confer_config;
 typedef struct confer_connecting confer_connecting;
 
 /**
- * Something that became of the connection. Lent to a callback; immutable while it lives.
+ * A change of the connection. Lent to a callback. Immutable.
  */
 typedef struct confer_connection_event confer_connection_event;
 
@@ -847,7 +849,8 @@ typedef struct confer_request confer_request;
 typedef struct confer_stream confer_stream;
 
 /**
- * A question for a token, to be answered once. Any thread. Freed without an answer, it says that there is no token.
+ * A token question, to answer once. Any thread. Freeing it unanswered means that the application
+ * has no token.
  */
 typedef struct confer_token_request confer_token_request;
 
@@ -866,9 +869,10 @@ typedef struct confer_tool_call confer_tool_call;
 typedef int32_t confer_status;
 
 /**
- * Asks for a token. `request` now belongs to the application: answer it with confer_token_request_answer() or
- * confer_token_request_fail(), at once or later and from any thread, and free it with confer_token_request_free(). Called
- * on the client's callback thread; within confer_connect() too, which waits meanwhile.
+ * Asks for a token. `request` now belongs to the application: answer it with
+ * confer_token_request_answer() or confer_token_request_fail(), at once or later and from any
+ * thread, and free it with confer_token_request_free(). Called on the client's callback thread,
+ * also during confer_connect(), which waits for the answer.
  */
 typedef void (*confer_token_fn)(void *user_data, confer_token_request *request);
 
@@ -878,14 +882,15 @@ typedef void (*confer_token_fn)(void *user_data, confer_token_request *request);
 typedef void (*confer_destroy_fn)(void *user_data);
 
 /**
- * Told what becomes of the connection, on the client's callback thread. Where 1,024 of these wait for a callback that
- * stands still, attempts and their failures are left out.
+ * Receives changes of the connection, on the client's callback thread. If 1,024 of them wait for a
+ * slow callback, attempts and their failures are left out.
  */
 typedef void (*confer_connection_fn)(void *user_data, const confer_connection_event *event);
 
 /**
- * Asked whether an enclave will do whose release is another than before; it satisfies the policy. Returns 0 to accept it.
- * Both reports are lent during the call. On the client's callback thread, within the time limit of CONFER_STAGE_RELEASE.
+ * Called when the release of an enclave that satisfies the policy differs from the previous one.
+ * Return 0 to accept it. Both reports are lent during the call. Runs on the client's callback
+ * thread, within the time limit of CONFER_STAGE_RELEASE.
  */
 typedef int32_t (*confer_release_fn)(void *user_data, const confer_report *before, const confer_report *now);
 
@@ -1675,11 +1680,11 @@ confer_status confer_evidence_verify(const char *evidence,
                                      confer_error **error);
 
 /**
- * Gives the token, by the rules of confer_config_set_token().
+ * Answers with a token, by the rules of confer_config_set_token().
  *
- * Errors: CONFER_E_INVALID_ARGUMENT for a token that those rules refuse, and for a second answer; CONFER_E_TOO_LARGE;
- * CONFER_E_INVALID_UTF8.
- * After an error that is about the token another one can be given.
+ * Errors: CONFER_E_INVALID_ARGUMENT for a token that those rules refuse, and for a second answer;
+ * CONFER_E_TOO_LARGE; CONFER_E_INVALID_UTF8.
+ * After an error about the token, another one can be given.
  */
 confer_status confer_token_request_answer(confer_token_request *request,
                                           const char *token,
@@ -1687,8 +1692,9 @@ confer_status confer_token_request_answer(confer_token_request *request,
                                           confer_error **error);
 
 /**
- * There is no token: the attempt to connect fails with CONFER_E_TOKEN and `reason`, of which 1,024 characters are kept.
- * It must hold no secret: it becomes part of errors and of the log.
+ * Answers that the application has no token. The attempt fails with CONFER_E_TOKEN and `reason`,
+ * of which 1,024 characters are kept. It must not contain a secret, because errors and the log
+ * repeat it.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8.
  */
@@ -1703,32 +1709,33 @@ confer_status confer_token_request_fail(confer_token_request *request,
 void confer_token_request_free(confer_token_request *request);
 
 /**
- * What happened: one of CONFER_CONNECTION_*. New numbers can appear in later versions.
+ * Returns the change, one of CONFER_CONNECTION_*. Later versions may add numbers.
  */
 int32_t confer_connection_event_type(const confer_connection_event *event);
 
 /**
- * Why the connection broke, the attempt failed or the client ended; NULL for others. Borrowed from the event.
+ * Returns the error of the lost connection, the failed attempt or the client's end; NULL for
+ * others. Borrowed from the event.
  */
 const confer_error *confer_connection_event_error(const confer_connection_event *event);
 
 /**
- * Why the new connection is trusted; NULL for others. Borrowed from the event.
+ * Returns the report of the new connection; NULL for others. Borrowed from the event.
  */
 const confer_report *confer_connection_event_report(const confer_connection_event *event);
 
 /**
- * Whether the new connection's release (its manifest) is another one than that of the connection before.
+ * Returns whether the new connection's release (its manifest) differs from the previous one.
  */
 bool confer_connection_event_release_changed(const confer_connection_event *event);
 
 /**
- * Which attempt in a row begins, from 1; 0 for others.
+ * Returns the number of the attempt in a row, from 1; 0 for others.
  */
 uint32_t confer_connection_event_attempt(const confer_connection_event *event);
 
 /**
- * The pause before the attempt, in milliseconds; -1 for others.
+ * Returns the pause before the attempt, in milliseconds; -1 for others.
  */
 int64_t confer_connection_event_delay_ms(const confer_connection_event *event);
 

@@ -1,4 +1,4 @@
-//! What becomes of a client's connection: the section "Connection" of the header.
+//! Changes of a client's connection: the section "Connection" of the header.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::support::user_data::UserData;
 use super::support::{guard, handle};
 use crate::client::{Change, ChangeSink, ReleaseSink};
 
-/// Something that became of the connection. Lent to a callback; immutable while it lives.
+/// A change of the connection. Lent to a callback. Immutable.
 #[allow(non_camel_case_types)]
 pub struct confer_connection_event {
     kind: i32,
@@ -20,26 +20,29 @@ pub struct confer_connection_event {
     flag: bool,
 }
 
-/// The connection broke, with confer_connection_event_error(), and is made again.
+/// The connection broke, with confer_connection_event_error(). The client reconnects.
 pub const CONFER_CONNECTION_LOST: i32 = 1;
-/// An attempt begins after a pause: confer_connection_event_attempt(), confer_connection_event_delay_ms(). If the
-/// connection did not break, it is to be replaced, and serves meanwhile.
+/// An attempt begins after a pause: confer_connection_event_attempt(),
+/// confer_connection_event_delay_ms(). If the connection did not break, it serves until it is
+/// replaced.
 pub const CONFER_CONNECTION_ATTEMPT: i32 = 2;
 /// The attempt failed with confer_connection_event_error().
 pub const CONFER_CONNECTION_FAILED: i32 = 3;
-/// There is a new connection, verified: confer_connection_event_report(), confer_connection_event_release_changed().
+/// A new, verified connection serves: confer_connection_event_report(),
+/// confer_connection_event_release_changed().
 pub const CONFER_CONNECTION_CONNECTED: i32 = 4;
-/// There will be no other: the client has ended, with confer_connection_event_error().
+/// The client has ended, with confer_connection_event_error().
 pub const CONFER_CONNECTION_ENDED: i32 = 5;
 
-/// Told what becomes of the connection, on the client's callback thread. Where 1,024 of these wait for a callback that
-/// stands still, attempts and their failures are left out.
+/// Receives changes of the connection, on the client's callback thread. If 1,024 of them wait for a
+/// slow callback, attempts and their failures are left out.
 #[allow(non_camel_case_types)]
 pub type confer_connection_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, event: *const confer_connection_event)>;
 
-/// Asked whether an enclave will do whose release is another than before; it satisfies the policy. Returns 0 to accept it.
-/// Both reports are lent during the call. On the client's callback thread, within the time limit of CONFER_STAGE_RELEASE.
+/// Called when the release of an enclave that satisfies the policy differs from the previous one.
+/// Return 0 to accept it. Both reports are lent during the call. Runs on the client's callback
+/// thread, within the time limit of CONFER_STAGE_RELEASE.
 #[allow(non_camel_case_types)]
 pub type confer_release_fn = Option<
     unsafe extern "C" fn(
@@ -90,7 +93,7 @@ impl confer_connection_event {
     }
 }
 
-/// The sink that an application gave, if it gave one.
+/// Returns the application's callback, if any.
 pub(super) fn connection(
     call: Option<unsafe extern "C" fn(*mut c_void, *const confer_connection_event)>,
     user_data: UserData,
@@ -107,7 +110,7 @@ pub(super) fn connection(
 
 type Release = unsafe extern "C" fn(*mut c_void, *const confer_report, *const confer_report) -> i32;
 
-/// The judge of releases that an application gave, if it gave one.
+/// Returns the application's release callback, if any.
 pub(super) fn release(call: Option<Release>, user_data: UserData) -> Option<ReleaseSink> {
     call.map(|call| {
         let ask = move |before: &Arc<_>, now: &Arc<_>| {
@@ -120,7 +123,7 @@ pub(super) fn release(call: Option<Release>, user_data: UserData) -> Option<Rele
     })
 }
 
-/// What happened: one of CONFER_CONNECTION_*. New numbers can appear in later versions.
+/// Returns the change, one of CONFER_CONNECTION_*. Later versions may add numbers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connection_event_type(
     event: *const confer_connection_event,
@@ -129,7 +132,8 @@ pub unsafe extern "C" fn confer_connection_event_type(
     guard::get(0, || unsafe { handle::peek(event) }.map(|event| event.kind))
 }
 
-/// Why the connection broke, the attempt failed or the client ended; NULL for others. Borrowed from the event.
+/// Returns the error of the lost connection, the failed attempt or the client's end; NULL for
+/// others. Borrowed from the event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connection_event_error(
     event: *const confer_connection_event,
@@ -141,7 +145,7 @@ pub unsafe extern "C" fn confer_connection_event_error(
     })
 }
 
-/// Why the new connection is trusted; NULL for others. Borrowed from the event.
+/// Returns the report of the new connection; NULL for others. Borrowed from the event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connection_event_report(
     event: *const confer_connection_event,
@@ -153,7 +157,7 @@ pub unsafe extern "C" fn confer_connection_event_report(
     })
 }
 
-/// Whether the new connection's release (its manifest) is another one than that of the connection before.
+/// Returns whether the new connection's release (its manifest) differs from the previous one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connection_event_release_changed(
     event: *const confer_connection_event,
@@ -164,7 +168,7 @@ pub unsafe extern "C" fn confer_connection_event_release_changed(
     })
 }
 
-/// Which attempt in a row begins, from 1; 0 for others.
+/// Returns the number of the attempt in a row, from 1; 0 for others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connection_event_attempt(
     event: *const confer_connection_event,
@@ -175,7 +179,7 @@ pub unsafe extern "C" fn confer_connection_event_attempt(
     })
 }
 
-/// The pause before the attempt, in milliseconds; -1 for others.
+/// Returns the pause before the attempt, in milliseconds; -1 for others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connection_event_delay_ms(
     event: *const confer_connection_event,

@@ -11,13 +11,15 @@ use super::support::{handle, text};
 use crate::client::{TokenProvider, TokenQuestion};
 use crate::error::Result;
 
-/// A question for a token, to be answered once. Any thread. Freed without an answer, it says that there is no token.
+/// A token question, to answer once. Any thread. Freeing it unanswered means that the application
+/// has no token.
 #[allow(non_camel_case_types)]
 pub struct confer_token_request(Turns<TokenQuestion>);
 
-/// Asks for a token. `request` now belongs to the application: answer it with confer_token_request_answer() or
-/// confer_token_request_fail(), at once or later and from any thread, and free it with confer_token_request_free(). Called
-/// on the client's callback thread; within confer_connect() too, which waits meanwhile.
+/// Asks for a token. `request` now belongs to the application: answer it with
+/// confer_token_request_answer() or confer_token_request_fail(), at once or later and from any
+/// thread, and free it with confer_token_request_free(). Called on the client's callback thread,
+/// also during confer_connect(), which waits for the answer.
 #[allow(non_camel_case_types)]
 pub type confer_token_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, request: *mut confer_token_request)>;
@@ -30,12 +32,13 @@ struct ProviderCallback {
 impl TokenProvider for ProviderCallback {
     fn ask(&self, question: TokenQuestion) {
         let handle = handle::give(confer_token_request(Turns::new(question)));
-        // SAFETY: the application gave function and user data together, and the request becomes its own.
+        // SAFETY: the application gave function and user data together, and the request becomes its
+        // own.
         unsafe { (self.call)(self.user_data.pointer(), handle) };
     }
 }
 
-/// The provider that an application gave, if it gave one.
+/// Returns the application's provider, if any.
 pub(super) fn provider(
     call: Option<unsafe extern "C" fn(*mut c_void, *mut confer_token_request)>,
     user_data: UserData,
@@ -53,11 +56,11 @@ unsafe fn with<T>(
     unsafe { handle::borrow(request, "request") }?.0.with(work)
 }
 
-/// Gives the token, by the rules of confer_config_set_token().
+/// Answers with a token, by the rules of confer_config_set_token().
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT for a token that those rules refuse, and for a second answer; CONFER_E_TOO_LARGE;
-/// CONFER_E_INVALID_UTF8.
-/// After an error that is about the token another one can be given.
+/// Errors: CONFER_E_INVALID_ARGUMENT for a token that those rules refuse, and for a second answer;
+/// CONFER_E_TOO_LARGE; CONFER_E_INVALID_UTF8.
+/// After an error about the token, another one can be given.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_token_request_answer(
     request: *mut confer_token_request,
@@ -72,8 +75,9 @@ pub unsafe extern "C" fn confer_token_request_answer(
     })
 }
 
-/// There is no token: the attempt to connect fails with CONFER_E_TOKEN and `reason`, of which 1,024 characters are kept.
-/// It must hold no secret: it becomes part of errors and of the log.
+/// Answers that the application has no token. The attempt fails with CONFER_E_TOKEN and `reason`,
+/// of which 1,024 characters are kept. It must not contain a secret, because errors and the log
+/// repeat it.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8.
 #[unsafe(no_mangle)]
