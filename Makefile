@@ -1,5 +1,5 @@
 # make demo      builds everything, starts the local enclave, and chats with it from C
-# make demo-all  does the same with every example, and restarts the enclave under a chat
+# make demo-all  does the same with every example, and restarts the enclave under three of them
 # make test      runs all tests whose tools are installed, and lists the skipped ones
 #
 # The other targets are for work on the library. Output goes to build/ and cargo's target folders.
@@ -59,7 +59,7 @@ examples: $(EXAMPLES)
 
 build/examples/c/%: examples/c/%.c $(wildcard examples/c/*.h) include/confer.h $(LIB)
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(WARNINGS) $(CFLAGS) -Iinclude $< -o $@ -Lbuild/lib -lconfer -lm -Wl,-rpath,'$$ORIGIN/../../lib'
+	$(CC) -std=c11 $(WARNINGS) $(CFLAGS) -Iinclude $< -o $@ -Lbuild/lib -lconfer -lm -pthread -Wl,-rpath,'$$ORIGIN/../../lib'
 
 demo: $(EXAMPLES) $(ENCLAVE)
 	@scripts/demo

@@ -143,21 +143,28 @@ static inline int read_service(int argc, char **argv, const char *usage, struct 
     return at;
 }
 
+/* Makes the settings of the options, without the token. The caller frees them, also after an error. */
+static inline confer_status new_config(const struct service *service, confer_config **config, confer_error **error) {
+    confer_policy *policy = NULL;
+    confer_status status = confer_config_new(config, error);
+    if (status == CONFER_OK && service->url != NULL)
+        status = confer_config_set_endpoint(*config, service->url, SIZE_MAX, error);
+    if (status == CONFER_OK && service->policy != NULL) {
+        status = confer_policy_load(service->policy, SIZE_MAX, &policy, error);
+        if (status == CONFER_OK) status = confer_config_set_policy(*config, policy, error);
+    }
+    if (status == CONFER_OK && service->timeout_ms > 0)
+        status = set_limits(*config, (uint64_t)service->timeout_ms, error);
+    confer_policy_free(policy);
+    return status;
+}
+
 /* Connects, and prints the verified release in one line. A refusal's error names the failed check. */
 static inline confer_status connect_to(struct service *service, confer_client **client, confer_error **error) {
     confer_config *config = NULL;
-    confer_policy *policy = NULL;
     confer_report *report = NULL;
-    confer_status status = confer_config_new(&config, error);
+    confer_status status = new_config(service, &config, error);
     if (status == CONFER_OK) status = confer_config_set_token(config, service->token, SIZE_MAX, error);
-    if (status == CONFER_OK && service->url != NULL)
-        status = confer_config_set_endpoint(config, service->url, SIZE_MAX, error);
-    if (status == CONFER_OK && service->policy != NULL) {
-        status = confer_policy_load(service->policy, SIZE_MAX, &policy, error);
-        if (status == CONFER_OK) status = confer_config_set_policy(config, policy, error);
-    }
-    if (status == CONFER_OK && service->timeout_ms > 0)
-        status = set_limits(config, (uint64_t)service->timeout_ms, error);
     if (status == CONFER_OK) status = confer_connect(config, NULL, client, error);
     if (status == CONFER_OK) status = confer_attestation_report(*client, &report, error);
     if (status == CONFER_OK) {
@@ -169,7 +176,6 @@ static inline confer_status connect_to(struct service *service, confer_client **
     }
     verified = status == CONFER_OK ? *client : NULL;
     confer_report_free(report);
-    confer_policy_free(policy);
     confer_config_free(config);
     return status;
 }
