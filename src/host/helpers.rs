@@ -70,20 +70,7 @@ impl Drop for Running {
 /// The future result of a job. Dropping it cancels the job.
 pub struct Asked<T> {
     result: oneshot::Receiver<Result<T>>,
-    _waiter: Waiter,
-}
-
-/// Keeps a job wanted.
-struct Waiter {
-    wanted: Option<Arc<()>>,
-    helpers: &'static Helpers,
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        self.wanted = None;
-        self.helpers.refuse_if_all_hang();
-    }
+    _waiter: Arc<()>,
 }
 
 impl<T> Asked<T> {
@@ -131,10 +118,7 @@ impl Helpers {
         });
         Asked {
             result,
-            _waiter: Waiter {
-                wanted: Some(waiter),
-                helpers: self,
-            },
+            _waiter: waiter,
         }
     }
 
@@ -179,20 +163,6 @@ impl Helpers {
         drop(state); // before the cancelled jobs: dropping them may call back into here
         drop(given_up);
         Ok(())
-    }
-
-    /// Refuses the queued jobs if every thread hangs: they would wait until the system returns.
-    fn refuse_if_all_hang(&self) {
-        let mut state = self.state();
-        let hanging = state.hanging();
-        if hanging < self.most {
-            return;
-        }
-        let queue = std::mem::take(&mut state.queue);
-        drop(state);
-        for job in queue {
-            (job.work)(Err(self.hang(hanging)));
-        }
     }
 
     fn hang(&self, hanging: usize) -> Error {
