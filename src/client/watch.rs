@@ -8,7 +8,7 @@ use super::event::{ClientEvent, Event, Kind};
 use super::inbox::Inbox;
 use super::meter::Meter;
 use crate::attestation::Evidenced;
-use crate::error::{Result, Status};
+use crate::error::Status;
 use crate::lifecycle::{Lifecycle, News, Notice, Observer};
 use crate::session::Bounds;
 
@@ -29,6 +29,8 @@ struct State {
     last: Option<Arc<Evidenced>>,
     /// The open question.
     open: Option<u64>,
+    /// A change of the release was dropped, and no later event has told of it yet.
+    missed: bool,
 }
 
 impl Watch {
@@ -59,7 +61,7 @@ impl Watch {
 
     /// Drops old news if too much waits.
     fn shed(&self) {
-        let open = self.state().open;
+        let (open, mut missed) = (self.state().open, false);
         let dropped = self.inbox.shed(MAX_WAITING, |waiting| {
             let is_state =
                 |event: &Event| matches!(event.kind(), Kind::Connected | Kind::Disconnected);
@@ -81,21 +83,22 @@ impl Watch {
                     })
                 )
             };
+            if !changed(&waiting[at]) {
+                return Some(at);
+            }
             // The next `Connected` event reports the change of a dropped one.
-            if changed(&waiting[at])
-                && let Some(next) =
-                    (at + 1..waiting.len()).find(|next| waiting[*next].kind() == Kind::Connected)
-                && let Some(ClientEvent::Connected { evidenced, .. }) = waiting[next].client()
-            {
-                let evidenced = evidenced.clone();
-                waiting[next] = ClientEvent::Connected {
-                    evidenced,
-                    release_changed: true,
+            let mut later = waiting.iter_mut().skip(at + 1);
+            match later.find(|event| event.kind() == Kind::Connected) {
+                Some(next) => {
+                    if let Some(ClientEvent::Connected { evidenced, .. }) = next.client() {
+                        *next = connected(evidenced.clone(), true).into_event();
+                    }
                 }
-                .into_event();
+                None => missed = true,
             }
             Some(at)
         });
+        self.state().missed |= missed;
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
     }
 
@@ -103,14 +106,14 @@ impl Watch {
         match notice {
             Notice::Stage(stage) => self.push(ClientEvent::Stage(*stage)),
             Notice::Connected { evidenced, .. } => {
-                let last = self.state().last.replace(evidenced.clone());
                 let manifest = |it: &Arc<Evidenced>| it.report.manifest_sha256.clone();
-                let release_changed =
-                    last.is_some_and(|last| manifest(&last) != manifest(evidenced));
-                self.push(ClientEvent::Connected {
-                    evidenced: evidenced.clone(),
-                    release_changed,
-                });
+                let changed = {
+                    let mut state = self.state();
+                    let last = state.last.replace(evidenced.clone());
+                    let differs = last.is_some_and(|last| manifest(&last) != manifest(evidenced));
+                    std::mem::take(&mut state.missed) || differs
+                };
+                self.push(connected(evidenced.clone(), changed));
             }
             Notice::Disconnected(error) => self.push(ClientEvent::Disconnected(error.clone())),
             Notice::Attempt {
@@ -124,15 +127,20 @@ impl Watch {
             }),
             // The next attempt or the end has its error.
             Notice::Failed(_) => {}
-            Notice::Ended(error) => self.end(match error.status() {
-                Status::Closed => Ok(()),
-                _ => Err(error.clone()),
-            }),
+            // A close delivers no event any more.
+            Notice::Ended(error) if error.status() == Status::Closed => {
+                self.inbox.discard();
+                self.inbox.end(Ok(()));
+            }
+            Notice::Ended(error) => self.inbox.end(Err(error.clone())),
         }
     }
+}
 
-    fn end(&self, result: Result<()>) {
-        self.inbox.end(result);
+fn connected(evidenced: Arc<Evidenced>, release_changed: bool) -> ClientEvent {
+    ClientEvent::Connected {
+        evidenced,
+        release_changed,
     }
 }
 
@@ -205,12 +213,72 @@ mod tests {
         assert!(read(&watch).contains(&Kind::Disconnected));
     }
 
+    /// A report that names a manifest.
+    fn evidenced(manifest: &str) -> Arc<Evidenced> {
+        use crate::attestation::{Policy, Verifier};
+        let verifier = Verifier::new(Policy::production()).unwrap();
+        let (mut report, _) = verifier.admit(b"{}", &[0; 32], None, 1_800_000_000);
+        report.manifest_sha256 = Some(manifest.into());
+        let export = verifier.export(b"{}", &[0; 32], None, 1_800_000_000);
+        Arc::new(Evidenced { report, export })
+    }
+
+    fn connect(watch: &Watch, manifest: &str) {
+        watch.pass(&Notice::Connected {
+            evidenced: evidenced(manifest),
+            release_changed: false,
+            first: false,
+        });
+    }
+
+    /// Whether each `Connected` event that is read tells of a change.
+    fn changes(watch: &Watch) -> Vec<bool> {
+        let mut changes = Vec::new();
+        while let Next::Item(event) = watch.inbox.next(Some(Instant::now())) {
+            if let Some(ClientEvent::Connected {
+                release_changed, ..
+            }) = event.client()
+            {
+                changes.push(*release_changed);
+            }
+        }
+        changes
+    }
+
     #[test]
-    fn the_end_comes_last_and_a_close_is_no_error() {
-        let watch = Watch::new();
-        watch.pass(&Notice::Stage(Stage::Tcp));
-        watch.pass(&Notice::Ended(crate::lifecycle::closed()));
-        assert_eq!(read(&watch), [Kind::Stage]);
-        assert_eq!(watch.inbox.ended().map(|end| end.is_ok()), Some(true));
+    fn a_change_of_release_is_told_although_its_event_was_dropped() {
+        for fills_before_it_returns in [true, false] {
+            let watch = Watch::new();
+            let fill = || (0..2 * MAX_WAITING).for_each(|_| watch.pass(&Notice::Stage(Stage::Tcp)));
+            connect(&watch, "a");
+            assert_eq!(changes(&watch), [false]);
+            connect(&watch, "b");
+            watch.pass(&Notice::Disconnected(lost()));
+            if fills_before_it_returns {
+                fill();
+            }
+            connect(&watch, "b");
+            if !fills_before_it_returns {
+                fill();
+            }
+            assert_eq!(changes(&watch), [true]);
+            connect(&watch, "b");
+            assert_eq!(changes(&watch), [false]);
+        }
+    }
+
+    #[test]
+    fn the_end_comes_last_and_a_close_is_no_error_and_delivers_nothing() {
+        for (error, kinds) in [
+            (lost(), vec![Kind::Stage]),
+            (crate::lifecycle::closed(), vec![]),
+        ] {
+            let watch = Watch::new();
+            watch.pass(&Notice::Stage(Stage::Tcp));
+            let closed = error.status() == Status::Closed;
+            watch.pass(&Notice::Ended(error));
+            assert_eq!(read(&watch), kinds);
+            assert_eq!(watch.inbox.ended().map(|end| end.is_ok()), Some(closed));
+        }
     }
 }

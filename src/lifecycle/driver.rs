@@ -317,9 +317,11 @@ impl Lifecycle {
             format!("the connection ended: {why}")
         });
         let mut state = self.state();
-        state.connections.remove(&connection);
+        // Dropped outside the lock: it may hold requests, which come back here.
+        let session = state.connections.remove(&connection);
         state.core.connection_lost(connection, why, Now::read());
         self.act(state);
+        drop(session);
     }
 
     /// Acts on what is due, and says when to look again.
@@ -349,25 +351,21 @@ impl Lifecycle {
             return;
         }
         state.acting = true;
+        // Whoever waits for the client's end also waits for these actions.
+        let means = state.means.clone();
         loop {
-            let Some(action) = state.core.poll_action() else {
-                if let Some(watch) = state.new_watches.pop() {
-                    state = self.introduce(state, &watch);
+            let work = match panics::catch(|| self.next_work(&mut state)) {
+                Ok(Some(work)) => work,
+                Ok(None) => break,
+                Err(_) if state.core.phase() == Phase::Ended => break,
+                Err(panic) => {
+                    state.core.fail(panic);
                     continue;
                 }
-                match self.set_timer(&mut state) {
-                    Ok(()) => break,
-                    Err(error) => {
-                        state.core.finish_waiting(&error);
-                        continue;
-                    }
-                }
             };
-            if let Some(work) = self.perform(&mut state, action) {
-                drop(state);
-                let _ = panics::catch(work);
-                state = self.state();
-            }
+            drop(state);
+            let _ = panics::catch(work);
+            state = self.state();
         }
         state.acting = false;
         let phase = state.core.phase();
@@ -375,27 +373,46 @@ impl Lifecycle {
             state.phase = phase;
             self.changed.notify_all();
         }
+        drop(state);
+        drop(means);
+    }
+
+    /// Performs actions up to one that has work outside the lock, which it returns. `None`: all is
+    /// done, and the timer is set.
+    fn next_work(&self, state: &mut State) -> Option<Box<dyn FnOnce() + '_>> {
+        loop {
+            while let Some(action) = state.core.poll_action() {
+                if let Some(work) = self.perform(state, action) {
+                    return Some(work);
+                }
+            }
+            if let Some(watch) = state.new_watches.pop() {
+                return Some(self.introduce(state, watch));
+            }
+            let Err(error) = self.set_timer(state) else {
+                return None;
+            };
+            // Without a thread nothing can be waited for.
+            state.core.finish_waiting(&error);
+            if state.core.poll_timeout().is_some() {
+                state.core.fail(error);
+            }
+        }
     }
 
     /// Tells a new observer the present state.
-    fn introduce<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        watch: &Arc<dyn Observer>,
-    ) -> MutexGuard<'a, State> {
+    fn introduce(&self, state: &mut State, watch: Arc<dyn Observer>) -> Box<dyn FnOnce() + '_> {
         state.watches.retain(|watch| watch.strong_count() > 0);
-        state.watches.push(Arc::downgrade(watch));
+        state.watches.push(Arc::downgrade(&watch));
         let (present, question) = (state.core.present(), state.question.clone());
-        drop(state);
-        let _ = panics::catch(|| {
+        Box::new(move || {
             for notice in &present {
                 watch.notice(self, &News::Notice(notice));
             }
             if let Some(question) = &question {
                 watch.notice(self, &News::Asked(question));
             }
-        });
-        self.state()
+        })
     }
 
     /// Passes news to the observers, outside the lock.
@@ -507,13 +524,17 @@ impl Lifecycle {
         request: RequestId,
         connection: ConnectionId,
         again: bool,
-    ) -> Option<Box<dyn FnOnce()>> {
+    ) -> Option<Box<dyn FnOnce() + '_>> {
         let Some(Place::Here(job)) = state.requests.remove(&request) else {
             return None;
         };
         let Some(session) = state.connections.get(&connection) else {
-            // It broke, and its end is on its way here.
-            return Some(Box::new(move || drop(job)));
+            // It broke between the core's decision and this.
+            let message = "connection lost before the request was sent";
+            let error = Error::new(Status::ConnectionLost, message);
+            return Some(Box::new(move || {
+                self.came_back(request, job, Err(error), true);
+            }));
         };
         let boarded = job.board(self.weak(), request, session.downgrade(), again);
         let (message, carrier) = boarded?;
@@ -542,7 +563,8 @@ impl Lifecycle {
             return Ok(());
         };
         if state.timer.is_none() {
-            tasks::timer(self.weak(), self.earlier.clone(), runtime)?;
+            let start = || tasks::timer(self.weak(), self.earlier.clone(), runtime);
+            start().or_else(|_| start())?; // a worker may die just now
         } else {
             self.earlier.notify_one();
         }
@@ -585,8 +607,8 @@ impl Lifecycle {
     pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
         let mut state = self.state();
         loop {
-            if let Some(error) = state.core.end_error() {
-                return Err(error.clone());
+            if let Some(error) = self.end_of(&state) {
+                return Err(error);
             }
             if state.core.phase() == Phase::Connected {
                 return Ok(true);
@@ -687,6 +709,7 @@ impl Lifecycle {
         self.act(state);
         let parked = parked.iter().filter_map(Weak::upgrade);
         parked.for_each(|stream| stream.end(closed()));
+        self.earlier.notify_one(); // ends the timer's task
         drop(runtime);
     }
 }

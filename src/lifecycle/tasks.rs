@@ -1,5 +1,6 @@
 //! The tasks of a client: an attempt to connect, a connection, and a timer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
@@ -187,7 +188,8 @@ async fn connect(
             client.entered(attempt, stage);
         }
     };
-    let approved = Mutex::new(Some(approved));
+    let (approved, asks) = (Mutex::new(Some(approved)), AtomicBool::new(false));
+    let asks = &asks;
     let approval: Approval<'_> = &|evidenced| {
         let approved = approved
             .lock()
@@ -198,17 +200,24 @@ async fn connect(
                 client.verified(attempt, evidenced);
             }
             let approved = approved.ok_or_else(cancelled)?;
-            approved.await.map_err(|_| cancelled())
+            asks.store(true, Ordering::Relaxed);
+            let approved = approved.await.map_err(|_| cancelled());
+            asks.store(false, Ordering::Relaxed);
+            approved
         })
     };
     let work = establish(settings, token, &watch, approval);
-    let timed_out = |_| {
-        let message = format!("connecting: no result within {} ms", limit.as_millis());
-        Err(Error::new(Status::StageTimeout, message))
+    let mut work = std::pin::pin!(work);
+    let established = loop {
+        match tokio::time::timeout(limit, work.as_mut()).await {
+            Ok(result) => break result?,
+            Err(_) if asks.load(Ordering::Relaxed) => {} // a question has its own limit
+            Err(_) => {
+                let message = format!("connecting: no result within {} ms", limit.as_millis());
+                return Err(Error::new(Status::StageTimeout, message));
+            }
+        }
     };
-    let established = tokio::time::timeout(limit, work)
-        .await
-        .unwrap_or_else(timed_out)?;
     // The first connection is reported when its key set is in the cache file, for the next process.
     let first = client
         .upgrade()

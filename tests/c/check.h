@@ -221,7 +221,7 @@ static inline int check_promises(const struct promise *promises, size_t count) {
         fflush(stdout);
     }
     /* Joins threads that have ended after the last call: valgrind reports their memory otherwise. */
-    CHECK_OK(confer_runtime_wait(CHECK_LEFTOVERS_MS, &error));
+    CHECK_OK(confer_runtime_wait(-1, &error));
     return 0;
 }
 

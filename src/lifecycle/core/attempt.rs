@@ -215,6 +215,7 @@ impl Core {
 
     fn dial(&mut self, now: Now) {
         let id = self.next_number();
+        self.fresh = false;
         let Some(token) = self.token.clone() else {
             let message = "token: none was set";
             return self.fail_attempt(Error::new(Status::InvalidArgument, message), now);
@@ -233,7 +234,6 @@ impl Core {
             token: token.clone(),
             approved: false,
         };
-        self.fresh = false;
         self.actions.push_back(Action::Dial { attempt: id, token });
     }
 
@@ -338,17 +338,21 @@ impl Core {
     /// Forgets a dial that failed or was aborted, so that it is not aborted again.
     fn drop_dial(&mut self) {
         if let Some(attempt) = self.attempt_mut() {
-            attempt.step = Step::Between;
+            (attempt.step, attempt.stage) = (Step::Between, None);
         }
     }
 
     /// No token came. A connection whose token only ends soon goes on with it, and so does one on
     /// which a request was refused: that request then ends with its refusal.
     fn fail_question(&mut self, reason: TokenReason, error: Error, now: Now) {
-        let serves = matches!(self.state, State::Connected(_));
-        if serves && matches!(reason, TokenReason::Expiring | TokenReason::Refused) {
-            for request in self.requests.held() {
-                self.finish(request, Err(error.clone()));
+        for request in self.requests.held() {
+            self.finish(request, Err(error.clone()));
+        }
+        if let State::Connected(live) = &mut self.state
+            && matches!(reason, TokenReason::Expiring | TokenReason::Refused)
+        {
+            if reason == TokenReason::Expiring {
+                live.born.token_ends = None; // the next connection asks again
             }
             self.actions
                 .push_back(Action::Notify(Notice::Failed(error.clone())));

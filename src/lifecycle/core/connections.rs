@@ -100,6 +100,9 @@ impl Core {
     pub fn attempt_failed(&mut self, attempt: AttemptId, error: Error, now: Now) {
         let is_current = self.attempt().is_some_and(|it| it.is_dialing(attempt));
         if is_current {
+            let question = self.attempt().and_then(Attempt::question);
+            let withdraw = |question| Action::Withdraw { question };
+            self.actions.extend(question.map(withdraw));
             self.fail_attempt(error, now);
         }
     }

@@ -446,8 +446,15 @@ impl Core {
         if let Some(question) = attempt.question() {
             self.actions.push_back(Action::Withdraw { question });
         }
-        if let Some(attempt) = attempt.dialing() {
-            self.actions.push_back(Action::Abort { attempt });
+        let Some(attempt) = attempt.dialing() else {
+            return;
+        };
+        let begins =
+            |action: &Action| matches!(action, Action::Dial { attempt: id, .. } if *id == attempt);
+        match self.actions.iter().position(begins) {
+            // The driver has not begun it.
+            Some(at) => drop(self.actions.remove(at)),
+            None => self.actions.push_back(Action::Abort { attempt }),
         }
     }
 

@@ -363,6 +363,72 @@ fn another_release_waits_for_its_answer() {
 }
 
 #[test]
+fn a_client_that_is_closed_before_it_begins_dials_nothing() {
+    let now = Now::read();
+    let mut core = Core::new(rules(), Some(token("t")), 7, now);
+    core.close();
+    while let Some(action) = core.poll_action() {
+        assert!(matches!(action, Action::Notify(Notice::Ended(_))));
+    }
+}
+
+#[test]
+fn a_question_is_over_when_its_attempt_fails() {
+    let mut sim = Sim::new(asking());
+    let first = sim.connect("a").unwrap();
+    sim.pass(SETTLED);
+    sim.lose(first, Status::ConnectionLost);
+    sim.pass_until_due();
+    sim.answer(TokenAnswer::Token(token("u")));
+    sim.connect("b");
+    assert_eq!(sim.question().1, "release");
+    sim.fail_dial(error(Status::StageTimeout));
+    assert!(sim.questions.is_empty());
+}
+
+#[test]
+fn a_refused_token_that_is_given_again_unasked_does_not_stop_the_questions() {
+    let mut sim = Sim::new(asking());
+    sim.fail_dial(error(Status::Upgrade).with_retry(crate::error::Retry::FreshToken));
+    sim.set_token("t");
+    sim.pass_until_due();
+    assert!(
+        sim.dials.is_empty(),
+        "the refused token is not dialled again"
+    );
+    sim.pass_until_due();
+    assert_eq!(sim.question().1, "token: refused");
+}
+
+#[test]
+fn a_token_that_ends_is_asked_for_once_and_the_connection_goes_on() {
+    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+    let claims = BASE64_URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{}}}", EPOCH + 300));
+    let mut sim = Sim::with_token(asking(), Some(token(&format!("a.{claims}.b"))));
+    let connection = sim.connect("a").unwrap();
+    while sim.questions.is_empty() {
+        assert!(sim.pass_until_due());
+    }
+    assert_eq!(sim.question().1, "token: expiring");
+    sim.answer(TokenAnswer::Refused(error(Status::Token)));
+    sim.pass(HOUR);
+    assert!(sim.questions.is_empty(), "it is not asked again");
+    let request = sim.submit();
+    assert_eq!(sim.sent.last(), Some(&(request, connection)));
+}
+
+#[test]
+fn a_held_request_ends_with_its_refusal_when_its_connection_is_lost_too() {
+    let mut sim = Sim::new(asking());
+    let connection = sim.connect("a").unwrap();
+    let request = sim.submit();
+    sim.end(request, Err(error(Status::PaymentRequired)));
+    sim.lose(connection, Status::ConnectionLost);
+    sim.answer(TokenAnswer::Refused(error(Status::Token)));
+    assert_eq!(sim.status(request), Some(Err(Status::PaymentRequired)));
+}
+
+#[test]
 fn a_refused_release_ends_the_client() {
     let mut sim = Sim::new(asking());
     let first = sim.connect("a").unwrap();
