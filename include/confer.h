@@ -49,10 +49,10 @@
  * Arguments    The handle first, then inputs, outputs, and last `confer_error **error`, which may
  *              be NULL. Every pointer is checked for NULL. A call that returns a confer_status
  *              writes its outputs only on success; on failure, a handle output is NULL. On failure
- *              `*error` receives an error, to be freed with confer_error_free(); on success it is
- *              NULL.
- * Text         In: a pointer and a length in bytes, UTF-8; SIZE_MAX means NUL-terminated. NULL with
- *              length 0 is the empty text. The library copies inputs. Out: borrowed,
+ *              `*error` receives an error, to be freed with confer_error_free(). After CONFER_OK,
+ *              CONFER_TIMEOUT and CONFER_END it is NULL. Getters accept a NULL error.
+ * Text         In: a pointer and a length in bytes, UTF-8; CONFER_NTS, which is SIZE_MAX, means
+ *              NUL-terminated. NULL with length 0 is the empty text. The library copies inputs. Out: borrowed,
  *              NUL-terminated, valid as long as its handle; `len`, if not NULL, receives the
  *              length.
  * Handles      Opaque. Each type has a _free function, which accepts NULL and never waits. Handles
@@ -177,6 +177,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* The length of a NUL-terminated text. */
+#define CONFER_NTS SIZE_MAX
 
 /**
  * Major version: changes when something is removed. While it is 0, see the CHANGELOG.
@@ -700,7 +703,8 @@
 #define CONFER_TOKEN_EXPIRING 2
 
 /**
- * The server refused the last token.
+ * The server refused the last token for good: with HTTP status 401, 402 or 403, or with status 401
+ * or 402 for a request.
  */
 #define CONFER_TOKEN_REFUSED 3
 
@@ -2281,9 +2285,10 @@ int64_t confer_conversation_context_tokens(const confer_conversation *conversati
 void confer_conversation_free(confer_conversation *conversation);
 
 /**
- * Returns whether the event is a tool call that wants an answer from the application; see
- * confer_chat_request_set_tool_rounds(). Answer it with confer_event_answer_tool() or
- * confer_event_fail_tool(), at once or later, from any thread, on the event or a clone of it.
+ * Returns whether the event wants an answer from the application: a call of a tool, see
+ * confer_chat_request_set_tool_rounds(), CONFER_EVENT_ASK_TOKEN, or CONFER_EVENT_ASK_RELEASE. False
+ * for other events. Answer a call with confer_event_answer_tool() or confer_event_fail_tool(), at
+ * once or later, from any thread, on the event or a clone of it.
  *
  * If the event and its last clone are freed without an answer, the call fails. A loan ends when
  * on_event returns, at the next confer_stream_next(), or when its stream is freed. To answer
@@ -3152,7 +3157,8 @@ const confer_report *confer_event_previous_report(const confer_event *event);
 
 /**
  * Returns the error of CONFER_EVENT_DISCONNECTED, or of the failed attempt before
- * CONFER_EVENT_RETRY; NULL without an error, and for other events. Borrowed from the event.
+ * CONFER_EVENT_RETRY; NULL for the first retry after a lost connection, and for other events.
+ * Borrowed from the event.
  */
 const confer_error *confer_event_error(const confer_event *event);
 
@@ -3163,8 +3169,8 @@ const confer_error *confer_event_error(const confer_event *event);
 bool confer_event_release_changed(const confer_event *event);
 
 /**
- * Returns the number of the attempt of CONFER_EVENT_RETRY, counted in a row from 1; 0 for other
- * events.
+ * Returns the number of the attempt of CONFER_EVENT_RETRY; 0 for other events. Attempts in a row
+ * count from 1. The first attempt of a client has no event, so its first retry is number 2.
  */
 uint32_t confer_event_attempt(const confer_event *event);
 
@@ -3181,7 +3187,8 @@ int32_t confer_event_token_reason(const confer_event *event);
 
 /**
  * Answers CONFER_EVENT_ASK_TOKEN, on the event or a clone of it, from any thread, at once or
- * later. After an invalid token the question stays open.
+ * later. After an invalid token the question stays open: answer again, or refuse it with
+ * confer_event_refuse_token().
  *
  * Errors: those of confer_config_set_token(); CONFER_E_STALE if the question is over;
  * CONFER_E_INVALID_ARGUMENT for another event.
@@ -3382,7 +3389,8 @@ confer_status confer_client_set_token(confer_client *client,
  *     CONFER_EVENT_STAGE           a stage of connecting began: confer_event_stage()
  *     CONFER_EVENT_CONNECTED       a verified connection serves: confer_event_report(),
  *                                  confer_event_release_changed()
- *     CONFER_EVENT_DISCONNECTED    it broke: confer_event_error()
+ *     CONFER_EVENT_DISCONNECTED    it broke, and the client makes another one:
+ *                                  confer_event_error()
  *     CONFER_EVENT_RETRY           the next attempt: confer_event_attempt(),
  *                                  confer_event_delay_ms(), confer_event_error() of the one before
  *     CONFER_EVENT_ASK_TOKEN       a question: confer_event_token_reason()
@@ -3487,8 +3495,8 @@ void confer_stream_free(confer_stream *stream);
 
 /**
  * Writes the next bytes of a document that confer_extraction_request_set_document_stream()
- * announced. The /// library keeps at most 1 MiB of it. This call takes bytes up to the free room,
- * and waits for more room. Any thread, but one at a time.
+ * announced. The library keeps at most 1 MiB of it. This call takes bytes up to the free room, and
+ * waits for more room. Any thread, but one at a time.
  *
  * `timeout_ms`: 0 does not wait; negative waits until all bytes are taken or the upload ends.
  * After a CONFER_EVENT_PROGRESS there may be room.

@@ -34,7 +34,8 @@ pub const CONFER_TOKEN_FIRST: i32 = 0;
 pub const CONFER_TOKEN_RECONNECT: i32 = 1;
 /// The token in use ends soon.
 pub const CONFER_TOKEN_EXPIRING: i32 = 2;
-/// The server refused the last token.
+/// The server refused the last token for good: with HTTP status 401, 402 or 403, or with status 401
+/// or 402 for a request.
 pub const CONFER_TOKEN_REFUSED: i32 = 3;
 
 /// Values that getters of a client's event lend.
@@ -104,7 +105,8 @@ pub unsafe extern "C" fn confer_event_previous_report(
 }
 
 /// Returns the error of CONFER_EVENT_DISCONNECTED, or of the failed attempt before
-/// CONFER_EVENT_RETRY; NULL without an error, and for other events. Borrowed from the event.
+/// CONFER_EVENT_RETRY; NULL for the first retry after a lost connection, and for other events.
+/// Borrowed from the event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_error(event: *const confer_event) -> *const confer_error {
     guard::get(std::ptr::null(), || {
@@ -132,8 +134,8 @@ pub unsafe extern "C" fn confer_event_release_changed(event: *const confer_event
     })
 }
 
-/// Returns the number of the attempt of CONFER_EVENT_RETRY, counted in a row from 1; 0 for other
-/// events.
+/// Returns the number of the attempt of CONFER_EVENT_RETRY; 0 for other events. Attempts in a row
+/// count from 1. The first attempt of a client has no event, so its first retry is number 2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_attempt(event: *const confer_event) -> u32 {
     // SAFETY: NULL or a live event.
@@ -170,7 +172,8 @@ pub unsafe extern "C" fn confer_event_token_reason(event: *const confer_event) -
 }
 
 /// Answers CONFER_EVENT_ASK_TOKEN, on the event or a clone of it, from any thread, at once or
-/// later. After an invalid token the question stays open.
+/// later. After an invalid token the question stays open: answer again, or refuse it with
+/// confer_event_refuse_token().
 ///
 /// Errors: those of confer_config_set_token(); CONFER_E_STALE if the question is over;
 /// CONFER_E_INVALID_ARGUMENT for another event.

@@ -20,8 +20,8 @@ unsafe fn data<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
 }
 
 /// Writes the next bytes of a document that confer_extraction_request_set_document_stream()
-/// announced. The /// library keeps at most 1 MiB of it. This call takes bytes up to the free room,
-/// and waits for more room. Any thread, but one at a time.
+/// announced. The library keeps at most 1 MiB of it. This call takes bytes up to the free room, and
+/// waits for more room. Any thread, but one at a time.
 ///
 /// `timeout_ms`: 0 does not wait; negative waits until all bytes are taken or the upload ends.
 /// After a CONFER_EVENT_PROGRESS there may be room.

@@ -157,7 +157,8 @@ pub unsafe extern "C" fn confer_client_set_token(
 ///     CONFER_EVENT_STAGE           a stage of connecting began: confer_event_stage()
 ///     CONFER_EVENT_CONNECTED       a verified connection serves: confer_event_report(),
 ///                                  confer_event_release_changed()
-///     CONFER_EVENT_DISCONNECTED    it broke: confer_event_error()
+///     CONFER_EVENT_DISCONNECTED    it broke, and the client makes another one:
+///                                  confer_event_error()
 ///     CONFER_EVENT_RETRY           the next attempt: confer_event_attempt(),
 ///                                  confer_event_delay_ms(), confer_event_error() of the one before
 ///     CONFER_EVENT_ASK_TOKEN       a question: confer_event_token_reason()
