@@ -379,7 +379,7 @@ static confer_status start_answer(confer_client *client, const confer_conversati
     if (status == CONFER_OK) status = confer_chat_request_set_conversation(request, conversation, error);
     if (status == CONFER_OK)
         status = confer_chat_request_add_message(request, CONFER_ROLE_USER, question, question_len, error);
-    if (status == CONFER_OK) status = confer_chat_pull(client, request, stream, error);
+    if (status == CONFER_OK) status = confer_chat_stream(client, request, NULL, stream, error);
     confer_chat_request_free(request);
     return status;
 }

@@ -22,8 +22,8 @@ struct texts {
     size_t count;
 };
 
-static confer_status add(struct texts *texts, confer_request *request, const char *text, confer_error **error) {
-    confer_status status = confer_request_add_text(request, text, SIZE_MAX, error);
+static confer_status add(struct texts *texts, confer_embeddings_request *request, const char *text, confer_error **error) {
+    confer_status status = confer_embeddings_request_add_text(request, text, SIZE_MAX, error);
     if (status != CONFER_OK) return status;
     char **more = realloc(texts->text, (texts->count + 1) * sizeof *more), *copy = strdup(text);
     if (more == NULL || copy == NULL) abort();
@@ -32,7 +32,7 @@ static confer_status add(struct texts *texts, confer_request *request, const cha
     return CONFER_OK;
 }
 
-static confer_status add_lines(struct texts *texts, confer_request *request, FILE *file, confer_error **error) {
+static confer_status add_lines(struct texts *texts, confer_embeddings_request *request, FILE *file, confer_error **error) {
     char *line = NULL;
     size_t size = 0;
     confer_status status = CONFER_OK;
@@ -71,11 +71,11 @@ static void print_matrix(const float *values, size_t rows, size_t columns, const
 }
 
 /* Sends the texts; the answer is one event. */
-static confer_status embed(confer_client *client, const confer_request *request, const struct texts *texts,
+static confer_status embed(confer_client *client, const confer_embeddings_request *request, const struct texts *texts,
                            confer_error **error) {
     confer_stream *stream = NULL;
     const confer_event *event = NULL;
-    confer_status status = confer_request_pull(client, request, &stream, error);
+    confer_status status = confer_embeddings_stream(client, request, NULL, &stream, error);
     while (status == CONFER_OK && (status = confer_stream_next(stream, -1, &event, error)) == CONFER_OK) {
         size_t rows, columns;
         const float *values = confer_event_embeddings(event, &rows, &columns);
@@ -91,12 +91,12 @@ int main(int argc, char **argv) {
     struct service service = {0};
     struct texts texts = {NULL, 0};
     confer_client *client = NULL;
-    confer_request *request = NULL;
+    confer_embeddings_request *request = NULL;
     confer_error *error = NULL;
     int at = read_service(argc, argv, usage, &service, own), code = USAGE;
     if (at >= 0) {
         bool from_lines = at == argc;
-        confer_status status = confer_request_new_embeddings(false, &request, &error);
+        confer_status status = confer_embeddings_request_new(&request, &error);
         for (; at < argc && status == CONFER_OK; at++) status = add(&texts, request, argv[at], &error);
         if (from_lines && status == CONFER_OK) status = add_lines(&texts, request, stdin, &error);
         if (status == CONFER_OK && texts.count == 0) {
@@ -108,7 +108,7 @@ int main(int argc, char **argv) {
         }
     }
     free_texts(&texts);
-    confer_request_free(request);
+    confer_embeddings_request_free(request);
     disconnect(&service, client);
     return code;
 }

@@ -52,17 +52,18 @@ static void show(struct progress *progress, int64_t done, int64_t total) {
 /* --- the document -------------------------------------------------------------------------------------------------- */
 
 /* Options are JSON, so this refuses a text that cannot be a content type, such as one with a quotation mark. */
-static confer_status set_type(confer_request *request, const char *type, confer_error **error) {
+static confer_status set_type(confer_extraction_request *request, const char *type, confer_error **error) {
     char json[300];
     int len = snprintf(json, sizeof json, "\"%s\"", type);
     if (len >= (int)sizeof json) len = (int)sizeof json - 1;
-    return confer_request_set_option(request, "content_type", SIZE_MAX, json, (size_t)len, error);
+    return confer_extraction_request_set_option(request, "content_type", SIZE_MAX, json, (size_t)len, error);
 }
 
-static confer_status extraction_of(const char *path, const char *type, confer_request **request, confer_error **error) {
+static confer_status extraction_of(const char *path, const char *type, confer_extraction_request **request,
+                                   confer_error **error) {
     const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
-    confer_status status = confer_request_new_extraction(name, SIZE_MAX, request, error);
-    if (status == CONFER_OK) status = confer_request_set_document_file(*request, path, SIZE_MAX, error);
+    confer_status status = confer_extraction_request_new(name, SIZE_MAX, request, error);
+    if (status == CONFER_OK) status = confer_extraction_request_set_document_file(*request, path, SIZE_MAX, error);
     if (status == CONFER_OK && type != NULL) status = set_type(*request, type, error);
     return status;
 }
@@ -104,11 +105,12 @@ static confer_status next_event(confer_stream *stream, const confer_event **even
 }
 
 /* Sends the document, and collects the answer in `kept`, because half a JSON text is useless. */
-static confer_status extract(confer_client *client, const confer_request *request, FILE *kept, confer_error **error) {
+static confer_status extract(confer_client *client, const confer_extraction_request *request, FILE *kept,
+                             confer_error **error) {
     struct progress up = {"sent", -1}, down = {"received", -1};
     confer_stream *stream = NULL;
     const confer_event *event = NULL;
-    confer_status status = confer_request_pull(client, request, &stream, error);
+    confer_status status = confer_extraction_stream(client, request, NULL, &stream, error);
     while (status == CONFER_OK && (status = next_event(stream, &event, error)) == CONFER_OK) {
         int32_t type = confer_event_type(event);
         int64_t total;
@@ -135,7 +137,7 @@ int main(int argc, char **argv) {
     const struct own_option own[] = {{"--type", &type}, {"--timeout", &timeout}, {NULL, NULL}};
     struct service service = {0};
     confer_client *client = NULL;
-    confer_request *request = NULL;
+    confer_extraction_request *request = NULL;
     confer_error *error = NULL;
     char *json = NULL, why[256] = "";
     size_t len = 0;
@@ -160,7 +162,7 @@ int main(int argc, char **argv) {
         code = *why != '\0' ? last_line(status, why, "") : end_with(status, error);
     }
     free(json);
-    confer_request_free(request);
+    confer_extraction_request_free(request);
     disconnect(&service, client);
     return code;
 }

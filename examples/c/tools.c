@@ -152,7 +152,7 @@ static confer_status ask(confer_client *client, const char *model, const char *p
                                               tools[at].parameters, SIZE_MAX, run_tool, (void *)&tools[at], NULL, error);
     if (status == CONFER_OK)
         status = confer_chat_request_add_message(request, CONFER_ROLE_USER, prompt, SIZE_MAX, error);
-    if (status == CONFER_OK) status = confer_chat_pull(client, request, &stream, error);
+    if (status == CONFER_OK) status = confer_chat_stream(client, request, NULL, &stream, error);
     while (status == CONFER_OK && (status = confer_stream_next(stream, -1, &event, error)) == CONFER_OK) {
         size_t len;
         const char *content = confer_event_content(event, &len);

@@ -124,7 +124,7 @@ static void closed_client_always_fails_with_closed(void) {
     confer_chat_request *request = chat_request("hi");
     confer_stream *stream = NULL;
     CHECK_OK(confer_close(client, -1, &error));
-    for (int i = 0; i < 5000; i++) CHECK_STATUS(CONFER_E_CLOSED, confer_chat_pull(client, request, &stream, &error));
+    for (int i = 0; i < 5000; i++) CHECK_STATUS(CONFER_E_CLOSED, confer_chat_stream(client, request, NULL, &stream, &error));
     confer_chat_request_free(request);
     confer_client_free(client);
     enclave_stop(&enclave);

@@ -55,7 +55,7 @@ static void verified_enclave_gives_a_report_and_an_answer(void) {
     CHECK_OK(confer_close(client, -1, &error));
     confer_chat_request *request = chat_request("still there?");
     confer_stream *stream = NULL;
-    CHECK_STATUS(CONFER_E_CLOSED, confer_chat_pull(client, request, &stream, &error));
+    CHECK_STATUS(CONFER_E_CLOSED, confer_chat_stream(client, request, NULL, &stream, &error));
     CHECK(stream == NULL);
     CHECK_STATUS(CONFER_E_CLOSED, confer_client_check(client, &error));
     confer_client_free(client);

@@ -161,10 +161,10 @@ static void refused_files_are_told(void) {
     CHECK(connect_with_ever_more(config) >= 4);
     confer_config_free(config);
 
-    confer_request *request = NULL;
-    CHECK_OK(confer_request_new_extraction("text/plain", SIZE_MAX, &request, &error));
-    CHECK_NEEDS_DESCRIPTOR(confer_request_set_document_file(request, enclave.policy, SIZE_MAX, &error));
-    confer_request_free(request);
+    confer_extraction_request *request = NULL;
+    CHECK_OK(confer_extraction_request_new("text/plain", SIZE_MAX, &request, &error));
+    CHECK_NEEDS_DESCRIPTOR(confer_extraction_request_set_document_file(request, enclave.policy, SIZE_MAX, &error));
+    confer_extraction_request_free(request);
 
     if (access(roots, R_OK) == 0) {
         CHECK(setenv("SSL_CERT_FILE", roots, 1) == 0 && unsetenv("SSL_CERT_DIR") == 0);

@@ -179,7 +179,7 @@ static inline confer_chat_request *chat_request(const char *prompt) {
 static inline confer_stream *chat_pull(confer_client *client, const char *prompt) {
     confer_chat_request *request = chat_request(prompt);
     confer_stream *stream = NULL;
-    CHECK_OK(confer_chat_pull(client, request, &stream, &error));
+    CHECK_OK(confer_chat_stream(client, request, NULL, &stream, &error));
     confer_chat_request_free(request);
     return stream;
 }

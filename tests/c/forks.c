@@ -85,7 +85,7 @@ static void use_everything(void *data) {
     CHECK_STATUS(CONFER_E_FORKED, confer_client_check(handles->client, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_chat_request_new(&request, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_chat_request_set_web_search(handles->request, true, &error));
-    CHECK_STATUS(CONFER_E_FORKED, confer_chat_pull(handles->client, handles->request, &stream, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_chat_stream(handles->client, handles->request, NULL, &stream, &error));
     stream = handles->stream;
     CHECK_STATUS(CONFER_E_FORKED, confer_chat_stream(handles->client, handles->request, &table, &stream, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_stream_next(handles->stream, -1, &event, &error));
@@ -134,7 +134,7 @@ static void child_may_only_get_and_free_and_parent_continues(void) {
     CHECK_OK(confer_connect(handles.config, NULL, &handles.client, &error));
     CHECK_OK(confer_attestation_report(handles.client, &handles.report, &error));
     handles.request = chat_request("/silent");
-    CHECK_OK(confer_chat_pull(handles.client, handles.request, &handles.stream, &error));
+    CHECK_OK(confer_chat_stream(handles.client, handles.request, NULL, &handles.stream, &error));
     handles.event = chat_next(handles.stream);
     CHECK(confer_config_set_token(handles.config, NULL, 5, &handles.refusal) == CONFER_E_INVALID_ARGUMENT);
 

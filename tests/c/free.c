@@ -41,9 +41,9 @@ static struct handles make_handles(void) {
     CHECK_OK(confer_connect(handles.config, NULL, &handles.client, &error));
     CHECK_OK(confer_attestation_report(handles.client, &handles.report, &error));
     handles.request = chat_request("/tokens 100000 1000");
-    CHECK_OK(confer_chat_pull(handles.client, handles.request, &handles.stream, &error));
+    CHECK_OK(confer_chat_stream(handles.client, handles.request, NULL, &handles.stream, &error));
     chat_next(handles.stream);
-    CHECK(confer_chat_pull(handles.client, NULL, &failed, &handles.error) == CONFER_E_INVALID_ARGUMENT);
+    CHECK(confer_chat_stream(handles.client, NULL, NULL, &failed, &handles.error) == CONFER_E_INVALID_ARGUMENT);
     return handles;
 }
 

@@ -80,7 +80,7 @@ static void null_pointer_error_names_the_argument(void) {
     REFUSES_NULL("request", confer_chat_request_set_property(NULL, "n", 1, "1", 1, &error));
     REFUSES_NULL("name", confer_chat_request_set_property(request, NULL, 1, "1", 1, &error));
     REFUSES_NULL("json", confer_chat_request_set_property(request, "n", 1, NULL, 1, &error));
-    REFUSES_NULL("client", confer_chat_pull(NULL, request, &stream, &error));
+    REFUSES_NULL("client", confer_chat_stream(NULL, request, NULL, &stream, &error));
     REFUSES_NULL("stream", confer_stream_next(NULL, 0, &event, &error));
     REFUSES_NULL("stream", confer_stream_fd(NULL, &fd, &error));
     CHECK(confer_config_new(NULL, NULL) == CONFER_E_INVALID_ARGUMENT); /* the error output is optional */

@@ -260,7 +260,7 @@ static void web_search_is_always_sent_and_off_by_default(void) {
     confer_chat_request *request = chat_request("/websearch");
     CHECK_OK(confer_chat_request_set_web_search(request, true, &error));
     confer_stream *stream = NULL;
-    CHECK_OK(confer_chat_pull(client, request, &stream, &error));
+    CHECK_OK(confer_chat_stream(client, request, NULL, &stream, &error));
     char text[100];
     chat_read(stream, text, sizeof text);
     CHECK_TEXT("webSearch=true", text);
@@ -319,7 +319,7 @@ static confer_error *failed_turn(confer_client *client, const char *conversation
     confer_error *failure = NULL;
     CHECK_OK(confer_conversation_parse(conversation, SIZE_MAX, &history, &error));
     CHECK_OK(confer_chat_request_set_conversation(request, history, &error));
-    CHECK_OK(confer_chat_pull(client, request, &stream, &error));
+    CHECK_OK(confer_chat_stream(client, request, NULL, &stream, &error));
     while (confer_stream_next(stream, -1, &event, &failure) == CONFER_OK) continue;
     CHECK(failure != NULL);
     confer_stream_free(stream);
@@ -383,7 +383,7 @@ static void lost_connection_ends_all_streams_and_later_requests(void) {
     }
     confer_chat_request *request = chat_request("again");
     confer_stream *stream = NULL;
-    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_chat_pull(client, request, &stream, &error));
+    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_chat_stream(client, request, NULL, &stream, &error));
     CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_client_check(client, &error));
     confer_chat_request_free(request);
     enclave_close(client);

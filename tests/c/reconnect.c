@@ -152,12 +152,12 @@ static void a_client_that_gives_up_tells_all_who_wait_why(void) {
     gate_wait(&line.lost, 1);
     confer_chat_request *request = chat_request("waits");
     confer_stream *stream = NULL;
-    confer_status status = confer_chat_pull(client, request, &stream, NULL); /* unless it has ended already */
+    confer_status status = confer_chat_stream(client, request, NULL, &stream, NULL); /* unless it has ended already */
     CHECK(status == CONFER_OK ? end_of(stream, &progress) == CONFER_E_CONNECT && progress == CONFER_PROGRESS_NOT_SENT
                               : status == CONFER_E_CONNECT);
     gate_wait(&line.ended, 1);
     CHECK(line.why == CONFER_E_CONNECT && gate_count(&line.attempts) == 3 && gate_count(&line.failed) == 3);
-    CHECK_STATUS(CONFER_E_CONNECT, confer_chat_pull(client, request, &stream, &error));
+    CHECK_STATUS(CONFER_E_CONNECT, confer_chat_stream(client, request, NULL, &stream, &error));
     CHECK_STATUS(CONFER_E_CONNECT, confer_client_check(client, &error));
     confer_chat_request_free(request);
     enclave_close(client);

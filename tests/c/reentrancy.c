@@ -202,11 +202,8 @@ static void try_to_wait(struct refusal *refusal) {
         (void)confer_client_connected(refusal->client);
         CHECK(confer_client_counter(refusal->client, CONFER_COUNTER_CONNECTIONS) >= 1);
         /* A callback may start another request. */
-        confer_request *request = NULL;
         confer_stream *stream = NULL;
-        CHECK_OK(confer_request_new_ping(&request, &error));
-        CHECK_OK(confer_request_pull(refusal->client, request, &stream, &error));
-        confer_request_free(request);
+        CHECK_OK(confer_ping_stream(refusal->client, NULL, &stream, &error));
         confer_stream_free(stream);
     }
     CHECK(client == NULL && event == NULL);
@@ -244,17 +241,17 @@ static void callback_rules_hold_for_tools_and_documents(void) {
     confer_stream *stream = NULL;
     CHECK_OK(confer_chat_request_add_tool_callback(chat, "look", 4, "", 0, "{}", 2, wait_in_a_tool, &refusal, wait_in_a_destroy,
                                           &error));
-    CHECK_OK(confer_chat_pull(client, chat, &stream, &error));
+    CHECK_OK(confer_chat_stream(client, chat, NULL, &stream, &error));
     confer_chat_request_free(chat);
     chat_read(stream, text, sizeof text);
     CHECK_TEXT("The tool answered: done", text);
     confer_stream_free(stream);
     gate_wait(&refusal.tried, 2);
-    confer_request *request = NULL;
-    CHECK_OK(confer_request_new_extraction("empty", 5, &request, &error));
-    CHECK_OK(confer_request_set_document_callback(request, -1, wait_in_a_read, &refusal, wait_in_a_destroy, &error));
-    CHECK_OK(confer_request_pull(client, request, &stream, &error));
-    confer_request_free(request);
+    confer_extraction_request *request = NULL;
+    CHECK_OK(confer_extraction_request_new("empty", 5, &request, &error));
+    CHECK_OK(confer_extraction_request_set_document_callback(request, -1, wait_in_a_read, &refusal, wait_in_a_destroy, &error));
+    CHECK_OK(confer_extraction_stream(client, request, NULL, &stream, &error));
+    confer_extraction_request_free(request);
     gate_wait(&refusal.tried, 4);
     confer_stream_free(stream);
     confer_stream_free(refusal.silent);

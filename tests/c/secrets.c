@@ -153,7 +153,7 @@ static void library_prints_nothing(void) {
     const confer_event *event = NULL;
     while (confer_stream_next(stream, -1, &event, NULL) == CONFER_OK) CHECK(event != NULL);
     confer_stream_free(stream);
-    CHECK_STATUS(CONFER_E_INVALID_ARGUMENT, confer_chat_pull(client, NULL, &stream, &error));
+    CHECK_STATUS(CONFER_E_INVALID_ARGUMENT, confer_chat_stream(client, NULL, NULL, &stream, &error));
     enclave_close(client);
     CHECK(dup2(out, 1) == 1 && dup2(err, 2) == 2);
     struct stat printed;

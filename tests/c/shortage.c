@@ -135,19 +135,19 @@ static int work(const confer_config *config) {
     confer_client *client = NULL;
     confer_stream *stream = NULL;
     confer_chat_request *chat = NULL;
-    confer_request *extraction = NULL;
+    confer_extraction_request *extraction = NULL;
     if (!STEP(confer_connect(config, NULL, &client, &error))) return 0;
     int step = CONNECTED;
     CHECK(STEP(confer_chat_request_new(&chat, &error)));
     CHECK(STEP(confer_chat_request_add_message(chat, CONFER_ROLE_USER, "Hello", SIZE_MAX, &error)));
-    CHECK(STEP(confer_request_new_extraction("note.pdf", SIZE_MAX, &extraction, &error)));
-    if (STEP(confer_chat_pull(client, chat, &stream, &error)) && finish(stream, "You said: Hello")) step = CHATTED;
+    CHECK(STEP(confer_extraction_request_new("note.pdf", SIZE_MAX, &extraction, &error)));
+    if (STEP(confer_chat_stream(client, chat, NULL, &stream, &error)) && finish(stream, "You said: Hello")) step = CHATTED;
     if (step == CHATTED && chat_with_callbacks(client, chat)) step = CALLED_BACK;
-    if (step == CALLED_BACK && STEP(confer_request_set_document_file(extraction, document, SIZE_MAX, &error)) &&
-        STEP(confer_request_pull(client, extraction, &stream, &error)) && finish(stream, "note.pdf: 1000000 bytes"))
+    if (step == CALLED_BACK && STEP(confer_extraction_request_set_document_file(extraction, document, SIZE_MAX, &error)) &&
+        STEP(confer_extraction_stream(client, extraction, NULL, &stream, &error)) && finish(stream, "note.pdf: 1000000 bytes"))
         step = UPLOADED;
     confer_chat_request_free(chat);
-    confer_request_free(extraction);
+    confer_extraction_request_free(extraction);
     CHECK(STEP(confer_close(client, LIMIT_MS, &error))); /* always: closing needs nothing from the system */
     confer_client_free(client);
     return step == UPLOADED ? CLOSED : step;

@@ -68,12 +68,12 @@ static confer_status end_of(confer_stream *stream, confer_error **error) {
 }
 
 static confer_stream *upload(confer_client *client) {
-    confer_request *request = NULL;
+    confer_extraction_request *request = NULL;
     confer_stream *stream = NULL;
-    CHECK_OK(confer_request_new_extraction("note.txt", SIZE_MAX, &request, &error));
-    CHECK_OK(confer_request_set_document_file(request, document, SIZE_MAX, &error));
-    CHECK_OK(confer_request_pull(client, request, &stream, &error));
-    confer_request_free(request);
+    CHECK_OK(confer_extraction_request_new("note.txt", SIZE_MAX, &request, &error));
+    CHECK_OK(confer_extraction_request_set_document_file(request, document, SIZE_MAX, &error));
+    CHECK_OK(confer_extraction_stream(client, request, NULL, &stream, &error));
+    confer_extraction_request_free(request);
     return stream;
 }
 

@@ -28,7 +28,7 @@ static confer_chat_request *asking(const char *prompt, uint32_t rounds, uint64_t
 
 static confer_stream *pull(confer_client *client, confer_chat_request *request) {
     confer_stream *stream = NULL;
-    CHECK_OK(confer_chat_pull(client, request, &stream, &error));
+    CHECK_OK(confer_chat_stream(client, request, NULL, &stream, &error));
     confer_chat_request_free(request);
     return stream;
 }
@@ -303,7 +303,7 @@ static void application_continues_by_itself_without_rounds(void) {
     confer_chat_request *request = chat_request("/client-tool look {}");
     confer_stream *stream = NULL;
     add_tool(request, "look");
-    CHECK_OK(confer_chat_pull(client, request, &stream, &error));
+    CHECK_OK(confer_chat_stream(client, request, NULL, &stream, &error));
     const confer_event *event = next_call(stream);
     CHECK(!confer_event_wants_answer(event));
     REFUSES("wants no answer", ANSWER(event, "x"));

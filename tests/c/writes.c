@@ -18,18 +18,18 @@ static void fill(void) {
 }
 
 /* A request for a document of this length, -1 if it is not to be known. */
-static confer_request *extraction(int64_t total) {
-    confer_request *request = NULL;
-    CHECK_OK(confer_request_new_extraction("note.pdf", SIZE_MAX, &request, &error));
-    CHECK_OK(confer_request_set_document_stream(request, total, &error));
+static confer_extraction_request *extraction(int64_t total) {
+    confer_extraction_request *request = NULL;
+    CHECK_OK(confer_extraction_request_new("note.pdf", SIZE_MAX, &request, &error));
+    CHECK_OK(confer_extraction_request_set_document_stream(request, total, &error));
     return request;
 }
 
 static confer_stream *start(confer_client *client, int64_t total) {
     confer_stream *stream = NULL;
-    confer_request *request = extraction(total);
-    CHECK_OK(confer_request_pull(client, request, &stream, &error));
-    confer_request_free(request);
+    confer_extraction_request *request = extraction(total);
+    CHECK_OK(confer_extraction_stream(client, request, NULL, &stream, &error));
+    confer_extraction_request_free(request);
     return stream;
 }
 
@@ -97,10 +97,10 @@ static void written_document_arrives_whole(void) {
     for (size_t size = 0; size < sizeof sizes / sizeof *sizes; size++) {
         struct end expected, found;
         confer_stream *stream = NULL;
-        confer_request *request = extraction(0);
-        CHECK_OK(confer_request_set_document_bytes(request, document, sizes[size], &error)); /* replaces it */
-        CHECK_OK(confer_request_pull(client, request, &stream, &error));
-        confer_request_free(request);
+        confer_extraction_request *request = extraction(0);
+        CHECK_OK(confer_extraction_request_set_document_bytes(request, document, sizes[size], &error)); /* replaces it */
+        CHECK_OK(confer_extraction_stream(client, request, NULL, &stream, &error));
+        confer_extraction_request_free(request);
         read_end(stream, &expected);
         CHECK(expected.status == CONFER_END);
         for (size_t piece = 0; piece < sizeof pieces / sizeof *pieces; piece++) {
@@ -144,11 +144,11 @@ static void each_start_has_its_document(void) {
     fill();
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
-    confer_request *request = extraction(1000);
+    confer_extraction_request *request = extraction(1000);
     confer_stream *streams[2] = {NULL, NULL};
     struct end ends[2];
-    for (int at = 0; at < 2; at++) CHECK_OK(confer_request_pull(client, request, &streams[at], &error));
-    confer_request_free(request);
+    for (int at = 0; at < 2; at++) CHECK_OK(confer_extraction_stream(client, request, NULL, &streams[at], &error));
+    confer_extraction_request_free(request);
     for (int at = 1; at >= 0; at--) write_all(streams[at], (size_t)at, (size_t)at + 1000, 300);
     for (int at = 0; at < 2; at++) read_end(streams[at], &ends[at]);
     CHECK(ends[0].status == CONFER_END && ends[1].status == CONFER_END);
@@ -303,12 +303,12 @@ static void callback_writes_as_there_is_room(void) {
     confer_client *client = enclave_connect(&enclave);
     struct feed feed = {MIB};
     struct recorder recorder = RECORDER;
-    confer_request *request = extraction(LARGE);
+    confer_extraction_request *request = extraction(LARGE);
     confer_stream_callbacks table = recorder_table(&recorder);
     recorder.data = &feed;
     recorder.react = write_on;
-    CHECK_OK(confer_request_stream(client, request, &table, &recorder.stream, &error));
-    confer_request_free(request);
+    CHECK_OK(confer_extraction_stream(client, request, &table, &recorder.stream, &error));
+    confer_extraction_request_free(request);
     write_all(recorder.stream, 0, MIB, MIB); /* its progress is the first event */
     recorder_wait(&recorder, CONFER_OK);
     CHECK(feed.done == LARGE);
@@ -356,7 +356,7 @@ static void invalid_writes_are_refused(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     confer_stream *chat = chat_pull(client, "/silent"), *stream = start(client, 1000);
-    REFUSES("request", confer_request_set_document_stream(NULL, 1, &error));
+    REFUSES("request", confer_extraction_request_set_document_stream(NULL, 1, &error));
     REFUSES("stream", confer_stream_write(NULL, document, 1, 0, &written, &error));
     REFUSES("stream", confer_stream_finish(NULL, &error));
     REFUSES("written", confer_stream_write(stream, document, 1, 0, NULL, &error));
