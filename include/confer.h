@@ -12,34 +12,36 @@
  *     #include <stdio.h>
  *     #include <stdlib.h>
  *
- *     int main(void) {
+ *     int main(int argc, char **argv) { // hello [URL POLICY_FILE]
  *         confer_config *config = NULL;
+ *         confer_policy *policy = NULL;
  *         confer_client *client = NULL;
  *         confer_chat_request *request = NULL;
  *         confer_stream *stream = NULL;
  *         confer_error *error = NULL;
- *         const confer_event *event = NULL;
- *         const char *token = getenv("CONFER_TOKEN");
- *         confer_status status;
+ *         const char *answer = NULL;
+ *         bool local = argc == 3; // another enclave than Confer's needs another policy
  *
- *         if ((status = confer_config_new(&config, &error)) != CONFER_OK ||
- *             (status = confer_config_set_token(config, token, SIZE_MAX, &error)) != CONFER_OK ||
- *             (status = confer_connect(config, NULL, &client, &error)) != CONFER_OK ||
- *             (status = confer_chat_request_new(&request, &error)) != CONFER_OK ||
- *             (status = confer_chat_request_add_message(request, CONFER_ROLE_USER, "Hello!", SIZE_MAX, &error)) !=
- *                 CONFER_OK ||
- *             (status = confer_chat_pull(client, request, &stream, &error)) != CONFER_OK)
- *             goto done;
- *         while ((status = confer_stream_next(stream, -1, &event, &error)) == CONFER_OK)
- *             if (confer_event_type(event) == CONFER_EVENT_TOKEN) fputs(confer_event_content(event, NULL), stdout);
- *     done:
- *         if (error != NULL) fprintf(stderr, "%s\n", confer_error_message(error, NULL));
+ *         bool failed = confer_config_new(&config, &error) ||
+ *                       confer_config_set_token(config, getenv("CONFER_TOKEN"), SIZE_MAX, &error) ||
+ *                       (local && confer_config_set_endpoint(config, argv[1], SIZE_MAX, &error)) ||
+ *                       (local && confer_policy_load(argv[2], SIZE_MAX, &policy, &error)) ||
+ *                       (local && confer_config_set_policy(config, policy, &error)) ||
+ *                       confer_connect(config, NULL, &client, &error) || // verifies the enclave, or fails
+ *                       confer_chat_request_new(&request, &error) ||
+ *                       confer_chat_request_add_message(request, CONFER_ROLE_USER, "Hello!", SIZE_MAX, &error) ||
+ *                       confer_chat_stream(client, request, NULL, &stream, &error) ||
+ *                       confer_stream_collect(stream, -1, &answer, NULL, &error);
+ *         if (failed) fprintf(stderr, "%s\n", confer_error_message(error, NULL));
+ *         else puts(answer);
+ *
  *         confer_error_free(error);
  *         confer_stream_free(stream);
  *         confer_chat_request_free(request);
  *         confer_client_free(client);
+ *         confer_policy_free(policy);
  *         confer_config_free(config);
- *         return status == CONFER_END ? 0 : 1;
+ *         return failed;
  *     }
  *
  *     cc hello.c $(pkg-config --cflags --libs confer) -o hello

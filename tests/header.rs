@@ -340,3 +340,19 @@ fn table_of_limits_matches_the_code() {
         assert!(told.starts_with(&number), "{row}: it is {number}");
     }
 }
+
+/// `examples/c/hello.c` is the program that the header and README.md begin with. Other tests run it.
+#[test]
+fn the_header_and_the_readme_print_the_first_example() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let hello = read("examples/c/hello.c");
+    let printed: String = hello
+        .lines()
+        .map(|line| format!(" *     {line}").trim_end().to_owned() + "\n")
+        .collect();
+    assert!(generate().contains(&printed), "cbindgen.toml");
+    assert!(
+        read("README.md").contains(&format!("```c\n{hello}```\n")),
+        "README.md"
+    );
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests the examples: command lines, exit codes, last lines and output, with the local enclave and
-# each of its faults. Also compiles and runs the programs in README and header.
+# each of its faults.
 # Needs `make examples enclave`. Prints "N passed, N failed" at the end.
 set -uo pipefail
 . "$(dirname "$0")/enclave.sh"
@@ -314,21 +314,15 @@ holds later_version_connects grep -q '^Verified' sent.err
 holds later_version_receives_the_document not grep -q CONFER_E_TOO_LARGE sent.err
 stop_enclave
 
-# --- the programs in header and README
-program() { sed -n '/#include <confer.h>/,/^ \*     }$\|^}$/p' "$1" | sed 's/^ \* \{0,5\}//'; }
-compile=("${CC:-cc}" -std=c11 -Wall -Wextra -Wpedantic -Werror -I"$root/include")
-link=(-L"$root/build/lib" -lconfer -Wl,-rpath,"$root/build/lib")
-program "$root/include/confer.h" >header.c
-program "$root/README.md" >readme.c
-holds header_program_compiles "${compile[@]}" header.c -o header "${link[@]}"
-holds readme_program_compiles "${compile[@]}" readme.c -o readme "${link[@]}"
+# --- the first program, which the header and README print
 start_enclave "$work/state"
-printf '%s' "$token" >tokens/readme
-CONFER_TOKEN=$token timeout 60 ./readme "$url" "$policy" >readme.out 2>readme.err
-judge readme $? 0 -
-holds readme_program_gets_its_answer grep -q 'You said: Hello' readme.out
-CONFER_TOKEN=wrong timeout 60 ./readme "$url" "$policy" >readme_refused.out 2>readme_refused.err
-holds readme_program_exits_with_1_when_refused test $? = 1
+printf '%s' "$token" >tokens/hello
+hello() { CONFER_TOKEN=$1 timeout 60 "$root/build/examples/c/hello" "$url" "$policy" >"$2.out" 2>"$2.err"; }
+hello "$token" hello
+judge hello $? 0 -
+holds hello_prints_its_answer grep -q '^You said: Hello!$' hello.out
+hello wrong hello_refused
+holds hello_exits_with_1_when_refused test $? = 1
 stop_enclave
 
 # --- every fault of a chat; other tests have the faults of documents
