@@ -17,6 +17,7 @@
 
 mod attempt;
 mod connections;
+mod errors;
 mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,6 +32,8 @@ use crate::session::Stage;
 
 use attempt::Attempt;
 pub use attempt::{Question, QuestionKind, TokenAnswer, TokenReason};
+use errors::expired;
+pub use errors::{cancelled, closed};
 use requests::{Place, Requests};
 
 /// Identifies a request of a client. The driver chooses it; it is unique for the client's life.
@@ -490,22 +493,6 @@ fn is_token_refusal(error: &Error) -> bool {
 
 fn differs(before: &Evidenced, now: &Evidenced) -> bool {
     before.report.manifest_sha256 != now.report.manifest_sha256
-}
-
-fn expired() -> Error {
-    let message =
-        "the connection reached its maximal age, or its evidence expired, and reconnecting is off";
-    Error::new(Status::Expired, message)
-}
-
-/// The end of a request that the application cancelled.
-pub fn cancelled() -> Error {
-    Error::new(Status::Cancelled, "cancelled by the application")
-}
-
-/// The end of requests when the application closes the client.
-pub fn closed() -> Error {
-    Error::new(Status::Closed, "the client was closed")
 }
 
 #[cfg(test)]

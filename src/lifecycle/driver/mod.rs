@@ -1,0 +1,361 @@
+//! Does what the core of a client's life asks for, and reports the results to it.
+//!
+//! Every input takes the client's one lock, changes the core, and then works off the core's actions
+//! in order. Only one thread does that at a time: the others leave their actions to it. Code that
+//! may call back into the client (the ends of requests, observers) runs outside the lock.
+//!
+//! ```text
+//! mod           the client's state, and the reports of requests, attempts and connections
+//! actions       what the core asks for
+//! application   the calls of an application
+//! ```
+
+mod actions;
+mod application;
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::core::{
+    AttemptId, Connected, ConnectionId, Core, Ended, Phase, Question, RequestId, Rules, closed,
+};
+use super::observer::Observer;
+use super::policy::Now;
+use super::request::{Counted, Exchange, Job, Parts};
+use super::tasks::{Dial, Means};
+use crate::attestation::Evidenced;
+use crate::error::{Error, Result, Status};
+use crate::host::{Callbacks, Latch, Level, Runtime};
+use crate::net::Token;
+use crate::session::{Bounds, Limits, Receiver, Request, Session, Stage, Stats};
+
+/// Counters of a client that its connections do not have.
+#[derive(Default)]
+pub struct Attempts {
+    /// Verified connections.
+    pub connected: AtomicU64,
+    /// Attempts to connect again that failed.
+    pub failed: AtomicU64,
+}
+
+/// A client: what its handles, tasks and requests share.
+pub struct Lifecycle {
+    this: Weak<Lifecycle>,
+    limits: Limits,
+    reconnects: bool,
+    /// Keeps requests until their answer: a fresh token can help a refused one.
+    keeps_requests: bool,
+    /// Bytes of requests that have not left.
+    unsent: Arc<AtomicUsize>,
+    /// Bytes of requests kept until their answer.
+    kept: Arc<AtomicUsize>,
+    /// Set when the client and all its tasks have ended.
+    pub ended: Arc<Latch>,
+    /// Counters of its connections.
+    pub stats: Arc<Stats>,
+    pub attempts: Attempts,
+    /// Wakes the timer: the core has something to do earlier.
+    pub(super) earlier: Arc<Notify>,
+    state: Mutex<State>,
+    /// The phase has changed.
+    changed: Condvar,
+}
+
+struct State {
+    core: Core,
+    /// The phase that waiting threads know.
+    phase: Phase,
+    /// A thread works off the actions.
+    acting: bool,
+    /// Observers that come and go.
+    watches: Vec<Weak<dyn Observer>>,
+    /// Those that have not seen the present state yet.
+    new_watches: Vec<Arc<dyn Observer>>,
+    /// When the timer's task looks at the core, if it runs.
+    timer: Option<Instant>,
+    dials: BTreeMap<AttemptId, Dial>,
+    connections: BTreeMap<ConnectionId, Session>,
+    requests: HashMap<RequestId, Place>,
+    last_request: RequestId,
+    /// The question that is open.
+    question: Option<Question>,
+    /// Streams that wait for the application's tools.
+    parked: Vec<Weak<dyn Parked>>,
+    /// `None` once the client was closed.
+    runtime: Option<Arc<Runtime>>,
+    /// Tasks keep it too. `None` once no further task begins.
+    means: Option<Arc<Means>>,
+    /// Kept beyond the end of the client, so that closing can wait for it.
+    callbacks: OnceLock<Arc<Callbacks>>,
+}
+
+/// The place of a request.
+enum Place {
+    /// It is on no connection.
+    Here(Job),
+    /// It is on this connection, which has given it a number.
+    On { connection: ConnectionId, id: i64 },
+}
+
+/// A stream between two requests.
+pub trait Parked: Send + Sync {
+    /// The client was closed.
+    fn end(&self, error: Error);
+}
+
+impl Lifecycle {
+    /// A client that does nothing yet: see [`Lifecycle::start`].
+    pub fn new(
+        rules: Rules,
+        token: Option<Token>,
+        means: Means,
+        runtime: Arc<Runtime>,
+        callbacks: OnceLock<Arc<Callbacks>>,
+    ) -> Arc<Lifecycle> {
+        let limits = means.settings.limits;
+        let reconnects = rules.reconnect.is_some();
+        let keeps_requests = reconnects && rules.asks_token;
+        Arc::new_cyclic(|this| Lifecycle {
+            this: this.clone(),
+            limits,
+            reconnects,
+            keeps_requests,
+            unsent: Arc::default(),
+            kept: Arc::default(),
+            ended: means.ended.clone(),
+            stats: Arc::default(),
+            attempts: Attempts::default(),
+            earlier: Arc::default(),
+            state: Mutex::new(State {
+                core: Core::new(rules, token, seed(), Now::read()),
+                phase: Phase::Connecting,
+                acting: false,
+                watches: Vec::new(),
+                new_watches: Vec::new(),
+                timer: None,
+                dials: BTreeMap::new(),
+                connections: BTreeMap::new(),
+                requests: HashMap::new(),
+                last_request: 0,
+                question: None,
+                parked: Vec::new(),
+                runtime: Some(runtime),
+                means: Some(Arc::new(means)),
+                callbacks,
+            }),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Begins to connect.
+    pub fn start(&self) {
+        self.act(self.state());
+    }
+
+    /// A handle that does not keep the client.
+    pub fn weak(&self) -> Weak<Lifecycle> {
+        self.this.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code of a caller runs under the lock, so a poisoned state is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the core an input, then works off its actions.
+    fn input<T>(&self, input: impl FnOnce(&mut Core, Now) -> T) -> T {
+        let mut state = self.state();
+        let given = input(&mut state.core, Now::read());
+        self.act(state);
+        given
+    }
+
+    // --- requests -------------------------------------------------------------------------------
+
+    /// Sends a request, or lets it wait for a connection. If this fails, the receiver gets the
+    /// error too.
+    pub fn request(
+        &self,
+        request: Request,
+        exchange: &Exchange,
+        receiver: Box<dyn Receiver>,
+    ) -> Result<()> {
+        let mut state = self.state();
+        let (pace, admitted) = (request.pace, self.admit(&state, request));
+        let id = state.last_request + 1;
+        let parts = match admitted.and_then(|parts| exchange.enter(id).map(|()| parts)) {
+            Ok(parts) => parts,
+            Err(error) => {
+                drop(state);
+                receiver.refuse(error.clone());
+                return Err(error);
+            }
+        };
+        state.last_request = id;
+        let parts = Some(parts);
+        let job = Job { receiver, parts };
+        state.requests.insert(id, Place::Here(job));
+        let patience = self.limits.idle.of(pace);
+        state.core.submit(id, patience, Now::read());
+        self.act(state);
+        Ok(())
+    }
+
+    /// Counts a request, or says why it is refused.
+    fn admit(&self, state: &State, request: Request) -> Result<Parts> {
+        if let Some(error) = self.end_of(state) {
+            return Err(error);
+        }
+        let Bounds {
+            requests, unsent, ..
+        } = self.limits.bounds;
+        let too_many = |message| Error::new(Status::TooMany, message);
+        if state.requests.len() >= requests {
+            let message = format!("the client already has {requests} open requests, its limit");
+            return Err(too_many(message));
+        }
+        let len = request.body.len();
+        let waiting = Counted::new(&self.unsent, len, unsent).ok_or_else(|| {
+            too_many(format!(
+                "{unsent} bytes of requests at most wait to be sent, and this one has {len}"
+            ))
+        })?;
+        let kept = match self.keeps_requests {
+            false => None,
+            true => Some(Counted::new(&self.kept, len, unsent).ok_or_else(|| {
+                too_many(format!(
+                    "{unsent} bytes of requests at most are kept until they are answered, and this one has {len}"
+                ))
+            })?),
+        };
+        Ok(Parts::new(request, waiting, kept))
+    }
+
+    /// Cancels the request that `request` names, under the lock.
+    pub(super) fn cancel(&self, request: impl FnOnce() -> RequestId) {
+        let mut state = self.state();
+        let request = request();
+        state.core.cancel(request);
+        self.act(state);
+    }
+
+    /// Called when the reader of a request's answer has made room.
+    pub(super) fn resume(&self, request: RequestId) {
+        let state = self.state();
+        if let Some(Place::On { connection, .. }) = state.requests.get(&request)
+            && let Some(session) = state.connections.get(connection)
+        {
+            session.downgrade().resume();
+        }
+    }
+
+    /// Takes back a request that has ended on its connection.
+    pub(super) fn came_back(&self, id: RequestId, job: Job, result: Result<()>, lost: bool) {
+        let mut state = self.state();
+        let ended = Ended {
+            result,
+            lost,
+            repeatable: job.is_repeatable(),
+        };
+        state.requests.insert(id, Place::Here(job));
+        state.core.request_ended(id, ended, Now::read());
+        self.act(state);
+    }
+
+    /// Registers a stream between two requests: a close of the client ends it.
+    pub fn park(&self, stream: Weak<dyn Parked>) {
+        let mut state = self.state();
+        if state.runtime.is_some() {
+            let other = |parked: &Weak<dyn Parked>| !Weak::ptr_eq(parked, &stream);
+            state
+                .parked
+                .retain(|parked| parked.strong_count() > 0 && other(parked));
+            return state.parked.push(stream);
+        }
+        drop(state);
+        if let Some(stream) = stream.upgrade() {
+            stream.end(closed());
+        }
+    }
+
+    // --- attempts and connections ---------------------------------------------------------------
+
+    pub(super) fn entered(&self, attempt: AttemptId, stage: Stage) {
+        self.input(|core, _| core.entered(attempt, stage));
+    }
+
+    pub(super) fn verified(&self, attempt: AttemptId, evidenced: Arc<Evidenced>) {
+        self.input(|core, now| core.verified(attempt, evidenced, now));
+    }
+
+    pub(super) fn attempt_failed(&self, attempt: AttemptId, error: Error) {
+        let mut state = self.state();
+        state.dials.remove(&attempt);
+        state.core.attempt_failed(attempt, error, Now::read());
+        self.act(state);
+    }
+
+    /// An attempt made a connection. `None`: nobody wants it any more.
+    pub(super) fn connected(
+        &self,
+        attempt: AttemptId,
+        session: &Session,
+        evidenced: Arc<Evidenced>,
+    ) -> Option<ConnectionId> {
+        let mut state = self.state();
+        state.dials.remove(&attempt);
+        let connected = Connected { attempt, evidenced };
+        let connection = state.core.connected(connected, Now::read())?;
+        count(&self.attempts.connected);
+        state.connections.insert(connection, session.clone());
+        self.act(state);
+        Some(connection)
+    }
+
+    /// A connection has ended, after its requests.
+    pub(super) fn lost(&self, connection: ConnectionId, why: Error, means: &Means) {
+        means.log.record(Level::Info, "confer::session", || {
+            format!("the connection ended: {why}")
+        });
+        let mut state = self.state();
+        // Dropped outside the lock: it may hold requests, which come back here.
+        let session = state.connections.remove(&connection);
+        state.core.connection_lost(connection, why, Now::read());
+        self.act(state);
+        drop(session);
+    }
+
+    /// Acts on what is due, and says when to look again.
+    pub(super) fn tick(&self) -> Option<Instant> {
+        let mut state = self.state();
+        state.timer = None;
+        state.core.tick(Now::read());
+        // This task looks again, so no other one is started.
+        state.timer = state.core.poll_timeout();
+        let timer = state.timer;
+        self.act(state);
+        timer
+    }
+
+    /// The timer's task has ended.
+    pub(super) fn timer_ended(&self) {
+        let mut state = self.state();
+        state.timer = None;
+        self.act(state);
+    }
+}
+
+/// Spreads the pauses of many clients.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
