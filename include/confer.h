@@ -23,13 +23,13 @@
  *         bool local = argc == 3; // another enclave than Confer's needs another policy
  *
  *         bool failed = confer_config_new(&config, &error) ||
- *                       confer_config_set_token(config, getenv("CONFER_TOKEN"), SIZE_MAX, &error) ||
- *                       (local && confer_config_set_endpoint(config, argv[1], SIZE_MAX, &error)) ||
- *                       (local && confer_policy_load(argv[2], SIZE_MAX, &policy, &error)) ||
+ *                       confer_config_set_token(config, getenv("CONFER_TOKEN"), CONFER_NTS, &error) ||
+ *                       (local && confer_config_set_endpoint(config, argv[1], CONFER_NTS, &error)) ||
+ *                       (local && confer_policy_load(argv[2], CONFER_NTS, &policy, &error)) ||
  *                       (local && confer_config_set_policy(config, policy, &error)) ||
  *                       confer_connect(config, NULL, &client, &error) || // verifies the enclave, or fails
  *                       confer_chat_request_new(&request, &error) ||
- *                       confer_chat_request_add_message(request, CONFER_ROLE_USER, "Hello!", SIZE_MAX, &error) ||
+ *                       confer_chat_request_add_message(request, CONFER_ROLE_USER, "Hello!", CONFER_NTS, &error) ||
  *                       confer_chat_stream(client, request, NULL, &stream, &error) ||
  *                       confer_stream_collect(stream, -1, &answer, NULL, &error);
  *         if (failed) fprintf(stderr, "%s\n", confer_error_message(error, NULL));

@@ -47,7 +47,8 @@ static const struct {
     {"CONFER_OUTCOME_", confer_outcome_name},  {"CONFER_STAGE_", confer_stage_name},
     {"CONFER_ROOTS_", confer_roots_name},      {"CONFER_LIMIT_", confer_limit_name},
     {"CONFER_LOG_", confer_log_level_name},    {"CONFER_COUNTER_", confer_counter_name},
-    {"CONFER_DURATION_", confer_duration_name},
+    {"CONFER_DURATION_", confer_duration_name}, {"CONFER_CLIENT_", confer_client_state_name},
+    {"CONFER_TOKEN_", confer_token_reason_name},
 };
 
 enum { CONSTANTS = sizeof constants / sizeof *constants, ENUMERATIONS = sizeof enumerations / sizeof *enumerations };

@@ -135,10 +135,10 @@ statuses() {
   sed -n 's/^#define \(CONFER_\(OK\|TIMEOUT\|END\|E_[A-Z0-9_]*\)\) [0-9]*$/    {\1, "\1"},/p' include/confer.h
 }
 
-# All other numbers but the version, those of connection events, and second names.
+# The constants of all other enumerations: all numbers but the version, bits, and those of connection events.
 constants() {
   sed -n 's/^#define \(CONFER_[A-Z0-9_]*\) [0-9]*$/\1/p' include/confer.h |
-    grep -Evx 'CONFER_(OK|TIMEOUT|END|E_.*|VERSION_.*|CONNECTION_.*|EVENT_TOOL_(CALL|RESPONSE))' | sed 's/.*/    {&, "&"},/'
+    grep -Evx 'CONFER_(OK|TIMEOUT|END|E_.*|VERSION_.*|ASK_.*|CONNECTION_.*)' | sed 's/.*/    {&, "&"},/'
 }
 
 keep_promises() {

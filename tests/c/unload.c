@@ -2,6 +2,7 @@
  * Unloading: a host without libconfer loads a plug-in that is linked with it, and unloads both.
  * CONFER_PLUGIN is the plug-in.
  */
+#define CHECK_WITHOUT_LIBRARY
 #include "check.h"
 
 #include <dlfcn.h>
