@@ -111,7 +111,12 @@ impl Runtime {
         }
         let alive = workers.iter().filter(|worker| !worker.stay.leaves());
         let least = alive.min_by_key(|worker| worker.seat.tasks.load(Ordering::Relaxed));
-        let none = || Error::new(Status::System, "no thread to serve connections is left");
+        let none = || {
+            Error::new(
+                Status::System,
+                "no worker thread of the library is left to serve connections",
+            )
+        };
         least.map(|worker| worker.seat.clone()).ok_or_else(none)
     }
 }

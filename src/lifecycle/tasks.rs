@@ -136,8 +136,7 @@ pub(super) fn dial(
     let lost = client.clone();
     let (watched, starting) = watch(move || {
         if let Some(client) = lost.upgrade() {
-            let message = "connecting ended early: the library's worker thread is gone";
-            client.attempt_failed(attempt, Error::new(Status::System, message));
+            client.attempt_failed(attempt, ended_early());
         }
     });
     let held = runtime.clone();
@@ -169,8 +168,14 @@ pub(super) fn dial(
     })?;
     match starting.started() {
         true => Ok(()),
-        false => Err(worker_gone()),
+        false => Err(ended_early()),
     }
+}
+
+/// The end of an attempt whose worker died.
+fn ended_early() -> Error {
+    let message = "connecting ended early: the library's worker thread is gone";
+    Error::new(Status::System, message)
 }
 
 /// Connects and verifies, within the time limit for all of it.
