@@ -73,18 +73,19 @@
  *              In a callback                                    result
  *              ---------------------------------------------    ----------------------------
  *              confer_stream_next(), confer_stream_collect(), confer_stream_write(),
+ *                confer_client_wait(), confer_close(),
  *                confer_connecting_wait()
  *                with timeout 0                                 as elsewhere
  *                with any other timeout                         CONFER_E_WOULD_DEADLOCK
- *              confer_connect(), confer_close(),
- *                confer_runtime_wait()                          CONFER_E_WOULD_DEADLOCK
+ *              confer_connect(), confer_runtime_wait()          CONFER_E_WOULD_DEADLOCK
  *              anything else: starting a request or a
- *                connection, answering a tool or a token
- *                request, _cancel, _trigger, _free, setters,
+ *                client, answering a question or a tool
+ *                call, _cancel, _trigger, _free, setters,
  *                getters                                        as elsewhere
  *
- *              A question that a callback receives (confer_tool_call, confer_token_request) belongs
- *              to the application. Answer it at any time from any thread, then free it.
+ *              An event that a callback receives is lent, also a question or a tool call. To answer
+ *              it later, keep it with confer_event_clone(), answer the clone from any thread, and
+ *              free the clone.
  * Fork         In a forked child of a process that used the library, every call that returns a
  *              status returns CONFER_E_FORKED. Getters are safe there, and freeing does nothing. A
  *              program started with exec is not affected. If a name look-up was in progress at the
@@ -428,8 +429,8 @@
 #define CONFER_DURATION_MAX_AGE 107
 
 /**
- * The longest delay before the first attempt to connect again. The delay is a random part of this,
- * and doubles with each failure. A server that asks for a longer delay gets it.
+ * The bound of the first retry's delay. It doubles with each failure, and the delay is a random part
+ * of it. A server that asks for a longer delay gets it.
  */
 #define CONFER_DURATION_FIRST_RETRY 108
 
@@ -1320,8 +1321,8 @@ int32_t confer_error_http_status(const confer_error *error);
  *                                                    because a sandbox filter stays
  *     CONFER_E_CANCELLED, _CLOSED, _STOPPED,         no
  *       _PANIC
- *     CONFER_E_TOKEN                                 yes: asks the token provider again; no
- *                                                    without a provider
+ *     CONFER_E_TOKEN                                 yes: asks for a token again; no if nobody
+ *                                                    can be asked, or the application refused
  *     CONFER_E_EXPIRED                               yes: with a new client
  *     CONFER_E_RESOLVE, _CONNECT, _STAGE_TIMEOUT,    yes
  *       _CONNECTION_LOST, _DEAD_PEER
@@ -1330,8 +1331,8 @@ int32_t confer_error_http_status(const confer_error *error);
  *                                                    may be wrong for a while
  *     CONFER_E_UPGRADE                               yes; with an HTTP status, only for 408, 429
  *                                                    and 5xx
- *       HTTP status 401, 402, 403, and 500 for an    no without a token provider; with one, if it
- *       expired token                                has another token
+ *       HTTP status 401, 402, 403, and 500 for an    no, unless the application gives another
+ *       expired token                                token
  *     CONFER_E_PROXY                                 yes; with an HTTP status, only for 408, 429
  *                                                    and 5xx: not for 407, because proxies lock
  *                                                    accounts; no if it refuses the credentials
@@ -1344,7 +1345,7 @@ int32_t confer_error_http_status(const confer_error *error);
  *                                                    later: Intel gave the enclave no token,
  *                                                    Intel's key set cannot be fetched, or the
  *                                                    device's clock seems to be wrong
- *     CONFER_E_RELEASE_REFUSED                       no
+ *     CONFER_E_RELEASE_REFUSED                       no; yes if nobody answered in time
  *     CONFER_E_REFUSED                               no, except with status 429, 502, 503 or 504
  *     CONFER_E_UNAUTHORIZED, _PAYMENT_REQUIRED       no: connect with a fresh token
  *     CONFER_E_STREAM_IDLE                           yes
@@ -2787,12 +2788,12 @@ confer_status confer_extraction_request_set_document_callback(confer_extraction_
                                                               confer_error **error);
 
 /**
- * Sets the document, as the application writes it to the stream: see confer_stream_write(). Each
- * start of the request has its stream, and its document. A request whose token is refused is not
- * repeated.
+ * Announces a document that the application writes to the stream with confer_stream_write(). Write
+ * it again for each stream that the request starts. The library does not repeat the request after
+ * a refused token.
  *
- * `total_length`: its number of bytes, or -1 if that is not known. Newer servers need it, and
- * refuse a document of unknown length, or without any bytes, with status 400.
+ * `total_length`: the document's length in bytes, or -1 if it is unknown. Newer servers refuse an
+ * unknown length and an empty document with status 400.
  */
 confer_status confer_extraction_request_set_document_stream(confer_extraction_request *request,
                                                             int64_t total_length,
@@ -3165,8 +3166,8 @@ const confer_report *confer_event_previous_report(const confer_event *event);
 const confer_error *confer_event_error(const confer_event *event);
 
 /**
- * Returns whether the release of CONFER_EVENT_CONNECTED, or any since the last such event of this
- * watch, differs from the release of that event. False for other events.
+ * Returns whether the release has changed since the previous CONFER_EVENT_CONNECTED of this watch,
+ * also if it has changed back. False for the first one and for other events.
  */
 bool confer_event_release_changed(const confer_event *event);
 
@@ -3406,7 +3407,8 @@ confer_status confer_client_set_token(confer_client *client,
  * question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
  * ends only the watch. Several watches of one client can be open.
  *
- * `callbacks`, `stream`: as for confer_chat_stream().
+ * `callbacks`, `stream`: as for confer_chat_stream(). With callbacks, a client that was closed
+ * answers CONFER_E_CLOSED; without them, the stream brings its end.
  */
 confer_status confer_client_watch(confer_client *client,
                                   const confer_stream_callbacks *callbacks,
@@ -3421,8 +3423,9 @@ uint64_t confer_stream_dropped(const confer_stream *stream);
 /**
  * Takes the next event.
  *
- * `timeout_ms`: 0 does not wait; negative waits for the next event or the end, at most for the
- * idle limit.
+ * `timeout_ms`: 0 does not wait; negative waits for the next event or the end. A request ends when
+ * the enclave was silent for the idle limit; the limit rests while the library waits for the
+ * application's document or answers. A watch can wait without a limit.
  * `event`: receives the event, lent until the next confer_stream_next() or confer_stream_collect()
  * on this stream, or until the stream is freed. confer_event_clone() keeps it longer.
  *
@@ -3482,8 +3485,8 @@ const char *confer_stream_text(const confer_stream *stream, size_t *len);
 confer_status confer_stream_fd(confer_stream *stream, int *fd, confer_error **error);
 
 /**
- * Cancels the request. Drops undelivered events, and ends the stream with CONFER_E_CANCELLED
- * unless it has ended. The server continues, because the protocol has no message for cancelling.
+ * Cancels the request; ends a watch, but not its client. Drops undelivered events, and ends the stream with CONFER_E_CANCELLED,
+ * unless it has failed or all of the answer was delivered. The server continues, because the protocol has no message for cancelling.
  * Never waits; calling it again changes nothing; NULL is allowed. Any thread, also in a callback.
  */
 void confer_stream_cancel(confer_stream *stream);

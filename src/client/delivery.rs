@@ -1,6 +1,7 @@
 //! Delivers a stream's events to callbacks, on the client's callback thread. Or wakes the
 //! application, which then takes them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
@@ -29,6 +30,8 @@ pub trait Calls: Send {
 pub struct Delivery<C> {
     this: Weak<Delivery<C>>,
     thread: Arc<Callbacks>,
+    /// It waits for its turn on the thread, so it is not posted again.
+    posted: AtomicBool,
     /// `None` after the last call, and during each turn.
     open: Mutex<Option<Open<C>>>,
 }
@@ -45,6 +48,7 @@ impl<C> Delivery<C> {
         Arc::new_cyclic(|this| Delivery {
             this: this.clone(),
             thread,
+            posted: AtomicBool::new(false),
             open: Mutex::new(Some(Open { calls, hold })),
         })
     }
@@ -52,7 +56,9 @@ impl<C> Delivery<C> {
 
 impl<C: Calls + 'static> Signal for Delivery<C> {
     fn raise(&self) {
-        if let Some(this) = self.this.upgrade() {
+        if let Some(this) = self.this.upgrade()
+            && !self.posted.swap(true, Ordering::AcqRel)
+        {
             self.thread.post_pump(this);
         }
     }
@@ -62,6 +68,7 @@ impl<C: Calls + 'static> Signal for Delivery<C> {
 
 impl<C: Calls> Pump for Delivery<C> {
     fn run(&self) -> bool {
+        self.posted.store(false, Ordering::Release);
         let open = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken out during the turn, so no callback runs under the lock.
         let Some(Open { calls, hold }) = open().take() else {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::meter::Meter;
 use crate::error::{Error, Progress, Result, Status};
+use crate::lifecycle;
 use crate::session::Bounds;
 
 /// The meter gets what was read in portions of this size, because streams share its counters.
@@ -68,8 +69,8 @@ struct State<T> {
     paused: bool,
     /// The application gave up: entries are dropped, the end is kept.
     discarding: bool,
-    /// Entries were dropped because the client was closed, so the stream ends with an error.
-    lost: bool,
+    /// Entries were dropped, so the stream ends with this error instead of a success.
+    lost: Option<fn() -> Error>,
     /// Threads that wait on `ready`.
     waiting: usize,
     signal: Option<Arc<dyn Signal>>,
@@ -100,7 +101,7 @@ impl<T: Weighted> Inbox<T> {
                 end: End::Open,
                 paused: false,
                 discarding: false,
-                lost: false,
+                lost: None,
                 waiting: 0,
                 signal: None,
             }),
@@ -121,6 +122,7 @@ impl<T: Weighted> Inbox<T> {
         }
         let mut state = self.state();
         if state.discarding {
+            state.lose(cancelled);
             drop(state);
             batch.clear(); // outside the lock
             return Ok(());
@@ -183,8 +185,8 @@ impl<T: Weighted> Inbox<T> {
             return;
         }
         state.end = End::Ended(match state.lost {
-            true => result.and_then(|()| Err(closed())),
-            false => result,
+            Some(lost) => result.and_then(|()| Err(lost())),
+            None => result,
         });
         self.wake(state, true); // the end is told in any case
     }
@@ -270,10 +272,7 @@ impl<T: Weighted> Inbox<T> {
     fn lose<'a>(&'a self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
         let dropped = std::mem::take(&mut state.queue);
         state.bytes = 0;
-        state.lost = true;
-        if let End::Ended(result @ Ok(())) = &mut state.end {
-            *result = Err(closed());
-        }
+        state.lose(closed);
         self.settle(&mut state);
         self.taken(state, true);
         drop(dropped); // outside the lock
@@ -294,12 +293,16 @@ impl<T: Weighted> Inbox<T> {
         }
     }
 
-    /// Drops all entries, also later ones. The end is still delivered.
+    /// Drops all entries, also later ones, because the application gave up. The end is still delivered.
+    /// An answer that was complete fails, unless all of it was taken.
     pub fn discard(&self) {
         let mut state = self.state();
         let had_something = state.has_something();
         state.discarding = true;
         let dropped = std::mem::take(&mut state.queue);
+        if !dropped.is_empty() {
+            state.lose(cancelled);
+        }
         state.bytes = 0;
         self.settle(&mut state);
         self.taken(state, had_something);
@@ -318,7 +321,12 @@ impl<T: Weighted> Inbox<T> {
 
 /// The end of an answer that was not delivered before the client was closed.
 fn closed() -> Error {
-    Error::new(Status::Closed, "the client was closed").with_progress(Progress::PartlyAnswered)
+    lifecycle::closed().with_progress(Progress::PartlyAnswered)
+}
+
+/// The end of an answer that was not delivered before the application cancelled it.
+fn cancelled() -> Error {
+    lifecycle::cancelled().with_progress(Progress::PartlyAnswered)
 }
 
 impl<T> Drop for Inbox<T> {
@@ -330,6 +338,14 @@ impl<T> Drop for Inbox<T> {
 }
 
 impl<T> State<T> {
+    /// Notes that entries are dropped, and why.
+    fn lose(&mut self, why: fn() -> Error) {
+        self.lost.get_or_insert(why);
+        if let End::Ended(result @ Ok(())) = &mut self.end {
+            *result = Err(why());
+        }
+    }
+
     /// Whether `next` returns at once. After the end it always does, like a read at a file's end.
     fn has_something(&self) -> bool {
         !self.queue.is_empty() || !matches!(self.end, End::Open)
@@ -430,6 +446,34 @@ mod tests {
     }
 
     #[test]
+    fn cancelled_answer_is_complete_only_if_all_of_it_was_taken() {
+        let ends = |inbox: &Inbox<usize>| match inbox.next(None) {
+            Next::End(result) => result.map_err(|error| (error.status(), error.progress())),
+            _ => panic!("it has ended"),
+        };
+        let lost = Err((Status::Cancelled, Progress::PartlyAnswered));
+
+        let before = inbox(|| ());
+        before.deliver(&mut vec![1]).unwrap();
+        before.end(Ok(()));
+        before.discard();
+        assert_eq!(ends(&before), lost, "an entry waited");
+
+        let later = inbox(|| ());
+        later.discard();
+        later.deliver(&mut vec![1]).unwrap();
+        later.end(Ok(()));
+        assert_eq!(ends(&later), lost, "an entry came later");
+
+        let taken = inbox(|| ());
+        taken.deliver(&mut vec![1]).unwrap();
+        taken.end(Ok(()));
+        taken.next(None);
+        taken.discard();
+        assert_eq!(ends(&taken), Ok(()));
+    }
+
+    #[test]
     fn entry_that_replaces_the_last_one_takes_its_place() {
         struct Entry(usize, bool);
         impl Weighted for Entry {
@@ -519,6 +563,9 @@ mod tests {
             let inbox = inbox.clone();
             move || matches!(inbox.next(None), Next::Item(7))
         });
+        while inbox.state().waiting < 1 {
+            std::thread::yield_now();
+        }
         inbox.deliver(&mut vec![7]).unwrap();
         assert!(reader.join().unwrap());
     }

@@ -78,7 +78,7 @@ impl Meter {
 
     /// Returns the bound that a stream with `own` bytes breaks. Above a bound, the streams with
     /// more than an equal share break it. So a stream that is read in time never fails for another
-    /// one, and all together hold at most twice the bound.
+    /// one. All together hold at most twice the bound, and one batch for each stream.
     pub(super) fn broken_by(&self, own: usize) -> Option<usize> {
         self.each().find_map(|meter| {
             let most = meter.most.load(Ordering::Relaxed);

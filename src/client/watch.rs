@@ -2,14 +2,14 @@
 //! reads it. The present state, an open question and the end are never dropped.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::event::{ClientEvent, Event, Kind};
 use super::inbox::Inbox;
 use super::meter::Meter;
 use crate::attestation::Evidenced;
 use crate::error::Status;
-use crate::lifecycle::{Lifecycle, News, Notice, Observer};
+use crate::lifecycle::{Lifecycle, News, Notice, Observer, Question};
 use crate::session::Bounds;
 
 /// Most events that wait to be read.
@@ -129,10 +129,23 @@ impl Watch {
             Notice::Failed(_) => {}
             // A close delivers no event any more.
             Notice::Ended(error) if error.status() == Status::Closed => {
-                self.inbox.discard();
+                self.inbox.shed(1, |_| Some(0));
                 self.inbox.end(Ok(()));
             }
             Notice::Ended(error) => self.inbox.end(Err(error.clone())),
+        }
+    }
+
+    fn ask(&self, client: Weak<Lifecycle>, question: &Question) {
+        self.state().open = Some(question.id);
+        self.push(ClientEvent::question(client, question));
+    }
+
+    /// Reports the end of a question, unless it is from before this watch.
+    fn over(&self, id: u64) {
+        let seen = self.state().open.take_if(|open| *open == id);
+        if seen.is_some() {
+            self.push(ClientEvent::Answered(id));
         }
     }
 }
@@ -148,28 +161,20 @@ impl Observer for Watch {
     fn notice(&self, client: &Lifecycle, news: &News<'_>) {
         match news {
             News::Notice(notice) => self.pass(notice),
-            News::Asked(question) => {
-                self.state().open = Some(question.id);
-                self.push(ClientEvent::question(client, question));
-            }
-            News::Over(id) => {
-                // Does not report a question from before this watch.
-                let seen = self.state().open.take_if(|open| open == id);
-                if seen.is_some() {
-                    self.push(ClientEvent::Answered(*id));
-                }
-            }
+            News::Asked(question) => self.ask(client.weak(), question),
+            News::Over(id) => self.over(*id),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
     use crate::client::inbox::Next;
     use crate::error::Error;
+    use crate::lifecycle::{QuestionKind, TokenReason};
     use crate::session::Stage;
 
     fn lost() -> Error {
@@ -201,16 +206,35 @@ mod tests {
     #[test]
     fn of_several_states_the_last_one_is_kept() {
         let watch = Watch::new();
-        for _ in 0..1_000 {
-            watch.pass(&Notice::Disconnected(lost()));
-            let (number, delay, error) = (1, Duration::ZERO, None);
-            watch.pass(&Notice::Attempt {
-                number,
-                delay,
-                error,
-            });
+        let states = [Status::ConnectionLost, Status::DeadPeer];
+        for status in states {
+            let error = Error::new(status, "simulated");
+            watch.pass(&Notice::Disconnected(error));
         }
-        assert!(read(&watch).contains(&Kind::Disconnected));
+        (0..1_000).for_each(|_| watch.pass(&Notice::Stage(Stage::Tcp)));
+        let Next::Item(first) = watch.inbox.next(Some(Instant::now())) else {
+            panic!("events wait");
+        };
+        assert!(matches!(
+            first.client(),
+            Some(ClientEvent::Disconnected(error)) if error.status() == Status::DeadPeer
+        ));
+        assert!(!read(&watch).contains(&Kind::Disconnected));
+    }
+
+    #[test]
+    fn an_open_question_is_kept_and_one_that_is_over_is_not() {
+        let watch = Watch::new();
+        let flood = || (0..1_000).for_each(|_| watch.pass(&Notice::Stage(Stage::Tcp)));
+        let (id, kind) = (7, QuestionKind::Token(TokenReason::FirstConnection));
+        let question = Question { id, kind };
+        watch.ask(Weak::new(), &question);
+        flood();
+        assert_eq!(read(&watch)[0], Kind::AskToken);
+        watch.ask(Weak::new(), &question);
+        watch.over(id);
+        flood();
+        assert!(!read(&watch).contains(&Kind::AskToken));
     }
 
     /// A report that names a manifest.

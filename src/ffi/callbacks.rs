@@ -71,7 +71,9 @@ impl confer_stream_callbacks {
     ///
     /// # Safety
     /// `table` is NULL or readable for the size that its first member says.
-    pub(super) unsafe fn read(table: *const confer_stream_callbacks) -> Result<Option<Table>> {
+    pub(in crate::ffi) unsafe fn read(
+        table: *const confer_stream_callbacks,
+    ) -> Result<Option<Table>> {
         let invalid = |why: &str| Error::new(Status::InvalidArgument, format!("callbacks: {why}"));
         if table.is_null() {
             return Ok(None);

@@ -121,8 +121,8 @@ pub unsafe extern "C" fn confer_event_error(event: *const confer_event) -> *cons
     })
 }
 
-/// Returns whether the release of CONFER_EVENT_CONNECTED, or any since the last such event of this
-/// watch, differs from the release of that event. False for other events.
+/// Returns whether the release has changed since the previous CONFER_EVENT_CONNECTED of this watch,
+/// also if it has changed back. False for the first one and for other events.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_release_changed(event: *const confer_event) -> bool {
     // SAFETY: NULL or a live event.

@@ -115,8 +115,8 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
 ///                                                    because a sandbox filter stays
 ///     CONFER_E_CANCELLED, _CLOSED, _STOPPED,         no
 ///       _PANIC
-///     CONFER_E_TOKEN                                 yes: asks the token provider again; no
-///                                                    without a provider
+///     CONFER_E_TOKEN                                 yes: asks for a token again; no if nobody
+///                                                    can be asked, or the application refused
 ///     CONFER_E_EXPIRED                               yes: with a new client
 ///     CONFER_E_RESOLVE, _CONNECT, _STAGE_TIMEOUT,    yes
 ///       _CONNECTION_LOST, _DEAD_PEER
@@ -125,8 +125,8 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
 ///                                                    may be wrong for a while
 ///     CONFER_E_UPGRADE                               yes; with an HTTP status, only for 408, 429
 ///                                                    and 5xx
-///       HTTP status 401, 402, 403, and 500 for an    no without a token provider; with one, if it
-///       expired token                                has another token
+///       HTTP status 401, 402, 403, and 500 for an    no, unless the application gives another
+///       expired token                                token
 ///     CONFER_E_PROXY                                 yes; with an HTTP status, only for 408, 429
 ///                                                    and 5xx: not for 407, because proxies lock
 ///                                                    accounts; no if it refuses the credentials
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
 ///                                                    later: Intel gave the enclave no token,
 ///                                                    Intel's key set cannot be fetched, or the
 ///                                                    device's clock seems to be wrong
-///     CONFER_E_RELEASE_REFUSED                       no
+///     CONFER_E_RELEASE_REFUSED                       no; yes if nobody answered in time
 ///     CONFER_E_REFUSED                               no, except with status 429, 502, 503 or 504
 ///     CONFER_E_UNAUTHORIZED, _PAYMENT_REQUIRED       no: connect with a fresh token
 ///     CONFER_E_STREAM_IDLE                           yes

@@ -224,12 +224,12 @@ pub(super) fn callback(
     Ok(Document::callback(read, u64::try_from(total_length).ok()))
 }
 
-/// Sets the document, as the application writes it to the stream: see confer_stream_write(). Each
-/// start of the request has its stream, and its document. A request whose token is refused is not
-/// repeated.
+/// Announces a document that the application writes to the stream with confer_stream_write(). Write
+/// it again for each stream that the request starts. The library does not repeat the request after
+/// a refused token.
 ///
-/// `total_length`: its number of bytes, or -1 if that is not known. Newer servers need it, and
-/// refuse a document of unknown length, or without any bytes, with status 400.
+/// `total_length`: the document's length in bytes, or -1 if it is unknown. Newer servers refuse an
+/// unknown length and an empty document with status 400.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_extraction_request_set_document_stream(
     request: *mut confer_extraction_request,

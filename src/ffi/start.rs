@@ -91,13 +91,8 @@ pub unsafe extern "C" fn confer_chat_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
-    // failure below.
-    let table = unsafe { confer_stream_callbacks::read(callbacks) };
-    // SAFETY: `stream` is NULL or writable.
-    let out = unsafe { handle::out_or_none(stream) };
     // SAFETY: the handles are NULL or live.
-    guard::done(error, || unsafe {
+    guard::starts(error, callbacks, stream, |table, out| unsafe {
         start(client, table, out, |client| {
             client.chat(confer_chat_request::with(request, |it| it.prepare())?)
         })
@@ -115,13 +110,8 @@ pub unsafe extern "C" fn confer_embeddings_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
-    // failure below.
-    let table = unsafe { confer_stream_callbacks::read(callbacks) };
-    // SAFETY: `stream` is NULL or writable.
-    let out = unsafe { handle::out_or_none(stream) };
     // SAFETY: the handles are NULL or live.
-    guard::done(error, || unsafe {
+    guard::starts(error, callbacks, stream, |table, out| unsafe {
         start_other(client, table, out, || {
             confer_embeddings_request::with(request, |it| it.prepare())
         })
@@ -139,13 +129,8 @@ pub unsafe extern "C" fn confer_extraction_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
-    // failure below.
-    let table = unsafe { confer_stream_callbacks::read(callbacks) };
-    // SAFETY: `stream` is NULL or writable.
-    let out = unsafe { handle::out_or_none(stream) };
     // SAFETY: the handles are NULL or live.
-    guard::done(error, || unsafe {
+    guard::starts(error, callbacks, stream, |table, out| unsafe {
         start_other(client, table, out, || {
             confer_extraction_request::with(request, |it| it.prepare())
         })
@@ -162,13 +147,8 @@ pub unsafe extern "C" fn confer_fetch_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
-    // failure below.
-    let table = unsafe { confer_stream_callbacks::read(callbacks) };
-    // SAFETY: `stream` is NULL or writable.
-    let out = unsafe { handle::out_or_none(stream) };
     // SAFETY: the handles are NULL or live.
-    guard::done(error, || unsafe {
+    guard::starts(error, callbacks, stream, |table, out| unsafe {
         start_other(client, table, out, || {
             confer_fetch_request::with(request, |it| it.prepare())
         })
@@ -185,13 +165,8 @@ pub unsafe extern "C" fn confer_raw_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
-    // failure below.
-    let table = unsafe { confer_stream_callbacks::read(callbacks) };
-    // SAFETY: `stream` is NULL or writable.
-    let out = unsafe { handle::out_or_none(stream) };
     // SAFETY: the handles are NULL or live.
-    guard::done(error, || unsafe {
+    guard::starts(error, callbacks, stream, |table, out| unsafe {
         start_other(client, table, out, || {
             confer_raw_request::with(request, |it| it.prepare())
         })
@@ -207,13 +182,8 @@ pub unsafe extern "C" fn confer_ping_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
-    // failure below.
-    let table = unsafe { confer_stream_callbacks::read(callbacks) };
-    // SAFETY: `stream` is NULL or writable.
-    let out = unsafe { handle::out_or_none(stream) };
     // SAFETY: the handles are NULL or live.
-    guard::done(error, || unsafe {
+    guard::starts(error, callbacks, stream, |table, out| unsafe {
         start_other(client, table, out, || Ok(PreparedRequest::ping()))
     })
 }
@@ -248,13 +218,8 @@ pub unsafe extern "C" fn confer_request_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
-    // failure below.
-    let table = unsafe { confer_stream_callbacks::read(callbacks) };
-    // SAFETY: `stream` is NULL or writable.
-    let out = unsafe { handle::out_or_none(stream) };
     // SAFETY: the handles are NULL or live.
-    guard::done(error, || unsafe {
+    guard::starts(error, callbacks, stream, |table, out| unsafe {
         start_other(client, table, out, || confer_request::prepare(request))
     })
 }

@@ -128,8 +128,9 @@ impl Drop for Turn<'_> {
 
 /// Takes the next event.
 ///
-/// `timeout_ms`: 0 does not wait; negative waits for the next event or the end, at most for the
-/// idle limit.
+/// `timeout_ms`: 0 does not wait; negative waits for the next event or the end. A request ends when
+/// the enclave was silent for the idle limit; the limit rests while the library waits for the
+/// application's document or answers. A watch can wait without a limit.
 /// `event`: receives the event, lent until the next confer_stream_next() or confer_stream_collect()
 /// on this stream, or until the stream is freed. confer_event_clone() keeps it longer.
 ///
@@ -271,8 +272,8 @@ pub unsafe extern "C" fn confer_stream_fd(
     })
 }
 
-/// Cancels the request. Drops undelivered events, and ends the stream with CONFER_E_CANCELLED
-/// unless it has ended. The server continues, because the protocol has no message for cancelling.
+/// Cancels the request; ends a watch, but not its client. Drops undelivered events, and ends the stream with CONFER_E_CANCELLED,
+/// unless it has failed or all of the answer was delivered. The server continues, because the protocol has no message for cancelling.
 /// Never waits; calling it again changes nothing; NULL is allowed. Any thread, also in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_cancel(stream: *mut confer_stream) {

@@ -172,7 +172,8 @@ pub unsafe extern "C" fn confer_client_set_token(
 /// question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
 /// ends only the watch. Several watches of one client can be open.
 ///
-/// `callbacks`, `stream`: as for confer_chat_stream().
+/// `callbacks`, `stream`: as for confer_chat_stream(). With callbacks, a client that was closed
+/// answers CONFER_E_CLOSED; without them, the stream brings its end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_watch(
     client: *mut confer_client,
@@ -180,13 +181,8 @@ pub unsafe extern "C" fn confer_client_watch(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    // SAFETY: readable for the size that it says. First of all, so that `destroy` runs on every
-    // failure below.
-    let table = unsafe { confer_stream_callbacks::read(callbacks) };
-    // SAFETY: `stream` is NULL or writable.
-    let out = unsafe { handle::out_or_none(stream) };
     // SAFETY: the handles are NULL or live.
-    guard::done(error, || unsafe {
+    guard::starts(error, callbacks, stream, |table, out| unsafe {
         start(client, table, out, |client| -> Result<_> {
             Ok(client.watch())
         })

@@ -14,7 +14,6 @@ pub const MAX_FRAME_LEN: usize = 65_519;
 pub const MAX_FRAME_PAYLOAD: usize = MAX_FRAME_LEN - 30;
 
 /// Makes the frames of one message, one at a time, when the socket can take one.
-#[derive(Debug)]
 pub struct Fragments {
     chunk_id: i64,
     next_index: u32,

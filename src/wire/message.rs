@@ -81,10 +81,9 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "Request({} {} {}, body of {} bytes)",
+            "Request({} {}, body of {} bytes)", // a path can hold a secret
             self.id,
             self.verb,
-            self.path,
             self.body.len()
         )
     }

@@ -222,7 +222,9 @@ static inline int check_promises(const struct promise *promises, size_t count) {
     }
 #ifndef CHECK_WITHOUT_LIBRARY
     /* Joins threads that have ended after the last call: valgrind reports their memory otherwise. */
+    alarm(CHECK_PROMISE_S);
     CHECK_OK(confer_runtime_wait(-1, &error));
+    alarm(0);
 #endif
     return 0;
 }

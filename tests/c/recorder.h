@@ -39,7 +39,7 @@ static inline void recorder_enter(struct recorder *recorder, confer_stream *stre
     char name[32];
     check_thread_name(name);
     CHECK_TEXT("confer-callback", name);
-    if (recorder->detached) recorder->stream = stream;
+    if (recorder->detached && recorder->stream == NULL) recorder->stream = stream;
     if (!recorder->has_thread) recorder->thread = pthread_self();
     recorder->has_thread = 1;
     CHECK(pthread_equal(recorder->thread, pthread_self()));

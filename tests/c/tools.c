@@ -12,7 +12,7 @@ static struct enclave enclave;
 #define SCHEMA "{\"type\": \"object\"}"
 #define CALL "/client-tool look {\"at\": \"it\"}"
 
-enum { ROUNDS = 16, PATIENT_MS = 60000, SHORT_MS = 500 };
+enum { ROUNDS = 16, PATIENT_MS = 60000, SHORT_MS = 2000 };
 
 static void add_tool(confer_chat_request *request, const char *name) {
     CHECK_OK(confer_chat_request_add_tool(request, name, SIZE_MAX, "Looks.", SIZE_MAX, SCHEMA, SIZE_MAX, &error));
@@ -201,7 +201,7 @@ static void late_call_fails_and_its_answer_is_stale(void) {
     IS_STALE(ANSWER(late, "late")); /* before the stream can end: then it would be dropped */
     CHECK_OK(ANSWER(next, "in time"));
     confer_event_free(late);
-    says(stream, "The tools answered: Error: no answer within 500 ms | in time");
+    says(stream, "The tools answered: Error: no answer within 2000 ms | in time");
     close_enclave(client);
 }
 

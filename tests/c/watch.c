@@ -103,8 +103,11 @@ static void a_client_starts_at_once_and_its_requests_wait_for_the_enclave(void) 
 
 static void stages_are_events_and_a_lost_connection_is_made_again(void) {
     enclave_start(&enclave, NULL);
-    confer_client *client = started(asking(0));
+    confer_client *client = started(asking(CONFER_ASK_TOKEN));
     confer_stream *events = watch(client);
+    /* The stages begin after the answer, so that this watch sees all of them. */
+    CHECK_OK(confer_event_answer_token(until(events, CONFER_EVENT_ASK_TOKEN), enclave.token, SIZE_MAX, &error));
+    CHECK(confer_event_type(chat_next(events)) == CONFER_EVENT_ANSWERED);
     int32_t last = -1;
     for (;;) {
         const confer_event *event = chat_next(events);
@@ -119,6 +122,7 @@ static void stages_are_events_and_a_lost_connection_is_made_again(void) {
     CHECK(confer_error_status(confer_event_error(event)) == CONFER_E_CONNECTION_LOST);
     event = until(events, CONFER_EVENT_RETRY);
     CHECK(confer_event_attempt(event) == 1 && confer_event_delay_ms(event) >= 0 && confer_event_error(event) == NULL);
+    confer_event_answer_token(until(events, CONFER_EVENT_ASK_TOKEN), enclave.token, SIZE_MAX, NULL);
     event = until(events, CONFER_EVENT_RETRY);
     CHECK(confer_event_attempt(event) == 2 && confer_error_status(confer_event_error(event)) == CONFER_E_CONNECT);
     confer_event *kept = confer_event_clone(event);
@@ -202,7 +206,7 @@ static void a_refused_token_question_ends_the_client(void) {
 static void an_unanswered_token_question_is_asked_anew(void) {
     enclave_start(&enclave, NULL);
     confer_config *config = asking(CONFER_ASK_TOKEN);
-    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_ANSWER, 50, &error));
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_ANSWER, 500, &error));
     CHECK_OK(confer_config_set_limit(config, CONFER_LIMIT_ATTEMPTS, 2, &error));
     confer_client *client = started(config);
     confer_stream *events = watch(client);

@@ -62,9 +62,9 @@ pub struct Asked {
 }
 
 impl ClientEvent {
-    pub(crate) fn question(client: &Lifecycle, question: &Question) -> ClientEvent {
+    pub(crate) fn question(client: Weak<Lifecycle>, question: &Question) -> ClientEvent {
         let asked = Asked {
-            client: client.weak(),
+            client,
             id: question.id,
         };
         match &question.kind {

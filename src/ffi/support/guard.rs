@@ -9,8 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use super::handle::{self, Out};
 use super::{process, randomness};
 use crate::error::{Error, Result, Status};
+use crate::ffi::callbacks::{Table, confer_stream_callbacks};
 use crate::ffi::error::confer_error;
 use crate::ffi::status::{CONFER_OK, confer_status};
+use crate::ffi::stream::confer_stream;
 use crate::{fork, panics};
 
 /// Guards a call that returns a status. `work` returns the status of its success, mostly
@@ -61,6 +63,22 @@ pub(crate) fn gives<T>(
     work: impl FnOnce(&Out<*mut T>) -> Result<()>,
 ) -> confer_status {
     done(error, || work(&out?))
+}
+
+/// Guards a call that starts a stream. Reads the table first, so that `destroy` runs on every failure,
+/// and then sets `stream` to NULL. `work` gets the table, unless it is NULL, and the output.
+pub(crate) fn starts(
+    error: *mut *mut confer_error,
+    callbacks: *const confer_stream_callbacks,
+    stream: *mut *mut confer_stream,
+    work: impl FnOnce(Result<Option<Table>>, Option<Out<*mut confer_stream>>) -> Result<()>,
+) -> confer_status {
+    // SAFETY: by the contract of every function that starts a stream, the table is NULL or readable
+    // for the size that it says.
+    let table = unsafe { confer_stream_callbacks::read(callbacks) };
+    // SAFETY: by the same contract, `stream` is NULL or writable.
+    let out = unsafe { handle::out_or_none(stream) };
+    done(error, || work(table, out))
 }
 
 /// Guards a getter, which returns `otherwise` without a value.

@@ -322,9 +322,7 @@ impl Sim {
             && self.refused.insert(request)
         {
             // It did nothing, so that the request may go out once more.
-            if let Some(left) = self.sendable.get_mut(&request) {
-                *left = 1;
-            }
+            self.may_go_again(request);
         }
         let result = result.map_err(|error| error.with_progress(progress.max_sent()));
         self.report_end(request, result, false);
@@ -345,15 +343,22 @@ impl Sim {
         self.core.request_ended(request, ended, self.now);
     }
 
+    /// It may be sent once more, unless its document can be read only once.
+    fn may_go_again(&mut self, request: RequestId) {
+        if !self.once.contains(&request)
+            && let Some(left) = self.sendable.get_mut(&request)
+        {
+            *left = 1;
+        }
+    }
+
     fn break_line(&mut self, connection: ConnectionId, why: Error) {
         let Some(line) = self.lines.remove(&connection) else {
             return;
         };
         for (request, progress) in line.requests {
-            if progress == Progress::NotSent
-                && let Some(left) = self.sendable.get_mut(&request)
-            {
-                *left = 1;
+            if progress == Progress::NotSent {
+                self.may_go_again(request);
             }
             let error = why.clone().with_progress(progress);
             self.report_end(request, Err(error), true);

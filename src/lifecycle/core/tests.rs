@@ -367,9 +367,8 @@ fn a_client_that_is_closed_before_it_begins_dials_nothing() {
     let now = Now::read();
     let mut core = Core::new(rules(), Some(token("t")), 7, now);
     core.close();
-    while let Some(action) = core.poll_action() {
-        assert!(matches!(action, Action::Notify(Notice::Ended(_))));
-    }
+    let actions: Vec<_> = std::iter::from_fn(|| core.poll_action()).collect();
+    assert!(matches!(actions[..], [Action::Notify(Notice::Ended(_))]));
 }
 
 #[test]
