@@ -12,7 +12,7 @@ use super::event::{Details, Event, Kind, Matrix, Split, Splitter};
 use super::inbox::Inbox;
 use super::upload::{MAX_DOCUMENT, NEWER_MAX_DOCUMENT};
 use crate::error::{Error, Progress, Result, Status};
-use crate::session::{Flow, Pace, Piece, Receiver};
+use crate::session::{Flow, Left, Pace, Piece, Receiver};
 
 /// The ending of an answer. The numbers are those of the C API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,17 +252,17 @@ impl Drop for Answer {
 }
 
 impl Receiver for Answer {
-    fn sent(&mut self, data: usize, now: Instant) -> bool {
+    fn sent(&mut self, left: Left, now: Instant) -> bool {
         if let Reading::Ping { sent } = &mut self.reading {
             *sent = Some(now);
         }
         let Some(upload) = &mut self.upload else {
             return false;
         };
-        if data == 0 && upload.total != Some(0) {
+        if left.data == 0 && upload.total != Some(0) {
             return false;
         }
-        upload.sent += data as u64;
+        upload.sent += left.data as u64;
         let details = Details {
             sent: Some((upload.sent, upload.total)),
             ..Details::default()

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::core::RequestId;
 use super::driver::Lifecycle;
 use crate::error::{Error, Result, Status};
-use crate::session::{Again, Flow, Pace, Piece, Receiver, Request, Source, WeakSession};
+use crate::session::{Again, Flow, Left, Pace, Piece, Receiver, Request, Source, WeakSession};
 
 /// The handle of a stream's request, which may be another one in each round of a chat.
 pub struct Exchange {
@@ -71,6 +71,8 @@ pub(super) struct Job {
     pub(super) receiver: Box<dyn Receiver>,
     /// `None` once it cannot be sent again.
     pub(super) parts: Option<Parts>,
+    /// Its bytes count as unsent.
+    pub(super) unsent: Option<Counted>,
 }
 
 /// The parts of a request, from which it can be made several times.
@@ -80,8 +82,6 @@ pub(super) struct Parts {
     body: Bytes,
     pace: Pace,
     upload: Upload,
-    /// Its bytes count as unsent.
-    unsent: Option<Counted>,
     /// Its bytes count as kept: it stays beyond its sending, until the enclave answers.
     kept: Option<Counted>,
 }
@@ -97,14 +97,13 @@ enum Upload {
 }
 
 impl Parts {
-    pub(super) fn new(request: Request, unsent: Counted, kept: Option<Counted>) -> Parts {
+    pub(super) fn new(request: Request, kept: Option<Counted>) -> Parts {
         Parts {
             verb: request.verb,
             path: request.path,
             body: request.body,
             pace: request.pace,
             upload: request.upload.map_or(Upload::None, Upload::New),
-            unsent: Some(unsent),
             kept,
         }
     }
@@ -191,15 +190,15 @@ impl Carrier {
 }
 
 impl Receiver for Carrier {
-    fn sent(&mut self, data: usize, now: Instant) -> bool {
+    fn sent(&mut self, left: Left, now: Instant) -> bool {
         let Some(job) = &mut self.job else {
             return false;
         };
-        if let Some(parts) = &mut job.parts {
-            parts.unsent = None;
+        if left.body {
+            job.unsent = None;
         }
         job.parts.take_if(|parts| parts.kept.is_none());
-        job.receiver.sent(data, now)
+        job.receiver.sent(left, now)
     }
 
     fn pieces(&mut self, pieces: &mut Vec<Piece>) -> Flow {

@@ -1,7 +1,7 @@
-//! The handle of a connection: admits requests, cancels them, and closes.
+//! The handle of a connection: takes requests, cancels them, and closes.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -11,17 +11,13 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use super::core::Core;
 use super::driver::{Command, Driver};
 use super::establish::Established;
-use super::limits::{Bounds, Limits, Pace};
+use super::limits::{Limits, Pace};
 use super::receiver::Receiver;
 use super::sinks::{Admitted, Sinks};
 use super::stats::Stats;
 use super::upload::{Source, Way};
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Status};
 use crate::panics;
-
-/// Most bytes of a request's body. Newer servers take chats of a few megabytes, and a document is
-/// uploaded in chunks.
-pub const MAX_BODY: usize = 32 << 20;
 
 /// One verified connection. Clones share it.
 #[derive(Clone)]
@@ -33,8 +29,6 @@ pub struct WeakSession(Weak<Shared>);
 
 struct Shared {
     commands: UnboundedSender<Command>,
-    load: Arc<Load>,
-    bounds: Bounds,
     next_id: AtomicI64,
     ended: Arc<OnceLock<Error>>,
 }
@@ -64,14 +58,11 @@ impl Session {
         stats: Arc<Stats>,
     ) -> (Session, impl Future<Output = Error> + Send + use<>) {
         let (commands, received) = unbounded_channel();
-        let load = Arc::new(Load::default());
         let now = Instant::now();
         let core = Core::new(established.channel, limits, now);
-        let sinks = Sinks::new(load.clone(), stats.clone());
+        let sinks = Sinks::new(stats.clone());
         let shared = Shared {
             commands,
-            load,
-            bounds: limits.bounds,
             next_id: AtomicI64::new(1),
             ended: Arc::default(),
         };
@@ -98,7 +89,7 @@ impl Session {
         request: Request,
         receiver: Box<dyn Receiver>,
     ) -> std::result::Result<i64, Refused> {
-        if let Err(error) = self.admit(&request) {
+        if let Some(error) = self.end() {
             return Err(Box::new((error, request, receiver)));
         }
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +114,6 @@ impl Session {
                 let Command::Open(admitted) = refused.0 else {
                     unreachable!("the command that was sent comes back");
                 };
-                self.0.load.dismiss(&admitted.request);
                 let error = self.ended();
                 Err(Box::new((error, admitted.request, admitted.receiver)))
             }
@@ -133,20 +123,6 @@ impl Session {
     fn ended(&self) -> Error {
         self.end()
             .unwrap_or_else(|| Error::new(Status::Closed, "the connection has ended"))
-    }
-
-    fn admit(&self, request: &Request) -> Result<()> {
-        let len = request.body.len();
-        if len > MAX_BODY {
-            return Err(Error::new(
-                Status::TooLarge,
-                format!("the request has {len} bytes (at most {MAX_BODY})"),
-            ));
-        }
-        if let Some(end) = self.end() {
-            return Err(end);
-        }
-        self.0.load.admit(request, &self.0.bounds)
     }
 
     /// Cancels a request. Does nothing if it has ended.
@@ -202,66 +178,6 @@ impl WeakSession {
     pub fn resume(&self) {
         if let Some(shared) = self.0.upgrade() {
             let _ = shared.commands.send(Command::Resume);
-        }
-    }
-}
-
-/// Open requests and waiting bytes of a connection. The handle admits requests by them.
-#[derive(Default)]
-pub(super) struct Load {
-    open: AtomicUsize,
-    queued_bytes: AtomicUsize,
-}
-
-impl Load {
-    /// Counts a request, or refuses it at a limit.
-    pub(super) fn admit(&self, request: &Request, bounds: &Bounds) -> Result<()> {
-        let len = request.body.len();
-        let all = [
-            (&self.open, 1, bounds.requests, "open requests"),
-            (
-                &self.queued_bytes,
-                len,
-                bounds.unsent,
-                "bytes waiting to be sent",
-            ),
-        ];
-        for (at, (counter, more, bound, what)) in all.iter().enumerate() {
-            let admitted = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
-                now.checked_add(*more).filter(|sum| sum <= bound)
-            });
-            if admitted.is_err() {
-                for (counter, more, ..) in &all[..at] {
-                    counter.fetch_sub(*more, Ordering::Relaxed);
-                }
-                let message = format!("this connection already has its limit of {bound} {what}");
-                return Err(Error::new(Status::TooMany, message));
-            }
-        }
-        Ok(())
-    }
-
-    /// Reverts [`Load::admit`].
-    fn dismiss(&self, request: &Request) {
-        self.ended();
-        self.unqueued(request.body.len());
-    }
-
-    /// Counts the end of a request.
-    pub(super) fn ended(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        let each = [&self.open, &self.queued_bytes];
-        each.iter().all(|count| count.load(Ordering::Relaxed) == 0)
-    }
-
-    /// Counts sent or dropped bytes of bodies.
-    pub(super) fn unqueued(&self, bytes: usize) {
-        if bytes > 0 {
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 }

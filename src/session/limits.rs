@@ -51,6 +51,10 @@ impl Idle {
     }
 }
 
+/// Most bytes of a request's body. Newer servers take chats of a few megabytes, and a document is
+/// uploaded in chunks.
+pub const MAX_BODY: usize = 32 << 20;
+
 /// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -85,7 +89,8 @@ pub struct Bounds {
     pub client: usize,
     /// Bytes of messages that lack frames (protocol section 3).
     pub unfinished: usize,
-    /// Bytes of requests that wait to be sent.
+    /// Bytes of requests that wait to be sent. A request that has begun to leave and then ends no
+    /// longer counts, although its message goes out whole: at most one on each connection.
     pub unsent: usize,
     /// Open requests.
     pub requests: usize,

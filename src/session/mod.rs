@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! establish   stages with time limits → a verified channel, or an error that names the stage
-//! handle      admits requests, cancels them, closes
+//! handle      takes requests, cancels them, closes
 //! driver      the task of a connection: socket ↔ core, and the clock
 //! sinks       the open requests: core → receivers and upload sources
 //! core        the rules, without I/O: messages, commands and instants in; messages and events out
@@ -24,12 +24,12 @@ mod sinks;
 mod stats;
 mod upload;
 
-pub use core::{Data, MAX_CHUNK, MAX_UPLOADS, Piece};
+pub use core::{Data, Left, MAX_CHUNK, MAX_UPLOADS, Piece};
 pub use establish::{
     Approval, Established, Settings, Stage, TOTAL, Watch, establish, rejection, stage,
 };
-pub use handle::{MAX_BODY, Request, Session, WeakSession};
-pub use limits::{BOUND_BYTES, BOUND_REQUESTS, Bounds, Idle, Limits, Pace};
+pub use handle::{Request, Session, WeakSession};
+pub use limits::{BOUND_BYTES, BOUND_REQUESTS, Bounds, Idle, Limits, MAX_BODY, Pace};
 pub use lost::worker_gone;
 pub use receiver::{Flow, Receiver};
 pub use stats::Stats;

@@ -2,15 +2,14 @@
 
 use std::time::Instant;
 
-use super::core::Piece;
+use super::core::{Left, Piece};
 use crate::error::{Error, Result};
 
 /// Follows one request from its start to its end.
 pub trait Receiver: Send {
-    /// A part of the request left, with `data` bytes of its document. Returns true if there is
-    /// something to [`Receiver::flush`].
-    fn sent(&mut self, data: usize, now: Instant) -> bool {
-        let _ = (data, now);
+    /// A part of the request left. Returns true if there is something to [`Receiver::flush`].
+    fn sent(&mut self, left: Left, now: Instant) -> bool {
+        let _ = (left, now);
         false
     }
     /// The request is sent again from its beginning. Nothing of its answer has arrived.

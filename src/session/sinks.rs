@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::core::{Core, Event, Opening, Piece};
-use super::handle::{Load, Request};
+use super::handle::Request;
 use super::receiver::{Flow, Receiver};
 use super::stats::Stats;
 use super::upload::{Source, Way};
@@ -28,7 +28,6 @@ pub(super) struct Sinks {
     touched: Vec<i64>,
     /// Empty vectors for the pieces of later reads.
     spare: Vec<Vec<Piece>>,
-    load: Arc<Load>,
     stats: Arc<Stats>,
 }
 
@@ -43,12 +42,11 @@ struct Sink {
 }
 
 impl Sinks {
-    pub(super) fn new(load: Arc<Load>, stats: Arc<Stats>) -> Sinks {
+    pub(super) fn new(stats: Arc<Stats>) -> Sinks {
         Sinks {
             open: HashMap::new(),
             touched: Vec::new(),
             spare: Vec::new(),
-            load,
             stats,
         }
     }
@@ -88,9 +86,9 @@ impl Sinks {
     pub(super) fn route(&mut self, core: &mut Core, now: Instant) {
         while let Some(event) = core.poll_event() {
             match event {
-                Event::Sent { id, data } => {
+                Event::Sent { id, left } => {
                     if let Some(sink) = self.open.get_mut(&id)
-                        && sink.receiver.sent(data, now)
+                        && sink.receiver.sent(left, now)
                     {
                         sink.touch(id, &mut self.touched);
                     }
@@ -150,7 +148,6 @@ impl Sinks {
             return;
         };
         self.account(core); // first: the receiver of the end may read the counters
-        self.load.ended();
         // Pieces that came before the end count before it: they may have completed the answer.
         let (flow, flushed) = sink.hand_over(&mut self.spare);
         if self.open.is_empty() {
@@ -170,9 +167,7 @@ impl Sinks {
     }
 
     fn account(&self, core: &mut Core) {
-        let counts = core.take_counts();
-        self.stats.add(&counts);
-        self.load.unqueued(counts.unqueued);
+        self.stats.add(&core.take_counts());
     }
 }
 
@@ -205,9 +200,9 @@ mod tests {
     use super::*;
     use crate::error::Status;
     use crate::noise::testing::pair;
-    use crate::session::limits::{Bounds, Limits, Pace};
+    use crate::session::limits::{Limits, Pace};
     use crate::session::upload::{Again, Supply};
-    use crate::session::{Data, MAX_CHUNK};
+    use crate::session::{Data, Left, MAX_CHUNK};
     use crate::wire::Fragments;
     use crate::wire::testing::write_response;
 
@@ -216,6 +211,7 @@ mod tests {
     struct Seen {
         batches: Vec<Vec<Bytes>>,
         data: usize,
+        bodies: usize,
         flushes: usize,
         /// The next flush fails.
         slow: bool,
@@ -226,9 +222,11 @@ mod tests {
     struct Recorder(Arc<Mutex<Seen>>);
 
     impl Receiver for Recorder {
-        fn sent(&mut self, data: usize, _: Instant) -> bool {
-            self.0.lock().unwrap().data += data;
-            data > 0
+        fn sent(&mut self, left: Left, _: Instant) -> bool {
+            let mut seen = self.0.lock().unwrap();
+            seen.data += left.data;
+            seen.bodies += usize::from(left.body);
+            left.data > 0
         }
         fn pieces(&mut self, pieces: &mut Vec<Piece>) -> Flow {
             let bodies: Vec<Bytes> = pieces.drain(..).map(|piece| piece.body).collect();
@@ -289,7 +287,7 @@ mod tests {
             let (channel, transport) = pair();
             let now = Instant::now();
             Rig {
-                sinks: Sinks::new(Arc::default(), Arc::default()),
+                sinks: Sinks::new(Arc::default()),
                 core: Core::new(channel, Limits::default(), now),
                 transport,
                 now,
@@ -305,7 +303,6 @@ mod tests {
                 upload,
                 pace: Pace::Events,
             };
-            self.sinks.load.admit(&request, &Bounds::default()).unwrap();
             let seen = Arc::<Mutex<Seen>>::default();
             let receiver = Box::new(Recorder(seen.clone()));
             let admitted = Admitted {
@@ -470,19 +467,19 @@ mod tests {
         let mut rig = Rig::new();
         let len = 3 * MAX_CHUNK + 5;
         let seen = rig.open(1, Some(Box::new(Zeros(len))));
-        assert_eq!(seen.lock().unwrap().data, len);
+        let seen = seen.lock().unwrap();
+        assert_eq!((seen.data, seen.bodies), (len, 1));
     }
 
     #[test]
-    fn load_and_stats_are_settled_before_the_end() {
+    fn stats_are_settled_before_the_end() {
         let mut rig = Rig::new();
         rig.open(1, None);
         rig.open(2, Some(Box::new(Zeros(5))));
         rig.respond(1, 200, "last");
         rig.deliver();
         rig.lose();
-        let (load, stats) = (&rig.sinks.load, &rig.sinks.stats);
-        assert!(load.is_empty());
+        let stats = &rig.sinks.stats;
         assert_eq!(stats.messages_sent.load(Ordering::Relaxed), 2);
         assert_eq!(stats.messages_received.load(Ordering::Relaxed), 1);
     }

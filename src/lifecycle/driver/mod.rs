@@ -33,7 +33,7 @@ use crate::attestation::Evidenced;
 use crate::error::{Error, Result, Status};
 use crate::host::{Callbacks, Latch, Level, Runtime};
 use crate::net::Token;
-use crate::session::{Bounds, Limits, Receiver, Request, Session, Stage, Stats};
+use crate::session::{Bounds, Limits, MAX_BODY, Receiver, Request, Session, Stage, Stats};
 
 /// Counters of a client that its connections do not have.
 #[derive(Default)]
@@ -187,10 +187,11 @@ impl Lifecycle {
         receiver: Box<dyn Receiver>,
     ) -> Result<()> {
         let mut state = self.state();
-        let (pace, admitted) = (request.pace, self.admit(&state, request));
+        let pace = request.pace;
         let id = state.last_request + 1;
-        let parts = match admitted.and_then(|parts| exchange.enter(id).map(|()| parts)) {
-            Ok(parts) => parts,
+        let admitted = self.admit(&state, &request);
+        let admitted = match admitted.and_then(|counted| exchange.enter(id).map(|()| counted)) {
+            Ok(admitted) => admitted,
             Err(error) => {
                 drop(state);
                 receiver.refuse(error.clone());
@@ -198,8 +199,11 @@ impl Lifecycle {
             }
         };
         state.last_request = id;
-        let parts = Some(parts);
-        let job = Job { receiver, parts };
+        let job = Job {
+            receiver,
+            parts: Some(Parts::new(request, admitted.kept)),
+            unsent: Some(admitted.unsent),
+        };
         state.requests.insert(id, Place::Here(job));
         let patience = self.limits.idle.of(pace);
         state.core.submit(id, patience, Now::read());
@@ -207,8 +211,8 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Counts a request, or says why it is refused.
-    fn admit(&self, state: &State, request: Request) -> Result<Parts> {
+    /// Counts a request, or says why it is refused. No later place refuses one for a limit.
+    fn admit(&self, state: &State, request: &Request) -> Result<Admitted> {
         if let Some(error) = self.end_of(state) {
             return Err(error);
         }
@@ -221,6 +225,10 @@ impl Lifecycle {
             return Err(too_many(message));
         }
         let len = request.body.len();
+        if len > MAX_BODY {
+            let message = format!("the request has {len} bytes (at most {MAX_BODY})");
+            return Err(Error::new(Status::TooLarge, message));
+        }
         let waiting = Counted::new(&self.unsent, len, unsent).ok_or_else(|| {
             too_many(format!(
                 "{unsent} bytes of requests at most wait to be sent, and this one has {len}"
@@ -234,7 +242,10 @@ impl Lifecycle {
                 ))
             })?),
         };
-        Ok(Parts::new(request, waiting, kept))
+        Ok(Admitted {
+            unsent: waiting,
+            kept,
+        })
     }
 
     /// Cancels the request that `request` names, under the lock.
@@ -349,6 +360,12 @@ impl Lifecycle {
         state.timer = None;
         self.act(state);
     }
+}
+
+/// The bytes of a request that was taken, as they count against the bounds.
+struct Admitted {
+    unsent: Counted,
+    kept: Option<Counted>,
 }
 
 /// Spreads the pauses of many clients.

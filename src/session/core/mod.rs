@@ -54,14 +54,23 @@ pub(super) struct Opening {
 
 /// Something for the driver to handle.
 pub(super) enum Event {
-    /// A frame of the request left, with `data` bytes of its document.
-    Sent { id: i64, data: usize },
+    /// A frame of the request left.
+    Sent { id: i64, left: Left },
     /// A piece of the answer arrived.
     Piece { id: i64, piece: Piece },
     /// The upload needs its next chunk: report it with [`Core::supply`].
     WantsData { id: i64 },
     /// The request has ended. No event follows for this id.
     Ended { id: i64, result: Result<()> },
+}
+
+/// The parts of a request that left with a frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Left {
+    /// Bytes of its document.
+    pub data: usize,
+    /// The message with its body has left whole.
+    pub body: bool,
 }
 
 /// A piece of an answer with status 200.
@@ -83,8 +92,6 @@ pub(super) struct Counts {
     pub(super) pings_answered: u64,
     /// The last round trip that measures the network.
     pub(super) round_trip: Option<Duration>,
-    /// Sent or dropped bytes of bodies, which no longer wait.
-    pub(super) unqueued: usize,
 }
 
 /// A request that is open.
@@ -158,9 +165,8 @@ impl Core {
             pace,
             uploads,
         } = opening;
-        let (id, body) = (message.id, message.body.len());
+        let id = message.id;
         if let Phase::Closed(error) = &self.phase {
-            self.counts.unqueued += body;
             let result = Err(error.clone().with_progress(Progress::NotSent));
             return self.events.push_back(Event::Ended { id, result });
         }
@@ -176,7 +182,7 @@ impl Core {
             self.places.wait(id);
         } else {
             exchange.queued = 1;
-            self.outgoing.push(id, message.encode(), body);
+            self.outgoing.push(id, message.encode());
         }
         let silent = now + self.limits.idle.of(pace);
         self.next_idle = match self.exchanges.is_empty() {
@@ -211,9 +217,7 @@ impl Core {
         };
         let mut dropped = 0;
         if exchange.queued > 0 {
-            let unsent = self.outgoing.drop_unsent(id);
-            self.counts.unqueued += unsent.body;
-            dropped = unsent.messages;
+            dropped = self.outgoing.drop_unsent(id);
         }
         if let Some(upload) = &exchange.upload {
             self.end_upload(id, upload, exchange.queued, dropped, now);
@@ -229,7 +233,7 @@ impl Core {
             return;
         }
         self.phase = Phase::Closed(error.clone());
-        self.counts.unqueued += self.outgoing.clear();
+        self.outgoing = Outgoing::default();
         let mut open: Vec<i64> = self.exchanges.keys().copied().collect();
         open.sort_unstable(); // in the order in which they were started
         for id in open {
@@ -270,18 +274,21 @@ impl Core {
                 exchange.progress = Progress::MaybeSent;
             }
             exchange.heard = now;
-            let (id, data) = (frame.id, frame.data);
-            self.events.push_back(Event::Sent { id, data });
+            let body = frame.completes.is_some_and(|sent| sent.opens);
+            let left = Left {
+                data: frame.data,
+                body,
+            };
+            self.events.push_back(Event::Sent { id: frame.id, left });
         }
         if let Some(sent) = frame.completes {
-            self.message_sent(frame.id, &sent, now);
+            self.message_sent(frame.id, sent, now);
         }
         Ok(Some(message))
     }
 
-    fn message_sent(&mut self, id: i64, sent: &Sent, now: Instant) {
+    fn message_sent(&mut self, id: i64, sent: Sent, now: Instant) {
         self.counts.messages_sent += 1;
-        self.counts.unqueued += sent.body;
         match self.exchanges.get_mut(&id) {
             Some(exchange) => {
                 exchange.queued -= 1;

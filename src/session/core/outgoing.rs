@@ -12,8 +12,8 @@ pub(super) struct Outgoing(VecDeque<Message>);
 
 struct Message {
     id: i64,
-    /// Length of the request's body. It counts as queued until the message is sent or dropped.
-    body: usize,
+    /// Opens the request, and holds its body.
+    opens: bool,
     /// Bytes of a document that no frame has taken yet.
     data: usize,
     /// Ends an upload.
@@ -31,17 +31,12 @@ pub(super) struct Frame {
 }
 
 /// A message whose last frame was taken.
+#[derive(Clone, Copy)]
 pub(super) struct Sent {
-    pub(super) body: usize,
+    /// It opened the request, and held its body.
+    pub(super) opens: bool,
     /// Ends an upload.
     pub(super) last: bool,
-}
-
-/// Messages dropped from the queue.
-#[derive(Default)]
-pub(super) struct Dropped {
-    pub(super) messages: u32,
-    pub(super) body: usize,
 }
 
 impl Outgoing {
@@ -49,9 +44,9 @@ impl Outgoing {
         self.0.is_empty()
     }
 
-    /// Queues the message of a request whose body has `body` bytes.
-    pub(super) fn push(&mut self, id: i64, message: Bytes, body: usize) {
-        self.push_chunk(id, message, body, 0, false);
+    /// Queues the only message of a request.
+    pub(super) fn push(&mut self, id: i64, message: Bytes) {
+        self.push_chunk(id, message, true, 0, false);
     }
 
     /// Queues a message with `data` bytes of a document.
@@ -59,13 +54,13 @@ impl Outgoing {
         &mut self,
         id: i64,
         message: Bytes,
-        body: usize,
+        opens: bool,
         data: usize,
         last: bool,
     ) {
         self.0.push_back(Message {
             id,
-            body,
+            opens,
             data,
             last,
             fragments: Fragments::new(random_chunk_id(), message),
@@ -77,7 +72,7 @@ impl Outgoing {
     pub(super) fn push_ping(&mut self, id: i64, message: Bytes) {
         self.0.push_front(Message {
             id,
-            body: 0,
+            opens: false,
             data: 0,
             last: false,
             fragments: Fragments::new(random_chunk_id(), message),
@@ -91,10 +86,10 @@ impl Outgoing {
         // Ignores which bytes of a frame are data: the sum is right at the last frame.
         let data = message.data.min(MAX_FRAME_PAYLOAD);
         message.data -= data;
-        let (id, body, last) = (message.id, message.body, message.last);
+        let (id, opens, last) = (message.id, message.opens, message.last);
         let completes = message.fragments.finished().then(|| {
             self.0.pop_front();
-            Sent { body, last }
+            Sent { opens, last }
         });
         Some(Frame {
             id,
@@ -104,23 +99,15 @@ impl Outgoing {
     }
 
     /// Drops the messages of a request that have not begun to leave. A message that has begun goes
-    /// out whole: a server keeps an unfinished one for ever.
-    pub(super) fn drop_unsent(&mut self, id: i64) -> Dropped {
-        let mut dropped = Dropped::default();
+    /// out whole: a server keeps an unfinished one for ever. Returns the number of dropped messages.
+    pub(super) fn drop_unsent(&mut self, id: i64) -> u32 {
+        let mut dropped = 0;
         self.0.retain(|message| {
             let kept = message.id != id || message.fragments.begun();
-            if !kept {
-                dropped.messages += 1;
-                dropped.body += message.body;
-            }
+            dropped += u32::from(!kept);
             kept
         });
         dropped
-    }
-
-    /// Drops everything. Returns the length of all bodies.
-    pub(super) fn clear(&mut self) -> usize {
-        std::mem::take(&mut self.0).iter().map(|it| it.body).sum()
     }
 }
 

@@ -175,15 +175,16 @@ impl Core {
             data: bytes,
             last,
         };
-        let (message, body) = match upload.opening.take() {
+        let opening = upload.opening.take();
+        let opens = opening.is_some();
+        let message = match opening {
             Some(opening) => {
-                let body = opening.body.len();
                 let chunk = Some(chunk);
-                (wire::Request { chunk, ..opening }.encode(), body)
+                wire::Request { chunk, ..opening }.encode()
             }
-            None => (chunk.encode(id), 0),
+            None => chunk.encode(id),
         };
-        self.outgoing.push_chunk(id, message, body, len, last);
+        self.outgoing.push_chunk(id, message, opens, len, last);
         self.want_data(id);
     }
 
@@ -197,9 +198,6 @@ impl Core {
         dropped: u32,
         now: Instant,
     ) {
-        if let Some(opening) = &upload.opening {
-            self.counts.unqueued += opening.body.len();
-        }
         if self.is_closed() {
             return; // nothing more is sent
         }
@@ -217,7 +215,7 @@ impl Core {
                     last: true,
                 };
                 let message = chunk.encode(id);
-                self.outgoing.push_chunk(id, message, 0, 0, true);
+                self.outgoing.push_chunk(id, message, false, 0, true);
             }
         }
     }
