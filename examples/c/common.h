@@ -57,12 +57,17 @@ static inline bool read_timeout(const char *text, int64_t *ms) {
  */
 static inline confer_status set_limits(confer_config *config, uint64_t ms, confer_error **error) {
     uint64_t keepalive = (ms + 3) / 4, dead_peer = (ms + 1) / 2;
-    confer_status status = confer_config_set_connect_timeout_ms(config, ms, error);
-    for (int32_t stage = CONFER_STAGE_RESOLVE; stage <= CONFER_STAGE_PROXY && status == CONFER_OK; stage++)
-        status = confer_config_set_stage_timeout_ms(config, stage, (3 * ms + 3) / 4, error);
-    if (status == CONFER_OK) status = confer_config_set_idle_timeout_ms(config, ms, error);
-    if (status == CONFER_OK && keepalive < 20000) status = confer_config_set_keepalive_ms(config, keepalive, error);
-    if (status == CONFER_OK && dead_peer < 20000) status = confer_config_set_dead_peer_ms(config, dead_peer, error);
+    const struct { int32_t duration; uint64_t ms; } limits[] = {
+        {CONFER_DURATION_CONNECT, ms},
+        {CONFER_DURATION_IDLE_EVENTS, ms},
+        {CONFER_DURATION_IDLE_OTHER, ms},
+        {CONFER_DURATION_KEEPALIVE, keepalive < 20000 ? keepalive : 20000},
+        {CONFER_DURATION_DEAD_PEER, dead_peer < 20000 ? dead_peer : 20000}};
+    confer_status status = CONFER_OK;
+    for (int32_t stage = CONFER_DURATION_STAGE_RESOLVE; stage <= CONFER_DURATION_STAGE_PROXY && status == CONFER_OK; stage++)
+        status = confer_config_set_duration_ms(config, stage, (3 * ms + 3) / 4, error);
+    for (size_t at = 0; at < sizeof limits / sizeof *limits && status == CONFER_OK; at++)
+        status = confer_config_set_duration_ms(config, limits[at].duration, limits[at].ms, error);
     return status;
 }
 

@@ -83,6 +83,7 @@ static confer_status start(confer_client **client, confer_error **error) {
     if (status == CONFER_OK) status = confer_connect_start(config, client, error);
     if (status == CONFER_OK) status = confer_client_watch(*client, &watch, NULL, error);
     if (status == CONFER_OK) status = confer_client_wait(*client, -1, error);
+    verified = status == CONFER_OK ? *client : NULL;
     confer_config_free(config);
     return status;
 }

@@ -50,12 +50,6 @@ sees tool_call_left_undone_starts_a_line '^\[left undone: the tool now\]$'
 holds answer_before_a_tool_call_is_shown_first grep -q '^Let me look' <(screen | grep -B 1 '^\[the enclave')
 end
 
-CONFER_TOKEN=$token tmux new-session -d -x 100 -y 24 \
-  "'$root/build/examples/c/tools' --url '$url' --policy '$policy' '/mixed-tools calculate {\"expression\": \"6 * 7\"}'; echo exit \$?; cat"
-sees tools_call_ends '^exit 0$'
-holds tools_call_starts_a_line shows '^\[calculate '
-end
-
 current=closed_output begin '| { head -n 1; exec <&-; echo reader gone; }'
 type_ 'first' && key Enter
 sees reader_ends 'reader gone$'
@@ -125,9 +119,9 @@ current=extract
 stop_enclave
 start_enclave "$work/state" --fault upload-never-answered
 CONFER_TOKEN=$token tmux new-session -d -x 100 -y 24 \
-  "'$root/build/examples/c/extract' --url '$url' --policy '$policy' --timeout 4 --type text/plain '$policy'; echo exit \$?; cat"
+  "'$root/build/examples/c/extract' --url '$url' --policy '$policy' --timeout 10 --type text/plain '$policy'; echo exit \$?; cat"
 sees upload_shows_a_bar '^sent     \[#{40}\] 100 %'
-sees waiting_for_the_extraction_shows_seconds '^… [12] s$'
+sees waiting_for_the_extraction_shows_seconds '^… [0-9]+ s$'
 sees timeout_ends_an_extraction '^confer: CONFER_E_STREAM_IDLE: nothing came'
 sees timed_out_extraction_exits_with_5 '^exit 5$'
 holds ended_extraction_shows_no_seconds not shows '… [0-9]+ s'

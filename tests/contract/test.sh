@@ -192,22 +192,24 @@ talk midstream 5 CONFER_E_UNAUTHORIZED --json --once '/status-midstream 401'
 holds tokens_before_a_failure_are_shown grep -q '"type":"token"' midstream.out
 talk script 5 CONFER_E_REFUSED < <(printf '/status 503\nnever\n')
 holds script_stops_at_its_first_failure not grep -q never script.out
-talk silent 5 CONFER_E_STREAM_IDLE --timeout 1 --once /silent
+talk silent 5 CONFER_E_STREAM_IDLE --timeout 8 --once /silent
 
 # --- the small examples
-small() { # NAME CODE STATUS EXAMPLE ARGUMENT…
+small() { # NAME CODE STATUS EXAMPLE ARGUMENT…: `input` is its standard input
   local name=$1 want=$2 status=$3 example=$root/build/examples/c/$4
   shift 4
-  CONFER_TOKEN=$token timeout 60 "$example" --url "$url" --policy "$policy" "$@" >"$name.out" 2>"$name.err" </dev/null
+  CONFER_TOKEN=$token timeout 60 "$example" --url "$url" --policy "$policy" "$@" >"$name.out" 2>"$name.err" <<<"${input:-}"
   judge "$name" $? "$want" "$status"
 }
-small tool 0 - tools '/client-tool calculate {"expression": "6 * (9 - 2)"}'
-holds tool_result_reaches_the_model test "$(cat tool.out)" = 'The tool answered: 42'
-small tool_misused 0 - tools '/client-tool calculate {"expression": "rm -rf /"}'
-holds tool_failure_reaches_the_model grep -q '^The tool answered: Error: ' tool_misused.out
-small tool_for_ever 5 CONFER_E_TOOL_ROUNDS tools '/endless-tool current_time {}'
-small tool_refused 5 CONFER_E_REFUSED tools '/status 503'
-small tool_without_prompt 2 CONFER_E_INVALID_ARGUMENT tools
+for example in tool_callbacks tool_pull; do
+  input='/client-tool fahrenheit {"celsius": 21.5}' small "$example" 0 - $example
+  holds "${example}_result_reaches_the_model" test "$(cat $example.out)" = 'The tool answered: 70.7'
+  input='/client-tool fahrenheit {"celsius": "rm -rf /"}' small "${example}_misused" 0 - $example
+  holds "${example}_failure_reaches_the_model" grep -q '^The tool answered: Error: ' "${example}_misused.out"
+  input='/endless-tool fahrenheit {"celsius": 1}' small "${example}_for_ever" 5 CONFER_E_TOOL_ROUNDS $example
+  input='/status 503' small "${example}_refused" 5 CONFER_E_REFUSED $example
+  small "${example}_with_a_prompt" 2 CONFER_E_INVALID_ARGUMENT $example Hello
+done
 small extract_nothing 2 CONFER_E_FILE extract no-such-file
 small extract_refused 5 CONFER_E_REFUSED extract --type a/b "$policy"
 holds partial_document_is_not_printed test ! -s extract_refused.out
@@ -221,8 +223,10 @@ small embed_too_many 2 CONFER_E_TOO_LARGE embed $(seq 65)
 small embed_token 2 CONFER_E_INVALID_ARGUMENT embed "--token=$token" x
 small embed_wrong_token 4 CONFER_E_UPGRADE embed --token secret-but-wrong x
 small embed_no_policy 2 CONFER_E_FILE embed --policy no-such-file x
-for example in tools extract embed; do
-  CONFER_TOKEN=$token timeout 60 "$root/build/examples/c/$example" --url "$url" --policy "$policy" "$policy" >/dev/full 2>"full_$example.err"
+for example in extract embed tool_callbacks tool_pull; do
+  case $example in tool_*) argument= ;; *) argument=$policy ;; esac
+  CONFER_TOKEN=$token timeout 60 "$root/build/examples/c/$example" --url "$url" --policy "$policy" $argument \
+    <<<Hello >/dev/full 2>"full_$example.err"
   judge "full_$example" $? 5 CONFER_E_FILE
 done
 
