@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use confer::ffi::connect::*;
-use confer::ffi::route::*;
+use confer::ffi::extraction::*;
 use confer::ffi::settings::*;
 use confer::ffi::status::*;
 
@@ -91,7 +91,7 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
             let (request, name) = (harness::extraction_of("a.pdf"), path.to_str().unwrap());
             call(|e| unsafe {
                 let name = (name.as_ptr().cast(), name.len());
-                confer_request_set_document_file(request.0, name.0, name.1, e)
+                confer_extraction_request_set_document_file(request.0, name.0, name.1, e)
             })
             .unwrap();
             let stream = harness::send(&client, &request).unwrap();

@@ -3,7 +3,6 @@
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use confer::ffi::connect::*;
 use confer::ffi::report::*;
@@ -71,10 +70,13 @@ fn try_fault(fault: &Value) -> Result<(), String> {
     if expected == "CONFER_E_STREAM_IDLE" {
         config.set_idle(1_500);
     }
-    if expected == "CONFER_E_STAGE_TIMEOUT" || name.starts_with("key-server") {
+    if expected == "CONFER_E_STAGE_TIMEOUT" {
         for stage in CONFER_DURATION_STAGE_RESOLVE..=CONFER_DURATION_STAGE_PROXY {
             config.set_duration(stage, 1_000);
         }
+    }
+    if name.starts_with("key-server") {
+        config.set_duration(CONFER_DURATION_STAGE_KEY_SET, 1_000);
     }
     let connected = connect(&config);
     let scope = fault["scope"].as_str().unwrap();
@@ -126,7 +128,7 @@ fn try_fault(fault: &Value) -> Result<(), String> {
 /// Checks that a failed stream leaves the connection alive, and that a failed connection has the
 /// same error.
 fn judge_connection(fault: &Value, client: &Client, status: &str) -> Result<(), String> {
-    let connection = call(|e| unsafe { confer_client_check(client.0, e) });
+    let connection = check(client);
     let streams_own = [
         "CONFER_OK",
         "CONFER_E_EVENT",
@@ -191,13 +193,7 @@ fn judge_refusal(fault: &Value, enclave: &Enclave, failure: &Failure) -> Result<
         return Ok(());
     }
     // The enclave's log is complete when the connection has ended there.
-    let began = Instant::now();
-    while !enclave.saw("ended") {
-        if began.elapsed() > Duration::from_secs(10) {
-            return Err("the refused connection was not closed".into());
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    until("the refused connection is closed", || enclave.saw("ended"));
     if enclave.saw("message-3") {
         return Err("a refused enclave saw message 3".into());
     }

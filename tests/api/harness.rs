@@ -1,31 +1,54 @@
 //! The local enclave as a child process, and thin owners for the handles of the C API.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use confer::ffi::callbacks::*;
+use confer::ffi::client_event::*;
 use confer::ffi::config::*;
 use confer::ffi::connect::*;
 use confer::ffi::conversation::*;
+use confer::ffi::embeddings::*;
 use confer::ffi::error::*;
 use confer::ffi::event::*;
+use confer::ffi::extraction::*;
+use confer::ffi::fetch::*;
 use confer::ffi::policy::*;
+use confer::ffi::raw::*;
 use confer::ffi::report::*;
 use confer::ffi::request::*;
-use confer::ffi::route::*;
 use confer::ffi::settings::*;
 use confer::ffi::start::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
+use confer::ffi::tool::*;
+use confer::ffi::watch::*;
 use serde_json::Value;
 
 /// A prompt that tests search for.
 pub const PROMPT: &str = "an-unmistakable-prompt-7d1f";
+
+/// The path of chats in the enclave's log.
+pub const CHATS: &str = "/v1/vllm/chat/completions";
+
+/// The longest wait for something that happens, on a busy machine too.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for a condition.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 pub fn enclave_program() -> PathBuf {
     let default =
@@ -171,7 +194,13 @@ impl Enclave {
     }
 
     pub fn saw(&self, event: &str) -> bool {
-        self.events().iter().any(|line| line["event"] == event)
+        self.count(event) > 0
+    }
+
+    /// Returns how many lines of the log have this event.
+    pub fn count(&self, event: &str) -> usize {
+        let events = self.events();
+        events.iter().filter(|line| line["event"] == event).count()
     }
 }
 
@@ -208,12 +237,84 @@ macro_rules! owner {
 
 owner!(Config, confer_config, confer_config_free);
 owner!(Client, confer_client, confer_client_free);
-owner!(Request, confer_chat_request, confer_chat_request_free);
 owner!(Stream, confer_stream, confer_stream_free);
-owner!(Route, confer_request, confer_request_free);
+owner!(Event, confer_event, confer_event_free);
 owner!(Conversation, confer_conversation, confer_conversation_free);
 owner!(Failure, confer_error, confer_error_free);
 owner!(Report, confer_report, confer_report_free);
+
+/// A request that starts a stream.
+pub trait Start {
+    fn start(
+        &self,
+        client: *mut confer_client,
+        table: *const confer_stream_callbacks,
+        stream: *mut *mut confer_stream,
+        error: *mut *mut confer_error,
+    ) -> confer_status;
+}
+
+macro_rules! request {
+    ($name:ident, $handle:ident, $free:ident, $start:ident) => {
+        owner!($name, $handle, $free);
+        impl Start for $name {
+            fn start(
+                &self,
+                client: *mut confer_client,
+                table: *const confer_stream_callbacks,
+                stream: *mut *mut confer_stream,
+                error: *mut *mut confer_error,
+            ) -> confer_status {
+                unsafe { $start(client, self.0, table, stream, error) }
+            }
+        }
+    };
+}
+
+request!(
+    Request,
+    confer_chat_request,
+    confer_chat_request_free,
+    confer_chat_stream
+);
+request!(
+    Embeddings,
+    confer_embeddings_request,
+    confer_embeddings_request_free,
+    confer_embeddings_stream
+);
+request!(
+    Extraction,
+    confer_extraction_request,
+    confer_extraction_request_free,
+    confer_extraction_stream
+);
+request!(
+    Fetch,
+    confer_fetch_request,
+    confer_fetch_request_free,
+    confer_fetch_stream
+);
+request!(
+    Raw,
+    confer_raw_request,
+    confer_raw_request_free,
+    confer_raw_stream
+);
+
+pub struct Ping;
+
+impl Start for Ping {
+    fn start(
+        &self,
+        client: *mut confer_client,
+        table: *const confer_stream_callbacks,
+        stream: *mut *mut confer_stream,
+        error: *mut *mut confer_error,
+    ) -> confer_status {
+        unsafe { confer_ping_stream(client, table, stream, error) }
+    }
+}
 
 impl Failure {
     pub fn status(&self) -> confer_status {
@@ -291,6 +392,20 @@ pub fn call(
 }
 
 impl Config {
+    pub fn set_endpoint(&self, url: &str) {
+        call(|e| unsafe { confer_config_set_endpoint(self.0, url.as_ptr().cast(), url.len(), e) })
+            .unwrap();
+    }
+
+    pub fn set_token(&self, token: &str) {
+        call(|e| unsafe { confer_config_set_token(self.0, token.as_ptr().cast(), token.len(), e) })
+            .unwrap();
+    }
+
+    pub fn set_ask(&self, questions: u32) {
+        call(|e| unsafe { confer_config_set_ask(self.0, questions, e) }).unwrap();
+    }
+
     pub fn set_duration(&self, key: i32, ms: u64) {
         call(|e| unsafe { confer_config_set_duration_ms(self.0, key, ms, e) }).unwrap();
     }
@@ -312,42 +427,256 @@ impl Config {
     }
 }
 
-/// Makes a configuration for an enclave, with limits for tests.
+/// Makes a configuration for an enclave, with its token.
 pub fn config(enclave: &Enclave) -> Config {
-    let mut config = ptr::null_mut();
+    let config = without_token(enclave);
+    config.set_token(&enclave.token);
+    config
+}
+
+/// Makes a configuration for an enclave that asks for each token.
+pub fn asking(enclave: &Enclave) -> Config {
+    let config = without_token(enclave);
+    config.set_ask(CONFER_ASK_TOKEN);
+    config
+}
+
+fn without_token(enclave: &Enclave) -> Config {
+    let (mut config, mut policy) = (ptr::null_mut(), ptr::null_mut());
+    let path = &enclave.policy;
     unsafe {
         call(|e| confer_config_new(&mut config, e)).unwrap();
         let config = Config(config);
-        call(|e| {
-            confer_config_set_endpoint(config.0, enclave.url.as_ptr().cast(), enclave.url.len(), e)
-        })
-        .unwrap();
-        call(|e| {
-            confer_config_set_token(
-                config.0,
-                enclave.token.as_ptr().cast(),
-                enclave.token.len(),
-                e,
-            )
-        })
-        .unwrap();
-        let mut policy = ptr::null_mut();
-        let path = &enclave.policy;
+        config.set_endpoint(&enclave.url);
         call(|e| confer_policy_load(path.as_ptr().cast(), path.len(), &mut policy, e)).unwrap();
         call(|e| confer_config_set_policy(config.0, policy, e)).unwrap();
         confer_policy_free(policy);
-        for stage in CONFER_DURATION_STAGE_RESOLVE..=CONFER_DURATION_STAGE_PROXY {
-            config.set_duration(stage, 3_000);
-        }
         config
     }
 }
 
+/// Makes one attempt to connect, and waits for its outcome.
 pub fn connect(config: &Config) -> Result<Client, Failure> {
     let mut client = ptr::null_mut();
     call(|e| unsafe { confer_connect(config.0, ptr::null(), &mut client, e) })
         .inspect_err(|_| assert!(client.is_null()))
         .map(|_| Client(client))
+}
+
+/// Starts a client, which connects in the background.
+pub fn start(config: &Config) -> Client {
+    let mut client = ptr::null_mut();
+    call(|e| unsafe { confer_connect_start(config.0, &mut client, e) }).unwrap();
+    Client(client)
+}
+
+/// Waits until a client is connected or has ended.
+pub fn wait(client: &Client) -> Result<(), Failure> {
+    let ms = PATIENCE.as_millis() as i64;
+    let waited = call(|e| unsafe { confer_client_wait(client.0, ms, e) })?;
+    assert_eq!(waited, CONFER_OK, "{} within a minute", name(waited));
+    Ok(())
+}
+
+/// Returns `CONFER_OK`, or the error with which a client ended.
+pub fn check(client: &Client) -> Result<confer_status, Failure> {
+    call(|e| unsafe { confer_client_check(client.0, e) })
+}
+
+/// Closes a client.
+pub fn close(client: &Client) {
+    let closed = call(|e| unsafe { confer_close(client.0, PATIENCE.as_millis() as i64, e) });
+    assert_eq!(closed.unwrap(), CONFER_OK);
+}
+
+pub fn is_connected(client: &Client) -> bool {
+    unsafe { confer_client_state(client.0) == CONFER_CLIENT_CONNECTED }
+}
+
+pub fn counter(client: &Client, counter: i32) -> u64 {
+    unsafe { confer_client_counter(client.0, counter) }
+}
+
+/// What a watch tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    Stage(i32),
+    /// A connection serves. Its release has changed, or not.
+    Connected(bool),
+    Lost(confer_status),
+    /// The attempt before the next `Retry` failed.
+    Failed(confer_status),
+    /// An attempt with this number begins after a delay.
+    Retry(u32),
+    /// A question for a token, with its reason. `answer` has returned.
+    AskToken(i32),
+    AskRelease,
+    Answered,
+    Ended(confer_status),
+}
+
+type Answer = Box<dyn FnMut(usize, *const confer_event) + Send>;
+
+/// The callbacks of a watch.
+struct Recorder {
+    news: Sender<News>,
+    asked: Arc<AtomicUsize>,
+    answer: Answer,
+}
+
+impl Recorder {
+    fn ask(&mut self, event: *const confer_event) {
+        assert!(unsafe { confer_event_wants_answer(event) });
+        let number = self.asked.fetch_add(1, Ordering::SeqCst);
+        (self.answer)(number, event);
+    }
+
+    unsafe extern "C" fn on_event(
+        user_data: *mut c_void,
+        _: *mut confer_stream,
+        event: *const confer_event,
+    ) -> i32 {
+        let this = unsafe { &mut *user_data.cast::<Recorder>() };
+        let (error, kind) = unsafe { (confer_event_error(event), confer_event_type(event)) };
+        let status = unsafe { confer_error_status(error) };
+        let news = match kind {
+            CONFER_EVENT_STAGE => News::Stage(unsafe { confer_event_stage(event) }),
+            CONFER_EVENT_CONNECTED => unsafe {
+                assert!(confer_report_verified(confer_event_report(event)));
+                News::Connected(confer_event_release_changed(event))
+            },
+            CONFER_EVENT_DISCONNECTED => News::Lost(status),
+            CONFER_EVENT_RETRY => {
+                if !error.is_null() {
+                    let _ = this.news.send(News::Failed(status));
+                }
+                assert!(unsafe { confer_event_delay_ms(event) } >= 0);
+                News::Retry(unsafe { confer_event_attempt(event) })
+            }
+            CONFER_EVENT_ASK_TOKEN => {
+                this.ask(event);
+                News::AskToken(unsafe { confer_event_token_reason(event) })
+            }
+            CONFER_EVENT_ASK_RELEASE => {
+                this.ask(event);
+                News::AskRelease
+            }
+            CONFER_EVENT_ANSWERED => News::Answered,
+            other => panic!("an event of type {other}"),
+        };
+        let _ = this.news.send(news); // a test may leave early
+        0
+    }
+
+    unsafe extern "C" fn on_done(
+        user_data: *mut c_void,
+        _: *mut confer_stream,
+        status: confer_status,
+        _: *const confer_error,
+    ) {
+        let this = unsafe { &*user_data.cast::<Recorder>() };
+        let _ = this.news.send(News::Ended(status));
+    }
+
+    unsafe extern "C" fn destroy(user_data: *mut c_void) {
+        drop(unsafe { Box::from_raw(user_data.cast::<Recorder>()) });
+    }
+}
+
+/// A watch of a client. Its callbacks record the news and answer the questions.
+pub struct Watch {
+    news: Receiver<News>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Watch {
+    /// Watches a client that asks nothing.
+    pub fn of(client: &Client) -> Watch {
+        Watch::answering(client, |_, _| panic!("a question"))
+    }
+
+    /// `answer` gets each question and its number, from 0.
+    pub fn answering(
+        client: &Client,
+        answer: impl FnMut(usize, *const confer_event) + Send + 'static,
+    ) -> Watch {
+        let (told, news) = channel();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let recorder = Recorder {
+            news: told,
+            asked: asked.clone(),
+            answer: Box::new(answer),
+        };
+        let table = confer_stream_callbacks {
+            size: size_of::<confer_stream_callbacks>(),
+            user_data: Box::into_raw(Box::new(recorder)).cast(),
+            on_event: Some(Recorder::on_event),
+            on_done: Some(Recorder::on_done),
+            destroy: Some(Recorder::destroy),
+            on_ready: None,
+        };
+        // Without a handle, the watch runs until the client's end.
+        call(|e| unsafe { confer_client_watch(client.0, &table, ptr::null_mut(), e) }).unwrap();
+        Watch { news, asked }
+    }
+
+    /// Waits for the next event.
+    pub fn next(&self) -> News {
+        let news = self.news.recv_timeout(PATIENCE);
+        news.expect("an event within a minute")
+    }
+
+    /// Waits for an event, and returns those before it.
+    pub fn until(&self, wanted: &News) -> Vec<News> {
+        let mut before = Vec::new();
+        loop {
+            let news = self.news.recv_timeout(PATIENCE);
+            let news = news.unwrap_or_else(|_| panic!("{wanted:?} after {before:?}"));
+            if news == *wanted {
+                return before;
+            }
+            before.push(news);
+        }
+    }
+
+    /// Returns the number of questions so far.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// Connects, and watches what comes afterwards.
+pub fn watched(config: &Config) -> (Client, Watch) {
+    let client = connect(config).unwrap();
+    let watch = Watch::of(&client);
+    assert_eq!(watch.next(), News::Connected(false)); // the present state
+    (client, watch)
+}
+
+/// Connects with tokens that `answer` gives, and watches what comes afterwards.
+pub fn provided(
+    config: &Config,
+    answer: impl FnMut(usize, *const confer_event) + Send + 'static,
+) -> (Client, Watch) {
+    let client = start(config);
+    let watch = Watch::answering(&client, answer);
+    wait(&client).unwrap();
+    watch.until(&News::Connected(false));
+    (client, watch)
+}
+
+/// Keeps a lent event.
+pub fn keep(event: *const confer_event) -> Event {
+    Event(unsafe { confer_event_clone(event) })
+}
+
+pub fn answer_token(event: *const confer_event, token: &str) -> Result<confer_status, Failure> {
+    call(|e| unsafe { confer_event_answer_token(event, token.as_ptr().cast(), token.len(), e) })
+}
+
+/// Answers a question with a token.
+pub fn give(event: *const confer_event, token: &str) {
+    answer_token(event, token).unwrap();
 }
 
 pub fn request(prompt: &str) -> Request {
@@ -369,49 +698,54 @@ pub fn request(prompt: &str) -> Request {
     }
 }
 
+/// Starts a chat.
 pub fn pull(client: &Client, prompt: &str) -> Result<Stream, Failure> {
-    let mut stream = ptr::null_mut();
-    call(|e| unsafe { confer_chat_pull(client.0, request(prompt).0, &mut stream, e) })
-        .map(|_| Stream(stream))
+    send(client, &request(prompt))
 }
 
-/// Starts any other request.
-pub fn send(client: &Client, request: &Route) -> Result<Stream, Failure> {
+/// Starts any request.
+pub fn send(client: &Client, request: &impl Start) -> Result<Stream, Failure> {
     let mut stream = ptr::null_mut();
-    call(|e| unsafe { confer_request_pull(client.0, request.0, &mut stream, e) })
+    call(|e| request.start(client.0, ptr::null(), &mut stream, e))
         .inspect_err(|_| assert!(stream.is_null()))
         .map(|_| Stream(stream))
 }
 
-/// Makes a request with one of the constructors.
-pub fn route(
-    make: impl FnOnce(*mut *mut confer_request, *mut *mut confer_error) -> confer_status,
-) -> Result<Route, Failure> {
-    let mut request = ptr::null_mut();
-    call(|e| make(&mut request, e)).map(|_| Route(request))
-}
-
 /// Makes an extraction of a document in memory.
-pub fn extraction(document: &[u8]) -> Route {
+pub fn extraction(document: &[u8]) -> Extraction {
     let request = extraction_of("test.pdf");
     call(|e| unsafe {
-        confer_request_set_document_bytes(request.0, document.as_ptr(), document.len(), e)
+        let (bytes, len) = (document.as_ptr(), document.len());
+        confer_extraction_request_set_document_bytes(request.0, bytes, len, e)
     })
     .unwrap();
     request
 }
 
 /// Makes an extraction without a document.
-pub fn extraction_of(name: &str) -> Route {
-    route(|r, e| unsafe { confer_request_new_extraction(name.as_ptr().cast(), name.len(), r, e) })
-        .unwrap()
+pub fn extraction_of(name: &str) -> Extraction {
+    let mut request = ptr::null_mut();
+    call(|e| unsafe {
+        confer_extraction_request_new(name.as_ptr().cast(), name.len(), &mut request, e)
+    })
+    .unwrap();
+    Extraction(request)
+}
+
+/// Waits for the next event of a stream, which is lent.
+pub fn next(stream: &Stream) -> *const confer_event {
+    let (mut event, ms) = (ptr::null(), PATIENCE.as_millis() as i64);
+    let next = call(|e| unsafe { confer_stream_next(stream.0, ms, &mut event, e) });
+    assert_eq!(next.unwrap(), CONFER_OK);
+    event
 }
 
 /// Reads a stream to its end, passes each event to `take`, and returns how it ended.
 pub fn drain(stream: &Stream, mut take: impl FnMut(*const confer_event)) -> Result<(), Failure> {
+    let ms = PATIENCE.as_millis() as i64;
     loop {
         let mut event = ptr::null();
-        match call(|e| unsafe { confer_stream_next(stream.0, 60_000, &mut event, e) }) {
+        match call(|e| unsafe { confer_stream_next(stream.0, ms, &mut event, e) }) {
             Ok(CONFER_OK) => take(event),
             Ok(CONFER_END) => return Ok(()),
             Ok(other) => panic!("{} within a minute", name(other)),

@@ -1,7 +1,6 @@
 //! Connections on bad networks: no data is lost without an error, an error says what happened, and
 //! a dead peer is noticed within the limits.
 
-use std::ptr;
 use std::time::{Duration, Instant};
 
 use confer::ffi::config::*;
@@ -9,7 +8,6 @@ use confer::ffi::connect::*;
 use confer::ffi::event::*;
 use confer::ffi::settings::*;
 use confer::ffi::status::*;
-use confer::ffi::stream::*;
 
 use crate::harness::*;
 use crate::network::*;
@@ -18,7 +16,7 @@ use crate::network::*;
 type Harm = fn(&Network);
 
 /// Time that a busy machine may add to a limit.
-const SLACK: Duration = Duration::from_secs(3);
+const SLACK: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_millis(400);
 const DEAD_PEER: Duration = Duration::from_millis(1_000);
 
@@ -27,9 +25,7 @@ fn through(options: &[&str]) -> (Enclave, Network, Config) {
     let enclave = Enclave::with(options);
     let network = Network::to(enclave.port());
     let config = config(&enclave);
-    let url = network.url();
-    call(|e| unsafe { confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e) })
-        .unwrap();
+    config.set_endpoint(&network.url());
     (enclave, network, config)
 }
 
@@ -46,38 +42,23 @@ fn be_patient(config: &Config) {
     }
 }
 
-fn check(client: &Client) -> Result<confer_status, Failure> {
-    call(|e| unsafe { confer_client_check(client.0, e) })
-}
-
 /// Waits for a stream's first event.
 fn begun(stream: &Stream) {
-    let mut event = ptr::null();
-    let next = call(|e| unsafe { confer_stream_next(stream.0, 20_000, &mut event, e) });
-    assert_eq!(next.unwrap(), CONFER_OK);
+    let event = next(stream);
     assert_eq!(unsafe { confer_event_type(event) }, CONFER_EVENT_TOKEN);
 }
 
 /// Waits for a connection's end without sending anything.
 fn ended(client: &Client) -> Failure {
-    let began = Instant::now();
-    loop {
-        if let Err(failure) = check(client) {
-            return failure;
-        }
-        assert!(began.elapsed() < Duration::from_secs(20), "it lives on");
-        std::thread::yield_now();
-    }
+    until("the client ends", || check(client).is_err());
+    check(client).unwrap_err()
 }
 
 fn noticed_in_time(since: Instant) {
     let took = since.elapsed();
     assert!(took < KEEPALIVE + DEAD_PEER + SLACK, "only after {took:?}");
-    // Bytes in transit may have arrived a little later.
-    assert!(
-        took > DEAD_PEER - Duration::from_millis(100),
-        "after {took:?} already"
-    );
+    // On a busy machine the last byte may have moved before `since`.
+    assert!(took > DEAD_PEER / 2, "after {took:?} already");
 }
 
 #[test]
@@ -109,7 +90,6 @@ fn damaged_message_ends_the_stream_after_its_earlier_events() {
 #[test]
 fn pausing_reader_keeps_its_connection() {
     const TOKENS: usize = 2_560; // 40 MiB: more than the sockets and the stream buffer
-    let counter = |client: &Client, which| unsafe { confer_client_counter(client.0, which) };
     let (_enclave, network, config) = through(&[]);
     network.close_silent(Duration::from_secs(3));
     config.set_duration(CONFER_DURATION_KEEPALIVE, 300);
@@ -128,15 +108,6 @@ fn pausing_reader_keeps_its_connection() {
     assert!(counter(&client, answered) <= counter(&client, sent));
 }
 
-/// Waits for a condition, at most a minute.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn pausing_reader_gets_everything_before_a_reset() {
     const TOKENS: usize = 28; // 112 KiB: the stream's 64, and the rest within the socket
@@ -149,7 +120,7 @@ fn pausing_reader_gets_everything_before_a_reset() {
     begun(&stream);
     network.reset_idle(Duration::from_millis(500));
     until("the network is cut", || network.open() == 0);
-    let pings = || unsafe { confer_client_counter(client.0, CONFER_COUNTER_PINGS_SENT) };
+    let pings = || counter(&client, CONFER_COUNTER_PINGS_SENT);
     let before = pings();
     // The socket accepts no more pings.
     until("another ping", || pings() > before);
@@ -187,11 +158,7 @@ fn damaged_handshake_never_gets_message_3() {
             status != CONFER_E_STAGE_TIMEOUT || failure.message().contains("handshake"),
             "{failure:?}"
         );
-        let began = Instant::now();
-        while !enclave.saw("ended") {
-            assert!(began.elapsed() < Duration::from_secs(20), "it was not left");
-            std::thread::yield_now();
-        }
+        until("the client leaves", || enclave.saw("ended"));
         assert!(!enclave.saw("message-3"));
     }
 }
@@ -211,8 +178,8 @@ fn black_hole_is_a_dead_peer_within_the_limits() {
     let client = connect(&config).unwrap();
     let stream = pull(&client, "/slow 20 100000").unwrap();
     begun(&stream);
-    network.black_hole(true);
     let since = Instant::now();
+    network.black_hole(true);
     let failure = read(&stream).1.unwrap_err();
     noticed_in_time(since);
     assert_eq!(failure.status(), CONFER_E_DEAD_PEER, "{failure:?}");
@@ -231,8 +198,8 @@ fn idle_connection_notices_a_black_hole() {
     let (_enclave, network, config) = through(&[]);
     notice_the_dead(&config);
     let client = connect(&config).unwrap();
-    network.black_hole(true);
     let since = Instant::now();
+    network.black_hole(true);
     assert_eq!(ended(&client).status(), CONFER_E_DEAD_PEER);
     noticed_in_time(since);
 }
@@ -244,8 +211,8 @@ fn half_open_connection_is_a_dead_peer_within_the_limits() {
     let client = connect(&config).unwrap();
     let stream = pull(&client, "/slow 20 100000").unwrap();
     begun(&stream);
-    network.half_open();
     let since = Instant::now();
+    network.half_open();
     let failure = read(&stream).1.unwrap_err();
     noticed_in_time(since);
     assert_eq!(failure.status(), CONFER_E_DEAD_PEER, "{failure:?}");
@@ -341,17 +308,17 @@ fn slow_upload_keeps_the_peer_alive() {
     assert!(request["body_bytes"].as_u64().unwrap() > 1_200_000);
 }
 
-/// Returns the error of connecting, and the stage in which it happened.
-fn stage_of_the_end(config: &Config) -> (Failure, i32) {
-    let (mut connecting, mut client) = (ptr::null_mut(), ptr::null_mut());
-    unsafe {
-        call(|e| confer_connecting_start(config.0, &mut connecting, e)).unwrap();
-        let failure =
-            call(|e| confer_connecting_wait(connecting, 20_000, &mut client, e)).unwrap_err();
-        let stage = confer_connecting_stage(connecting);
-        confer_connecting_free(connecting);
-        (failure, stage)
-    }
+/// Returns the error of connecting, and the stage in which it happened. The stages begin after the
+/// answer to the question for a token, so the watch sees all of them.
+fn stage_of_the_end(enclave: &Enclave, network: &Network) -> (Failure, Option<News>) {
+    let config = asking(enclave);
+    config.set_endpoint(&network.url());
+    let client = start(&config);
+    let token = enclave.token.clone();
+    let watch = Watch::answering(&client, move |_, event| give(event, &token));
+    let failure = wait(&client).unwrap_err();
+    let before = watch.until(&News::Ended(failure.status()));
+    (failure, before.last().cloned())
 }
 
 #[test]
@@ -363,12 +330,12 @@ fn cut_while_connecting_names_its_stage() {
         (ToClient, 2_000, CONFER_STAGE_HANDSHAKE),
     ] {
         for ending in [Ending::Reset, Ending::Finish] {
-            let (enclave, network, config) = through(&[]);
+            let (enclave, network, _) = through(&[]);
             network.cut_after(direction, bytes, ending, Times::EachConnection);
-            let (failure, ended_in) = stage_of_the_end(&config);
+            let (failure, last) = stage_of_the_end(&enclave, &network);
             let case = format!("{direction:?} {bytes} {ending:?}: {failure:?}");
             assert_eq!(failure.status(), CONFER_E_CONNECTION_LOST, "{case}");
-            assert_eq!(ended_in, stage, "{case}");
+            assert_eq!(last, Some(News::Stage(stage)), "{case}");
             assert!(failure.retryable(), "{case}");
             if stage == CONFER_STAGE_UPGRADE {
                 assert!(failure.message().contains("upgrade"), "{case}");

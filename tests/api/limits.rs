@@ -21,16 +21,15 @@ fn limited(limit: i32, value: u64) -> (Enclave, Client) {
 
 /// Waits until the client has received this many bytes.
 fn await_bytes(client: &Client, bytes: u64) {
-    let received = || unsafe { confer_client_counter(client.0, CONFER_COUNTER_BYTES_RECEIVED) };
-    while received() < bytes {
-        std::thread::yield_now();
-    }
+    until("bytes arrive", || {
+        counter(client, CONFER_COUNTER_BYTES_RECEIVED) >= bytes
+    });
 }
 
 #[test]
 fn unread_stream_fails_at_its_limit_without_others() {
     let (_enclave, client) = limited(CONFER_LIMIT_STREAM_UNREAD, 256 << 10);
-    let beside = pull(&client, "/slow 100 20").unwrap();
+    let beside = pull(&client, "/slow 250 20").unwrap();
     let unread = pull(&client, "/tokens 300 10000").unwrap();
     await_bytes(&client, 2_000_000);
     let failure = read(&unread).1.unwrap_err();
@@ -41,7 +40,7 @@ fn unread_stream_fails_at_its_limit_without_others() {
 #[test]
 fn streams_with_more_than_their_share_fail() {
     let (_enclave, client) = limited(CONFER_LIMIT_CLIENT_UNREAD, 1 << 20);
-    let beside = pull(&client, "/slow 100 20").unwrap();
+    let beside = pull(&client, "/slow 250 20").unwrap();
     let unread: Vec<Stream> = (0..4)
         .map(|_| pull(&client, "/tokens 200 10000").unwrap())
         .collect();
@@ -63,7 +62,7 @@ fn sole_unread_stream_pauses_and_loses_nothing() {
     let (_enclave, client) = limited(CONFER_LIMIT_STREAM_REST, 64 << 10);
     let stream = pull(&client, "/tokens 2000 10000").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300)); // the enclave fills all buffers
-    let received = unsafe { confer_client_counter(client.0, CONFER_COUNTER_BYTES_RECEIVED) };
+    let received = counter(&client, CONFER_COUNTER_BYTES_RECEIVED);
     assert!(
         received < 2_000_000,
         "{received} bytes were read for nobody"

@@ -56,9 +56,12 @@ impl World {
 
     /// Makes a configuration for the enclave at this host name.
     fn config(&self, host: &str) -> Config {
-        let (config, mut policy) = (config(&self.enclave), ptr::null_mut());
-        let url = format!("wss://{host}:{}/websocket", self.front.port);
-        set(&config, confer_config_set_endpoint, &url).unwrap();
+        self.complete(config(&self.enclave), host)
+    }
+
+    fn complete(&self, config: Config, host: &str) -> Config {
+        let mut policy = ptr::null_mut();
+        config.set_endpoint(&format!("wss://{host}:{}/websocket", self.front.port));
         set(&config, confer_config_set_roots_pem, &self.identity.pem).unwrap();
         let text = &self.policy;
         unsafe {
@@ -114,34 +117,23 @@ fn chats(client: &Client) {
     assert_eq!(answer, format!("You said: {PROMPT}"));
 }
 
-fn close(client: &Client) {
-    let closed = call(|e| unsafe { confer_close(client.0, 10_000, e) });
-    assert_eq!(closed.unwrap(), CONFER_OK);
-}
-
-/// Records stages and log records in order.
-fn watch(config: &Config) -> Arc<Mutex<Vec<String>>> {
+/// Records the log.
+fn log(config: &Config) -> Arc<Mutex<Vec<String>>> {
     type Told = Arc<Mutex<Vec<String>>>;
     unsafe extern "C" fn log(data: *mut c_void, _: i32, _: *const c_char, message: *const c_char) {
         let told = unsafe { &*data.cast::<Told>() };
         told.lock().unwrap().push(text(message).unwrap().to_owned());
     }
-    unsafe extern "C" fn stage(data: *mut c_void, stage: i32) {
-        let told = unsafe { &*data.cast::<Told>() };
-        told.lock().unwrap().push(format!("entered {stage}"));
-    }
     unsafe extern "C" fn destroy(data: *mut c_void) {
         drop(unsafe { Box::from_raw(data.cast::<Told>()) });
     }
     let told = Told::default();
-    let data = || Box::into_raw(Box::new(told.clone())).cast();
-    unsafe {
+    let data = Box::into_raw(Box::new(told.clone())).cast();
+    call(|e| unsafe {
         let (log, destroy) = (Some(log as _), Some(destroy as _));
-        call(|e| confer_config_set_log(config.0, CONFER_LOG_DEBUG, log, data(), destroy, e))
-            .unwrap();
-        call(|e| confer_config_set_stage_callback(config.0, Some(stage), data(), destroy, e))
-            .unwrap();
-    }
+        confer_config_set_log(config.0, CONFER_LOG_DEBUG, log, data, destroy, e)
+    })
+    .unwrap();
     told
 }
 
@@ -160,11 +152,16 @@ fn proxies_work_and_never_see_the_token() {
         ("socks5h", "me:hunter2@", Manner::Socks5(None)), // offered, but not requested
     ] {
         let proxy = Proxy::start(manner);
-        let config = world.config(ENCLAVE_NAME); // only the proxy knows this name
+        // Only the proxy knows this name. The stages begin after the answer to the question, so the
+        // watch sees all of them.
+        let config = world.complete(asking(&world.enclave), ENCLAVE_NAME);
         let url = format!("{scheme}://{credentials}localhost:{}", proxy.port);
         set(&config, confer_config_set_proxy, &url).unwrap();
-        let told = watch(&config);
-        let client = connect(&config).unwrap();
+        let told = log(&config);
+        let client = start(&config);
+        let token = world.enclave.token.clone();
+        let watch = Watch::answering(&client, move |_, event| give(event, &token));
+        wait(&client).unwrap();
         chats(&client);
         close(&client);
         let targets = [
@@ -176,9 +173,9 @@ fn proxies_work_and_never_see_the_token() {
         assert!(!proxy.saw(&world.enclave.token) && !proxy.saw(PROMPT));
         let told = told.lock().unwrap().clone();
         world.assert_shows_no_secret(&told.join("\n"));
-        let stages = told.iter().filter(|line| line.starts_with("entered "));
-        let stages: Vec<_> = stages.map(|stage| &stage["entered ".len()..]).collect();
-        assert_eq!(stages, ["0", "1", "7", "2", "3", "4", "5", "6", "100"]);
+        let stages = watch.until(&News::Connected(false)).into_iter();
+        let stages = stages.filter(|news| matches!(news, News::Stage(_)));
+        assert!(stages.eq([0, 1, 7, 2, 3, 4, 5, 6].map(News::Stage)));
     }
 }
 
@@ -228,7 +225,7 @@ fn refused_proxy_credentials_never_appear_in_the_error() {
             &format!("{url}127.0.0.1:{}", proxy.port),
         )
         .unwrap();
-        let told = watch(&config);
+        let told = log(&config);
         let failure = connect(&config).err().unwrap();
         assert_eq!(failure.status(), CONFER_E_PROXY, "{failure:?}");
         assert_eq!(failure.http_status(), http_status);
@@ -269,25 +266,19 @@ fn refused_proxy_credentials_are_sent_only_once() {
         let url = format!("{scheme}://me:{SECRET}@127.0.0.1:{}", proxy.port);
         set(&config, confer_config_set_proxy, &url).unwrap();
         config.set_retries(1_000, 1, 10);
-        let client = connect(&config).unwrap();
+        let (client, watch) = watched(&config);
         chats(&client);
         let sent = if scheme == "http" { BASE64 } else { SECRET };
         let (dials, credentials) = (proxy.connections(), proxy.count(sent));
         assert_eq!(dials, credentials);
         proxy.change(bad);
         world.enclave.kill();
-        // Waiting for a connection shows the client's end.
-        let end = loop {
-            match pull(&client, PROMPT).map(|stream| read(&stream).1) {
-                Err(failure) => break failure,
-                Ok(Err(failure)) if failure.status() == CONFER_E_PROXY => break failure,
-                Ok(_) => {}
-            }
-        };
+        watch.until(&News::Ended(CONFER_E_PROXY));
+        let end = check(&client).unwrap_err();
         assert_eq!(end.status(), CONFER_E_PROXY, "{end:?}");
         assert!(!end.retryable());
-        let ended = call(|e| unsafe { confer_client_check(client.0, e) }).unwrap_err();
-        assert_eq!(ended.status(), CONFER_E_PROXY);
+        let refused = pull(&client, PROMPT).err().unwrap();
+        assert_eq!(refused.status(), CONFER_E_PROXY);
         assert_eq!(proxy.connections(), dials + 1);
         assert_eq!(proxy.count(sent), credentials + 1);
     }
@@ -545,25 +536,23 @@ fn connection_cut_within_tls_is_retried() {
     let config = world.config_near("localhost");
     let url = format!("wss://localhost:{}/websocket", network.port());
     set(&config, confer_config_set_endpoint, &url).unwrap();
-    config.set_retries(10, 50, 400);
-    let told = watch(&config);
+    config.set_retries(1_000, 50, 400);
+    let told = log(&config);
     let client = connect(&config).unwrap();
     chats(&client);
     told.lock().unwrap().clear();
     network.refuse(true); // so that the cut hits a new connection
     network.cut();
-    while unsafe { confer_client_connected(client.0) } {
-        std::thread::yield_now(); // a request may leave before the cut is noticed
-    }
+    // A request may leave before the cut is noticed.
+    until("the cut is noticed", || !is_connected(&client));
     network.cut_after(ToClient, WITHIN, Ending::Reset, Times::Once);
     network.refuse(false);
     chats(&client);
     let told = told.lock().unwrap().join("\n");
     assert!(told.contains("CONFER_E_TLS"), "{told}");
     world.assert_shows_no_secret(&told);
-    let count = |counter| unsafe { confer_client_counter(client.0, counter) };
-    assert_eq!(count(CONFER_COUNTER_CONNECTIONS), 2);
-    assert!(count(CONFER_COUNTER_FAILED_ATTEMPTS) >= 1);
+    assert_eq!(counter(&client, CONFER_COUNTER_CONNECTIONS), 2);
+    assert!(counter(&client, CONFER_COUNTER_FAILED_ATTEMPTS) >= 1);
 }
 
 #[test]

@@ -12,7 +12,6 @@ use confer::ffi::report_evidence::*;
 use confer::ffi::report_fields::*;
 use confer::ffi::request::*;
 use confer::ffi::settings::*;
-use confer::ffi::start::*;
 use confer::ffi::status::*;
 
 use crate::harness::*;
@@ -24,10 +23,7 @@ fn verified_enclave_streams_an_answer() {
     let (answer, end) = read(&pull(&client, PROMPT).unwrap());
     end.unwrap();
     assert!(!answer.is_empty());
-    assert_eq!(
-        call(|e| unsafe { confer_close(client.0, 10_000, e) }).unwrap(),
-        CONFER_OK
-    );
+    close(&client);
     let failure = pull(&client, PROMPT)
         .err()
         .expect("a closed client takes no request");
@@ -177,12 +173,13 @@ fn open_requests_are_limited_to_4096() {
     assert_eq!(failure.status(), CONFER_E_TOO_MANY);
     assert!(failure.retryable() && failure.message().contains("4096"));
     open.pop();
-    let began = Instant::now();
-    while let Err(failure) = pull(&client, "there is room") {
-        assert_eq!(failure.status(), CONFER_E_TOO_MANY);
-        assert!(began.elapsed() < Duration::from_secs(20));
-        std::thread::yield_now();
-    }
+    until("there is room", || match pull(&client, "there is room") {
+        Ok(_) => true,
+        Err(failure) => {
+            assert_eq!(failure.status(), CONFER_E_TOO_MANY);
+            false
+        }
+    });
 }
 
 #[test]
@@ -230,21 +227,10 @@ fn keepalive_pings_keep_a_quiet_connection(server: Server) {
     config.set_duration(CONFER_DURATION_DEAD_PEER, 2_000);
     let client = connect(&config).unwrap();
     let began = Instant::now();
-    while enclave
-        .events()
-        .iter()
-        .filter(|line| line["event"] == "ping")
-        .count()
-        < 5
-        || began.elapsed() < Duration::from_secs(2)
-    {
-        assert!(began.elapsed() < Duration::from_secs(20), "no pings");
-        std::thread::yield_now();
-    }
-    assert_eq!(
-        call(|e| unsafe { confer_client_check(client.0, e) }).unwrap(),
-        CONFER_OK
-    );
+    until("pings", || {
+        enclave.count("ping") >= 5 && began.elapsed() > Duration::from_secs(2)
+    });
+    assert_eq!(check(&client).unwrap(), CONFER_OK);
 }
 
 #[test]
@@ -289,7 +275,7 @@ fn debug_log_contains_no_token_or_prompt() {
         .unwrap();
         if let Ok(client) = connect(&config) {
             let _ = pull(&client, PROMPT).map(|stream| read(&stream));
-            call(|e| unsafe { confer_close(client.0, 10_000, e) }).unwrap();
+            close(&client);
         }
         drop(config);
         let records = records.lock().unwrap();
@@ -302,20 +288,11 @@ fn debug_log_contains_no_token_or_prompt() {
     }
     // Each `destroy` ran: only this reference is left when the threads of the failed connect have
     // ended.
-    let began = Instant::now();
-    while Arc::strong_count(&records) > 1 {
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "destroy did not run"
-        );
-        std::thread::yield_now();
-    }
+    until("destroy runs", || Arc::strong_count(&records) == 1);
 }
 
 fn fetches(enclave: &Enclave) -> usize {
-    let events = enclave.events();
-    let fetches = events.iter().filter(|line| line["event"] == "key-set");
-    fetches.count()
+    enclave.count("key-set")
 }
 
 #[test]
@@ -351,8 +328,7 @@ fn report_omits_the_endpoints_query() {
     let enclave = Enclave::start(None);
     let config = config(&enclave);
     let url = format!("{}?tenant=s3cret", enclave.url);
-    call(|e| unsafe { confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e) })
-        .unwrap();
+    config.set_endpoint(&url);
     let client = connect(&config).unwrap();
     let mut report = std::ptr::null_mut();
     call(|e| unsafe { confer_attestation_report(client.0, &mut report, e) }).unwrap();
@@ -422,7 +398,7 @@ fn waiting_connections_share_one_fetch_of_the_key_set() {
 }
 
 #[test]
-fn connecting_can_be_cancelled_at_each_stage() {
+fn close_ends_connecting_at_each_stage() {
     for fault in [
         "accept-stall",
         "upgrade-stall",
@@ -432,29 +408,27 @@ fn connecting_can_be_cancelled_at_each_stage() {
     ] {
         let enclave = Enclave::start(Some(fault));
         let config = config(&enclave);
-        config.set_duration(CONFER_DURATION_STAGE_KEY_SET, 60_000);
-        let (mut connecting, mut client) = (ptr::null_mut(), ptr::null_mut());
-        call(|e| unsafe { confer_connecting_start(config.0, &mut connecting, e) }).unwrap();
+        for stage in CONFER_DURATION_STAGE_RESOLVE..=CONFER_DURATION_STAGE_PROXY {
+            config.set_duration(stage, 3_600_000);
+        }
+        config.set_duration(CONFER_DURATION_CONNECT, 3_600_000);
         // The stage that the fault permits.
         let last = match fault {
             "accept-stall" | "upgrade-stall" => CONFER_STAGE_UPGRADE,
             "key-server-stall" => CONFER_STAGE_KEY_SET,
             _ => CONFER_STAGE_HANDSHAKE,
         };
-        let began = Instant::now();
-        while unsafe { confer_connecting_stage(connecting) } != last {
-            assert!(
-                began.elapsed() < Duration::from_secs(20),
-                "{fault}: never in stage {last}"
-            );
-            std::thread::yield_now();
-        }
-        unsafe { confer_connecting_cancel(connecting) };
-        let failure =
-            call(|e| unsafe { confer_connecting_wait(connecting, 5_000, &mut client, e) })
-                .unwrap_err();
-        assert_eq!(failure.status(), CONFER_E_CANCELLED, "{fault}");
-        unsafe { confer_connecting_free(connecting) };
+        let client = start(&config);
+        let watch = Watch::of(&client);
+        watch.until(&News::Stage(last));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| wait(&client).unwrap_err());
+            let closed = call(|e| unsafe { confer_close(client.0, 5_000, e) });
+            assert_eq!(closed.unwrap(), CONFER_OK, "{fault}");
+            let failure = waiting.join().unwrap();
+            assert_eq!(failure.status(), CONFER_E_CLOSED, "{fault}");
+        });
+        assert_eq!(watch.next(), News::Ended(CONFER_OK));
     }
 }
 
@@ -467,9 +441,7 @@ fn web_search_setting_is_always_sent() {
         if let Some(allowed) = allowed {
             call(|e| unsafe { confer_chat_request_set_web_search(request.0, allowed, e) }).unwrap();
         }
-        let mut stream = ptr::null_mut();
-        call(|e| unsafe { confer_chat_pull(client.0, request.0, &mut stream, e) }).unwrap();
-        read(&Stream(stream)).0
+        read(&send(&client, &request).unwrap()).0
     };
     assert!(ask(None).contains("webSearch=false"));
     assert!(ask(Some(true)).contains("webSearch=true"));

@@ -35,7 +35,7 @@ fn release(config: &Config) -> (String, String) {
     call(|e| unsafe { confer_attestation_report(client.0, &mut report, e) }).unwrap();
     let report = Report(report);
     // Closing drops the client's reference to the configuration.
-    call(|e| unsafe { confer_close(client.0, 10_000, e) }).unwrap();
+    close(&client);
     let got = |getter: unsafe extern "C" fn(_, _) -> _| {
         text(unsafe { getter(report.0.cast_const(), ptr::null_mut()) })
             .unwrap()
@@ -48,11 +48,7 @@ fn release(config: &Config) -> (String, String) {
 }
 
 fn fetches(enclave: &Enclave) -> usize {
-    let events = enclave.events();
-    events
-        .iter()
-        .filter(|line| line["event"] == "key-set")
-        .count()
+    enclave.count("key-set")
 }
 
 #[test]

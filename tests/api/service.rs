@@ -4,17 +4,16 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant};
 
 use confer::ffi::callbacks::*;
 use confer::ffi::connect::*;
 use confer::ffi::conversation::*;
+use confer::ffi::embeddings::*;
 use confer::ffi::event::*;
+use confer::ffi::fetch::*;
 use confer::ffi::raw::*;
 use confer::ffi::request::*;
-use confer::ffi::route::*;
 use confer::ffi::sampling::*;
-use confer::ffi::start::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
 use confer::ffi::tool::*;
@@ -57,10 +56,9 @@ fn t(text: &str) -> *const std::ffi::c_char {
 
 fn ping_reports_its_round_trip(server: Server) {
     let (_enclave, client) = connected_to(server);
-    let request = route(|r, e| unsafe { confer_request_new_ping(r, e) }).unwrap();
     let mut times = Vec::new();
     for _ in 0..3 {
-        let stream = send(&client, &request).unwrap();
+        let stream = send(&client, &Ping).unwrap();
         drain(&stream, |event| unsafe {
             assert_eq!(confer_event_type(event), CONFER_EVENT_PONG);
             assert!(confer_event_json(event, ptr::null_mut()).is_null());
@@ -75,22 +73,37 @@ fn ping_reports_its_round_trip(server: Server) {
     );
 }
 
+/// Makes a request with these texts.
+fn embeddings(texts: &[&str], is_query: bool) -> Embeddings {
+    let mut request = ptr::null_mut();
+    call(|e| unsafe { confer_embeddings_request_new(&mut request, e) }).unwrap();
+    let request = Embeddings(request);
+    set!(confer_embeddings_request_set_is_query(request, is_query)).unwrap();
+    for text in texts {
+        set!(confer_embeddings_request_add_text(
+            request,
+            t(text),
+            text.len()
+        ))
+        .unwrap();
+    }
+    request
+}
+
 fn embeddings_are_a_matrix_with_a_row_per_text(server: Server) {
     let (enclave, client) = connected_to(server);
     let embed = |texts: &[&str], is_query| {
-        let request =
-            route(|r, e| unsafe { confer_request_new_embeddings(is_query, r, e) }).unwrap();
-        for text in texts {
-            set!(confer_request_add_text(request, t(text), text.len())).unwrap();
-        }
         let mut matrix = Vec::new();
-        drain(&send(&client, &request)?, |event| unsafe {
-            assert_eq!(confer_event_type(event), CONFER_EVENT_EMBEDDINGS);
-            let (mut rows, mut columns) = (0, 0);
-            let values = confer_event_embeddings(event, &mut rows, &mut columns);
-            let values = std::slice::from_raw_parts(values, rows * columns);
-            matrix.extend(values.chunks(columns).map(<[f32]>::to_vec));
-        })?;
+        drain(
+            &send(&client, &embeddings(texts, is_query))?,
+            |event| unsafe {
+                assert_eq!(confer_event_type(event), CONFER_EVENT_EMBEDDINGS);
+                let (mut rows, mut columns) = (0, 0);
+                let values = confer_event_embeddings(event, &mut rows, &mut columns);
+                let values = std::slice::from_raw_parts(values, rows * columns);
+                matrix.extend(values.chunks(columns).map(<[f32]>::to_vec));
+            },
+        )?;
         Ok::<_, Failure>(matrix)
     };
     let rows = embed(&["one", "two \"quoted\"", "one"], false).unwrap();
@@ -111,11 +124,8 @@ fn embeddings_are_a_matrix_with_a_row_per_text(server: Server) {
     assert_eq!(embed(&many, false).unwrap().len(), 64);
     let failure = embed(&[], false).unwrap_err();
     assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
-    let request = route(|r, e| unsafe { confer_request_new_embeddings(false, r, e) }).unwrap();
-    for _ in 0..64 {
-        set!(confer_request_add_text(request, t("x"), 1)).unwrap();
-    }
-    let refused = set!(confer_request_add_text(request, t("x"), 1)).unwrap_err();
+    let request = embeddings(&many, false);
+    let refused = set!(confer_embeddings_request_add_text(request, t("x"), 1)).unwrap_err();
     assert_eq!(refused.status(), CONFER_E_TOO_LARGE);
     assert_eq!(enclave.requests("/v1/embeddings").len(), 3);
 }
@@ -123,9 +133,10 @@ fn embeddings_are_a_matrix_with_a_row_per_text(server: Server) {
 fn page_is_fetched_and_a_refusal_has_a_reason(server: Server) {
     let (_enclave, client) = connected_to(server);
     let fetch = |url: &str| {
-        let request =
-            route(|r, e| unsafe { confer_request_new_fetch(t(url), url.len(), r, e) }).unwrap();
-        set!(confer_request_set_header(
+        let mut request = ptr::null_mut();
+        call(|e| unsafe { confer_fetch_request_new(t(url), url.len(), &mut request, e) }).unwrap();
+        let request = Fetch(request);
+        set!(confer_fetch_request_set_header(
             request,
             t("accept"),
             6,
@@ -153,10 +164,8 @@ fn page_is_fetched_and_a_refusal_has_a_reason(server: Server) {
 fn unstreamed_chat_is_one_text(server: Server) {
     let (_enclave, client) = connected_to(server);
     let request = request("hello there");
-    set!(confer_chat_request_set_stream(request, false)).unwrap();
-    let mut stream = ptr::null_mut();
-    call(|e| unsafe { confer_chat_pull(client.0, request.0, &mut stream, e) }).unwrap();
-    let (body, end) = read_body(&Stream(stream));
+    set!(confer_chat_request_set_streaming(request, false)).unwrap();
+    let (body, end) = read_body(&send(&client, &request).unwrap());
     end.unwrap();
     assert_eq!(body, b"You said: hello there");
 }
@@ -177,23 +186,30 @@ fn failing_model_ends_a_stream_on_each_server(server: Server) {
     read(&pull(&client, "and now?").unwrap()).1.unwrap();
 }
 
+/// Makes a request of any route.
+fn raw(verb: &str, path: &str, body: &str, ending: i32) -> Result<Raw, Failure> {
+    let mut request = ptr::null_mut();
+    call(|e| unsafe {
+        let (verb, path) = ((t(verb), verb.len()), (t(path), path.len()));
+        confer_raw_request_new(verb.0, verb.1, path.0, path.1, ending, &mut request, e)
+    })
+    .inspect_err(|_| assert!(request.is_null()))?;
+    let request = Raw(request);
+    set!(confer_raw_request_set_body(request, t(body), body.len()))?;
+    Ok(request)
+}
+
 fn any_route_works_with_any_ending(server: Server) {
     let (enclave, client) = connected_to(server);
-    let any = |verb: &str, path: &str, body: &str, ending| {
-        let request = route(|r, e| unsafe {
-            confer_request_new(t(verb), verb.len(), t(path), path.len(), ending, r, e)
-        })?;
-        set!(confer_request_set_body(request, t(body), body.len()))?;
-        send(&client, &request)
-    };
+    let any =
+        |verb: &str, path: &str, body: &str, ending| send(&client, &raw(verb, path, body, ending)?);
     let (pong, end) = read_body(&any("GET", "/ping", "", CONFER_ENDING_ONE_RESPONSE).unwrap());
     end.unwrap();
     assert_eq!(pong, b"PONG");
 
     let chat = json!({"model": "m", "stream": true, "webSearch": false,
                       "messages": [{"role": "user", "content": "raw"}]});
-    let path = "/v1/vllm/chat/completions";
-    let chat = any("POST", path, &chat.to_string(), CONFER_ENDING_COMPLETION).unwrap();
+    let chat = any("POST", CHATS, &chat.to_string(), CONFER_ENDING_COMPLETION).unwrap();
     let (answer, end) = read(&chat);
     end.unwrap();
     assert_eq!(answer, "You said: raw");
@@ -236,7 +252,7 @@ fn any_route_works_with_any_ending(server: Server) {
 /// Messages of 65,489 and 65,490 bytes take one frame and two (protocol section 3).
 fn messages_at_the_frame_limit_arrive(server: Server) {
     let (enclave, client) = connected_to(server);
-    let path = "/v1/vllm/chat/completions";
+    let path = CHATS;
     let empty =
         json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": ""}]});
     let empty = empty.to_string();
@@ -247,16 +263,10 @@ fn messages_at_the_frame_limit_arrive(server: Server) {
         let padding = " ".repeat(whole - around - empty.len());
         let body = empty.replace("\"content\":\"\"", &format!("\"content\":\"{padding}\""));
         assert_eq!(body.len() + around, whole);
-        let request = route(|r, e| unsafe {
-            let ending = CONFER_ENDING_COMPLETION;
-            confer_request_new(t("POST"), 4, t(path), path.len(), ending, r, e)
-        })
-        .unwrap();
-        set!(confer_request_set_body(request, t(&body), body.len())).unwrap();
-        let sent = unsafe { confer_client_counter(client.0, CONFER_COUNTER_MESSAGES_SENT) };
+        let request = raw("POST", path, &body, CONFER_ENDING_COMPLETION).unwrap();
+        let sent = counter(&client, CONFER_COUNTER_MESSAGES_SENT);
         read(&send(&client, &request).unwrap()).1.unwrap();
-        let later = unsafe { confer_client_counter(client.0, CONFER_COUNTER_MESSAGES_SENT) };
-        assert_eq!(later, sent + 1);
+        assert_eq!(counter(&client, CONFER_COUNTER_MESSAGES_SENT), sent + 1);
         let requests = enclave.requests(path);
         assert_eq!(requests.last().unwrap()["body_bytes"], body.len());
     }
@@ -277,21 +287,10 @@ fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_ref
     set!(confer_chat_request_set_max_tokens(request, i32::MAX.into())).unwrap();
     set!(confer_chat_request_set_json(request, false)).unwrap();
     set!(confer_chat_request_set_thinking(request, true)).unwrap();
-    set!(confer_chat_request_add_document(
-        request,
-        t("id-1"),
-        4,
-        t("a.pdf"),
-        5,
-        t("application/pdf"),
-        15,
-        17,
-        t("key"),
-        3,
-        t("secret"),
-        6
-    ))
-    .unwrap();
+    let document = json!({"attachmentId": "id-1", "filename": "a.pdf",
+                          "contentType": "application/pdf", "sourceBytes": 17,
+                          "sourceObjectKey": "key", "encryptionKey": "secret"});
+    add_document(&request, &document).unwrap();
     for (name, outcome) in [
         (
             "temperature",
@@ -329,9 +328,7 @@ fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_ref
         assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
         assert!(failure.message().contains(name), "{failure:?}");
     }
-    let mut stream = ptr::null_mut();
-    call(|e| unsafe { confer_chat_pull(client.0, request.0, &mut stream, e) }).unwrap();
-    let (echo, end) = read(&Stream(stream));
+    let (echo, end) = read(&send(&client, &request).unwrap());
     end.unwrap();
     let sent: Value = serde_json::from_str(&echo).unwrap();
     for (name, value) in [
@@ -350,35 +347,26 @@ fn typed_setters_write_what_the_protocol_names_and_refuse_what_newer_servers_ref
     ] {
         assert_eq!(sent[name], value, "{name}");
     }
-    let document = json!([{"attachmentId": "id-1", "filename": "a.pdf",
-                           "contentType": "application/pdf", "sourceBytes": 17,
-                           "sourceObjectKey": "key", "encryptionKey": "secret"}]);
-    assert_eq!(sent["documents"], document);
+    assert_eq!(sent["documents"], json!([document]));
 }
 
-/// Adds a document with one changed argument.
-fn add_document(request: &Request, argument: &str, value: &str) -> Result<(), Failure> {
-    let of = |name: &str, usual: &str| {
-        if argument == name {
-            value.to_owned()
-        } else {
-            usual.into()
-        }
-    };
-    let texts = [
-        of("attachment_id", "id_1-A"),
-        of("filename", "a.pdf"),
-        of("content_type", "application/pdf"),
-        of("source_object_key", "key"),
-        of("encryption_key", "secret"),
-    ];
-    let bytes = of("source_bytes", "268435456").parse().unwrap();
-    let [id, name, kind, key, secret] = texts.each_ref().map(|text| (t(text), text.len()));
-    set!(confer_chat_request_add_document(
-        request, id.0, id.1, name.0, name.1, kind.0, kind.1, bytes, key.0, key.1, secret.0,
-        secret.1
-    ))
-    .map(drop)
+fn add_document(request: &Request, document: &Value) -> Result<(), Failure> {
+    let json = document.to_string();
+    let added = set!(confer_chat_request_add_document_json(
+        request,
+        t(&json),
+        json.len()
+    ));
+    added.map(drop)
+}
+
+/// Returns a document with one changed property.
+fn document_with(property: &str, value: impl Into<Value>) -> Value {
+    let mut document = json!({"attachmentId": "id_1-A", "filename": "a.pdf",
+                              "contentType": "application/pdf", "sourceBytes": 268_435_456,
+                              "sourceObjectKey": "key", "encryptionKey": "secret"});
+    document[property] = value.into();
+    document
 }
 
 #[test]
@@ -386,46 +374,52 @@ fn documents_outside_the_servers_limits_are_refused() {
     let request = request("x");
     let long = "i".repeat(200);
     let name = "ü".repeat(1_024);
-    for (argument, good) in [
-        ("attachment_id", long.as_str()),
-        ("filename", &name),
-        ("source_bytes", "1"),
-    ] {
-        add_document(&request, argument, good).unwrap();
+    let good = [
+        document_with("attachmentId", &*long),
+        document_with("filename", &*name),
+        document_with("sourceBytes", 1),
+    ];
+    for document in &good {
+        add_document(&request, document).unwrap();
     }
     let (too_long, long_name) = (format!("{long}i"), format!("{name}u"));
-    for (argument, bad, says) in [
-        ("attachment_id", "", "1 to 200"),
-        ("attachment_id", "a b", "letters"),
-        ("attachment_id", "ü", "letters"),
-        ("attachment_id", &too_long, "1 to 200"),
-        ("filename", " ", "blank"),
+    for (property, bad, says) in [
+        ("attachmentId", json!(""), "1 to 200"),
+        ("attachmentId", json!("a b"), "letters"),
+        ("attachmentId", json!("ü"), "letters"),
+        ("attachmentId", json!(too_long), "1 to 200"),
+        ("filename", json!(" "), "blank"),
         (
             "filename",
-            &long_name,
+            json!(long_name),
             "1025 characters (expected at most 1024)",
         ),
-        ("content_type", "", "blank"),
-        ("source_object_key", "\t", "blank"),
-        ("encryption_key", "", "blank"),
-        ("source_bytes", "0", "1 to 268435456"),
-        ("source_bytes", "268435457", "268435457"),
-        ("source_bytes", "-1", "-1"),
+        ("contentType", json!(""), "blank"),
+        ("sourceObjectKey", json!("\t"), "blank"),
+        ("encryptionKey", json!(""), "blank"),
+        ("encryptionKey", Value::Null, "missing"),
+        ("encryptionKey", json!(7), "a text"),
+        ("sourceBytes", json!(0), "1 to 268435456"),
+        ("sourceBytes", json!(268_435_457), "268435457"),
+        ("sourceBytes", json!(-1), "-1"),
+        ("sourceBytes", json!(1.5), "a whole number"),
     ] {
-        let failure = add_document(&request, argument, bad).unwrap_err();
+        let failure = add_document(&request, &document_with(property, bad)).unwrap_err();
         assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
         let message = failure.message();
         assert!(
-            message.contains(argument) && message.contains(says),
+            message.contains(property) && message.contains(says),
             "{message}"
         );
     }
     for _ in 3..1_000 {
-        add_document(&request, "", "").unwrap();
+        add_document(&request, &good[2]).unwrap();
     }
-    let failure = add_document(&request, "", "").unwrap_err();
+    let failure = add_document(&request, &good[2]).unwrap_err();
     assert_eq!(failure.status(), CONFER_E_INVALID_ARGUMENT);
     assert!(failure.message().contains("1000"), "{failure:?}");
+    let failure = add_document(&request, &json!([])).unwrap_err();
+    assert_eq!(failure.status(), CONFER_E_INVALID_JSON);
 }
 
 #[test]
@@ -535,120 +529,98 @@ fn thousand_streams_on_a_connection_stay_separate() {
 
 // --- tools
 
-/// The behaviour of a tool, on a thread of the test.
-struct Tool {
-    calls: Mutex<Sender<Call>>,
-    destroyed: Sender<()>,
-}
-
-/// An open call: its name and arguments.
-struct Call(*mut confer_tool_call, String, String);
-unsafe impl Send for Call {}
-
-unsafe extern "C" fn on_call(user_data: *mut c_void, call: *mut confer_tool_call) {
-    let tool = unsafe { &*user_data.cast::<Tool>() };
-    let part = |get: unsafe extern "C" fn(_, _) -> _| {
-        text(unsafe { get(call.cast_const(), ptr::null_mut()) })
-            .unwrap()
-            .to_owned()
-    };
-    let (name, arguments) = (
-        part(confer_tool_call_name),
-        part(confer_tool_call_arguments),
-    );
-    tool.calls
-        .lock()
-        .unwrap()
-        .send(Call(call, name, arguments))
-        .unwrap();
-}
-
-unsafe extern "C" fn destroy(user_data: *mut c_void) {
-    let tool = unsafe { Box::from_raw(user_data.cast::<Tool>()) };
-    let _ = tool.destroyed.send(());
-}
-
-/// Makes a request with the tool "local". `run` answers its calls on another thread. Also returns
-/// when the tool was destroyed.
-fn with_tool(
-    prompt: &str,
-    run: impl Fn(&Call) + Send + 'static,
-) -> (Request, std::sync::mpsc::Receiver<()>) {
-    let request = request(prompt);
-    let (calls, incoming) = channel::<Call>();
-    let (destroyed, gone) = channel();
-    std::thread::spawn(move || {
-        for call in incoming {
-            run(&call);
-            unsafe { confer_tool_call_free(call.0) };
-        }
-    });
-    let tool = Box::into_raw(Box::new(Tool {
-        calls: Mutex::new(calls),
-        destroyed,
-    }));
-    let schema = r#"{"type":"object"}"#;
-    set!(confer_chat_request_add_tool_callback(
-        request,
-        t("local"),
-        5,
-        t("A tool."),
-        7,
-        t(schema),
-        schema.len(),
-        Some(on_call),
-        tool.cast(),
-        Some(destroy)
-    ))
-    .unwrap();
-    (request, gone)
-}
-
-/// Adds a tool that the application runs.
+/// Adds a tool.
 fn add_tool(request: &Request, name: &str) -> Result<(), Failure> {
-    set!(confer_chat_request_add_tool_callback(
+    add_tool_with(request, name, "{}")
+}
+
+fn add_tool_with(request: &Request, name: &str, schema: &str) -> Result<(), Failure> {
+    set!(confer_chat_request_add_tool(
         request,
         t(name),
         name.len(),
         t("d"),
         1,
-        t("{}"),
-        2,
-        None,
-        ptr::null_mut(),
-        None
+        t(schema),
+        schema.len()
     ))
     .map(drop)
 }
 
-fn answer(call: &Call, content: &str) {
-    set!(confer_tool_call_answer(call, t(content), content.len())).unwrap();
+/// Makes a chat with the tool "local", whose calls are answered on the same stream.
+fn with_tool(prompt: &str) -> Request {
+    with_rounds(prompt, 16, 300_000)
+}
+
+fn with_rounds(prompt: &str, rounds: u32, timeout_ms: u64) -> Request {
+    let request = request(prompt);
+    add_tool_with(&request, "local", r#"{"type":"object"}"#).unwrap();
+    set!(confer_chat_request_set_tool_rounds(
+        request, rounds, timeout_ms
+    ))
+    .unwrap();
+    request
+}
+
+fn try_answer(event: *const confer_event, content: &str) -> Result<confer_status, Failure> {
+    call(|e| unsafe { confer_event_answer_tool(event, t(content), content.len(), e) })
+}
+
+fn answer(event: *const confer_event, content: &str) {
+    try_answer(event, content).unwrap();
+}
+
+fn call_id(event: *const confer_event) -> String {
+    let id = text(unsafe { confer_event_tool_call_id(event, ptr::null_mut()) });
+    id.unwrap().to_owned()
 }
 
 fn chat(client: &Client, request: &Request) -> Stream {
-    let mut stream = ptr::null_mut();
-    call(|e| unsafe { confer_chat_pull(client.0, request.0, &mut stream, e) }).unwrap();
-    Stream(stream)
+    send(client, request).unwrap()
 }
 
-const CHATS: &str = "/v1/vllm/chat/completions";
+/// Reads a chat to its end. `tool` gets each call that wants an answer.
+fn read_with(
+    stream: &Stream,
+    mut tool: impl FnMut(*const confer_event),
+) -> (String, Result<(), Failure>) {
+    let mut said = String::new();
+    let end = drain(stream, |event| match unsafe { confer_event_type(event) } {
+        CONFER_EVENT_TOKEN => said += &String::from_utf8(content(event)).unwrap(),
+        _ if unsafe { confer_event_wants_answer(event) } => tool(event),
+        _ => {}
+    });
+    (said, end)
+}
+
+/// Reads a chat up to its first call of a tool.
+fn until_call(stream: &Stream) -> Event {
+    let mut event = next(stream);
+    while !unsafe { confer_event_wants_answer(event) } {
+        event = next(stream);
+    }
+    keep(event)
+}
 
 #[test]
 fn tool_runs_and_the_model_gets_its_result() {
     let (enclave, client) = connected();
-    let (request, gone) = with_tool("/client-tool local {\"a\":1}", |call| {
-        assert_eq!((call.1.as_str(), call.2.as_str()), ("local", "{\"a\":1}"));
-        answer(call, "42 \"units\"");
-        let again = set!(confer_tool_call_answer(call, t("x"), 1)).unwrap_err();
-        assert_eq!(again.status(), CONFER_E_STALE);
-    });
-    let stream = chat(&client, &request);
+    let request = with_tool("/client-tool local {\"a\":1}");
     let mut completions = 0;
     let mut said = String::new();
-    drain(&stream, |event| unsafe {
+    drain(&chat(&client, &request), |event| unsafe {
         match confer_event_type(event) {
             CONFER_EVENT_COMPLETION => completions += 1,
             CONFER_EVENT_TOKEN => said += &String::from_utf8(content(event)).unwrap(),
+            CONFER_EVENT_CLIENT_TOOL_CALL => {
+                assert!(confer_event_wants_answer(event));
+                let name = text(confer_event_tool_name(event, ptr::null_mut()));
+                let arguments = text(confer_event_tool_arguments(event, ptr::null_mut()));
+                assert_eq!((name, arguments), (Some("local"), Some("{\"a\":1}")));
+                answer(event, "42 \"units\"");
+                let again = try_answer(event, "x").unwrap_err();
+                assert_eq!(again.status(), CONFER_E_STALE);
+            }
             _ => {}
         }
     })
@@ -658,27 +630,24 @@ fn tool_runs_and_the_model_gets_its_result() {
         ("The tool answered: 42 \"units\"", 2)
     );
     assert_eq!(enclave.requests(CHATS).len(), 2);
-    drop(request);
-    gone.recv_timeout(Duration::from_secs(10))
-        .expect("destroy runs once the chat is over");
 }
 
 #[test]
 fn parallel_calls_are_answered_in_any_order() {
     let (_enclave, client) = connected();
-    let held = Mutex::new(Vec::new());
-    let (request, _gone) = with_tool("/client-tools 3 local {}", move |call| {
-        // When the last call has come, all are answered in reverse order.
-        let mut held = held.lock().unwrap();
-        held.push(call.0 as usize);
-        if held.len() < 3 {
-            return;
+    let request = with_tool("/client-tools 3 local {}");
+    let mut held = Vec::new();
+    let (said, end) = read_with(&chat(&client, &request), |event| {
+        held.push(keep(event));
+        if held.len() == 3 {
+            let mut held = std::mem::take(&mut held);
+            // Another thread answers the last call, and frees the others without an answer.
+            std::thread::spawn(move || {
+                let last = held.pop().unwrap();
+                answer(last.0, &call_id(last.0));
+            });
         }
-        let id = |handle| text(unsafe { confer_tool_call_id(handle, ptr::null_mut()) }).unwrap();
-        answer(call, id(call.0));
     });
-    // The test frees the first two without an answer.
-    let (said, end) = read(&chat(&client, &request));
     end.unwrap();
     let none = "Error: the tool gave no answer";
     assert_eq!(
@@ -690,14 +659,12 @@ fn parallel_calls_are_answered_in_any_order() {
 #[test]
 fn endless_tool_loop_ends_at_its_limit() {
     let (enclave, client) = connected();
-    let (request, _gone) = with_tool("/endless-tool local {}", |call| answer(call, "more"));
-    set!(confer_chat_request_set_tool_limits(request, 3, 5_000)).unwrap();
-    let failure = read(&chat(&client, &request)).1.unwrap_err();
-    assert_eq!(failure.status(), CONFER_E_TOOL_ROUNDS);
+    let request = with_rounds("/endless-tool local {}", 3, 60_000);
+    let end = read_with(&chat(&client, &request), |call| answer(call, "more")).1;
+    assert_eq!(end.unwrap_err().status(), CONFER_E_TOOL_ROUNDS);
     assert_eq!(enclave.requests(CHATS).len(), 4, "three rounds of tools");
-    let (rounds, _gone) = with_tool("/tool-rounds 3 local {}", |call| answer(call, "ok"));
-    set!(confer_chat_request_set_tool_limits(rounds, 3, 5_000)).unwrap();
-    let (said, end) = read(&chat(&client, &rounds));
+    let rounds = with_rounds("/tool-rounds 3 local {}", 3, 60_000);
+    let (said, end) = read_with(&chat(&client, &rounds), |call| answer(call, "ok"));
     end.unwrap();
     assert_eq!(said, "The tools answered: ok | ok | ok");
 }
@@ -705,60 +672,26 @@ fn endless_tool_loop_ends_at_its_limit() {
 #[test]
 fn slow_tool_fails_and_close_does_not_wait() {
     let (_enclave, client) = connected();
-    let (calls, kept) = channel::<usize>();
-    let request = request("/client-tool local {}");
-    unsafe extern "C" fn keep(user_data: *mut c_void, call: *mut confer_tool_call) {
-        let calls = unsafe { &*user_data.cast::<Sender<usize>>() };
-        calls.send(call as usize).unwrap();
-    }
-    unsafe extern "C" fn drop_sender(user_data: *mut c_void) {
-        drop(unsafe { Box::from_raw(user_data.cast::<Sender<usize>>()) });
-    }
-    let calls = Box::into_raw(Box::new(calls));
-    set!(confer_chat_request_add_tool_callback(
-        request,
-        t("local"),
-        5,
-        t("d"),
-        1,
-        t("{}"),
-        2,
-        Some(keep),
-        calls.cast(),
-        Some(drop_sender)
-    ))
-    .unwrap();
-    set!(confer_chat_request_set_tool_limits(request, 4, 200)).unwrap();
-    let (said, end) = read(&chat(&client, &request));
+    let request = with_rounds("/client-tool local {}", 4, 200);
+    let mut late = None;
+    let (said, end) = read_with(&chat(&client, &request), |call| late = Some(keep(call)));
     end.unwrap();
     assert_eq!(said, "The tool answered: Error: no answer within 200 ms");
-    let late = Call(kept.recv().unwrap() as *mut _, String::new(), String::new());
-    answer(&late, "too late"); // without effect or error
-    unsafe { confer_tool_call_free(late.0) };
+    answer(late.unwrap().0, "too late"); // without effect or error
 
-    set!(confer_chat_request_set_tool_limits(request, 4, 60_000)).unwrap();
+    set!(confer_chat_request_set_tool_rounds(request, 4, 60_000)).unwrap();
     let stream = chat(&client, &request);
-    let waiting = kept.recv().unwrap();
-    let began = Instant::now();
+    let waiting = until_call(&stream);
     assert_eq!(set!(confer_close(client, 5_000)).unwrap(), CONFER_OK);
-    assert!(began.elapsed() < Duration::from_secs(5));
     assert_eq!(read(&stream).1.unwrap_err().status(), CONFER_E_CLOSED);
-    unsafe { confer_tool_call_free(waiting as *mut _) };
+    answer(waiting.0, "too late");
 }
 
 #[test]
 fn stream_cancelled_during_its_tool_ends_at_once() {
     let (enclave, client) = connected();
-    let (begun, waits) = channel();
-    let (go, gate) = channel::<()>();
-    let gate = Mutex::new(gate);
-    let (request, _gone) = with_tool("/client-tool local {}", move |call| {
-        begun.send(()).unwrap();
-        gate.lock().unwrap().recv().unwrap();
-        answer(call, "late");
-    });
-    let stream = chat(&client, &request);
-    waits.recv().unwrap();
+    let stream = chat(&client, &with_tool("/client-tool local {}"));
+    let waiting = until_call(&stream);
     unsafe { confer_stream_cancel(stream.0) };
     let failure = read(&stream).1.unwrap_err();
     assert_eq!(failure.status(), CONFER_E_CANCELLED);
@@ -766,7 +699,7 @@ fn stream_cancelled_during_its_tool_ends_at_once() {
         failure.progress(),
         confer::ffi::error::CONFER_PROGRESS_PARTLY_ANSWERED
     );
-    go.send(()).unwrap();
+    answer(waiting.0, "late");
     read(&pull(&client, "still there").unwrap()).1.unwrap();
     assert_eq!(
         enclave.requests(CHATS).len(),
@@ -779,21 +712,11 @@ fn stream_cancelled_during_its_tool_ends_at_once() {
 fn connection_lost_during_a_tool_ends_the_stream() {
     let mut enclave = Enclave::start(None);
     let client = connect(&config(&enclave)).unwrap();
-    let (begun, waits) = channel();
-    let (go, gate) = channel::<()>();
-    let gate = Mutex::new(gate);
-    let (request, _gone) = with_tool("/client-tool local {}", move |call| {
-        begun.send(()).unwrap();
-        gate.lock().unwrap().recv().unwrap();
-        answer(call, "late");
-    });
-    let stream = chat(&client, &request);
-    waits.recv().unwrap();
+    let stream = chat(&client, &with_tool("/client-tool local {}"));
+    let waiting = until_call(&stream);
     enclave.kill();
-    while call(|e| unsafe { confer_client_check(client.0, e) }).is_ok() {
-        std::thread::yield_now();
-    }
-    go.send(()).unwrap();
+    until("the client ends", || check(&client).is_err());
+    answer(waiting.0, "late");
     let failure = read(&stream).1.unwrap_err();
     assert_eq!(failure.status(), CONFER_E_CONNECTION_LOST, "{failure:?}");
     let partly = confer::ffi::error::CONFER_PROGRESS_PARTLY_ANSWERED;
@@ -804,21 +727,10 @@ fn connection_lost_during_a_tool_ends_the_stream() {
 fn application_can_run_its_tools_itself() {
     let (enclave, client) = connected();
     let request = request("/client-tool local {}");
-    set!(confer_chat_request_add_tool_callback(
-        request,
-        t("local"),
-        5,
-        t("d"),
-        1,
-        t("{}"),
-        2,
-        None,
-        ptr::null_mut(),
-        None
-    ))
-    .unwrap();
+    add_tool(&request, "local").unwrap();
     let mut seen = Vec::new();
     drain(&chat(&client, &request), |event| unsafe {
+        assert!(!confer_event_wants_answer(event));
         seen.push((
             confer_event_type(event),
             confer_event_pending_tool_calls(event),
@@ -831,42 +743,20 @@ fn application_can_run_its_tools_itself() {
     ];
     assert_eq!(seen, expected);
     assert_eq!(enclave.requests(CHATS).len(), 1);
-    let twice = set!(confer_chat_request_add_tool_callback(
-        request,
-        t("local"),
-        5,
-        t("d"),
-        1,
-        t("{}"),
-        2,
-        None,
-        ptr::null_mut(),
-        None
-    ));
-    assert_eq!(twice.unwrap_err().status(), CONFER_E_INVALID_ARGUMENT);
+    let twice = add_tool(&request, "local").unwrap_err();
+    assert_eq!(twice.status(), CONFER_E_INVALID_ARGUMENT);
     for schema in ["", "[]", "{"] {
-        let bad = set!(confer_chat_request_add_tool_callback(
-            request,
-            t("other"),
-            5,
-            t("d"),
-            1,
-            t(schema),
-            schema.len(),
-            None,
-            ptr::null_mut(),
-            None
-        ));
-        assert_eq!(bad.unwrap_err().status(), CONFER_E_INVALID_JSON, "{schema}");
+        let bad = add_tool_with(&request, "other", schema).unwrap_err();
+        assert_eq!(bad.status(), CONFER_E_INVALID_JSON, "{schema}");
     }
 }
 
 #[test]
 fn history_of_a_round_is_complete_and_in_order() {
     let (_enclave, client) = connected();
-    let (request, _gone) = with_tool("/mixed-tools local {}", |call| answer(call, "mine"));
+    let request = with_tool("/mixed-tools local {}");
     // The enclave checks that the history is what it sent.
-    let (said, end) = read(&chat(&client, &request));
+    let (said, end) = read_with(&chat(&client, &request), |call| answer(call, "mine"));
     end.unwrap();
     assert!(said.ends_with("mine"), "{said}");
 }
@@ -943,9 +833,8 @@ fn conversation_survives_as_json() {
 fn conversation_with_tools_keeps_all_rounds() {
     let (_enclave, client) = connected();
     let kept = conversation();
-    let (request, _gone) = with_tool("/client-tool local {\"x\":2}", |call| answer(call, "7"));
-    set!(confer_chat_request_set_conversation(request, kept.0)).unwrap();
-    read(&chat(&client, &request)).1.unwrap();
+    let request = with_tool("/client-tool local {\"x\":2}");
+    ask_with(&client, &kept, &request, |call| answer(call, "7"));
     let messages = json_of(&kept)["messages"].clone();
     let roles: Vec<&str> = messages
         .as_array()
@@ -963,8 +852,17 @@ fn conversation_with_tools_keeps_all_rounds() {
 
 /// Asks with a conversation, and returns the answer's text.
 fn ask(client: &Client, kept: &Conversation, request: &Request) -> String {
+    ask_with(client, kept, request, |_| panic!("a call wants an answer"))
+}
+
+fn ask_with(
+    client: &Client,
+    kept: &Conversation,
+    request: &Request,
+    tool: impl FnMut(*const confer_event),
+) -> String {
     set!(confer_chat_request_set_conversation(request, kept.0)).unwrap();
-    let (said, end) = read(&chat(client, request));
+    let (said, end) = read_with(&chat(client, request), tool);
     end.unwrap();
     said
 }
@@ -1022,11 +920,12 @@ fn unanswered_server_call_is_not_kept() {
 fn parallel_calls_are_sent_and_kept_in_pairs() {
     let (_enclave, client) = connected();
     let kept = conversation();
-    let (with_tools, _gone) = with_tool("/parallel-tools local {}", |call| {
-        answer(call, &call.1);
-    });
+    let with_tools = with_tool("/parallel-tools local {}");
     // The enclave checks that the history of the second round is what it sent.
-    let said = ask(&client, &kept, &with_tools);
+    let said = ask_with(&client, &kept, &with_tools, |call| {
+        let name = text(unsafe { confer_event_tool_name(call, ptr::null_mut()) });
+        answer(call, name.unwrap());
+    });
     assert_eq!(said, "The tools answered: local | local");
     let pairs = [
         "user",
@@ -1170,8 +1069,8 @@ fn unpaired_history_is_repaired() {
 fn truncated_pair_waits_for_another_response() {
     let (_enclave, client) = connected();
     let kept = conversation();
-    let (first, _gone) = with_tool("/client-tool local {}", |call| answer(call, "7"));
-    ask(&client, &kept, &first);
+    let first = with_tool("/client-tool local {}");
+    ask_with(&client, &kept, &first, |call| answer(call, "7"));
     set!(confer_conversation_truncate(kept, 2)).unwrap();
     assert_eq!(outline(&kept), ["user", "tool_call call-1"]);
     let again = parse(json_of(&kept)["messages"].clone());
@@ -1188,11 +1087,10 @@ fn truncated_pair_waits_for_another_response() {
 fn chat_stopped_at_its_last_round_adds_nothing() {
     let (_enclave, client) = connected();
     let kept = conversation();
-    let (endless, _gone) = with_tool("/endless-tool local {}", |call| answer(call, "ok"));
-    set!(confer_chat_request_set_tool_limits(endless, 1, 60_000)).unwrap();
+    let endless = with_rounds("/endless-tool local {}", 1, 60_000);
     set!(confer_chat_request_set_conversation(endless, kept.0)).unwrap();
-    let failure = read(&chat(&client, &endless)).1.unwrap_err();
-    assert_eq!(failure.status(), CONFER_E_TOOL_ROUNDS);
+    let end = read_with(&chat(&client, &endless), |call| answer(call, "ok")).1;
+    assert_eq!(end.unwrap_err().status(), CONFER_E_TOOL_ROUNDS);
     assert!(outline(&kept).is_empty());
     assert_eq!(ask(&client, &kept, &request("go on")), "You said: go on");
 }
@@ -1258,14 +1156,15 @@ fn every_kind_of_request_works_with_callbacks(server: Server) {
     unsafe extern "C" fn destroy(user_data: *mut c_void) {
         drop(unsafe { Box::from_raw(user_data.cast::<Seen>()) });
     }
-    let embeddings = route(|r, e| unsafe { confer_request_new_embeddings(true, r, e) }).unwrap();
-    set!(confer_request_add_text(embeddings, t("x"), 1)).unwrap();
-    let ping = route(|r, e| unsafe { confer_request_new_ping(r, e) }).unwrap();
-    for (request, last) in [
-        (ping, CONFER_EVENT_PONG),
-        (embeddings, CONFER_EVENT_EMBEDDINGS),
-        (extraction(b"words"), CONFER_EVENT_BODY),
-    ] {
+    let ping = raw("GET", "/ping", "", CONFER_ENDING_ONE_RESPONSE).unwrap();
+    let requests: [(&dyn Start, i32); 5] = [
+        (&Ping, CONFER_EVENT_PONG),
+        (&ping, CONFER_EVENT_BODY),
+        (&request("hello"), CONFER_EVENT_COMPLETION),
+        (&embeddings(&["x"], true), CONFER_EVENT_EMBEDDINGS),
+        (&extraction(b"words"), CONFER_EVENT_BODY),
+    ];
+    for (request, last) in requests {
         let (told, done) = channel();
         let seen = Box::into_raw(Box::new(Seen(Mutex::default(), told)));
         let table = confer_stream_callbacks {
@@ -1277,10 +1176,9 @@ fn every_kind_of_request_works_with_callbacks(server: Server) {
             on_ready: None,
         };
         let mut stream = ptr::null_mut();
-        call(|e| unsafe { confer_request_stream(client.0, request.0, &table, &mut stream, e) })
-            .unwrap();
+        call(|e| request.start(client.0, &table, &mut stream, e)).unwrap();
         let stream = Stream(stream);
-        let (status, events) = done.recv_timeout(Duration::from_secs(10)).unwrap();
+        let (status, events) = done.recv_timeout(PATIENCE).unwrap();
         assert_eq!((status, events.last()), (CONFER_OK, Some(&last)));
         drop(stream);
     }

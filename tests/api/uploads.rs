@@ -4,10 +4,9 @@ use std::ffi::c_void;
 use std::io::Write as _;
 use std::ptr;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
 use confer::ffi::event::*;
-use confer::ffi::route::*;
+use confer::ffi::extraction::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
 use serde_json::Value;
@@ -104,7 +103,12 @@ fn shrinking_file_is_an_error(server: Server) {
     let name = path.to_str().unwrap();
     let set = |path: &str| {
         call(|e| unsafe {
-            confer_request_set_document_file(request.0, path.as_ptr().cast(), path.len(), e)
+            confer_extraction_request_set_document_file(
+                request.0,
+                path.as_ptr().cast(),
+                path.len(),
+                e,
+            )
         })
     };
     set(name).unwrap();
@@ -171,7 +175,7 @@ unsafe extern "C" fn on_destroy(user_data: *mut c_void) {
     let _ = reading.destroyed.send(());
 }
 
-fn read_out(whole: &[u8], portion: usize, calls: usize, total: i64) -> (Route, Receiver<()>) {
+fn read_out(whole: &[u8], portion: usize, calls: usize, total: i64) -> (Extraction, Receiver<()>) {
     let (destroyed, gone) = channel();
     let reading = Box::into_raw(Box::new(Reading {
         rest: whole.to_vec(),
@@ -182,7 +186,14 @@ fn read_out(whole: &[u8], portion: usize, calls: usize, total: i64) -> (Route, R
     let request = extraction_of("a.pdf");
     call(|e| unsafe {
         let (read, destroy) = (Some(on_read as _), Some(on_destroy as _));
-        confer_request_set_document_callback(request.0, total, read, reading.cast(), destroy, e)
+        confer_extraction_request_set_document_callback(
+            request.0,
+            total,
+            read,
+            reading.cast(),
+            destroy,
+            e,
+        )
     })
     .unwrap();
     (request, gone)
@@ -211,7 +222,7 @@ fn callback_is_read_with_and_without_known_length(server: Server) {
                     assert_eq!(*text, description("a.pdf", &whole));
                 }
                 assert!(progress.iter().all(|(_, told)| *told == total));
-                gone.recv_timeout(Duration::from_secs(10))
+                gone.recv_timeout(PATIENCE)
                     .expect("destroyed after the upload");
                 let again = send(&client, &request).err().expect("it can be sent once");
                 assert_eq!(again.status(), CONFER_E_INVALID_ARGUMENT);
@@ -229,7 +240,7 @@ fn failing_callback_ends_the_stream(server: Server) {
         let (request, gone) = read_out(&document(5 * MIB), MIB, calls, total);
         let failure = extract(&send(&client, &request).unwrap()).0.unwrap_err();
         assert_eq!(failure.status(), status, "{failure:?}");
-        gone.recv_timeout(Duration::from_secs(10)).unwrap();
+        gone.recv_timeout(PATIENCE).unwrap();
     }
     // Never sent, so freed with the request.
     let (request, gone) = read_out(b"x", 0, 9, -1);
@@ -256,13 +267,9 @@ fn early_answer_or_refusal_ends_the_upload(server: Server) {
                 );
             }
         }
-        gone.recv_timeout(Duration::from_secs(10)).unwrap();
+        gone.recv_timeout(PATIENCE).unwrap();
         read(&pull(&client, PROMPT).unwrap()).1.unwrap();
-        let chunks = enclave
-            .events()
-            .iter()
-            .filter(|line| line["event"] == "chunk")
-            .count();
+        let chunks = enclave.count("chunk");
         assert!(chunks < 50, "{chunks} chunks were sent for nobody");
     }
 }
@@ -271,18 +278,17 @@ fn cancelled_upload_stops_and_the_connection_lives(server: Server) {
     let (_enclave, client) = connected(server, None);
     let (request, gone) = read_out(&document(20 * MIB), 0, usize::MAX, 20 * MIB as i64);
     let stream = send(&client, &request).unwrap();
-    let mut event = ptr::null();
-    call(|e| unsafe { confer_stream_next(stream.0, 10_000, &mut event, e) }).unwrap();
+    next(&stream);
     unsafe { confer_stream_cancel(stream.0) };
     assert_eq!(extract(&stream).0.unwrap_err().status(), CONFER_E_CANCELLED);
-    gone.recv_timeout(Duration::from_secs(10)).unwrap();
+    gone.recv_timeout(PATIENCE).unwrap();
     read(&pull(&client, PROMPT).unwrap()).1.unwrap();
 }
 
 /// Returns whether a stream has an event now.
-fn has_event(stream: &Stream, wait_ms: i64) -> bool {
+fn has_event(stream: &Stream) -> bool {
     let mut event = ptr::null();
-    let next = call(|e| unsafe { confer_stream_next(stream.0, wait_ms, &mut event, e) });
+    let next = call(|e| unsafe { confer_stream_next(stream.0, 0, &mut event, e) });
     next.unwrap() == CONFER_OK
 }
 
@@ -292,14 +298,16 @@ fn eleventh_upload_waits_until_another_ends(server: Server) {
         .map(|_| send(&client, &extraction(b"x")).unwrap())
         .collect();
     let eleventh = send(&client, &extraction(b"x")).unwrap();
-    assert!(open.iter().all(|stream| has_event(stream, 10_000)));
+    for stream in &open {
+        next(stream);
+    }
     let twelfth = send(&client, &extraction(b"x")).unwrap();
     read(&pull(&client, PROMPT).unwrap()).1.unwrap();
-    assert!(!has_event(&eleventh, 0), "its progress would be told");
+    assert!(!has_event(&eleventh), "its progress would be told");
     unsafe { confer_stream_cancel(open[3].0) };
     extract(&open[3]).0.unwrap_err();
-    assert!(has_event(&eleventh, 10_000));
-    assert!(!has_event(&twelfth, 0));
+    next(&eleventh);
+    assert!(!has_event(&twelfth));
 }
 
 fn cancelled_uploads_make_room_for_others(server: Server) {
@@ -309,7 +317,7 @@ fn cancelled_uploads_make_room_for_others(server: Server) {
             .map(|_| send(&client, &extraction(&document(4 * MIB))).unwrap())
             .collect();
         for stream in &open {
-            assert!(has_event(stream, 10_000), "it has begun");
+            next(stream); // it has begun
             unsafe { confer_stream_cancel(stream.0) };
         }
     }
@@ -325,7 +333,7 @@ fn options_are_sent_unchanged(server: Server) {
     let option = |name: &str, json: &str| {
         call(|e| unsafe {
             let (n, j) = (name.as_ptr().cast(), json.as_ptr().cast());
-            confer_request_set_option(request.0, n, name.len(), j, json.len(), e)
+            confer_extraction_request_set_option(request.0, n, name.len(), j, json.len(), e)
         })
     };
     option("content_type", "\"text/plain\"").unwrap();

@@ -6,8 +6,6 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
 use confer::error::Status;
-use confer::ffi::config::*;
-use confer::ffi::connect::*;
 use confer::ffi::status::*;
 
 use crate::harness::*;
@@ -57,7 +55,7 @@ fn close_code_and_reason_reach_the_application() {
             Ok(client) => {
                 let stream = pull(&client, PROMPT).unwrap();
                 let failure = read(&stream).1.unwrap_err();
-                let of_client = call(|e| unsafe { confer_client_check(client.0, e) }).unwrap_err();
+                let of_client = check(&client).unwrap_err();
                 assert_eq!(of_client.peer_text(), Some(reason), "{fault}");
                 failure
             }
@@ -167,10 +165,7 @@ fn servers_date_is_only_a_hint() {
         let config = config(&enclave);
         let port = with_header(enclave.port(), header);
         let url = format!("ws://127.0.0.1:{port}/websocket");
-        call(|e| unsafe {
-            confer_config_set_endpoint(config.0, url.as_ptr().cast(), url.len(), e)
-        })
-        .unwrap();
+        config.set_endpoint(&url);
         match (connect(&config), expected) {
             (Ok(_), None) => {}
             (Err(failure), Some(hinted)) => {
