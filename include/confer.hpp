@@ -11,9 +11,8 @@
 //     int main() try {
 //         const char *token = std::getenv("CONFER_TOKEN");
 //         auto client = confer::client::connect(confer::config().token(token ? token : ""));
-//         auto answer = client.pull(confer::chat_request().message(CONFER_ROLE_USER, "Hello!"));
-//         for (const confer::event &event : answer)
-//             if (event.type() == CONFER_EVENT_TOKEN) std::cout << event.content().value_or("") << std::flush;
+//         auto answer = client.pull(confer::chat_request().message(confer::role::user, "Hello!"));
+//         std::cout << answer.collect() << '\n';
 //     } catch (const confer::error &error) {
 //         std::cerr << error.name() << ": " << error.what() << '\n';
 //         return 1;
@@ -21,27 +20,27 @@
 //
 //     c++ -std=c++17 hello.cpp $(pkg-config --cflags --libs confer) -o hello
 //
-// More        Any other route is a confer::request, such as
-//             confer::request::embeddings(true).text("…"); client::pull() and client::stream()
-//             accept it like a chat. When the model calls a chat_request::tool() that has a
-//             function, the library runs it: std::string(std::string_view arguments) answers at
-//             once, void(confer::tool_call) at any time. A chat_request with a conversation
-//             continues it. config::reconnect() reconnects after a broken connection, with a token
-//             from config::token_provider(); config::on_connection() receives both.
-// Lifetimes   A std::string_view lives as long as the object that returned it. An `event` lives
-//             during its callback, or until the next one is pulled. A `report` shares ownership and
-//             can be kept, except one lent by a connection_event or to a release function.
+// Streams     client::pull() starts a stream that the application reads, client::stream() one with
+//             callbacks. Both take any request, ping() and watch(). watch() is the stream of the
+//             client's events; client::watch() gives them to functions, which also answer
+//             questions for a token or about another release.
+// Tools       When the model calls a chat_request::tool() that has a function, this file runs it,
+//             before the stream shows the call. std::string(std::string_view arguments) answers at
+//             once. void(const confer::event &call) can copy the call, and answer the copy later
+//             on any thread. It runs in pull_stream::next() or on the client's callback thread.
+// Lifetimes   A std::string_view lives as long as the object that returned it. An `event` is lent
+//             during its callback, or until the stream is read again. A copy of it outlives the
+//             loan. Copies of a `report` or an `error` share it.
 // Callbacks   Run on the client's callback thread. An exception in on_event stops the stream and
 //             arrives in on_done and stream::wait(). The model receives a tool's exception as the
-//             result. An exception in a token provider makes connecting fail, without its text. An
-//             exception in a release function refuses the release. All other exceptions are
-//             dropped. The clients of one `config` share its functions and call each in turns, but
-//             on different threads.
-// Destructors The destructor of a `stream` cancels it and waits until its functions have returned
-//             and were destroyed, so they may refer to local variables. It does not wait in a
-//             callback or a forked child. No other destructor waits: tools, documents that a
-//             function reads, and functions of a `config` may run until client::close() has
-//             returned true.
+//             result. An exception in a token or release function refuses the question, without
+//             its text. All other exceptions are dropped. The clients of one `config` share its
+//             log function and the streams of one request its tools: they call it in turns, but on
+//             different threads.
+// Destructors The destructor of a stream with functions cancels it and waits until its functions
+//             have returned and were destroyed, so they may refer to local variables. It does not
+//             wait in a callback or a forked child. No other destructor waits: functions that read
+//             a document or receive the log may run until client::close() has returned true.
 
 #ifndef CONFER_HPP
 #define CONFER_HPP
@@ -54,13 +53,16 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <istream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -71,6 +73,104 @@ using std::chrono::milliseconds;
 
 // Waits without a limit. The configuration's limits still apply.
 inline constexpr milliseconds forever{-1};
+
+// The constants of confer.h. A later version of the library may return other numbers.
+// clang-format off
+enum class event_type : std::int32_t {
+    other = CONFER_EVENT_OTHER, token = CONFER_EVENT_TOKEN, thinking = CONFER_EVENT_THINKING,
+    server_tool_call = CONFER_EVENT_SERVER_TOOL_CALL, server_tool_response = CONFER_EVENT_SERVER_TOOL_RESPONSE,
+    client_tool_call = CONFER_EVENT_CLIENT_TOOL_CALL, completion = CONFER_EVENT_COMPLETION, body = CONFER_EVENT_BODY,
+    progress = CONFER_EVENT_PROGRESS, embeddings = CONFER_EVENT_EMBEDDINGS, pong = CONFER_EVENT_PONG,
+    stage = CONFER_EVENT_STAGE, connected = CONFER_EVENT_CONNECTED, disconnected = CONFER_EVENT_DISCONNECTED,
+    retry = CONFER_EVENT_RETRY, ask_token = CONFER_EVENT_ASK_TOKEN, ask_release = CONFER_EVENT_ASK_RELEASE,
+    answered = CONFER_EVENT_ANSWERED,
+};
+enum class role : std::int32_t {
+    user = CONFER_ROLE_USER, assistant = CONFER_ROLE_ASSISTANT, system = CONFER_ROLE_SYSTEM,
+    developer = CONFER_ROLE_DEVELOPER, tool_call = CONFER_ROLE_TOOL_CALL, tool_response = CONFER_ROLE_TOOL_RESPONSE,
+};
+enum class ending : std::int32_t {
+    one_response = CONFER_ENDING_ONE_RESPONSE, completion = CONFER_ENDING_COMPLETION,
+    content_length = CONFER_ENDING_CONTENT_LENGTH,
+};
+enum class progress : std::int32_t {
+    not_sent = CONFER_PROGRESS_NOT_SENT, maybe_sent = CONFER_PROGRESS_MAYBE_SENT,
+    partly_answered = CONFER_PROGRESS_PARTLY_ANSWERED,
+};
+enum class outcome : std::int32_t {
+    pass = CONFER_OUTCOME_PASS, warn = CONFER_OUTCOME_WARN, fail = CONFER_OUTCOME_FAIL, skip = CONFER_OUTCOME_SKIP,
+};
+enum class stage : std::int32_t {
+    resolve = CONFER_STAGE_RESOLVE, tcp = CONFER_STAGE_TCP, tls = CONFER_STAGE_TLS, upgrade = CONFER_STAGE_UPGRADE,
+    handshake = CONFER_STAGE_HANDSHAKE, key_set = CONFER_STAGE_KEY_SET, verify = CONFER_STAGE_VERIFY,
+    proxy = CONFER_STAGE_PROXY, token = CONFER_STAGE_TOKEN, release = CONFER_STAGE_RELEASE, ended = CONFER_STAGE_ENDED,
+};
+enum class client_state : std::int32_t {
+    connecting = CONFER_CLIENT_CONNECTING, connected = CONFER_CLIENT_CONNECTED,
+    reconnecting = CONFER_CLIENT_RECONNECTING, ended = CONFER_CLIENT_ENDED,
+};
+enum class token_reason : std::int32_t {
+    first = CONFER_TOKEN_FIRST, reconnect = CONFER_TOKEN_RECONNECT, expiring = CONFER_TOKEN_EXPIRING,
+    refused = CONFER_TOKEN_REFUSED,
+};
+enum class roots : std::int32_t { bundled = CONFER_ROOTS_BUNDLED, system = CONFER_ROOTS_SYSTEM };
+enum class duration : std::int32_t {
+    stage_resolve = CONFER_DURATION_STAGE_RESOLVE, stage_tcp = CONFER_DURATION_STAGE_TCP,
+    stage_tls = CONFER_DURATION_STAGE_TLS, stage_upgrade = CONFER_DURATION_STAGE_UPGRADE,
+    stage_handshake = CONFER_DURATION_STAGE_HANDSHAKE, stage_key_set = CONFER_DURATION_STAGE_KEY_SET,
+    stage_verify = CONFER_DURATION_STAGE_VERIFY, stage_proxy = CONFER_DURATION_STAGE_PROXY,
+    connect = CONFER_DURATION_CONNECT, answer = CONFER_DURATION_ANSWER, keepalive = CONFER_DURATION_KEEPALIVE,
+    dead_peer = CONFER_DURATION_DEAD_PEER, probe = CONFER_DURATION_PROBE, idle_events = CONFER_DURATION_IDLE_EVENTS,
+    idle_other = CONFER_DURATION_IDLE_OTHER, max_age = CONFER_DURATION_MAX_AGE,
+    first_retry = CONFER_DURATION_FIRST_RETRY, longest_retry = CONFER_DURATION_LONGEST_RETRY,
+};
+enum class limit : std::int32_t {
+    stream_rest = CONFER_LIMIT_STREAM_REST, stream_unread = CONFER_LIMIT_STREAM_UNREAD,
+    client_unread = CONFER_LIMIT_CLIENT_UNREAD, unfinished = CONFER_LIMIT_UNFINISHED, unsent = CONFER_LIMIT_UNSENT,
+    requests = CONFER_LIMIT_REQUESTS, attempts = CONFER_LIMIT_ATTEMPTS,
+};
+enum class log_level : std::int32_t {
+    error = CONFER_LOG_ERROR, warn = CONFER_LOG_WARN, info = CONFER_LOG_INFO, debug = CONFER_LOG_DEBUG,
+};
+enum class counter : std::int32_t {
+    bytes_sent = CONFER_COUNTER_BYTES_SENT, bytes_received = CONFER_COUNTER_BYTES_RECEIVED,
+    messages_sent = CONFER_COUNTER_MESSAGES_SENT, messages_received = CONFER_COUNTER_MESSAGES_RECEIVED,
+    pings_sent = CONFER_COUNTER_PINGS_SENT, pings_answered = CONFER_COUNTER_PINGS_ANSWERED,
+    round_trip_us = CONFER_COUNTER_ROUND_TRIP_US, connections = CONFER_COUNTER_CONNECTIONS,
+    failed_attempts = CONFER_COUNTER_FAILED_ATTEMPTS,
+};
+// clang-format on
+
+// The questions that the application answers.
+enum class ask : std::uint32_t { nothing = 0, token = CONFER_ASK_TOKEN, release = CONFER_ASK_RELEASE };
+constexpr ask operator|(ask a, ask b) noexcept {
+    return static_cast<ask>(static_cast<std::uint32_t>(a) | static_cast<std::uint32_t>(b));
+}
+
+namespace detail {
+
+template <class Enum>
+constexpr std::underlying_type_t<Enum> number(Enum value) noexcept {
+    return static_cast<std::underlying_type_t<Enum>>(value);
+}
+
+}  // namespace detail
+
+// Returns the constant's name in confer.h, such as "CONFER_ROLE_USER".
+inline std::string_view name(event_type value) { return confer_event_type_name(detail::number(value)); }
+inline std::string_view name(role value) { return confer_role_name(detail::number(value)); }
+inline std::string_view name(ending value) { return confer_ending_name(detail::number(value)); }
+inline std::string_view name(progress value) { return confer_progress_name(detail::number(value)); }
+inline std::string_view name(outcome value) { return confer_outcome_name(detail::number(value)); }
+inline std::string_view name(stage value) { return confer_stage_name(detail::number(value)); }
+inline std::string_view name(client_state value) { return confer_client_state_name(detail::number(value)); }
+inline std::string_view name(token_reason value) { return confer_token_reason_name(detail::number(value)); }
+inline std::string_view name(roots value) { return confer_roots_name(detail::number(value)); }
+inline std::string_view name(duration value) { return confer_duration_name(detail::number(value)); }
+inline std::string_view name(limit value) { return confer_limit_name(detail::number(value)); }
+inline std::string_view name(log_level value) { return confer_log_level_name(detail::number(value)); }
+inline std::string_view name(counter value) { return confer_counter_name(detail::number(value)); }
+inline std::string_view status_name(confer_status status) { return confer_status_name(status); }
 
 namespace detail {
 
@@ -95,12 +195,10 @@ text view(Getter getter, Arguments... arguments) {
     return bytes == nullptr ? text() : text(std::in_place, bytes, length);
 }
 
-inline std::optional<std::string> copy(text borrowed) {
-    return borrowed ? std::optional<std::string>(*borrowed) : std::nullopt;
-}
-
-inline std::optional<std::int64_t> known(std::int64_t value) {
-    return value < 0 ? std::nullopt : std::optional<std::int64_t>(value);
+// Returns nullopt for a negative number.
+template <class T = std::int64_t>
+std::optional<T> known(std::int64_t value) {
+    return value < 0 ? std::nullopt : std::optional<T>(static_cast<T>(value));
 }
 
 // Returns whether a call may wait here: CONFER_E_WOULD_DEADLOCK on a callback thread of any client,
@@ -113,12 +211,10 @@ inline confer_status may_wait() noexcept {
 
 }  // namespace detail
 
-inline std::string_view status_name(confer_status status) { return confer_status_name(status); }
-
 // One verification check of a report.
 struct check {
     std::string_view id;
-    std::int32_t outcome;  // CONFER_OUTCOME_*
+    confer::outcome outcome;
     std::string_view detail;
     detail::text expected;
     detail::text observed;
@@ -127,9 +223,10 @@ struct check {
 // Why an enclave was trusted or refused. Immutable. Copies share the handle.
 class report {
 public:
-    explicit report(std::shared_ptr<const confer_report> handle) noexcept : handle_(std::move(handle)) {}
+    // Owns `taken`.
+    explicit report(confer_report *taken) : handle_(taken, confer_report_free) {}
 
-    bool verified() const noexcept { return confer_report_verified(handle_.get()); }
+    bool verified() const noexcept { return confer_report_verified(get()); }
     // The report, and the evidence for verify_evidence(), as JSON.
     std::string_view json() const { return detail::view(confer_report_json, get()).value(); }
     std::string_view evidence() const { return detail::view(confer_report_evidence, get()).value(); }
@@ -138,7 +235,7 @@ public:
     confer::check check(std::size_t index) const {
         if (index >= check_count()) throw std::out_of_range("confer::report::check");
         return {detail::view(confer_report_check_id, get(), index).value_or(""),
-                confer_report_check_outcome(get(), index),
+                outcome(confer_report_check_outcome(get(), index)),
                 detail::view(confer_report_check_detail, get(), index).value_or(""),
                 detail::view(confer_report_check_expected, get(), index),
                 detail::view(confer_report_check_observed, get(), index)};
@@ -166,63 +263,71 @@ private:
     std::shared_ptr<const confer_report> handle_;
 };
 
-// Why a call or a stream failed. what() is the message.
+namespace detail {
+
+// Returns a report that outlives a lent one.
+inline std::optional<report> keep(const confer_report *lent) {
+    return lent ? std::optional<report>(confer_report_clone(lent)) : std::nullopt;
+}
+
+}  // namespace detail
+
+// Why a call or a stream failed. what() is the message. Copies share the handle.
 class error : public std::runtime_error {
 public:
-    // Owns `taken`. `status` is the result of the call.
-    error(confer_status status, confer_error *taken)
-        : error(status, taken, std::shared_ptr<confer_error>(taken, confer_error_free)) {}
-
-    // Copies an error that a callback lends. It has no report: only errors of connecting have one.
-    static error copied(confer_status status, const confer_error *lent) { return {status, lent, nullptr}; }
+    // Owns `taken`, which may be NULL. `status` is the result of the call.
+    explicit error(confer_status status, confer_error *taken = nullptr)
+        : error(status, std::shared_ptr<const confer_error>(taken, confer_error_free)) {}
 
     confer_status status() const noexcept { return status_; }
     // The constant's name, such as "CONFER_E_REJECTED".
     std::string_view name() const noexcept { return confer_status_name(status_); }
-    const std::optional<std::string> &check_id() const noexcept { return check_id_; }
-    std::optional<std::int32_t> http_status() const noexcept { return http_status_; }
-    bool retryable() const noexcept { return retryable_; }
-    std::optional<milliseconds> retry_delay() const noexcept { return retry_delay_; }
-    // CONFER_PROGRESS_*.
-    std::int32_t progress() const noexcept { return progress_; }
+    detail::text check_id() const { return detail::view(confer_error_check_id, get()); }
+    std::optional<std::int32_t> http_status() const {
+        const std::int32_t status = confer_error_http_status(get());
+        return status ? std::optional<std::int32_t>(status) : std::nullopt;
+    }
+    bool retryable() const noexcept { return confer_error_retryable(get()); }
+    std::optional<milliseconds> retry_delay() const {
+        return detail::known<milliseconds>(confer_error_retry_delay_ms(get()));
+    }
+    confer::progress progress() const noexcept { return confer::progress(confer_error_progress(get())); }
     // The enclave's reason. Do not log it: it may repeat parts of the request.
-    const std::optional<std::string> &peer_text() const noexcept { return peer_text_; }
-    const std::optional<confer::report> &report() const noexcept { return report_; }
+    detail::text peer_text() const { return detail::view(confer_error_peer_text, get()); }
+    // Of a refused enclave.
+    std::optional<confer::report> report() const { return detail::keep(confer_error_report(get())); }
+
+    const confer_error *get() const noexcept { return handle_.get(); }
 
 private:
-    error(confer_status status, const confer_error *from, const std::shared_ptr<confer_error> &owner)
-        : std::runtime_error(from ? std::string(detail::view(confer_error_message, from).value_or(""))
-                                  : std::string(confer_status_description(status))),
+    error(confer_status status, std::shared_ptr<const confer_error> handle)
+        : std::runtime_error(
+              std::string(detail::view(confer_error_message, handle.get()).value_or(confer_status_description(status)))),
           status_(status),
-          check_id_(detail::copy(detail::view(confer_error_check_id, from))),
-          peer_text_(detail::copy(detail::view(confer_error_peer_text, from))),
-          retryable_(confer_error_retryable(from)),
-          progress_(confer_error_progress(from)) {
-        if (const std::int32_t http = confer_error_http_status(from)) http_status_ = http;
-        if (const auto delay = detail::known(confer_error_retry_delay_ms(from))) retry_delay_ = milliseconds(*delay);
-        // The report belongs to the error, so it shares the error's ownership.
-        const confer_report *refused = owner ? confer_error_report(from) : nullptr;
-        if (refused) report_.emplace(std::shared_ptr<const confer_report>(owner, refused));
-    }
+          handle_(std::move(handle)) {}
 
     confer_status status_;
-    std::optional<std::string> check_id_;
-    std::optional<std::string> peer_text_;
-    std::optional<std::int32_t> http_status_;
-    std::optional<milliseconds> retry_delay_;
-    std::optional<confer::report> report_;
-    bool retryable_;
-    std::int32_t progress_;
+    std::shared_ptr<const confer_error> handle_;
 };
 
 namespace detail {
+
+// Returns the arguments for C: a text becomes a pointer and a length.
+template <class T>
+auto flat(T value) {
+    if constexpr (std::is_same_v<T, std::string_view>) return std::make_tuple(value.data(), value.size());
+    else if constexpr (std::is_enum_v<T>) return std::make_tuple(number(value));
+    else return std::make_tuple(value);
+}
+inline std::tuple<std::int64_t> flat(milliseconds timeout) { return {timeout.count()}; }
 
 // Calls a function of confer.h whose last parameter is the error. Returns CONFER_TIMEOUT and
 // CONFER_END, and throws any other failure.
 template <class Function, class... Arguments>
 confer_status call(Function function, Arguments... arguments) {
     confer_error *failure = nullptr;
-    const confer_status status = function(arguments..., &failure);
+    const confer_status status = std::apply([&](auto... flattened) { return function(flattened..., &failure); },
+                                            std::tuple_cat(flat(arguments)...));
     if (status >= CONFER_E_INVALID_ARGUMENT) throw error(status, failure);
     return status;
 }
@@ -235,11 +340,24 @@ T *make(Function function, Arguments... arguments) {
     return handle;
 }
 
-}  // namespace detail
+// A handle whose setters return the object, for chaining.
+template <class Self, class T, auto Free>
+class settings {
+public:
+    const T *get() const noexcept { return handle_.get(); }
 
-namespace detail {
+protected:
+    explicit settings(T *handle) noexcept : handle_(handle) {}
+    template <class Setter, class... Arguments>
+    Self &set(Setter setter, Arguments... arguments) {
+        call(setter, handle_.get(), arguments...);
+        return static_cast<Self &>(*this);
+    }
 
-// A function that C calls, one thread at a time. C owns it until it calls destroy().
+    owned<T, Free> handle_;
+};
+
+// A function that runs one thread at a time. C owns it until it calls destroy().
 template <class Function>
 struct shared {
     explicit shared(Function from) : function(std::move(from)) {}
@@ -248,14 +366,6 @@ struct shared {
     auto run(Arguments &&...arguments) {
         const std::lock_guard<std::mutex> lock(mutex);
         return function(std::forward<Arguments>(arguments)...);
-    }
-    // Drops exceptions.
-    template <class... Arguments>
-    void try_run(Arguments &&...arguments) noexcept {
-        try {
-            run(std::forward<Arguments>(arguments)...);
-        } catch (...) {
-        }
     }
     static shared &of(void *data) noexcept { return *static_cast<shared *>(data); }
     static void destroy(void *data) noexcept { delete static_cast<shared *>(data); }
@@ -266,9 +376,8 @@ struct shared {
 
 // Passes a function to C, which always calls destroy(). Returns NULL for an empty function.
 template <class Function>
-void *give(Function &&function) {
-    using T = std::decay_t<Function>;
-    return function ? new shared<T>(std::forward<Function>(function)) : nullptr;
+void *give(Function function) {
+    return function ? new shared<Function>(std::move(function)) : nullptr;
 }
 
 }  // namespace detail
@@ -279,11 +388,9 @@ public:
     static policy production() { return policy(detail::make<confer_policy>(confer_policy_production)); }
     static policy strict() { return policy(detail::make<confer_policy>(confer_policy_strict)); }
     static policy parse(std::string_view json) {
-        return policy(detail::make<confer_policy>(confer_policy_parse, json.data(), json.size()));
+        return policy(detail::make<confer_policy>(confer_policy_parse, json));
     }
-    static policy load(std::string_view path) {
-        return policy(detail::make<confer_policy>(confer_policy_load, path.data(), path.size()));
-    }
+    static policy load(std::string_view path) { return policy(detail::make<confer_policy>(confer_policy_load, path)); }
 
     std::string_view json() const { return detail::view(confer_policy_json, get()).value(); }
     std::string_view name() const { return detail::view(confer_policy_name, get()).value(); }
@@ -298,168 +405,47 @@ private:
 // Verifies exported evidence again, offline. `at`: Unix seconds; by default, the time of its
 // capture.
 inline report verify_evidence(std::string_view evidence, const policy &trusted, std::optional<std::int64_t> at = {}) {
-    return report({detail::make<confer_report>(confer_evidence_verify, evidence.data(), evidence.size(), trusted.get(),
-                                               at.value_or(-1)),
-                   confer_report_free});
+    return report(detail::make<confer_report>(confer_evidence_verify, evidence, trusted.get(), at.value_or(-1)));
 }
 
-// A connection event. Lent, so it can't be copied.
-class connection_event {
-public:
-    connection_event(const connection_event &) = delete;
-    connection_event &operator=(const connection_event &) = delete;
-
-    std::int32_t type() const noexcept { return confer_connection_event_type(handle_); }  // CONFER_CONNECTION_*
-    // Why the connection broke, the attempt failed or the client ended. Has no report.
-    std::optional<confer::error> error() const {
-        const confer_error *lent = confer_connection_event_error(handle_);
-        return lent ? std::optional<confer::error>(confer::error::copied(confer_error_status(lent), lent)) : std::nullopt;
-    }
-    // Why the new connection is trusted. Lives as long as the event; confer::client::report()
-    // returns one to keep.
-    std::optional<confer::report> report() const {
-        const confer_report *lent = confer_connection_event_report(handle_);
-        if (lent == nullptr) return std::nullopt;
-        return confer::report(std::shared_ptr<const confer_report>(std::shared_ptr<void>(), lent));
-    }
-    bool release_changed() const noexcept { return confer_connection_event_release_changed(handle_); }
-    // For CONFER_CONNECTION_ATTEMPT: the number of the attempt, from 1, and the pause before it.
-    std::uint32_t attempt() const noexcept { return confer_connection_event_attempt(handle_); }
-    std::optional<milliseconds> delay() const {
-        const auto ms = detail::known(confer_connection_event_delay_ms(handle_));
-        return ms ? std::optional<milliseconds>(*ms) : std::nullopt;
-    }
-
-private:
-    friend class config;
-    explicit connection_event(const confer_connection_event *handle) noexcept : handle_(handle) {}
-
-    const confer_connection_event *handle_;
-};
-
-// A question for a token. Answer it once, from any thread. Destroying it unanswered means no token.
-class token_request {
-public:
-    void answer(std::string_view token) const {
-        detail::call(confer_token_request_answer, handle_.get(), token.data(), token.size());
-    }
-    // `reason` appears in errors and the log, so it must not contain secrets.
-    void fail(std::string_view reason) const {
-        detail::call(confer_token_request_fail, handle_.get(), reason.data(), reason.size());
-    }
-
-private:
-    friend class config;
-    explicit token_request(confer_token_request *handle) noexcept : handle_(handle) {}
-
-    detail::owned<confer_token_request, confer_token_request_free> handle_;
-};
-
-using log_function = std::function<void(std::int32_t level, std::string_view target, std::string_view message)>;
-using stage_function = std::function<void(std::int32_t stage)>;
-// May keep the request and answer later. An exception means no token.
-using token_function = std::function<void(token_request)>;
-using connection_function = std::function<void(const connection_event &)>;
-// Returns whether to accept a changed release. Both reports are lent during the call.
-using release_function = std::function<bool(const report &before, const report &now)>;
+using log_function = std::function<void(log_level level, std::string_view target, std::string_view message)>;
 
 // The settings of clients. Setters return the configuration, for chaining.
-class config {
+class config : public detail::settings<config, confer_config, confer_config_free> {
 public:
-    config() : handle_(detail::make<confer_config>(confer_config_new)) {}
+    config() : settings(detail::make<confer_config>(confer_config_new)) {}
 
-    config &endpoint(std::string_view url) { return text(confer_config_set_endpoint, url); }
-    config &token(std::string_view token) { return text(confer_config_set_token, token); }
-    config &proxy(std::string_view url) { return text(confer_config_set_proxy, url); }
+    config &endpoint(std::string_view url) { return set(confer_config_set_endpoint, url); }
+    config &token(std::string_view token) { return set(confer_config_set_token, token); }
+    config &proxy(std::string_view url) { return set(confer_config_set_proxy, url); }
     config &proxy_from_environment() { return set(confer_config_set_proxy_from_environment); }
-    config &roots(std::int32_t roots) { return set(confer_config_set_roots, roots); }
-    config &roots_pem(std::string_view pem) { return text(confer_config_set_roots_pem, pem); }
-    config &jwks_cache_file(std::string_view path) { return text(confer_config_set_jwks_cache_file, path); }
+    config &roots(confer::roots roots) { return set(confer_config_set_roots, roots); }
+    config &roots_pem(std::string_view pem) { return set(confer_config_set_roots_pem, pem); }
+    config &jwks_cache_file(std::string_view path) { return set(confer_config_set_jwks_cache_file, path); }
     config &policy(const confer::policy &trusted) { return set(confer_config_set_policy, trusted.get()); }
-    config &stage_timeout(std::int32_t stage, milliseconds limit) {
-        return set(confer_config_set_stage_timeout_ms, stage, count(limit));
+    // A negative time exceeds every bound, so it is refused.
+    config &duration(confer::duration key, milliseconds time) {
+        return set(confer_config_set_duration_ms, key, static_cast<std::uint64_t>(time.count()));
     }
-    config &connect_timeout(milliseconds limit) { return set(confer_config_set_connect_timeout_ms, count(limit)); }
-    config &keepalive(milliseconds interval) { return set(confer_config_set_keepalive_ms, count(interval)); }
-    config &dead_peer(milliseconds limit) { return set(confer_config_set_dead_peer_ms, count(limit)); }
-    config &idle_timeout(milliseconds limit) { return set(confer_config_set_idle_timeout_ms, count(limit)); }
-
-    config &probe_timeout(milliseconds limit) { return set(confer_config_set_probe_timeout_ms, count(limit)); }
-    // The number of failed attempts in a row after which the client ends, 0 for no reconnecting,
-    // and the pauses before attempts.
-    config &reconnect(std::uint32_t max_attempts, milliseconds first_delay = milliseconds(500),
-                      milliseconds max_delay = milliseconds(30000)) {
-        return set(confer_config_set_reconnect, max_attempts, count(first_delay), count(max_delay));
-    }
-    // 0: any age. `with_evidence`: also replaces a connection when its evidence expires.
-    config &max_age(milliseconds age, bool with_evidence = false) {
-        return set(confer_config_set_max_age, count(age), with_evidence);
-    }
-    // `limit`: CONFER_LIMIT_*.
-    config &limit(std::int32_t limit, std::uint64_t value) { return set(confer_config_set_limit, limit, value); }
+    config &limit(confer::limit key, std::uint64_t value) { return set(confer_config_set_limit, key, value); }
+    // Also replaces a connection when its evidence expires.
+    config &renew_with_evidence(bool renew) { return set(confer_config_set_renew_with_evidence, renew); }
+    // The questions that client::watch() or a stream of watch() answers.
+    config &ask(confer::ask questions) { return set(confer_config_set_ask, questions); }
 
     // An empty function turns the log off.
-    config &log(std::int32_t level, log_function function) {
+    config &log(log_level level, log_function function) {
         using shared = detail::shared<log_function>;
         const auto call = [](void *data, std::int32_t at, const char *target, const char *message) noexcept {
-            shared::of(data).try_run(at, target, message);
-        };
-        return on(confer_config_set_log, confer_log_fn(call), std::move(function), level);
-    }
-    config &on_stage(stage_function function) {
-        const auto call = [](void *data, std::int32_t stage) noexcept {
-            detail::shared<stage_function>::of(data).try_run(stage);
-        };
-        return on(confer_config_set_stage_callback, confer_stage_fn(call), std::move(function));
-    }
-    // Provides a token for each connection, instead of token().
-    config &token_provider(token_function function) {
-        const auto call = [](void *data, confer_token_request *lent) noexcept {
-            detail::shared<token_function>::of(data).try_run(token_request(lent));
-        };
-        return on(confer_config_set_token_provider, confer_token_fn(call), std::move(function));
-    }
-    config &on_connection(connection_function function) {
-        const auto call = [](void *data, const confer_connection_event *lent) noexcept {
-            detail::shared<connection_function>::of(data).try_run(connection_event(lent));
-        };
-        return on(confer_config_set_connection_callback, confer_connection_fn(call), std::move(function));
-    }
-    config &on_release(release_function function) {
-        const auto call = [](void *data, const confer_report *before, const confer_report *now) noexcept -> std::int32_t {
             try {
-                const std::shared_ptr<void> nobody;
-                return detail::shared<release_function>::of(data).run(report({nobody, before}), report({nobody, now})) ? 0 : 1;
+                shared::of(data).run(log_level(at), target, message);
             } catch (...) {
-                return 1;
             }
         };
-        return on(confer_config_set_release_callback, confer_release_fn(call), std::move(function));
-    }
-
-    const confer_config *get() const noexcept { return handle_.get(); }
-
-private:
-    template <class Setter>
-    config &text(Setter setter, std::string_view value) {
-        return set(setter, value.data(), value.size());
-    }
-    template <class Setter, class... Arguments>
-    config &set(Setter setter, Arguments... arguments) {
-        detail::call(setter, handle_.get(), arguments...);
-        return *this;
-    }
-    // Calls a setter with a function: `setter(handle, arguments..., call, data, destroy, &error)`.
-    template <class Setter, class Call, class Function, class... Arguments>
-    config &on(Setter setter, Call call, Function function, Arguments... arguments) {
         void *data = detail::give(std::move(function));
-        return set(setter, arguments..., data ? call : nullptr, data,
-                   data ? confer_destroy_fn(detail::shared<Function>::destroy) : nullptr);
+        return set(confer_config_set_log, level, data ? confer_log_fn(call) : nullptr, data,
+                   confer_destroy_fn(shared::destroy));
     }
-    // Makes a negative time exceed every bound, so that the setter refuses it.
-    static std::uint64_t count(milliseconds time) noexcept { return static_cast<std::uint64_t>(time.count()); }
-
-    detail::owned<confer_config, confer_config_free> handle_;
 };
 
 // A history of messages. It exists only in this process: the library stores nothing.
@@ -468,13 +454,13 @@ public:
     conversation() : handle_(detail::make<confer_conversation>(confer_conversation_new)) {}
     // Parses the result of json().
     static conversation parse(std::string_view json) {
-        return conversation(detail::make<confer_conversation>(confer_conversation_parse, json.data(), json.size()));
+        return conversation(detail::make<confer_conversation>(confer_conversation_parse, json));
     }
 
     // Lives until the next call of this function. Contains all messages.
     std::string_view json() const { return detail::view(confer_conversation_json, get()).value_or(""); }
-    conversation &message(std::int32_t role, std::string_view content) {
-        detail::call(confer_conversation_add_message, handle_.get(), role, content.data(), content.size());
+    conversation &message(role from, std::string_view content) {
+        detail::call(confer_conversation_add_message, handle_.get(), from, content);
         return *this;
     }
     // Drops all messages after the first `count`.
@@ -496,64 +482,154 @@ private:
     detail::owned<confer_conversation, confer_conversation_free> handle_;
 };
 
-// A tool call of the model. Answer it once, from any thread. Destroying it unanswered gives the
-// model an error.
-class tool_call {
+// One event of a stream. Streams and callbacks lend it. A copy outlives the loan.
+class event {
 public:
-    std::string_view id() const { return detail::view(confer_tool_call_id, get()).value_or(""); }
-    std::string_view name() const { return detail::view(confer_tool_call_name, get()).value_or(""); }
-    // Text from the model. It should be JSON according to the tool's schema, but may not be.
-    std::string_view arguments() const { return detail::view(confer_tool_call_arguments, get()).value_or(""); }
-
-    void answer(std::string_view content) const {
-        detail::call(confer_tool_call_answer, handle_.get(), content.data(), content.size());
+    event(const event &other) : kept_(other.keep()), handle_(kept_.get()) {}
+    event &operator=(const event &other) {
+        kept_ = other.keep();
+        handle_ = kept_.get();
+        return *this;
     }
-    void fail(std::string_view reason) const {
-        detail::call(confer_tool_call_fail, handle_.get(), reason.data(), reason.size());
+
+    event_type type() const noexcept { return event_type(confer_event_type(handle_)); }
+    // Empty for event_type::body and higher numbers, which have no JSON.
+    std::string_view json() const { return detail::view(confer_event_json, handle_).value_or(""); }
+    // For event_type::body it may not be text, and may end inside a character.
+    detail::text content() const { return detail::view(confer_event_content, handle_); }
+    detail::text full_content() const { return detail::view(confer_event_full_content, handle_); }
+    bool pending_tool_calls() const noexcept { return confer_event_pending_tool_calls(handle_); }
+    std::optional<std::int64_t> context_tokens() const { return detail::known(confer_event_context_tokens(handle_)); }
+    std::optional<std::int64_t> max_context_tokens() const {
+        return detail::known(confer_event_max_context_tokens(handle_));
+    }
+
+    // For event_type::progress and event_type::body: the bytes sent or received so far, and the
+    // total.
+    std::optional<std::int64_t> sent() const { return detail::known(confer_event_sent(handle_, nullptr)); }
+    std::optional<std::int64_t> received() const { return detail::known(confer_event_received(handle_, nullptr)); }
+    std::optional<std::int64_t> total() const {
+        std::int64_t total = -1;
+        if (confer_event_sent(handle_, &total) < 0) confer_event_received(handle_, &total);
+        return detail::known(total);
+    }
+    // For event_type::embeddings: a row for each text, all of one dimension. Otherwise empty.
+    std::vector<std::vector<float>> embeddings() const {
+        std::size_t rows = 0, columns = 0;
+        const float *values = confer_event_embeddings(handle_, &rows, &columns);
+        std::vector<std::vector<float>> read;
+        if (values == nullptr) return read;
+        for (std::size_t row = 0; row < rows; ++row)
+            read.emplace_back(values + row * columns, values + (row + 1) * columns);
+        return read;
+    }
+    // For event_type::pong.
+    std::optional<std::chrono::microseconds> round_trip() const {
+        return detail::known<std::chrono::microseconds>(confer_event_round_trip_us(handle_));
+    }
+
+    // Returns whether this is a call or a question that the application must answer.
+    bool wants_answer() const noexcept { return confer_event_wants_answer(handle_); }
+
+    // A call of a tool. The arguments are a text of the model, which may not follow the schema.
+    detail::text tool_call_id() const { return detail::view(confer_event_tool_call_id, handle_); }
+    detail::text tool_name() const { return detail::view(confer_event_tool_name, handle_); }
+    detail::text tool_arguments() const { return detail::view(confer_event_tool_arguments, handle_); }
+    void answer_tool(std::string_view content) const { detail::call(confer_event_answer_tool, handle_, content); }
+    void fail_tool(std::string_view reason) const { detail::call(confer_event_fail_tool, handle_, reason); }
+
+    // The client's events, see watch(). A stage of connecting.
+    std::optional<confer::stage> stage() const { return detail::known<confer::stage>(confer_event_stage(handle_)); }
+    // The new connection's report, or the report of the enclave that event_type::ask_release is
+    // about, and of the connection before.
+    std::optional<confer::report> report() const { return detail::keep(confer_event_report(handle_)); }
+    std::optional<confer::report> previous_report() const {
+        return detail::keep(confer_event_previous_report(handle_));
+    }
+    bool release_changed() const noexcept { return confer_event_release_changed(handle_); }
+    // Why the connection broke, or the attempt before event_type::retry failed.
+    std::optional<confer::error> error() const {
+        const confer_error *lent = confer_event_error(handle_);
+        if (lent == nullptr) return std::nullopt;
+        return confer::error(confer_error_status(lent), confer_error_clone(lent));
+    }
+    // For event_type::retry: the number of the attempt, otherwise 0, and the delay before it.
+    std::uint32_t attempt() const noexcept { return confer_event_attempt(handle_); }
+    std::optional<milliseconds> delay() const { return detail::known<milliseconds>(confer_event_delay_ms(handle_)); }
+
+    // event_type::ask_token. `reason` appears in errors and the log, so it must not contain
+    // secrets.
+    std::optional<confer::token_reason> token_reason() const {
+        return detail::known<confer::token_reason>(confer_event_token_reason(handle_));
+    }
+    void answer_token(std::string_view token) const { detail::call(confer_event_answer_token, handle_, token); }
+    void refuse_token(std::string_view reason) const { detail::call(confer_event_refuse_token, handle_, reason); }
+    // event_type::ask_release.
+    void answer_release(bool accept) const { detail::call(confer_event_answer_release, handle_, accept); }
+
+    const confer_event *get() const noexcept { return handle_; }
+
+private:
+    friend class stream;
+    friend class pull_stream;
+    explicit event(const confer_event *lent) noexcept : handle_(lent) {}
+    std::shared_ptr<const confer_event> keep() const {
+        return kept_ ? kept_ : std::shared_ptr<const confer_event>(confer_event_clone(handle_), confer_event_free);
+    }
+
+    std::shared_ptr<const confer_event> kept_;  // null for a loan
+    const confer_event *handle_;
+};
+
+// Returns a tool's result. The arguments live during the call.
+using tool_function = std::function<std::string(std::string_view arguments)>;
+// Answers the call or a copy of it, at once or later. If the last copy is destroyed unanswered, the
+// call fails.
+using tool_call_function = std::function<void(const event &call)>;
+
+namespace detail {
+
+// The tools of a request that have a function, by name.
+class tools {
+public:
+    void add(std::string_view name, tool_call_function function) {
+        functions_.emplace(name, std::make_shared<shared<tool_call_function>>(std::move(function)));
+    }
+    // Runs the tool that an event calls.
+    void run(const event &call) const {
+        const auto found = call.wants_answer() ? functions_.find(call.tool_name().value_or("")) : functions_.end();
+        if (found == functions_.end()) return;
+        std::string failure = "the tool failed";
+        try {
+            return found->second->run(call);
+        } catch (const std::exception &exception) {
+            failure = exception.what();
+        } catch (...) {
+        }
+        // The call may have its answer already.
+        confer_event_fail_tool(call.get(), failure.data(), failure.size(), nullptr);
     }
 
 private:
-    friend class chat_request;
-    explicit tool_call(confer_tool_call *handle) noexcept : handle_(handle) {}
-    const confer_tool_call *get() const noexcept { return handle_.get(); }
-
-    detail::owned<confer_tool_call, confer_tool_call_free> handle_;
+    std::map<std::string, std::shared_ptr<shared<tool_call_function>>, std::less<>> functions_;
 };
 
-// Returns a tool's result. The arguments live during the call. The model receives the what() of an
-// exception.
-using tool_function = std::function<std::string(std::string_view arguments)>;
-// May keep the call and answer later. An exception leaves the call unanswered.
-using tool_call_function = std::function<void(tool_call)>;
+}  // namespace detail
 
-// A stored document for a chat. Servers need all fields.
-struct stored_document {
-    std::string_view attachment_id;
-    std::string_view filename = {};
-    std::string_view content_type = {};
-    std::optional<std::int64_t> source_bytes = {};
-    std::string_view source_object_key = {};
-    std::string_view encryption_key = {};  // only for the enclave
-};
-
-// A chat request. Setters return the request, for chaining.
-class chat_request {
+// A chat. Setters return the request, for chaining.
+class chat_request : public detail::settings<chat_request, confer_chat_request, confer_chat_request_free> {
 public:
-    chat_request() : handle_(detail::make<confer_chat_request>(confer_chat_request_new)) {}
+    static constexpr auto start = confer_chat_stream;
+    chat_request() : settings(detail::make<confer_chat_request>(confer_chat_request_new)) {}
 
-    // `role`: CONFER_ROLE_*.
-    chat_request &message(std::int32_t role, std::string_view content) {
-        return set(confer_chat_request_add_message, role, content.data(), content.size());
+    chat_request &message(role from, std::string_view content) {
+        return set(confer_chat_request_add_message, from, content);
     }
-    chat_request &message_json(std::string_view json) {
-        return set(confer_chat_request_add_message_json, json.data(), json.size());
-    }
-    chat_request &model(std::string_view name) {
-        return set(confer_chat_request_set_model, name.data(), name.size());
-    }
+    chat_request &message_json(std::string_view json) { return set(confer_chat_request_add_message_json, json); }
+    chat_request &model(std::string_view name) { return set(confer_chat_request_set_model, name); }
     chat_request &web_search(bool allowed) { return set(confer_chat_request_set_web_search, allowed); }
-    // False: the answer is one CONFER_EVENT_BODY.
-    chat_request &stream(bool in_events) { return set(confer_chat_request_set_stream, in_events); }
+    // False: the answer is one event_type::body.
+    chat_request &streaming(bool in_events) { return set(confer_chat_request_set_streaming, in_events); }
     chat_request &temperature(double value) { return set(confer_chat_request_set_temperature, value); }
     chat_request &top_p(double value) { return set(confer_chat_request_set_top_p, value); }
     chat_request &min_p(double value) { return set(confer_chat_request_set_min_p, value); }
@@ -564,47 +640,35 @@ public:
     chat_request &max_tokens(std::int64_t count) { return set(confer_chat_request_set_max_tokens, count); }
     chat_request &json(bool wanted) { return set(confer_chat_request_set_json, wanted); }
     chat_request &thinking(bool wanted) { return set(confer_chat_request_set_thinking, wanted); }
-    chat_request &document(const stored_document &named) {
-        return set(confer_chat_request_add_document, named.attachment_id.data(), named.attachment_id.size(),
-                   named.filename.data(), named.filename.size(), named.content_type.data(), named.content_type.size(),
-                   named.source_bytes.value_or(-1), named.source_object_key.data(), named.source_object_key.size(),
-                   named.encryption_key.data(), named.encryption_key.size());
-    }
+    // A stored document, as a JSON object.
+    chat_request &document_json(std::string_view json) { return set(confer_chat_request_add_document_json, json); }
 
-    // Adds a tool that the library runs on the client's callback thread. A slow tool should be of
-    // the second kind, because it blocks that thread. `parameters`: the JSON Schema of the
-    // arguments. Parallel streams call a function in turns.
+    // Adds a tool. The application answers event_type::client_tool_call, on the same stream after
+    // tool_rounds(), otherwise with its next request. `parameters`: the JSON Schema of the
+    // arguments.
+    chat_request &tool(std::string_view name, std::string_view description, std::string_view parameters) {
+        return set(confer_chat_request_add_tool, name, description, parameters);
+    }
+    // Adds a tool with a function, and tool_rounds(16, 5 minutes) unless they are set.
+    chat_request &tool(std::string_view name, std::string_view description, std::string_view parameters,
+                       tool_call_function function) {
+        tool(name, description, parameters);
+        if (!function) return *this;
+        tools_.add(name, std::move(function));
+        return has_rounds_ ? *this : tool_rounds(16, std::chrono::minutes(5));
+    }
     chat_request &tool(std::string_view name, std::string_view description, std::string_view parameters,
                        tool_function function) {
         if (!function) return tool(name, description, parameters);
-        return tool(name, description, parameters, tool_call_function([function = std::move(function)](tool_call call) {
-            std::string failure = "the tool failed";
-            try {
-                const std::string content = function(call.arguments());
-                call.answer(content);
-                return;
-            } catch (const std::exception &exception) {
-                failure = exception.what();
-            } catch (...) {
-            }
-            call.fail(failure);
-        }));
+        return tool(name, description, parameters,
+                    tool_call_function([function = std::move(function)](const event &call) {
+                        call.answer_tool(function(call.tool_arguments().value_or("")));
+                    }));
     }
-    chat_request &tool(std::string_view name, std::string_view description, std::string_view parameters,
-                       tool_call_function function) {
-        if (!function) return tool(name, description, parameters);
-        const auto call = [](void *data, confer_tool_call *lent) noexcept {
-            detail::shared<tool_call_function>::of(data).try_run(tool_call(lent));
-        };
-        return add_tool(name, description, parameters, call, detail::give(std::move(function)),
-                        detail::shared<tool_call_function>::destroy);
-    }
-    // Adds a tool that the application runs itself when it receives CONFER_EVENT_CLIENT_TOOL_CALL.
-    chat_request &tool(std::string_view name, std::string_view description, std::string_view parameters) {
-        return add_tool(name, description, parameters, nullptr, nullptr, nullptr);
-    }
-    chat_request &tool_limits(std::uint32_t max_rounds, milliseconds timeout) {
-        return set(confer_chat_request_set_tool_limits, max_rounds, static_cast<std::uint64_t>(timeout.count()));
+    chat_request &tool_rounds(std::uint32_t max_rounds, milliseconds timeout) {
+        set(confer_chat_request_set_tool_rounds, max_rounds, static_cast<std::uint64_t>(timeout.count()));
+        has_rounds_ = true;
+        return *this;
     }
     // Sends the conversation's messages first. A complete answer adds the request's messages and
     // the model's.
@@ -612,152 +676,101 @@ public:
         return set(confer_chat_request_set_conversation, continued.get());
     }
     chat_request &property(std::string_view name, std::string_view json) {
-        return set(confer_chat_request_set_property, name.data(), name.size(), json.data(), json.size());
+        return set(confer_chat_request_set_property, name, json);
     }
-
-    const confer_chat_request *get() const noexcept { return handle_.get(); }
 
 private:
-    template <class Setter, class... Arguments>
-    chat_request &set(Setter setter, Arguments... arguments) {
-        detail::call(setter, handle_.get(), arguments...);
-        return *this;
-    }
-    chat_request &add_tool(std::string_view name, std::string_view description, std::string_view parameters,
-                           confer_tool_fn function, void *data, confer_destroy_fn destroy) {
-        return set(confer_chat_request_add_tool_callback, name.data(), name.size(), description.data(), description.size(),
-                   parameters.data(), parameters.size(), function, data, destroy);
-    }
+    friend class stream_base;
 
-    detail::owned<confer_chat_request, confer_chat_request_free> handle_;
+    detail::tools tools_;
+    bool has_rounds_ = false;
 };
 
-// Writes to the start of a buffer and returns the number of bytes, 0 at the end of the document. An
-// exception ends the stream with CONFER_E_STOPPED.
+// Receives one event_type::embeddings with a row for each of 1 to 64 text()s.
+class embeddings_request
+    : public detail::settings<embeddings_request, confer_embeddings_request, confer_embeddings_request_free> {
+public:
+    static constexpr auto start = confer_embeddings_stream;
+    embeddings_request() : settings(detail::make<confer_embeddings_request>(confer_embeddings_request_new)) {}
+
+    embeddings_request &text(std::string_view content) { return set(confer_embeddings_request_add_text, content); }
+    embeddings_request &is_query(bool query) { return set(confer_embeddings_request_set_is_query, query); }
+};
+
+// Writes to the start of a buffer and returns the number of bytes, 0 at the end of the document.
 using read_function = std::function<std::size_t(std::uint8_t *buffer, std::size_t size)>;
 
-// A request of any route except the chat. Setters return the request, for chaining.
-class request {
+// Uploads a document_…(), with event_type::progress, and receives JSON in pieces, each an
+// event_type::body.
+class extraction_request
+    : public detail::settings<extraction_request, confer_extraction_request, confer_extraction_request_free> {
 public:
-    // `ending`: CONFER_ENDING_*. Nothing on the wire shows it.
-    request(std::string_view verb, std::string_view path, std::int32_t ending)
-        : handle_(detail::make<confer_request>(confer_request_new, verb.data(), verb.size(), path.data(), path.size(),
-                                               ending)) {}
-    // Receives one CONFER_EVENT_PONG.
-    static request ping() { return request(detail::make<confer_request>(confer_request_new_ping)); }
-    // Receives one CONFER_EVENT_EMBEDDINGS with a row for each of 1 to 64 text()s.
-    static request embeddings(bool is_query) {
-        return request(detail::make<confer_request>(confer_request_new_embeddings, is_query));
-    }
-    // Receives a page's HTML as one CONFER_EVENT_BODY.
-    static request fetch(std::string_view url) {
-        return request(detail::make<confer_request>(confer_request_new_fetch, url.data(), url.size()));
-    }
-    // Uploads a document_…(), with CONFER_EVENT_PROGRESS, and receives JSON in pieces, each a
-    // CONFER_EVENT_BODY.
-    static request extraction(std::string_view filename) {
-        return request(detail::make<confer_request>(confer_request_new_extraction, filename.data(), filename.size()));
-    }
+    static constexpr auto start = confer_extraction_stream;
+    explicit extraction_request(std::string_view filename)
+        : settings(detail::make<confer_extraction_request>(confer_extraction_request_new, filename)) {}
 
-    // For a request with a verb.
-    request &body(std::string_view content) { return set(confer_request_set_body, content.data(), content.size()); }
-    // For embeddings.
-    request &text(std::string_view content) { return set(confer_request_add_text, content.data(), content.size()); }
-    // For a page.
-    request &header(std::string_view name, std::string_view value) {
-        return set(confer_request_set_header, name.data(), name.size(), value.data(), value.size());
+    extraction_request &option(std::string_view name, std::string_view json) {
+        return set(confer_extraction_request_set_option, name, json);
     }
-    // For an extraction, like the following.
-    request &option(std::string_view name, std::string_view json) {
-        return set(confer_request_set_option, name.data(), name.size(), json.data(), json.size());
+    extraction_request &document_bytes(const void *bytes, std::size_t size) {
+        return set(confer_extraction_request_set_document_bytes, static_cast<const std::uint8_t *>(bytes), size);
     }
-    request &document_bytes(const void *bytes, std::size_t size) {
-        return set(confer_request_set_document_bytes, static_cast<const std::uint8_t *>(bytes), size);
-    }
-    request &document_bytes(std::string_view bytes) { return document_bytes(bytes.data(), bytes.size()); }
-    request &document_file(std::string_view path) {
-        return set(confer_request_set_document_file, path.data(), path.size());
+    extraction_request &document_bytes(std::string_view bytes) { return document_bytes(bytes.data(), bytes.size()); }
+    extraction_request &document_file(std::string_view path) {
+        return set(confer_extraction_request_set_document_file, path);
     }
     // Reads the document with `function` on the client's callback thread. It can be sent only once.
-    // Without `length`, the length is unknown.
-    request &document(read_function function, std::optional<std::int64_t> length = {}) {
+    // An exception ends the stream with CONFER_E_STOPPED. Without `length`, the length is unknown.
+    extraction_request &document(read_function function, std::optional<std::int64_t> length = {}) {
+        using shared = detail::shared<read_function>;
         const auto call = [](void *data, std::uint8_t *buffer, std::size_t size) noexcept -> std::int64_t {
             try {
-                return static_cast<std::int64_t>(detail::shared<read_function>::of(data).run(buffer, size));
+                return static_cast<std::int64_t>(shared::of(data).run(buffer, size));
             } catch (...) {
                 return -1;
             }
         };
         void *data = detail::give(std::move(function));
-        return set(confer_request_set_document_callback, length.value_or(-1), data ? confer_read_fn(call) : nullptr, data,
-                   data ? confer_destroy_fn(detail::shared<read_function>::destroy) : nullptr);
+        return set(confer_extraction_request_set_document_callback, length.value_or(-1),
+                   data ? confer_read_fn(call) : nullptr, data, confer_destroy_fn(shared::destroy));
     }
-
-    const confer_request *get() const noexcept { return handle_.get(); }
-
-private:
-    explicit request(confer_request *handle) noexcept : handle_(handle) {}
-    template <class Setter, class... Arguments>
-    request &set(Setter setter, Arguments... arguments) {
-        detail::call(setter, handle_.get(), arguments...);
-        return *this;
+    // Announces a document for write() or upload() of each stream that this request starts.
+    extraction_request &document_stream(std::optional<std::int64_t> length = {}) {
+        return set(confer_extraction_request_set_document_stream, length.value_or(-1));
     }
-
-    detail::owned<confer_request, confer_request_free> handle_;
 };
 
-// One event of an answer. Lent, so it can't be copied.
-class event {
+// Receives a page's HTML as one event_type::body.
+class fetch_request : public detail::settings<fetch_request, confer_fetch_request, confer_fetch_request_free> {
 public:
-    event(const event &) = delete;
-    event &operator=(const event &) = delete;
+    static constexpr auto start = confer_fetch_stream;
+    explicit fetch_request(std::string_view url)
+        : settings(detail::make<confer_fetch_request>(confer_fetch_request_new, url)) {}
 
-    std::int32_t type() const noexcept { return confer_event_type(handle_); }  // CONFER_EVENT_*
-    // Empty for CONFER_EVENT_BODY and higher numbers, which have no JSON.
-    std::string_view json() const { return detail::view(confer_event_json, handle_).value_or(""); }
-    // For CONFER_EVENT_BODY it may not be text, and may end inside a character.
-    detail::text content() const { return detail::view(confer_event_content, handle_); }
-    detail::text full_content() const { return detail::view(confer_event_full_content, handle_); }
-    detail::text tool_call_id() const { return detail::view(confer_event_tool_call_id, handle_); }
-    detail::text tool_name() const { return detail::view(confer_event_tool_name, handle_); }
-    detail::text tool_arguments() const { return detail::view(confer_event_tool_arguments, handle_); }
-    bool pending_tool_calls() const noexcept { return confer_event_pending_tool_calls(handle_); }
-    std::optional<std::int64_t> context_tokens() const { return detail::known(confer_event_context_tokens(handle_)); }
-    std::optional<std::int64_t> max_context_tokens() const {
-        return detail::known(confer_event_max_context_tokens(handle_));
+    fetch_request &header(std::string_view name, std::string_view value) {
+        return set(confer_fetch_request_set_header, name, value);
     }
+};
 
-    // For CONFER_EVENT_PROGRESS and CONFER_EVENT_BODY: the bytes sent or received so far, and the
-    // total.
-    std::optional<std::int64_t> sent() const { return detail::known(confer_event_sent(handle_, nullptr)); }
-    std::optional<std::int64_t> received() const { return detail::known(confer_event_received(handle_, nullptr)); }
-    std::optional<std::int64_t> total() const {
-        std::int64_t total = -1;
-        if (confer_event_sent(handle_, &total) < 0) confer_event_received(handle_, &total);
-        return detail::known(total);
-    }
-    // For CONFER_EVENT_EMBEDDINGS: a row for each text, all of one dimension. Otherwise empty.
-    std::vector<std::vector<float>> embeddings() const {
-        std::size_t rows = 0, columns = 0;
-        const float *values = confer_event_embeddings(handle_, &rows, &columns);
-        std::vector<std::vector<float>> read;
-        if (values == nullptr) return read;
-        for (std::size_t row = 0; row < rows; ++row)
-            read.emplace_back(values + row * columns, values + (row + 1) * columns);
-        return read;
-    }
-    // For CONFER_EVENT_PONG.
-    std::optional<std::chrono::microseconds> round_trip() const {
-        const auto us = detail::known(confer_event_round_trip_us(handle_));
-        return us ? std::optional<std::chrono::microseconds>(*us) : std::nullopt;
-    }
+// A request of any route. Nothing on the wire shows the answer's end.
+class raw_request : public detail::settings<raw_request, confer_raw_request, confer_raw_request_free> {
+public:
+    static constexpr auto start = confer_raw_stream;
+    raw_request(std::string_view verb, std::string_view path, ending ending)
+        : settings(detail::make<confer_raw_request>(confer_raw_request_new, verb, path, ending)) {}
 
-private:
-    friend class stream;
-    friend class pull_stream;
-    explicit event(const confer_event *handle) noexcept : handle_(handle) {}
+    raw_request &body(std::string_view content) { return set(confer_raw_request_set_body, content); }
+};
 
-    const confer_event *handle_ = nullptr;
+// Receives one event_type::pong.
+struct ping {
+    static constexpr auto start = confer_ping_stream;
+};
+
+// Receives the client's events and questions, beginning with the present state, until the client
+// ends. Fails with the client's error. Does not keep the client alive.
+struct watch {
+    static constexpr auto start = confer_client_watch;
 };
 
 enum class flow { go_on, stop };
@@ -771,11 +784,87 @@ struct stream_functions {
     std::function<void(std::exception_ptr)> on_done;
 };
 
-// An answer delivered to callbacks.
-class stream {
+// Wakes the application when pull_stream::poll() has something to return.
+using ready_function = std::function<void()>;
+
+// The functions of client::watch(). Each may be empty.
+struct client_functions {
+    // Returns a token. An exception refuses.
+    std::function<std::string(token_reason)> token;
+    // Returns whether to accept another release. An exception refuses.
+    std::function<bool(const report &before, const report &now)> release;
+    // Receives all other events, and the questions without a function.
+    std::function<void(const event &)> on_event;
+    // Called once, when the client has ended: null after client::close(), otherwise its error.
+    std::function<void(std::exception_ptr)> on_done;
+};
+
+// What pull_stream and stream have in common.
+class stream_base {
 public:
-    stream(stream &&) noexcept = default;
-    stream &operator=(stream &&other) noexcept {
+    // Any thread, even in a callback.
+    void cancel() const noexcept { confer_stream_cancel(handle_.get()); }
+    // Returns the number of events that a watch dropped because nobody read them.
+    std::uint64_t dropped() const noexcept { return confer_stream_dropped(handle_.get()); }
+
+    // Writes the next bytes of extraction_request::document_stream(). Returns how many were taken:
+    // fewer than `size` only after a timeout. One thread at a time.
+    std::size_t write(const void *bytes, std::size_t size, milliseconds timeout = forever) const {
+        std::size_t taken = 0;
+        detail::call(confer_stream_write, handle_.get(), static_cast<const std::uint8_t *>(bytes), size, timeout,
+                     &taken);
+        return taken;
+    }
+    std::size_t write(std::string_view bytes, milliseconds timeout = forever) const {
+        return write(bytes.data(), bytes.size(), timeout);
+    }
+    // Ends the document of write().
+    void finish() const { detail::call(confer_stream_finish, handle_.get()); }
+
+    // Writes and finishes a whole document. Returns false if the upload ended before: the stream
+    // says how. An exception of `read` leaves the document unfinished.
+    bool upload(const read_function &read) const {
+        std::vector<std::uint8_t> buffer(64 * 1024);
+        for (;;) {
+            const std::size_t size = read(buffer.data(), buffer.size());
+            if (size > buffer.size()) throw std::length_error("confer::upload: the function returned more than `size`");
+            try {
+                if (size == 0) return finish(), true;
+                write(buffer.data(), size);
+            } catch (const error &failure) {
+                if (failure.status() != CONFER_E_STALE) throw;
+                return false;
+            }
+        }
+    }
+    bool upload(std::istream &from) const {
+        return upload([&](std::uint8_t *buffer, std::size_t size) {
+            from.read(reinterpret_cast<char *>(buffer), static_cast<std::streamsize>(size));
+            if (from.bad()) throw std::ios_base::failure("confer::upload: cannot read the document");
+            return static_cast<std::size_t>(from.gcount());
+        });
+    }
+
+protected:
+    // State shared by the library's thread and the owner.
+    struct shared {
+        stream_functions functions;  // only the library's thread, until over
+        ready_function on_ready;     // the same
+        detail::tools tools;         // the same
+        std::exception_ptr thrown;   // by on_event
+        std::exception_ptr failure;  // under the mutex
+        bool over = false;           // under the mutex: the functions are destroyed
+        std::mutex mutex;
+        std::condition_variable ended;
+
+        void wait() {
+            std::unique_lock<std::mutex> lock(mutex);
+            ended.wait(lock, [this] { return over; });
+        }
+    };
+
+    stream_base(stream_base &&) noexcept = default;
+    stream_base &operator=(stream_base &&other) noexcept {
         if (this != &other) {
             end();
             shared_ = std::move(other.shared_);
@@ -783,58 +872,85 @@ public:
         }
         return *this;
     }
-    ~stream() { end(); }
+    ~stream_base() { end(); }
 
-    // Any thread, even in a callback.
-    void cancel() const noexcept { confer_stream_cancel(handle_.get()); }
+    // Without `shared`, the application reads the stream.
+    template <class Request>
+    stream_base(confer_client *client, const Request &request, const confer_stream_callbacks &calls,
+                std::shared_ptr<shared> state)
+        : shared_(std::move(state)) {
+        confer_stream_callbacks table = calls;
+        table.size = sizeof table;
+        table.destroy = destroy;
+        if (shared_) table.user_data = new std::shared_ptr<shared>(shared_);  // destroy() owns it, even on failure
+        const confer_stream_callbacks *given = shared_ ? &table : nullptr;
+        if constexpr (std::is_empty_v<Request>)
+            handle_.reset(detail::make<confer_stream>(Request::start, client, given));
+        else handle_.reset(detail::make<confer_stream>(Request::start, client, request.get(), given));
+    }
 
+    // Only a chat has tools.
+    template <class Request>
+    static detail::tools tools_of(const Request &request) {
+        if constexpr (std::is_same_v<Request, chat_request>) return request.tools_;
+        else return {};
+    }
+    static shared &of(void *data) noexcept { return **static_cast<std::shared_ptr<shared> *>(data); }
+
+    std::shared_ptr<shared> shared_;
+    detail::owned<confer_stream, confer_stream_free> handle_;
+
+private:
+    void end() noexcept {
+        if (!handle_) return;
+        handle_.reset();
+        if (shared_ && detail::may_wait() == CONFER_OK) shared_->wait();
+    }
+
+    static void destroy(void *data) noexcept {
+        const std::unique_ptr<std::shared_ptr<shared>> owned(static_cast<std::shared_ptr<shared> *>(data));
+        shared &self = **owned;
+        self.functions = {};
+        self.on_ready = {};
+        self.tools = {};
+        const std::lock_guard<std::mutex> lock(self.mutex);
+        self.over = true;
+        self.ended.notify_all();
+    }
+};
+
+// An answer delivered to callbacks.
+class stream : public stream_base {
+public:
     // Waits until the callbacks have finished. Throws the exception that on_done received or threw.
     void wait() const {
-        if (const confer_status status = detail::may_wait(); status != CONFER_OK) throw error(status, nullptr);
-        if (!shared_) throw error(CONFER_E_INVALID_ARGUMENT, nullptr);
-        std::unique_lock<std::mutex> lock(shared_->mutex);
-        shared_->ended.wait(lock, [this] { return shared_->over; });
+        if (const confer_status status = detail::may_wait(); status != CONFER_OK) throw error(status);
+        if (!shared_) throw error(CONFER_E_INVALID_ARGUMENT);
+        shared_->wait();
         if (shared_->failure) std::rethrow_exception(shared_->failure);
     }
 
 private:
     friend class client;
 
-    // State shared by the library's thread and the owner.
-    struct shared {
-        stream_functions functions;   // only the library's thread, until over
-        std::exception_ptr thrown;    // by on_event
-        std::exception_ptr failure;   // under the mutex
-        bool over = false;            // under the mutex: the functions are destroyed
-        std::mutex mutex;
-        std::condition_variable ended;
-    };
+    template <class Request>
+    stream(confer_client *client, const Request &request, stream_functions functions)
+        : stream_base(client, request, {0, nullptr, on_event, on_done, nullptr, nullptr}, state(request, functions)) {}
 
-    template <class Start, class Request>
-    stream(Start start, confer_client *client, const Request *request, stream_functions functions)
-        : shared_(std::make_shared<shared>()) {
-        shared_->functions = std::move(functions);
-        auto data = std::make_unique<std::shared_ptr<shared>>(shared_);
-        const confer_stream_callbacks table = {sizeof(confer_stream_callbacks), data.get(), on_event, on_done, destroy, nullptr};
-        confer_stream *handle = nullptr;
-        data.release();  // destroy() owns it, even if the call fails
-        detail::call(start, client, request, &table, &handle);
-        handle_.reset(handle);
-    }
-
-    void end() noexcept {
-        if (!handle_) return;
-        handle_.reset();
-        if (detail::may_wait() != CONFER_OK) return;
-        std::unique_lock<std::mutex> lock(shared_->mutex);
-        shared_->ended.wait(lock, [this] { return shared_->over; });
+    template <class Request>
+    static std::shared_ptr<shared> state(const Request &request, stream_functions &functions) {
+        auto made = std::make_shared<shared>();
+        made->functions = std::move(functions);
+        made->tools = tools_of(request);
+        return made;
     }
 
     static std::int32_t on_event(void *data, confer_stream *, const confer_event *lent) noexcept {
-        shared &self = **static_cast<std::shared_ptr<shared> *>(data);
-        if (!self.functions.on_event) return 0;
+        shared &self = of(data);
         try {
-            return self.functions.on_event(event(lent)) == flow::go_on ? 0 : 1;
+            const event received(lent);
+            self.tools.run(received);
+            return !self.functions.on_event || self.functions.on_event(received) == flow::go_on ? 0 : 1;
         } catch (...) {
             self.thrown = std::current_exception();
             return 1;
@@ -842,10 +958,10 @@ private:
     }
 
     static void on_done(void *data, confer_stream *, confer_status status, const confer_error *lent) noexcept {
-        shared &self = **static_cast<std::shared_ptr<shared> *>(data);
+        shared &self = of(data);
         std::exception_ptr failure = std::move(self.thrown);
         try {
-            if (!failure && status != CONFER_OK) throw error::copied(status, lent);
+            if (!failure && status != CONFER_OK) throw error(status, confer_error_clone(lent));
         } catch (...) {
             failure = std::current_exception();
         }
@@ -857,38 +973,39 @@ private:
         const std::lock_guard<std::mutex> lock(self.mutex);
         self.failure = std::move(failure);
     }
-
-    static void destroy(void *data) noexcept {
-        const std::unique_ptr<std::shared_ptr<shared>> owned(static_cast<std::shared_ptr<shared> *>(data));
-        shared &self = **owned;
-        self.functions = {};
-        const std::lock_guard<std::mutex> lock(self.mutex);
-        self.over = true;
-        self.ended.notify_all();
-    }
-
-    std::shared_ptr<shared> shared_;
-    detail::owned<confer_stream, confer_stream_free> handle_;
 };
 
 // An answer that the application reads with next() or a range-based for loop, which throws if the
-// stream fails. One reader at a time. Any thread may cancel.
-class pull_stream {
+// stream fails. One reader at a time.
+class pull_stream : public stream_base {
 public:
     // Returns the next event, or null when the answer is complete. Also throws on a timeout.
     const event *next(milliseconds timeout = forever) {
-        const confer_event *lent = nullptr;
-        const confer_status status =
-            detail::call(confer_stream_next, handle_.get(), std::int64_t{timeout.count()}, &lent);
-        if (status == CONFER_TIMEOUT) throw error(CONFER_TIMEOUT, nullptr);
-        current_.handle_ = lent;
-        return status == CONFER_OK ? &current_ : nullptr;
+        const event *taken = take(timeout);
+        if (taken == nullptr && !ended_) throw error(CONFER_TIMEOUT);
+        return taken;
     }
+    // Returns the next event, or null if no event waits or the answer is complete: see ended().
+    const event *poll() { return take(milliseconds(0)); }
+    // Returns whether the last read found the end.
+    bool ended() const noexcept { return ended_; }
 
-    void cancel() const noexcept { confer_stream_cancel(handle_.get()); }
+    // Reads to the end and returns the text of a chat or the bytes of another answer. Refuses a
+    // chat with tool_rounds() or a tool's function. Throws on a timeout: then call it again.
+    std::string collect(milliseconds timeout = forever) {
+        const char *bytes = nullptr;
+        std::size_t length = 0;
+        current_.handle_ = nullptr;
+        if (detail::call(confer_stream_collect, handle_.get(), timeout, &bytes, &length) == CONFER_TIMEOUT)
+            throw error(CONFER_TIMEOUT);
+        ended_ = true;
+        return std::string(bytes, length);
+    }
+    // Returns what collect() has read so far, also after its failure.
+    std::string text() const { return std::string(detail::view(confer_stream_text, handle_.get()).value_or("")); }
 
     // Readable while next() would return at once.
-    int descriptor() const {
+    int fd() const {
         int fd = -1;
         detail::call(confer_stream_fd, handle_.get(), &fd);
         return fd;
@@ -923,113 +1040,143 @@ public:
     iterator begin() { return iterator(this); }
     iterator end() noexcept { return {}; }
 
-    pull_stream(pull_stream &&other) noexcept : handle_(std::move(other.handle_)), current_(other.current_.handle_) {}
+    pull_stream(pull_stream &&other) noexcept
+        : stream_base(std::move(other)),
+          tools_(std::move(other.tools_)),
+          current_(other.current_.handle_),
+          ended_(other.ended_) {}
     pull_stream &operator=(pull_stream &&other) noexcept {
-        handle_ = std::move(other.handle_);
         current_.handle_ = other.current_.handle_;
+        ended_ = other.ended_;
+        tools_ = std::move(other.tools_);
+        stream_base::operator=(std::move(other));
         return *this;
     }
 
 private:
     friend class client;
-    explicit pull_stream(confer_stream *handle) noexcept : handle_(handle), current_(nullptr) {}
 
-    detail::owned<confer_stream, confer_stream_free> handle_;
+    template <class Request>
+    pull_stream(confer_client *client, const Request &request, ready_function function)
+        : stream_base(client, request, {0, nullptr, nullptr, nullptr, nullptr, on_ready}, state(function)),
+          tools_(tools_of(request)),
+          current_(nullptr) {}
+
+    static std::shared_ptr<shared> state(ready_function &function) {
+        if (!function) return nullptr;
+        auto made = std::make_shared<shared>();
+        made->on_ready = std::move(function);
+        return made;
+    }
+
+    static void on_ready(void *data, confer_stream *) noexcept {
+        try {
+            of(data).on_ready();
+        } catch (...) {
+        }
+    }
+
+    const event *take(milliseconds timeout) {
+        current_.handle_ = nullptr;
+        const confer_status status = detail::call(confer_stream_next, handle_.get(), timeout, &current_.handle_);
+        ended_ = status == CONFER_END;
+        if (status != CONFER_OK) return nullptr;
+        tools_.run(current_);
+        return &current_;
+    }
+
+    detail::tools tools_;
     event current_;
+    bool ended_ = false;
 };
 
-// Lets another thread cancel client::connect().
-class canceller {
-public:
-    canceller() : handle_(detail::make<confer_cancel>(confer_cancel_new)) {}
-    void trigger() const noexcept { confer_cancel_trigger(handle_.get()); }
-    confer_cancel *get() const noexcept { return handle_.get(); }
-
-private:
-    detail::owned<confer_cancel, confer_cancel_free> handle_;
-};
-
-// A connection to a verified enclave.
+// A client for its whole life: connecting, connected, reconnecting, ended.
 class client {
 public:
-    // Throws confer::error. For a refused enclave, its status() is CONFER_E_REJECTED and its
-    // report() says why.
-    static client connect(const config &from, const canceller *cancel = nullptr) {
-        return client(detail::make<confer_client>(confer_connect, from.get(), cancel ? cancel->get() : nullptr));
+    // Makes one attempt and waits. Needs config::token(). Throws confer::error. For a refused
+    // enclave, its status() is CONFER_E_REJECTED and its report() says why.
+    static client connect(const config &from) {
+        return client(detail::make<confer_client>(confer_connect, from.get(), nullptr));
+    }
+    // Begins to connect and returns at once. Retries up to limit::attempts times. Requests can be
+    // started at once and wait for the connection. close() ends the attempt.
+    static client start(const config &from) {
+        return client(detail::make<confer_client>(confer_connect_start, from.get()));
     }
 
-    confer::report report() const {
-        return confer::report({detail::make<confer_report>(confer_attestation_report, handle_.get()), confer_report_free});
+    // Returns whether the client is connected, false after the timeout. Throws the error with which
+    // it ended, as connect() does.
+    bool wait(milliseconds timeout = forever) const {
+        return detail::call(confer_client_wait, handle_.get(), timeout) == CONFER_OK;
     }
 
-    // Throws the error with which the connection ended, if it has ended.
+    client_state state() const noexcept { return client_state(confer_client_state(handle_.get())); }
+    // Throws the error with which the client ended, if it has ended.
     void check() const { detail::call(confer_client_check, handle_.get()); }
-
-    // Returns whether a connection exists now. With config::reconnect(), a client also lives
-    // between connections.
+    // Returns whether a connection exists now.
     bool connected() const noexcept { return confer_client_connected(handle_.get()); }
+    // Returns why the last connection is trusted. Throws before the first one.
+    confer::report report() const {
+        return confer::report(detail::make<confer_report>(confer_attestation_report, handle_.get()));
+    }
 
+    // Gives a fresh token, for an open question or the next attempt.
+    void set_token(std::string_view token) const { detail::call(confer_client_set_token, handle_.get(), token); }
     // Call this when the network has changed or the machine has slept. Checks at once whether the
     // connection is alive. Never waits.
-    void network_changed() { detail::call(confer_client_network_changed, handle_.get()); }
-
-    // Returns a counter, CONFER_COUNTER_*.
-    std::uint64_t counter(std::int32_t counter) const noexcept { return confer_client_counter(handle_.get(), counter); }
-
-    [[nodiscard]] confer::stream stream(const chat_request &request, stream_functions functions) const {
-        return confer::stream(confer_chat_stream, handle_.get(), request.get(), std::move(functions));
-    }
-    [[nodiscard]] confer::stream stream(const request &request, stream_functions functions) const {
-        return confer::stream(confer_request_stream, handle_.get(), request.get(), std::move(functions));
+    void network_changed() const { detail::call(confer_client_network_changed, handle_.get()); }
+    std::uint64_t counter(confer::counter key) const noexcept {
+        return confer_client_counter(handle_.get(), detail::number(key));
     }
 
-    [[nodiscard]] pull_stream pull(const chat_request &request) const {
-        return pull_stream(detail::make<confer_stream>(confer_chat_pull, handle_.get(), request.get()));
+    // Starts a request, ping() or watch() with callbacks.
+    template <class Request>
+    [[nodiscard]] confer::stream stream(const Request &request, stream_functions functions) const {
+        return confer::stream(handle_.get(), request, std::move(functions));
     }
-    [[nodiscard]] pull_stream pull(const request &request) const {
-        return pull_stream(detail::make<confer_stream>(confer_request_pull, handle_.get(), request.get()));
+    // Starts a request, ping() or watch() that the application reads. `on_ready` wakes it.
+    template <class Request>
+    [[nodiscard]] pull_stream pull(const Request &request, ready_function on_ready = {}) const {
+        return pull_stream(handle_.get(), request, std::move(on_ready));
+    }
+    // Gives the client's events to functions. Only questions of config::ask() are asked.
+    // stream::wait() waits until the client ends.
+    [[nodiscard]] confer::stream watch(client_functions functions) const {
+        std::function<void(std::exception_ptr)> on_done = std::move(functions.on_done);
+        return stream(confer::watch(), {[functions = std::move(functions)](const event &event) {
+                                            deliver(functions, event);
+                                            return flow::go_on;
+                                        },
+                                        std::move(on_done)});
     }
 
     // Returns whether the client is closed. After a timeout it continues to close in the
     // background.
-    bool close(milliseconds timeout = forever) {
-        return detail::call(confer_close, handle_.get(), std::int64_t{timeout.count()}) == CONFER_OK;
+    bool close(milliseconds timeout = forever) const {
+        return detail::call(confer_close, handle_.get(), timeout) == CONFER_OK;
     }
 
     const confer_client *get() const noexcept { return handle_.get(); }
 
 private:
-    friend class connecting;
     explicit client(confer_client *handle) noexcept : handle_(handle) {}
+
+    static void deliver(const client_functions &functions, const event &event) noexcept {
+        try {
+            if (event.type() == event_type::ask_token && functions.token)
+                event.answer_token(functions.token(event.token_reason().value()));
+            else if (event.type() == event_type::ask_release && functions.release)
+                event.answer_release(functions.release(event.previous_report().value(), event.report().value()));
+            else if (functions.on_event) functions.on_event(event);
+        } catch (...) {
+            // Each refuses only its own kind of question, and only an open one.
+            if (functions.token)
+                confer_event_refuse_token(event.get(), "the token function failed", CONFER_NTS, nullptr);
+            if (functions.release) confer_event_answer_release(event.get(), false, nullptr);
+        }
+    }
+
     detail::owned<confer_client, confer_client_free> handle_;
-};
-
-// An attempt to connect.
-class connecting {
-public:
-    explicit connecting(const config &from)
-        : handle_(detail::make<confer_connecting>(confer_connecting_start, from.get())) {}
-
-    // Returns the client once, or nullopt after a timeout. Throws like client::connect().
-    std::optional<client> wait(milliseconds timeout = forever) {
-        confer_client *connected = nullptr;
-        const confer_status status =
-            detail::call(confer_connecting_wait, handle_.get(), std::int64_t{timeout.count()}, &connected);
-        return status == CONFER_OK ? std::optional<client>(client(connected)) : std::nullopt;
-    }
-
-    std::int32_t stage() const noexcept { return confer_connecting_stage(handle_.get()); }
-    void cancel() const noexcept { confer_connecting_cancel(handle_.get()); }
-
-    // Readable when wait() would return at once.
-    int descriptor() const {
-        int fd = -1;
-        detail::call(confer_connecting_fd, handle_.get(), &fd);
-        return fd;
-    }
-
-private:
-    detail::owned<confer_connecting, confer_connecting_free> handle_;
 };
 
 }  // namespace confer

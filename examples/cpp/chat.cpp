@@ -10,10 +10,10 @@
 namespace {
 
 void checklist(const confer::report &report) {
-    const char *const marks[] = {"✓", "!", "✗", "–"};  // by CONFER_OUTCOME_*
+    const char *const marks[] = {"✓", "!", "✗", "–"};  // by confer::outcome
     for (std::size_t at = 0; at < report.check_count(); ++at) {
         const confer::check check = report.check(at);
-        std::cerr << marks[check.outcome] << ' ' << check.id << ": " << check.detail << '\n';
+        std::cerr << marks[static_cast<int>(check.outcome)] << ' ' << check.id << ": " << check.detail << '\n';
     }
 }
 
@@ -22,10 +22,10 @@ int chat(const confer::config &config, std::string_view prompt) {
     checklist(client.report());
     confer::stream_functions functions;
     functions.on_event = [](const confer::event &event) {
-        if (event.type() == CONFER_EVENT_TOKEN) std::cout << event.content().value_or("") << std::flush;
+        if (event.type() == confer::event_type::token) std::cout << event.content().value_or("") << std::flush;
         return confer::flow::go_on;
     };
-    client.stream(confer::chat_request().message(CONFER_ROLE_USER, prompt), functions).wait();
+    client.stream(confer::chat_request().message(confer::role::user, prompt), functions).wait();
     std::cout << '\n';
     client.close();
     return 0;

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -33,11 +34,18 @@ confer::config configuration(const enclave &at) {
     return config;
 }
 
+// Without a token: the client asks for one.
+confer::config asking(const enclave &at) {
+    confer::config config;
+    config.endpoint(at.url).policy(confer::policy::load(at.policy)).ask(confer::ask::token);
+    return config;
+}
+
 confer::client connect(const enclave &to) { return confer::client::connect(configuration(to)); }
 
 confer::chat_request ask(std::string_view prompt) {
     confer::chat_request request;
-    request.message(CONFER_ROLE_USER, prompt);
+    request.message(confer::role::user, prompt);
     return request;
 }
 
@@ -54,14 +62,18 @@ Exception fails(Function function) {
 std::string text_of(confer::pull_stream stream) {
     std::string text;
     for (const confer::event &event : stream)
-        if (event.type() == CONFER_EVENT_TOKEN) text += event.content().value();
+        if (event.type() == confer::event_type::token) text += event.content().value();
     return text;
 }
 
 static_assert(!std::is_copy_constructible_v<confer::client> && std::is_nothrow_move_constructible_v<confer::client>);
 static_assert(!std::is_copy_constructible_v<confer::config> && std::is_nothrow_move_constructible_v<confer::config>);
 static_assert(!std::is_copy_constructible_v<confer::stream> && std::is_nothrow_move_constructible_v<confer::stream>);
-static_assert(!std::is_copy_constructible_v<confer::pull_stream> && !std::is_copy_constructible_v<confer::event>);
+static_assert(!std::is_copy_constructible_v<confer::pull_stream> &&
+              std::is_nothrow_move_constructible_v<confer::pull_stream>);
+static_assert(!std::is_copy_constructible_v<confer::chat_request> &&
+              std::is_nothrow_move_constructible_v<confer::extraction_request>);
+static_assert(std::is_nothrow_copy_constructible_v<confer::error>);
 
 void range_based_for_reads_an_answer() {
     enclave local;
@@ -96,13 +108,13 @@ void refused_enclave_throws_with_check_and_report() {
     const confer::error error = fails([&] { connect(local); });
     CHECK(error.status() == CONFER_E_REJECTED && error.name() == "CONFER_E_REJECTED");
     CHECK(error.check_id() == "tdx.key_binding");
-    CHECK(!error.retryable() && error.progress() == CONFER_PROGRESS_NOT_SENT);
+    CHECK(!error.retryable() && error.progress() == confer::progress::not_sent);
     CHECK(error.report() && !error.report()->verified());
     // Copies of the report outlive their error.
     const confer::report kept = *confer::error(error).report();
     std::size_t failed = 0;
     for (std::size_t at = 0; at < kept.check_count(); ++at)
-        if (kept.check(at).outcome == CONFER_OUTCOME_FAIL) {
+        if (kept.check(at).outcome == confer::outcome::fail) {
             ++failed;
             CHECK(kept.check(at).id == "tdx.key_binding");
         }
@@ -203,68 +215,194 @@ void waiting_in_a_callback_is_refused() {
     enclave local;
     confer::client client = connect(local);
     confer::stream slow = client.stream(ask("/slow 1 100000"), {});
+    confer::pull_stream silent = client.pull(ask("/silent"));
     std::vector<confer_status> answers;
     confer::stream stream = client.stream(ask("x"), {{}, [&](std::exception_ptr) {
                                                          answers.push_back(fails([&] { slow.wait(); }).status());
                                                          answers.push_back(fails([&] { client.close(); }).status());
+                                                         answers.push_back(fails([&] { client.wait(); }).status());
+                                                         answers.push_back(fails([&] { silent.collect(); }).status());
+                                                         answers.push_back(fails([&] { connect(local); }).status());
                                                          confer::stream inner = client.stream(ask("y"), {});
                                                      }});
     stream.wait();
-    CHECK(answers == std::vector<confer_status>(2, CONFER_E_WOULD_DEADLOCK));
+    CHECK(answers == std::vector<confer_status>(5, CONFER_E_WOULD_DEADLOCK));
 }
 
-void connecting_can_be_watched_and_cancelled() {
+void connecting_can_be_watched_and_closed() {
     enclave local, stalled("message1-stall");
-    std::vector<std::int32_t> stages;
     std::atomic<int> records = 0;
-    std::atomic<bool> ended = false;
-    confer::config config = configuration(local);
-    config.on_stage([&](std::int32_t stage) {
-        stages.push_back(stage);
-        ended = stage == CONFER_STAGE_ENDED;
+    confer::config config = asking(local);
+    config.log(confer::log_level::debug, [&](confer::log_level, std::string_view, std::string_view message) {
+        if (message.find(local.token) == std::string_view::npos) ++records;
         throw std::runtime_error("nobody hears this");
     });
-    config.log(CONFER_LOG_DEBUG, [&](std::int32_t, std::string_view, std::string_view message) {
-        if (message.find(local.token) == std::string_view::npos) ++records;
-        throw std::runtime_error("nor this");
-    });
-    confer::connecting connecting(config);
-    pollfd readable = {connecting.descriptor(), POLLIN, 0};
+    confer::client client = confer::client::start(config);
+    CHECK(!client.connected() && fails([&] { client.report(); }).status() == CONFER_E_NOT_CONNECTED);
+    confer::pull_stream events = client.pull(confer::watch());
+    pollfd readable = {events.fd(), POLLIN, 0};
     CHECK(poll(&readable, 1, 60000) == 1);
-    std::optional<confer::client> client = connecting.wait(0ms);
-    CHECK(client && client->report().verified());
-    CHECK(client->close(10s));
-    CHECK(ended && stages.size() > 3 && records > 0);
+    const auto until = [&](confer::event_type type) {
+        for (;;)
+            if (const confer::event &event = *events.next(); event.type() == type) return event;
+    };
+    // The stages begin after the answer, so the watch has all of them.
+    const confer::event question = until(confer::event_type::ask_token);
+    CHECK(question.wants_answer() && question.token_reason() == confer::token_reason::first);
+    CHECK(fails([&] { question.answer_token(""); }).status() == CONFER_E_INVALID_ARGUMENT);
+    question.answer_token(local.token);
+    CHECK(fails([&] { question.answer_token(local.token); }).status() == CONFER_E_STALE);
+    CHECK(events.next()->type() == confer::event_type::answered);
+    std::vector<confer::stage> stages;
+    for (const confer::event &event : events) {
+        if (event.type() == confer::event_type::connected) {
+            CHECK(event.report()->verified() && !event.release_changed() && !event.stage() && !event.error());
+            break;
+        }
+        CHECK(event.type() == confer::event_type::stage);
+        stages.push_back(event.stage().value());
+    }
+    CHECK(stages.size() > 3 && stages.front() == confer::stage::resolve && stages.back() == confer::stage::verify);
+    CHECK(client.wait() && client.wait(0ms) && client.state() == confer::client_state::connected);
+    CHECK(client.report().verified());
+    client.check();
+    CHECK(client.close(10s));
+    CHECK(events.next() == nullptr && events.ended() && events.dropped() == 0 && records > 0);
+    CHECK(client.state() == confer::client_state::ended && fails([&] { client.check(); }).status() == CONFER_E_CLOSED);
 
-    confer::connecting given_up(configuration(stalled));
-    CHECK(!given_up.wait(1ms));
-    given_up.cancel();
-    CHECK(fails([&] { given_up.wait(); }).status() == CONFER_E_CANCELLED);
-
-    const confer::canceller cancel;
-    std::thread other([&] { cancel.trigger(); });
-    CHECK(fails([&] { confer::client::connect(configuration(stalled), &cancel); }).status() == CONFER_E_CANCELLED);
+    confer::client given_up = confer::client::start(configuration(stalled));
+    CHECK(!given_up.wait(1ms) && given_up.state() == confer::client_state::connecting);
+    std::thread other([&] { given_up.close(0ms); });
+    CHECK(fails([&] { given_up.wait(); }).status() == CONFER_E_CLOSED);
     other.join();
 
     confer::config hasty = configuration(stalled);
-    hasty.stage_timeout(CONFER_STAGE_HANDSHAKE, 50ms);
+    hasty.duration(confer::duration::stage_handshake, 50ms);
     CHECK(fails([&] { confer::client::connect(hasty); }).status() == CONFER_E_STAGE_TIMEOUT);
+    confer::client late = confer::client::start(hasty);
+    CHECK(fails([&] { late.wait(); }).status() == CONFER_E_STAGE_TIMEOUT);
+    CHECK(fails([&] { late.pull(confer::watch()).next(); }).status() == CONFER_E_STAGE_TIMEOUT);
+}
+
+void refused_enclave_ends_a_started_client_with_its_report() {
+    enclave local("binding-other-key");
+    confer::client client = confer::client::start(configuration(local));
+    CHECK(fails([&] { text_of(client.pull(ask("never sent"))); }).progress() == confer::progress::not_sent);
+    const confer::error error = fails([&] { client.wait(); });
+    CHECK(error.status() == CONFER_E_REJECTED && error.check_id() == "tdx.key_binding" && !error.report()->verified());
+}
+
+void copies_outlive_their_loan() {
+    enclave local;
+    confer::client client = connect(local);
+    std::vector<confer::event> kept;
+    for (const confer::event &event : client.pull(ask("hello there"))) kept.push_back(event);
+    client.stream(ask("hello there"), {[&](const confer::event &event) {
+                                           kept.push_back(event);
+                                           return confer::flow::go_on;
+                                       },
+                                       {}})
+        .wait();
+    kept.push_back(*client.pull(confer::watch()).next());
+    CHECK(client.close(10s));
+    client = connect(local);
+    std::string text;
+    for (const confer::event &event : std::vector<confer::event>(kept))
+        if (event.type() == confer::event_type::token) text += event.content().value();
+    CHECK(text == "You said: hello thereYou said: hello there");
+    CHECK(kept.back().type() == confer::event_type::connected && kept.back().report()->verified());
+    kept.front() = kept.back();
+    CHECK(kept.front().json().empty() && kept.front().report()->platform() == "TDX");
+}
+
+void whole_answer_is_collected() {
+    enclave local;
+    confer::client client = connect(local);
+    CHECK(client.pull(ask("hello there")).collect() == "You said: hello there");
+    CHECK(client.pull(confer::fetch_request("https://a.test/")).collect().find("https://a.test/") != std::string::npos);
+    confer::pull_stream silent = client.pull(ask("/silent"));
+    CHECK(fails([&] { silent.collect(1ms); }).status() == CONFER_TIMEOUT && !silent.ended());
+    silent.cancel();
+    CHECK(fails([&] { silent.collect(); }).status() == CONFER_E_CANCELLED);
+    confer::pull_stream broken = client.pull(ask("/status-midstream 500"));
+    CHECK(fails([&] { broken.collect(); }).status() == CONFER_E_REFUSED && !broken.text().empty());
+    confer::pull_stream again = client.pull(ask("twice"));
+    CHECK(again.collect() == "You said: twice" && again.collect() == again.text() && again.ended());
+    confer::pull_stream ping = client.pull(confer::ping());
+    CHECK(fails([&] { ping.collect(); }).status() == CONFER_E_INVALID_ARGUMENT);
+}
+
+void ready_function_wakes_a_reader() {
+    enclave local;
+    confer::client client = connect(local);
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool ready = false;
+    std::string text;
+    auto alive = std::make_shared<int>(0);
+    {
+        confer::pull_stream stream = client.pull(ask("hello there"), [&, alive] {
+            const std::lock_guard<std::mutex> lock(mutex);
+            ready = true;
+            changed.notify_all();
+            throw std::runtime_error("nobody hears this");
+        });
+        while (!stream.ended()) {
+            std::unique_lock<std::mutex> lock(mutex);
+            changed.wait(lock, [&] { return ready; });
+            ready = false;
+            lock.unlock();
+            while (const confer::event *event = stream.poll())
+                if (event->type() == confer::event_type::token) text += event->content().value();
+        }
+        CHECK(text == "You said: hello there");
+    }
+    CHECK(alive.use_count() == 1);
+    confer::pull_stream slow = client.pull(ask("/slow 1 100000"), [alive] {});
+    slow = client.pull(ask("x"));  // waits until the function was destroyed
+    CHECK(alive.use_count() == 1 && text_of(std::move(slow)) == "You said: x");
 }
 
 void arguments_are_refused_by_name() {
     confer::config config;
     CHECK(fails([&] { config.endpoint("http://example.com"); }).status() == CONFER_E_INVALID_URL);
     CHECK(fails([&] { config.proxy("ftp://proxy.test"); }).status() == CONFER_E_INVALID_URL);
-    CHECK(fails([&] { config.roots(-1); }).status() == CONFER_E_INVALID_ARGUMENT);
+    CHECK(fails([&] { config.roots(confer::roots(-1)); }).status() == CONFER_E_INVALID_ARGUMENT);
     CHECK(fails([&] { config.roots_pem("none"); }).status() == CONFER_E_INVALID_ARGUMENT);
-    config.proxy("http://me@proxy.test").proxy("").roots(CONFER_ROOTS_BUNDLED);
-    CHECK(fails([&] { config.idle_timeout(-1ms); }).status() == CONFER_E_INVALID_ARGUMENT);
+    config.proxy("http://me@proxy.test").proxy("").roots(confer::roots::bundled);
+    CHECK(fails([&] { config.duration(confer::duration::idle_events, -1ms); }).status() == CONFER_E_INVALID_ARGUMENT);
+    CHECK(fails([&] { config.limit(confer::limit::requests, 0); }).status() == CONFER_E_INVALID_ARGUMENT);
+    CHECK(fails([&] { config.ask(confer::ask(4)); }).status() == CONFER_E_INVALID_ARGUMENT);
     CHECK(fails([&] { confer::policy::parse("{}"); }).status() == CONFER_E_INVALID_POLICY);
     CHECK(fails([&] { confer::policy::load("/nonexistent"); }).status() == CONFER_E_FILE);
     confer::chat_request request;
-    CHECK(fails([&] { request.message(CONFER_ROLE_USER, "\xff"); }).status() == CONFER_E_INVALID_UTF8);
+    CHECK(fails([&] { request.message(confer::role::user, "\xff"); }).status() == CONFER_E_INVALID_UTF8);
     CHECK(fails([&] { request.property("temperature", "{"); }).status() == CONFER_E_INVALID_JSON);
+    CHECK(fails([&] { request.document_json("[]"); }).status() == CONFER_E_INVALID_JSON);
     CHECK(fails([&] { confer::client::connect(config); }).status() == CONFER_E_INVALID_ARGUMENT);
+    CHECK(fails([&] { confer::client::start(config); }).status() == CONFER_E_INVALID_ARGUMENT);
+}
+
+void constants_have_their_names() {
+    const std::pair<std::string_view, std::string_view> names[] = {
+        {confer::name(confer::event_type::ask_token), "CONFER_EVENT_ASK_TOKEN"},
+        {confer::name(confer::role::user), "CONFER_ROLE_USER"},
+        {confer::name(confer::ending::completion), "CONFER_ENDING_COMPLETION"},
+        {confer::name(confer::progress::not_sent), "CONFER_PROGRESS_NOT_SENT"},
+        {confer::name(confer::outcome::skip), "CONFER_OUTCOME_SKIP"},
+        {confer::name(confer::stage::key_set), "CONFER_STAGE_KEY_SET"},
+        {confer::name(confer::client_state::ended), "CONFER_CLIENT_ENDED"},
+        {confer::name(confer::token_reason::refused), "CONFER_TOKEN_REFUSED"},
+        {confer::name(confer::roots::system), "CONFER_ROOTS_SYSTEM"},
+        {confer::name(confer::duration::longest_retry), "CONFER_DURATION_LONGEST_RETRY"},
+        {confer::name(confer::limit::attempts), "CONFER_LIMIT_ATTEMPTS"},
+        {confer::name(confer::log_level::warn), "CONFER_LOG_WARN"},
+        {confer::name(confer::counter::pings_sent), "CONFER_COUNTER_PINGS_SENT"},
+        {confer::name(confer::event_type(9999)), "CONFER_EVENT_UNKNOWN"},
+        {confer::status_name(CONFER_E_STALE), "CONFER_E_STALE"},
+    };
+    for (const auto &[name, expected] : names)
+        if (name != expected) throw std::runtime_error(std::string(name) + " is not " + std::string(expected));
 }
 
 void request_contains_all_its_fields() {
@@ -273,8 +411,9 @@ void request_contains_all_its_fields() {
     confer::chat_request request = ask("/echo-request");
     request.temperature(0.5).top_p(0.25).min_p(0.125).top_k(-1).presence_penalty(-1.5).frequency_penalty(1.5);
     request.repetition_penalty(1.25).max_tokens(1000).json(true).thinking(false).property("newer", "[1]");
-    const confer::stored_document document{"one", "a.pdf", "application/pdf", 7, "object", "key"};
-    request.document(document).tool("clock", "tells the time", R"({"type":"object"})");
+    request.document_json(R"({"attachmentId":"one","filename":"a.pdf","contentType":"application/pdf",)"
+                          R"("sourceBytes":7,"sourceObjectKey":"object","encryptionKey":"key"})");
+    request.tool("clock", "tells the time", R"({"type":"object"})");
     const std::string sent = text_of(client.pull(request));
     for (const char *part :
          {R"("temperature":0.5)", R"("topP":0.25)", R"("minP":0.125)", R"("topK":-1)", R"("presencePenalty":-1.5)",
@@ -285,9 +424,9 @@ void request_contains_all_its_fields() {
         if (sent.find(part) == std::string::npos) throw std::runtime_error(part + (" is not in " + sent));
     CHECK(fails([&] { request.temperature(-1); }).status() == CONFER_E_INVALID_ARGUMENT);
 
-    confer::pull_stream whole = client.pull(ask("hello there").stream(false));
+    confer::pull_stream whole = client.pull(ask("hello there").streaming(false));
     const confer::event *event = whole.next();
-    CHECK(event && event->type() == CONFER_EVENT_BODY && event->content() == "You said: hello there");
+    CHECK(event && event->type() == confer::event_type::body && event->content() == "You said: hello there");
     CHECK(event->received() == 21 && event->json().empty() && whole.next() == nullptr);
 }
 
@@ -296,58 +435,61 @@ void every_route_works() {
     confer::client client = connect(local);
     std::vector<std::vector<float>> rows;
     std::optional<std::chrono::microseconds> took;
-    client.stream(confer::request::embeddings(true).text("a").text("b").text("a"), {[&](const confer::event &event) {
+    client.stream(confer::embeddings_request().is_query(true).text("a").text("b").text("a"), {[&](const confer::event &event) {
                                                                                       rows = event.embeddings();
                                                                                       return confer::flow::go_on;
                                                                                   },
                                                                                   {}})
         .wait();
     CHECK(rows.size() == 3 && rows[0].size() == 64 && rows[0] == rows[2] && rows[0] != rows[1]);
-    for (const confer::event &event : client.pull(confer::request::ping())) took = event.round_trip();
+    for (const confer::event &event : client.pull(confer::ping())) took = event.round_trip();
     CHECK(took && *took < 60s);
 
-    const auto body_of = [&](const confer::request &request) {
+    const auto body_of = [&](const auto &request) {
         std::string body;
         for (const confer::event &event : client.pull(request)) {
-            if (event.type() != CONFER_EVENT_BODY) continue;
+            if (event.type() != confer::event_type::body) continue;
             body += event.content().value();
             CHECK(event.received() == static_cast<std::int64_t>(body.size()));
         }
         return body;
     };
-    CHECK(body_of(confer::request::fetch("https://a.test/").header("Accept", "text/html")).find("https://a.test/") !=
+    CHECK(body_of(confer::fetch_request("https://a.test/").header("Accept", "text/html")).find("https://a.test/") !=
           std::string::npos);
-    const confer::error refused = fails([&] { body_of(confer::request::fetch("http://unreachable.test/")); });
+    const confer::error refused = fails([&] { body_of(confer::fetch_request("http://unreachable.test/")); });
     CHECK(refused.http_status() == 502 && refused.peer_text());
-    CHECK(!body_of(confer::request("GET", "/ping", CONFER_ENDING_ONE_RESPONSE)).empty());
-    CHECK(!body_of(confer::request("POST", "/v2/document/extract", CONFER_ENDING_CONTENT_LENGTH)
+    CHECK(!body_of(confer::raw_request("GET", "/ping", confer::ending::one_response)).empty());
+    CHECK(!body_of(confer::raw_request("POST", "/v2/document/extract", confer::ending::content_length)
                        .body(R"({"filename":"a.pdf","total_length":9,"source_object_key":"k","encryption_key":"e"})"))
                .empty());
-    CHECK(fails([&] { confer::request::ping().text("x"); }).status() == CONFER_E_INVALID_ARGUMENT);
+    CHECK(fails([&] { (void)client.pull(confer::embeddings_request()); }).status() == CONFER_E_INVALID_ARGUMENT);
 }
 
-void document_is_uploaded_from_memory_file_and_function() {
+void document_is_uploaded_from_each_source() {
     enclave local;
     confer::client client = connect(local);
     std::string lines;
     for (int line = 0; line < 200000; ++line) lines += "a line of text\n";
-    const auto extract = [&](const confer::request &request) {
+    const auto extract = [&](const confer::extraction_request &request, auto write) {
         std::string body;
         std::int64_t sent = 0;
-        for (const confer::event &event : client.pull(request)) {
-            if (event.type() == CONFER_EVENT_PROGRESS) sent = event.sent().value();
+        confer::pull_stream stream = client.pull(request);
+        write(stream);
+        for (const confer::event &event : stream) {
+            if (event.type() == confer::event_type::progress) sent = event.sent().value();
             body += event.content().value_or("");
         }
         CHECK(sent == static_cast<std::int64_t>(lines.size()));
         CHECK(body.find(R"("md_content":"a line of text\na line of text\n)") != std::string::npos && body.size() > lines.size());
     };
     const auto extraction = [] {
-        confer::request request = confer::request::extraction("lines.txt");
+        confer::extraction_request request("lines.txt");
         request.option("content_type", R"("text/plain")").option("ocr", "false");
         return request;
     };
-    confer::request from_memory = extraction();
-    extract(from_memory.document_bytes(lines));
+    confer::extraction_request from_memory = extraction();
+    const auto nothing = [](confer::pull_stream &) {};
+    extract(from_memory.document_bytes(lines), nothing);
 
     char path[] = "/tmp/confer-lines-XXXXXX";
     const int file = mkstemp(path);
@@ -358,22 +500,59 @@ void document_is_uploaded_from_memory_file_and_function() {
         at += static_cast<std::size_t>(written);
     }
     close(file);
-    confer::request from_file = extraction();
+    confer::extraction_request from_file = extraction();
     from_file.document_file(path);
     unlink(path);
-    extract(from_file);
+    extract(from_file, nothing);
 
     auto alive = std::make_shared<std::size_t>(0);
     {
-        confer::request from_function = extraction();
+        confer::extraction_request from_function = extraction();
         from_function.document([&lines, at = alive](std::uint8_t *buffer, std::size_t size) {
             const std::size_t count = lines.copy(reinterpret_cast<char *>(buffer), size, *at);
             *at += count;
             return count;
         }, static_cast<std::int64_t>(lines.size()));
-        extract(from_function);
+        extract(from_function, nothing);
     }
-    confer::request failing = extraction();
+    // Written by the application: by pieces, from a function and from a std::istream.
+    confer::extraction_request written = extraction();
+    written.document_stream(static_cast<std::int64_t>(lines.size()));
+    extract(written, [&](confer::pull_stream &stream) {
+        const std::size_t taken = stream.write(lines, 0ms);
+        CHECK(taken > 0);
+        const std::string_view rest = std::string_view(lines).substr(taken);
+        if (!rest.empty()) CHECK(stream.write(rest) == rest.size());
+        stream.finish();
+        CHECK(fails([&] { stream.write("x"); }).status() >= CONFER_E_INVALID_ARGUMENT);
+    });
+    extract(written, [&, at = std::size_t(0)](confer::pull_stream &stream) mutable {
+        CHECK(stream.upload([&](std::uint8_t *buffer, std::size_t size) {
+            const std::size_t count = lines.copy(reinterpret_cast<char *>(buffer), size, at);
+            at += count;
+            return count;
+        }));
+    });
+    extract(written, [&](confer::pull_stream &stream) {
+        std::istringstream from(lines);
+        CHECK(stream.upload(from));
+    });
+    // A document that ends before its length; a function that fails; a stream that has ended.
+    confer::pull_stream shorter = client.pull(written);
+    std::istringstream from("short");
+    CHECK(fails([&] { shorter.upload(from); }).status() == CONFER_E_INVALID_ARGUMENT);
+    fails<std::domain_error>([&] {
+        client.pull(written).upload([](std::uint8_t *, std::size_t) -> std::size_t { throw std::domain_error("no more"); });
+    });
+    fails<std::length_error>(
+        [&] { client.pull(written).upload([](std::uint8_t *, std::size_t size) { return size + 1; }); });
+    confer::pull_stream cancelled = client.pull(written);
+    cancelled.cancel();
+    CHECK(fails([&] { cancelled.next(); }).status() == CONFER_E_CANCELLED);
+    std::istringstream whole(lines);
+    CHECK(!cancelled.upload(whole));
+
+    confer::extraction_request failing = extraction();
     failing.document([](std::uint8_t *, std::size_t) -> std::size_t { throw std::runtime_error("no more"); }, 100);
     CHECK(fails([&] { for (const confer::event &event : client.pull(failing)) (void)event; }).status() == CONFER_E_STOPPED);
     CHECK(client.close(10s) && alive.use_count() == 1);
@@ -393,9 +572,9 @@ void tools_run_until_an_answer_calls_none() {
             return std::string("noon");
         });
         confer::stream stream = client.stream(request, {[&](const confer::event &event) {
-                                                            if (event.type() == CONFER_EVENT_TOKEN)
+                                                            if (event.type() == confer::event_type::token)
                                                                 answer += event.content().value();
-                                                            completions += event.type() == CONFER_EVENT_COMPLETION;
+                                                            completions += event.type() == confer::event_type::completion;
                                                             return confer::flow::go_on;
                                                         },
                                                         {}});
@@ -412,20 +591,38 @@ void tools_run_until_an_answer_calls_none() {
     // One answers later from another thread, one never.
     std::thread later;
     confer::chat_request patient = ask("/client-tools 1 clock {}");
-    patient.tool("clock", "", "{}", [&](confer::tool_call call) {
-        later = std::thread([call = std::move(call)] { call.answer(std::string(call.name()) + " " + std::string(call.id())); });
+    patient.tool("clock", "", "{}", [&](const confer::event &call) {
+        later = std::thread([call] {
+            call.answer_tool(std::string(call.tool_name().value()) + " " + std::string(call.tool_call_id().value()));
+        });
     });
     CHECK(text_of(client.pull(patient)) == "The tools answered: clock call-1");
     later.join();
     confer::chat_request forgetful = ask("/client-tools 1 clock {}");
-    forgetful.tool("clock", "", "{}", [](confer::tool_call) {});
+    forgetful.tool("clock", "", "{}", [](const confer::event &) {});
     CHECK(text_of(client.pull(forgetful)).find("Error: ") != std::string::npos);
 
     confer::chat_request endless = ask("/endless-tool clock {}");
-    endless.tool("clock", "", "{}", [](std::string_view) { return std::string(); }).tool_limits(2, 10s);
+    endless.tool("clock", "", "{}", [](std::string_view) { return std::string(); }).tool_rounds(2, 10s);
     CHECK(fails([&] { text_of(client.pull(endless)); }).status() == CONFER_E_TOOL_ROUNDS);
     CHECK(fails([&] { endless.tool("clock", "", "{}", [alive](std::string_view) { return std::string(); }); }).status() ==
           CONFER_E_INVALID_ARGUMENT);
+    // A tool without a function: the application answers its event, here or later.
+    confer::chat_request plain = ask("/client-tools 1 clock {}");
+    plain.tool("clock", "", "{}").tool_rounds(1, 60s);
+    std::string said;
+    std::vector<std::thread> answers;
+    client.stream(plain, {[&](const confer::event &event) {
+                              if (event.wants_answer())
+                                  answers.emplace_back([call = event] { call.answer_tool("by hand"); });
+                              if (event.type() == confer::event_type::token) said += event.content().value();
+                              return confer::flow::go_on;
+                          },
+                          {}})
+        .wait();
+    for (std::thread &answer : answers) answer.join();
+    CHECK(answers.size() == 1 && said == "The tools answered: by hand");
+    CHECK(fails([&] { client.pull(plain).collect(); }).status() == CONFER_E_INVALID_ARGUMENT);
     CHECK(client.close(10s) && alive.use_count() == 1);
 }
 
@@ -441,94 +638,169 @@ void failing_chat_adds_nothing_to_its_conversation() {
           CONFER_E_REFUSED);
     CHECK(conversation.json() == json && confer::conversation::parse(json).json() == json);
     conversation.truncate(1);
-    CHECK(conversation.message(CONFER_ROLE_ASSISTANT, "hi").message_count() == 2);
+    CHECK(conversation.message(confer::role::assistant, "hi").message_count() == 2);
     CHECK(fails([&] { confer::conversation::parse("{}"); }).status() == CONFER_E_INVALID_JSON);
 }
 
 void broken_connection_is_replaced_with_a_fresh_token() {
     enclave local("stream-drop", {"--fault-until", "1"});
-    std::vector<std::int32_t> changes;
+    using type = confer::event_type;
+    std::vector<type> changes;
     std::mutex mutex;
     std::condition_variable connected;
     int asked = 0;
     std::thread later;
-    confer::config config;
-    config.endpoint(local.url).policy(confer::policy::load(local.policy)).reconnect(10, 10ms, 100ms).max_age(0ms, true);
-    config.probe_timeout(5s).limit(CONFER_LIMIT_REQUESTS, 100);
-    config.token_provider([&](confer::token_request request) {
-        if (++asked == 1) return request.answer(local.token);
-        later = std::thread([&, request = std::move(request)] { request.answer(local.token); });
-    });
-    config.on_connection([&](const confer::connection_event &event) {
+    confer::config config = asking(local);
+    config.limit(confer::limit::attempts, 10).duration(confer::duration::first_retry, 10ms);
+    config.duration(confer::duration::longest_retry, 100ms).duration(confer::duration::max_age, 0ms);
+    config.renew_with_evidence(true).duration(confer::duration::probe, 5s).limit(confer::limit::requests, 100);
+    config.ask(confer::ask::token | confer::ask::release);
+    confer::client client = confer::client::start(config);
+    confer::client_functions functions;
+    functions.on_event = [&](const confer::event &event) {
         const std::lock_guard<std::mutex> lock(mutex);
         bool good = true;
         switch (event.type()) {
-            case CONFER_CONNECTION_LOST: good = event.error() && event.error()->status() == CONFER_E_CONNECTION_LOST; break;
-            case CONFER_CONNECTION_ATTEMPT: good = event.attempt() == 1 && event.delay() <= 10ms; break;
-            case CONFER_CONNECTION_CONNECTED: good = event.report()->verified() && !event.release_changed(); break;
+            case type::ask_token:
+                if (++asked == 1) return event.answer_token(local.token);
+                good = event.token_reason() == confer::token_reason::reconnect;
+                later = std::thread([&, event] { event.answer_token(local.token); });
+                if (good) return;
+                break;
+            case type::disconnected: good = event.error() && event.error()->status() == CONFER_E_CONNECTION_LOST; break;
+            case type::retry: good = event.attempt() == 1 && event.delay() <= 10ms && !event.error(); break;
+            case type::connected: good = event.report()->verified() && !event.release_changed(); break;
+            default: return;
         }
-        changes.push_back(good ? event.type() : -1);
+        changes.push_back(good ? event.type() : type(-1));
         connected.notify_all();
         throw std::runtime_error("nobody hears this");
-    });
-    config.on_release([](const confer::report &, const confer::report &) { return false; });
-    confer::client client = confer::client::connect(config);
+    };
+    functions.release = [](const confer::report &, const confer::report &) { return false; };
+    confer::stream watch = client.watch(functions);
+    // A watch may leave out a connection that ended before it was read.
+    {
+        std::unique_lock<std::mutex> lock(mutex);
+        connected.wait(lock, [&] { return !changes.empty(); });
+    }
+    CHECK(client.wait());
     const confer::error lost = fails([&] { text_of(client.pull(ask("x"))); });
-    CHECK(lost.status() == CONFER_E_CONNECTION_LOST && lost.progress() != CONFER_PROGRESS_NOT_SENT);
+    CHECK(lost.status() == CONFER_E_CONNECTION_LOST && lost.progress() != confer::progress::not_sent);
     CHECK(text_of(client.pull(ask("again"))) == "You said: again");
-    CHECK(client.connected() && client.counter(CONFER_COUNTER_CONNECTIONS) == 2);
+    CHECK(client.connected() && client.counter(confer::counter::connections) == 2);
     client.network_changed();
     {
         std::unique_lock<std::mutex> lock(mutex);
-        connected.wait(lock, [&] { return changes.size() >= 3; });
+        connected.wait(lock, [&] { return changes.size() >= 4; });
     }
     CHECK(client.close(10s));
+    watch.wait();
     later.join();
-    const std::vector<std::int32_t> expected = {CONFER_CONNECTION_LOST, CONFER_CONNECTION_ATTEMPT, CONFER_CONNECTION_CONNECTED};
-    CHECK(asked == 2 && std::vector<std::int32_t>(changes.begin(), changes.begin() + 3) == expected);
+    const std::vector<type> expected = {type::connected, type::disconnected, type::retry, type::connected};
+    CHECK(asked == 2 && std::vector<type>(changes.begin(), changes.begin() + 4) == expected);
 }
 
-void changed_release_can_be_refused_and_a_provider_can_fail() {
-    std::string port, token;
-    confer::config config;
-    std::optional<confer::client> client;
-    bool asked = false;
-    std::mutex mutex;
-    std::condition_variable told;
-    std::optional<confer_status> end;
-    {
-        enclave first;
-        port = first.url.substr(first.url.rfind(':') + 1);
-        port = port.substr(0, port.find('/'));
-        config.endpoint(first.url).token(first.token).policy(confer::policy::load(first.policy)).reconnect(1000, 10ms, 50ms);
-        config.on_release([&](const confer::report &before, const confer::report &now) -> bool {
-            asked = before.verified() && now.verified() && before.manifest_sha256() != now.manifest_sha256();
-            throw std::runtime_error("a refusal, too");
-        });
-        config.on_connection([&](const confer::connection_event &event) {
-            if (event.type() != CONFER_CONNECTION_ENDED) return;
-            const std::lock_guard<std::mutex> lock(mutex);
-            end = event.error()->status();
-            told.notify_all();
-        });
-        client.emplace(confer::client::connect(config));
-        token = first.token;
-    }
-    enclave second("none", {"--port", port.c_str(), "--token", token.c_str(), "--release", "9.9.9"});
-    {
-        std::unique_lock<std::mutex> lock(mutex);
-        told.wait(lock, [&] { return end.has_value(); });
-    }
-    CHECK(asked && end == CONFER_E_RELEASE_REFUSED && fails([&] { client->check(); }).status() == CONFER_E_RELEASE_REFUSED);
-    CHECK(client->close(10s));
+void token_function_answers_or_refuses() {
+    enclave local;
+    const auto started = [&](std::function<std::string(confer::token_reason)> token) {
+        confer::client client = confer::client::start(asking(local));
+        confer::client_functions functions;
+        functions.token = std::move(token);
+        confer::stream watch = client.watch(std::move(functions));
+        client.wait();
+        CHECK(client.close(10s));
+        watch.wait();
+    };
+    std::vector<confer::token_reason> reasons;
+    started([&](confer::token_reason reason) {
+        reasons.push_back(reason);
+        return local.token;
+    });
+    CHECK(reasons == std::vector<confer::token_reason>{confer::token_reason::first});
 
-    config.token_provider([](confer::token_request) { throw std::runtime_error("s3cret"); });
-    const confer::error none = fails([&] { confer::client::connect(config); });
-    CHECK(none.status() == CONFER_E_TOKEN && std::string_view(none.what()).find("s3cret") == std::string_view::npos);
-    config.token_provider([](confer::token_request request) { request.fail("nobody is logged in"); });
-    CHECK(std::string_view(fails([&] { confer::client::connect(config); }).what()).find("nobody") != std::string_view::npos);
-    config.token_provider({});
-    CHECK(confer::client::connect(config).close(10s));
+    const confer::error thrown =
+        fails([&] { started([](confer::token_reason) -> std::string { throw std::runtime_error("s3cret"); }); });
+    CHECK(thrown.status() == CONFER_E_TOKEN && !thrown.retryable());
+    CHECK(std::string_view(thrown.what()).find("s3cret") == std::string_view::npos);
+    const confer::error invalid = fails([&] { started([](confer::token_reason) { return std::string("two words"); }); });
+    CHECK(invalid.status() == CONFER_E_TOKEN && !invalid.retryable());
+    CHECK(std::string_view(invalid.what()).find("words") == std::string_view::npos);
+
+    // A refusal through the event, with its reason.
+    confer::client client = confer::client::start(asking(local));
+    for (confer::pull_stream events = client.pull(confer::watch());;)
+        if (const confer::event &event = *events.next(); event.type() == confer::event_type::ask_token) {
+            event.refuse_token("nobody is logged in");
+            CHECK(fails([&] { while (events.next()) continue; }).status() == CONFER_E_TOKEN);
+            break;
+        }
+    CHECK(std::string_view(fails([&] { client.wait(); }).what()).find("nobody") != std::string_view::npos);
+
+    // A token given unasked, and a configured one.
+    confer::client given = confer::client::start(asking(local));
+    CHECK(fails([&] { given.set_token("two words"); }).status() == CONFER_E_INVALID_ARGUMENT);
+    given.set_token(local.token);
+    CHECK(given.wait() && given.close(10s));
+    confer::config config = asking(local);
+    CHECK(confer::client::connect(config.token(local.token)).close(10s));
+}
+
+void changed_release_is_accepted_or_refused() {
+    for (const int decision : {0, 1, 2}) {
+        std::string port, token;
+        bool asked = false, connected = false, changed = false;
+        std::mutex mutex;
+        std::condition_variable told;
+        std::optional<confer_status> end;
+        std::optional<confer::client> client;
+        std::optional<confer::stream> watch;
+        {
+            enclave first;
+            port = first.url.substr(first.url.rfind(':') + 1);
+            port = port.substr(0, port.find('/'));
+            confer::config config = configuration(first);
+            config.limit(confer::limit::attempts, 1000).duration(confer::duration::first_retry, 10ms);
+            config.duration(confer::duration::longest_retry, 50ms).ask(confer::ask::release);
+            client.emplace(confer::client::connect(config));
+            confer::client_functions functions;
+            functions.release = [&, decision](const confer::report &before, const confer::report &now) -> bool {
+                asked = before.verified() && now.verified() && before.manifest_sha256() != now.manifest_sha256();
+                if (decision == 2) throw std::runtime_error("a refusal, too");
+                return decision == 0;
+            };
+            functions.on_event = [&](const confer::event &event) {
+                if (event.type() != confer::event_type::connected) return;
+                const std::lock_guard<std::mutex> lock(mutex);
+                (connected ? changed : connected) = true;
+                if (changed) changed = event.release_changed();
+                told.notify_all();
+            };
+            functions.on_done = [&](std::exception_ptr failure) {
+                const std::lock_guard<std::mutex> lock(mutex);
+                end = failure ? fails([&] { std::rethrow_exception(failure); }).status() : CONFER_OK;
+                told.notify_all();
+            };
+            watch.emplace(client->watch(std::move(functions)));
+            std::unique_lock<std::mutex> lock(mutex);
+            told.wait(lock, [&] { return connected; });
+            token = first.token;
+        }
+        enclave second("none", {"--port", port.c_str(), "--token", token.c_str(), "--release", "9.9.9"});
+        {
+            std::unique_lock<std::mutex> lock(mutex);
+            told.wait(lock, [&] { return changed || end; });
+        }
+        CHECK(asked);
+        if (decision == 0) {
+            CHECK(changed && text_of(client->pull(ask("hi"))) == "You said: hi" && client->close(10s));
+            watch->wait();
+            CHECK(end == CONFER_OK);
+        } else {
+            CHECK(!changed && end == CONFER_E_RELEASE_REFUSED);
+            CHECK(fails([&] { watch->wait(); }).status() == CONFER_E_RELEASE_REFUSED);
+            CHECK(fails([&] { client->check(); }).status() == CONFER_E_RELEASE_REFUSED && client->close(10s));
+        }
+    }
 }
 
 void forked_child_gets_an_error_and_never_hangs() {
@@ -572,15 +844,21 @@ int main(int argc, char **argv) {
         PROMISE(destructor_waits_for_its_stream),
         PROMISE(failed_start_destroys_its_callbacks_without_calls),
         PROMISE(waiting_in_a_callback_is_refused),
-        PROMISE(connecting_can_be_watched_and_cancelled),
+        PROMISE(connecting_can_be_watched_and_closed),
+        PROMISE(refused_enclave_ends_a_started_client_with_its_report),
+        PROMISE(copies_outlive_their_loan),
+        PROMISE(whole_answer_is_collected),
+        PROMISE(ready_function_wakes_a_reader),
         PROMISE(arguments_are_refused_by_name),
+        PROMISE(constants_have_their_names),
         PROMISE(request_contains_all_its_fields),
         PROMISE(every_route_works),
-        PROMISE(document_is_uploaded_from_memory_file_and_function),
+        PROMISE(document_is_uploaded_from_each_source),
         PROMISE(tools_run_until_an_answer_calls_none),
         PROMISE(failing_chat_adds_nothing_to_its_conversation),
         PROMISE(broken_connection_is_replaced_with_a_fresh_token),
-        PROMISE(changed_release_can_be_refused_and_a_provider_can_fail),
+        PROMISE(token_function_answers_or_refuses),
+        PROMISE(changed_release_is_accepted_or_refused),
         PROMISE(forked_child_gets_an_error_and_never_hangs),
     };
     int passed = 0, failed = 0;

@@ -10,6 +10,14 @@ export CONFER_ENCLAVE=${CONFER_ENCLAVE:-$PWD/build/bin/confer-enclave}
 export CONFER_ENCLAVE_STATE=${CONFER_ENCLAVE_STATE:-$PWD/build/tests/enclave-state}
 mkdir -p "$OUT" "$CONFER_ENCLAVE_STATE"
 
+# Each constant of confer.h is in an enumeration of confer.hpp, under its name. The others have no
+# enumeration.
+others='OK|TIMEOUT|END|E_.*|NTS|VERSION_.*|CONNECTION_.*'
+diff <(sed -n 's/^#define CONFER_\([A-Z_]*\) .*/\1/p' include/confer.h | grep -vxE "$others" | sort) \
+  <(grep -oE '[a-z_]+ = CONFER_[A-Z_]+' include/confer.hpp |
+    awk '{ name = $3; sub(/^CONFER_[A-Z]+_/, "", name); print tolower(name) == $1 ? substr($3, 8) : $0 }' | sort) ||
+  { echo "confer.hpp has other constants than confer.h"; exit 1; }
+
 # compile STANDARD SOURCE PROGRAM
 compile() {
   "$CXX" "-std=c++$1" -Wall -Wextra -Wpedantic -Werror -O1 -g -Iinclude "$2" -o "$3" -Lbuild/lib -lconfer -pthread \
