@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"strings"
+	"time"
 )
 
 // Role is the author of a message.
@@ -29,6 +31,9 @@ const (
 	RoleToolResponse Role = C.CONFER_ROLE_TOOL_RESPONSE
 )
 
+// String returns the name of the constant in confer.h, such as "CONFER_ROLE_USER".
+func (r Role) String() string { return C.GoString(C.confer_role_name(C.int32_t(r))) }
+
 // Message is one message of a conversation.
 type Message struct {
 	Role    Role
@@ -38,10 +43,10 @@ type Message struct {
 	JSON json.RawMessage
 }
 
-// Request is a chat request. A field that is zero or nil has its default, which is the server's
+// ChatRequest is a chat request. A field that is zero or nil has its default, which is the server's
 // unless stated; Ptr makes pointers. Values outside the bounds of newer servers are
 // ErrInvalidArgument.
-type Request struct {
+type ChatRequest struct {
 	Messages []Message
 	// Model defaults to the service's model.
 	Model string
@@ -64,13 +69,17 @@ type Request struct {
 	Thinking          *bool    // the model reasons before it answers, in EventThinking
 
 	// Documents are stored documents for the chat.
-	Documents []StoredDocument
-	// Tools are the tools that the model may call: ChatWithTools runs them, Chat yields
-	// EventClientToolCall.
+	Documents []StoredDocument `json:"-"`
+	// Tools are the tools that the model may call.
 	Tools []Tool
-	// MaxRounds is the number of tool rounds after which ChatWithTools fails with ErrToolRounds.
-	// Default: 16.
-	MaxRounds int
+	// ToolRounds, if not 0, answers calls of tools in this chat: each EventClientToolCall of a tool
+	// without Run then wants an answer. All rounds are one sequence, with an EventCompletion at the end
+	// of each. If the model still calls tools after this many rounds, the chat fails with ErrToolRounds.
+	// Default: 16 if a tool has Run. Otherwise the chat ends with the calls, and the application sends
+	// the results with its next request.
+	ToolRounds uint32
+	// ToolTimeout limits the time of each call. Default: 5 minutes.
+	ToolTimeout time.Duration
 	// Conversation is continued by this chat: its messages are sent first, and a complete answer adds
 	// the request's messages and the model's. A failed or cancelled answer adds nothing.
 	Conversation *Conversation
@@ -80,23 +89,16 @@ type Request struct {
 	Properties map[string]any
 }
 
-// Ptr returns a pointer to a value, for optional fields of a Request.
+// Ptr returns a pointer to a value, for optional fields of a ChatRequest.
 func Ptr[T any](value T) *T { return &value }
 
-// StoredDocument names a document that the service stores. Servers need all fields.
-type StoredDocument struct {
-	AttachmentID          string
-	Filename, ContentType string
-	SourceBytes           int64
-	SourceObjectKey       string
-	// EncryptionKey is only for the enclave. Printing a StoredDocument does not show it.
-	EncryptionKey string `json:"-"`
-}
+// StoredDocument names a document that the service stores, as a JSON object. Servers need
+// "attachmentId", "filename", "contentType", "sourceObjectKey", "encryptionKey" and "sourceBytes".
+// Printing it shows nothing, because it contains a key, which only the enclave receives.
+type StoredDocument string
 
-// Format omits the key, whatever the verb.
-func (d StoredDocument) Format(to fmt.State, _ rune) {
-	fmt.Fprintf(to, "confer.StoredDocument{AttachmentID: %q}", d.AttachmentID)
-}
+// Format omits the content, whatever the verb.
+func (d StoredDocument) Format(to fmt.State, _ rune) { fmt.Fprint(to, "confer.StoredDocument") }
 
 // EventType is the type of an Event. Later versions may add types.
 type EventType int32
@@ -113,16 +115,10 @@ const (
 	EventProgress           EventType = C.CONFER_EVENT_PROGRESS             // more of an upload was sent: Transferred, Total
 	EventEmbeddings         EventType = C.CONFER_EVENT_EMBEDDINGS           // see Client.Embed
 	EventPong               EventType = C.CONFER_EVENT_PONG                 // see Client.Ping
-
-	// Events of a client, which no function of this package delivers yet.
-	EventStage        EventType = C.CONFER_EVENT_STAGE
-	EventConnected    EventType = C.CONFER_EVENT_CONNECTED
-	EventDisconnected EventType = C.CONFER_EVENT_DISCONNECTED
-	EventRetry        EventType = C.CONFER_EVENT_RETRY
-	EventAskToken     EventType = C.CONFER_EVENT_ASK_TOKEN
-	EventAskRelease   EventType = C.CONFER_EVENT_ASK_RELEASE
-	EventAnswered     EventType = C.CONFER_EVENT_ANSWERED
 )
+
+// String returns the name of the constant in confer.h, such as "CONFER_EVENT_TOKEN".
+func (t EventType) String() string { return C.GoString(C.confer_event_type_name(C.int32_t(t))) }
 
 // Event is one event of an answer. Fields of other types are zero.
 type Event struct {
@@ -145,6 +141,8 @@ type Event struct {
 	// Transferred is the number of bytes received, or sent of a document, out of Total. Both are -1 if
 	// unknown, and for other events.
 	Transferred, Total int64
+
+	kept *kept
 }
 
 // Chat sends a request and yields the events of its answer. An error, if any, is the last item.
@@ -152,12 +150,59 @@ type Event struct {
 // the sequence sends the request again.
 //
 // A waiting stream occupies one thread.
-func (c *Client) Chat(ctx context.Context, request Request) iter.Seq2[Event, error] {
-	return c.events(ctx, request.native)
+func (c *Client) Chat(ctx context.Context, request ChatRequest) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		if err := c.chat(ctx, request, yield); err != nil {
+			yield(Event{}, err)
+		}
+	}
 }
 
+func (c *Client) chat(ctx context.Context, request ChatRequest, yield func(Event, error) bool) error {
+	tools := newToolRunner(ctx, request)
+	defer tools.end()
+	return c.pull(ctx, request.native, func(event *C.confer_event) bool {
+		return yield(tools.take(readEvent(event)), nil)
+	})
+}
+
+// Collect sends a request and returns the whole text of its answer, without reasoning, at most
+// 32 MiB. After rounds of tools it is the text of the last one. If the chat fails, Collect also
+// returns the text that came. Calls of tools without Run that want answers are ErrInvalidArgument.
+func (c *Client) Collect(ctx context.Context, request ChatRequest) (string, error) {
+	if !request.runsItsTools() {
+		return c.collect(ctx, request.native)
+	}
+	var text strings.Builder
+	over := false
+	for event, err := range c.Chat(ctx, request) {
+		switch {
+		case err != nil:
+			return text.String(), err
+		case event.Type == EventCompletion:
+			over = true
+		case event.Type != EventToken && event.Type != EventBody:
+		default:
+			if over {
+				text.Reset()
+				over = false
+			}
+			if text.Len()+len(event.Content) > maxCollected {
+				tooLong := madeHere(ErrTooLarge, "an answer of more than 32 MiB")
+				tooLong.Progress = PartlyAnswered
+				return text.String(), tooLong
+			}
+			text.WriteString(event.Content)
+		}
+	}
+	return text.String(), nil
+}
+
+// The limit of confer_stream_collect(), which answers no calls of tools.
+const maxCollected = 32 << 20
+
 // native makes the request's handle.
-func (r Request) native() (sendable, error) {
+func (r ChatRequest) native() (sendable, error) {
 	properties, err := documentsOf(r.Properties, "property")
 	if err != nil {
 		return nil, err
@@ -185,7 +230,7 @@ func (r Request) native() (sendable, error) {
 		return C.confer_chat_request_set_web_search(native, C.bool(r.WebSearch), e)
 	})
 	a.call(func(e **C.confer_error) C.confer_status {
-		return C.confer_chat_request_set_stream(native, C.bool(!r.Whole), e)
+		return C.confer_chat_request_set_streaming(native, C.bool(!r.Whole), e)
 	})
 	optional(&a, r.Temperature, func(value float64, e **C.confer_error) C.confer_status {
 		return C.confer_chat_request_set_temperature(native, C.double(value), e)
@@ -219,13 +264,8 @@ func (r Request) native() (sendable, error) {
 	})
 	for _, document := range r.Documents {
 		a.call(func(e **C.confer_error) C.confer_status {
-			id, idLength := bytesOf(document.AttachmentID)
-			name, nameLength := bytesOf(document.Filename)
-			kind, kindLength := bytesOf(document.ContentType)
-			source, sourceLength := bytesOf(document.SourceObjectKey)
-			key, keyLength := bytesOf(document.EncryptionKey)
-			return C.confer_chat_request_add_document(native, id, idLength, name, nameLength, kind, kindLength,
-				C.int64_t(document.SourceBytes), source, sourceLength, key, keyLength, e)
+			text, length := bytesOf(string(document))
+			return C.confer_chat_request_add_document_json(native, text, length, e)
 		})
 	}
 	for _, tool := range r.Tools {
@@ -237,12 +277,16 @@ func (r Request) native() (sendable, error) {
 				parametersLength, e)
 		})
 	}
-	if r.Conversation != nil {
-		history := r.Conversation.now()
+	if rounds := r.rounds(); rounds > 0 {
 		a.call(func(e **C.confer_error) C.confer_status {
-			return C.confer_chat_request_set_conversation(native, history.handle, e)
+			return C.confer_chat_request_set_tool_rounds(native, C.uint32_t(rounds), milliseconds(r.toolTimeout()), e)
 		})
-		runtime.KeepAlive(history)
+	}
+	if r.Conversation != nil {
+		a.call(func(e **C.confer_error) C.confer_status {
+			return C.confer_chat_request_set_conversation(native, r.Conversation.handle, e)
+		})
+		runtime.KeepAlive(r.Conversation)
 	}
 	for name, document := range properties {
 		a.call(func(e **C.confer_error) C.confer_status {
@@ -251,17 +295,13 @@ func (r Request) native() (sendable, error) {
 			return C.confer_chat_request_set_property(native, key, keyLength, text, length, e)
 		})
 	}
-	if err := a.err(); err != nil {
-		C.confer_chat_request_free(native)
-		return nil, err
-	}
-	return chatHandle{native}, nil
+	return made(&a, chatHandle{native})
 }
 
 type chatHandle struct{ handle *C.confer_chat_request }
 
 func (h chatHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
-	return C.confer_chat_pull(client, h.handle, stream, e)
+	return C.confer_chat_stream(client, h.handle, nil, stream, e)
 }
 
 func (h chatHandle) free() { C.confer_chat_request_free(h.handle) }
@@ -305,6 +345,9 @@ func readEvent(event *C.confer_event) Event {
 		read.ToolCallID = textOf(func(n *C.size_t) *C.char { return C.confer_event_tool_call_id(event, n) })
 		read.ToolName = textOf(func(n *C.size_t) *C.char { return C.confer_event_tool_name(event, n) })
 		read.ToolArguments = textOf(func(n *C.size_t) *C.char { return C.confer_event_tool_arguments(event, n) })
+		if C.confer_event_wants_answer(event) {
+			read.kept = keep(event)
+		}
 	case EventCompletion:
 		read.PendingToolCalls = bool(C.confer_event_pending_tool_calls(event))
 		read.ContextTokens = int64(C.confer_event_context_tokens(event))

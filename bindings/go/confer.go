@@ -7,7 +7,7 @@
 //		return err
 //	}
 //	defer client.Close()
-//	for event, err := range client.Chat(ctx, confer.Request{Messages: []confer.Message{{Content: "Hello!"}}}) {
+//	for event, err := range client.Chat(ctx, confer.ChatRequest{Messages: []confer.Message{{Content: "Hello!"}}}) {
 //		if err != nil {
 //			return err
 //		}
@@ -19,8 +19,7 @@
 // README.md says how to find it.
 package confer
 
-// The connection: turns contexts into the library's cancel handles, and prevents use of a freed
-// handle.
+// The client: its life from Start to Close. Prevents use of a freed handle.
 
 /*
 #include <confer.h>
@@ -35,8 +34,7 @@ import (
 	"unsafe"
 )
 
-// Client is a connection to a verified enclave. With Config.Reconnect, it can be several in
-// succession.
+// Client is a client for its whole life: connecting, connected, reconnecting, ended.
 type Client struct {
 	// Locked for reading to use the handle, and for writing to free it.
 	mu      sync.RWMutex
@@ -44,84 +42,122 @@ type Client struct {
 	cleanup runtime.Cleanup
 }
 
-// Connect connects, verifies the enclave, and completes the handshake. When ctx ends, connecting is
-// cancelled. If the enclave is refused, the error's Report says why.
+// State is the state of a client. Later versions may add states.
+type State int32
+
+const (
+	StateConnecting   State = C.CONFER_CLIENT_CONNECTING   // makes its first connection
+	StateConnected    State = C.CONFER_CLIENT_CONNECTED    // has a verified connection
+	StateReconnecting State = C.CONFER_CLIENT_RECONNECTING // lost its connection, and makes another one
+	StateEnded        State = C.CONFER_CLIENT_ENDED        // has ended: see Check
+)
+
+// String returns the name of the constant in confer.h, such as "CONFER_CLIENT_CONNECTED".
+func (s State) String() string { return C.GoString(C.confer_client_state_name(C.int32_t(s))) }
+
+// Connect starts a client and waits until it has a verified connection. When ctx ends, so does
+// connecting. If the enclave is refused, the error's Report says why. A failed attempt is retried
+// as LimitAttempts allows.
 func Connect(ctx context.Context, config Config) (*Client, error) {
+	if err := ended(ctx); err != nil {
+		return nil, err
+	}
+	client, err := Start(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := client.Wait(ctx); err != nil {
+		// Not Close, which would wait for a name look-up.
+		client.free()
+		return nil, err
+	}
+	return client, nil
+}
+
+// Start returns a client that begins to connect. Requests can be started at once: they stay in this
+// process until the enclave is verified.
+func Start(config Config) (*Client, error) {
 	native, err := config.native()
 	if err != nil {
 		return nil, err
 	}
 	defer C.confer_config_free(native)
-
-	var cancel *C.confer_cancel
-	var failure *C.confer_error
-	if status := C.confer_cancel_new(&cancel, &failure); status != C.CONFER_OK {
-		return nil, takeError(status, failure).because(ctx)
-	}
-	defer C.confer_cancel_free(cancel)
-	defer whenDone(ctx, func() { C.confer_cancel_trigger(cancel) })()
-
 	client := new(Client)
-	if status := C.confer_connect(native, cancel, &client.handle, &failure); status != C.CONFER_OK {
-		return nil, takeError(status, failure).because(ctx)
+	err = do(func(e **C.confer_error) C.confer_status { return C.confer_connect_start(native, &client.handle, e) })
+	if err != nil {
+		return nil, err
 	}
 	// For clients that are never closed.
 	client.cleanup = runtime.AddCleanup(client, func(handle *C.confer_client) { C.confer_client_free(handle) }, client.handle)
+	if config.TokenProvider != nil || config.AcceptRelease != nil {
+		questions, err := client.watch()
+		if err != nil {
+			client.free()
+			return nil, err
+		}
+		go config.answer(questions)
+	}
 	return client, nil
+}
+
+// Wait waits until the client is connected. If it has ended or ends meanwhile, Wait returns its
+// error. When ctx ends, only the wait ends.
+func (c *Client) Wait(ctx context.Context) error {
+	for event, err := range c.Watch(ctx) {
+		if err != nil {
+			return err
+		}
+		if _, connected := event.(Connected); connected {
+			return nil
+		}
+	}
+	return closed()
+}
+
+// State returns the client's state.
+func (c *Client) State() State {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return State(C.confer_client_state(c.handle))
+}
+
+// Check returns the error with which the client ended, or nil while it lives. A client that
+// reconnects also lives between two connections: see State.
+func (c *Client) Check() error {
+	return c.call(func(handle *C.confer_client, e **C.confer_error) C.confer_status {
+		return C.confer_client_check(handle, e)
+	})
 }
 
 // Report returns the report of the current connection, or of the last one.
 func (c *Client) Report() (*Report, error) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.handle == nil {
-		return nil, madeHere(ErrClosed, ErrClosed.Error())
-	}
 	var report *C.confer_report
-	var failure *C.confer_error
-	if status := C.confer_attestation_report(c.handle, &report, &failure); status != C.CONFER_OK {
-		return nil, takeError(status, failure)
+	err := c.call(func(handle *C.confer_client, e **C.confer_error) C.confer_status {
+		return C.confer_attestation_report(handle, &report, e)
+	})
+	if err != nil {
+		return nil, err
 	}
 	defer C.confer_report_free(report)
-	return readReport(report)
+	return readReport(report), nil
 }
 
-// Check returns the error with which the client ended, or nil. With Config.Reconnect, a client also
-// lives between connections; Connected shows whether one exists.
-func (c *Client) Check() error {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.handle == nil {
-		return madeHere(ErrClosed, ErrClosed.Error())
-	}
-	var failure *C.confer_error
-	if status := C.confer_client_check(c.handle, &failure); status != C.CONFER_OK {
-		return takeError(status, failure)
-	}
-	return nil
-}
-
-// Connected returns whether a connection exists now.
-func (c *Client) Connected() bool {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.handle != nil && bool(C.confer_client_connected(c.handle))
+// SetToken gives the client a fresh token unasked. It answers an open token question; otherwise the
+// next attempt to connect uses it.
+func (c *Client) SetToken(token string) error {
+	return c.call(func(handle *C.confer_client, e **C.confer_error) C.confer_status {
+		text, length := bytesOf(token)
+		return C.confer_client_set_token(handle, text, length, e)
+	})
 }
 
 // NetworkChanged must be called when the network has changed or the machine has slept. It checks at
-// once, within Config.ProbeTimeout, whether the connection is alive. A pending reconnect skips its
-// pause. It never waits.
+// once, within DurationProbe, whether the connection is alive. A pending retry skips the rest of
+// its delay. It never waits.
 func (c *Client) NetworkChanged() error {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.handle == nil {
-		return madeHere(ErrClosed, ErrClosed.Error())
-	}
-	var failure *C.confer_error
-	if status := C.confer_client_network_changed(c.handle, &failure); status != C.CONFER_OK {
-		return takeError(status, failure)
-	}
-	return nil
+	return c.call(func(handle *C.confer_client, e **C.confer_error) C.confer_status {
+		return C.confer_client_network_changed(handle, e)
+	})
 }
 
 // Counters are the counters of a client.
@@ -141,9 +177,6 @@ type Counters struct {
 func (c *Client) Counters() Counters {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if c.handle == nil {
-		return Counters{}
-	}
 	read := func(counter C.int32_t) uint64 { return uint64(C.confer_client_counter(c.handle, counter)) }
 	return Counters{
 		BytesSent:        read(C.CONFER_COUNTER_BYTES_SENT),
@@ -158,16 +191,13 @@ func (c *Client) Counters() Counters {
 	}
 }
 
-// Close ends the connection and all its streams, which fail with ErrClosed. It may be called again.
+// Close ends the client and all its streams, which fail with ErrClosed. It may be called again. In
+// Config.Log it fails with ErrWouldDeadlock.
 func (c *Client) Close() error {
 	if err := c.close(); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cleanup.Stop()
-	C.confer_client_free(c.handle)
-	c.handle = nil
+	c.free()
 	return nil
 }
 
@@ -177,12 +207,58 @@ func (c *Client) close() error {
 	if c.handle == nil {
 		return nil
 	}
-	var failure *C.confer_error
-	// No callbacks exist that this could wait for.
-	if status := C.confer_close(c.handle, -1, &failure); status != C.CONFER_OK {
-		return takeError(status, failure)
+	return do(func(e **C.confer_error) C.confer_status { return C.confer_close(c.handle, -1, e) })
+}
+
+// free ends a client that is not closed, in the background.
+func (c *Client) free() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cleanup.Stop()
+	C.confer_client_free(c.handle)
+	c.handle = nil
+}
+
+// call calls a function with the handle, unless it was freed.
+func (c *Client) call(function func(*C.confer_client, **C.confer_error) C.confer_status) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.handle == nil {
+		return closed()
 	}
-	return nil
+	return do(func(e **C.confer_error) C.confer_status { return function(c.handle, e) })
+}
+
+func closed() error { return madeHere(ErrClosed, ErrClosed.Error()) }
+
+// ended returns an error if ctx has ended.
+func ended(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return madeHere(ErrCancelled, ErrCancelled.Error()).because(ctx)
+}
+
+// readStream lends each event of a stream to take until it returns false. Cancelling the stream
+// wakes it when ctx ends. It does not free the stream.
+func readStream(ctx context.Context, stream *C.confer_stream, take func(*C.confer_event) bool) error {
+	defer whenDone(ctx, func() { C.confer_stream_cancel(stream) })()
+	for {
+		var event *C.confer_event
+		var failure *C.confer_error
+		switch status := C.confer_stream_next(stream, -1, &event, &failure); status {
+		case C.CONFER_OK:
+			if !take(event) {
+				return nil
+			}
+		case C.CONFER_TIMEOUT:
+			// A wait without a limit should not time out. If it does, wait again.
+		case C.CONFER_END:
+			return nil
+		default:
+			return takeError(status, failure).because(ctx)
+		}
+	}
 }
 
 // whenDone calls cancel when ctx ends. The returned function prevents that, or waits until a
@@ -218,6 +294,13 @@ func (a *attempt) err() error {
 		return nil
 	}
 	return takeError(a.status, a.failure)
+}
+
+// do returns the error of one call, if any.
+func do(function func(**C.confer_error) C.confer_status) error {
+	var a attempt
+	a.call(function)
+	return a.err()
 }
 
 // bytesOf lends a string to C during a call.

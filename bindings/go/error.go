@@ -21,8 +21,11 @@ const (
 	PartlyAnswered Progress = C.CONFER_PROGRESS_PARTLY_ANSWERED // the enclave had begun to answer
 )
 
-// Error says why a call or a stream failed. errors.Is finds its Status and, if a context ended the
-// call, the context's error.
+// String returns the name of the constant in confer.h, such as "CONFER_PROGRESS_NOT_SENT".
+func (p Progress) String() string { return C.GoString(C.confer_progress_name(C.int32_t(p))) }
+
+// Error says why a call or a stream failed. errors.Is finds its Status and, if a context or a
+// document's reader ended the call, its error.
 type Error struct {
 	Status Status
 	// Message is for developers and logs. It never contains a token, prompt, answer or key.
@@ -44,19 +47,42 @@ type Error struct {
 	// Report is the refused enclave's report, for ErrRejected.
 	Report *Report
 
-	context []error
+	// The context's error and cause, or the error of a document's reader.
+	causes []error
 }
 
-func (e *Error) Error() string { return "confer: " + e.Status.String() + ": " + e.Message }
+// Error returns the name of the status, the message and, if a context or a reader ended the call,
+// its cause.
+func (e *Error) Error() string {
+	text := "confer: " + e.Status.String() + ": " + e.Message
+	if len(e.causes) > 0 {
+		text += ": " + e.causes[len(e.causes)-1].Error()
+	}
+	return text
+}
 
-// Unwrap returns the status and, if a context ended the call, the context's error and cause.
-func (e *Error) Unwrap() []error { return append([]error{e.Status}, e.context...) }
+// Unwrap returns the status and, if a context or a reader ended the call, its error and cause.
+func (e *Error) Unwrap() []error { return append([]error{e.Status}, e.causes...) }
 
 // takeError reads an error and frees it.
 func takeError(status C.confer_status, failure *C.confer_error) *Error {
 	defer C.confer_error_free(failure)
-	err := &Error{
-		Status:     Status(status),
+	err := readError(failure)
+	err.Status = Status(status)
+	return err
+}
+
+// lentError copies an error that belongs to an event, nil for NULL.
+func lentError(failure *C.confer_error) error {
+	if failure == nil {
+		return nil
+	}
+	return readError(failure)
+}
+
+func readError(failure *C.confer_error) *Error {
+	return &Error{
+		Status:     Status(C.confer_error_status(failure)),
 		Message:    textOf(func(n *C.size_t) *C.char { return C.confer_error_message(failure, n) }),
 		CheckID:    textOf(func(n *C.size_t) *C.char { return C.confer_error_check_id(failure, n) }),
 		HTTPStatus: int(C.confer_error_http_status(failure)),
@@ -64,14 +90,8 @@ func takeError(status C.confer_status, failure *C.confer_error) *Error {
 		RetryDelay: time.Duration(C.confer_error_retry_delay_ms(failure)) * time.Millisecond,
 		Progress:   Progress(C.confer_error_progress(failure)),
 		PeerText:   textOf(func(n *C.size_t) *C.char { return C.confer_error_peer_text(failure, n) }),
+		Report:     readReport(C.confer_error_report(failure)),
 	}
-	if report := C.confer_error_report(failure); report != nil {
-		var unread error
-		if err.Report, unread = readReport(report); unread != nil {
-			err.Message += "; " + unread.Error()
-		}
-	}
-	return err
 }
 
 // madeHere makes an error of this package.
@@ -83,7 +103,7 @@ func madeHere(status Status, message string) *Error {
 func (e *Error) because(ctx context.Context) *Error {
 	if e.Status == ErrCancelled {
 		if err := ctx.Err(); err != nil {
-			e.context = []error{err, context.Cause(ctx)}
+			e.causes = []error{err, context.Cause(ctx)}
 		}
 	}
 	return e

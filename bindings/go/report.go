@@ -10,7 +10,6 @@ import "C"
 
 import (
 	"encoding/json"
-	"fmt"
 	"runtime"
 	"time"
 )
@@ -48,9 +47,8 @@ func LoadPolicy(path string) (*Policy, error) {
 
 func newPolicy(make func(**C.confer_policy, **C.confer_error) C.confer_status) (*Policy, error) {
 	var handle *C.confer_policy
-	var failure *C.confer_error
-	if status := make(&handle, &failure); status != C.CONFER_OK {
-		return nil, takeError(status, failure)
+	if err := do(func(e **C.confer_error) C.confer_status { return make(&handle, e) }); err != nil {
+		return nil, err
 	}
 	policy := &Policy{handle}
 	runtime.AddCleanup(policy, func(handle *C.confer_policy) { C.confer_policy_free(handle) }, handle)
@@ -61,6 +59,18 @@ func newPolicy(make func(**C.confer_policy, **C.confer_error) C.confer_status) (
 func (p *Policy) JSON() string {
 	defer runtime.KeepAlive(p)
 	return textOf(func(n *C.size_t) *C.char { return C.confer_policy_json(p.handle, n) })
+}
+
+// Name returns the policy's name.
+func (p *Policy) Name() string {
+	defer runtime.KeepAlive(p)
+	return textOf(func(n *C.size_t) *C.char { return C.confer_policy_name(p.handle, n) })
+}
+
+// SHA256 returns the digest of the document's exact bytes, 64 hex digits, as in reports.
+func (p *Policy) SHA256() string {
+	defer runtime.KeepAlive(p)
+	return textOf(func(n *C.size_t) *C.char { return C.confer_policy_sha256(p.handle, n) })
 }
 
 // Report says why an enclave was trusted or refused, check by check. Unknown texts and times are
@@ -97,6 +107,8 @@ type Report struct {
 		Advisories []string `json:"advisories"`
 	} `json:"tdx"`
 	Checks []Check `json:"checks"`
+	// TimingsUS has the duration of each stage of connecting in microseconds, by its name in the JSON.
+	TimingsUS map[string]int64 `json:"timings_us"`
 
 	// JSON is the complete report. Evidence can be kept for VerifyEvidence.
 	JSON     string `json:"-"`
@@ -105,12 +117,22 @@ type Report struct {
 
 // Check is one verification check.
 type Check struct {
-	ID       string `json:"id"`
-	Outcome  string `json:"outcome"` // "pass", "warn", "fail" or "skip"
-	Detail   string `json:"detail"`
-	Expected string `json:"expected"`
-	Observed string `json:"observed"`
+	ID       string  `json:"id"`
+	Outcome  Outcome `json:"outcome"`
+	Detail   string  `json:"detail"`
+	Expected string  `json:"expected"`
+	Observed string  `json:"observed"`
 }
+
+// Outcome is the outcome of a check.
+type Outcome string
+
+const (
+	OutcomePass Outcome = "pass" // the check holds
+	OutcomeWarn Outcome = "warn" // the policy tolerates the result, but the machine needs an update
+	OutcomeFail Outcome = "fail" // the check does not hold
+	OutcomeSkip Outcome = "skip" // the check could not run, and rejects like a failure
+)
 
 // Verified returns whether every check passed or warned.
 func (r *Report) Verified() bool { return r.Verdict == "verified" }
@@ -130,24 +152,29 @@ func VerifyEvidence(evidence string, policy *Policy, at time.Time) (*Report, err
 	if !at.IsZero() {
 		seconds = C.int64_t(at.Unix())
 	}
-	text, length := bytesOf(evidence)
 	var report *C.confer_report
-	var failure *C.confer_error
-	status := C.confer_evidence_verify(text, length, trusted, seconds, &report, &failure)
-	if status != C.CONFER_OK {
-		return nil, takeError(status, failure)
+	err := do(func(e **C.confer_error) C.confer_status {
+		text, length := bytesOf(evidence)
+		return C.confer_evidence_verify(text, length, trusted, seconds, &report, e)
+	})
+	if err != nil {
+		return nil, err
 	}
 	defer C.confer_report_free(report)
-	return readReport(report)
+	return readReport(report), nil
 }
 
-func readReport(report *C.confer_report) (*Report, error) {
-	read := &Report{
-		JSON:     textOf(func(n *C.size_t) *C.char { return C.confer_report_json(report, n) }),
-		Evidence: textOf(func(n *C.size_t) *C.char { return C.confer_report_evidence(report, n) }),
+// readReport copies a report, nil for NULL.
+func readReport(report *C.confer_report) *Report {
+	if report == nil {
+		return nil
 	}
-	if err := json.Unmarshal([]byte(read.JSON), read); err != nil {
-		return nil, fmt.Errorf("the report cannot be read: %w", err)
+	document := textOf(func(n *C.size_t) *C.char { return C.confer_report_json(report, n) })
+	read := new(Report)
+	if err := json.Unmarshal([]byte(document), read); err != nil {
+		read = &Report{Verdict: "unreadable: " + err.Error()}
 	}
-	return read, nil
+	read.JSON = document
+	read.Evidence = textOf(func(n *C.size_t) *C.char { return C.confer_report_evidence(report, n) })
+	return read
 }

@@ -1,6 +1,6 @@
 package confer
 
-// Requests other than chats, and the loop that yields the events of any request.
+// Requests other than chats, and the start of any request.
 
 /*
 #include <confer.h>
@@ -10,32 +10,20 @@ import "C"
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"path/filepath"
 	"time"
 	"unsafe"
 )
 
-// Ending says how the answer to Client.Do ends, because nothing on the wire shows it. A wrong one
-// loses the rest of an answer, or waits for more until the idle limit.
-type Ending int32
-
-const (
-	EndingOneResponse   Ending = C.CONFER_ENDING_ONE_RESPONSE   // one response: one EventBody
-	EndingCompletion    Ending = C.CONFER_ENDING_COMPLETION     // events up to EventCompletion
-	EndingContentLength Ending = C.CONFER_ENDING_CONTENT_LENGTH // pieces of Content-Length bytes in all
-)
-
 // Ping sends a ping and returns its round trip. The library also sends pings itself, to keep the
 // connection.
 func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	var took time.Duration
-	err := c.pull(ctx, func() (sendable, error) {
-		return newRequest(func(native **C.confer_request, e **C.confer_error) C.confer_status {
-			return C.confer_request_new_ping(native, e)
-		})
-	}, func(event *C.confer_event) bool {
+	err := c.pull(ctx, func() (sendable, error) { return pingHandle{}, nil }, func(event *C.confer_event) bool {
 		if us := C.confer_event_round_trip_us(event); us >= 0 {
 			took = time.Duration(us) * time.Microsecond
 		}
@@ -44,22 +32,25 @@ func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	return took, err
 }
 
-// Embed returns a row for each of 1 to 64 texts. isQuery says that the texts are queries, not
-// passages.
-func (c *Client) Embed(ctx context.Context, texts []string, isQuery bool) ([][]float32, error) {
+type pingHandle struct{}
+
+func (pingHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
+	return C.confer_ping_stream(client, nil, stream, e)
+}
+
+func (pingHandle) free() {}
+
+// EmbeddingsRequest is a request for the embeddings of 1 to 64 texts.
+type EmbeddingsRequest struct {
+	Texts []string
+	// IsQuery says that the texts are queries, not passages.
+	IsQuery bool
+}
+
+// Embed returns a row for each text.
+func (c *Client) Embed(ctx context.Context, request EmbeddingsRequest) ([][]float32, error) {
 	var embeddings [][]float32
-	err := c.pull(ctx, func() (sendable, error) {
-		adds := make([]step, len(texts))
-		for at, text := range texts {
-			adds[at] = func(native *C.confer_request, e **C.confer_error) C.confer_status {
-				content, length := bytesOf(text)
-				return C.confer_request_add_text(native, content, length, e)
-			}
-		}
-		return newRequest(func(native **C.confer_request, e **C.confer_error) C.confer_status {
-			return C.confer_request_new_embeddings(C.bool(isQuery), native, e)
-		}, adds...)
-	}, func(event *C.confer_event) bool {
+	err := c.pull(ctx, request.native, func(event *C.confer_event) bool {
 		var rows, columns C.size_t
 		if lent := C.confer_event_embeddings(event, &rows, &columns); lent != nil {
 			values := append([]float32(nil), unsafe.Slice((*float32)(unsafe.Pointer(lent)), int(rows*columns))...)
@@ -77,164 +68,306 @@ func (c *Client) Embed(ctx context.Context, texts []string, isQuery bool) ([][]f
 	return embeddings, nil
 }
 
-// FetchHTML lets the enclave fetch a page with these headers, which may be nil, and returns its
-// HTML. The page's server, and anyone who sees the enclave's traffic, can see the fetch, but not
-// its user.
-func (c *Client) FetchHTML(ctx context.Context, url string, headers map[string]string) (string, error) {
-	page, err := c.body(ctx, maxAnswer, func() (sendable, error) {
-		var sets []step
-		for name, value := range headers {
-			sets = append(sets, func(native *C.confer_request, e **C.confer_error) C.confer_status {
-				key, keyLength := bytesOf(name)
-				text, length := bytesOf(value)
-				return C.confer_request_set_header(native, key, keyLength, text, length, e)
-			})
-		}
-		return newRequest(func(native **C.confer_request, e **C.confer_error) C.confer_status {
-			text, length := bytesOf(url)
-			return C.confer_request_new_fetch(text, length, native, e)
-		}, sets...)
-	}, nil)
-	return string(page), err
+func (r EmbeddingsRequest) native() (sendable, error) {
+	var h embeddingsHandle
+	var a attempt
+	a.call(func(e **C.confer_error) C.confer_status { return C.confer_embeddings_request_new(&h.handle, e) })
+	for _, text := range r.Texts {
+		a.call(func(e **C.confer_error) C.confer_status {
+			content, length := bytesOf(text)
+			return C.confer_embeddings_request_add_text(h.handle, content, length, e)
+		})
+	}
+	a.call(func(e **C.confer_error) C.confer_status {
+		return C.confer_embeddings_request_set_is_query(h.handle, C.bool(r.IsQuery), e)
+	})
+	return made(&a, h)
 }
 
-// Document is a document for Client.Extract. Servers accept at most 50 MiB, newer ones 1 byte to
-// 256 MiB.
-type Document struct {
+type embeddingsHandle struct {
+	handle *C.confer_embeddings_request
+}
+
+func (h embeddingsHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
+	return C.confer_embeddings_stream(client, h.handle, nil, stream, e)
+}
+
+func (h embeddingsHandle) free() { C.confer_embeddings_request_free(h.handle) }
+
+// FetchRequest is a request for a page, which the enclave fetches. The page's server, and anyone
+// who sees the enclave's traffic, can see the fetch, but not its user.
+type FetchRequest struct {
+	URL     string
+	Headers map[string]string
+}
+
+// Fetch returns the HTML of a page, at most 32 MiB.
+func (c *Client) Fetch(ctx context.Context, request FetchRequest) (string, error) {
+	page, err := c.collect(ctx, request.native)
+	if err != nil {
+		return "", err
+	}
+	return page, nil
+}
+
+func (r FetchRequest) native() (sendable, error) {
+	var h fetchHandle
+	var a attempt
+	a.call(func(e **C.confer_error) C.confer_status {
+		url, length := bytesOf(r.URL)
+		return C.confer_fetch_request_new(url, length, &h.handle, e)
+	})
+	for name, value := range r.Headers {
+		a.call(func(e **C.confer_error) C.confer_status {
+			key, keyLength := bytesOf(name)
+			text, length := bytesOf(value)
+			return C.confer_fetch_request_set_header(h.handle, key, keyLength, text, length, e)
+		})
+	}
+	return made(&a, h)
+}
+
+type fetchHandle struct{ handle *C.confer_fetch_request }
+
+func (h fetchHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
+	return C.confer_fetch_stream(client, h.handle, nil, stream, e)
+}
+
+func (h fetchHandle) free() { C.confer_fetch_request_free(h.handle) }
+
+// Ending says how the answer to a RawRequest ends, because nothing on the wire shows it. A wrong
+// one loses the rest of an answer, or waits for more until the idle limit.
+type Ending int32
+
+const (
+	EndingOneResponse   Ending = C.CONFER_ENDING_ONE_RESPONSE   // one response: one EventBody
+	EndingCompletion    Ending = C.CONFER_ENDING_COMPLETION     // events up to EventCompletion
+	EndingContentLength Ending = C.CONFER_ENDING_CONTENT_LENGTH // pieces of Content-Length bytes in all
+)
+
+// String returns the name of the constant in confer.h, such as "CONFER_ENDING_COMPLETION".
+func (e Ending) String() string { return C.GoString(C.confer_ending_name(C.int32_t(e))) }
+
+// RawRequest is a request of any route, such as one without a method in this version. The body may
+// be empty.
+type RawRequest struct {
+	Verb, Path, Body string
+	Ending           Ending
+}
+
+// Raw sends a request and yields its events like Chat.
+func (c *Client) Raw(ctx context.Context, request RawRequest) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		err := c.pull(ctx, request.native, func(event *C.confer_event) bool { return yield(readEvent(event), nil) })
+		if err != nil {
+			yield(Event{}, err)
+		}
+	}
+}
+
+func (r RawRequest) native() (sendable, error) {
+	var h rawHandle
+	var a attempt
+	a.call(func(e **C.confer_error) C.confer_status {
+		verb, verbLength := bytesOf(r.Verb)
+		path, pathLength := bytesOf(r.Path)
+		return C.confer_raw_request_new(verb, verbLength, path, pathLength, C.int32_t(r.Ending), &h.handle, e)
+	})
+	if r.Body != "" {
+		a.call(func(e **C.confer_error) C.confer_status {
+			text, length := bytesOf(r.Body)
+			return C.confer_raw_request_set_body(h.handle, text, length, e)
+		})
+	}
+	return made(&a, h)
+}
+
+type rawHandle struct{ handle *C.confer_raw_request }
+
+func (h rawHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
+	return C.confer_raw_stream(client, h.handle, nil, stream, e)
+}
+
+func (h rawHandle) free() { C.confer_raw_request_free(h.handle) }
+
+// ExtractionRequest uploads a document: Reader, Path or Bytes. Servers accept at most 50 MiB, newer
+// ones 1 byte to 256 MiB.
+type ExtractionRequest struct {
 	// Filename is sent to the server. Default: the name in Path.
 	Filename string
-	// Bytes is the document. If Path is not empty, that regular file is read during the upload
-	// instead.
+	// Bytes is the document in memory.
 	Bytes []byte
-	Path  string
+	// Path, if not empty, is a regular file, which is read during the upload.
+	Path string
+	// Reader, if not nil, is read during the upload, in a goroutine that ends before Extract returns.
+	// If it is an io.Closer, Extract closes it, which must end a Read that waits.
+	Reader io.Reader
+	// Length is the number of bytes of Reader, 0 if unknown. Newer servers refuse an unknown length.
+	Length int64
 	// Options of the extraction: "content_type" and "image_export_mode" (strings), "ocr",
 	// "table_structure" and "include_images" (true or false), or options of later servers. Default:
 	// the server's.
 	Options map[string]any
 	// MaxAnswer is the largest answer in bytes; a larger one fails with ErrLimit. Default: 256 MiB.
 	MaxAnswer int64
-	// Progress is called with the bytes sent and the total, in the goroutine that called Extract. May
-	// be nil.
+	// Progress is called with the bytes sent and the total, -1 if unknown, in the goroutine that called
+	// Extract. May be nil.
 	Progress func(sent, total int64)
 }
 
 const maxAnswer = 256 << 20
 
 // Extract uploads a document and returns its extraction, a JSON object. An answer or refusal during
-// the upload ends the upload.
-func (c *Client) Extract(ctx context.Context, document Document) (json.RawMessage, error) {
-	bound := document.MaxAnswer
+// the upload ends the upload. If Reader fails, the request is cancelled, and errors.Is finds its
+// error.
+func (c *Client) Extract(ctx context.Context, request ExtractionRequest) (answer json.RawMessage, err error) {
+	closeReader := func() {
+		if closer, ok := request.Reader.(io.Closer); ok {
+			_ = closer.Close() // nothing more of it is needed
+		}
+	}
+	stream, err := c.start(ctx, request.native)
+	if err != nil {
+		closeReader()
+		return nil, err
+	}
+	defer C.confer_stream_free(stream)
+	if request.Reader != nil {
+		uploaded := make(chan error, 1)
+		go func() {
+			failure := upload(stream, request.Reader)
+			if failure != nil {
+				C.confer_stream_cancel(stream)
+			}
+			uploaded <- failure
+		}()
+		defer func() {
+			C.confer_stream_cancel(stream) // wakes a write
+			closeReader()
+			failure := <-uploaded
+			if e, ok := err.(*Error); ok && failure != nil && e.Status == ErrCancelled && ctx.Err() == nil {
+				e.causes = []error{failure}
+			}
+		}()
+	}
+	return request.read(ctx, stream)
+}
+
+// read collects the answer up to its limit, so that an enclave cannot fill the memory.
+func (r ExtractionRequest) read(ctx context.Context, stream *C.confer_stream) (json.RawMessage, error) {
+	bound := r.MaxAnswer
 	if bound == 0 {
 		bound = maxAnswer
 	}
-	return c.body(ctx, bound, func() (sendable, error) {
-		options, err := documentsOf(document.Options, "option")
-		if err != nil {
-			return nil, err
+	var body []byte
+	var tooLong *Error
+	err := readStream(ctx, stream, func(lent *C.confer_event) bool {
+		switch event := readEvent(lent); {
+		case event.Type == EventBody && max(event.Transferred, event.Total) > bound:
+			tooLong = madeHere(ErrLimit, fmt.Sprintf("an answer of more than %d bytes", bound))
+			tooLong.Progress = PartlyAnswered
+			return false
+		case event.Type == EventBody:
+			body = append(body, event.Content...)
+		case event.Type == EventProgress && r.Progress != nil:
+			r.Progress(event.Transferred, event.Total)
 		}
-		filename := document.Filename
-		if filename == "" && document.Path != "" {
-			filename = filepath.Base(document.Path)
-		}
-		sets := []step{func(native *C.confer_request, e **C.confer_error) C.confer_status {
-			if document.Path != "" {
-				path, length := bytesOf(document.Path)
-				return C.confer_request_set_document_file(native, path, length, e)
-			}
-			bytes := (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(document.Bytes)))
-			return C.confer_request_set_document_bytes(native, bytes, C.size_t(len(document.Bytes)), e)
-		}}
-		for name, value := range options {
-			sets = append(sets, func(native *C.confer_request, e **C.confer_error) C.confer_status {
-				key, keyLength := bytesOf(name)
-				text, length := bytesOf(value)
-				return C.confer_request_set_option(native, key, keyLength, text, length, e)
-			})
-		}
-		return newRequest(func(native **C.confer_request, e **C.confer_error) C.confer_status {
-			text, length := bytesOf(filename)
-			return C.confer_request_new_extraction(text, length, native, e)
-		}, sets...)
-	}, document.Progress)
-}
-
-// Do sends a request of any route, such as one without a method in this version, and yields its
-// events like Chat. The body may be empty.
-func (c *Client) Do(ctx context.Context, verb, path, body string, ending Ending) iter.Seq2[Event, error] {
-	return c.events(ctx, func() (sendable, error) {
-		var sets []step
-		if body != "" {
-			sets = append(sets, func(native *C.confer_request, e **C.confer_error) C.confer_status {
-				text, length := bytesOf(body)
-				return C.confer_request_set_body(native, text, length, e)
-			})
-		}
-		return newRequest(func(native **C.confer_request, e **C.confer_error) C.confer_status {
-			verb, verbLength := bytesOf(verb)
-			path, pathLength := bytesOf(path)
-			return C.confer_request_new(verb, verbLength, path, pathLength, C.int32_t(ending), native, e)
-		}, sets...)
+		return true
 	})
+	switch {
+	case tooLong != nil:
+		return nil, tooLong
+	case err != nil:
+		return nil, err
+	}
+	return body, nil
 }
 
-// sendable is the handle of a request of either kind.
+// upload writes a document to its stream. An upload that has ended early is no error: the stream
+// has the reason.
+func upload(stream *C.confer_stream, document io.Reader) error {
+	_, err := io.Copy(uploadWriter{stream}, document)
+	if err == nil {
+		err = do(func(e **C.confer_error) C.confer_status { return C.confer_stream_finish(stream, e) })
+	}
+	if errors.Is(err, ErrStale) {
+		return nil
+	}
+	return err
+}
+
+type uploadWriter struct{ stream *C.confer_stream }
+
+func (w uploadWriter) Write(bytes []byte) (int, error) {
+	var written C.size_t
+	err := do(func(e **C.confer_error) C.confer_status {
+		lent := (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(bytes)))
+		return C.confer_stream_write(w.stream, lent, C.size_t(len(bytes)), -1, &written, e)
+	})
+	return int(written), err
+}
+
+func (r ExtractionRequest) native() (sendable, error) {
+	options, err := documentsOf(r.Options, "option")
+	if err != nil {
+		return nil, err
+	}
+	filename := r.Filename
+	if filename == "" && r.Path != "" {
+		filename = filepath.Base(r.Path)
+	}
+	var h extractionHandle
+	var a attempt
+	a.call(func(e **C.confer_error) C.confer_status {
+		text, length := bytesOf(filename)
+		return C.confer_extraction_request_new(text, length, &h.handle, e)
+	})
+	a.call(func(e **C.confer_error) C.confer_status {
+		switch {
+		case r.Reader != nil && r.Length == 0:
+			return C.confer_extraction_request_set_document_stream(h.handle, -1, e)
+		case r.Reader != nil:
+			return C.confer_extraction_request_set_document_stream(h.handle, C.int64_t(r.Length), e)
+		case r.Path != "":
+			path, length := bytesOf(r.Path)
+			return C.confer_extraction_request_set_document_file(h.handle, path, length, e)
+		}
+		bytes := (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(r.Bytes)))
+		return C.confer_extraction_request_set_document_bytes(h.handle, bytes, C.size_t(len(r.Bytes)), e)
+	})
+	for name, value := range options {
+		a.call(func(e **C.confer_error) C.confer_status {
+			key, keyLength := bytesOf(name)
+			text, length := bytesOf(value)
+			return C.confer_extraction_request_set_option(h.handle, key, keyLength, text, length, e)
+		})
+	}
+	return made(&a, h)
+}
+
+type extractionHandle struct {
+	handle *C.confer_extraction_request
+}
+
+func (h extractionHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
+	return C.confer_extraction_stream(client, h.handle, nil, stream, e)
+}
+
+func (h extractionHandle) free() { C.confer_extraction_request_free(h.handle) }
+
+// sendable is the handle of a request of any kind.
 type sendable interface {
 	send(*C.confer_client, **C.confer_stream, **C.confer_error) C.confer_status
 	free()
 }
 
-type requestHandle struct{ handle *C.confer_request }
-
-func (h requestHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
-	return C.confer_request_pull(client, h.handle, stream, e)
-}
-
-func (h requestHandle) free() { C.confer_request_free(h.handle) }
-
-type step = func(*C.confer_request, **C.confer_error) C.confer_status
-
-func newRequest(make func(**C.confer_request, **C.confer_error) C.confer_status, steps ...step) (sendable, error) {
-	var native *C.confer_request
-	var a attempt
-	a.call(func(e **C.confer_error) C.confer_status { return make(&native, e) })
-	for _, step := range steps {
-		a.call(func(e **C.confer_error) C.confer_status { return step(native, e) })
-	}
+// made returns the handle, or frees it if a call failed.
+func made(a *attempt, handle sendable) (sendable, error) {
 	if err := a.err(); err != nil {
-		C.confer_request_free(native)
+		handle.free()
 		return nil, err
 	}
-	return requestHandle{native}, nil
-}
-
-// body collects an answer in pieces, up to a limit, so that an enclave cannot fill the memory.
-func (c *Client) body(ctx context.Context, bound int64, make func() (sendable, error), progress func(int64, int64)) ([]byte, error) {
-	var body []byte
-	for event, err := range c.events(ctx, make) {
-		switch {
-		case err != nil:
-			return nil, err
-		case event.Type == EventBody && max(event.Transferred, event.Total) > bound:
-			tooLong := madeHere(ErrLimit, fmt.Sprintf("an answer of more than %d bytes", bound))
-			tooLong.Progress = PartlyAnswered
-			return nil, tooLong
-		case event.Type == EventBody:
-			body = append(body, event.Content...)
-		case event.Type == EventProgress && progress != nil:
-			progress(event.Transferred, event.Total)
-		}
-	}
-	return body, nil
-}
-
-// events returns a sequence. Each use makes a request, sends it, and yields its events.
-func (c *Client) events(ctx context.Context, make func() (sendable, error)) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
-		err := c.pull(ctx, make, func(event *C.confer_event) bool { return yield(readEvent(event), nil) })
-		if err != nil {
-			yield(Event{}, err)
-		}
-	}
+	return handle, nil
 }
 
 // pull makes a request, sends it, and lends each event to take. When take returns false, it cancels
@@ -245,43 +378,44 @@ func (c *Client) pull(ctx context.Context, make func() (sendable, error), take f
 		return err
 	}
 	defer C.confer_stream_free(stream)
+	return readStream(ctx, stream, take)
+}
+
+// collect makes a request, sends it, and returns the whole answer, or what came of it before a
+// failure.
+func (c *Client) collect(ctx context.Context, make func() (sendable, error)) (string, error) {
+	stream, err := c.start(ctx, make)
+	if err != nil {
+		return "", err
+	}
+	defer C.confer_stream_free(stream)
 	defer whenDone(ctx, func() { C.confer_stream_cancel(stream) })()
 	for {
-		var event *C.confer_event
+		var lent *C.char
 		var failure *C.confer_error
-		switch status := C.confer_stream_next(stream, -1, &event, &failure); status {
-		case C.CONFER_OK:
-			if !take(event) {
-				return nil
-			}
-		case C.CONFER_TIMEOUT:
-			// A wait without a limit should not time out. If it does, wait again.
-		case C.CONFER_END:
-			return nil
-		default:
-			return takeError(status, failure).because(ctx)
+		status := C.confer_stream_collect(stream, -1, &lent, nil, &failure)
+		if status == C.CONFER_TIMEOUT {
+			continue // see readStream
 		}
+		text := textOf(func(n *C.size_t) *C.char { return C.confer_stream_text(stream, n) })
+		if status != C.CONFER_OK {
+			return text, takeError(status, failure).because(ctx)
+		}
+		return text, nil
 	}
 }
 
-func (c *Client) start(ctx context.Context, make func() (sendable, error)) (*C.confer_stream, error) {
-	if ctx.Err() != nil {
-		return nil, madeHere(ErrCancelled, ErrCancelled.Error()).because(ctx)
+func (c *Client) start(ctx context.Context, make func() (sendable, error)) (stream *C.confer_stream, err error) {
+	if err := ended(ctx); err != nil {
+		return nil, err
 	}
 	request, err := make()
 	if err != nil {
 		return nil, err
 	}
 	defer request.free()
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.handle == nil {
-		return nil, madeHere(ErrClosed, ErrClosed.Error())
-	}
-	var stream *C.confer_stream
-	var failure *C.confer_error
-	if status := request.send(c.handle, &stream, &failure); status != C.CONFER_OK {
-		return nil, takeError(status, failure).because(ctx)
-	}
-	return stream, nil
+	err = c.call(func(handle *C.confer_client, e **C.confer_error) C.confer_status {
+		return request.send(handle, &stream, e)
+	})
+	return stream, err
 }

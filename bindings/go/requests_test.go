@@ -1,11 +1,12 @@
 package confer_test
 
-// Requests other than chats, tools that this process runs, and reconnecting.
+// Requests other than chats, and reconnecting.
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -38,7 +39,7 @@ func TestPingReportsItsRoundTrip(t *testing.T) {
 
 func TestTextsHaveEmbeddingsInTheirOrder(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
-	rows, err := client.Embed(t.Context(), []string{"a", "b", "a"}, true)
+	rows, err := client.Embed(t.Context(), confer.EmbeddingsRequest{Texts: []string{"a", "b", "a"}, IsQuery: true})
 	if err != nil || len(rows) != 3 || len(rows[0]) != 64 {
 		t.Fatalf("got %d rows, %v", len(rows), err)
 	}
@@ -52,25 +53,25 @@ func TestTextsHaveEmbeddingsInTheirOrder(t *testing.T) {
 	if math.Abs(norm-1) > 1e-5 || rows[0][0] == rows[1][0] {
 		t.Errorf("a norm of %v", norm)
 	}
-	passages, err := client.Embed(t.Context(), []string{"a"}, false)
+	passages, err := client.Embed(t.Context(), confer.EmbeddingsRequest{Texts: []string{"a"}})
 	if err != nil || passages[0][0] == rows[0][0] {
 		t.Errorf("a passage is a query: %v", err)
 	}
-	if _, err := client.Embed(t.Context(), make([]string, 65), false); !errors.Is(err, confer.ErrTooLarge) {
+	if _, err := client.Embed(t.Context(), confer.EmbeddingsRequest{Texts: make([]string, 65)}); !errors.Is(err, confer.ErrTooLarge) {
 		t.Errorf("65 texts: %v", err)
 	}
-	if _, err := client.Embed(t.Context(), nil, false); !errors.Is(err, confer.ErrInvalidArgument) {
+	if _, err := client.Embed(t.Context(), confer.EmbeddingsRequest{}); !errors.Is(err, confer.ErrInvalidArgument) {
 		t.Errorf("no text: %v", err)
 	}
 }
 
 func TestPageIsFetchedAndRefusalHasAReason(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
-	page, err := client.FetchHTML(t.Context(), "https://a.test/?q=<b>", map[string]string{"Accept": "text/html"})
+	page, err := client.Fetch(t.Context(), confer.FetchRequest{URL: "https://a.test/?q=<b>", Headers: map[string]string{"Accept": "text/html"}})
 	if err != nil || !strings.Contains(page, "<code>https://a.test/?q=&lt;b&gt;</code>") {
 		t.Errorf("got %q, %v", page, err)
 	}
-	_, err = client.FetchHTML(t.Context(), "http://unreachable.test/", nil)
+	_, err = client.Fetch(t.Context(), confer.FetchRequest{URL: "http://unreachable.test/"})
 	var refused *confer.Error
 	if !errors.As(err, &refused) || refused.HTTPStatus != 502 || refused.PeerText == "" {
 		t.Errorf("got %v", err)
@@ -91,7 +92,7 @@ func TestDocumentIsUploadedFromMemoryAndFile(t *testing.T) {
 			t.Errorf("%d of %d", sent, total)
 		}
 	}
-	for _, document := range []confer.Document{
+	for _, document := range []confer.ExtractionRequest{
 		{Filename: "lines.txt", Bytes: []byte(text), Options: options, Progress: progress},
 		{Path: path, Options: options, Progress: progress},
 		{Filename: "lines.txt", Path: path, Options: options},
@@ -116,17 +117,17 @@ func TestDocumentIsUploadedFromMemoryAndFile(t *testing.T) {
 		t.Errorf("told %v", told)
 	}
 	var bounded *confer.Error
-	if _, err := client.Extract(t.Context(), confer.Document{Filename: "empty.txt"}); !errors.As(err, &bounded) || bounded.HTTPStatus != 400 {
+	if _, err := client.Extract(t.Context(), confer.ExtractionRequest{Filename: "empty.txt"}); !errors.As(err, &bounded) || bounded.HTTPStatus != 400 {
 		t.Errorf("an empty document: %v", err)
 	}
-	if _, err := client.Extract(t.Context(), confer.Document{Filename: "x.txt", Bytes: []byte("x"), MaxAnswer: 10}); !errors.As(err, &bounded) ||
+	if _, err := client.Extract(t.Context(), confer.ExtractionRequest{Filename: "x.txt", Bytes: []byte("x"), MaxAnswer: 10}); !errors.As(err, &bounded) ||
 		bounded.Status != confer.ErrLimit || bounded.Progress != confer.PartlyAnswered {
 		t.Errorf("an answer beyond its bound: %v", err)
 	}
-	if _, err := client.Extract(t.Context(), confer.Document{Path: "/nonexistent"}); !errors.Is(err, confer.ErrFile) {
+	if _, err := client.Extract(t.Context(), confer.ExtractionRequest{Path: "/nonexistent"}); !errors.Is(err, confer.ErrFile) {
 		t.Errorf("no file: %v", err)
 	}
-	if _, err := client.Extract(t.Context(), confer.Document{Filename: "x", Bytes: []byte("x"), Options: map[string]any{"content_type": "x/y"}}); !errors.Is(err, confer.ErrRefused) {
+	if _, err := client.Extract(t.Context(), confer.ExtractionRequest{Filename: "x", Bytes: []byte("x"), Options: map[string]any{"content_type": "x/y"}}); !errors.Is(err, confer.ErrRefused) {
 		t.Errorf("a type that there is not: %v", err)
 	}
 }
@@ -134,7 +135,7 @@ func TestDocumentIsUploadedFromMemoryAndFile(t *testing.T) {
 func TestContextCancelsAnUpload(t *testing.T) {
 	client := connect(t, startEnclave(t, "upload-not-read"))
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := client.Extract(ctx, confer.Document{
+	_, err := client.Extract(ctx, confer.ExtractionRequest{
 		Filename: "zeros.pdf",
 		Bytes:    make([]byte, 20<<20),
 		Progress: func(int64, int64) { cancel() },
@@ -147,7 +148,7 @@ func TestContextCancelsAnUpload(t *testing.T) {
 func TestAnyRouteWorks(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	collect := func(verb, path, body string, ending confer.Ending) (text string, pieces int, err error) {
-		for event, err := range client.Do(t.Context(), verb, path, body, ending) {
+		for event, err := range client.Raw(t.Context(), confer.RawRequest{Verb: verb, Path: path, Body: body, Ending: ending}) {
 			if err != nil {
 				return text, pieces, err
 			}
@@ -175,132 +176,14 @@ func TestAnyRouteWorks(t *testing.T) {
 	}
 }
 
-func withTools(prompt string) confer.Request {
-	request := ask(prompt)
-	request.Tools = []confer.Tool{{Name: "clock", Parameters: json.RawMessage(`{"type":"object","properties":{"zone":{"type":"string"}}}`)}}
-	return request
-}
-
-func TestToolsRunUntilAnAnswerCallsNone(t *testing.T) {
-	client := connect(t, startEnclave(t, "none"))
-	calls, completions := 0, 0
-	clock := func(ctx context.Context, arguments string) (string, error) {
-		if calls++; arguments != `{"zone":"UTC"}` || ctx.Err() != nil {
-			t.Errorf("called with %s", arguments)
-		}
-		return []string{"noon", "night", "dawn"}[calls-1], nil
-	}
-	tools := map[string]confer.ToolFunc{"clock": clock}
-	text := ""
-	for event, err := range client.ChatWithTools(t.Context(), withTools(`/client-tools 2 clock {"zone":"UTC"}`), tools) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if event.Type == confer.EventCompletion {
-			completions++
-		}
-		text += event.Content
-	}
-	if calls != 2 || completions != 2 || text != "The tools answered: noon | night" {
-		t.Errorf("%d calls, %d completions: %q", calls, completions, text)
-	}
-
-	// The server's tool calls are part of the history.
-	calls = 0
-	if text, err := textOf(client.ChatWithTools(t.Context(), withTools(`/mixed-tools clock {"zone":"UTC"}`), tools)); err != nil ||
-		!strings.Contains(text, "noon") {
-		t.Errorf("got %q, %v", text, err)
-	}
-	// The model receives an error for a failing tool and for an unknown one.
-	failing := map[string]confer.ToolFunc{"clock": func(context.Context, string) (string, error) { return "", errors.New("it stands") }}
-	if text, err := textOf(client.ChatWithTools(t.Context(), withTools(`/client-tools 1 clock {}`), failing)); err != nil || text != "The tools answered: Error: it stands" {
-		t.Errorf("got %q, %v", text, err)
-	}
-	if text, err := textOf(client.ChatWithTools(t.Context(), withTools(`/client-tools 1 clock {}`), nil)); err != nil || !strings.Contains(text, "Error: there is no tool") {
-		t.Errorf("got %q, %v", text, err)
-	}
-}
-
-func TestFailingChatAddsNothingToItsConversation(t *testing.T) {
-	client := connect(t, startEnclave(t, "none"))
-	conversation, err := confer.NewConversation()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if used, most := conversation.ContextTokens(); used != -1 || most != -1 {
-		t.Errorf("%d of %d", used, most)
-	}
-	in := func(request confer.Request) confer.Request {
-		request.Conversation = conversation
-		return request
-	}
-	tools := map[string]confer.ToolFunc{"clock": func(context.Context, string) (string, error) { return "noon", nil }}
-	if _, err := textOf(client.Chat(t.Context(), in(ask("hello")))); err != nil || conversation.Len() != 2 {
-		t.Errorf("%d messages, %v", conversation.Len(), err)
-	}
-	// The question, the call, the result, the answer.
-	if _, err := textOf(client.ChatWithTools(t.Context(), in(withTools("/tool-rounds 3 clock {}")), tools)); err != nil || conversation.Len() != 10 {
-		t.Errorf("%d messages, %v", conversation.Len(), err)
-	}
-	if used, most := conversation.ContextTokens(); used <= 0 || most < used {
-		t.Errorf("%d of %d", used, most)
-	}
-	whole := conversation.JSON()
-	again, err := confer.ParseConversation(whole)
-	if err != nil || again.JSON() != whole || again.Len() != 10 {
-		t.Errorf("read again: %v", err)
-	}
-
-	endless := in(withTools("/endless-tool clock {}"))
-	endless.MaxRounds = 3
-	var failure *confer.Error
-	if _, err := textOf(client.ChatWithTools(t.Context(), endless, tools)); !errors.Is(err, confer.ErrToolRounds) ||
-		!errors.As(err, &failure) || failure.Progress != confer.PartlyAnswered {
-		t.Errorf("got %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancelling := map[string]confer.ToolFunc{"clock": func(context.Context, string) (string, error) { cancel(); return "", nil }}
-	if _, err := textOf(client.ChatWithTools(ctx, in(withTools("/endless-tool clock {}")), cancelling)); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	rounds := 0
-	for event := range client.ChatWithTools(t.Context(), in(withTools("/endless-tool clock {}")), tools) {
-		if event.Type == confer.EventClientToolCall {
-			if rounds++; rounds == 3 {
-				break
-			}
-		}
-	}
-	if conversation.JSON() != whole {
-		t.Errorf("chats that failed left %d messages", conversation.Len())
-	}
-	// Leaving the loop at its last event still gives the whole answer.
-	for event := range client.ChatWithTools(t.Context(), in(ask("bye")), tools) {
-		if event.Type == confer.EventCompletion {
-			break
-		}
-	}
-	if conversation.Len() != 12 {
-		t.Errorf("%d messages", conversation.Len())
-	}
-	if err := conversation.Truncate(1); err != nil || conversation.Len() != 1 {
-		t.Errorf("%d messages, %v", conversation.Len(), err)
-	}
-	if err := conversation.Add(confer.RoleAssistant, "hi"); err != nil || conversation.Len() != 2 {
-		t.Errorf("%d messages, %v", conversation.Len(), err)
-	}
-	if _, err := confer.ParseConversation("{}"); !errors.Is(err, confer.ErrInvalidJSON) {
-		t.Errorf("got %v", err)
-	}
-}
-
 func TestBrokenConnectionIsReplaced(t *testing.T) {
 	config := startEnclave(t, "stream-drop", "--fault-until", "1")
 	if _, err := textOf(connect(t, config).Chat(t.Context(), ask("x"))); !errors.Is(err, confer.ErrConnectionLost) {
 		t.Errorf("got %v", err)
 	}
 	config = startEnclave(t, "stream-drop", "--fault-until", "1")
-	config.Reconnect = confer.Reconnect{Attempts: 10, FirstDelay: 10 * time.Millisecond}
+	config.Limits = map[confer.LimitKey]uint64{confer.LimitAttempts: 10}
+	config.Durations = map[confer.DurationKey]time.Duration{confer.DurationFirstRetry: 10 * time.Millisecond}
 	config.RenewWithEvidence = true
 	client := connect(t, config)
 	var failure *confer.Error
@@ -310,7 +193,7 @@ func TestBrokenConnectionIsReplaced(t *testing.T) {
 	if text, err := textOf(client.Chat(t.Context(), ask("again"))); err != nil || text != "You said: again" {
 		t.Errorf("got %q, %v", text, err)
 	}
-	if err := client.Check(); err != nil || !client.Connected() || client.Counters().Connections != 2 {
+	if err := client.Check(); err != nil || client.State() != confer.StateConnected || client.Counters().Connections != 2 {
 		t.Errorf("%v, %+v", err, client.Counters())
 	}
 	if report, err := client.Report(); err != nil || !report.Verified() {
@@ -320,9 +203,10 @@ func TestBrokenConnectionIsReplaced(t *testing.T) {
 
 func TestChangedNetworkIsProbedAtOnce(t *testing.T) {
 	config := startEnclave(t, "mute", "--fault-until", "1")
-	config.Reconnect.Attempts = 10
-	config.Reconnect.MaxDelay = 10 * time.Millisecond
-	config.ProbeTimeout = 50 * time.Millisecond
+	config.Limits = map[confer.LimitKey]uint64{confer.LimitAttempts: 10}
+	config.Durations = map[confer.DurationKey]time.Duration{
+		confer.DurationLongestRetry: 10 * time.Millisecond, confer.DurationProbe: 50 * time.Millisecond,
+	}
 	client := connect(t, config)
 	if err := client.NetworkChanged(); err != nil {
 		t.Error(err)
@@ -339,7 +223,7 @@ func TestChangedNetworkIsProbedAtOnce(t *testing.T) {
 	if err := client.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := client.NetworkChanged(); !errors.Is(err, confer.ErrClosed) || client.Connected() || client.Counters() != (confer.Counters{}) {
+	if err := client.NetworkChanged(); !errors.Is(err, confer.ErrClosed) || client.State() != confer.StateEnded || client.Counters() != (confer.Counters{}) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -358,12 +242,24 @@ func TestInvalidSettingsAreRefusedByName(t *testing.T) {
 			client.Close()
 		}
 	}
-	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.MaxAge = time.Second })
-	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.MaxAge = time.Microsecond })
-	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.MaxAge = -time.Microsecond })
-	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.ProbeTimeout = -1 * time.Second })
-	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Reconnect = confer.Reconnect{Attempts: 1, FirstDelay: -time.Second} })
-	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Limits.Unfinished = 1 })
+	lasting := func(key confer.DurationKey, value time.Duration) func(*confer.Config) {
+		return func(c *confer.Config) { c.Durations = map[confer.DurationKey]time.Duration{key: value} }
+	}
+	limited := func(key confer.LimitKey, value uint64) func(*confer.Config) {
+		return func(c *confer.Config) { c.Limits = map[confer.LimitKey]uint64{key: value} }
+	}
+	refused(confer.ErrInvalidArgument, lasting(confer.DurationMaxAge, time.Second))
+	refused(confer.ErrInvalidArgument, lasting(confer.DurationMaxAge, time.Microsecond))
+	refused(confer.ErrInvalidArgument, lasting(confer.DurationMaxAge, -time.Microsecond))
+	refused(nil, lasting(confer.DurationMaxAge, 0))
+	refused(confer.ErrInvalidArgument, lasting(confer.DurationProbe, -1*time.Second))
+	refused(confer.ErrInvalidArgument, lasting(confer.DurationFirstRetry, -time.Second))
+	refused(confer.ErrInvalidArgument, lasting(-1, time.Second))
+	refused(confer.ErrInvalidArgument, limited(confer.LimitUnfinished, 1))
+	refused(confer.ErrInvalidArgument, limited(-1, 1))
+	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Ask = 1 << 20 })
+	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Token = "" })
+	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Log, c.LogLevel = func(confer.LogLevel, string, string) {}, 99 })
 	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Roots = -1 })
 	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.RootsPEM = "none" })
 	refused(confer.ErrInvalidURL, func(c *confer.Config) { c.Proxy = "ftp://proxy.test" })
@@ -378,7 +274,7 @@ func TestInvalidSettingsAreRefusedByName(t *testing.T) {
 	t.Setenv("SSL_CERT_DIR", "/nonexistent")
 	refused(confer.ErrFile, func(c *confer.Config) { c.Roots = confer.RootsSystem })
 
-	config.Limits.Requests = 1
+	limited(confer.LimitRequests, 1)(&config)
 	client := connect(t, config)
 	for _, err := range client.Chat(t.Context(), ask("/silent")) {
 		if err != nil {
@@ -388,5 +284,98 @@ func TestInvalidSettingsAreRefusedByName(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		break
+	}
+}
+
+// pieces reads a document in small pieces, and fails after it if err is not nil.
+type pieces struct {
+	rest string
+	err  error
+}
+
+func (p *pieces) Read(buffer []byte) (int, error) {
+	n := copy(buffer, p.rest[:min(len(p.rest), 4099)])
+	switch p.rest = p.rest[n:]; {
+	case n > 0:
+		return n, nil
+	case p.err != nil:
+		return 0, p.err
+	}
+	return 0, io.EOF
+}
+
+func TestDocumentIsUploadedFromAReader(t *testing.T) {
+	client := connect(t, startEnclave(t, "none"))
+	text := strings.Repeat("a line of text\n", 200_000)
+	extract := func(length int, reader io.Reader) (json.RawMessage, error) {
+		return client.Extract(t.Context(), confer.ExtractionRequest{Filename: "lines.txt", Reader: reader, Length: int64(length)})
+	}
+	for _, reader := range []io.Reader{strings.NewReader(text), &pieces{rest: text}} {
+		var read struct {
+			Document struct {
+				Text string `json:"md_content"`
+			}
+		}
+		if extracted, err := extract(len(text), reader); err != nil || json.Unmarshal(extracted, &read) != nil || read.Document.Text != text {
+			t.Errorf("extracted %d bytes, %v", len(read.Document.Text), err)
+		}
+	}
+	var refused *confer.Error
+	if _, err := extract(0, &pieces{rest: "x"}); !errors.As(err, &refused) || refused.HTTPStatus != 400 {
+		t.Errorf("an unknown length: %v", err)
+	}
+	broken := errors.New("the disk is gone")
+	if _, err := extract(len(text), &pieces{text[:100_000], broken}); !errors.Is(err, broken) || !errors.Is(err, confer.ErrCancelled) || errors.Is(err, context.Canceled) ||
+		!strings.Contains(err.Error(), "the disk is gone") {
+		t.Errorf("a reader that fails: %v", err)
+	}
+	if _, err := extract(len(text)-1, strings.NewReader(text)); !errors.Is(err, confer.ErrInvalidArgument) {
+		t.Errorf("more than its length: %v", err)
+	}
+	if _, err := extract(len(text)+1, strings.NewReader(text)); !errors.Is(err, confer.ErrInvalidArgument) {
+		t.Errorf("less than its length: %v", err)
+	}
+	if _, err := client.Ping(t.Context()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func TestReaderThatWaitsIsClosed(t *testing.T) {
+	client := connect(t, startEnclave(t, "upload-refused-midway"))
+	// A refusal ends the upload although the document's source says nothing any more.
+	source, sink := io.Pipe()
+	go func() {
+		for {
+			if _, err := sink.Write(make([]byte, 256<<10)); err != nil {
+				return
+			}
+		}
+	}()
+	var refused *confer.Error
+	_, err := client.Extract(t.Context(), confer.ExtractionRequest{Filename: "x.pdf", Reader: source, Length: 20 << 20})
+	if !errors.As(err, &refused) || refused.HTTPStatus != 422 {
+		t.Errorf("got %v", err)
+	}
+	if _, err := source.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("the reader is open: %v", err)
+	}
+	// So does a context.
+	source, sink = io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		sink.Write([]byte("the beginning"))
+		cancel()
+	}()
+	_, err = client.Extract(ctx, confer.ExtractionRequest{Filename: "x.pdf", Reader: source, Length: 1 << 20})
+	if !errors.Is(err, confer.ErrCancelled) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	// A request that is not sent closes it too.
+	source, _ = io.Pipe()
+	if _, err := client.Extract(ctx, confer.ExtractionRequest{Filename: "x.pdf", Reader: source}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := source.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("the reader is open: %v", err)
 	}
 }

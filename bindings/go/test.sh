@@ -27,12 +27,42 @@ in_tree=(env CGO_CFLAGS="-O2 -g -I$TREE/include" CGO_LDFLAGS="-L$TREE/build/lib 
 # -count: Go's cache of results does not know the enclave and the library.
 "${in_tree[@]}" "$go" test -race -count=1 ./...
 
-# README's program compiles in a module set up as README says.
-mkdir -p "$TREE/build/tests/go/hello"
-sed -n '/^```go$/,/^```$/{/^```/!p}' README.md >"$TREE/build/tests/go/hello/main.go"
+# Runs a command with the URL, token and policy of an enclave that ends afterwards.
+with_enclave() {
+  local started
+  coproc ENCLAVE { exec "$CONFER_ENCLAVE" --exit-with-stdin --state "$CONFER_ENCLAVE_STATE"; }
+  read -r started <&"${ENCLAVE[0]}"
+  of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }
+  CONFER_TOKEN=$(of token) URL=$(of url) POLICY=$(of policy) LD_LIBRARY_PATH=$TREE/build/lib "$@"
+  exec {ENCLAVE[1]}>&-
+  wait "$ENCLAVE_PID" || true
+}
+
+# README's first program compiles in a module set up as README says. For the local enclave it needs
+# two more settings.
+hello=$TREE/build/tests/go/hello
+rm -rf "$hello"
+mkdir -p "$hello"
 printf 'module hello\n\ngo 1.24\n\n%s\nreplace libconfer/confer => %s\n' "$(sed -n '/^require libconfer/p' README.md)" "$PWD" \
-  >"$TREE/build/tests/go/hello/go.mod"
-(cd "$TREE/build/tests/go/hello" && "${in_tree[@]}" "$go" vet .)
+  >"$hello/go.mod"
+sed -n '/^```go$/,/^```$/p' README.md | sed '1d; /^```$/,$d' >"$hello/main.go"
+(cd "$hello" && "${in_tree[@]}" "$go" vet .)
+sed -i 's/confer.Config{/&Endpoint: os.Getenv("URL"), Policy: policy, /' "$hello/main.go"
+cat >"$hello/policy.go" <<'GO'
+package main
+
+import (
+	"os"
+
+	"libconfer/confer"
+)
+
+var policy, _ = confer.LoadPolicy(os.Getenv("POLICY"))
+GO
+(cd "$hello" && "${in_tree[@]}" "$go" build -o hello .)
+answer=$(with_enclave "$hello/hello")
+[[ $answer == "You said: Hello!" ]] || { echo "README's program answered: $answer"; exit 1; }
+echo "README's program: $answer"
 
 echo "linked statically"
 "${in_tree[@]}" "$go" build -tags confer_static -o "$TREE/build/tests/go/chat-static" ./examples/chat
@@ -56,16 +86,10 @@ PC
 else
   echo "SKIP Go through pkg-config: pkg-config is not installed"
 fi
+chat() { "$1" -url "$URL" -policy "$POLICY" "hello there" 2>/dev/null; }
 for program in chat-static chat; do
   [[ -x $TREE/build/tests/go/$program ]] || continue
-  # The example prints the answer of an enclave, which ends with its stdin.
-  coproc ENCLAVE { exec "$CONFER_ENCLAVE" --exit-with-stdin --state "$CONFER_ENCLAVE_STATE"; }
-  read -r started <&"${ENCLAVE[0]}"
-  of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }
-  answer=$(CONFER_TOKEN=$(of token) LD_LIBRARY_PATH=$TREE/build/lib "$TREE/build/tests/go/$program" \
-    -url "$(of url)" -policy "$(of policy)" "hello there" 2>/dev/null)
-  exec {ENCLAVE[1]}>&-
-  wait "$ENCLAVE_PID" || true
+  answer=$(with_enclave chat "$TREE/build/tests/go/$program")
   [[ $answer == "You said: hello there" ]] || { echo "$program answered: $answer"; exit 1; }
   echo "$program: $answer"
 done

@@ -1,7 +1,6 @@
 package confer
 
-// Conversations, and chats whose tools run in this process. The library keeps the history. The loop
-// of rounds is in Go, so that a tool runs in the caller's goroutine with its context.
+// Tools that the model may call, and the goroutines that run them.
 
 /*
 #include <confer.h>
@@ -11,102 +10,10 @@ import "C"
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"iter"
-	"runtime"
+	"slices"
 	"sync"
+	"time"
 )
-
-// Conversation is a history of messages. It exists only in this process: the library stores
-// nothing. Several goroutines may use it, but a chat with tools discards messages that others add
-// while it runs.
-type Conversation struct {
-	mu      sync.Mutex
-	history *history
-}
-
-// history owns a handle.
-type history struct{ handle *C.confer_conversation }
-
-func (c *Conversation) now() *history {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.history
-}
-
-// NewConversation returns a conversation without messages.
-func NewConversation() (*Conversation, error) {
-	return newConversation(func(handle **C.confer_conversation, e **C.confer_error) C.confer_status {
-		return C.confer_conversation_new(handle, e)
-	})
-}
-
-// ParseConversation parses the result of Conversation.JSON.
-func ParseConversation(document string) (*Conversation, error) {
-	return newConversation(func(handle **C.confer_conversation, e **C.confer_error) C.confer_status {
-		text, length := bytesOf(document)
-		return C.confer_conversation_parse(text, length, handle, e)
-	})
-}
-
-func newConversation(make func(**C.confer_conversation, **C.confer_error) C.confer_status) (*Conversation, error) {
-	var handle *C.confer_conversation
-	var failure *C.confer_error
-	if status := make(&handle, &failure); status != C.CONFER_OK {
-		return nil, takeError(status, failure)
-	}
-	owner := &history{handle}
-	runtime.AddCleanup(owner, func(handle *C.confer_conversation) { C.confer_conversation_free(handle) }, handle)
-	return &Conversation{history: owner}, nil
-}
-
-// JSON returns the conversation with all messages, so protect it like them.
-func (c *Conversation) JSON() string {
-	// The text is lent until the next such call.
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return textOf(func(n *C.size_t) *C.char { return C.confer_conversation_json(c.history.handle, n) })
-}
-
-// Add appends a message. A conversation holds at most 32 MiB.
-func (c *Conversation) Add(role Role, content string) error {
-	history := c.now()
-	defer runtime.KeepAlive(history)
-	var failure *C.confer_error
-	text, length := bytesOf(content)
-	status := C.confer_conversation_add_message(history.handle, C.int32_t(role), text, length, &failure)
-	if status != C.CONFER_OK {
-		return takeError(status, failure)
-	}
-	return nil
-}
-
-// Truncate drops all messages after the first count.
-func (c *Conversation) Truncate(count int) error {
-	history := c.now()
-	defer runtime.KeepAlive(history)
-	var failure *C.confer_error
-	if status := C.confer_conversation_truncate(history.handle, C.size_t(max(count, 0)), &failure); status != C.CONFER_OK {
-		return takeError(status, failure)
-	}
-	return nil
-}
-
-// Len returns the number of messages.
-func (c *Conversation) Len() int {
-	history := c.now()
-	defer runtime.KeepAlive(history)
-	return int(C.confer_conversation_message_count(history.handle))
-}
-
-// ContextTokens returns the tokens at the last completion, and the maximum; -1 if unknown.
-func (c *Conversation) ContextTokens() (used, most int64) {
-	history := c.now()
-	defer runtime.KeepAlive(history)
-	var max C.int64_t
-	used = int64(C.confer_conversation_context_tokens(history.handle, &max))
-	return used, int64(max)
-}
 
 // Tool is a tool that the model may call.
 type Tool struct {
@@ -114,7 +21,21 @@ type Tool struct {
 	Description string // for the model
 	// Parameters is the JSON Schema of the arguments, an object. Default: any object.
 	Parameters json.RawMessage
+	// Run runs the tool. If it is nil, the loop over the chat's events handles the calls: see
+	// ChatRequest.ToolRounds.
+	Run ToolFunc `json:"-"`
 }
+
+// ToolFunc runs a tool in a goroutine. The arguments are text from the model. They should be JSON
+// according to the tool's schema, but may not be. The model receives an error as the result, and
+// continues. ctx ends with the chat, or after ChatRequest.ToolTimeout. The chat's sequence ends
+// after the function has returned.
+type ToolFunc = func(ctx context.Context, arguments string) (string, error)
+
+const (
+	toolRounds  = 16
+	toolTimeout = 5 * time.Minute
+)
 
 func (t Tool) parameters() string {
 	if len(t.Parameters) == 0 {
@@ -123,107 +44,100 @@ func (t Tool) parameters() string {
 	return string(t.Parameters)
 }
 
-// ToolFunc runs a tool. The arguments are text from the model. They should be JSON according to the
-// tool's schema, but may not be. The model receives an error as the result, and continues.
-type ToolFunc = func(ctx context.Context, arguments string) (string, error)
-
-const maxRounds = 16
-
-// ChatWithTools is like Chat, but runs the tools that the model calls, one after another, in the
-// caller's goroutine with its context. It sends their results with the next request, until an
-// answer calls no tool. All rounds are one sequence, with an EventCompletion at the end of each
-// answer. If a called tool has no function, the model receives an error.
-func (c *Client) ChatWithTools(ctx context.Context, request Request, tools map[string]ToolFunc) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
-		if err := c.rounds(ctx, request, tools, yield); err != nil {
-			yield(Event{}, err)
-		}
+// rounds returns the request's rounds of tools, 0 if the application continues by itself.
+func (r ChatRequest) rounds() uint32 {
+	runs := func(tool Tool) bool { return tool.Run != nil }
+	if r.ToolRounds == 0 && slices.ContainsFunc(r.Tools, runs) {
+		return toolRounds
 	}
+	return r.ToolRounds
 }
 
-func (c *Client) rounds(ctx context.Context, request Request, tools map[string]ToolFunc, yield func(Event, error) bool) (err error) {
-	// The rounds use a separate conversation, so a failing chat adds nothing to the application's, not
-	// even its successful rounds.
-	whole := request.Conversation
-	if whole == nil {
-		request.Conversation, err = NewConversation()
-	} else {
-		request.Conversation, err = ParseConversation(whole.JSON())
-	}
-	if err != nil {
-		return err
-	}
-	most := request.MaxRounds
-	if most == 0 {
-		most = maxRounds
-	}
-	for round := 0; ; round++ {
-		var calls []Event
-		pending, left := false, false
-		for event, failure := range c.Chat(ctx, request) {
-			if failure != nil && left {
-				return nil
-			}
-			if failure != nil {
-				if failed, ok := failure.(*Error); ok && round > 0 {
-					failed.Progress = PartlyAnswered
-				}
-				return failure
-			}
-			switch event.Type {
-			case EventClientToolCall:
-				calls = append(calls, event)
-			case EventCompletion:
-				pending = event.PendingToolCalls
-			}
-			if left = left || !yield(event, nil); left && (event.Type != EventCompletion || pending) {
-				return nil
-			}
-			// A caller that leaves at the last event has the whole answer. So does the conversation, if the
-			// stream agrees.
-		}
-		if !pending || len(calls) == 0 {
-			if whole != nil {
-				whole.mu.Lock()
-				defer whole.mu.Unlock()
-				whole.history = request.Conversation.history
-			}
-			return nil
-		}
-		if round >= most {
-			tooMany := madeHere(ErrToolRounds, fmt.Sprintf("after %d rounds, the model calls %d more tools", most, len(calls)))
-			tooMany.Progress = PartlyAnswered
-			return tooMany
-		}
-		for _, call := range calls {
-			answer := run(ctx, tools[call.ToolName], call.ToolArguments)
-			if ctx.Err() != nil {
-				given := madeHere(ErrCancelled, ErrCancelled.Error()).because(ctx)
-				given.Progress = PartlyAnswered
-				return given
-			}
-			content, err := json.Marshal(map[string]string{
-				"toolCallId": call.ToolCallID, "toolName": call.ToolName, "content": answer,
-			})
-			if err == nil {
-				err = request.Conversation.Add(RoleToolResponse, string(content))
-			}
-			if err != nil {
-				return err
-			}
-		}
-		// The conversation has these messages now.
-		request.Messages = nil
-	}
+// runsItsTools returns whether there are tools, and all have functions.
+func (r ChatRequest) runsItsTools() bool {
+	hasNone := func(tool Tool) bool { return tool.Run == nil }
+	return len(r.Tools) > 0 && !slices.ContainsFunc(r.Tools, hasNone)
 }
 
-func run(ctx context.Context, tool ToolFunc, arguments string) string {
-	if tool == nil {
-		return "Error: there is no tool of this name"
+func (r ChatRequest) toolTimeout() time.Duration {
+	if r.ToolTimeout == 0 {
+		return toolTimeout
 	}
-	answer, err := tool(ctx, arguments)
-	if err != nil {
-		return "Error: " + err.Error()
+	return r.ToolTimeout
+}
+
+// toolRunner runs the tools of one chat.
+type toolRunner struct {
+	tools   map[string]ToolFunc
+	timeout time.Duration
+	ctx     context.Context
+	cancel  func()
+	running sync.WaitGroup
+}
+
+func newToolRunner(ctx context.Context, request ChatRequest) *toolRunner {
+	r := &toolRunner{tools: map[string]ToolFunc{}, timeout: request.toolTimeout()}
+	r.ctx, r.cancel = context.WithCancel(ctx)
+	for _, tool := range request.Tools {
+		if tool.Run != nil {
+			r.tools[tool.Name] = tool.Run
+		}
 	}
-	return answer
+	return r
+}
+
+// take starts the tool that an event calls, if it has a function. The event then wants no answer
+// from the application.
+func (r *toolRunner) take(event Event) Event {
+	run := r.tools[event.ToolName]
+	if run == nil || !event.WantsAnswer() {
+		return event
+	}
+	r.running.Add(1)
+	go func(call Event) {
+		defer r.running.Done()
+		// Fails the call if the function did not return.
+		defer call.kept.free()
+		ctx, cancel := context.WithTimeout(r.ctx, r.timeout)
+		defer cancel()
+		answer, err := run(ctx, call.ToolArguments)
+		if err == nil {
+			err = call.AnswerTool(answer)
+		}
+		if err != nil {
+			// If the call is over, nobody needs this answer.
+			_ = call.FailTool(err.Error())
+		}
+	}(event)
+	event.kept = nil
+	return event
+}
+
+// end cancels the tools and waits for them.
+func (r *toolRunner) end() {
+	r.cancel()
+	r.running.Wait()
+}
+
+// WantsAnswer returns whether the event is a call of a tool that the loop must answer with
+// AnswerTool or FailTool, at once or later, from any goroutine. A call that nobody answers fails at
+// its time limit, or when the event is garbage.
+func (e Event) WantsAnswer() bool { return e.kept != nil }
+
+// AnswerTool answers a tool call with the tool's result. If the chat has ended, it drops the
+// answer. ErrStale: the call was answered before, or failed at its time limit.
+func (e Event) AnswerTool(content string) error {
+	return e.kept.answer(func(event *C.confer_event, failure **C.confer_error) C.confer_status {
+		text, length := bytesOf(content)
+		return C.confer_event_answer_tool(event, text, length, failure)
+	})
+}
+
+// FailTool answers a tool call with a failure. The model reads "Error: " and the reason, and
+// continues. Otherwise like AnswerTool.
+func (e Event) FailTool(reason string) error {
+	return e.kept.answer(func(event *C.confer_event, failure **C.confer_error) C.confer_status {
+		text, length := bytesOf(reason)
+		return C.confer_event_fail_tool(event, text, length, failure)
+	})
 }

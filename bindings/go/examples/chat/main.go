@@ -57,7 +57,7 @@ func chat(ctx context.Context, url, policyFile, prompt string) error {
 		return err
 	}
 	checklist(report)
-	request := confer.Request{Messages: []confer.Message{{Content: prompt}}}
+	request := confer.ChatRequest{Messages: []confer.Message{{Content: prompt}}}
 	for event, err := range client.Chat(ctx, request) {
 		if err != nil {
 			return err
@@ -71,7 +71,7 @@ func chat(ctx context.Context, url, policyFile, prompt string) error {
 }
 
 func checklist(report *confer.Report) {
-	marks := map[string]string{"pass": "✓", "warn": "!", "fail": "✗", "skip": "–"}
+	marks := map[confer.Outcome]string{"pass": "✓", "warn": "!", "fail": "✗", "skip": "–"}
 	for _, check := range report.Checks {
 		fmt.Fprintf(os.Stderr, "%s %-20s %s\n", marks[check.Outcome], check.ID, check.Detail)
 	}
