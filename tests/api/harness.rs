@@ -497,7 +497,7 @@ pub fn counter(client: &Client, counter: i32) -> u64 {
     unsafe { confer_client_counter(client.0, counter) }
 }
 
-/// What a watch tells.
+/// An event of a watch, or its end.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
     Stage(i32),
@@ -654,7 +654,7 @@ pub fn watched(config: &Config) -> (Client, Watch) {
 }
 
 /// Connects with tokens that `answer` gives, and watches what comes afterwards.
-pub fn provided(
+pub fn connect_answering(
     config: &Config,
     answer: impl FnMut(usize, *const confer_event) + Send + 'static,
 ) -> (Client, Watch) {

@@ -61,6 +61,7 @@ fn streams_with_more_than_their_share_fail() {
 fn sole_unread_stream_pauses_and_loses_nothing() {
     let (_enclave, client) = limited(CONFER_LIMIT_STREAM_REST, 64 << 10);
     let stream = pull(&client, "/tokens 2000 10000").unwrap();
+    await_bytes(&client, 64 << 10);
     std::thread::sleep(std::time::Duration::from_millis(300)); // the enclave fills all buffers
     let received = counter(&client, CONFER_COUNTER_BYTES_RECEIVED);
     assert!(

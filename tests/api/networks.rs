@@ -119,22 +119,25 @@ fn chats(client: &Client) {
 
 /// Records the log.
 fn log(config: &Config) -> Arc<Mutex<Vec<String>>> {
-    type Told = Arc<Mutex<Vec<String>>>;
+    type Records = Arc<Mutex<Vec<String>>>;
     unsafe extern "C" fn log(data: *mut c_void, _: i32, _: *const c_char, message: *const c_char) {
-        let told = unsafe { &*data.cast::<Told>() };
-        told.lock().unwrap().push(text(message).unwrap().to_owned());
+        let records = unsafe { &*data.cast::<Records>() };
+        records
+            .lock()
+            .unwrap()
+            .push(text(message).unwrap().to_owned());
     }
     unsafe extern "C" fn destroy(data: *mut c_void) {
-        drop(unsafe { Box::from_raw(data.cast::<Told>()) });
+        drop(unsafe { Box::from_raw(data.cast::<Records>()) });
     }
-    let told = Told::default();
-    let data = Box::into_raw(Box::new(told.clone())).cast();
+    let records = Records::default();
+    let data = Box::into_raw(Box::new(records.clone())).cast();
     call(|e| unsafe {
         let (log, destroy) = (Some(log as _), Some(destroy as _));
         confer_config_set_log(config.0, CONFER_LOG_DEBUG, log, data, destroy, e)
     })
     .unwrap();
-    told
+    records
 }
 
 #[test]
@@ -157,7 +160,7 @@ fn proxies_work_and_never_see_the_token() {
         let config = world.complete(asking(&world.enclave), ENCLAVE_NAME);
         let url = format!("{scheme}://{credentials}localhost:{}", proxy.port);
         set(&config, confer_config_set_proxy, &url).unwrap();
-        let told = log(&config);
+        let records = log(&config);
         let client = start(&config);
         let token = world.enclave.token.clone();
         let watch = Watch::answering(&client, move |_, event| give(event, &token));
@@ -171,8 +174,7 @@ fn proxies_work_and_never_see_the_token() {
         assert_eq!(proxy.targets(), targets);
         assert!(proxy.saw(ENCLAVE_NAME) && !proxy.saw("GET /"));
         assert!(!proxy.saw(&world.enclave.token) && !proxy.saw(PROMPT));
-        let told = told.lock().unwrap().clone();
-        world.assert_shows_no_secret(&told.join("\n"));
+        world.assert_shows_no_secret(&records.lock().unwrap().join("\n"));
         let stages = watch.until(&News::Connected(false)).into_iter();
         let stages = stages.filter(|news| matches!(news, News::Stage(_)));
         assert!(stages.eq([0, 1, 7, 2, 3, 4, 5, 6].map(News::Stage)));
@@ -225,7 +227,7 @@ fn refused_proxy_credentials_never_appear_in_the_error() {
             &format!("{url}127.0.0.1:{}", proxy.port),
         )
         .unwrap();
-        let told = log(&config);
+        let records = log(&config);
         let failure = connect(&config).err().unwrap();
         assert_eq!(failure.status(), CONFER_E_PROXY, "{failure:?}");
         assert_eq!(failure.http_status(), http_status);
@@ -240,7 +242,7 @@ fn refused_proxy_credentials_never_appear_in_the_error() {
                 .contains(&format!("127.0.0.1:{}", proxy.port))
         );
         world.assert_shows_no_secret(failure.message());
-        world.assert_shows_no_secret(&told.lock().unwrap().join("\n"));
+        world.assert_shows_no_secret(&records.lock().unwrap().join("\n"));
         assert!(!world.enclave.saw("accepted"));
     }
 }
@@ -537,10 +539,10 @@ fn connection_cut_within_tls_is_retried() {
     let url = format!("wss://localhost:{}/websocket", network.port());
     set(&config, confer_config_set_endpoint, &url).unwrap();
     config.set_retries(1_000, 50, 400);
-    let told = log(&config);
+    let records = log(&config);
     let client = connect(&config).unwrap();
     chats(&client);
-    told.lock().unwrap().clear();
+    records.lock().unwrap().clear();
     network.refuse(true); // so that the cut hits a new connection
     network.cut();
     // A request may leave before the cut is noticed.
@@ -548,9 +550,9 @@ fn connection_cut_within_tls_is_retried() {
     network.cut_after(ToClient, WITHIN, Ending::Reset, Times::Once);
     network.refuse(false);
     chats(&client);
-    let told = told.lock().unwrap().join("\n");
-    assert!(told.contains("CONFER_E_TLS"), "{told}");
-    world.assert_shows_no_secret(&told);
+    let records = records.lock().unwrap().join("\n");
+    assert!(records.contains("CONFER_E_TLS"), "{records}");
+    world.assert_shows_no_secret(&records);
     assert_eq!(counter(&client, CONFER_COUNTER_CONNECTIONS), 2);
     assert!(counter(&client, CONFER_COUNTER_FAILED_ATTEMPTS) >= 1);
 }

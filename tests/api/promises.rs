@@ -182,23 +182,6 @@ fn open_requests_are_limited_to_4096() {
     });
 }
 
-#[test]
-fn many_streams_on_a_connection_stay_separate() {
-    let enclave = Enclave::start(None);
-    let client = connect(&config(&enclave)).unwrap();
-    let streams: Vec<_> = (0..100)
-        .map(|i| (i, pull(&client, &format!("number {i} of many")).unwrap()))
-        .collect();
-    for (i, stream) in &streams {
-        let (answer, end) = read(stream);
-        end.unwrap();
-        assert!(
-            answer.contains(&format!("number {i} of many")),
-            "{i}: {answer}"
-        );
-    }
-}
-
 /// Starts an enclave that drops a client after a second of silence.
 fn impatient(server: Server) -> Enclave {
     let silence = ["--silence-ms", "1000", "--silence-check-ms", "50"];
@@ -302,25 +285,6 @@ fn missing_key_causes_one_fetch_per_connection() {
     assert_eq!(failure.check(), Some("ita.key"));
     assert_eq!(fetches(&enclave), 1, "the name is the enclave's choice");
     assert!(!failure.retryable());
-}
-
-#[test]
-fn refusal_only_for_a_missing_key_set_is_retryable() {
-    let refusal = |fault| {
-        connect(&config(&Enclave::start(Some(fault))))
-            .err()
-            .unwrap()
-    };
-    let failure = refusal("key-server-500");
-    assert_eq!(
-        (failure.check(), failure.retryable()),
-        (Some("ita.key"), true)
-    );
-    let failure = refusal("mrtd-other");
-    assert_eq!(
-        (failure.check(), failure.retryable()),
-        (Some("tdx.mrtd"), false)
-    );
 }
 
 #[test]

@@ -467,7 +467,7 @@ fn refused_token_is_replaced_and_the_request_repeated_once() {
         let (stale, fresh) = (ending_in(900, "stale"), ending_in(900, "fresh"));
         let enclave = Enclave::with([refused, &stale, "--token", &fresh]);
         let config = with_retries(asking(&enclave), 5);
-        let (client, watch) = provided(&config, move |number, event| {
+        let (client, watch) = connect_answering(&config, move |number, event| {
             give(event, if number == 0 { &stale } else { &fresh });
         });
         // Several requests share the fresh connection.
@@ -492,7 +492,7 @@ fn request_refused_for_its_token_may_have_been_sent() {
     let enclave = Enclave::with(["--expired-token", &stale]);
     let config = with_retries(asking(&enclave), 5);
     let (kept, second) = channel();
-    let (client, _watch) = provided(&config, move |number, event| match number {
+    let (client, _watch) = connect_answering(&config, move |number, event| match number {
         0 => give(event, &stale),
         _ => kept.send(keep(event)).unwrap(),
     });
@@ -560,7 +560,7 @@ fn second_refusal_for_the_token_is_the_error() {
         let tokens = ["one", "two", "three"].map(|name| ending_in(900, name));
         let enclave = Enclave::with(tokens.iter().flat_map(|token| [refused, token]));
         let config = with_retries(asking(&enclave), 5);
-        let (client, watch) = provided(&config, move |number, event| {
+        let (client, watch) = connect_answering(&config, move |number, event| {
             give(event, &tokens[number.min(2)])
         });
         let failure = read(&pull(&client, PROMPT).unwrap()).1.unwrap_err();
@@ -579,7 +579,7 @@ fn document_from_a_callback_is_never_repeated() {
         let enclave = Enclave::with(["--expired-token", &stale, "--token", &fresh]);
         let config = with_retries(asking(&enclave), 5);
         let (old, new) = (stale.clone(), fresh.clone());
-        let (client, _watch) = provided(&config, move |number, event| {
+        let (client, _watch) = connect_answering(&config, move |number, event| {
             give(event, if number == 0 { &old } else { &new });
         });
         unsafe extern "C" fn read_nothing(_: *mut c_void, _: *mut u8, _: usize) -> i64 {
@@ -608,7 +608,7 @@ fn document_from_a_callback_is_never_repeated() {
 }
 
 #[test]
-fn refusal_for_the_token_without_provider_is_the_error() {
+fn refusal_for_the_token_without_questions_is_the_error() {
     let token = ending_in(900, "only");
     let enclave = Enclave::with(["--expired-token", &token]);
     let config = reconnecting(&enclave, 5);
@@ -710,7 +710,7 @@ fn token_refused_for_a_request_is_not_dialled_after_expiry() {
 }
 
 #[test]
-fn provider_is_asked_until_its_token_is_fresh() {
+fn token_is_asked_for_until_it_is_fresh() {
     let (stale, fresh) = (ending_in(-3_600, "stale"), ending_in(900, "fresh"));
     let mut first = Enclave::with(["--token", &stale]);
     let config = with_retries(asking(&first), 1_000);
@@ -718,7 +718,7 @@ fn provider_is_asked_until_its_token_is_fresh() {
     // Enough tries for the time without an enclave. The test ends it.
     let repeats = Arc::new(AtomicUsize::new(usize::MAX));
     let left = repeats.clone();
-    let (client, watch) = provided(&config, move |_, event| {
+    let (client, watch) = connect_answering(&config, move |_, event| {
         let stale = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         give(event, if stale.is_ok() { &given.0 } else { &given.1 });
     });
@@ -742,7 +742,7 @@ fn two_server_errors_for_one_token_are_followed_by_a_fresh_one() {
     let given = (stale.clone(), fresh.clone());
     let refusals = Arc::new(AtomicUsize::new(0));
     let seen = refusals.clone();
-    let (_client, watch) = provided(&config, move |_, event| {
+    let (_client, watch) = connect_answering(&config, move |_, event| {
         let fresh = seen.load(Ordering::SeqCst) >= 2;
         give(event, if fresh { &given.1 } else { &given.0 });
     });
@@ -759,7 +759,7 @@ fn two_server_errors_for_one_token_are_followed_by_a_fresh_one() {
 }
 
 #[test]
-fn refused_token_ends_a_client_without_provider() {
+fn refused_token_ends_a_client_that_asks_nothing() {
     let (enclave, network) = refusing("only", "upgrade-401");
     let config = reconnecting(&enclave, 1_000);
     config.set_endpoint(&network.url());
@@ -781,7 +781,7 @@ fn refused_token_is_never_sent_again() {
     config.set_endpoint(&network.url());
     let fresh = Arc::new(AtomicBool::new(false));
     let is_fresh = fresh.clone();
-    let (client, watch) = provided(&config, move |_, event| {
+    let (client, watch) = connect_answering(&config, move |_, event| {
         let fresh = is_fresh.load(Ordering::SeqCst);
         give(event, if fresh { "new" } else { "old" });
     });
@@ -901,7 +901,7 @@ fn expiring_token_is_replaced_in_time_without_a_storm() {
     let enclave = Enclave::with(tokens.iter().flat_map(|token| ["--token", token]));
     let config = with_retries(asking(&enclave), 5);
     let began = Instant::now();
-    let (client, watch) = provided(&config, move |number, event| {
+    let (client, watch) = connect_answering(&config, move |number, event| {
         give(event, &tokens[number.min(1)])
     });
     watch.until(&Connected(false));

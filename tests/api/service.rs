@@ -173,7 +173,7 @@ fn unstreamed_chat_is_one_text(server: Server) {
 fn failing_model_ends_a_stream_on_each_server(server: Server) {
     let enclave = Enclave::of(server, None);
     let config = config(&enclave);
-    config.set_idle(500);
+    config.set_idle(2_000);
     let client = connect(&config).unwrap();
     let (answer, end) = read(&pull(&client, "/model-error").unwrap());
     assert_eq!(answer, "one two ");
