@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Tests the Swift binding against build/lib with warnings as errors, and runs its example. Needs
-# `make lib enclave`. Exits with 77 if Swift 6.0 is not installed.
+# Tests the Swift binding against build/lib with warnings as errors, and runs its example. ConferHello
+# would ask the real service, so it is only compiled. Needs `make lib enclave`. Exits with 77 if
+# Swift 6.0 is not installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly TREE=$(cd -P ../.. && pwd)

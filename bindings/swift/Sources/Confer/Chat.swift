@@ -1,4 +1,4 @@
-// Chat requests, and the events of an answer.
+// Chat requests.
 
 import CConfer
 import Foundation
@@ -58,14 +58,18 @@ public struct ChatRequest: Sendable {
 
     /// Stored documents for the chat.
     public var documents: [StoredDocument] = []
-    /// Tools that the model may call. Those with a function are run, and their results sent with
-    /// the next request, until an answer calls no tool. All rounds are one stream, with a
-    /// completion at the end of each answer.
+    /// Tools that the model may call. The package runs those with a function.
     public var tools: [Tool] = []
-    /// Number of tool rounds after which the stream fails with `.toolRounds`. Default: 16.
+    /// Number of rounds in which calls of tools are answered on the same stream: each
+    /// `Event.clientToolCall` wants an answer, of the tool's function or of the application. All
+    /// rounds are one stream, with a completion at the end of each. If the model still calls tools
+    /// after them, it fails with `.toolRounds`.
+    ///
+    /// Default: 16 if a tool has a function. Otherwise the stream ends with the first completion,
+    /// and the application sends the results with its next request.
     public var maxToolRounds: UInt32?
-    /// Time limit of a tool. After it, the model receives an error. Default: five minutes.
-    public var toolTimeout: Duration?
+    /// Time limit of an answer. After it, the model receives an error.
+    public var toolTimeout = Duration.seconds(300)
     /// The conversation that this chat continues. Its messages are sent first, and a complete
     /// answer adds the request's messages and the model's. A failed or cancelled answer adds
     /// nothing.
@@ -82,6 +86,10 @@ public struct ChatRequest: Sendable {
 
     /// Makes a request with one message of the user.
     public init(_ prompt: String) { self.init(messages: [.text(.user, prompt)]) }
+
+    var functions: [String: Tool.Function] {
+        Dictionary(tools.compactMap { tool in tool.run.map { (tool.name, $0) } }, uniquingKeysWith: { first, _ in first })
+    }
 
     func native() throws -> Handle {
         let request = try Handle(free: confer_chat_request_free) { confer_chat_request_new($0, $1) }
@@ -101,10 +109,8 @@ public struct ChatRequest: Sendable {
             try call { error in withText(model) { confer_chat_request_set_model(request.pointer, $0, $1, error) } }
         }
         try call { confer_chat_request_set_web_search(request.pointer, allowsWebSearch, $0) }
-        if isWhole { try call { confer_chat_request_set_stream(request.pointer, false, $0) } }
-        func set<Value>(
-            _ value: Value?, _ setter: (OpaquePointer?, Value, UnsafeMutablePointer<OpaquePointer?>?) -> confer_status
-        ) throws {
+        try call { confer_chat_request_set_streaming(request.pointer, !isWhole, $0) }
+        func set<Value>(_ value: Value?, _ setter: (OpaquePointer?, Value, ErrorOutput?) -> confer_status) throws {
             guard let value else { return }
             try call { setter(request.pointer, value, $0) }
         }
@@ -118,156 +124,36 @@ public struct ChatRequest: Sendable {
         try set(maxTokens, confer_chat_request_set_max_tokens)
         try set(json, confer_chat_request_set_json)
         try set(thinking, confer_chat_request_set_thinking)
-        for document in documents { try document.add(to: request) }
-        for tool in tools { try tool.add(to: request) }
-        if maxToolRounds != nil || toolTimeout != nil {
-            try call {
-                confer_chat_request_set_tool_limits(
-                    request.pointer, maxToolRounds ?? 16, toolTimeout?.milliseconds ?? 300_000, $0)
+        for document in documents {
+            try call { error in
+                withText(document.json) { confer_chat_request_add_document_json(request.pointer, $0, $1, error) }
             }
+        }
+        for tool in tools { try tool.add(to: request) }
+        if let rounds = maxToolRounds ?? (functions.isEmpty ? nil : 16) {
+            try call { confer_chat_request_set_tool_rounds(request.pointer, rounds, toolTimeout.milliseconds, $0) }
         }
         if let conversation {
             try call { confer_chat_request_set_conversation(request.pointer, conversation.handle.pointer, $0) }
         }
         for (name, json) in properties {
-            try call { error in
-                withText(name) { name, nameCount in
-                    withText(json) {
-                        confer_chat_request_set_property(request.pointer, name, nameCount, $0, $1, error)
-                    }
-                }
-            }
+            try Confer.set(request, name, to: json, confer_chat_request_set_property)
         }
         return request
     }
 }
 
-/// A document that the service stores. Servers need all fields.
+/// A document that the service stores, as a JSON object. Servers need `attachmentId`, `filename`,
+/// `contentType`, `sourceBytes`, `sourceObjectKey` and `encryptionKey`. The last is only for the
+/// enclave: printing a document never shows it.
 public struct StoredDocument: Sendable, Hashable {
-    public var attachmentID: String
-    public var filename, contentType: String?
-    public var sourceBytes: Int64?
-    public var sourceObjectKey: String?
-    /// Only for the enclave. Printing a document never shows it.
-    public var encryptionKey: String?
+    public var json: String
 
-    public init(attachmentID: String) { self.attachmentID = attachmentID }
-
-    fileprivate func add(to request: Handle) throws {
-        try call { error in
-            withText(attachmentID) { id, idCount in
-                withText(filename ?? "") { name, nameCount in
-                    withText(contentType ?? "") { type, typeCount in
-                        withText(sourceObjectKey ?? "") { object, objectCount in
-                            withText(encryptionKey ?? "") {
-                                confer_chat_request_add_document(
-                                    request.pointer, id, idCount, name, nameCount, type, typeCount, sourceBytes ?? -1,
-                                    object, objectCount, $0, $1, error)
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
+    public init(json: String) { self.json = json }
 }
 
 extension StoredDocument: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
-    public var description: String { "StoredDocument(attachmentID: \(attachmentID))" }
+    public var description: String { "StoredDocument" }
     public var debugDescription: String { description }
-    public var customMirror: Mirror { Mirror(self, children: ["attachmentID": attachmentID]) }
-}
-
-/// One event of an answer.
-public enum Event: Sendable, Hashable {
-    /// Text to append to the answer.
-    case token(String)
-    /// Reasoning text.
-    case thinking(String)
-    /// The server runs one of its tools.
-    case toolCall(ToolCall)
-    /// The result of the server's tool.
-    case toolResponse(ToolResponse)
-    /// The application must run this tool and send its result with the next request.
-    case clientToolCall(ToolCall)
-    /// The end of the answer.
-    case completion(Completion)
-    /// A piece of an answer that has no events.
-    case body(Piece)
-    /// More of an upload was sent.
-    case progress(Transfer)
-    /// The exact JSON of an unknown type.
-    case other(json: String)
-
-    public struct ToolCall: Sendable, Hashable {
-        public let id, name, arguments: String
-    }
-    public struct ToolResponse: Sendable, Hashable {
-        public let id, name, content: String
-        /// For the history, when client tools follow.
-        public let fullContent: String?
-    }
-    public struct Completion: Sendable, Hashable {
-        /// The application must run tools and send a new request with their results.
-        public let pendingToolCalls: Bool
-        public let contextTokens, maxContextTokens: Int64?
-    }
-
-    public struct Piece: Sendable, Hashable {
-        /// May not be text, and may end inside a character.
-        public let content: Data
-        /// Bytes received so far, with this piece, and the total.
-        public let received: Int64
-        public let total: Int64?
-    }
-    public struct Transfer: Sendable, Hashable {
-        /// Bytes of the document sent so far, and the total.
-        public let sent: Int64
-        public let total: Int64?
-    }
-
-    /// Copies an event, which is lent until the next one.
-    init(_ event: OpaquePointer) {
-        typealias Getter = (OpaquePointer?, UnsafeMutablePointer<Int>?) -> UnsafePointer<CChar>?
-        func read(_ getter: Getter) -> String { text { getter(event, $0) } ?? "" }
-        func toolCall() -> ToolCall {
-            ToolCall(
-                id: read(confer_event_tool_call_id), name: read(confer_event_tool_name),
-                arguments: read(confer_event_tool_arguments))
-        }
-        func known(_ count: Int64) -> Int64? { count < 0 ? nil : count }
-        func piece() -> Piece {
-            var (count, total) = (0, Int64(-1))
-            let bytes = confer_event_content(event, &count)
-            let content = Data(UnsafeRawBufferPointer(start: bytes, count: bytes == nil ? 0 : count))
-            let received = confer_event_received(event, &total)
-            return Piece(content: content, received: received, total: known(total))
-        }
-        func transfer() -> Transfer {
-            var total: Int64 = -1
-            let sent = confer_event_sent(event, &total)
-            return Transfer(sent: sent, total: known(total))
-        }
-        self =
-            switch confer_event_type(event) {
-            case CONFER_EVENT_TOKEN: .token(read(confer_event_content))
-            case CONFER_EVENT_THINKING: .thinking(read(confer_event_content))
-            case CONFER_EVENT_SERVER_TOOL_CALL: .toolCall(toolCall())
-            case CONFER_EVENT_SERVER_TOOL_RESPONSE:
-                .toolResponse(
-                    ToolResponse(
-                        id: read(confer_event_tool_call_id), name: read(confer_event_tool_name),
-                        content: read(confer_event_content), fullContent: text { confer_event_full_content(event, $0) }))
-            case CONFER_EVENT_CLIENT_TOOL_CALL: .clientToolCall(toolCall())
-            case CONFER_EVENT_COMPLETION:
-                .completion(
-                    Completion(
-                        pendingToolCalls: confer_event_pending_tool_calls(event),
-                        contextTokens: known(confer_event_context_tokens(event)),
-                        maxContextTokens: known(confer_event_max_context_tokens(event))))
-            case CONFER_EVENT_BODY: .body(piece())
-            case CONFER_EVENT_PROGRESS: .progress(transfer())
-            default: .other(json: read(confer_event_json))
-            }
-    }
+    public var customMirror: Mirror { Mirror(self, children: []) }
 }

@@ -4,7 +4,7 @@ import CConfer
 import Foundation
 
 /// How far a request had come.
-public enum Progress: Int32, Sendable {
+public enum Progress: Int32, Sendable, CaseIterable {
     /// Nothing of it was sent.
     case notSent = 0
     /// The enclave may have acted on it.
@@ -34,19 +34,6 @@ public struct ConferError: Error, Sendable {
     /// The refused enclave's report, for `.rejected`.
     public let report: Report?
 
-    /// Makes an error of this package.
-    init(_ status: Status, _ message: String, progress: Progress) {
-        self.status = status
-        self.message = message
-        self.progress = progress
-        checkID = nil
-        httpStatus = nil
-        isRetryable = false
-        retryDelay = nil
-        peerText = nil
-        report = nil
-    }
-
     /// Reads an error and frees it.
     init(_ status: confer_status, taking error: OpaquePointer?) {
         defer { confer_error_free(error) }
@@ -66,7 +53,7 @@ public struct ConferError: Error, Sendable {
         // An unknown progress may mean that the request was sent.
         progress = Progress(rawValue: confer_error_progress(error)) ?? .maybeSent
         peerText = text { confer_error_peer_text(error, $0) }
-        report = confer_error_report(error).flatMap { try? Report($0) }
+        report = confer_error_report(error).flatMap { try? Report(lent: $0) }
     }
 }
 

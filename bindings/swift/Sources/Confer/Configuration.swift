@@ -4,71 +4,125 @@ import CConfer
 
 /// The configuration of a client. A property that is nil has the library's default.
 public struct Configuration: Sendable {
+    /// Gives a token for a connection within `DurationKey.answer`. If it throws, it gives none, for
+    /// the reason that the error's type names; no other detail becomes part of errors and the log.
+    public typealias TokenProvider = @Sendable (TokenReason) async throws -> String
+    /// Decides whether a release that differs from the previous one is accepted, within
+    /// `DurationKey.answer`. If not, the client ends with `.releaseRefused`.
+    public typealias ReleaseDecision = @Sendable (_ previous: Report, _ now: Report) async -> Bool
+
+    public typealias Log = @Sendable (LogLevel, _ target: String, _ message: String) -> Void
+
     /// The account's token. Printing a configuration never shows it.
-    public var token: String
+    public var token: String?
     /// The WebSocket's URL with its path, without the token. Default: Confer's service.
     public var endpoint: String?
     /// The trusted enclaves. Default: `Policy.production()`.
     public var policy: Policy?
     /// A file that stores Intel's key sets for other processes. Default: no file.
     public var jwksCacheFile: String?
-    /// Time limit of connecting. Default: a minute.
-    public var connectTimeout: Duration?
-    /// Longest silence during a request. Default: three minutes for streamed chats, ten minutes for
-    /// others.
-    public var idleTimeout: Duration?
-    /// The interval of pings, and the longest wait for an answer. Default: 20 seconds each.
-    public var keepalive, deadPeer: Duration?
 
-    /// Provides a token within 30 seconds for each connection, even the first, instead of `token`.
-    /// With `reconnect`, it is also called a minute before the last token expires, if that is a JWT
-    /// with an expiry. If it throws, the attempt fails with `.token` and the name of the error's
-    /// type, but no other detail.
-    public var tokenProvider: (@Sendable () async throws -> String)?
-    /// Controls reconnecting. Default: none, so the client ends with its connection.
-    public var reconnect: Reconnect?
-    /// The age at which a new, verified connection replaces the current one: 10 seconds or more.
-    /// Without `reconnect`, the client ends at this age with `.expired`. Default: no limit.
-    public var maxAge: Duration?
+    /// Asked for a token if there is none, for each further connection, and a minute before the
+    /// last one expires, if that is a JWT with an expiry. When the question is over, its task is
+    /// cancelled.
+    public var tokenProvider: TokenProvider?
+    /// Default: the policy decides.
+    public var releaseDecision: ReleaseDecision?
+    /// The questions that the application answers through ``Client/events``, besides those with a
+    /// closure above.
+    public var asks: Questions = []
+
     /// Also replaces a connection before its evidence expires.
     public var renewsWithEvidence = false
-    /// Longest silence after `Client.networkChanged()`. Default: 5 seconds.
-    public var probeTimeout: Duration?
-    /// Receives connection events on a thread of the client. It must return quickly.
-    public var onConnectionChange: (@Sendable (ConnectionChange) -> Void)?
+    /// Times and limits. Those that are missing have the library's default: see confer.h.
+    public var durations: [DurationKey: Duration] = [:]
+    public var limits: [LimitKey: UInt64] = [:]
 
     public var proxy = Proxy.none
     public var roots = Roots.bundled
-    public var limits = Limits()
 
-    public init(token: String, endpoint: String? = nil, policy: Policy? = nil) {
+    /// Receives the log up to `logLevel`, on a thread of each client. It must return quickly. No
+    /// record contains a token, prompt, answer or key.
+    public var log: Log?
+    public var logLevel = LogLevel.info
+
+    public init(token: String? = nil, endpoint: String? = nil, policy: Policy? = nil) {
         self.token = token
         self.endpoint = endpoint
         self.policy = policy
     }
 
-    public init(
-        endpoint: String? = nil, policy: Policy? = nil, tokenProvider: @escaping @Sendable () async throws -> String
-    ) {
-        self.init(token: "", endpoint: endpoint, policy: policy)
+    public init(endpoint: String? = nil, policy: Policy? = nil, tokenProvider: @escaping TokenProvider) {
+        self.init(token: nil, endpoint: endpoint, policy: policy)
         self.tokenProvider = tokenProvider
     }
 
-    /// Controls reconnecting. Every new connection is fully verified. An unsent request is sent on
-    /// the next connection. A sent one fails, and the error's progress says how far it had come. No
-    /// request is sent twice.
-    public struct Reconnect: Sendable, Hashable {
-        /// Number of failed attempts in a row after which the client ends with the last error.
-        public var attempts: UInt32
-        /// Longest random pause before the first attempt. It doubles with each failure up to
-        /// `maxDelay`.
-        public var firstDelay, maxDelay: Duration
+    public struct Questions: OptionSet, Sendable {
+        public let rawValue: UInt32
+        public init(rawValue: UInt32) { self.rawValue = rawValue }
 
-        public init(attempts: UInt32, firstDelay: Duration = .milliseconds(500), maxDelay: Duration = .seconds(30)) {
-            self.attempts = attempts
-            self.firstDelay = firstDelay
-            self.maxDelay = maxDelay
-        }
+        /// Asked with `ClientEvent.askToken`.
+        public static let token = Questions(rawValue: UInt32(CONFER_ASK_TOKEN))
+        /// Asked with `ClientEvent.askRelease`.
+        public static let release = Questions(rawValue: UInt32(CONFER_ASK_RELEASE))
+    }
+
+    /// A time, in whole milliseconds.
+    public enum DurationKey: Int32, Sendable, CaseIterable {
+        /// Time limits of connecting.
+        case stageResolve = 0
+        case stageTCP = 1
+        case stageTLS = 2
+        case stageUpgrade = 3
+        case stageHandshake = 4
+        case stageKeySet = 5
+        case stageVerify = 6
+        case stageProxy = 7
+        case connect = 100
+        /// Time limit of an answer to a question.
+        case answer = 101
+        /// The interval of pings, and the longest wait for an answer.
+        case keepalive = 102
+        case deadPeer = 103
+        /// Longest silence after ``Client/networkChanged()``.
+        case probe = 104
+        /// Longest silence during a request: of streamed chats, and of others.
+        case idleEvents = 105
+        case idleOther = 106
+        /// The age at which a new, verified connection replaces the current one. Without attempts to
+        /// reconnect, the client ends at this age with `.expired`.
+        case maxAge = 107
+        /// Longest random pause before the first attempt. It doubles with each failure up to
+        /// `longestRetry`.
+        case firstRetry = 108
+        case longestRetry = 109
+    }
+
+    /// A limit, in bytes unless noted.
+    public enum LimitKey: Int32, Sendable, CaseIterable {
+        /// Unread on the only stream. Above this, the socket is not read.
+        case streamRest = 0
+        /// Unread on a stream. Above this, it fails with `.slowConsumer`.
+        case streamUnread = 1
+        /// Unread on all streams.
+        case clientUnread = 2
+        /// Of incomplete messages.
+        case unfinished = 3
+        /// Of unsent requests. Above this, new ones fail with `.tooMany`.
+        case unsent = 4
+        /// Number of open requests.
+        case requests = 5
+        /// Number of failed attempts to connect again in a row, after which the client ends with
+        /// the last error. Default: 0. Every new connection is fully verified. An unsent request is
+        /// sent on it. A sent one fails, and the error's progress says how far it had come.
+        case attempts = 6
+    }
+
+    public enum LogLevel: Int32, Sendable, CaseIterable {
+        case error = 1
+        case warn = 2
+        case info = 3
+        case debug = 4
     }
 
     public enum Proxy: Sendable, Hashable {
@@ -90,86 +144,45 @@ public struct Configuration: Sendable {
         case pem(String)
     }
 
-    /// Limits of a client's memory in bytes, except for `requests`. A property that is nil has the
-    /// library's default; see confer.h.
-    public struct Limits: Sendable, Hashable {
-        /// Unread on the only stream. Above this, the socket is not read.
-        public var streamRest: UInt64?
-        /// Unread on a stream. Above this, it fails with `.slowConsumer`.
-        public var streamUnread: UInt64?
-        /// Unread on all streams.
-        public var clientUnread: UInt64?
-        /// Of incomplete messages.
-        public var unfinished: UInt64?
-        /// Of unsent requests. Above this, new ones fail with `.tooMany`.
-        public var unsent: UInt64?
-        /// Open requests.
-        public var requests: UInt64?
-
-        public init() {}
-
-        fileprivate var all: [(Int32, UInt64?)] {
-            [
-                (CONFER_LIMIT_STREAM_REST, streamRest), (CONFER_LIMIT_STREAM_UNREAD, streamUnread),
-                (CONFER_LIMIT_CLIENT_UNREAD, clientUnread), (CONFER_LIMIT_UNFINISHED, unfinished),
-                (CONFER_LIMIT_UNSENT, unsent), (CONFER_LIMIT_REQUESTS, requests),
-            ]
-        }
-    }
-
     func native() throws -> Handle {
         let config = try Handle(free: confer_config_free) { confer_config_new($0, $1) }
-        typealias SetText = (OpaquePointer?, UnsafePointer<CChar>?, Int, UnsafeMutablePointer<OpaquePointer?>?) -> confer_status
+        typealias SetText = (OpaquePointer?, UnsafePointer<CChar>?, Int, ErrorOutput?) -> confer_status
         func set(_ value: String?, _ setter: SetText) throws {
             guard let value else { return }
             try call { error in withText(value) { setter(config.pointer, $0, $1, error) } }
         }
-        func set(_ value: Duration?, _ keys: Int32...) throws {
-            guard let value else { return }
-            for key in keys { try call { confer_config_set_duration_ms(config.pointer, key, value.milliseconds, $0) } }
-        }
-        try set(tokenProvider == nil ? token : nil, confer_config_set_token)
+        try set(token, confer_config_set_token)
         try set(endpoint, confer_config_set_endpoint)
         try set(jwksCacheFile, confer_config_set_jwks_cache_file)
-        try set(connectTimeout, CONFER_DURATION_CONNECT)
-        try set(idleTimeout, CONFER_DURATION_IDLE_EVENTS, CONFER_DURATION_IDLE_OTHER)
-        try set(keepalive, CONFER_DURATION_KEEPALIVE)
-        try set(deadPeer, CONFER_DURATION_DEAD_PEER)
-        try set(probeTimeout, CONFER_DURATION_PROBE)
-        try set(maxAge, CONFER_DURATION_MAX_AGE)
-        if let reconnect {
-            let attempts = UInt64(reconnect.attempts)
-            try call { confer_config_set_limit(config.pointer, CONFER_LIMIT_ATTEMPTS, attempts, $0) }
-            try set(reconnect.firstDelay, CONFER_DURATION_FIRST_RETRY)
-            try set(reconnect.maxDelay, CONFER_DURATION_LONGEST_RETRY)
+        for (key, value) in durations {
+            try call { confer_config_set_duration_ms(config.pointer, key.rawValue, value.milliseconds, $0) }
         }
-        if renewsWithEvidence {
-            try call { confer_config_set_renew_with_evidence(config.pointer, true, $0) }
+        for (key, value) in limits {
+            try call { confer_config_set_limit(config.pointer, key.rawValue, value, $0) }
         }
+        try call { confer_config_set_renew_with_evidence(config.pointer, renewsWithEvidence, $0) }
+        var questions = asks
+        if tokenProvider != nil { questions.insert(.token) }
+        if releaseDecision != nil { questions.insert(.release) }
+        try call { confer_config_set_ask(config.pointer, questions.rawValue, $0) }
         switch proxy {
         case .none: break
         case .url(let url): try set(url, confer_config_set_proxy)
         case .environment: try call { confer_config_set_proxy_from_environment(config.pointer, $0) }
         }
         switch roots {
-        case .bundled: break
+        case .bundled: try call { confer_config_set_roots(config.pointer, CONFER_ROOTS_BUNDLED, $0) }
         case .system: try call { confer_config_set_roots(config.pointer, CONFER_ROOTS_SYSTEM, $0) }
         case .pem(let certificates): try set(certificates, confer_config_set_roots_pem)
         }
-        for case (let limit, let value?) in limits.all {
-            try call { confer_config_set_limit(config.pointer, limit, value, $0) }
-        }
-        if let tokenProvider {
+        if let log {
             try call {
-                confer_config_set_token_provider(
-                    config.pointer, { provideToken($0, $1) }, Box.retained(tokenProvider), { Box<TokenProvider>.release($0) }, $0)
-            }
-        }
-        if let onConnectionChange {
-            try call {
-                confer_config_set_connection_callback(
-                    config.pointer, { forwardConnectionEvent($0, $1) }, Box.retained(onConnectionChange),
-                    { Box<ConnectionFunction>.release($0) }, $0)
+                confer_config_set_log(
+                    config.pointer, logLevel.rawValue,
+                    { data, level, target, message in
+                        let level = LogLevel(rawValue: level) ?? .debug
+                        Box<Log>.value(data)(level, String(cString: target!), String(cString: message!))
+                    }, Box.retained(log), { Box<Log>.release($0) }, $0)
             }
         }
         if let policy {

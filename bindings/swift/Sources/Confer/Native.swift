@@ -1,18 +1,20 @@
-// Access to C: owned handles, failing calls, texts in and out, and waiting for a descriptor.
-// Independent of the handles' meaning.
+// Access to C: owned handles, failing calls, texts in and out. Independent of the handles' meaning.
 
 import CConfer
 import Dispatch
 
+typealias ErrorOutput = UnsafeMutablePointer<OpaquePointer?>
+typealias HandleOutput = UnsafeMutablePointer<OpaquePointer?>
+
 /// Owns a handle and frees it. Any thread may use libconfer's handles, so also this class.
-final class Handle: @unchecked Sendable {
+final class Handle: @unchecked Sendable, Hashable {
     let pointer: OpaquePointer
     private let free: @convention(c) (OpaquePointer?) -> Void
 
     /// Creates a handle with `function(&handle, &error)`.
     init(
         free: @escaping @convention(c) (OpaquePointer?) -> Void,
-        _ function: (UnsafeMutablePointer<OpaquePointer?>, UnsafeMutablePointer<OpaquePointer?>) -> confer_status
+        _ function: (HandleOutput, ErrorOutput) -> confer_status
     ) throws {
         var made: OpaquePointer?
         try call { function(&made, $0) }
@@ -28,24 +30,26 @@ final class Handle: @unchecked Sendable {
     }
 
     deinit { free(pointer) }
+
+    static func == (left: Handle, right: Handle) -> Bool { left === right }
+    func hash(into hasher: inout Hasher) { hasher.combine(pointer) }
 }
 
 /// Calls a function whose last parameter is the error. Returns `CONFER_TIMEOUT` and `CONFER_END`,
 /// and throws any other failure.
 @discardableResult
-func call(_ function: (UnsafeMutablePointer<OpaquePointer?>) -> confer_status) throws -> confer_status {
+func call(_ function: (ErrorOutput) -> confer_status) throws -> confer_status {
     var failure: OpaquePointer?
     let status = function(&failure)
     guard status < CONFER_E_INVALID_ARGUMENT else { throw ConferError(status, taking: failure) }
     return status
 }
 
-/// Like `call`, but throws Swift's error if this task was cancelled and the library reports that.
-func cancellableCall(_ function: (UnsafeMutablePointer<OpaquePointer?>) -> confer_status) throws -> confer_status {
-    do {
-        return try call(function)
-    } catch let error as ConferError where error.status == .cancelled && Task.isCancelled {
-        throw CancellationError()
+/// Runs a call that waits, on a thread outside Swift's pool.
+func waiting(for function: @escaping @Sendable () throws -> Void) async throws {
+    try await withCheckedThrowingContinuation { continuation in
+        // Dispatch gives each queue a thread, so that one that waits delays no other.
+        DispatchQueue(label: "confer.wait").async { continuation.resume(with: Result(catching: function)) }
     }
 }
 
@@ -57,24 +61,23 @@ func withText<Result>(_ text: String, _ body: (UnsafePointer<CChar>?, Int) -> Re
     }
 }
 
+/// Calls a setter with a name and a value.
+func set(
+    _ handle: Handle, _ name: String, to value: String,
+    _ setter: (OpaquePointer?, UnsafePointer<CChar>?, Int, UnsafePointer<CChar>?, Int, ErrorOutput?) -> confer_status
+) throws {
+    try call { error in
+        withText(name) { name, nameCount in
+            withText(value) { setter(handle.pointer, name, nameCount, $0, $1, error) }
+        }
+    }
+}
+
 /// Copies the text of a getter.
 func text(_ get: (UnsafeMutablePointer<Int>) -> UnsafePointer<CChar>?) -> String? {
     var count = 0
     guard let start = get(&count) else { return nil }
     return String(decoding: UnsafeRawBufferPointer(start: start, count: count), as: UTF8.self)
-}
-
-/// Suspends until a descriptor is readable, without occupying a thread. Does not notice
-/// cancellation itself: cancelling the descriptor's object makes it readable. When this returns,
-/// the descriptor may be closed.
-func readable(_ descriptor: Int32) async {
-    await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-        let source = DispatchSource.makeReadSource(fileDescriptor: descriptor, queue: .global())
-        source.setEventHandler { source.cancel() }
-        // Runs when Dispatch has released the descriptor.
-        source.setCancelHandler { continuation.resume() }
-        source.activate()
-    }
 }
 
 /// The user data of a callback: a value that C owns until it releases it.

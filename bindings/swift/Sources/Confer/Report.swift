@@ -33,6 +33,9 @@ public final class Policy: Sendable {
             })
     }
 
+    public var name: String { text { confer_policy_name(handle.pointer, $0) } ?? "" }
+    /// The SHA-256 of the document's exact bytes, as in reports.
+    public var sha256: String { text { confer_policy_sha256(handle.pointer, $0) } ?? "" }
     /// The exact bytes of the document.
     public var json: String { text { confer_policy_json(handle.pointer, $0) } ?? "" }
 
@@ -42,12 +45,20 @@ public final class Policy: Sendable {
 /// Why an enclave was trusted or refused, check by check. Its properties are those of the report's
 /// JSON.
 public struct Report: Sendable {
-    public let isVerified: Bool
-    /// The complete report.
-    public let json: String
-    /// Can be kept for ``verify(evidence:policy:at:)``.
-    public let evidence: String
     public let content: Content
+    private let handle: Handle
+
+    public var isVerified: Bool { confer_report_verified(handle.pointer) }
+    /// The complete report.
+    public var json: String { text { confer_report_json(handle.pointer, $0) } ?? "" }
+    /// Can be kept for ``verify(evidence:policy:at:)``.
+    public var evidence: String { text { confer_report_evidence(handle.pointer, $0) } ?? "" }
+
+    /// The duration of a stage, or of all. Nil for a stage that did not run, and in a replay.
+    public func timing(of stage: Stage) -> Duration? {
+        let microseconds = confer_report_timing_us(handle.pointer, stage.rawValue)
+        return microseconds < 0 ? nil : .microseconds(microseconds)
+    }
 
     public struct Content: Sendable, Decodable {
         public let platform: String?
@@ -87,7 +98,7 @@ public struct Report: Sendable {
 
     /// One verification check.
     public struct Check: Sendable, Decodable {
-        public enum Outcome: String, Sendable, Decodable { case pass, warn, fail, skip }
+        public enum Outcome: String, Sendable, Decodable, CaseIterable { case pass, warn, fail, skip }
         public let id: String
         public let outcome: Outcome
         public let detail: String?
@@ -105,16 +116,19 @@ public struct Report: Sendable {
         let report = try Handle(free: confer_report_free) { report, error in
             withText(evidence) { confer_evidence_verify($0, $1, policy.handle.pointer, seconds, report, error) }
         }
-        return try Report(report.pointer)
+        return try Report(report)
     }
 
-    /// Copies a report.
-    init(_ report: OpaquePointer) throws {
-        isVerified = confer_report_verified(report)
-        json = text { confer_report_json(report, $0) } ?? ""
-        evidence = text { confer_report_evidence(report, $0) } ?? ""
+    /// Keeps a lent report.
+    init(lent report: OpaquePointer) throws {
+        try self.init(Handle(confer_report_clone(report), free: confer_report_free))
+    }
+
+    init(_ report: Handle) throws {
+        handle = report
         let decoder = JSONDecoder()
         decoder.keyDecodingStrategy = .convertFromSnakeCase
+        let json = text { confer_report_json(report.pointer, $0) } ?? ""
         content = try decoder.decode(Content.self, from: Data(json.utf8))
     }
 }

@@ -1,4 +1,4 @@
-// Requests other than chats.
+// Requests of a client.
 
 import CConfer
 import Foundation
@@ -21,6 +21,8 @@ public struct Document: Sendable {
         case data(Data)
         /// The path of a regular file, which is read during the upload.
         case file(String)
+        /// Written to the answer with `write` and `finish`. Newer servers need the length.
+        case stream(length: Int64?)
     }
 
     /// Sent to the server.
@@ -30,8 +32,6 @@ public struct Document: Sendable {
     /// (strings), "ocr", "table_structure" and "include_images" (true or false), or options of
     /// later servers. Default: the server's.
     public var options: [String: String]
-    /// The largest answer in bytes. A larger one fails ``Client/extracted(_:)`` with `.limit`.
-    public var maxAnswer: Int64 = 256 << 20
 
     public init(filename: String, _ source: Source, options: [String: String] = [:]) {
         self.filename = filename
@@ -40,25 +40,22 @@ public struct Document: Sendable {
     }
 
     fileprivate func native() throws -> Handle {
-        let request = try Handle(free: confer_request_free) { request, error in
-            withText(filename) { confer_request_new_extraction($0, $1, request, error) }
+        let request = try Handle(free: confer_extraction_request_free) { request, error in
+            withText(filename) { confer_extraction_request_new($0, $1, request, error) }
         }
-        for (name, json) in options {
-            try call { error in
-                withText(name) { name, nameCount in
-                    withText(json) { confer_request_set_option(request.pointer, name, nameCount, $0, $1, error) }
-                }
-            }
-        }
+        for (name, json) in options { try set(request, name, to: json, confer_extraction_request_set_option) }
         try call { error in
             switch source {
             case .data(let data):
                 data.withUnsafeBytes { bytes in
                     let start = bytes.bindMemory(to: UInt8.self)
-                    return confer_request_set_document_bytes(request.pointer, start.baseAddress, start.count, error)
+                    return confer_extraction_request_set_document_bytes(
+                        request.pointer, start.baseAddress, start.count, error)
                 }
             case .file(let path):
-                withText(path) { confer_request_set_document_file(request.pointer, $0, $1, error) }
+                withText(path) { confer_extraction_request_set_document_file(request.pointer, $0, $1, error) }
+            case .stream(let length):
+                confer_extraction_request_set_document_stream(request.pointer, length ?? -1, error)
             }
         }
         return request
@@ -66,97 +63,87 @@ public struct Document: Sendable {
 }
 
 extension Client {
+    /// Sends a chat at once and streams its answer.
+    public func chat(_ request: ChatRequest) -> Answer {
+        let functions = request.functions
+        return answer(request.native, confer_chat_stream) { Event($0, running: functions, in: $1) }
+    }
+
     /// Sends a ping and returns its round trip. The library also sends pings itself, to keep the
     /// connection.
     public func ping() async throws -> Duration {
-        let request = try Handle(free: confer_request_free) { confer_request_new_ping($0, $1) }
-        return try await all(request) { Duration.microseconds(max(confer_event_round_trip_us($0), 0)) }.last ?? .zero
+        let answer = try source { confer_ping_stream(handle.pointer, $0, $1, $2) }
+        var roundTrip = Duration.zero
+        while let event = try await answer.next() { if case .pong(let time) = event { roundTrip = time } }
+        return roundTrip
     }
 
     /// Returns a row for each of 1 to 64 texts. `asQueries` says that the texts are queries, not
     /// passages.
     public func embed(_ texts: [String], asQueries: Bool) async throws -> [[Float]] {
-        let request = try Handle(free: confer_request_free) { confer_request_new_embeddings(asQueries, $0, $1) }
+        let request = try Handle(free: confer_embeddings_request_free) { confer_embeddings_request_new($0, $1) }
+        try call { confer_embeddings_request_set_is_query(request.pointer, asQueries, $0) }
         for text in texts {
-            try call { error in withText(text) { confer_request_add_text(request.pointer, $0, $1, error) } }
+            try call { error in withText(text) { confer_embeddings_request_add_text(request.pointer, $0, $1, error) } }
         }
-        return try await all(request) { event -> [[Float]] in
-            var (rows, columns) = (0, 0)
-            guard let lent = confer_event_embeddings(event, &rows, &columns) else { return [] }
-            return (0..<rows).map { Array(UnsafeBufferPointer(start: lent + $0 * columns, count: columns)) }
-        }.flatMap { $0 }
+        let answer = try source { confer_embeddings_stream(handle.pointer, request.pointer, $0, $1, $2) }
+        var rows: [[Float]] = []
+        while let event = try await answer.next() { if case .embeddings(let all) = event { rows = all } }
+        return rows
     }
 
-    /// Lets the enclave fetch a page, and returns its HTML. The page's server, and anyone who sees
-    /// the enclave's traffic, can see the fetch, but not its user.
-    public func fetchHTML(_ url: String, headers: [String: String] = [:]) async throws -> String {
-        let request = try Handle(free: confer_request_free) { request, error in
-            withText(url) { confer_request_new_fetch($0, $1, request, error) }
-        }
-        for (name, value) in headers {
-            try call { error in
-                withText(name) { name, nameCount in
-                    withText(value) { confer_request_set_header(request.pointer, name, nameCount, $0, $1, error) }
-                }
+    /// Lets the enclave fetch a page, whose HTML is the answer. The page's server, and anyone who
+    /// sees the enclave's traffic, can see the fetch, but not its user.
+    public func fetch(_ url: String, headers: [String: String] = [:]) -> Answer {
+        answer({
+            let request = try Handle(free: confer_fetch_request_free) { request, error in
+                withText(url) { confer_fetch_request_new($0, $1, request, error) }
             }
-        }
-        let page = try await all(request, Event.init).reduce(into: Data()) {
-            if case .body(let piece) = $1 { $0 += piece.content }
-        }
-        return String(decoding: page, as: UTF8.self)
+            for (name, value) in headers { try set(request, name, to: value, confer_fetch_request_set_header) }
+            return request
+        }, confer_fetch_stream)
     }
 
     /// Uploads a document and streams its extraction: the upload's progress as `Event.progress`,
     /// then JSON in pieces, `Event.body`. An answer or refusal during the upload ends the upload.
-    public func extract(_ document: Document) -> AsyncThrowingStream<Event, any Error> {
-        stream { try send(document.native()) }
-    }
-
-    /// Like ``extract(_:)``, but returns the complete JSON.
-    public func extracted(_ document: Document) async throws -> Data {
-        let answer = try Answer(send(document.native()), read: Event.init)
-        var whole = Data()
-        while let event = try await answer.next() {
-            guard case .body(let piece) = event else { continue }
-            // Otherwise an enclave could fill the memory.
-            guard max(piece.received, piece.total ?? 0) <= document.maxAnswer else {
-                throw ConferError(.limit, "an answer of more than \(document.maxAnswer) bytes", progress: .partlyAnswered)
-            }
-            whole += piece.content
-        }
-        return whole
+    public func extract(_ document: Document) -> Answer {
+        answer(document.native, confer_extraction_stream)
     }
 
     /// Sends a request of any route, such as one without a method in this version, and streams its
     /// events.
-    public func send(
-        _ verb: String, _ path: String, body: String? = nil, ending: Ending
-    ) -> AsyncThrowingStream<Event, any Error> {
-        stream {
-            let request = try Handle(free: confer_request_free) { request, error in
+    public func send(_ verb: String, _ path: String, body: String? = nil, ending: Ending) -> Answer {
+        answer({
+            let request = try Handle(free: confer_raw_request_free) { request, error in
                 withText(verb) { verb, verbCount in
-                    withText(path) { confer_request_new(verb, verbCount, $0, $1, ending.rawValue, request, error) }
+                    withText(path) { confer_raw_request_new(verb, verbCount, $0, $1, ending.rawValue, request, error) }
                 }
             }
             if let body {
-                try call { error in withText(body) { confer_request_set_body(request.pointer, $0, $1, error) } }
+                try call { error in withText(body) { confer_raw_request_set_body(request.pointer, $0, $1, error) } }
             }
-            return try send(request)
+            return request
+        }, confer_raw_stream)
+    }
+
+    private typealias Read = @Sendable (OpaquePointer, Tasks) throws -> Event
+    private typealias Start = (
+        OpaquePointer?, OpaquePointer?, UnsafePointer<confer_stream_callbacks>?, HandleOutput?, ErrorOutput?
+    ) -> confer_status
+
+    private func answer(
+        _ request: () throws -> Handle, _ start: Start, read: @escaping Read = { event, _ in Event(event) }
+    ) -> Answer {
+        Answer {
+            let request = try request()
+            return try source(read: read) { start(handle.pointer, request.pointer, $0, $1, $2) }
         }
     }
 
-    private func send(_ request: Handle) throws -> Handle {
-        try Handle(free: confer_stream_free) { confer_request_pull(handle.pointer, request.pointer, $0, $1) }
-    }
-
-    /// Returns all results of a request. If the task is cancelled at any time, this throws
-    /// `CancellationError`.
-    private func all<Element: Sendable>(
-        _ request: Handle, _ read: @escaping @Sendable (OpaquePointer) -> Element
-    ) async throws -> [Element] {
-        let answer = try Answer(send(request), read: read)
-        var elements: [Element] = []
-        while let element = try await answer.next() { elements.append(element) }
-        return elements
+    private func source(
+        read: @escaping Read = { event, _ in Event(event) },
+        _ start: (UnsafePointer<confer_stream_callbacks>, HandleOutput, ErrorOutput) -> confer_status
+    ) throws -> Source<Event> {
+        try Source(start, read: read)
     }
 }

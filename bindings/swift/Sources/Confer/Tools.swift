@@ -58,8 +58,7 @@ public struct Tool: Sendable {
     public var description: String
     /// The JSON Schema of the arguments, an object.
     public var parameters: String
-    /// If nil, the application receives `Event.clientToolCall` for every call in an answer that
-    /// calls this tool, and runs them itself.
+    /// Runs the tool's calls. If nil, the application does: see `ChatRequest.maxToolRounds`.
     public var run: Function?
 
     public init(name: String, description: String, parameters: String = #"{"type":"object"}"#, run: Function? = nil) {
@@ -70,57 +69,15 @@ public struct Tool: Sendable {
     }
 
     func add(to request: Handle) throws {
-        // Only one chat uses the request, so running tools can stop when C releases it.
-        let running = run.map { Box.retained(Running($0)) }
         try call { error in
             withText(name) { name, nameCount in
                 withText(description) { description, descriptionCount in
                     withText(parameters) {
-                        confer_chat_request_add_tool_callback(
-                            request.pointer, name, nameCount, description, descriptionCount, $0, $1,
-                            running == nil ? nil : { Box<Running>.value($0).start(Handle($1!, free: confer_tool_call_free)) },
-                            running,
-                            running == nil
-                                ? nil
-                                : {
-                                    Box<Running>.value($0).cancel()
-                                    Box<Running>.release($0)
-                                }, error)
+                        confer_chat_request_add_tool(
+                            request.pointer, name, nameCount, description, descriptionCount, $0, $1, error)
                     }
                 }
             }
         }
     }
-}
-
-/// The running calls of a tool. One thread at a time changes its state.
-private final class Running: @unchecked Sendable {
-    private let function: Tool.Function
-    private let turns = NSLock()
-    private var tasks: [Int: Task<Void, Never>] = [:]
-    private var started = 0
-
-    init(_ function: @escaping Tool.Function) { self.function = function }
-
-    func start(_ call: Handle) {
-        turns.withLock {
-            started += 1
-            let number = started
-            tasks[number] = Task { [function, weak self] in
-                let arguments = text { confer_tool_call_arguments(call.pointer, $0) } ?? ""
-                // Answering fails if the chat has ended, which does not matter.
-                do {
-                    let content = try await function(arguments)
-                    withText(content) { _ = confer_tool_call_answer(call.pointer, $0, $1, nil) }
-                } catch {
-                    withText("\(error)") { _ = confer_tool_call_fail(call.pointer, $0, $1, nil) }
-                }
-                self?.ended(number)
-            }
-        }
-    }
-
-    func cancel() { turns.withLock { tasks.values.forEach { $0.cancel() } } }
-
-    private func ended(_ number: Int) { turns.withLock { tasks[number] = nil } }
 }

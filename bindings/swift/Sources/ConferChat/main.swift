@@ -12,7 +12,7 @@ func checklist(_ report: Report) {
     for check in report.checks { note("\(marks[check.outcome]!) \(check.id): \(check.detail ?? "")") }
 }
 
-var configuration = Configuration(token: ProcessInfo.processInfo.environment["CONFER_TOKEN"] ?? "")
+var configuration = Configuration(token: ProcessInfo.processInfo.environment["CONFER_TOKEN"])
 var arguments = CommandLine.arguments.dropFirst()
 var prompt: String?
 do {

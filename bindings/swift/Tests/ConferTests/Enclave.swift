@@ -4,21 +4,32 @@ import Confer
 import Foundation
 import Testing
 
-/// Only init and deinit use the process.
+/// One task uses the process.
 final class Enclave: @unchecked Sendable {
     let configuration: Configuration
     private let process: Process
     private let stdin: Pipe
 
+    convenience init(fault: String = "none", options: String...) throws {
+        try self.init(["--fault", fault] + options)
+    }
+
+    /// Ends this enclave, and starts another one with its port, token and keys.
+    func restarted(_ options: String...) throws -> Enclave {
+        stop()
+        let port = try #require(URLComponents(string: configuration.endpoint ?? "")?.port)
+        return try Enclave(["--port", "\(port)", "--token", configuration.token ?? ""] + options)
+    }
+
     /// CONFER_ENCLAVE is the program, CONFER_ENCLAVE_STATE a folder for the enclaves' trust world.
-    init(fault: String = "none", options: String...) throws {
+    private init(_ options: [String]) throws {
         struct Started: Decodable { let url, token, policy: String }
         let environment = ProcessInfo.processInfo.environment
         let program = try #require(environment["CONFER_ENCLAVE"], "run test.sh")
         let state = try #require(environment["CONFER_ENCLAVE_STATE"], "run test.sh")
         let (process, stdin, stdout) = (Process(), Pipe(), Pipe())
         process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = ["--exit-with-stdin", "--state", state, "--fault", fault] + options
+        process.arguments = ["--exit-with-stdin", "--state", state] + options
         process.standardInput = stdin
         process.standardOutput = stdout
         try process.run()
@@ -32,7 +43,9 @@ final class Enclave: @unchecked Sendable {
             token: started.token, endpoint: started.url, policy: try Policy(contentsOfFile: started.policy))
     }
 
-    deinit {
+    deinit { stop() }
+
+    func stop() {
         try? stdin.fileHandleForWriting.close()
         process.waitUntilExit()
     }
@@ -41,7 +54,7 @@ final class Enclave: @unchecked Sendable {
 }
 
 /// Returns the text of an answer.
-func text(of answer: AsyncThrowingStream<Event, any Error>) async throws -> String {
+func text(of answer: Answer) async throws -> String {
     var text = ""
     for try await event in answer {
         if case .token(let token) = event { text += token }

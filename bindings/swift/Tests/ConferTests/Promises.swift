@@ -37,9 +37,9 @@ struct Promises {
         (request.temperature, request.topP, request.minP, request.topK) = (0.5, 0.25, 0.125, -1)
         (request.presencePenalty, request.frequencyPenalty, request.repetitionPenalty) = (-1.5, 1.5, 1.25)
         (request.maxTokens, request.json, request.thinking) = (1000, true, false)
-        var document = StoredDocument(attachmentID: "one")
-        (document.filename, document.contentType, document.sourceBytes) = ("a.pdf", "application/pdf", 7)
-        (document.sourceObjectKey, document.encryptionKey) = ("o", "k")
+        let document = StoredDocument(
+            json: #"{"attachmentId":"one","filename":"a.pdf","contentType":"application/pdf","sourceBytes":7,"#
+                + #""sourceObjectKey":"o","encryptionKey":"k"}"#)
         request.documents = [document, document]
         request.tools = [Tool(name: "clock", description: "tells the time")]
         request.properties = ["newer": "[1]"]
@@ -56,7 +56,9 @@ struct Promises {
         }
         request.temperature = -1
         #expect(try await failure { _ = try await text(of: client.chat(request)) }.status == .invalidArgument)
-        (request.temperature, request.properties) = (nil, ["newer": "{"])
+        (request.temperature, request.documents) = (nil, [StoredDocument(json: "[]")])
+        #expect(try await failure { _ = try await text(of: client.chat(request)) }.status == .invalidJSON)
+        (request.documents, request.properties) = ([], ["newer": "{"])
         #expect(try await failure { _ = try await text(of: client.chat(request)) }.status == .invalidJSON)
         #expect(
             try await failure { _ = try await text(of: client.chat(ChatRequest(messages: []))) }.status == .invalidArgument)
@@ -105,8 +107,12 @@ struct Promises {
         #expect(report.isVerified && report.content.platform == "TDX")
         #expect(report.content.endpoint == enclave.configuration.endpoint && report.content.serverKey.count == 64)
         #expect(report.content.tdx.rtmr1?.count == 96 && report.content.release.signer != nil)
+        #expect(try #require(report.timing(of: .ended)) >= #require(report.timing(of: .verify)))
+        #expect(report.timing(of: .proxy) == nil)
         let policy = try #require(enclave.configuration.policy)
-        #expect(try Report.verify(evidence: report.evidence, policy: policy).isVerified)
+        #expect(report.content.policy.name == policy.name && report.content.policy.sha256 == policy.sha256)
+        let again = try Report.verify(evidence: report.evidence, policy: policy)
+        #expect(again.isVerified && again.timing(of: .verify) == nil)
         #expect(
             try await failure { _ = try Report.verify(evidence: report.evidence, policy: .production()) }.status == .rejected)
         try await client.close()
@@ -145,7 +151,7 @@ struct Promises {
         await #expect(throws: CancellationError.self) { _ = try await task.value }
 
         var hasty = enclave.configuration
-        hasty.connectTimeout = .milliseconds(50)
+        hasty.durations[.connect] = .milliseconds(50)
         #expect(try await failure { [hasty] in _ = try await Client.connect(hasty) }.status == .stageTimeout)
     }
 
@@ -228,8 +234,7 @@ struct Promises {
     @Test func tokenIsNeverPrinted() async throws {
         var configuration = Configuration(token: "s3cret", endpoint: "http://elsewhere.example/")
         configuration.proxy = .url("http://me:s3cret@proxy.test")
-        var document = StoredDocument(attachmentID: "one")
-        document.encryptionKey = "s3cret"
+        let document = StoredDocument(json: #"{"encryptionKey":"s3cret"}"#)
         let error = try await failure { [configuration] in _ = try await Client.connect(configuration) }
         #expect(error.status == .invalidURL)
         var printed = "\(document) \(String(reflecting: document)) \(configuration) \(String(reflecting: configuration)) \(error) \(error.localizedDescription)"
@@ -241,7 +246,7 @@ struct Promises {
 
     @Test func argumentsAreRefusedByName() async throws {
         var configuration = Configuration(token: "x")
-        configuration.idleTimeout = .seconds(-1)
+        configuration.durations[.idleEvents] = .seconds(-1)
         #expect(try await failure { [configuration] in _ = try await Client.connect(configuration) }.status == .invalidArgument)
         #expect(try await failure { _ = try Policy(json: "{}") }.status == .invalidPolicy)
         #expect(try await failure { _ = try Policy(contentsOfFile: "/nonexistent") }.status == .file)
@@ -249,52 +254,61 @@ struct Promises {
     }
 }
 
-/// Each repeated constant has the header's value, and none is missing.
+/// Every constant of the header has its name and value here, and none is missing.
 @Test func tablesMatchTheHeader() throws {
     let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..")
     func read(_ path: String) throws -> String {
         try String(contentsOf: package.appendingPathComponent(path).standardizedFileURL, encoding: .utf8)
     }
-    let header = try read("../../include/confer.h")
-    func defined(_ family: String) throws -> [String: Int32] {
-        let line = try Regex("#define (CONFER_\(family)_\\w+) (\\d+)\n", as: (Substring, Substring, Substring).self)
-        return Dictionary(uniqueKeysWithValues: header.matches(of: line).map { (String($0.1), Int32($0.2)!) })
+    func camel(_ name: Substring) -> String { name.filter { $0 != "_" }.lowercased() }
+    // What is left was not compared.
+    var header: [String: Int32] = [:]
+    for line in try read("../../include/confer.h").matches(of: /#define (CONFER_\w+) (-?\d+)\n/) {
+        header[String(line.1)] = try #require(Int32(line.2))
     }
-    func camel(_ name: Substring) -> String { name.replacing("_", with: "").lowercased() }
+    #expect(header.count >= 130)
 
-    var repeated: [String: Substring] = [:]
-    for match in try read("Sources/Confer/Status.swift").matches(of: /static let `?(\w+)`? = Status\(rawValue: (\w+)\)/) {
-        repeated[String(match.2)] = match.1
+    for line in try read("Sources/Confer/Status.swift").matches(of: /static let `?(\w+)`? = Status\(rawValue: (CONFER_E_(\w+))\)/) {
+        let number = header.removeValue(forKey: String(line.2))
+        #expect(camel(line.1) == camel(line.3) && number.map { "\(Status(rawValue: $0))" } == String(line.2))
     }
-    let statuses = try defined("E")
-    #expect(statuses.count >= 35)
-    #expect(Set(statuses.keys) == Set(repeated.keys))
-    for (name, number) in statuses {
-        #expect(camel(repeated[name] ?? "") == camel(name.dropFirst("CONFER_E_".count)))
-        #expect(Status(rawValue: number).description == name)
+    func compare<Enumeration: CaseIterable & RawRepresentable>(_: Enumeration.Type, _ family: String)
+    where Enumeration.RawValue == Int32 {
+        for value in Enumeration.allCases {
+            let name = header.keys.first { $0.hasPrefix(family) && camel($0.dropFirst(family.count)) == camel("\(value)") }
+            let number = name.flatMap { header.removeValue(forKey: $0) }
+            #expect(number == value.rawValue, "\(family)\(value)")
+        }
     }
+    compare(ChatRequest.Role.self, "CONFER_ROLE_")
+    compare(Client.Counter.self, "CONFER_COUNTER_")
+    compare(Client.State.self, "CONFER_CLIENT_")
+    compare(Configuration.DurationKey.self, "CONFER_DURATION_")
+    compare(Configuration.LimitKey.self, "CONFER_LIMIT_")
+    compare(Configuration.LogLevel.self, "CONFER_LOG_")
+    compare(Ending.self, "CONFER_ENDING_")
+    compare(Progress.self, "CONFER_PROGRESS_")
+    compare(Stage.self, "CONFER_STAGE_")
+    compare(TokenReason.self, "CONFER_TOKEN_")
+    for outcome in Report.Check.Outcome.allCases { header["CONFER_OUTCOME_\(outcome.rawValue.uppercased())"] = nil }
+    // These are used by name.
+    let events = try read("Sources/Confer/Event.swift") + read("Sources/Confer/ClientEvent.swift")
+    for line in events.matches(of: /case (CONFER_EVENT_\w+):/) { header[String(line.1)] = nil }
+    for line in try read("Sources/Confer/Configuration.swift").matches(of: /(CONFER_(ASK|ROOTS)_\w+)/) { header[String(line.1)] = nil }
+    // This is the JSON of `Event.other`.
+    header["CONFER_EVENT_OTHER"] = nil
 
-    let chat = try read("Sources/Confer/Chat.swift")
-    // Events 9 and 10 carry numbers, which separate methods return.
-    for (name, number) in try defined("EVENT") where 1...8 ~= number { #expect(chat.contains("case \(name):")) }
-    let connection = try read("Sources/Confer/Connection.swift")
-    for name in try defined("CONNECTION").keys { #expect(connection.contains("case \(name):")) }
-    let settings = try read("Sources/Confer/Client.swift") + read("Sources/Confer/Configuration.swift")
-    for name in try [defined("COUNTER"), defined("LIMIT")].flatMap(\.keys) {
-        #expect(settings.contains("\(name))") || settings.contains("\(name),"))
+    let rest = header.keys.filter { !$0.hasPrefix("CONFER_VERSION_") && !$0.hasPrefix("CONFER_CONNECTION_") }
+    #expect(rest.sorted() == ["CONFER_END", "CONFER_OK", "CONFER_TIMEOUT"])
+}
+
+/// The README's first program is the one that is compiled.
+@Test func readmeShowsTheCompiledProgram() throws {
+    let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..")
+    func read(_ path: String) throws -> String {
+        try String(contentsOf: package.appendingPathComponent(path).standardizedFileURL, encoding: .utf8)
     }
-    let endings = Ending.allCases.map { (camel(Substring("\($0)")), $0.rawValue) }
-    let headerEndings = try defined("ENDING").map { (camel($0.key.dropFirst("CONFER_ENDING_".count)), $0.value) }
-    #expect(Dictionary(uniqueKeysWithValues: endings) == Dictionary(uniqueKeysWithValues: headerEndings))
-    let roles = ChatRequest.Role.allCases.map { (camel(Substring("\($0)")), $0.rawValue) }
-    let headerRoles = try defined("ROLE").map { (camel($0.key.dropFirst("CONFER_ROLE_".count)), $0.value) }
-    #expect(Dictionary(uniqueKeysWithValues: roles) == Dictionary(uniqueKeysWithValues: headerRoles))
-    let progress = try defined("PROGRESS")
-    #expect(
-        progress == [
-            "CONFER_PROGRESS_NOT_SENT": Progress.notSent.rawValue, "CONFER_PROGRESS_MAYBE_SENT": Progress.maybeSent.rawValue,
-            "CONFER_PROGRESS_PARTLY_ANSWERED": Progress.partlyAnswered.rawValue,
-        ])
+    #expect(try read("README.md").contains("```swift\n" + read("Sources/ConferHello/main.swift") + "```\n"))
 }
 
 private func openDescriptors() -> Int {

@@ -17,13 +17,12 @@ extension Promises {
     @Test func pingReportsItsRoundTrip() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
-        let before = client.counters
+        let (sent, received) = (client.counter(.messagesSent), client.counter(.messagesReceived))
         #expect(try await client.ping() < .seconds(60))
-        let after = client.counters
-        #expect(before.connections == 1 && after.failedAttempts == 0 && client.isConnected)
-        #expect(after.messagesSent == before.messagesSent + 1 && after.messagesReceived == before.messagesReceived + 1)
+        #expect(client.counter(.connections) == 1 && client.counter(.failedAttempts) == 0 && client.isConnected)
+        #expect(client.counter(.messagesSent) == sent + 1 && client.counter(.messagesReceived) == received + 1)
         // Bytes are counted after their content was handled.
-        while client.counters.bytesSent == 0 || client.counters.bytesReceived == 0 { await Task.yield() }
+        while client.counter(.bytesSent) == 0 || client.counter(.bytesReceived) == 0 { await Task.yield() }
         try await client.close()
     }
 
@@ -43,9 +42,9 @@ extension Promises {
     @Test func pageIsFetchedAndRefusalHasAReason() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
-        let page = try await client.fetchHTML("https://a.test/?q=<b>", headers: ["Accept": "text/html"])
+        let page = try await client.fetch("https://a.test/?q=<b>", headers: ["Accept": "text/html"]).text()
         #expect(page.contains("<code>https://a.test/?q=&lt;b&gt;</code>"))
-        let refused = try await failure { _ = try await client.fetchHTML("http://unreachable.test/") }
+        let refused = try await failure { _ = try await client.fetch("http://unreachable.test/").collect() }
         #expect(refused.status == .refused && refused.httpStatus == 502 && refused.peerText != nil)
         try await client.close()
     }
@@ -80,15 +79,11 @@ extension Promises {
             #expect(extracted.document.md_content == lines)
         }
         let empty = Document(filename: "empty.txt", .data(Data()))
-        #expect(try await failure { _ = try await client.extracted(empty) }.httpStatus == 400)
-        var bounded = Document(filename: "x.txt", .data(Data("x".utf8)))
-        bounded.maxAnswer = 10
-        let tooLong = try await failure { _ = try await client.extracted(bounded) }
-        #expect(tooLong.status == .limit && tooLong.progress == .partlyAnswered)
+        #expect(try await failure { _ = try await client.extract(empty).collect() }.httpStatus == 400)
         let missing = Document(filename: "x", .file("/nonexistent"))
-        #expect(try await failure { _ = try await client.extracted(missing) }.status == .file)
+        #expect(try await failure { _ = try await client.extract(missing).collect() }.status == .file)
         let unknown = Document(filename: "x", .data(Data("x".utf8)), options: ["content_type": #""x/y""#])
-        #expect(try await failure { _ = try await client.extracted(unknown) }.httpStatus == 415)
+        #expect(try await failure { _ = try await client.extract(unknown).collect() }.httpStatus == 415)
         try await client.close()
     }
 
@@ -103,7 +98,7 @@ extension Promises {
         for await _ in begun { break }
         streaming.cancel()
         await #expect(throws: CancellationError.self) { try await streaming.value }
-        let whole = Task { try await client.extracted(Document(filename: "zeros.pdf", .data(Data(count: 20 << 20)))) }
+        let whole = Task { try await client.extract(Document(filename: "zeros.pdf", .data(Data(count: 20 << 20)))).collect() }
         whole.cancel()
         await #expect(throws: CancellationError.self) { _ = try await whole.value }
         let pinging = Task { try await client.ping() }
@@ -247,41 +242,41 @@ extension Promises {
 
     @Test func brokenConnectionIsReplacedWithAFreshToken() async throws {
         let enclave = try Enclave(fault: "stream-drop", options: "--fault-until", "1")
-        let notes = Notes<String>()
-        let (changes, change) = AsyncStream.makeStream(of: ConnectionChange.self)
-        let token = enclave.configuration.token
-        var configuration = Configuration(
-            endpoint: enclave.configuration.endpoint, policy: enclave.configuration.policy
-        ) {
+        let notes = Notes<TokenReason>()
+        let token = try #require(enclave.configuration.token)
+        var configuration = enclave.configuration
+        configuration.token = nil
+        configuration.tokenProvider = { reason in
             await Task.yield()
-            notes.add("asked")
+            notes.add(reason)
             return token
         }
-        configuration.reconnect = .init(attempts: 10, firstDelay: .milliseconds(10))
+        configuration.limits[.attempts] = 10
+        configuration.durations[.firstRetry] = .milliseconds(10)
         configuration.renewsWithEvidence = true
-        configuration.onConnectionChange = { change.yield($0) }
         let client = try await Client.connect(configuration)
+        let events = client.events
         let lost = try await failure { _ = try await text(of: client.chat(ChatRequest("x"))) }
         #expect(lost.status == .connectionLost && lost.progress != .notSent)
         #expect(try await text(of: client.chat(ChatRequest("again"))) == "You said: again")
-        #expect(notes.all.count == 2 && client.counters.connections == 2 && client.isConnected)
+        #expect(notes.all == [.first, .reconnect] && client.counter(.connections) == 2 && client.isConnected)
         var seen = ""
-        loop: for await change in changes {
-            switch change {
-            case .lost(let error):
+        loop: for try await event in events {
+            switch event {
+            case .disconnected(let error):
                 #expect(error.status == .connectionLost)
-                seen += "lost "
-            case .attempt(let number, let delay):
-                #expect(number == 1 && delay <= .milliseconds(10))
-                seen += "attempt "
+                seen += "disconnected "
+            case .retry(let attempt, let delay, let error):
+                #expect(attempt == 1 && delay <= .milliseconds(10) && error == nil)
+                seen += "retry "
             case .connected(let report, let releaseChanged):
                 #expect(report.isVerified && !releaseChanged)
-                seen += "connected"
-                break loop
-            default: Issue.record("\(change)")
+                seen += "connected "
+                if seen.contains("retry") { break loop }
+            default: break
             }
         }
-        #expect(seen == "lost attempt connected")
+        #expect(seen == "connected disconnected retry connected ")
         try await client.close()
     }
 
@@ -290,11 +285,11 @@ extension Promises {
         let enclave = try Enclave()
         let at = enclave.configuration
         let error = try await failure {
-            _ = try await Client.connect(Configuration(endpoint: at.endpoint, policy: at.policy) { throw NotLoggedIn() })
+            _ = try await Client.connect(Configuration(endpoint: at.endpoint, policy: at.policy) { _ in throw NotLoggedIn() })
         }
         #expect(error.status == .token && error.message.contains("NotLoggedIn") && !error.message.contains("s3cret"))
         let empty = try await failure {
-            _ = try await Client.connect(Configuration(endpoint: at.endpoint, policy: at.policy) { "" })
+            _ = try await Client.connect(Configuration(endpoint: at.endpoint, policy: at.policy) { _ in "" })
         }
         #expect(empty.status == .token)
     }
@@ -302,11 +297,14 @@ extension Promises {
     @Test func changedNetworkIsProbedAtOnce() async throws {
         let enclave = try Enclave(fault: "mute", options: "--fault-until", "1")
         var configuration = enclave.configuration
-        configuration.reconnect = .init(attempts: 10, firstDelay: .milliseconds(10), maxDelay: .milliseconds(10))
-        configuration.probeTimeout = .milliseconds(50)
+        configuration.limits[.attempts] = 10
+        for key in [.firstRetry, .longestRetry] as [Configuration.DurationKey] {
+            configuration.durations[key] = .milliseconds(10)
+        }
+        configuration.durations[.probe] = .milliseconds(50)
         let client = try await Client.connect(configuration)
         try client.networkChanged()
-        while client.counters.connections < 2 {
+        while client.counter(.connections) < 2 {
             try client.check()
             await Task.yield()
         }
@@ -322,11 +320,13 @@ extension Promises {
             change(&configuration)
             return try await failure { [configuration] in _ = try await Client.connect(configuration) }.status
         }
-        #expect(try await refusal { $0.maxAge = .seconds(1) } == .invalidArgument)
-        #expect(try await refusal { $0.maxAge = .microseconds(1) } == .invalidArgument)
-        #expect(try await refusal { $0.probeTimeout = .seconds(-1) } == .invalidArgument)
-        #expect(try await refusal { $0.reconnect = .init(attempts: 1, firstDelay: .zero) } == .invalidArgument)
-        #expect(try await refusal { $0.limits.unfinished = 1 } == .invalidArgument)
+        #expect(try await refusal { $0.durations[.maxAge] = .seconds(1) } == .invalidArgument)
+        #expect(try await refusal { $0.durations[.maxAge] = .microseconds(1) } == .invalidArgument)
+        #expect(try await refusal { $0.durations[.probe] = .seconds(-1) } == .invalidArgument)
+        #expect(try await refusal { $0.durations[.firstRetry] = .zero } == .invalidArgument)
+        #expect(try await refusal { $0.limits[.unfinished] = 1 } == .invalidArgument)
+        #expect(try await refusal { $0.asks = .init(rawValue: 4) } == .invalidArgument)
+        #expect(try await refusal { $0.token = nil } == .invalidArgument)
         #expect(try await refusal { $0.roots = .pem("none") } == .invalidArgument)
         #expect(try await refusal { $0.proxy = .url("ftp://proxy.test") } == .invalidURL)
         // A proxy cannot lead to this machine.
@@ -334,7 +334,7 @@ extension Promises {
 
         var configuration = enclave.configuration
         configuration.proxy = .environment
-        configuration.limits.requests = 1
+        configuration.limits[.requests] = 1
         let client = try await Client.connect(configuration)
         for try await _ in client.chat(ChatRequest("/silent")) {
             #expect(try await failure { _ = try await client.ping() }.status == .tooMany)

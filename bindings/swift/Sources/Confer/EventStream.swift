@@ -1,0 +1,212 @@
+// Streams of events: the answer to a request, or what happens to a client.
+
+import CConfer
+import Foundation
+
+/// A sequence of events. Unread ones wait in the library, within its limits, and a waiting reader
+/// blocks no thread. Several tasks can read one stream: each event reaches one of them.
+///
+/// Cancelling a reading task, or releasing the stream, cancels it. A failed start is thrown by the
+/// first read.
+public struct EventStream<Element: Sendable>: AsyncSequence, Sendable {
+    let source: Result<Source<Element>, any Error>
+
+    init(_ start: () throws -> Source<Element>) { source = Result(catching: start) }
+
+    public func makeAsyncIterator() -> AsyncThrowingStream<Element, any Error>.Iterator {
+        AsyncThrowingStream { [source] in try await source.get().next() }.makeAsyncIterator()
+    }
+
+    /// Ends the stream with `.cancelled`, unless it has ended. Drops unread events.
+    public func cancel() { try? source.get().cancel() }
+}
+
+/// The answer to a request.
+public typealias Answer = EventStream<Event>
+
+extension EventStream where Element == Event {
+    /// Reads to the end and returns the whole answer, at most 32 MiB: the text of a chat, after its
+    /// last round of tools, or the bytes of another answer.
+    ///
+    /// Throws `.invalidArgument` for a chat whose tools want answers, because these come as events.
+    public func collect() async throws -> Data { try await source.get().collect() }
+
+    /// Like ``collect()``, as text.
+    public func text() async throws -> String { String(decoding: try await collect(), as: UTF8.self) }
+
+    /// The part of the answer that ``collect()`` has read, also after it failed.
+    public var collected: Data { (try? source.get().collected) ?? Data() }
+
+    /// Writes the next bytes of a document with `Document.Source.stream`, and waits until the
+    /// library has taken them. The answer need not be read meanwhile.
+    ///
+    /// Throws `.stale` if the upload has ended, for example because the answer came early: read it.
+    public func write(_ bytes: Data) async throws { try await source.get().write(bytes) }
+
+    /// Ends a document of unknown length.
+    public func finish() throws { try source.get().finish() }
+}
+
+extension EventStream where Element == ClientEvent {
+    /// The number of events that were dropped because nobody read them. The present state, an open
+    /// question and the end are never dropped.
+    public var dropped: UInt64 { (try? source.get().dropped) ?? 0 }
+}
+
+/// A stream of the library. Its `on_ready` wakes the tasks that wait for it.
+final class Source<Element: Sendable>: Sendable {
+    private let stream: Handle
+    private let signal: Signal
+    private let read: @Sendable (OpaquePointer, Tasks) throws -> Element
+    /// An event and a collected text are lent until the next call.
+    private let turns = NSLock()
+
+    /// `start` begins the stream with callbacks. `read` copies an event. Its tasks are cancelled
+    /// when the stream ends.
+    init(
+        _ start: (UnsafePointer<confer_stream_callbacks>, HandleOutput, ErrorOutput) -> confer_status,
+        read: @escaping @Sendable (OpaquePointer, Tasks) throws -> Element
+    ) throws {
+        let signal = Signal()
+        var callbacks = confer_stream_callbacks()
+        callbacks.size = MemoryLayout<confer_stream_callbacks>.size
+        callbacks.user_data = Box.retained(signal)
+        callbacks.on_ready = { data, _ in Box<Signal>.value(data).raise() }
+        // After a close it is the only callback.
+        callbacks.on_done = { data, _, _, _ in
+            Box<Signal>.value(data).tasks.end()
+            Box<Signal>.value(data).raise()
+        }
+        callbacks.destroy = { Box<Signal>.release($0) }
+        stream = try Handle(free: confer_stream_free) { start(&callbacks, $0, $1) }
+        self.signal = signal
+        self.read = read
+    }
+
+    func next() async throws -> Element? {
+        try await take { stream -> Element?? in
+            var event: OpaquePointer?
+            switch try call({ confer_stream_next(stream, 0, &event, $0) }) {
+            case CONFER_OK: return try read(event!, signal.tasks)
+            case CONFER_END: return .some(nil)
+            default: return nil
+            }
+        }
+    }
+
+    func collect() async throws -> Data {
+        try await take { stream in
+            var start: UnsafePointer<CChar>?
+            var count = 0
+            let status = try call { confer_stream_collect(stream, 0, &start, &count, $0) }
+            return status == CONFER_OK ? Data(bytes: start!, count: count) : nil
+        }
+    }
+
+    var collected: Data {
+        turns.withLock {
+            var count = 0
+            guard let start = confer_stream_text(stream.pointer, &count) else { return Data() }
+            return Data(bytes: start, count: count)
+        }
+    }
+
+    var dropped: UInt64 { confer_stream_dropped(stream.pointer) }
+
+    func cancel() { confer_stream_cancel(stream.pointer) }
+
+    func write(_ bytes: Data) async throws {
+        try await cancelling {
+            try await waiting { [stream] in
+                try bytes.withUnsafeBytes { bytes in
+                    let bytes = bytes.bindMemory(to: UInt8.self)
+                    var written = 0
+                    try call { confer_stream_write(stream.pointer, bytes.baseAddress, bytes.count, -1, &written, $0) }
+                }
+            }
+        }
+    }
+
+    func finish() throws { try call { confer_stream_finish(stream.pointer, $0) } }
+
+    /// Repeats a call that does not wait until it has a result.
+    private func take<Taken: Sendable>(_ attempt: (OpaquePointer) throws -> Taken?) async throws -> Taken {
+        try await cancelling {
+            while true {
+                let seen = signal.raised
+                if let taken = try turns.withLock({ try attempt(stream.pointer) }) { return taken }
+                await signal.wait(after: seen)
+            }
+        }
+    }
+
+    /// Cancels the stream with the task. The error is then Swift's.
+    private func cancelling<Taken>(_ body: () async throws -> Taken) async throws -> Taken {
+        try await withTaskCancellationHandler {
+            do {
+                return try await body()
+            } catch let error as ConferError where Task.isCancelled && [.cancelled, .stale].contains(error.status) {
+                throw CancellationError()
+            }
+        } onCancel: {
+            cancel()
+        }
+    }
+}
+
+/// Wakes tasks. One thread at a time changes its state.
+private final class Signal: @unchecked Sendable {
+    let tasks = Tasks()
+    private let lock = NSLock()
+    private var count = 0
+    private var waiting: [CheckedContinuation<Void, Never>] = []
+
+    /// How often it was raised.
+    var raised: Int { lock.withLock { count } }
+
+    func raise() {
+        let woken = lock.withLock {
+            count += 1
+            defer { waiting = [] }
+            return waiting
+        }
+        woken.forEach { $0.resume() }
+    }
+
+    /// Suspends until it has been raised more often than this.
+    func wait(after seen: Int) async {
+        await withCheckedContinuation { continuation in
+            let isRaised = lock.withLock {
+                if count == seen { waiting.append(continuation) }
+                return count != seen
+            }
+            if isRaised { continuation.resume() }
+        }
+    }
+}
+
+/// Tasks that work for a stream. One thread at a time changes its state.
+final class Tasks: @unchecked Sendable {
+    private let lock = NSLock()
+    private var running: [Task<Void, Never>] = []
+    private var isOver = false
+
+    /// Starts a task, unless the stream is over.
+    func start(_ work: @escaping @Sendable () async -> Void) {
+        lock.withLock { if !isOver { running.append(Task(operation: work)) } }
+    }
+
+    func cancel() {
+        let cancelled = lock.withLock {
+            defer { running = [] }
+            return running
+        }
+        cancelled.forEach { $0.cancel() }
+    }
+
+    /// Cancels, and starts no more.
+    func end() {
+        lock.withLock { isOver = true }
+        cancel()
+    }
+}

@@ -1,0 +1,17 @@
+// What concerns all clients of the process.
+
+import CConfer
+
+public enum Library {
+    /// The library's version, such as "0.1.0".
+    public static var version: String { String(cString: confer_version_string()) }
+
+    /// Sets the number of worker threads: 1 to 64, default 2. Throws `.busy` while another number
+    /// of them runs.
+    public static func setWorkers(_ count: Int) throws { try call { confer_runtime_set_workers(max(count, 0), $0) } }
+
+    /// Sets how many unread bytes all streams may have together. Default: 1 GiB.
+    public static func setUnreadLimit(_ bytes: UInt64) throws {
+        try call { confer_runtime_set_unread_limit(bytes, $0) }
+    }
+}
