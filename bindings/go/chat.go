@@ -161,9 +161,20 @@ func (c *Client) Chat(ctx context.Context, request ChatRequest) iter.Seq2[Event,
 func (c *Client) chat(ctx context.Context, request ChatRequest, yield func(Event, error) bool) error {
 	tools := newToolRunner(ctx, request)
 	defer tools.end()
-	return c.pull(ctx, request.native, func(event *C.confer_event) bool {
-		return yield(tools.take(readEvent(event)), nil)
+	left := false
+	err := c.pull(ctx, request.native, func(lent *C.confer_event) bool {
+		event := tools.take(readEvent(lent))
+		if left = left || !yield(event, nil); !left {
+			return true
+		}
+		// A loop that is left at the last event has the whole answer. So does the conversation, if the
+		// stream is read to its end.
+		return event.Type == EventCompletion && !event.PendingToolCalls
 	})
+	if left {
+		return nil
+	}
+	return err
 }
 
 // Collect sends a request and returns the whole text of its answer, without reasoning, at most

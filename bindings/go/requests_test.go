@@ -344,13 +344,7 @@ func TestReaderThatWaitsIsClosed(t *testing.T) {
 	client := connect(t, startEnclave(t, "upload-refused-midway"))
 	// A refusal ends the upload although the document's source says nothing any more.
 	source, sink := io.Pipe()
-	go func() {
-		for {
-			if _, err := sink.Write(make([]byte, 256<<10)); err != nil {
-				return
-			}
-		}
-	}()
+	go sink.Write(make([]byte, 19<<20))
 	var refused *confer.Error
 	_, err := client.Extract(t.Context(), confer.ExtractionRequest{Filename: "x.pdf", Reader: source, Length: 20 << 20})
 	if !errors.As(err, &refused) || refused.HTTPStatus != 422 {
@@ -360,22 +354,22 @@ func TestReaderThatWaitsIsClosed(t *testing.T) {
 		t.Errorf("the reader is open: %v", err)
 	}
 	// So does a context.
-	source, sink = io.Pipe()
+	stalled, end := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		sink.Write([]byte("the beginning"))
+		end.Write([]byte("the beginning"))
 		cancel()
 	}()
-	_, err = client.Extract(ctx, confer.ExtractionRequest{Filename: "x.pdf", Reader: source, Length: 1 << 20})
+	_, err = client.Extract(ctx, confer.ExtractionRequest{Filename: "x.pdf", Reader: stalled, Length: 1 << 20})
 	if !errors.Is(err, confer.ErrCancelled) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	// A request that is not sent closes it too.
-	source, _ = io.Pipe()
-	if _, err := client.Extract(ctx, confer.ExtractionRequest{Filename: "x.pdf", Reader: source}); !errors.Is(err, context.Canceled) {
+	unread, _ := io.Pipe()
+	if _, err := client.Extract(ctx, confer.ExtractionRequest{Filename: "x.pdf", Reader: unread}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := source.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
+	if _, err := unread.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("the reader is open: %v", err)
 	}
 }

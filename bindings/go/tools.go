@@ -73,6 +73,7 @@ type toolRunner struct {
 	ctx     context.Context
 	cancel  func()
 	running sync.WaitGroup
+	calls   []*kept
 }
 
 func newToolRunner(ctx context.Context, request ChatRequest) *toolRunner {
@@ -93,14 +94,16 @@ func (r *toolRunner) take(event Event) Event {
 	if run == nil || !event.WantsAnswer() {
 		return event
 	}
+	r.calls = append(r.calls, event.kept)
 	r.running.Add(1)
 	go func(call Event) {
 		defer r.running.Done()
-		// Fails the call if the function did not return.
-		defer call.kept.free()
 		ctx, cancel := context.WithTimeout(r.ctx, r.timeout)
 		defer cancel()
 		answer, err := run(ctx, call.ToolArguments)
+		if r.ctx.Err() != nil {
+			return // an answer could begin another round before the stream is cancelled
+		}
 		if err == nil {
 			err = call.AnswerTool(answer)
 		}
@@ -113,10 +116,13 @@ func (r *toolRunner) take(event Event) Event {
 	return event
 }
 
-// end cancels the tools and waits for them.
+// end cancels the tools and waits for them. Freeing a call fails it, so the stream ends before.
 func (r *toolRunner) end() {
 	r.cancel()
 	r.running.Wait()
+	for _, call := range r.calls {
+		call.free()
+	}
 }
 
 // WantsAnswer returns whether the event is a call of a tool that the loop must answer with
