@@ -1,8 +1,8 @@
 /*
- * Cancels a connection at each stage, in each way, from another thread; and the stages' timeouts.
+ * Ends a client at each stage of connecting, in each way; and the stages' timeouts.
  *
- * An enclave on loopback cannot delay resolving and verifying. Two other promises cancel before the
- * first and after the last stage.
+ * An enclave on loopback cannot delay resolving and verifying. Two other promises end a client before
+ * the first and after the last stage.
  */
 #include "enclave.h"
 
@@ -36,18 +36,8 @@ struct place {
     struct enclave enclave;
     confer_config *config;
     int32_t stage;
-    struct gate reached, destroyed;
     int listener, fillers[BACKLOG];
 };
-
-static void on_stage(void *user_data, int32_t stage) {
-    struct place *place = user_data;
-    if (stage == place->stage) gate_raise(&place->reached);
-}
-
-static void on_place_destroyed(void *user_data) {
-    gate_raise(&((struct place *)user_data)->destroyed);
-}
 
 /* Makes a listener with a full queue, so that a new connection gets no answer. */
 static void fill_listener(struct place *place, char *url, size_t size) {
@@ -66,7 +56,7 @@ static void fill_listener(struct place *place, char *url, size_t size) {
 
 static void place_open(struct place *place, const struct stall *stall) {
     char url[256];
-    *place = (struct place){.stage = stall->stage, .reached = GATE, .destroyed = GATE, .listener = -1};
+    *place = (struct place){.stage = stall->stage, .listener = -1};
     enclave_start(&place->enclave, stall->fault);
     place->config = enclave_config(&place->enclave);
     if (stall->fault == NULL)
@@ -74,12 +64,10 @@ static void place_open(struct place *place, const struct stall *stall) {
     else
         snprintf(url, sizeof url, "%s%s", stall->scheme, strstr(place->enclave.url, "://"));
     CHECK_OK(confer_config_set_endpoint(place->config, url, SIZE_MAX, &error));
-    CHECK_OK(confer_config_set_stage_callback(place->config, on_stage, place, on_place_destroyed, &error));
 }
 
 static void place_close(struct place *place) {
     confer_config_free(place->config);
-    gate_wait(&place->destroyed, 1); /* cancel does not wait for the last callback */
     if (place->listener >= 0) {
         close(place->listener);
         for (int i = 0; i < BACKLOG; i++) close(place->fillers[i]);
@@ -87,121 +75,129 @@ static void place_close(struct place *place) {
     enclave_stop(&place->enclave);
 }
 
-/* A thread that connects and waits, and its result. */
+/* A client that stalls at a place, its watch, and a thread that waits for it. */
 struct attempt {
-    const confer_config *config;
-    confer_cancel *cancel;
-    confer_connecting *connecting; /* if set, the thread waits for this one */
+    confer_client *client;
+    confer_stream *watch;
     pthread_t thread;
-    confer_status status;
 };
 
-static void *attempt_run(void *data) {
-    struct attempt *attempt = data;
-    confer_client *client = NULL;
-    confer_error *error = NULL;
-    attempt->status = attempt->connecting != NULL
-                          ? confer_connecting_wait(attempt->connecting, -1, &client, &error)
-                          : confer_connect(attempt->config, attempt->cancel, &client, &error);
-    check_status(__FILE__, __LINE__, "connecting", CONFER_E_CANCELLED, "", attempt->status, error);
-    CHECK(client == NULL);
-    confer_error_free(error);
+static void *wait_for_the_client(void *data) {
+    CHECK_STATUS(CONFER_E_CLOSED, confer_client_wait(data, -1, &error));
     return NULL;
 }
 
-static void attempt_start(struct attempt *attempt) {
-    CHECK(pthread_create(&attempt->thread, NULL, attempt_run, attempt) == 0);
+/* Starts a client and waits until it stalls. */
+static void attempt_start(struct attempt *attempt, const struct place *place) {
+    attempt->client = client_start(place->config);
+    attempt->watch = client_watch(attempt->client);
+    watch_until_stage(attempt->watch, place->stage);
+    CHECK(confer_client_state(attempt->client) == CONFER_CLIENT_CONNECTING);
+    CHECK_STATUS(CONFER_TIMEOUT, confer_client_wait(attempt->client, 0, &error));
 }
 
-static void attempt_join(struct attempt *attempt) {
+static void attempt_wait(struct attempt *attempt) {
+    CHECK(pthread_create(&attempt->thread, NULL, wait_for_the_client, attempt->client) == 0);
+}
+
+/* Checks that the client has ended without an error. */
+static void attempt_ended(struct attempt *attempt) {
     CHECK(pthread_join(attempt->thread, NULL) == 0);
+    CHECK(stream_end(attempt->watch, NULL) == CONFER_END);
+    CHECK(confer_client_state(attempt->client) == CONFER_CLIENT_ENDED);
+    CHECK_STATUS(CONFER_E_CLOSED, confer_client_check(attempt->client, &error));
+    confer_stream_free(attempt->watch);
+    confer_client_free(attempt->client);
 }
 
-static void blocking_connect_is_cancelled_at_each_stage(void) {
+static void client_is_closed_at_each_stage(void) {
     for (int i = 0; i < STALLS; i++) {
         struct place place;
+        struct attempt attempt;
         place_open(&place, &stalls[i]);
-        struct attempt attempt = {.config = place.config};
-        CHECK_OK(confer_cancel_new(&attempt.cancel, &error));
-        attempt_start(&attempt);
-        gate_wait(&place.reached, 1);
-        confer_cancel_trigger(attempt.cancel);
-        confer_cancel_trigger(attempt.cancel);
-        attempt_join(&attempt);
-        confer_cancel_free(attempt.cancel);
+        attempt_start(&attempt, &place);
+        attempt_wait(&attempt);
+        CHECK_OK(confer_close(attempt.client, -1, &error));
+        CHECK_OK(confer_close(attempt.client, -1, &error));
+        check_no_library_thread();
+        attempt_ended(&attempt);
         place_close(&place);
     }
 }
 
-static void started_connection_is_cancelled_at_each_stage(void) {
+static void close_without_waiting_ends_a_client_at_each_stage(void) {
     for (int i = 0; i < STALLS; i++) {
         struct place place;
+        struct attempt attempt;
         place_open(&place, &stalls[i]);
-        struct attempt attempt = {0};
-        CHECK_OK(confer_connecting_start(place.config, &attempt.connecting, &error));
-        attempt_start(&attempt);
-        gate_wait(&place.reached, 1);
-        CHECK(confer_connecting_stage(attempt.connecting) == place.stage);
-        confer_connecting_cancel(attempt.connecting);
-        attempt_join(&attempt);
-        confer_connecting_cancel(attempt.connecting);
-        confer_connecting_free(attempt.connecting);
+        attempt_start(&attempt, &place);
+        attempt_wait(&attempt);
+        confer_status status = confer_close(attempt.client, 0, NULL);
+        CHECK(status == CONFER_TIMEOUT || status == CONFER_OK);
+        attempt_ended(&attempt);
+        CHECK_OK(confer_runtime_wait(-1, &error));
         place_close(&place);
     }
 }
 
-static void freeing_a_started_connection_cancels_it_at_each_stage(void) {
+static void freed_client_ends_at_each_stage(void) {
     for (int i = 0; i < STALLS; i++) {
         struct place place;
+        struct attempt attempt;
         place_open(&place, &stalls[i]);
-        confer_connecting *alone = NULL;
-        CHECK_OK(confer_connecting_start(place.config, &alone, &error));
-        gate_wait(&place.reached, 1);
-        confer_connecting_free(alone);
+        attempt_start(&attempt, &place);
+        confer_client_free(attempt.client); /* its watch does not keep it */
+        CHECK(stream_end(attempt.watch, NULL) == CONFER_END);
+        confer_stream_free(attempt.watch);
+        CHECK_OK(confer_runtime_wait(-1, &error));
         place_close(&place);
     }
 }
 
-static void cancelling_before_the_first_stage_cancels_immediately(void) {
+static void request_keeps_a_freed_client_until_it_is_freed(void) {
+    for (int i = 0; i < STALLS; i++) {
+        struct place place;
+        struct attempt attempt;
+        place_open(&place, &stalls[i]);
+        attempt_start(&attempt, &place);
+        confer_stream *request = chat_pull(attempt.client, "never sent");
+        confer_client_free(attempt.client);
+        CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(request, 0, &(const confer_event *){NULL}, &error));
+        CHECK_STATUS(CONFER_TIMEOUT, confer_runtime_wait(0, &error));
+        confer_stream_free(request);
+        CHECK(stream_end(attempt.watch, NULL) == CONFER_END);
+        confer_stream_free(attempt.watch);
+        CHECK_OK(confer_runtime_wait(-1, &error));
+        place_close(&place);
+    }
+}
+
+/* A question for the token holds the client there. */
+static void client_closed_before_the_first_stage_connects_nowhere(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
-    confer_config *config = enclave_config(&enclave);
-    confer_cancel *cancel = NULL;
-    confer_client *client = NULL;
-    CHECK_OK(confer_cancel_new(&cancel, &error));
-    confer_cancel_trigger(cancel);
-    for (int i = 0; i < 3; i++) CHECK_STATUS(CONFER_E_CANCELLED, confer_connect(config, cancel, &client, &error));
-    CHECK(client == NULL);
-    confer_cancel_free(cancel);
+    confer_config *config = enclave_config_without_token(&enclave);
+    CHECK_OK(confer_config_set_ask(config, CONFER_ASK_TOKEN, &error));
+    confer_client *client = client_start(config);
+    confer_stream *watch = client_watch(client);
+    watch_until(watch, CONFER_EVENT_ASK_TOKEN);
+    CHECK_OK(confer_close(client, -1, &error));
+    for (int i = 0; i < 3; i++) CHECK_STATUS(CONFER_E_CLOSED, confer_client_wait(client, -1, &error));
+    CHECK(stream_end(watch, NULL) == CONFER_END);
+    confer_stream_free(watch);
+    confer_client_free(client);
     confer_config_free(config);
-    CHECK(!enclave_logged(&enclave, "upgraded"));
+    CHECK(!enclave_logged(&enclave, "accepted") && !enclave_logged(&enclave, "upgraded"));
     enclave_stop(&enclave);
 }
 
-static void cancelling_after_the_last_stage_keeps_the_client(void) {
+static void client_freed_after_the_last_stage_is_closed(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
-    confer_cancel *cancel = NULL;
-    confer_client *client = NULL;
-    CHECK_OK(confer_cancel_new(&cancel, &error));
-    CHECK_OK(confer_connect(config, cancel, &client, &error));
-    confer_cancel_trigger(cancel);
-    confer_cancel_free(cancel);
-    chat_says(client, "still here", "You said: still here");
-    enclave_close(client);
-    confer_config_free(config);
-    enclave_stop(&enclave);
-}
-
-static void client_that_nobody_takes_is_closed(void) {
-    struct enclave enclave;
-    enclave_start(&enclave, NULL);
-    confer_config *config = enclave_config(&enclave);
-    confer_connecting *connecting = NULL;
-    CHECK_OK(confer_connecting_start(config, &connecting, &error));
+    confer_client *client = client_start(config);
     while (!enclave_logged(&enclave, "message-3")) check_pause();
-    confer_connecting_free(connecting);
+    confer_client_free(client);
     while (!enclave_logged(&enclave, "ended")) check_pause();
     confer_config_free(config);
     enclave_stop(&enclave);
@@ -246,12 +242,12 @@ static void all_stages_together_have_a_timeout(void) {
 
 int main(void) {
     static const struct promise promises[] = {
-        PROMISE(blocking_connect_is_cancelled_at_each_stage),
-        PROMISE(started_connection_is_cancelled_at_each_stage),
-        PROMISE(freeing_a_started_connection_cancels_it_at_each_stage),
-        PROMISE(cancelling_before_the_first_stage_cancels_immediately),
-        PROMISE(cancelling_after_the_last_stage_keeps_the_client),
-        PROMISE(client_that_nobody_takes_is_closed),
+        PROMISE(client_is_closed_at_each_stage),
+        PROMISE(close_without_waiting_ends_a_client_at_each_stage),
+        PROMISE(freed_client_ends_at_each_stage),
+        PROMISE(request_keeps_a_freed_client_until_it_is_freed),
+        PROMISE(client_closed_before_the_first_stage_connects_nowhere),
+        PROMISE(client_freed_after_the_last_stage_is_closed),
         PROMISE(each_stage_has_a_timeout_named_in_its_error),
         PROMISE(key_set_timeout_is_a_retryable_refusal),
         PROMISE(all_stages_together_have_a_timeout),

@@ -1,8 +1,8 @@
 /*
  * Connecting: client, report and export of a verified enclave, the error for a refused one, and
- * connecting without blocking.
+ * connecting without waiting.
  */
-#include "enclave.h"
+#include "recorder.h"
 
 #include <poll.h>
 
@@ -139,23 +139,25 @@ static void refused_enclave_never_sees_message_three(void) {
     enclave_stop(&enclave);
 }
 
-static void started_connection_has_a_descriptor_and_one_client(void) {
+static void started_client_tells_a_descriptor_that_it_is_connected(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
-    confer_connecting *connecting = NULL;
-    confer_client *client = NULL;
-    CHECK_OK(confer_connecting_start(config, &connecting, &error));
+    confer_client *client = client_start(config);
+    confer_stream *watch = client_watch(client);
     struct pollfd ready = {.events = POLLIN};
-    CHECK_OK(confer_connecting_fd(connecting, &ready.fd, &error));
-    CHECK(poll(&ready, 1, -1) == 1 && ready.revents == POLLIN);
-    CHECK_OK(confer_connecting_wait(connecting, 0, &client, &error));
-    CHECK(client != NULL && confer_connecting_stage(connecting) == CONFER_STAGE_VERIFY);
-    confer_client *second = NULL;
-    CHECK_STATUS(CONFER_E_INVALID_ARGUMENT, confer_connecting_wait(connecting, -1, &second, &error));
-    CHECK(second == NULL);
-    confer_connecting_cancel(connecting); /* too late: it has finished */
-    confer_connecting_free(connecting);
+    CHECK_OK(confer_stream_fd(watch, &ready.fd, &error));
+    int32_t stage = -1;
+    for (int32_t type = CONFER_EVENT_STAGE; type != CONFER_EVENT_CONNECTED;) {
+        const confer_event *event = NULL;
+        CHECK(poll(&ready, 1, -1) == 1 && ready.revents == POLLIN);
+        CHECK_OK(confer_stream_next(watch, 0, &event, &error));
+        type = confer_event_type(event);
+        if (type == CONFER_EVENT_STAGE) stage = confer_event_stage(event);
+    }
+    CHECK(stage == -1 || stage == CONFER_STAGE_VERIFY); /* none if it was connected before it was watched */
+    CHECK_OK(confer_client_wait(client, 0, &error));
+    confer_stream_free(watch);
     chat_says(client, "hello", "You said: hello");
     enclave_close(client);
     confer_config_free(config);
@@ -166,107 +168,107 @@ static void wait_for_a_connection_ends_at_its_timeout(void) {
     struct enclave enclave;
     enclave_start(&enclave, "message1-stall");
     confer_config *config = enclave_config(&enclave);
-    confer_connecting *connecting = NULL;
-    confer_client *client = NULL;
-    CHECK_OK(confer_connecting_start(config, &connecting, &error));
-    CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(connecting, 0, &client, &error));
-    CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(connecting, 20, &client, &error));
-    CHECK(client == NULL);
-    confer_connecting_free(connecting);
+    confer_client *client = client_start(config);
+    CHECK_STATUS(CONFER_TIMEOUT, confer_client_wait(client, 0, &error));
+    CHECK_STATUS(CONFER_TIMEOUT, confer_client_wait(client, 20, &error));
+    CHECK(confer_client_state(client) == CONFER_CLIENT_CONNECTING);
+    confer_client_free(client);
     confer_config_free(config);
     enclave_stop(&enclave);
 }
 
-struct watcher {
-    struct gate ended, destroyed;
+/* The question for the token comes before the stages, so a watch that answers it sees all of them. */
+struct stages {
+    const struct enclave *enclave;
     int32_t stages[16];
-    int count, on_other_thread;
+    int count;
+    struct gate connected;
 };
 
-static void on_stage(void *user_data, int32_t stage) {
-    struct watcher *watcher = user_data;
-    char name[32];
-    check_thread_name(name);
-    watcher->on_other_thread += strcmp(name, "confer-callback") != 0;
-    CHECK(watcher->count < 16);
-    watcher->stages[watcher->count++] = stage;
-    if (stage == CONFER_STAGE_ENDED) gate_raise(&watcher->ended);
+static int32_t keep_stage(struct recorder *recorder, const confer_event *event) {
+    struct stages *stages = recorder->data;
+    int32_t type = confer_event_type(event), stage = confer_event_stage(event);
+    CHECK((type == CONFER_EVENT_STAGE) == (stage >= 0));
+    if (type == CONFER_EVENT_ASK_TOKEN)
+        CHECK_OK(confer_event_answer_token(event, stages->enclave->token, SIZE_MAX, &error));
+    if (type == CONFER_EVENT_STAGE && stage != CONFER_STAGE_TOKEN) {
+        CHECK(stages->count < 16 && gate_count(&stages->connected) == 0);
+        stages->stages[stages->count++] = stage;
+    }
+    if (type == CONFER_EVENT_CONNECTED) gate_raise(&stages->connected);
+    return 0;
 }
 
-static void on_watcher_destroyed(void *user_data) {
-    gate_raise(&((struct watcher *)user_data)->destroyed);
-}
-
-static void stage_callback_gets_each_stage_and_one_end(void) {
+static void watch_gets_each_stage_and_one_end(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
-    static struct watcher watcher = {GATE, GATE, {0}, 0, 0};
-    confer_config *config = enclave_config(&enclave);
-    CHECK_OK(confer_config_set_stage_callback(config, on_stage, &watcher, on_watcher_destroyed, &error));
-    confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
-    enclave_close(client);
-    CHECK(gate_count(&watcher.destroyed) == 0); /* the configuration still needs it */
+    struct stages stages = {&enclave, {0}, 0, GATE};
+    struct recorder recorder = RECORDER;
+    recorder.react = keep_stage;
+    recorder.data = &stages;
+    confer_config *config = enclave_config_without_token(&enclave);
+    CHECK_OK(confer_config_set_ask(config, CONFER_ASK_TOKEN, &error));
+    confer_client *client = client_start(config);
     confer_config_free(config);
-    gate_wait(&watcher.destroyed, 1);
-    const int32_t expected[] = {CONFER_STAGE_RESOLVE, CONFER_STAGE_TCP,     CONFER_STAGE_TLS,    CONFER_STAGE_UPGRADE,
-                                CONFER_STAGE_HANDSHAKE, CONFER_STAGE_KEY_SET, CONFER_STAGE_VERIFY, CONFER_STAGE_ENDED};
-    CHECK(watcher.count == sizeof expected / sizeof *expected);
-    CHECK(memcmp(watcher.stages, expected, sizeof expected) == 0);
-    CHECK(watcher.on_other_thread == 0 && gate_count(&watcher.ended) == 1 && gate_count(&watcher.destroyed) == 1);
+    recorder_watch(&recorder, client);
+    gate_wait(&stages.connected, 1);
+    CHECK(gate_count(&recorder.done) == 0);
+    enclave_close(client);
+    const int32_t expected[] = {CONFER_STAGE_RESOLVE, CONFER_STAGE_TCP,     CONFER_STAGE_TLS,   CONFER_STAGE_UPGRADE,
+                                CONFER_STAGE_HANDSHAKE, CONFER_STAGE_KEY_SET, CONFER_STAGE_VERIFY};
+    CHECK(stages.count == sizeof expected / sizeof *expected);
+    CHECK(memcmp(stages.stages, expected, sizeof expected) == 0);
+    CHECK(gate_count(&stages.connected) == 1 && gate_count(&recorder.destroyed) == 1);
+    recorder_wait(&recorder, CONFER_OK);
     enclave_stop(&enclave);
 }
 
-struct taker {
-    confer_connecting *connecting;
-    confer_client *client;
-    confer_status status;
-    int early;
-    struct gate ended;
-};
-
-static void take_at_the_end(void *user_data, int32_t stage) {
-    struct taker *taker = user_data;
-    taker->early += taker->connecting == NULL;
-    if (stage != CONFER_STAGE_ENDED) return;
-    taker->status = confer_connecting_wait(taker->connecting, 0, &taker->client, NULL);
-    gate_raise(&taker->ended);
+static int32_t use_when_connected(struct recorder *recorder, const confer_event *event) {
+    confer_report *report = NULL;
+    if (confer_event_type(event) != CONFER_EVENT_CONNECTED) return 0;
+    CHECK_OK(confer_client_wait(recorder->client, 0, &error));
+    CHECK(confer_client_state(recorder->client) == CONFER_CLIENT_CONNECTED);
+    CHECK_OK(confer_attestation_report(recorder->client, &report, &error));
+    CHECK_TEXT(confer_report_server_key(report, NULL), confer_report_server_key(confer_event_report(event), NULL));
+    confer_report_free(report);
+    gate_raise(recorder->data);
+    return 0;
 }
 
-static void client_is_ready_at_the_stage_callbacks_end(void) {
+static void client_is_connected_when_its_watch_says_so(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     for (int i = 0; i < 20; i++) {
-        struct taker taker = {NULL, NULL, -1, 0, GATE};
+        struct gate connected = GATE;
+        struct recorder recorder = RECORDER;
+        recorder.react = use_when_connected;
+        recorder.data = &connected;
         confer_config *config = enclave_config(&enclave);
-        CHECK_OK(confer_config_set_stage_callback(config, take_at_the_end, &taker, NULL, &error));
-        CHECK_OK(confer_connecting_start(config, &taker.connecting, &error));
-        gate_wait(&taker.ended, 1);
-        CHECK(taker.status == CONFER_OK && taker.client != NULL && taker.early == 0);
-        confer_connecting_free(taker.connecting);
+        confer_client *client = client_start(config);
         confer_config_free(config);
-        enclave_close(taker.client);
+        recorder_watch(&recorder, client);
+        gate_wait(&connected, 1);
+        enclave_close(client);
+        recorder_wait(&recorder, CONFER_OK);
     }
     enclave_stop(&enclave);
 }
 
-static void one_cancel_handle_serves_many_connections(void) {
+static void one_configuration_serves_clients_that_end_separately(void) {
     struct enclave enclave, drops;
     enclave_start(&enclave, NULL);
     enclave_start(&drops, "accept-drop");
-    confer_cancel *cancel = NULL;
-    CHECK_OK(confer_cancel_new(&cancel, &error));
     confer_config *config = enclave_config(&enclave), *dropping = enclave_config(&drops);
     confer_client *clients[2] = {NULL, NULL}, *none = (confer_client *)&enclave;
-    CHECK_OK(confer_connect(config, cancel, &clients[0], &error));
-    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_connect(dropping, cancel, &none, &error));
+    CHECK_OK(confer_connect(config, NULL, &clients[0], &error));
+    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_connect(dropping, NULL, &none, &error));
     CHECK(none == NULL);
-    CHECK_OK(confer_connect(config, cancel, &clients[1], &error));
-    confer_cancel_trigger(cancel);
-    CHECK_STATUS(CONFER_E_CANCELLED, confer_connect(config, cancel, &none, &error));
-    confer_cancel_free(cancel);
+    CHECK_OK(confer_connect(config, NULL, &clients[1], &error));
+    confer_client *closed = client_start(config);
+    enclave_close(closed);
     chat_says(clients[0], "still here", "You said: still here");
     enclave_close(clients[0]);
+    chat_says(clients[1], "here too", "You said: here too");
     enclave_close(clients[1]);
     confer_config_free(config);
     confer_config_free(dropping);
@@ -274,43 +276,36 @@ static void one_cancel_handle_serves_many_connections(void) {
     enclave_stop(&enclave);
 }
 
-static void *wait_for_the_outcome(void *data) {
-    confer_client *client = NULL;
-    confer_status status = confer_connecting_wait(data, -1, &client, NULL);
-    CHECK(client == NULL && (status == CONFER_E_CANCELLED || status == CONFER_E_INVALID_ARGUMENT));
+static void *wait_for_the_client(void *data) {
+    CHECK_STATUS(CONFER_E_CLOSED, confer_client_wait(data, -1, &error));
     return NULL;
 }
 
-static void all_threads_that_wait_for_a_connection_wake(void) {
+static void all_threads_that_wait_for_a_client_wake(void) {
     struct enclave enclave;
     enclave_start(&enclave, "message1-stall");
     confer_config *config = enclave_config(&enclave);
-    confer_connecting *connecting = NULL;
-    confer_client *client = NULL;
+    confer_client *client = client_start(config);
     pthread_t threads[3];
-    CHECK_OK(confer_connecting_start(config, &connecting, &error));
-    for (int i = 0; i < 3; i++) CHECK(pthread_create(&threads[i], NULL, wait_for_the_outcome, connecting) == 0);
-    for (int i = 0; i < 20; i++) CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(connecting, i % 2 * 5, &client, &error));
-    confer_connecting_cancel(connecting);
+    for (int i = 0; i < 3; i++) CHECK(pthread_create(&threads[i], NULL, wait_for_the_client, client) == 0);
+    for (int i = 0; i < 20; i++) CHECK_STATUS(CONFER_TIMEOUT, confer_client_wait(client, i % 2 * 5, &error));
+    CHECK_OK(confer_close(client, -1, &error));
     for (int i = 0; i < 3; i++) CHECK(pthread_join(threads[i], NULL) == 0);
-    confer_connecting_free(connecting);
+    confer_client_free(client);
     confer_config_free(config);
     CHECK_OK(confer_runtime_wait(-1, &error));
     enclave_stop(&enclave);
 }
 
-static void later_configuration_changes_do_not_affect_a_connection(void) {
+static void later_configuration_changes_do_not_affect_a_client(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
-    confer_connecting *connecting = NULL;
-    confer_client *client = NULL;
-    CHECK_OK(confer_connecting_start(config, &connecting, &error));
+    confer_client *client = client_start(config);
     CHECK_OK(confer_config_set_endpoint(config, "ws://127.0.0.1:1/", SIZE_MAX, &error));
     CHECK_OK(confer_config_set_token(config, "another", SIZE_MAX, &error));
     confer_config_free(config);
-    CHECK_OK(confer_connecting_wait(connecting, -1, &client, &error));
-    confer_connecting_free(connecting);
+    CHECK_OK(confer_client_wait(client, -1, &error));
     enclave_close(client);
     enclave_stop(&enclave);
 }
@@ -321,13 +316,13 @@ int main(void) {
         PROMISE(replay_verifies_only_with_same_policy_and_time),
         PROMISE(refused_enclave_gives_an_error_with_its_report),
         PROMISE(refused_enclave_never_sees_message_three),
-        PROMISE(started_connection_has_a_descriptor_and_one_client),
+        PROMISE(started_client_tells_a_descriptor_that_it_is_connected),
         PROMISE(wait_for_a_connection_ends_at_its_timeout),
-        PROMISE(stage_callback_gets_each_stage_and_one_end),
-        PROMISE(later_configuration_changes_do_not_affect_a_connection),
-        PROMISE(client_is_ready_at_the_stage_callbacks_end),
-        PROMISE(one_cancel_handle_serves_many_connections),
-        PROMISE(all_threads_that_wait_for_a_connection_wake),
+        PROMISE(watch_gets_each_stage_and_one_end),
+        PROMISE(later_configuration_changes_do_not_affect_a_client),
+        PROMISE(client_is_connected_when_its_watch_says_so),
+        PROMISE(one_configuration_serves_clients_that_end_separately),
+        PROMISE(all_threads_that_wait_for_a_client_wake),
     };
     return KEEP_PROMISES(promises);
 }

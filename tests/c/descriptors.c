@@ -180,13 +180,12 @@ static void refused_event_loop_descriptors_are_told(void) {
     enclave_start(&enclave, NULL);
     int fd = -1;
     confer_config *config = enclave_config(&enclave);
-    confer_connecting *connecting = NULL;
-    confer_client *client = NULL;
-    CHECK_OK(confer_connecting_start(config, &connecting, &error));
-    CHECK_OK(confer_connecting_wait(connecting, -1, &client, &error));
-    CHECK_NEEDS_DESCRIPTOR(confer_connecting_fd(connecting, &fd, &error));
+    confer_client *client = client_start(config);
+    confer_stream *watch = client_watch(client);
+    CHECK_OK(confer_client_wait(client, -1, &error));
+    CHECK_NEEDS_DESCRIPTOR(confer_stream_fd(watch, &fd, &error));
     CHECK(fd >= 0);
-    confer_connecting_free(connecting);
+    confer_stream_free(watch);
     confer_stream *stream = chat_pull(client, "Hello");
     CHECK_NEEDS_DESCRIPTOR(confer_stream_fd(stream, &fd, &error));
     chat_read(stream, NULL, 0);
@@ -200,13 +199,15 @@ struct failures {
     struct gate shortages, destroyed;
 };
 
-static void on_change(void *user_data, const confer_connection_event *event) {
+/* Counts attempts that failed for want of a descriptor. Others failed before the shortage, without an enclave. */
+static int32_t on_client(void *user_data, confer_stream *stream, const confer_event *event) {
     struct failures *failures = user_data;
-    if (confer_connection_event_type(event) != CONFER_CONNECTION_FAILED) return;
-    const confer_error *error = confer_connection_event_error(event);
-    if (confer_error_status(error) != CONFER_E_SYSTEM) return; /* before the shortage, without an enclave */
+    const confer_error *error = confer_event_error(event);
+    (void)stream;
+    if (confer_event_type(event) != CONFER_EVENT_RETRY || confer_error_status(error) != CONFER_E_SYSTEM) return 0;
     CHECK(confer_error_retryable(error) && strstr(confer_error_message(error, NULL), "RLIMIT_NOFILE") != NULL);
     gate_raise(&failures->shortages);
+    return 0;
 }
 
 static void on_destroyed(void *user_data) {
@@ -216,15 +217,16 @@ static void on_destroyed(void *user_data) {
 static void reconnecting_client_outlives_a_shortage(void) {
     enum { ATTEMPTS = 1000, SHORTEST_MS = 1, LONGEST_MS = 50 };
     struct failures failures = {GATE, GATE};
+    confer_stream_callbacks watch = {sizeof watch, &failures, on_client, NULL, on_destroyed, NULL};
     struct enclave again;
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
     set_endpoint_by_name(config);
     enclave_set_retries(config, ATTEMPTS, SHORTEST_MS, LONGEST_MS);
-    CHECK_OK(confer_config_set_connection_callback(config, on_change, &failures, on_destroyed, &error));
     CHECK_OK(confer_connect(config, NULL, &client, &error));
     confer_config_free(config);
+    CHECK_OK(confer_client_watch(client, &watch, NULL, &error));
     starve(0);
     CHECK(kill(enclave.pid, SIGKILL) == 0);
     while (gate_count(&failures.shortages) < 3) { /* the lost connection has closed its descriptors */

@@ -143,16 +143,22 @@ static inline void enclave_set_idle(confer_config *config, uint64_t ms) {
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_IDLE_OTHER, ms, &error));
 }
 
-/* Makes a configuration that connects to an enclave. */
-static inline confer_config *enclave_config(const struct enclave *enclave) {
+/* Makes a configuration for an enclave, without a token. */
+static inline confer_config *enclave_config_without_token(const struct enclave *enclave) {
     confer_config *config = NULL;
     confer_policy *policy = NULL;
     CHECK_OK(confer_policy_load(enclave->policy, SIZE_MAX, &policy, &error));
     CHECK_OK(confer_config_new(&config, &error));
     CHECK_OK(confer_config_set_endpoint(config, enclave->url, SIZE_MAX, &error));
-    CHECK_OK(confer_config_set_token(config, enclave->token, SIZE_MAX, &error));
     CHECK_OK(confer_config_set_policy(config, policy, &error));
     confer_policy_free(policy);
+    return config;
+}
+
+/* Makes a configuration that connects to an enclave. */
+static inline confer_config *enclave_config(const struct enclave *enclave) {
+    confer_config *config = enclave_config_without_token(enclave);
+    CHECK_OK(confer_config_set_token(config, enclave->token, SIZE_MAX, &error));
     return config;
 }
 
@@ -167,6 +173,22 @@ static inline confer_client *enclave_connect(const struct enclave *enclave) {
 static inline void enclave_close(confer_client *client) {
     CHECK_OK(confer_close(client, -1, &error));
     confer_client_free(client);
+}
+
+/* Begins to connect. */
+static inline confer_client *client_start(const confer_config *config) {
+    confer_client *client = NULL;
+    CHECK_OK(confer_connect_start(config, &client, &error));
+    CHECK(client != NULL);
+    return client;
+}
+
+/* Opens a watch that is pulled. */
+static inline confer_stream *client_watch(confer_client *client) {
+    confer_stream *watch = NULL;
+    CHECK_OK(confer_client_watch(client, NULL, &watch, &error));
+    CHECK(watch != NULL);
+    return watch;
 }
 
 static inline confer_chat_request *chat_request(const char *prompt) {
@@ -190,6 +212,32 @@ static inline const confer_event *chat_next(confer_stream *stream) {
     CHECK_OK(confer_stream_next(stream, -1, &event, &error));
     CHECK(event != NULL);
     return event;
+}
+
+/* Reads a watch up to an event of a type, which is lent. */
+static inline const confer_event *watch_until(confer_stream *watch, int32_t type) {
+    for (;;) {
+        const confer_event *event = chat_next(watch);
+        if (confer_event_type(event) == type) return event;
+    }
+}
+
+/* Reads a watch up to a stage of connecting. */
+static inline void watch_until_stage(confer_stream *watch, int32_t stage) {
+    while (confer_event_stage(watch_until(watch, CONFER_EVENT_STAGE)) != stage) continue;
+}
+
+/* Reads to the end. `progress` receives how far a failed request had come; may be NULL. */
+static inline confer_status stream_end(confer_stream *stream, int32_t *progress) {
+    for (;;) {
+        const confer_event *event = NULL;
+        confer_error *error = NULL;
+        confer_status status = confer_stream_next(stream, -1, &event, &error);
+        check_status(__FILE__, __LINE__, "confer_stream_next", status, "", status, error);
+        if (progress != NULL) *progress = confer_error_progress(error);
+        confer_error_free(error);
+        if (status != CONFER_OK) return status;
+    }
 }
 
 /* Reads an answer to its end. Copies its text to `text`, unless that is NULL. */

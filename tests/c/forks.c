@@ -45,12 +45,10 @@ static void child_may_use_a_library_its_parent_did_not(void) {
 struct handles {
     confer_config *config;
     confer_policy *policy;
-    confer_cancel *cancel;
-    confer_connecting *connecting;
-    confer_client *client;
+    confer_client *client, *connecting;
     confer_report *report;
     confer_chat_request *request;
-    confer_stream *stream;
+    confer_stream *stream, *watch;
     const confer_event *event;
     confer_error *refusal;
 };
@@ -64,9 +62,7 @@ static void use_everything(void *data) {
     /* Any value: a handle output is NULL after a failure. */
     confer_config *config = handles->config;
     confer_policy *policy = handles->policy;
-    confer_cancel *cancel = handles->cancel;
-    confer_connecting *connecting = handles->connecting;
-    confer_client *client = handles->client;
+    confer_client *client = handles->client, *connecting = handles->connecting;
     confer_report *report = handles->report;
     confer_chat_request *request = handles->request;
     confer_stream *stream = handles->stream;
@@ -76,11 +72,18 @@ static void use_everything(void *data) {
     CHECK_STATUS(CONFER_E_FORKED, confer_config_new(&config, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_config_set_token(handles->config, "t", 1, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_policy_production(&policy, &error));
-    CHECK_STATUS(CONFER_E_FORKED, confer_cancel_new(&cancel, &error));
-    CHECK_STATUS(CONFER_E_FORKED, confer_connect(handles->config, handles->cancel, &client, &error));
-    CHECK_STATUS(CONFER_E_FORKED, confer_connecting_start(handles->config, &connecting, &error));
-    CHECK_STATUS(CONFER_E_FORKED, confer_connecting_wait(handles->connecting, -1, &client, &error));
-    CHECK_STATUS(CONFER_E_FORKED, confer_connecting_fd(handles->connecting, &fd, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_connect(handles->config, NULL, &client, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_connect_start(handles->config, &connecting, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_client_wait(handles->connecting, -1, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_client_wait(handles->client, 0, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_client_set_token(handles->client, "t", 1, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_client_network_changed(handles->client, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_client_watch(handles->client, NULL, &stream, &error));
+    CHECK(stream == NULL);
+    stream = handles->stream;
+    CHECK_STATUS(CONFER_E_FORKED, confer_client_watch(handles->client, &table, &stream, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_stream_next(handles->watch, -1, &event, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_stream_fd(handles->watch, &fd, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_attestation_report(handles->client, &report, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_client_check(handles->client, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_chat_request_new(&request, &error));
@@ -93,9 +96,10 @@ static void use_everything(void *data) {
     CHECK_STATUS(CONFER_E_FORKED, confer_close(handles->client, -1, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_runtime_set_workers(2, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_config_set_log(handles->config, CONFER_LOG_WARN, NULL, &destroyed, count_destroyed, &error));
-    CHECK_STATUS(CONFER_E_FORKED, confer_config_set_stage_callback(handles->config, NULL, &destroyed, count_destroyed, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_config_set_ask(handles->config, CONFER_ASK_TOKEN, &error));
+    CHECK_STATUS(CONFER_E_FORKED, confer_config_set_duration_ms(handles->config, CONFER_DURATION_CONNECT, 1, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_runtime_wait(-1, &error));
-    CHECK(config == NULL && policy == NULL && cancel == NULL && connecting == NULL && client == NULL && report == NULL);
+    CHECK(config == NULL && policy == NULL && connecting == NULL && client == NULL && report == NULL);
     CHECK(request == NULL && stream == NULL && fd == -1 && destroyed == 3);
 
     CHECK(confer_version_number() == CONFER_VERSION_NUMBER);
@@ -103,18 +107,18 @@ static void use_everything(void *data) {
     CHECK_TEXT("before the silence ", confer_event_content(handles->event, NULL));
     CHECK(confer_error_status(handles->refusal) == CONFER_E_INVALID_ARGUMENT);
     CHECK(confer_policy_json(handles->policy, NULL) != NULL);
-    CHECK(confer_connecting_stage(handles->connecting) >= 0);
+    CHECK(confer_client_state(handles->connecting) == CONFER_CLIENT_ENDED);
+    CHECK(confer_client_state(handles->client) == CONFER_CLIENT_ENDED && !confer_client_connected(handles->client));
 
     confer_stream_cancel(handles->stream);
-    confer_connecting_cancel(handles->connecting);
-    confer_cancel_trigger(handles->cancel);
+    confer_stream_cancel(handles->watch);
     confer_stream_free(handles->stream);
-    confer_connecting_free(handles->connecting);
+    confer_stream_free(handles->watch);
+    confer_client_free(handles->connecting);
     confer_client_free(handles->client);
     confer_chat_request_free(handles->request);
     confer_report_free(handles->report);
     confer_error_free(handles->refusal);
-    confer_cancel_free(handles->cancel);
     confer_policy_free(handles->policy);
     confer_config_free(handles->config);
     CHECK_TEXT("before the silence ", confer_event_content(handles->event, NULL)); /* freeing did nothing */
@@ -127,11 +131,11 @@ static void child_may_only_get_and_free_and_parent_continues(void) {
     struct handles handles = {0};
     handles.config = enclave_config(&enclave);
     CHECK_OK(confer_policy_load(enclave.policy, SIZE_MAX, &handles.policy, &error));
-    CHECK_OK(confer_cancel_new(&handles.cancel, &error));
     confer_config *stalling = enclave_config(&stalls);
-    CHECK_OK(confer_connecting_start(stalling, &handles.connecting, &error));
+    handles.connecting = client_start(stalling);
     confer_config_free(stalling);
     CHECK_OK(confer_connect(handles.config, NULL, &handles.client, &error));
+    handles.watch = client_watch(handles.client);
     CHECK_OK(confer_attestation_report(handles.client, &handles.report, &error));
     handles.request = chat_request("/silent");
     CHECK_OK(confer_chat_stream(handles.client, handles.request, NULL, &handles.stream, &error));
@@ -143,12 +147,15 @@ static void child_may_only_get_and_free_and_parent_continues(void) {
     chat_says(handles.client, "your parent lives", "You said: your parent lives");
     CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(handles.stream, 0, &handles.event, &error));
     CHECK_OK(confer_client_check(handles.client, &error));
+    CHECK(confer_client_state(handles.client) == CONFER_CLIENT_CONNECTED);
+    CHECK(confer_client_state(handles.connecting) == CONFER_CLIENT_CONNECTING);
+    watch_until(handles.watch, CONFER_EVENT_CONNECTED);
     confer_stream_free(handles.stream);
-    confer_connecting_free(handles.connecting);
+    confer_stream_free(handles.watch);
+    confer_client_free(handles.connecting);
     confer_chat_request_free(handles.request);
     confer_report_free(handles.report);
     confer_error_free(handles.refusal);
-    confer_cancel_free(handles.cancel);
     confer_policy_free(handles.policy);
     confer_config_free(handles.config);
     enclave_close(handles.client);
@@ -173,28 +180,27 @@ static void child_may_exit_normally(void) {
 /* The child does not look the name up: where the C library's resolver does it, its lock would be held for ever there. */
 static void child_forked_during_a_lookup_is_refused_at_once(void) {
     confer_config *config = NULL;
-    confer_connecting *connecting = NULL, *other = NULL;
     confer_client *client = NULL;
     CHECK_OK(confer_config_new(&config, &error));
     CHECK_OK(confer_config_set_token(config, "token", SIZE_MAX, &error));
     CHECK_OK(confer_config_set_endpoint(config, "wss://" STARVE_HANGING ".test/websocket", SIZE_MAX, &error));
-    CHECK_OK(confer_connecting_start(config, &connecting, &error));
+    confer_client *connecting = client_start(config);
     gate_wait(&starve_lookups, 1);
     fflush(stdout);
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
         CHECK_STATUS(CONFER_E_FORKED, confer_connect(config, NULL, &client, &error));
-        CHECK_STATUS(CONFER_E_FORKED, confer_connecting_start(config, &other, &error));
-        CHECK_STATUS(CONFER_E_FORKED, confer_connecting_wait(connecting, -1, &client, &error));
-        confer_connecting_free(connecting);
+        CHECK_STATUS(CONFER_E_FORKED, confer_connect_start(config, &client, &error));
+        CHECK_STATUS(CONFER_E_FORKED, confer_client_wait(connecting, -1, &error));
+        confer_client_free(connecting);
         confer_config_free(config);
         exit(0);
     }
     CHECK(waitpid(child, NULL, 0) == child);
     starve_release_lookups();
-    CHECK_STATUS(CONFER_E_RESOLVE, confer_connecting_wait(connecting, -1, &client, &error));
-    confer_connecting_free(connecting);
+    CHECK_STATUS(CONFER_E_RESOLVE, confer_client_wait(connecting, -1, &error));
+    confer_client_free(connecting);
     confer_config_free(config);
     CHECK_OK(confer_runtime_wait(-1, &error));
 }

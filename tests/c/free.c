@@ -62,15 +62,12 @@ static void handles_are_freed_in_any_order_during_a_chat(void) {
 static void freeing_null_is_allowed(void) {
     confer_config_free(NULL);
     confer_policy_free(NULL);
-    confer_cancel_free(NULL);
-    confer_connecting_free(NULL);
     confer_client_free(NULL);
     confer_chat_request_free(NULL);
     confer_stream_free(NULL);
     confer_report_free(NULL);
     confer_error_free(NULL);
-    confer_cancel_trigger(NULL);
-    confer_connecting_cancel(NULL);
+    confer_event_free(NULL);
     confer_stream_cancel(NULL);
 }
 

@@ -26,7 +26,6 @@ static void null_pointer_error_names_the_argument(void) {
     confer_policy *policy = NULL;
     confer_report *report = NULL;
     confer_client *client = NULL;
-    confer_connecting *connecting = NULL;
     confer_stream *stream = NULL;
     const confer_event *event = NULL;
     int fd = 0;
@@ -50,22 +49,19 @@ static void null_pointer_error_names_the_argument(void) {
     REFUSES_NULL("pem", confer_config_set_roots_pem(config, NULL, 1, &error));
     REFUSES_NULL("config", confer_config_set_jwks_cache_file(NULL, "x", 1, &error));
     REFUSES_NULL("path", confer_config_set_jwks_cache_file(config, NULL, 1, &error));
-    REFUSES_NULL("config", confer_config_set_stage_timeout_ms(NULL, CONFER_STAGE_TCP, 1, &error));
-    REFUSES_NULL("config", confer_config_set_connect_timeout_ms(NULL, 1, &error));
-    REFUSES_NULL("config", confer_config_set_keepalive_ms(NULL, 1, &error));
-    REFUSES_NULL("config", confer_config_set_dead_peer_ms(NULL, 1, &error));
-    REFUSES_NULL("config", confer_config_set_idle_timeout_ms(NULL, 1, &error));
+    REFUSES_NULL("config", confer_config_set_duration_ms(NULL, CONFER_DURATION_CONNECT, 1, &error));
+    REFUSES_NULL("config", confer_config_set_limit(NULL, CONFER_LIMIT_ATTEMPTS, 1, &error));
+    REFUSES_NULL("config", confer_config_set_ask(NULL, 0, &error));
     REFUSES_NULL("config", confer_config_set_log(NULL, CONFER_LOG_INFO, NULL, NULL, NULL, &error));
-    REFUSES_NULL("config", confer_config_set_stage_callback(NULL, NULL, NULL, NULL, &error));
     REFUSES_NULL("report", confer_evidence_verify("{}", 2, NULL, 0, NULL, &error));
     REFUSES_NULL("evidence", confer_evidence_verify(NULL, 2, NULL, 0, &report, &error));
-    REFUSES_NULL("cancel", confer_cancel_new(NULL, &error));
     REFUSES_NULL("config", confer_connect(NULL, NULL, &client, &error));
     REFUSES_NULL("client", confer_connect(config, NULL, NULL, &error));
-    REFUSES_NULL("config", confer_connecting_start(NULL, &connecting, &error));
-    REFUSES_NULL("connecting", confer_connecting_start(config, NULL, &error));
-    REFUSES_NULL("connecting", confer_connecting_wait(NULL, 0, &client, &error));
-    REFUSES_NULL("connecting", confer_connecting_fd(NULL, &fd, &error));
+    REFUSES_NULL("config", confer_connect_start(NULL, &client, &error));
+    REFUSES_NULL("client", confer_connect_start(config, NULL, &error));
+    REFUSES_NULL("client", confer_client_wait(NULL, 0, &error));
+    REFUSES_NULL("client", confer_client_watch(NULL, NULL, &stream, &error));
+    REFUSES_NULL("client", confer_client_set_token(NULL, "t", 1, &error));
     REFUSES_NULL("client", confer_attestation_report(NULL, &report, &error));
     REFUSES_NULL("client", confer_client_check(NULL, &error));
     REFUSES_NULL("client", confer_close(NULL, 0, &error));
@@ -95,7 +91,7 @@ static void getters_accept_null(void) {
     CHECK(!confer_error_retryable(NULL) && confer_error_retry_delay_ms(NULL) == -1 && confer_error_report(NULL) == NULL);
     CHECK(confer_error_progress(NULL) == CONFER_PROGRESS_NOT_SENT);
     CHECK(confer_policy_json(NULL, &len) == NULL && confer_policy_name(NULL, NULL) == NULL);
-    CHECK(confer_policy_sha256(NULL, NULL) == NULL && confer_connecting_stage(NULL) == -1);
+    CHECK(confer_policy_sha256(NULL, NULL) == NULL && confer_client_state(NULL) == CONFER_CLIENT_ENDED);
     CHECK(!confer_report_verified(NULL) && confer_report_json(NULL, &len) == NULL);
     CHECK(confer_report_evidence(NULL, NULL) == NULL && confer_report_check_count(NULL) == 0);
     CHECK(confer_report_check_outcome(NULL, 0) == -1 && confer_report_check_id(NULL, 0, NULL) == NULL);
@@ -267,20 +263,7 @@ static void each_duration_has_bounds(void) {
 
 static void numbers_outside_their_range_are_refused(void) {
     setup();
-    static const int32_t stages[] = {-1, 99, CONFER_STAGE_ENDED, INT32_MAX, INT32_MIN};
-    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
-        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "stage", confer_config_set_stage_timeout_ms(config, stages[i], 1000, &error));
-    static const uint64_t waits[] = {0, 86400001, UINT64_MAX};
-    for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
-        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "ms", confer_config_set_stage_timeout_ms(config, 0, waits[i], &error));
-        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "ms", confer_config_set_connect_timeout_ms(config, waits[i], &error));
-        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "ms", confer_config_set_keepalive_ms(config, waits[i], &error));
-        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "ms", confer_config_set_dead_peer_ms(config, waits[i], &error));
-        CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "ms", confer_config_set_idle_timeout_ms(config, waits[i], &error));
-    }
-    CHECK_OK(confer_config_set_idle_timeout_ms(config, 1, &error));
-    CHECK_OK(confer_config_set_idle_timeout_ms(config, 86400000, &error));
-    static const int32_t settings[] = {-1, CONFER_STAGE_TOKEN, CONFER_STAGE_ENDED - 1, 110, INT32_MAX, INT32_MIN};
+    static const int32_t settings[] = {-1, CONFER_STAGE_TOKEN, CONFER_STAGE_RELEASE, 99, 110, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "CONFER_DURATION_*", confer_config_set_duration_ms(config, settings[i], 1000, &error));
         CHECK_ERROR(CONFER_E_INVALID_ARGUMENT, "CONFER_LIMIT_*", confer_config_set_limit(config, settings[i], 1000, &error));
@@ -308,6 +291,10 @@ static void count_destroyed(void *user_data) {
     ++*(int *)user_data;
 }
 
+static void no_log(void *user_data, int32_t level, const char *target, const char *message) {
+    (void)user_data, (void)level, (void)target, (void)message;
+}
+
 static void user_data_of_a_setting_is_destroyed_once(void) {
     setup();
     int destroyed = 0;
@@ -316,14 +303,16 @@ static void user_data_of_a_setting_is_destroyed_once(void) {
     CHECK(destroyed == 1);
     CHECK_STATUS(CONFER_E_INVALID_ARGUMENT, confer_config_set_log(config, 5, NULL, &destroyed, count_destroyed, &error));
     CHECK_STATUS(CONFER_E_INVALID_ARGUMENT,
-                 confer_config_set_stage_callback(NULL, NULL, &destroyed, count_destroyed, &error));
+                 confer_config_set_log(NULL, CONFER_LOG_WARN, NULL, &destroyed, count_destroyed, &error));
     CHECK(destroyed == 3);
     CHECK_OK(confer_config_set_log(config, CONFER_LOG_WARN, (confer_log_fn)NULL, &destroyed, count_destroyed, &error));
     CHECK(destroyed == 4); /* without a callback nothing needs it */
-    CHECK_OK(confer_config_set_stage_callback(config, (confer_stage_fn)NULL, &destroyed, count_destroyed, &error));
-    CHECK(destroyed == 5);
+    CHECK_OK(confer_config_set_log(config, CONFER_LOG_WARN, no_log, &destroyed, count_destroyed, &error));
+    CHECK(destroyed == 4);
+    CHECK_OK(confer_config_set_log(config, CONFER_LOG_INFO, no_log, &destroyed, count_destroyed, &error));
+    CHECK(destroyed == 5); /* the one that it replaced */
     teardown();
-    CHECK(destroyed == 5);
+    CHECK(destroyed == 6);
 }
 
 static void connecting_without_token_or_to_closed_port_fails(void) {

@@ -14,8 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static confer_client *client;
-static confer_connecting *connecting;
+static confer_client *client, *connecting;
 
 #ifdef __cplusplus
 /* An application's object, which closes its client when the process ends. */
@@ -49,12 +48,22 @@ static void wait_until_held(void) {
     if (read(3, &byte, 1) != 1 || byte != 'h') _exit(4);
 }
 
-/* On the client's callback thread, while the main thread waits in confer_connect(). */
-static void on_stage(void *user_data, int32_t stage) {
-    (void)user_data;
-    if (stage != CONFER_STAGE_UPGRADE) return;
+/* On the client's callback thread, while the main thread waits in confer_client_wait(). */
+static int32_t on_client(void *user_data, confer_stream *stream, const confer_event *event) {
+    (void)user_data, (void)stream;
+    if (confer_event_stage(event) != CONFER_STAGE_UPGRADE) return 0;
     wait_until_held();
     exit(7);
+}
+
+/* The connection is held in that stage, so a watch that is opened late sees it too. */
+static void end_in_a_callback(void) {
+    confer_stream_callbacks watch = {sizeof watch, NULL, on_client, NULL, NULL, NULL};
+    confer_error *error = NULL;
+    need(confer_connect_start(config, &connecting, &error), error);
+    need(confer_client_watch(connecting, &watch, NULL, &error), error);
+    need(confer_client_wait(connecting, -1, &error), error);
+    _exit(9); /* it was not held */
 }
 
 int main(int argc, char **argv) {
@@ -68,11 +77,14 @@ int main(int argc, char **argv) {
     need(confer_policy_load(argv[4], SIZE_MAX, &policy, &error), error);
     need(confer_config_set_policy(config, policy, &error), error);
     if (strcmp(argv[1], "late") == 0) exit(7);
-    if (strcmp(argv[1], "reconnect") == 0) need(confer_config_set_reconnect(config, 100, 1, 1, &error), error);
-    if (strcmp(argv[1], "callback") == 0)
-        need(confer_config_set_stage_callback(config, on_stage, NULL, NULL, &error), error);
+    if (strcmp(argv[1], "callback") == 0) end_in_a_callback();
+    if (strcmp(argv[1], "reconnect") == 0) {
+        need(confer_config_set_limit(config, CONFER_LIMIT_ATTEMPTS, 100, &error), error);
+        need(confer_config_set_duration_ms(config, CONFER_DURATION_FIRST_RETRY, 1, &error), error);
+        need(confer_config_set_duration_ms(config, CONFER_DURATION_LONGEST_RETRY, 1, &error), error);
+    }
     if (strcmp(argv[1], "first") != 0) need(confer_connect(config, NULL, &client, &error), error);
-    if (strcmp(argv[1], "reconnect") != 0) need(confer_connecting_start(config, &connecting, &error), error);
+    if (strcmp(argv[1], "reconnect") != 0) need(confer_connect_start(config, &connecting, &error), error);
     wait_until_held();
     exit(7); /* nothing is closed or freed */
 }

@@ -99,6 +99,14 @@ static inline void recorder_start(struct recorder *recorder, confer_client *clie
     confer_chat_request_free(request);
 }
 
+/* Opens a watch. It needs no handle, so none is stored. */
+static inline void recorder_watch(struct recorder *recorder, confer_client *client) {
+    confer_stream_callbacks table = recorder_table(recorder);
+    recorder->client = client;
+    recorder->detached = 1;
+    CHECK_OK(confer_client_watch(client, &table, NULL, &error));
+}
+
 static inline void recorder_wait(struct recorder *recorder, confer_status expected) {
     gate_wait(&recorder->destroyed, 1);
     CHECK(gate_count(&recorder->done) == 1 && recorder->status == expected);

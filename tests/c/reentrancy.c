@@ -65,7 +65,7 @@ static void last_handles_are_freed_in_destroy(void) {
 struct waiting {
     confer_config *config;
     confer_stream *other;
-    confer_connecting *connecting;
+    confer_client *connecting;
 };
 
 static int32_t wait_for_everything(struct recorder *recorder, const confer_event *event) {
@@ -79,12 +79,12 @@ static int32_t wait_for_everything(struct recorder *recorder, const confer_event
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(waiting->config, NULL, &client, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_stream_next(waiting->other, -1, &other, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_stream_next(waiting->other, 1, &other, &error));
-    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connecting_wait(waiting->connecting, -1, &client, &error));
-    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connecting_wait(waiting->connecting, 1, &client, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_client_wait(waiting->connecting, -1, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_client_wait(waiting->connecting, 1, &error));
     CHECK(client == NULL && other == NULL);
     /* A timeout of 0 is allowed. */
     CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(waiting->other, 0, &other, &error));
-    CHECK_STATUS(CONFER_TIMEOUT, confer_connecting_wait(waiting->connecting, 0, &client, &error));
+    CHECK_STATUS(CONFER_TIMEOUT, confer_client_wait(waiting->connecting, 0, &error));
     CHECK_OK(confer_client_check(recorder->client, &error));
     return 0;
 }
@@ -96,7 +96,7 @@ static void waiting_calls_fail_with_would_deadlock(void) {
     confer_client *client = enclave_connect(&enclave);
     struct waiting waiting = {.config = enclave_config(&enclave)};
     confer_config *stalling = enclave_config(&stalls);
-    CHECK_OK(confer_connecting_start(stalling, &waiting.connecting, &error));
+    waiting.connecting = client_start(stalling);
     waiting.other = chat_pull(client, "/silent");
     chat_next(waiting.other);
     struct recorder recorder = RECORDER;
@@ -107,7 +107,7 @@ static void waiting_calls_fail_with_would_deadlock(void) {
     CHECK(gate_count(&recorder.events) == 21);
     confer_stream_free(recorder.stream);
     confer_stream_free(waiting.other);
-    confer_connecting_free(waiting.connecting);
+    confer_client_free(waiting.connecting);
     confer_config_free(waiting.config);
     confer_config_free(stalling);
     enclave_close(client);
@@ -119,16 +119,17 @@ static void ask_again(struct recorder *recorder) {
     struct recorder *next = recorder->data;
     recorder_start(next, recorder->client, "the second question");
     confer_config *config = enclave_config(&enclave);
-    confer_connecting *connecting = NULL;
-    CHECK_OK(confer_connecting_start(config, &connecting, &error));
+    confer_client *client = client_start(config);
     confer_config_free(config);
-    confer_connecting_cancel(connecting);
-    confer_connecting_free(connecting);
+    confer_stream_free(client_watch(client));
+    confer_status status = confer_close(client, 0, NULL);
+    CHECK(status == CONFER_TIMEOUT || status == CONFER_OK);
+    confer_client_free(client);
     confer_stream *pulled = chat_pull(recorder->client, "unread");
     confer_stream_free(pulled);
 }
 
-static void callback_starts_a_chat_and_a_connection(void) {
+static void callback_starts_a_chat_and_a_client(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     struct recorder first = RECORDER, second = RECORDER;
@@ -150,32 +151,42 @@ struct telling {
     int count;
 };
 
-static void connect_in_a_stage(void *user_data, int32_t stage) {
-    (void)stage;
-    struct telling *telling = user_data;
+static void connect_in_a_callback(struct telling *telling) {
     confer_client *client = NULL;
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(telling->config, NULL, &client, &error));
     telling->count++;
 }
 
+/* The question comes before the stages, so that the watch sees all of them. */
+static int32_t connect_in_a_stage(struct recorder *recorder, const confer_event *event) {
+    if (confer_event_type(event) == CONFER_EVENT_STAGE) connect_in_a_callback(recorder->data);
+    if (confer_event_type(event) == CONFER_EVENT_ASK_TOKEN)
+        CHECK_OK(confer_event_answer_token(event, enclave.token, SIZE_MAX, &error));
+    return 0;
+}
+
 static void connect_in_a_record(void *user_data, int32_t level, const char *target, const char *message) {
-    (void)target;
-    (void)message;
-    connect_in_a_stage(user_data, level);
+    (void)level, (void)target, (void)message;
+    connect_in_a_callback(user_data);
 }
 
 static void callback_rules_hold_for_stage_and_log(void) {
     enclave_start(&enclave, NULL);
-    struct telling telling = {enclave_config(&enclave), 0};
-    confer_config *config = enclave_config(&enclave);
-    CHECK_OK(confer_config_set_stage_callback(config, connect_in_a_stage, &telling, NULL, &error));
-    CHECK_OK(confer_config_set_log(config, CONFER_LOG_DEBUG, connect_in_a_record, &telling, NULL, &error));
-    confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    struct telling stages = {enclave_config(&enclave), 0}, records = stages;
+    struct recorder recorder = RECORDER;
+    recorder.react = connect_in_a_stage;
+    recorder.data = &stages;
+    confer_config *config = enclave_config_without_token(&enclave);
+    CHECK_OK(confer_config_set_ask(config, CONFER_ASK_TOKEN, &error));
+    CHECK_OK(confer_config_set_log(config, CONFER_LOG_DEBUG, connect_in_a_record, &records, NULL, &error));
+    confer_client *client = client_start(config);
+    recorder_watch(&recorder, client);
+    CHECK_OK(confer_client_wait(client, -1, &error));
     enclave_close(client);
-    CHECK(telling.count >= 14);
+    recorder_wait(&recorder, CONFER_OK);
+    CHECK(stages.count >= 7 && records.count >= 7);
     confer_config_free(config);
-    confer_config_free(telling.config);
+    confer_config_free(stages.config);
     enclave_stop(&enclave);
 }
 
@@ -210,10 +221,15 @@ static void try_to_wait(struct refusal *refusal) {
     gate_raise(&refusal->tried);
 }
 
-static void wait_in_a_tool(void *user_data, confer_tool_call *call) {
-    try_to_wait(user_data);
-    CHECK_OK(confer_tool_call_answer(call, "done", SIZE_MAX, &error));
-    confer_tool_call_free(call);
+static int32_t wait_in_a_tool(struct recorder *recorder, const confer_event *event) {
+    if (!confer_event_wants_answer(event)) return 0;
+    try_to_wait(recorder->data);
+    CHECK_OK(confer_event_answer_tool(event, "done", SIZE_MAX, &error));
+    return 0;
+}
+
+static void wait_at_the_end(struct recorder *recorder) {
+    try_to_wait(recorder->data);
 }
 
 static int64_t wait_in_a_read(void *user_data, uint8_t *buffer, size_t size) {
@@ -232,27 +248,31 @@ static void wait_in_a_destroy(void *user_data) {
 }
 
 static void callback_rules_hold_for_tools_and_documents(void) {
-    char text[100];
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
     struct refusal refusal = {GATE, enclave_config(&enclave), client, chat_pull(client, "/silent")};
     chat_next(refusal.silent);
     confer_chat_request *chat = chat_request("/client-tool look {}");
     confer_stream *stream = NULL;
-    CHECK_OK(confer_chat_request_add_tool_callback(chat, "look", 4, "", 0, "{}", 2, wait_in_a_tool, &refusal, wait_in_a_destroy,
-                                          &error));
-    CHECK_OK(confer_chat_stream(client, chat, NULL, &stream, &error));
+    struct recorder recorder = RECORDER;
+    recorder.react = wait_in_a_tool;
+    recorder.react_done = recorder.react_destroy = wait_at_the_end;
+    recorder.data = &refusal;
+    confer_stream_callbacks table = recorder_table(&recorder);
+    CHECK_OK(confer_chat_request_add_tool(chat, "look", 4, "", 0, "{}", 2, &error));
+    CHECK_OK(confer_chat_request_set_tool_rounds(chat, 16, 60000, &error));
+    CHECK_OK(confer_chat_stream(client, chat, &table, &recorder.stream, &error));
     confer_chat_request_free(chat);
-    chat_read(stream, text, sizeof text);
-    CHECK_TEXT("The tool answered: done", text);
-    confer_stream_free(stream);
-    gate_wait(&refusal.tried, 2);
+    recorder_wait(&recorder, CONFER_OK);
+    CHECK_TEXT("The tool answered: done", recorder.text);
+    confer_stream_free(recorder.stream);
+    CHECK(gate_count(&refusal.tried) == 3);
     confer_extraction_request *request = NULL;
     CHECK_OK(confer_extraction_request_new("empty", 5, &request, &error));
     CHECK_OK(confer_extraction_request_set_document_callback(request, -1, wait_in_a_read, &refusal, wait_in_a_destroy, &error));
     CHECK_OK(confer_extraction_stream(client, request, NULL, &stream, &error));
     confer_extraction_request_free(request);
-    gate_wait(&refusal.tried, 4);
+    gate_wait(&refusal.tried, 5);
     confer_stream_free(stream);
     confer_stream_free(refusal.silent);
     enclave_close(client);
@@ -260,42 +280,52 @@ static void callback_rules_hold_for_tools_and_documents(void) {
     enclave_stop(&enclave);
 }
 
-static void wait_in_a_provider(void *user_data, confer_token_request *request) {
-    try_to_wait(user_data);
-    CHECK_OK(confer_token_request_answer(request, enclave.token, SIZE_MAX, &error));
-    confer_token_request_free(request);
-}
+/* A watch that tries in each kind of its callbacks. */
+struct watching {
+    struct refusal token, change, release;
+};
 
-static void wait_in_a_change(void *user_data, const confer_connection_event *event) {
-    if (confer_connection_event_type(event) == CONFER_CONNECTION_LOST) try_to_wait(user_data);
-}
-
-static int32_t wait_in_a_release(void *user_data, const confer_report *before, const confer_report *now) {
-    (void)before, (void)now;
-    try_to_wait(user_data);
+static int32_t wait_in_a_watch(struct recorder *recorder, const confer_event *event) {
+    struct watching *watching = recorder->data;
+    switch (confer_event_type(event)) {
+    case CONFER_EVENT_ASK_TOKEN:
+        try_to_wait(&watching->token);
+        CHECK_OK(confer_event_answer_token(event, enclave.token, SIZE_MAX, &error));
+        break;
+    case CONFER_EVENT_DISCONNECTED:
+        try_to_wait(&watching->change);
+        break;
+    case CONFER_EVENT_ASK_RELEASE:
+        try_to_wait(&watching->release);
+        CHECK_OK(confer_event_answer_release(event, true, &error));
+        break;
+    }
     return 0;
 }
 
-static void callback_rules_hold_for_connection_callbacks(void) {
+static void callback_rules_hold_for_a_watch(void) {
     struct enclave again;
     enclave_start(&enclave, NULL);
-    confer_config *config = enclave_config(&enclave);
-    struct refusal provider = {GATE, config, NULL, NULL}, change = provider, release = provider;
-    CHECK_OK(confer_config_set_token_provider(config, wait_in_a_provider, &provider, NULL, &error));
-    CHECK_OK(confer_config_set_connection_callback(config, wait_in_a_change, &change, NULL, &error));
-    CHECK_OK(confer_config_set_release_callback(config, wait_in_a_release, &release, NULL, &error));
+    confer_config *config = enclave_config_without_token(&enclave);
+    struct refusal refusal = {GATE, config, NULL, NULL};
+    struct watching watching = {refusal, refusal, refusal};
+    struct recorder recorder = RECORDER;
+    recorder.react = wait_in_a_watch;
+    recorder.data = &watching;
+    CHECK_OK(confer_config_set_ask(config, CONFER_ASK_TOKEN | CONFER_ASK_RELEASE, &error));
     enclave_set_retries(config, 1000, 20, 200);
-    confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
-    change.client = release.client = client; /* before the connection breaks */
-    change.silent = release.silent = chat_pull(client, "/silent");
-    chat_next(change.silent);
+    confer_client *client = client_start(config);
+    recorder_watch(&recorder, client);
+    CHECK_OK(confer_client_wait(client, -1, &error));
+    watching.change.client = watching.release.client = client; /* before the connection breaks */
+    watching.change.silent = watching.release.silent = chat_pull(client, "/silent");
+    chat_next(watching.change.silent);
     enclave_kill(&enclave);
     enclave_start_again(&again, &enclave, "--release", "9.9.9");
-    gate_wait(&release.tried, 1);
+    gate_wait(&watching.release.tried, 1);
     chat_says(client, "hi", "You said: hi");
-    CHECK(gate_count(&provider.tried) >= 2 && gate_count(&change.tried) == 1);
-    confer_stream_free(change.silent);
+    CHECK(gate_count(&watching.token.tried) >= 2 && gate_count(&watching.change.tried) == 1);
+    confer_stream_free(watching.change.silent);
     enclave_close(client);
     confer_config_free(config);
     enclave_stop(&again);
@@ -307,10 +337,10 @@ int main(void) {
         PROMISE(client_and_stream_are_freed_from_a_callback),
         PROMISE(last_handles_are_freed_in_destroy),
         PROMISE(waiting_calls_fail_with_would_deadlock),
-        PROMISE(callback_starts_a_chat_and_a_connection),
+        PROMISE(callback_starts_a_chat_and_a_client),
         PROMISE(callback_rules_hold_for_stage_and_log),
         PROMISE(callback_rules_hold_for_tools_and_documents),
-        PROMISE(callback_rules_hold_for_connection_callbacks),
+        PROMISE(callback_rules_hold_for_a_watch),
     };
     return KEEP_PROMISES(promises);
 }

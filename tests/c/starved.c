@@ -223,20 +223,19 @@ static void reconnecting_goes_on_while_threads_are_refused(void) {
 
 /* ---- look-ups that hang ---------------------------------------------------------------------------------------------*/
 
-/* Starts a connection whose look-up hangs, and cancels it then. */
+/* Starts a client whose look-up hangs, and ends it then. */
 static void hang_one(int nth) {
     confer_config *config = NULL;
-    confer_connecting *connecting = NULL;
-    confer_client *client = NULL;
     CHECK_OK(confer_config_new(&config, &error));
     CHECK_OK(confer_config_set_token(config, enclave.token, SIZE_MAX, &error));
     CHECK_OK(confer_config_set_endpoint(config, "wss://" STARVE_HANGING ".test/websocket", SIZE_MAX, &error));
-    CHECK_OK(confer_connecting_start(config, &connecting, &error));
+    confer_client *client = client_start(config);
     confer_config_free(config);
     gate_wait(&starve_lookups, nth);
-    confer_connecting_cancel(connecting);
-    CHECK_STATUS(CONFER_E_CANCELLED, confer_connecting_wait(connecting, -1, &client, &error));
-    confer_connecting_free(connecting);
+    confer_status status = confer_close(client, 0, NULL);
+    CHECK(status == CONFER_TIMEOUT || status == CONFER_OK);
+    CHECK_STATUS(CONFER_E_CLOSED, confer_client_wait(client, -1, &error));
+    confer_client_free(client);
 }
 
 static void hanging_lookups_delay_no_file_and_no_other_name(void) {

@@ -296,8 +296,20 @@ static void wake_up_comes_once_for_what_waits_and_once_for_the_end(void) {
     CHECK_STATUS(CONFER_END, confer_stream_next(recorder.stream, 0, &event, &error));
     CHECK(gate_count(&recorder.events) == wakes);
     confer_stream_free(recorder.stream);
+
+    /* Here the end comes after the call for the event has returned, so there are two. */
+    struct recorder broken = RECORDER;
+    start_waking(&broken, client, "/silent");
+    gate_wait(&broken.events, 1);
+    enclave_kill(&enclave);
+    recorder_wait(&broken, CONFER_E_CONNECTION_LOST);
+    CHECK(gate_count(&broken.events) == 2);
+    CHECK_TEXT("before the silence ", confer_event_content(chat_next(broken.stream), NULL));
+    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_stream_next(broken.stream, 0, &event, &error));
+    CHECK_STATUS(CONFER_END, confer_stream_next(broken.stream, 0, &event, &error));
+    CHECK(gate_count(&broken.events) == 2);
+    confer_stream_free(broken.stream);
     enclave_close(client);
-    enclave_stop(&enclave);
 }
 
 static void failure_is_told_and_then_taken(void) {

@@ -13,7 +13,7 @@ WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
 C11=(-std=c11 -D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
 LEAVER=(-D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
 LINK=(-L"$LIB_DIR" -lconfer -Wl,-rpath,"$LIB_DIR")
-PROGRAMS=(statuses input connect callbacks streams reentrancy pull cancel free slow cache clients requests replaced writes tools
+PROGRAMS=(statuses input connect callbacks streams reentrancy pull cancel free slow cache clients requests writes tools
           reconnect watch clock secrets forks starved workers descriptors)
 # Not under valgrind, which has its own signal masks and makes system calls that these refuse.
 PLAIN=(sandbox threads shortage)

@@ -30,7 +30,6 @@ static void on_small_stack(void *(*work)(void *), void *data) {
 static void *connect_and_chat(void *data) {
     confer_report **report = data;
     confer_config *config = enclave_config(&enclave);
-    confer_connecting *connecting = NULL;
     confer_client *client = NULL;
     CHECK_OK(confer_connect(config, NULL, &client, &error));
     confer_stream *stream = chat_pull(client, "Hello");
@@ -44,9 +43,10 @@ static void *connect_and_chat(void *data) {
     confer_stream_free(stream);
     CHECK_OK(confer_attestation_report(client, report, &error));
     CHECK(confer_report_json(*report, NULL) != NULL);
-    CHECK_OK(confer_connecting_start(config, &connecting, &error));
+    confer_client *started = client_start(config);
     confer_config_free(config);
-    confer_connecting_free(connecting);
+    confer_stream_free(client_watch(started));
+    confer_client_free(started);
     enclave_close(client);
     CHECK_OK(confer_runtime_wait(-1, &error));
     return NULL;

@@ -501,36 +501,6 @@ static void invalid_tool_is_refused(void) {
     confer_event_free(NULL);
 }
 
-/* ---- tools with a callback --------------------------------------------------------------- */
-
-static struct gate destroyed = GATE;
-
-static void call_back(void *user_data, confer_tool_call *call) {
-    size_t len = 7;
-    CHECK(user_data == &destroyed);
-    CHECK_TEXT("look", confer_tool_call_name(call, &len));
-    CHECK(len == 4 && confer_tool_call_id(call, &len) != NULL && len > 0);
-    CHECK_TEXT("{\"at\": \"it\"}", confer_tool_call_arguments(call, NULL));
-    CHECK_OK(confer_tool_call_answer(call, "seen", SIZE_MAX, &error));
-    IS_STALE(confer_tool_call_fail(call, "again", SIZE_MAX, &error));
-    confer_tool_call_free(call);
-}
-
-static void on_destroyed(void *user_data) {
-    gate_raise(user_data);
-}
-
-static void tool_with_a_callback_answers(void) {
-    confer_client *client = open_enclave();
-    confer_chat_request *request = chat_request(CALL);
-    CHECK_OK(confer_chat_request_add_tool_callback(request, "look", 4, "", 0, SCHEMA, SIZE_MAX, call_back, &destroyed,
-                                                   on_destroyed, &error));
-    CHECK_OK(confer_chat_request_set_tool_limits(request, ROUNDS, PATIENT_MS, &error));
-    says(pull(client, request), "The tool answered: seen");
-    gate_wait(&destroyed, 1);
-    close_enclave(client);
-}
-
 int main(void) {
     static const struct promise promises[] = {
         PROMISE(lent_call_is_answered),
@@ -556,7 +526,6 @@ int main(void) {
         PROMISE(cancel_and_close_end_a_stream_in_mid_round),
         PROMISE(cancelled_stream_sends_no_further_round),
         PROMISE(invalid_tool_is_refused),
-        PROMISE(tool_with_a_callback_answers),
     };
     return KEEP_PROMISES(promises);
 }

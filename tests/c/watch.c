@@ -9,54 +9,17 @@ static struct enclave enclave, again;
 
 /* Makes a configuration that retries, and asks `questions`. Without a token if it asks for one. */
 static confer_config *asking(uint32_t questions) {
-    confer_config *config = enclave_config(&enclave);
-    if (questions & CONFER_ASK_TOKEN) {
-        confer_policy *policy = NULL;
-        confer_config_free(config);
-        CHECK_OK(confer_policy_load(enclave.policy, SIZE_MAX, &policy, &error));
-        CHECK_OK(confer_config_new(&config, &error));
-        CHECK_OK(confer_config_set_endpoint(config, enclave.url, SIZE_MAX, &error));
-        CHECK_OK(confer_config_set_policy(config, policy, &error));
-        confer_policy_free(policy);
-    }
+    bool has_token = (questions & CONFER_ASK_TOKEN) == 0;
+    confer_config *config = has_token ? enclave_config(&enclave) : enclave_config_without_token(&enclave);
     CHECK_OK(confer_config_set_ask(config, questions, &error));
     enclave_set_retries(config, 1000, 1, 20);
     return config;
 }
 
 static confer_client *started(confer_config *config) {
-    confer_client *client = NULL;
-    CHECK_OK(confer_connect_start(config, &client, &error));
-    CHECK(client != NULL);
+    confer_client *client = client_start(config);
     confer_config_free(config);
     return client;
-}
-
-static confer_stream *watch(confer_client *client) {
-    confer_stream *stream = NULL;
-    CHECK_OK(confer_client_watch(client, NULL, &stream, &error));
-    CHECK(stream != NULL);
-    return stream;
-}
-
-/* Reads events until one of a type, which is lent. */
-static const confer_event *until(confer_stream *stream, int32_t type) {
-    for (;;) {
-        const confer_event *event = chat_next(stream);
-        if (confer_event_type(event) == type) return event;
-    }
-}
-
-/* Reads to the end, and returns its status. */
-static confer_status end_of(confer_stream *stream) {
-    for (;;) {
-        const confer_event *event = NULL;
-        confer_error *error = NULL;
-        confer_status status = confer_stream_next(stream, -1, &event, &error);
-        check_status(__FILE__, __LINE__, "confer_stream_next", status, "", status, error);
-        confer_error_free(error);
-        if (status != CONFER_OK) return status;
-    }
 }
 
 static void says(confer_client *client, const char *prompt) {
@@ -71,13 +34,13 @@ static void says(confer_client *client, const char *prompt) {
 static void a_client_starts_at_once_and_its_requests_wait_for_the_enclave(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = started(asking(0));
-    confer_stream *events = watch(client);
+    confer_stream *events = client_watch(client);
     says(client, "before it was connected");
     CHECK_OK(confer_client_wait(client, -1, &error));
     CHECK_OK(confer_client_wait(client, 0, &error));
     CHECK(confer_client_state(client) == CONFER_CLIENT_CONNECTED);
     CHECK_OK(confer_client_check(client, &error));
-    const confer_event *event = until(events, CONFER_EVENT_CONNECTED);
+    const confer_event *event = watch_until(events, CONFER_EVENT_CONNECTED);
     CHECK(confer_report_verified(confer_event_report(event)) && !confer_event_release_changed(event));
     CHECK(confer_event_report(event) == confer_event_report(event) && confer_event_error(event) == NULL);
     CHECK(confer_event_previous_report(event) == NULL && confer_event_stage(event) == -1);
@@ -85,15 +48,15 @@ static void a_client_starts_at_once_and_its_requests_wait_for_the_enclave(void) 
     CHECK(!confer_event_wants_answer(event));
     CHECK_TEXT("CONFER_EVENT_CONNECTED", confer_event_type_name(confer_event_type(event)));
     /* A watch that is opened late begins with the state. */
-    confer_stream *late = watch(client);
+    confer_stream *late = client_watch(client);
     CHECK(confer_event_type(chat_next(late)) == CONFER_EVENT_CONNECTED);
     CHECK_OK(confer_close(client, -1, &error));
-    CHECK(end_of(events) == CONFER_END && end_of(late) == CONFER_END);
+    CHECK(stream_end(events, NULL) == CONFER_END && stream_end(late, NULL) == CONFER_END);
     CHECK(confer_client_state(client) == CONFER_CLIENT_ENDED);
     CHECK_STATUS(CONFER_E_CLOSED, confer_client_wait(client, -1, &error));
     /* One of an ended client brings its end. */
-    confer_stream *last = watch(client);
-    CHECK(end_of(last) == CONFER_END && confer_stream_dropped(last) == 0);
+    confer_stream *last = client_watch(client);
+    CHECK(stream_end(last, NULL) == CONFER_END && confer_stream_dropped(last) == 0);
     confer_stream_free(last);
     confer_stream_free(late);
     confer_stream_free(events);
@@ -104,9 +67,9 @@ static void a_client_starts_at_once_and_its_requests_wait_for_the_enclave(void) 
 static void stages_are_events_and_a_lost_connection_is_made_again(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = started(asking(CONFER_ASK_TOKEN));
-    confer_stream *events = watch(client);
+    confer_stream *events = client_watch(client);
     /* The stages begin after the answer, so that this watch sees all of them. */
-    CHECK_OK(confer_event_answer_token(until(events, CONFER_EVENT_ASK_TOKEN), enclave.token, SIZE_MAX, &error));
+    CHECK_OK(confer_event_answer_token(watch_until(events, CONFER_EVENT_ASK_TOKEN), enclave.token, SIZE_MAX, &error));
     CHECK(confer_event_type(chat_next(events)) == CONFER_EVENT_ANSWERED);
     int32_t last = -1;
     for (;;) {
@@ -118,12 +81,12 @@ static void stages_are_events_and_a_lost_connection_is_made_again(void) {
     }
     CHECK(last == CONFER_STAGE_VERIFY);
     enclave_kill(&enclave);
-    const confer_event *event = until(events, CONFER_EVENT_DISCONNECTED);
+    const confer_event *event = watch_until(events, CONFER_EVENT_DISCONNECTED);
     CHECK(confer_error_status(confer_event_error(event)) == CONFER_E_CONNECTION_LOST);
-    event = until(events, CONFER_EVENT_RETRY);
+    event = watch_until(events, CONFER_EVENT_RETRY);
     CHECK(confer_event_attempt(event) == 1 && confer_event_delay_ms(event) >= 0 && confer_event_error(event) == NULL);
-    confer_event_answer_token(until(events, CONFER_EVENT_ASK_TOKEN), enclave.token, SIZE_MAX, NULL);
-    event = until(events, CONFER_EVENT_RETRY);
+    confer_event_answer_token(watch_until(events, CONFER_EVENT_ASK_TOKEN), enclave.token, SIZE_MAX, NULL);
+    event = watch_until(events, CONFER_EVENT_RETRY);
     CHECK(confer_event_attempt(event) == 2 && confer_error_status(confer_event_error(event)) == CONFER_E_CONNECT);
     confer_event *kept = confer_event_clone(event);
     CHECK(confer_client_state(client) == CONFER_CLIENT_RECONNECTING);
@@ -133,13 +96,13 @@ static void stages_are_events_and_a_lost_connection_is_made_again(void) {
     /* Each attempt asks; this answers an open question, or serves the attempt that comes next. */
     CHECK_OK(confer_client_set_token(client, enclave.token, SIZE_MAX, &error));
     CHECK_OK(confer_client_wait(client, -1, &error));
-    CHECK(!confer_event_release_changed(until(events, CONFER_EVENT_CONNECTED)));
+    CHECK(!confer_event_release_changed(watch_until(events, CONFER_EVENT_CONNECTED)));
     CHECK(confer_error_status(confer_event_error(kept)) == CONFER_E_CONNECT);
     confer_event_free(kept);
     /* Freeing or cancelling a watch ends the watch and nothing else. */
-    confer_stream *other = watch(client);
+    confer_stream *other = client_watch(client);
     confer_stream_cancel(other);
-    CHECK(end_of(other) == CONFER_E_CANCELLED);
+    CHECK(stream_end(other, NULL) == CONFER_E_CANCELLED);
     confer_stream_free(other);
     confer_stream_free(events);
     says(client, "still here");
@@ -151,16 +114,16 @@ static void a_token_question_is_answered_through_its_event(void) {
     enclave_start(&enclave, NULL);
     check_keep_secret(enclave.token);
     confer_client *client = started(asking(CONFER_ASK_TOKEN));
-    confer_stream *events = watch(client);
-    const confer_event *event = until(events, CONFER_EVENT_ASK_TOKEN);
+    confer_stream *events = client_watch(client);
+    const confer_event *event = watch_until(events, CONFER_EVENT_ASK_TOKEN);
     CHECK(confer_event_wants_answer(event) && confer_event_token_reason(event) == CONFER_TOKEN_FIRST);
     CHECK_TEXT("CONFER_TOKEN_FIRST", confer_token_reason_name(CONFER_TOKEN_FIRST));
     confer_event *question = confer_event_clone(event);
     CHECK_STATUS(CONFER_TIMEOUT, confer_client_wait(client, 20, &error));
     CHECK_STATUS(CONFER_E_NOT_CONNECTED, confer_attestation_report(client, &(confer_report *){NULL}, &error));
     /* A watch that is opened now sees the question too. */
-    confer_stream *late = watch(client);
-    until(late, CONFER_EVENT_ASK_TOKEN);
+    confer_stream *late = client_watch(client);
+    watch_until(late, CONFER_EVENT_ASK_TOKEN);
     REFUSES("white space", confer_event_answer_token(question, "a b", SIZE_MAX, &error));
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "token", confer_event_answer_token(question, "a\xff", 2, &error));
     REFUSES("event", confer_event_answer_token(NULL, "a", SIZE_MAX, &error));
@@ -169,16 +132,16 @@ static void a_token_question_is_answered_through_its_event(void) {
     CHECK_OK(confer_event_answer_token(question, enclave.token, SIZE_MAX, &error));
     CHECK_STATUS(CONFER_E_STALE, confer_event_answer_token(question, enclave.token, SIZE_MAX, &error));
     CHECK_STATUS(CONFER_E_STALE, confer_event_refuse_token(question, "late", SIZE_MAX, &error));
-    until(events, CONFER_EVENT_ANSWERED);
-    until(late, CONFER_EVENT_ANSWERED);
+    watch_until(events, CONFER_EVENT_ANSWERED);
+    watch_until(late, CONFER_EVENT_ANSWERED);
     CHECK_OK(confer_client_wait(client, -1, &error));
     /* The next connection asks again. A token that is given unasked answers too. */
     enclave_kill(&enclave);
-    CHECK(confer_event_token_reason(until(events, CONFER_EVENT_ASK_TOKEN)) == CONFER_TOKEN_RECONNECT);
+    CHECK(confer_event_token_reason(watch_until(events, CONFER_EVENT_ASK_TOKEN)) == CONFER_TOKEN_RECONNECT);
     enclave_start_again(&again, &enclave, NULL, NULL);
     CHECK_OK(confer_client_set_token(client, enclave.token, SIZE_MAX, &error));
     REFUSES("empty", confer_client_set_token(client, "", 0, &error));
-    until(events, CONFER_EVENT_CONNECTED);
+    watch_until(events, CONFER_EVENT_CONNECTED);
     says(client, "with a fresh token");
     CHECK_OK(confer_close(client, -1, &error));
     CHECK_STATUS(CONFER_E_STALE, confer_event_answer_token(question, enclave.token, SIZE_MAX, &error));
@@ -192,11 +155,11 @@ static void a_token_question_is_answered_through_its_event(void) {
 static void a_refused_token_question_ends_the_client(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = started(asking(CONFER_ASK_TOKEN));
-    confer_stream *waiting = chat_pull(client, "never sent"), *events = watch(client);
-    const confer_event *event = until(events, CONFER_EVENT_ASK_TOKEN);
+    confer_stream *waiting = chat_pull(client, "never sent"), *events = client_watch(client);
+    const confer_event *event = watch_until(events, CONFER_EVENT_ASK_TOKEN);
     CHECK_ERROR(CONFER_E_INVALID_UTF8, "reason", confer_event_refuse_token(event, "\xff", 1, &error));
     CHECK_OK(confer_event_refuse_token(event, "signed out", SIZE_MAX, &error));
-    CHECK(end_of(events) == CONFER_E_TOKEN && end_of(waiting) == CONFER_E_TOKEN);
+    CHECK(stream_end(events, NULL) == CONFER_E_TOKEN && stream_end(waiting, NULL) == CONFER_E_TOKEN);
     CHECK_ERROR(CONFER_E_TOKEN, "signed out", confer_client_wait(client, -1, &error));
     CHECK_ERROR(CONFER_E_TOKEN, "signed out", confer_client_check(client, &error));
     confer_stream_free(waiting);
@@ -211,13 +174,13 @@ static void an_unanswered_token_question_is_asked_anew(void) {
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_ANSWER, 500, &error));
     CHECK_OK(confer_config_set_limit(config, CONFER_LIMIT_ATTEMPTS, 2, &error));
     confer_client *client = started(config);
-    confer_stream *events = watch(client);
-    confer_event *first = confer_event_clone(until(events, CONFER_EVENT_ASK_TOKEN));
-    until(events, CONFER_EVENT_ANSWERED);
-    CHECK(confer_error_status(confer_event_error(until(events, CONFER_EVENT_RETRY))) == CONFER_E_TOKEN);
-    until(events, CONFER_EVENT_ASK_TOKEN);
+    confer_stream *events = client_watch(client);
+    confer_event *first = confer_event_clone(watch_until(events, CONFER_EVENT_ASK_TOKEN));
+    watch_until(events, CONFER_EVENT_ANSWERED);
+    CHECK(confer_error_status(confer_event_error(watch_until(events, CONFER_EVENT_RETRY))) == CONFER_E_TOKEN);
+    watch_until(events, CONFER_EVENT_ASK_TOKEN);
     CHECK_STATUS(CONFER_E_STALE, confer_event_answer_token(first, enclave.token, SIZE_MAX, &error));
-    CHECK(end_of(events) == CONFER_E_TOKEN);
+    CHECK(stream_end(events, NULL) == CONFER_E_TOKEN);
     confer_event_free(first);
     confer_stream_free(events);
     enclave_close(client);
@@ -228,13 +191,13 @@ static void another_release_waits_for_its_answer(void) {
     for (int accept = 0; accept <= 1; accept++) {
         enclave_start(&enclave, NULL);
         confer_client *client = started(asking(CONFER_ASK_RELEASE));
-        confer_stream *events = watch(client);
-        until(events, CONFER_EVENT_CONNECTED);
+        confer_stream *events = client_watch(client);
+        watch_until(events, CONFER_EVENT_CONNECTED);
         enclave_kill(&enclave);
-        until(events, CONFER_EVENT_DISCONNECTED);
+        watch_until(events, CONFER_EVENT_DISCONNECTED);
         confer_stream *waiting = chat_pull(client, "waits");
         enclave_start_again(&again, &enclave, "--release", "9.9.9");
-        const confer_event *event = until(events, CONFER_EVENT_ASK_RELEASE);
+        const confer_event *event = watch_until(events, CONFER_EVENT_ASK_RELEASE);
         CHECK(confer_event_wants_answer(event));
         const confer_report *before = confer_event_previous_report(event), *now = confer_event_report(event);
         CHECK_TEXT("9.9.9", confer_report_image_version(now, NULL));
@@ -244,10 +207,10 @@ static void another_release_waits_for_its_answer(void) {
         CHECK_OK(confer_event_answer_release(event, accept, &error));
         CHECK_STATUS(CONFER_E_STALE, confer_event_answer_release(event, true, &error));
         if (accept) {
-            CHECK(confer_event_release_changed(until(events, CONFER_EVENT_CONNECTED)));
-            CHECK(end_of(waiting) == CONFER_END);
+            CHECK(confer_event_release_changed(watch_until(events, CONFER_EVENT_CONNECTED)));
+            CHECK(stream_end(waiting, NULL) == CONFER_END);
         } else {
-            CHECK(end_of(events) == CONFER_E_RELEASE_REFUSED && end_of(waiting) == CONFER_E_RELEASE_REFUSED);
+            CHECK(stream_end(events, NULL) == CONFER_E_RELEASE_REFUSED && stream_end(waiting, NULL) == CONFER_E_RELEASE_REFUSED);
             CHECK(!enclave_logged(&again, "message-3"));
         }
         confer_stream_free(waiting);
@@ -304,10 +267,10 @@ static void a_watch_with_callbacks_answers_and_a_callback_may_begin_the_end(void
 static void a_close_ends_questions_and_waits_in_any_state(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = started(asking(CONFER_ASK_TOKEN));
-    confer_stream *events = watch(client), *waiting = chat_pull(client, "never sent");
-    confer_event *question = confer_event_clone(until(events, CONFER_EVENT_ASK_TOKEN));
+    confer_stream *events = client_watch(client), *waiting = chat_pull(client, "never sent");
+    confer_event *question = confer_event_clone(watch_until(events, CONFER_EVENT_ASK_TOKEN));
     CHECK_OK(confer_close(client, -1, &error));
-    CHECK(end_of(events) == CONFER_END && end_of(waiting) == CONFER_E_CLOSED);
+    CHECK(stream_end(events, NULL) == CONFER_END && stream_end(waiting, NULL) == CONFER_E_CLOSED);
     CHECK_STATUS(CONFER_E_STALE, confer_event_answer_token(question, enclave.token, SIZE_MAX, &error));
     CHECK_STATUS(CONFER_E_CLOSED, confer_client_wait(client, 0, &error));
     confer_event_free(question);
@@ -316,10 +279,10 @@ static void a_close_ends_questions_and_waits_in_any_state(void) {
     confer_client_free(client);
     /* Freeing a client that connects ends it; a watch does not keep it alive. */
     client = started(asking(CONFER_ASK_TOKEN));
-    events = watch(client);
-    until(events, CONFER_EVENT_ASK_TOKEN);
+    events = client_watch(client);
+    watch_until(events, CONFER_EVENT_ASK_TOKEN);
     confer_client_free(client);
-    CHECK(end_of(events) == CONFER_END);
+    CHECK(stream_end(events, NULL) == CONFER_END);
     confer_stream_free(events);
     enclave_stop(&enclave);
 }

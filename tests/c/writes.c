@@ -202,29 +202,30 @@ static void finished_document_takes_no_more(void) {
 
 /* ---- waiting --------------------------------------------------------------------------------- */
 
-/* A request whose upload stands still, because the enclave does not read it. */
-static confer_stream *stuck(confer_client *client) {
+/* More than the library and the sockets between it and the enclave hold. */
+enum { MORE_THAN_FITS = 64 * MIB };
+
+/* Writes without waiting until there is no room, which comes sooner or later if the enclave does not read. */
+static void fill_up(confer_stream *stream) {
     size_t written = 1;
-    confer_stream *stream = start(client, (int64_t)1 << 30);
     while (written > 0) {
-        confer_status status = confer_stream_write(stream, document, LARGE, 200, &written, NULL);
+        confer_status status = confer_stream_write(stream, document, LARGE, 0, &written, NULL);
         CHECK(written <= LARGE && status == (written == LARGE ? CONFER_OK : CONFER_TIMEOUT));
     }
-    CHECK_STATUS(CONFER_TIMEOUT, confer_stream_write(stream, document, 1, 0, &written, &error));
-    CHECK(written == 0);
     CHECK_OK(confer_stream_write(stream, NULL, 0, 0, &written, &error));
-    return stream;
 }
 
 struct writer {
     confer_stream *stream;
+    const uint8_t *bytes;
     confer_status status;
 };
 
-static void *write_one(void *data) {
+/* A call that cannot end before the upload, because the enclave does not read. */
+static void *write_more_than_fits(void *data) {
     struct writer *writer = data;
     size_t written = 77;
-    writer->status = confer_stream_write(writer->stream, document, 1, -1, &written, NULL);
+    writer->status = confer_stream_write(writer->stream, writer->bytes, MORE_THAN_FITS, -1, &written, NULL);
     CHECK(written == 77);
     return NULL;
 }
@@ -234,13 +235,16 @@ enum { CANCELS, FREES, CLOSES, BREAKS, WAYS };
 static void waiting_writer_wakes_when_the_upload_ends(void) {
     static const confer_status ends[] = {CONFER_E_CANCELLED, CONFER_OK, CONFER_E_CLOSED, CONFER_E_CONNECTION_LOST};
     fill();
+    uint8_t *bytes = calloc(MORE_THAN_FITS, 1);
+    CHECK(bytes != NULL);
     for (int way = 0; way < WAYS; way++) {
         enclave_start(&enclave, "upload-not-read");
         confer_client *client = enclave_connect(&enclave);
-        struct writer writer = {stuck(client), CONFER_OK};
+        struct writer writer = {start(client, (int64_t)1 << 30), bytes, CONFER_OK};
         pthread_t thread;
         size_t written = 77;
-        CHECK(pthread_create(&thread, NULL, write_one, &writer) == 0);
+        fill_up(writer.stream);
+        CHECK(pthread_create(&thread, NULL, write_more_than_fits, &writer) == 0);
         while (confer_stream_write(writer.stream, document, 1, 0, &written, NULL) != CONFER_E_BUSY) check_pause();
         CHECK_STATUS(CONFER_E_BUSY, confer_stream_finish(writer.stream, &error));
         if (way == CANCELS) confer_stream_cancel(writer.stream);
@@ -256,6 +260,7 @@ static void waiting_writer_wakes_when_the_upload_ends(void) {
         enclave_close(client);
         if (way != BREAKS) enclave_stop(&enclave);
     }
+    free(bytes);
 }
 
 static void idle_limit_rests_while_the_application_writes(void) {
@@ -264,12 +269,12 @@ static void idle_limit_rests_while_the_application_writes(void) {
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
-    enclave_set_idle(config, 500);
+    enclave_set_idle(config, 2000);
     CHECK_OK(confer_connect(config, NULL, &client, &error));
     confer_config_free(config);
     confer_stream *stream = start(client, 1000);
     CHECK_OK(confer_stream_write(stream, document, 500, 0, &written, &error));
-    confer_stream *slow = chat_pull(client, "/slow 50 20"); /* takes longer than the limit */
+    confer_stream *slow = chat_pull(client, "/slow 100 30"); /* takes longer than the limit */
     chat_read(slow, NULL, 0);
     confer_stream_free(slow);
     write_all(stream, 500, 1000, 500);
