@@ -252,11 +252,31 @@ public:
     detail::text signer() const { return detail::view(confer_report_signer, get()); }
     detail::text issuer() const { return detail::view(confer_report_issuer, get()); }
     detail::text log_url() const { return detail::view(confer_report_log_url, get()); }
+    detail::text mrtd() const { return detail::view(confer_report_mrtd, get()); }
+    detail::text rtmr0() const { return detail::view(confer_report_rtmr0, get()); }
+    detail::text rtmr1() const { return detail::view(confer_report_rtmr1, get()); }
+    detail::text rtmr2() const { return detail::view(confer_report_rtmr2, get()); }
+    detail::text rtmr3() const { return detail::view(confer_report_rtmr3, get()); }
+    detail::text tcb_status() const { return detail::view(confer_report_tcb_status, get()); }
+    detail::text tcb_date() const { return detail::view(confer_report_tcb_date, get()); }
+    std::optional<std::int64_t> seam_svn() const { return detail::known(confer_report_seam_svn(get())); }
+    // Intel's security advisories that apply to the machine.
+    std::vector<std::string_view> advisories() const {
+        std::vector<std::string_view> all(confer_report_advisory_count(get()));
+        for (std::size_t at = 0; at < all.size(); ++at) all[at] = *detail::view(confer_report_advisory, get(), at);
+        return all;
+    }
     std::optional<std::int64_t> log_index() const { return detail::known(confer_report_log_index(get())); }
+    std::optional<std::int64_t> log_integrated_time() const {
+        return detail::known(confer_report_log_integrated_time(get()));
+    }
     std::optional<std::int64_t> verified_at() const { return detail::known(confer_report_verified_at(get())); }
     std::optional<std::int64_t> expires_at() const { return detail::known(confer_report_expires_at(get())); }
+    // The duration of a stage of connecting, or of all stages for stage::ended.
+    std::optional<std::chrono::microseconds> timing(stage of) const {
+        return detail::known<std::chrono::microseconds>(confer_report_timing_us(get(), detail::number(of)));
+    }
 
-    // For getters of confer.h that this class does not have.
     const confer_report *get() const noexcept { return handle_.get(); }
 
 private:
@@ -381,6 +401,20 @@ void *give(Function function) {
 }
 
 }  // namespace detail
+
+inline std::string_view version() { return confer_version_string(); }
+
+// The library's threads, for the whole process.
+namespace runtime {
+
+inline void set_workers(std::size_t count) { detail::call(confer_runtime_set_workers, count); }
+inline void set_unread_limit(std::uint64_t bytes) { detail::call(confer_runtime_set_unread_limit, bytes); }
+// Returns whether no thread of the library runs, false after the timeout.
+inline bool wait(milliseconds timeout = forever) {
+    return detail::call(confer_runtime_wait, timeout) == CONFER_OK;
+}
+
+}  // namespace runtime
 
 // The trusted parties and values. Immutable.
 class policy {

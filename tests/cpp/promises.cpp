@@ -127,6 +127,12 @@ void evidence_verifies_again() {
     CHECK(report.verified() && report.platform() == "TDX");
     CHECK(report.endpoint() == local.url && report.signer() && report.log_index());
     CHECK(report.json().find("\"verdict\"") != std::string_view::npos);
+    for (const auto &register_ : {report.mrtd(), report.rtmr0(), report.rtmr1(), report.rtmr2(), report.rtmr3()})
+        CHECK(register_ && register_->size() == 96);
+    CHECK(report.tcb_status() && report.tcb_date() && report.seam_svn() && report.log_integrated_time());
+    for (const std::string_view advisory : report.advisories()) CHECK(!advisory.empty());
+    CHECK(report.timing(confer::stage::ended) >= report.timing(confer::stage::verify).value());
+    CHECK(!report.timing(confer::stage::proxy));
     const confer::policy policy = confer::policy::load(local.policy);
     CHECK(report.policy_sha256() == policy.sha256());
     CHECK(fails([&] { verify_evidence(report.evidence(), confer::policy::production()); }).status() == CONFER_E_REJECTED);
@@ -803,6 +809,25 @@ void changed_release_is_accepted_or_refused() {
     }
 }
 
+void runtime_ends_with_the_last_client() {
+    enclave local;
+    CHECK(confer::version() == std::to_string(CONFER_VERSION_MAJOR) + '.' + std::to_string(CONFER_VERSION_MINOR) + '.' +
+                                   std::to_string(CONFER_VERSION_PATCH));
+    {
+        confer::client client = connect(local);
+        CHECK(!confer::runtime::wait(0ms));
+        CHECK(fails([&] { confer::runtime::set_workers(3); }).status() == CONFER_E_BUSY);
+    }
+    CHECK(confer::runtime::wait());
+    confer::runtime::set_workers(3);
+    CHECK(text_of(connect(local).pull(ask("hi"))) == "You said: hi");
+    CHECK(confer::runtime::wait());
+    confer::runtime::set_workers(2);
+    CHECK(fails([&] { confer::runtime::set_workers(0); }).status() == CONFER_E_INVALID_ARGUMENT);
+    CHECK(fails([&] { confer::runtime::set_unread_limit(1); }).status() == CONFER_E_INVALID_ARGUMENT);
+    confer::runtime::set_unread_limit(1 << 30);
+}
+
 void forked_child_gets_an_error_and_never_hangs() {
     enclave local;
     confer::client client = connect(local);
@@ -859,6 +884,7 @@ int main(int argc, char **argv) {
         PROMISE(broken_connection_is_replaced_with_a_fresh_token),
         PROMISE(token_function_answers_or_refuses),
         PROMISE(changed_release_is_accepted_or_refused),
+        PROMISE(runtime_ends_with_the_last_client),
         PROMISE(forked_child_gets_an_error_and_never_hangs),
     };
     int passed = 0, failed = 0;
