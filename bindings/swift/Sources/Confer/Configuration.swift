@@ -89,8 +89,8 @@ public struct Configuration: Sendable {
         /// Longest silence during a request: of streamed chats, and of others.
         case idleEvents = 105
         case idleOther = 106
-        /// The age at which a new, verified connection replaces the current one. Without attempts to
-        /// reconnect, the client ends at this age with `.expired`.
+        /// The age at which a new, verified connection replaces the current one. If `attempts` is 0,
+        /// the client ends at this age with `.expired`.
         case maxAge = 107
         /// Longest random pause before the first attempt. It doubles with each failure up to
         /// `longestRetry`.

@@ -38,7 +38,7 @@ extension EventStream where Element == Event {
     public var collected: Data { (try? source.get().collected) ?? Data() }
 
     /// Writes the next bytes of a document with `Document.Source.stream`, and waits until the
-    /// library has taken them. The answer need not be read meanwhile.
+    /// library has taken them. The answer need not be read meanwhile. One task at a time may write.
     ///
     /// Throws `.stale` if the upload has ended, for example because the answer came early: read it.
     public func write(_ bytes: Data) async throws { try await source.get().write(bytes) }
