@@ -297,7 +297,7 @@ fn table_of_limits_matches_the_code() {
             format!("{}, {}", mib(client::MAX_EVENT), client::MAX_EVENT_DEPTH),
         ),
         ("tools called in one round", thousands(client::MAX_CALLS)),
-        ("rounds of tools", client::DEFAULT_ROUNDS.to_string()),
+        ("rounds of tools", thousands(client::MAX_ROUNDS as usize)),
         (
             "unread on a stream, the only request",
             mib(bounds.stream_rest),
@@ -328,7 +328,7 @@ fn table_of_limits_matches_the_code() {
         ("data written and not sent, beside that", mib(MAX_CHUNK)),
         (
             "time of a tool",
-            format!("{} min", client::DEFAULT_TOOL_LIMIT.as_secs() / 60),
+            format!("{} h", client::BOUND_TIME.end() / 3_600_000),
         ),
     ];
     for (what, number) in rows {

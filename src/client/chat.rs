@@ -1,6 +1,5 @@
 //! A chat: the request that an application builds (protocol section 5).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,11 +7,11 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::document::StoredDocument;
-use super::history::{Call, Conversation, Message, Role};
+use super::document;
+use super::history::{Conversation, Message, Role};
 use super::json;
 use super::size::{self, Size, too_large};
-use super::tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_ROUNDS, Tool};
+use super::tool::{MAX_ROUNDS, Rounds};
 use crate::error::{Error, Result, Status};
 use crate::session::MAX_BODY;
 
@@ -107,12 +106,8 @@ pub struct ChatRequest {
     /// Other properties, as JSON, in the order in which they were set.
     others: Vec<(String, Box<RawValue>)>,
     conversation: Option<Conversation>,
-    /// The application answers tool calls on the same stream.
-    pub(super) asks: bool,
-    /// Rounds of tools that the library runs.
-    pub(super) max_rounds: u32,
-    /// Time for each answer.
-    pub(super) tool_limit: Duration,
+    /// `None`: the application sends the answers to tool calls with its next request.
+    pub(super) rounds: Option<Rounds>,
     /// Approximate size of the request.
     size: Size,
 }
@@ -123,8 +118,6 @@ struct ClientTool {
     name: String,
     description: String,
     parameters: Box<RawValue>,
-    /// None if the application runs it.
-    run: Option<Arc<dyn Tool>>,
 }
 
 impl Serialize for ClientTool {
@@ -148,9 +141,7 @@ impl Default for ChatRequest {
             documents: Vec::new(),
             others: Vec::new(),
             conversation: None,
-            asks: false,
-            max_rounds: DEFAULT_ROUNDS,
-            tool_limit: DEFAULT_TOOL_LIMIT,
+            rounds: None,
             size: Size::of(DEFAULT_MODEL),
         }
     }
@@ -215,14 +206,8 @@ impl ChatRequest {
         self.set_property(name, if value { "true" } else { "false" })
     }
 
-    /// Adds a tool. With `run`, the library calls it and sends its result with the next request.
-    pub fn add_tool(
-        &mut self,
-        name: &str,
-        description: &str,
-        parameters: &str,
-        run: Option<Arc<dyn Tool>>,
-    ) -> Result<()> {
+    /// Adds a tool.
+    pub fn add_tool(&mut self, name: &str, description: &str, parameters: &str) -> Result<()> {
         not_blank("name", name)?;
         if name.len() > MAX_TOOL_NAME {
             let len = name.len();
@@ -252,7 +237,6 @@ impl ChatRequest {
             name: name.into(),
             description: description.into(),
             parameters,
-            run,
         });
         Ok(())
     }
@@ -260,33 +244,19 @@ impl ChatRequest {
     /// Turns rounds on: the application answers each call on the same stream. Sets the number of
     /// rounds, and the time for each answer.
     pub fn set_tool_rounds(&mut self, max_rounds: u32, limit: Duration) -> Result<()> {
-        self.set_tool_limits(max_rounds, limit)?;
-        self.asks = true;
-        Ok(())
-    }
-
-    /// Sets the number of rounds, and the time for each answer.
-    pub fn set_tool_limits(&mut self, max_rounds: u32, limit: Duration) -> Result<()> {
         if max_rounds > MAX_ROUNDS {
             return invalid(format!(
                 "max_rounds: {max_rounds}; the bound is {MAX_ROUNDS}"
             ));
         }
-        (self.max_rounds, self.tool_limit) = (max_rounds, limit);
+        let most = max_rounds;
+        self.rounds = Some(Rounds { most, limit });
         Ok(())
     }
 
-    /// Adds a stored document.
-    pub fn add_document(&mut self, document: &StoredDocument) -> Result<()> {
-        self.push_document(document.to_json()?)
-    }
-
-    /// Adds a stored document as a JSON object, for properties that this version does not know.
+    /// Adds a stored document, a JSON object.
     pub fn add_document_json(&mut self, json: &str) -> Result<()> {
-        self.push_document(StoredDocument::check_json(json)?)
-    }
-
-    fn push_document(&mut self, document: Box<RawValue>) -> Result<()> {
+        let document = document::check(json)?;
         if self.documents.len() == MAX_DOCUMENTS {
             return invalid(format!(
                 "document: the request already has {MAX_DOCUMENTS} documents, the most that servers take"
@@ -335,34 +305,10 @@ impl ChatRequest {
         Ok(())
     }
 
-    /// Returns the tool with this name, if the library runs it.
-    pub(super) fn tool(&self, name: &str) -> Option<Arc<dyn Tool>> {
-        let tool = self.tools.iter().find(|tool| tool.name == name)?;
-        tool.run.clone()
-    }
-
     /// Whether the request has this tool. Does not check a list that was set as a whole.
     pub(super) fn names(&self, name: &str) -> bool {
         let whole = |(known, _): &(String, _)| known == TOOLS;
         self.tools.iter().any(|tool| tool.name == name) || self.others.iter().any(whole)
-    }
-
-    /// Whether the library runs some of the tools.
-    pub(super) fn runs_tools(&self) -> bool {
-        self.tools.iter().any(|tool| tool.run.is_some())
-    }
-
-    /// Whether another round follows these calls. Without the application's answers, the library
-    /// must run all their tools. The answer for an unknown tool says so.
-    pub(super) fn runs(&self, calls: &[Call]) -> bool {
-        if self.asks {
-            return true;
-        }
-        let own = |call: &Call| {
-            let mut tools = self.tools.iter();
-            tools.any(|tool| tool.name == call.name && tool.run.is_none())
-        };
-        self.runs_tools() && !calls.iter().any(own)
     }
 
     /// Returns the JSON of the request. Always has `webSearch`, because servers read its absence as
@@ -384,7 +330,7 @@ impl ChatRequest {
     /// `InvalidArgument` for a request without a message.
     pub fn prepare(&self) -> Result<PreparedChat> {
         let conversation = self.conversation.clone();
-        let follows = self.stream && (conversation.is_some() || self.asks || self.runs_tools());
+        let follows = self.stream && (conversation.is_some() || self.rounds.is_some());
         let with_history = conversation.as_ref().map(|conversation| {
             let mut whole = self.clone();
             whole.messages = conversation.followed_by(&self.messages);
@@ -442,7 +388,8 @@ pub struct PreparedChat {
 impl PreparedChat {
     /// Whether no tool wants an answer from the application.
     pub(super) fn collects(&self) -> bool {
-        self.follow.as_ref().is_none_or(|follow| !follow.whole.asks)
+        let follow = self.follow.as_ref();
+        follow.is_none_or(|follow| follow.whole.rounds.is_none())
     }
 }
 
@@ -502,13 +449,13 @@ mod tests {
         let mut request = ChatRequest::default();
         request.add_message(Role::User, "x").unwrap();
         request.set_property("clientTools", "[]").unwrap();
-        assert!(request.add_tool("a", "d", "{}", None).is_err());
+        assert!(request.add_tool("a", "d", "{}").is_err());
         assert!(
             String::from_utf8_lossy(&request.prepare().unwrap().body)
                 .contains(r#""clientTools":[]"#)
         );
         let mut request = ChatRequest::default();
-        request.add_tool("a", "d", "{}", None).unwrap();
+        request.add_tool("a", "d", "{}").unwrap();
         assert!(request.set_property("clientTools", "[]").is_err());
     }
 

@@ -10,10 +10,18 @@ use super::request::PreparedRequest;
 use super::run;
 use super::stream::Stream;
 use crate::attestation::Evidenced;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::host::{self, Callbacks, Hold, Runtime, Which};
-use crate::lifecycle::{Lifecycle, Observer, Phase};
+use crate::lifecycle::{Lifecycle, Phase};
 use crate::net::Token;
+
+/// Time that a failed [`Client::attempted`] waits for its threads. They end at once, except for a name
+/// look-up that hangs in the system.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// Time by which the end of an attempt may be late: writing the key-set cache takes up to a second,
+/// and a busy machine is slow. After that the worker counts as dead.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A client. Clones share it. It closes when the last clone and the last stream are dropped.
 #[derive(Clone)]
@@ -40,29 +48,57 @@ impl Drop for Keeper {
 }
 
 impl Client {
-    pub(super) fn new(life: Arc<Lifecycle>) -> Client {
-        let meter = Arc::new(Meter::new(life.bounds().client));
+    fn new(life: Arc<Lifecycle>) -> Client {
+        let meter = Arc::new(Meter::new(life.limits().bounds.client));
         Client(Arc::new(Keeper { life, meter }))
     }
 
     /// A client that begins to connect. Every attempt follows the configuration's rules for
     /// reconnecting. The configuration is read now and can be changed or dropped afterwards.
     pub fn start(config: &Config) -> Result<Client> {
-        config.check_ask()?;
+        config.check(true)?;
+        Client::begin(config, true)
+    }
+
+    /// Like [`Client::start`], but the first attempt is not retried, and needs a configured token.
+    pub fn start_once(config: &Config) -> Result<Client> {
+        config.check(false)?;
+        Client::begin(config, false)
+    }
+
+    /// Waits for the end of the first attempt.
+    ///
+    /// # Errors
+    /// The error of the attempt. The threads that only this client needed have ended then, except
+    /// one that hangs in a name look-up.
+    pub fn attempted(self) -> Result<Client> {
+        let limit = self.life().limits().connect;
+        let overdue = Instant::now() + limit + GRACE;
+        let error = match self.life().wait_for_first(overdue) {
+            Ok(true) => return Ok(self),
+            Ok(false) => {
+                let limit = limit.as_millis();
+                let message = format!(
+                    "connecting: no result within {limit} ms, and the library's worker thread does not answer"
+                );
+                Error::new(Status::StageTimeout, message)
+            }
+            Err(error) => error,
+        };
+        drop(self);
+        host::wait(Which::Leaving, Some(Instant::now() + LINGER));
+        Err(error)
+    }
+
+    fn begin(config: &Config, retry_first: bool) -> Result<Client> {
         let callbacks = OnceLock::new();
-        if config.needs_callbacks() {
+        if config.log.is_some() {
             let _ = callbacks.set(Callbacks::start()?);
         }
         let runtime = Runtime::shared()?;
-        let (mut rules, token) = config.rules();
-        rules.retry_first = true;
-        let sinks = callbacks.get().map(|thread| config.sinks(thread));
-        let observers = sinks
-            .into_iter()
-            .map(|sinks| Arc::new(sinks) as Arc<dyn Observer>);
-        let means = config.means(callbacks.get(), observers.collect());
-        let life = Lifecycle::new(rules, token, means, runtime, callbacks);
-        let client = Client::new(life);
+        let (rules, token) = config.rules(retry_first);
+        let means = config.means(callbacks.get());
+        let client = Client::new(Lifecycle::new(rules, token, means, runtime, callbacks));
         client.life().start();
         Ok(client)
     }
@@ -135,11 +171,6 @@ impl Client {
             Some(_) => Phase::Ended,
             None => self.life().phase(),
         }
-    }
-
-    /// Whether a connection serves now.
-    pub fn connected(&self) -> bool {
-        self.life().phase() == Phase::Connected && self.end().is_none()
     }
 
     /// Why the client ended, if it has.

@@ -1,17 +1,16 @@
 //! The settings of clients. Only the token has no default.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use once_cell::sync::Lazy;
 
-use super::sinks::{ChangeSink, ReleaseSink, Sinks, StageSink, TokenProvider};
 use crate::attestation::{Policy, Verifier};
 use crate::error::{Error, Result, Status};
 use crate::host::{Callbacks, Level, Log, Sink};
 use crate::lifecycle::policy::{Reconnect, Renew};
-use crate::lifecycle::{Means, Observer, Rules};
+use crate::lifecycle::{Means, Rules};
 use crate::net::{Endpoint, KeySource, KeySources, Proxies, Roots, Route, Token};
 use crate::session::{Limits, Settings};
 
@@ -40,18 +39,10 @@ pub struct Config {
     pub limits: Limits,
     /// The log of clients.
     pub log: Option<(Level, Arc<dyn Sink>)>,
-    /// Receives the stages of connecting.
-    pub stages: Option<StageSink>,
-    /// Provides a token for each connection.
-    pub provider: Option<Arc<dyn TokenProvider>>,
     /// The application answers token questions.
     pub ask_token: bool,
     /// The application answers release questions.
     pub ask_release: bool,
-    /// Decides on a changed release.
-    pub release: Option<ReleaseSink>,
-    /// Receives connection events.
-    pub changes: Option<ChangeSink>,
     /// Failed attempts in a row after which the client ends. 0 turns reconnecting off.
     pub attempts: usize,
     /// The longest delay before the first attempt.
@@ -78,12 +69,8 @@ impl Config {
             cache: None,
             limits: Limits::default(),
             log: None,
-            stages: None,
-            provider: None,
             ask_token: false,
             ask_release: false,
-            release: None,
-            changes: None,
             attempts: 0,
             first_retry: Duration::from_millis(500),
             longest_retry: Duration::from_secs(30),
@@ -150,63 +137,38 @@ impl Config {
         self.keys = KEYS.at(url, self.cache.as_deref(), &self.route);
     }
 
-    /// Checks that the settings are complete.
-    pub(super) fn check(&self) -> Result<()> {
-        if self.token.is_none() && self.provider.is_none() {
-            return Err(Error::new(
-                Status::InvalidArgument,
-                "token: none was set, and no provider",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Checks that there is a token, or somebody to ask for one.
-    pub(super) fn check_ask(&self) -> Result<()> {
-        match self.ask_token {
+    /// Checks that there is a token for the first attempt, or an answer to the question for it.
+    pub(super) fn check(&self, can_ask: bool) -> Result<()> {
+        match self.token.is_some() || (can_ask && self.ask_token) {
             true => Ok(()),
-            false => self.check(),
+            false => Err(Error::new(Status::InvalidArgument, "token: none was set")),
         }
     }
 
-    /// Returns whether a setting needs a callback thread.
-    pub(super) fn needs_callbacks(&self) -> bool {
-        self.log.is_some()
-            || self.stages.is_some()
-            || self.provider.is_some()
-            || self.release.is_some()
-            || self.changes.is_some()
-    }
-
-    /// The rules of a client's life, and its token.
-    pub(super) fn rules(&self) -> (Rules, Option<Token>) {
+    /// The rules of a client's life, and its token. `retry_first`: the first attempt is retried by the
+    /// same rules as later ones.
+    pub(super) fn rules(&self, retry_first: bool) -> (Rules, Option<Token>) {
         let rules = Rules {
             reconnect: (self.attempts > 0).then_some(Reconnect {
                 attempts: self.attempts.try_into().unwrap_or(u32::MAX),
                 first: self.first_retry,
                 most: self.longest_retry,
             }),
-            retry_first: false,
+            retry_first,
             renew: Renew {
                 max_age: (!self.max_age.is_zero()).then_some(self.max_age),
                 with_evidence: self.renew_with_evidence,
             },
             leeway: self.verifier.policy().leeway(),
-            asks_token: self.provider.is_some() || self.ask_token,
-            asks_release: self.release.is_some() || self.ask_release,
+            asks_token: self.ask_token,
+            asks_release: self.ask_release,
             answer: self.limits.answer,
         };
-        // A provider takes the place of the configured token.
-        let token = self.token.clone().filter(|_| self.provider.is_none());
-        (rules, token)
+        (rules, self.token.clone())
     }
 
     /// Everything that a client's tasks need.
-    pub(super) fn means(
-        &self,
-        callbacks: Option<&Arc<Callbacks>>,
-        observers: Vec<Arc<dyn Observer>>,
-    ) -> Means {
+    pub(super) fn means(&self, callbacks: Option<&Arc<Callbacks>>) -> Means {
         let log = match (&self.log, callbacks) {
             (Some((level, sink)), Some(thread)) => Log::new(*level, sink.clone(), thread),
             _ => Log::default(),
@@ -219,23 +181,9 @@ impl Config {
                 keys: self.keys.clone(),
                 limits: self.limits,
             },
-            observers,
             log,
             callbacks: callbacks.cloned(),
             ended: Arc::default(),
-        }
-    }
-
-    /// The application's callbacks.
-    pub(super) fn sinks(&self, thread: &Arc<Callbacks>) -> Sinks {
-        Sinks {
-            stages: self.stages.clone(),
-            provider: self.provider.clone(),
-            release: self.release.clone(),
-            changes: self.changes.clone(),
-            thread: thread.clone(),
-            state: Mutex::default(),
-            untold: Arc::default(),
         }
     }
 }

@@ -9,7 +9,6 @@ mod chat;
 mod client;
 mod collect;
 mod config;
-mod connect;
 mod delivery;
 mod document;
 mod event;
@@ -20,7 +19,6 @@ mod meter;
 mod request;
 mod run;
 mod settings;
-mod sinks;
 mod size;
 mod stream;
 mod token;
@@ -35,9 +33,7 @@ pub use chat::{ChatRequest, MAX_DOCUMENTS, MAX_TOOLS, Number, PreparedChat};
 pub use client::{Client, deadline};
 pub use collect::{Collected, MAX_COLLECTED};
 pub use config::{Config, production_verifier};
-pub use connect::Connecting;
 pub use delivery::{Calls, Delivery};
-pub use document::StoredDocument;
 pub use event::{ClientEvent, Details, Event, Kind, MAX_EVENT, MAX_EVENT_DEPTH, Matrix, Text};
 pub use history::{Conversation, Role};
 pub use inbox::{Next, Signal};
@@ -47,10 +43,9 @@ pub use request::{
     MAX_VERB, PreparedRequest, RawRequest,
 };
 pub use settings::{BOUND_TIME, DURATIONS, LIMITS, Setting, bounded, time_limit};
-pub use sinks::{Cancel, Change, ChangeSink, ReleaseSink, StageSink, TokenProvider, TokenQuestion};
 pub use size::MAX_TEXT;
 pub use stream::Stream;
-pub use tool::{DEFAULT_ROUNDS, DEFAULT_TOOL_LIMIT, MAX_CALLS, MAX_ROUNDS, Owed, Tool, ToolCall};
+pub use tool::{MAX_CALLS, MAX_ROUNDS, Owed};
 pub use upload::{Document, Read};
 pub use writes::Writes;
 

@@ -11,9 +11,9 @@ use super::event::{Event, Kind, Splitter};
 use super::history::{Call, Conversation, Message, Turn, answered};
 use super::inbox::Inbox;
 use super::stream::Input;
-use super::tool::{MAX_CALLS, Owed, ToolCall, failure};
+use super::tool::{MAX_CALLS, Owed, Rounds, failure};
 use crate::error::{Error, Progress, Result, Status};
-use crate::host::{Callbacks, Hold, Starting, watch};
+use crate::host::{Starting, watch};
 use crate::lifecycle::{Exchange, Lifecycle, Parked, cancelled, closed};
 use crate::session::{Request, worker_gone};
 
@@ -41,8 +41,6 @@ struct State {
     calls: Vec<Asked>,
     /// The exchange that brought them has ended.
     ended: bool,
-    /// The thread for tools with a callback, if any.
-    thread: Option<(Arc<Callbacks>, Hold)>,
 }
 
 /// A tool call and its answer.
@@ -82,10 +80,6 @@ impl Run {
             conversation,
             asked,
         } = follow;
-        let thread = match whole.runs_tools() {
-            true => Some(life.callbacks()?),
-            false => None,
-        };
         let context = conversation.as_ref().map(Conversation::context_tokens);
         Ok(Arc::new_cyclic(|this| Run {
             this: this.clone(),
@@ -101,7 +95,6 @@ impl Run {
                 context: context.unwrap_or_default(),
                 calls: Vec::new(),
                 ended: false,
-                thread,
             }),
         }))
     }
@@ -112,7 +105,11 @@ impl Run {
 
     /// Returns the reader for the answer of the next round.
     pub(super) fn reading(&self) -> Reading {
-        let asks = self.state().request.as_ref().is_some_and(|it| it.asks);
+        let asks = self
+            .state()
+            .request
+            .as_ref()
+            .is_some_and(|it| it.rounds.is_some());
         let sequel = self.this.upgrade().map(|run| {
             Box::new(Round {
                 run,
@@ -138,11 +135,13 @@ impl Run {
             turn.max_context_tokens.or(state.context.1),
         );
         let calls = std::mem::take(&mut turn.calls);
-        if !turn.pending || calls.is_empty() || !request.runs(&calls) {
+        let Some(Rounds { most, .. }) = request.rounds else {
+            return Ok(false);
+        };
+        if !turn.pending || calls.is_empty() {
             return Ok(false);
         }
-        if state.round == request.max_rounds {
-            let most = request.max_rounds;
+        if state.round == most {
             let message = format!("the model goes on calling tools after round {most}");
             return Err(Error::new(Status::ToolRounds, message));
         }
@@ -159,7 +158,6 @@ impl Run {
             let known = request.names(&call.name);
             if let Some(event) = events.get_mut(at)
                 && known
-                && request.tool(&call.name).is_none()
             {
                 event.owe(Owed::new(call.clone(), self.this.clone(), state.round, at));
             }
@@ -186,38 +184,6 @@ impl Run {
         conversation.add_turn(asked, &request.messages[state.known..], turn)
     }
 
-    /// Runs the tools of a round that have a callback.
-    fn call_back(&self) {
-        let state = self.state();
-        let (Some(request), Some((thread, _))) = (&state.request, &state.thread) else {
-            return;
-        };
-        let round = state.round;
-        let mut called = Vec::new();
-        for (at, asked) in state.calls.iter().enumerate() {
-            let Some(tool) = request.tool(&asked.call.name) else {
-                continue;
-            };
-            called.push(at);
-            let run = self.this.clone();
-            let call = ToolCall(Owed::new(asked.call.clone(), run.clone(), round, at));
-            thread.post(move || {
-                // Not run if the stream has ended before its turn.
-                if run.upgrade().is_some_and(|run| run.waits_in(round)) {
-                    tool.call(call);
-                }
-            });
-        }
-        drop(state);
-        called.into_iter().for_each(|at| self.limit(round, at));
-    }
-
-    /// Whether this round still waits for answers.
-    fn waits_in(&self, round: u32) -> bool {
-        let state = self.state();
-        state.round == round && !state.calls.is_empty()
-    }
-
     /// Starts the time limit of an open call.
     pub(super) fn limit(&self, round: u32, at: usize) {
         let Some(life) = self.life.upgrade() else {
@@ -231,7 +197,9 @@ impl Run {
         let Some(request) = &state.request else {
             return;
         };
-        let limit = request.tool_limit;
+        let Some(Rounds { limit, .. }) = request.rounds else {
+            return;
+        };
         let open = state.calls.get_mut(at).filter(|_| state.round == round);
         let Some(asked) = open.filter(|asked| asked.answer.is_none()) else {
             return;
@@ -319,16 +287,12 @@ impl Run {
             .end(Err(error.with_progress(Progress::PartlyAnswered)));
     }
 
-    /// Drops the application's callbacks and data on the callback thread.
+    /// Ends the rounds: no answer is waited for any more.
     fn conclude(&self) {
         let mut state = self.state();
-        state.calls.clear();
-        let (request, thread) = (state.request.take(), state.thread.take());
+        let ended = (state.request.take(), std::mem::take(&mut state.calls));
         drop(state);
-        if let Some((thread, hold)) = thread {
-            thread.post(move || drop(request));
-            drop(hold);
-        }
+        drop(ended);
     }
 
     /// Cancels the stream between two rounds. During a round, its request reports the end.
@@ -385,7 +349,6 @@ impl Sequel for Round {
         let end = match (result, self.goes_on) {
             (Ok(()), Ok(true)) => {
                 self.run.state().ended = true;
-                self.run.call_back();
                 self.run.proceed(); // all calls may be answered by now
                 return None;
             }

@@ -53,7 +53,9 @@ impl Stream {
         let life = &keeper.life;
         let exchange = Arc::new(Exchange::new(life));
         let reader = exchange.clone();
-        let inbox = Inbox::new(life.bounds(), keeper.meter.clone(), move || reader.resume());
+        let inbox = Inbox::new(life.limits().bounds, keeper.meter.clone(), move || {
+            reader.resume()
+        });
         let inbox = Arc::new(inbox);
         let input = start(life, &exchange, &inbox)?;
         let source = Source::Request {

@@ -8,14 +8,19 @@ use super::history::{Call, Message};
 use super::run::Run;
 use crate::error::{Error, Result, Status};
 
-/// Default number of rounds of tools in one chat. A model that needs more rarely finds an answer.
-pub const DEFAULT_ROUNDS: u32 = 16;
 /// Largest number of rounds.
 pub const MAX_ROUNDS: u32 = 1_000;
-/// Default time for a tool.
-pub const DEFAULT_TOOL_LIMIT: Duration = Duration::from_secs(300);
 /// Most tool calls in one round.
 pub const MAX_CALLS: usize = 256;
+
+/// The rounds of a chat, whose tool calls the application answers on the same stream.
+#[derive(Clone, Copy)]
+pub(super) struct Rounds {
+    /// Rounds whose calls are answered.
+    pub(super) most: u32,
+    /// Time for each answer.
+    pub(super) limit: Duration,
+}
 
 /// The answer that an application owes to one call. If it is dropped unanswered, the call fails.
 pub struct Owed {
@@ -81,35 +86,4 @@ impl Drop for Owed {
 /// The model's text for a tool that failed.
 pub(super) fn failure(reason: &str) -> String {
     format!("Error: {reason}")
-}
-
-/// A tool with a callback.
-pub trait Tool: Send + Sync {
-    /// Called on the client's callback thread. May answer later, from any thread.
-    fn call(&self, call: ToolCall);
-}
-
-/// One call of such a tool.
-pub struct ToolCall(pub(super) Owed);
-
-impl ToolCall {
-    /// The call's id.
-    pub fn id(&self) -> &str {
-        &self.0.call.id
-    }
-
-    /// The tool's name.
-    pub fn name(&self) -> &str {
-        &self.0.call.name
-    }
-
-    /// The arguments, a JSON text by the model. It need not follow the schema.
-    pub fn arguments(&self) -> &str {
-        &self.0.call.arguments
-    }
-
-    /// Its answer.
-    pub fn owed(&self) -> &Owed {
-        &self.0
-    }
 }

@@ -322,7 +322,7 @@ impl Status {
             | Status::ToolRounds => Retry::Never,
             Status::Panic => Retry::Never,
 
-            // The application's provider may have a token later.
+            // The application may have a token later.
             Status::Token => Retry::Later,
             // A new connection has a new age limit.
             Status::Expired => Retry::Later,

@@ -1,18 +1,14 @@
 //! Configuration: the section "Configuration" of the header.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use super::connection::{confer_connection_fn, confer_release_fn, connection, release};
 use super::error::confer_error;
 use super::policy::confer_policy;
 use super::status::confer_status;
 use super::support::guard::{self, Turns};
-use super::support::user_data::{UserData, confer_destroy_fn};
 use super::support::{handle, text};
-use super::token::{confer_token_fn, provider};
-use crate::client::{Config, Roots, Stage};
+use crate::client::{Config, Roots};
 use crate::error::{Error, Result, Status};
 
 /// The settings of clients. Any thread may use it; calls on one configuration take turns.
@@ -51,23 +47,13 @@ pub const CONFER_STAGE_VERIFY: i32 = 6;
 /// Opens a tunnel through the proxy, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS. Skipped
 /// without a proxy.
 pub const CONFER_STAGE_PROXY: i32 = 7;
-/// The application's token provider is asked; the first stage, where there is one.
-pub const CONFER_STAGE_TOKEN: i32 = 8;
-/// The application is asked whether another release than before will do; the last stage before
-/// message 3.
-pub const CONFER_STAGE_RELEASE: i32 = 9;
-/// Connecting has ended, with or without success: confer_connecting_wait() no longer waits.
-pub const CONFER_STAGE_ENDED: i32 = 100;
+/// All stages together, for confer_report_timing_us().
+pub const CONFER_STAGE_ALL: i32 = 100;
 
 /// Trusts Mozilla's list of authorities, which is built into the library.
 pub const CONFER_ROOTS_BUNDLED: i32 = 0;
 /// Trusts the system's authorities.
 pub const CONFER_ROOTS_SYSTEM: i32 = 1;
-
-/// Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback
-/// thread.
-#[allow(non_camel_case_types)]
-pub type confer_stage_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, stage: i32)>;
 
 /// Creates a configuration for Confer's service, with the production policy and all limits at their
 /// defaults. Only the token is missing.
@@ -205,14 +191,14 @@ pub unsafe extern "C" fn confer_config_set_roots_pem(
     })
 }
 
-/// Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token and
-/// without a provider is an error. The library sends the token in the request line of the upgrade,
+/// Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token is
+/// an error, unless CONFER_ASK_TOKEN is set; see confer_config_set_ask(). The library sends the token in the request line of the upgrade,
 /// and writes it nowhere else. It removes one newline at the end.
 ///
 /// A client does not connect again with a token that the server has refused for good: after HTTP
 /// status 401, 402 or 403, and after HTTP status 500 or a request's status 401 or 402 if the token
-/// is a JWT whose `exp` has passed. Without a provider, a client that reconnects then ends at its
-/// next attempt.
+/// is a JWT whose `exp` has passed. Without CONFER_ASK_TOKEN, a client that reconnects then ends at
+/// its next attempt.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, begins with "Bearer ", or contains
 /// white space, a byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message
@@ -228,90 +214,6 @@ pub unsafe extern "C" fn confer_config_set_token(
         // SAFETY: NULL or a live handle; `token` is as the contract of texts says.
         let token = unsafe { text::read(token, token_len, "token") }?;
         unsafe { confer_config::with(config, |config| config.set_token(token)) }
-    })
-}
-
-/// Who gives a token for each connection, the first one too, in the place of
-/// confer_config_set_token(). Default no one.
-///
-/// `provider`: asked on the client's callback thread before each attempt to connect; its time limit
-/// is that of CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last
-/// token ends, if that is a JWT that says when, and the connection is replaced by one with the
-/// fresh token. While it gives a token that the server has refused for good, attempts fail with
-/// CONFER_E_TOKEN. May be NULL for none.
-/// `user_data`, `destroy`: as for confer_config_set_log().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_token_provider(
-    config: *mut confer_config,
-    provider: confer_token_fn,
-    user_data: *mut c_void,
-    destroy: confer_destroy_fn,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // First of all: `destroy` runs on every failure.
-    let user_data = UserData::new(user_data, destroy);
-    guard::done(error, || {
-        let provider = self::provider(provider, user_data);
-        // SAFETY: as in confer_config_set_log.
-        drop(unsafe {
-            confer_config::with(config, |config| {
-                Ok(std::mem::replace(&mut config.provider, provider))
-            })
-        }?);
-        Ok(())
-    })
-}
-
-/// Who is told of what becomes of the connection: that it broke, each attempt to make it again, and
-/// how that ended. Default no one.
-///
-/// `connection`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_connection_callback(
-    config: *mut confer_config,
-    connection: confer_connection_fn,
-    user_data: *mut c_void,
-    destroy: confer_destroy_fn,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // First of all: `destroy` runs on every failure.
-    let user_data = UserData::new(user_data, destroy);
-    guard::done(error, || {
-        let sink = self::connection(connection, user_data);
-        // SAFETY: as in confer_config_set_log.
-        drop(unsafe {
-            confer_config::with(config, |config| {
-                Ok(std::mem::replace(&mut config.changes, sink))
-            })
-        }?);
-        Ok(())
-    })
-}
-
-/// Who decides about an enclave that satisfies the policy, but runs another release (manifest) than
-/// the connection before it. Default no one: the policy alone decides. Refused, it gets no message
-/// 3, and the client ends with CONFER_E_RELEASE_REFUSED.
-///
-/// `release`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_release_callback(
-    config: *mut confer_config,
-    release: confer_release_fn,
-    user_data: *mut c_void,
-    destroy: confer_destroy_fn,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // First of all: `destroy` runs on every failure.
-    let user_data = UserData::new(user_data, destroy);
-    guard::done(error, || {
-        let sink = self::release(release, user_data);
-        // SAFETY: as in confer_config_set_log.
-        drop(unsafe {
-            confer_config::with(config, |config| {
-                Ok(std::mem::replace(&mut config.release, sink))
-            })
-        }?);
-        Ok(())
     })
 }
 
@@ -362,38 +264,6 @@ pub unsafe extern "C" fn confer_config_set_jwks_cache_file(
                 Ok(())
             })
         }
-    })
-}
-
-/// Who is told of the stages of connecting. Default no one.
-///
-/// `stage`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_config_set_stage_callback(
-    config: *mut confer_config,
-    stage: confer_stage_fn,
-    user_data: *mut c_void,
-    destroy: confer_destroy_fn,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // First of all: `destroy` runs on every failure.
-    let user_data = UserData::new(user_data, destroy);
-    guard::done(error, || {
-        let sink = stage.map(|call| {
-            let tell = move |stage: Option<Stage>| {
-                let stage = stage.map_or(CONFER_STAGE_ENDED, |stage| stage as i32);
-                // SAFETY: the application gave both together.
-                unsafe { call(user_data.pointer(), stage) };
-            };
-            Arc::new(tell) as Arc<dyn Fn(Option<Stage>) + Send + Sync>
-        });
-        // SAFETY: as in confer_config_set_log.
-        drop(unsafe {
-            confer_config::with(config, |config| {
-                Ok(std::mem::replace(&mut config.stages, sink))
-            })
-        }?);
-        Ok(())
     })
 }
 

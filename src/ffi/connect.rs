@@ -1,7 +1,5 @@
 //! Connecting, clients and closing: the section "Client" of the header.
 
-use std::ffi::c_int;
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::config::confer_config;
@@ -10,21 +8,8 @@ use super::report::confer_report;
 use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
 use super::support::guard::{self, Poison};
 use super::support::handle::{self, Out};
-use super::support::signal::Pipe;
-use crate::client::{Cancel, Client, Connecting, deadline};
+use crate::client::{Client, deadline};
 use crate::error::{Error, Result, Status};
-
-/// A wish to stop connecting, which any thread can express. Any thread, also several at once.
-#[allow(non_camel_case_types)]
-pub struct confer_cancel(Cancel);
-
-/// A connection under way. Any thread, also several at once.
-#[allow(non_camel_case_types)]
-pub struct confer_connecting {
-    connecting: Connecting,
-    pipe: OnceLock<Arc<Pipe>>,
-    poison: Poison,
-}
 
 /// A client: one connection to a verified enclave, or several in sequence; see
 /// CONFER_LIMIT_ATTEMPTS. Several threads may use it at once. It stays open until it is closed, or
@@ -52,70 +37,32 @@ impl confer_client {
     }
 }
 
-/// A new cancel handle; free it with confer_cancel_free().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_cancel_new(
-    cancel: *mut *mut confer_cancel,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // SAFETY: `cancel` is NULL or writable.
-    guard::gives(error, unsafe { handle::out(cancel, "cancel") }, |out| {
-        out.set(handle::give(confer_cancel(Cancel::default())));
-        Ok(())
-    })
-}
-
-/// Cancels every confer_connect() that was given this handle, now and later: they return
-/// CONFER_E_CANCELLED. Never waits; calling it again changes nothing; NULL is allowed. Also allowed
-/// in a callback; not in a signal handler.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_cancel_trigger(cancel: *mut confer_cancel) {
-    guard::quiet(|| {
-        // SAFETY: NULL or a live handle.
-        if let Ok(cancel) = unsafe { handle::borrow(cancel, "cancel") } {
-            cancel.0.cancel();
-        }
-    });
-}
-
-/// Frees a cancel handle. Calls that were given it go on, and can no longer be cancelled by it.
-/// NULL is allowed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_cancel_free(cancel: *mut confer_cancel) {
-    // SAFETY: NULL, or a live handle that is not used afterwards.
-    guard::quiet(|| drop(unsafe { handle::take(cancel) }));
-}
-
 /// Connects, verifies the enclave, and completes the handshake. Waits at most for the
-/// configuration's time limit for connecting and 6 seconds more, in case writing the key-set cache
-/// is slow or a thread of the library hangs. Before the enclave is verified, the library sends only
-/// the token and the first handshake message.
+/// CONFER_DURATION_CONNECT and 6 seconds more, in case writing the key-set cache is slow or a thread
+/// of the library hangs. Before the enclave is verified, the library sends only the token and the
+/// first handshake message.
 ///
-/// `cancel`: lets another thread give up; may be NULL.
+/// It makes one attempt, which is not retried and cannot be cancelled; confer_connect_start() can do
+/// both. Later connections of the client follow CONFER_LIMIT_ATTEMPTS.
+///
 /// `client`: receives the client; close it with confer_close() and free it with
 /// confer_client_free().
 ///
 /// Errors: CONFER_E_REJECTED if the enclave is refused, with the report in the error; 3xx and 4xx
-/// for the network and the protocol; CONFER_E_CANCELLED; CONFER_E_FILE for the key-set cache;
-/// CONFER_E_WOULD_DEADLOCK in a callback.
+/// for the network and the protocol; CONFER_E_FILE for the key-set cache;
+/// CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_WOULD_DEADLOCK in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connect(
     config: *const confer_config,
-    cancel: *const confer_cancel,
     client: *mut *mut confer_client,
     error: *mut *mut confer_error,
 ) -> confer_status {
     // SAFETY: `client` is NULL or writable.
     guard::gives(error, unsafe { handle::out(client, "client") }, |out| {
-        // SAFETY: the handles are NULL or live.
         guard::may_wait("confer_connect")?;
-        let cancel = unsafe { handle::peek(cancel) }
-            .map(|cancel| cancel.0.clone())
-            .unwrap_or_default();
-        let connecting = unsafe {
-            confer_config::with(config, |config| Connecting::start(config, cancel, |it| it))
-        }?;
-        give(out, connecting.finish()?);
+        // SAFETY: NULL or a live handle.
+        let attempt = unsafe { confer_config::with(config, |config| Client::start_once(config)) }?;
+        give(out, attempt.attempted()?);
         Ok(())
     })
 }
@@ -125,152 +72,6 @@ pub(super) fn give(out: &Out<*mut confer_client>, client: Client) {
         client,
         poison: Poison::default(),
     }));
-}
-
-/// Begins to connect and returns at once. Watch it with confer_config_set_stage_callback(),
-/// confer_connecting_fd() or confer_connecting_wait(), which also takes the outcome. Allowed in a
-/// callback.
-///
-/// `connecting`: receives the handle, before any callback runs; free it with
-/// confer_connecting_free().
-/// Errors: CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_SYSTEM if there is no thread to be
-/// had. All else is the outcome.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_connecting_start(
-    config: *const confer_config,
-    connecting: *mut *mut confer_connecting,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // SAFETY: `connecting` is NULL or writable.
-    guard::gives(
-        error,
-        unsafe { handle::out(connecting, "connecting") },
-        |out| {
-            // SAFETY: `config` is NULL or live.
-            let store = |connecting| {
-                out.set(handle::give(confer_connecting {
-                    connecting,
-                    pipe: OnceLock::new(),
-                    poison: Poison::default(),
-                }));
-            };
-            unsafe {
-                confer_config::with(config, |config| {
-                    Connecting::start(config, Cancel::default(), store)
-                })
-            }
-        },
-    )
-}
-
-/// Waits for the outcome and takes it: the client, or the error as confer_connect() has it. It can
-/// be taken once.
-///
-/// `timeout_ms`: 0 looks and does not wait, negative waits as long as the configuration's limits
-/// allow.
-/// Returns CONFER_OK with the client, CONFER_TIMEOUT before the outcome.
-/// Errors: those of confer_connect(). CONFER_E_INVALID_ARGUMENT once the outcome was taken. In a
-/// callback, CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_connecting_wait(
-    connecting: *mut confer_connecting,
-    timeout_ms: i64,
-    client: *mut *mut confer_client,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // SAFETY: `client` is NULL or writable.
-    let out = unsafe { handle::out(client, "client") };
-    guard::status(error, || {
-        let out = out?;
-        // SAFETY: `connecting` is NULL or live.
-        let connecting = unsafe { handle::borrow(connecting, "connecting") }?;
-        if timeout_ms != 0 {
-            guard::may_wait("confer_connecting_wait")?;
-        }
-        let outcome = connecting
-            .poison
-            .guard(|| connecting.connecting.wait(deadline(timeout_ms)))?;
-        Ok(match outcome {
-            Some(client) => {
-                give(&out, client);
-                CONFER_OK
-            }
-            None => CONFER_TIMEOUT,
-        })
-    })
-}
-
-/// The stage that connecting is in, or was in when it ended: one of CONFER_STAGE_*; -1 for NULL.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_connecting_stage(connecting: *const confer_connecting) -> i32 {
-    // SAFETY: NULL or a live handle.
-    guard::get(-1, || {
-        unsafe { handle::peek(connecting) }.map(|c| c.connecting.stage())
-    })
-}
-
-/// A descriptor that becomes readable when there is an outcome to take, for poll(), epoll, kqueue
-/// or an event loop. It belongs to the handle: do not read, write or close it, nor use it after the
-/// handle was freed.
-///
-/// Errors: CONFER_E_SYSTEM if the system refuses a descriptor.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_connecting_fd(
-    connecting: *mut confer_connecting,
-    fd: *mut c_int,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: `fd` is NULL or writable; `connecting` is NULL or live.
-        let out = unsafe { Out::new(fd, "fd") }?;
-        let connecting = unsafe { handle::borrow(connecting, "connecting") }?;
-        connecting.poison.guard(|| {
-            let pipe = pipe(&connecting.pipe, |pipe| {
-                connecting.connecting.set_signal(pipe)
-            })?;
-            out.set(pipe.fd());
-            Ok(())
-        })
-    })
-}
-
-/// The pipe of a handle, made and installed when it is first asked for.
-pub(super) fn pipe(
-    slot: &OnceLock<Arc<Pipe>>,
-    install: impl FnOnce(Arc<Pipe>),
-) -> Result<&Arc<Pipe>> {
-    if slot.get().is_none() {
-        let pipe = Arc::new(Pipe::new()?);
-        if slot.set(pipe.clone()).is_ok() {
-            install(pipe);
-        }
-    }
-    slot.get()
-        .ok_or_else(|| Error::new(Status::System, "the file descriptor was not created"))
-}
-
-/// Gives up connecting: the outcome is CONFER_E_CANCELLED, unless it is decided already. Never
-/// waits; calling it again changes nothing; NULL is allowed. Also allowed in a callback.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_connecting_cancel(connecting: *mut confer_connecting) {
-    guard::quiet(|| {
-        // SAFETY: NULL or a live handle.
-        if let Ok(connecting) = unsafe { handle::borrow(connecting, "connecting") } {
-            connecting.connecting.cancel();
-        }
-    });
-}
-
-/// Frees the handle. Cancels if there is no outcome yet, and closes a client that was not taken.
-/// Never waits; NULL is allowed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_connecting_free(connecting: *mut confer_connecting) {
-    guard::quiet(|| {
-        // SAFETY: NULL, or a live handle that is not used afterwards.
-        if let Some(connecting) = unsafe { handle::take(connecting) } {
-            connecting.connecting.cancel(); // a thread that still waits on it wakes
-        }
-    });
 }
 
 /// Returns the report of the connection in use, or of the last one.
@@ -299,7 +100,7 @@ pub unsafe extern "C" fn confer_attestation_report(
 }
 
 /// Returns CONFER_OK while the client lives, and then the status and error with which it ended. A
-/// client that reconnects also lives between two connections; see confer_client_connected().
+/// client that reconnects also lives between two connections; see confer_client_state().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_check(
     client: *const confer_client,
@@ -308,15 +109,6 @@ pub unsafe extern "C" fn confer_client_check(
     guard::done(error, || {
         // SAFETY: NULL or a live handle.
         unsafe { confer_client::with(client, |client| client.end().map_or(Ok(()), Err)) }
-    })
-}
-
-/// Returns whether a verified connection serves now.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_client_connected(client: *const confer_client) -> bool {
-    // SAFETY: NULL or a live handle.
-    guard::get(false, || {
-        unsafe { guard::unlocked(client) }.map(|client| client.client.connected())
     })
 }
 

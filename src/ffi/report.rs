@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::sync::{Arc, OnceLock};
 
-use super::config::CONFER_STAGE_ENDED;
+use super::config::CONFER_STAGE_ALL;
 use super::report_fields::FIELDS;
 use super::support::{guard, handle, text};
 use crate::client::{Check, Evidenced, Outcome, Report, Stage, TOTAL, Text, Verdict};
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn confer_report_evidence(
 
 /// Returns the duration of a stage of connecting in microseconds.
 ///
-/// `stage`: CONFER_STAGE_*, or CONFER_STAGE_ENDED for the sum of all stages but the token's.
+/// `stage`: CONFER_STAGE_*, or CONFER_STAGE_ALL for the sum of all stages.
 /// Returns -1 for a stage that did not run, and in a replay.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_report_timing_us(report: *const confer_report, stage: i32) -> i64 {
@@ -148,7 +148,7 @@ pub unsafe extern "C" fn confer_report_timing_us(report: *const confer_report, s
 fn timing(report: &Report, stage: i32) -> Option<i64> {
     let name = match Stage::ALL.iter().find(|known| **known as i32 == stage) {
         Some(known) => known.name(),
-        None if stage == CONFER_STAGE_ENDED => TOTAL,
+        None if stage == CONFER_STAGE_ALL => TOTAL,
         None => return None,
     };
     let (_, took) = report.timings_us.iter().find(|(of, _)| *of == name)?;

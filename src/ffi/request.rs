@@ -1,15 +1,13 @@
 //! Chat requests: the section "Chat request" of the header.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 
 use super::conversation::{confer_conversation, read_role};
 use super::error::confer_error;
 use super::status::confer_status;
 use super::support::guard::{self, Turns};
-use super::support::user_data::{UserData, confer_destroy_fn};
 use super::support::{handle, text};
-use super::tool::{confer_tool_fn, tool};
-use crate::client::{ChatRequest, StoredDocument, time_limit};
+use crate::client::{ChatRequest, time_limit};
 use crate::error::Result;
 
 /// A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies
@@ -147,71 +145,6 @@ pub unsafe extern "C" fn confer_chat_request_set_streaming(
     })
 }
 
-/// Like confer_chat_request_set_streaming().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_stream(
-    request: *mut confer_chat_request,
-    stream: bool,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_chat_request::with(request, |request| {
-                request.set_streaming(stream);
-                Ok(())
-            })
-        }
-    })
-}
-
-/// Names a stored document that the chat is about. Servers need all of it: `attachment_id`, of 1 to
-/// 200 letters, digits, `_` and `-`; `filename`, of at most 1,024 characters; `content_type`,
-/// `source_object_key` and `encryption_key`, not blank; and `source_bytes`, 1 to 268,435,456. Only
-/// the enclave receives `encryption_key`; the library writes it nowhere else.
-///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds and for more than 1,000 documents;
-/// CONFER_E_TOO_LARGE. Bounds are those of newer servers; confer_chat_request_set_property() sends
-/// "documents" as you write it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_add_document(
-    request: *mut confer_chat_request,
-    attachment_id: *const c_char,
-    attachment_id_len: usize,
-    filename: *const c_char,
-    filename_len: usize,
-    content_type: *const c_char,
-    content_type_len: usize,
-    source_bytes: i64,
-    source_object_key: *const c_char,
-    source_object_key_len: usize,
-    encryption_key: *const c_char,
-    encryption_key_len: usize,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle; the texts are as their contract says.
-        let document = unsafe {
-            StoredDocument {
-                attachment_id: text::read(attachment_id, attachment_id_len, "attachment_id")?
-                    .into(),
-                filename: text::read(filename, filename_len, "filename")?.into(),
-                content_type: text::read(content_type, content_type_len, "content_type")?.into(),
-                source_bytes,
-                source_object_key: text::read(
-                    source_object_key,
-                    source_object_key_len,
-                    "source_object_key",
-                )?
-                .into(),
-                encryption_key: text::read(encryption_key, encryption_key_len, "encryption_key")?
-                    .into(),
-            }
-        };
-        unsafe { confer_chat_request::with(request, |request| request.add_document(&document)) }
-    })
-}
-
 /// Adds a stored document to the chat, as a JSON object. Servers need all of these properties:
 /// "attachmentId", of 1 to 200 letters, digits, "_" and "-"; "filename", of at most 1,024
 /// characters; "contentType", "sourceObjectKey" and "encryptionKey", not blank; and "sourceBytes",
@@ -272,7 +205,7 @@ pub unsafe extern "C" fn confer_chat_request_add_tool(
         };
         unsafe {
             confer_chat_request::with(request, |request| {
-                request.add_tool(name, description, parameters, None)
+                request.add_tool(name, description, parameters)
             })
         }
     })
@@ -306,77 +239,6 @@ pub unsafe extern "C" fn confer_chat_request_set_tool_rounds(
         unsafe {
             confer_chat_request::with(request, |request| {
                 request.set_tool_rounds(max_rounds, limit)
-            })
-        }
-    })
-}
-
-/// Like confer_chat_request_add_tool(), with a callback.
-///
-/// `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn.
-/// The library then sends the results with the next request, and so on until an answer calls no
-/// tools: all of it is one stream, with a CONFER_EVENT_COMPLETION at the end of each answer. NULL:
-/// the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs the tool by itself; so it does for
-/// all tools of an answer that calls one of these. A call of a tool that the request does not name
-/// is answered with that.
-/// `user_data`: passed to `tool`; streams that run at once share it. `destroy`: runs once when
-/// neither the request nor a stream needs it any more, on the callback thread or in the call that
-/// let go of it last; also if this call fails.
-///
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_add_tool_callback(
-    request: *mut confer_chat_request,
-    name: *const c_char,
-    name_len: usize,
-    description: *const c_char,
-    description_len: usize,
-    parameters: *const c_char,
-    parameters_len: usize,
-    tool: confer_tool_fn,
-    user_data: *mut c_void,
-    destroy: confer_destroy_fn,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // First of all: `destroy` runs on every failure.
-    let user_data = UserData::new(user_data, destroy);
-    guard::done(error, || {
-        let run = self::tool(tool, user_data);
-        let _held = run.clone(); // where it is refused, `destroy` runs outside the lock
-        // SAFETY: NULL or a live handle; the texts are as their contract says.
-        let (name, description, parameters) = unsafe {
-            (
-                text::read(name, name_len, "name")?,
-                text::read(description, description_len, "description")?,
-                text::read(parameters, parameters_len, "parameters")?,
-            )
-        };
-        unsafe {
-            confer_chat_request::with(request, |request| {
-                request.add_tool(name, description, parameters, run)
-            })
-        }
-    })
-}
-
-/// How often tools are run for one chat, and how long each may take.
-///
-/// `max_rounds`: answers of the model whose tools are run, up to 1,000; default 16. A further one
-/// ends the stream with CONFER_E_TOOL_ROUNDS. `timeout_ms`: 1 to 86,400,000; default 300,000. A
-/// tool that takes longer has failed, and the model is told so. (The model may call 256 tools in
-/// one round.)
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_request_set_tool_limits(
-    request: *mut confer_chat_request,
-    max_rounds: u32,
-    timeout_ms: u64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        let limit = time_limit("timeout_ms", timeout_ms)?;
-        // SAFETY: NULL or a live handle.
-        unsafe {
-            confer_chat_request::with(request, |request| {
-                request.set_tool_limits(max_rounds, limit)
             })
         }
     })

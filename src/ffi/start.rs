@@ -10,7 +10,6 @@ use super::extraction::confer_extraction_request;
 use super::fetch::confer_fetch_request;
 use super::raw::confer_raw_request;
 use super::request::confer_chat_request;
-use super::route::confer_request;
 use super::status::confer_status;
 use super::stream::confer_stream;
 use super::support::calls::Calls;
@@ -185,58 +184,5 @@ pub unsafe extern "C" fn confer_ping_stream(
     // SAFETY: the handles are NULL or live.
     guard::starts(error, callbacks, stream, |table, out| unsafe {
         start_other(client, table, out, || Ok(PreparedRequest::ping()))
-    })
-}
-
-/// Sends a chat, whose answer is then pulled with confer_stream_next(). As confer_chat_stream()
-/// without callbacks.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_chat_pull(
-    client: *mut confer_client,
-    request: *const confer_chat_request,
-    stream: *mut *mut confer_stream,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // SAFETY: `stream` is NULL or writable.
-    let out = unsafe { handle::out_or_none(stream) };
-    // SAFETY: the handles are NULL or live.
-    guard::done(error, || unsafe {
-        start(client, Ok(None), out, |client| {
-            client.chat(confer_chat_request::with(request, |it| it.prepare())?)
-        })
-    })
-}
-
-/// Sends a request of another kind and opens the stream of what comes of it. As
-/// confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request that is not complete:
-/// see the function that makes it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_request_stream(
-    client: *mut confer_client,
-    request: *const confer_request,
-    callbacks: *const confer_stream_callbacks,
-    stream: *mut *mut confer_stream,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // SAFETY: the handles are NULL or live.
-    guard::starts(error, callbacks, stream, |table, out| unsafe {
-        start_other(client, table, out, || confer_request::prepare(request))
-    })
-}
-
-/// Sends a request of another kind; what comes of it is pulled with confer_stream_next(). As
-/// confer_request_stream() without callbacks.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_request_pull(
-    client: *mut confer_client,
-    request: *const confer_request,
-    stream: *mut *mut confer_stream,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // SAFETY: `stream` is NULL or writable.
-    let out = unsafe { handle::out_or_none(stream) };
-    // SAFETY: the handles are NULL or live.
-    guard::done(error, || unsafe {
-        start_other(client, Ok(None), out, || confer_request::prepare(request))
     })
 }

@@ -59,7 +59,7 @@ pub const CONFER_E_STOPPED: confer_status = 202;
 pub const CONFER_E_PANIC: confer_status = 203;
 /// The system refused a thread, a descriptor, memory or randomness.
 pub const CONFER_E_SYSTEM: confer_status = 204;
-/// No token to connect with. The token provider gave none, and the message has its reason; or the
+/// No token to connect with. The application gave none, and the message has its reason; or the
 /// server refused the only token.
 pub const CONFER_E_TOKEN: confer_status = 205;
 /// The connection reached its maximum age, or its evidence expired, and reconnecting is off.
@@ -109,7 +109,7 @@ pub const CONFER_E_REFUSED: confer_status = 600;
 /// The enclave answered 401: it does not accept the token. Otherwise like
 /// CONFER_E_PAYMENT_REQUIRED.
 pub const CONFER_E_UNAUTHORIZED: confer_status = 601;
-/// The enclave answered 402: connect again with a fresh token. With a token provider and
+/// The enclave answered 402: connect again with a fresh token. With CONFER_ASK_TOKEN and
 /// reconnecting, the library did this once, and the fresh token did not help.
 pub const CONFER_E_PAYMENT_REQUIRED: confer_status = 602;
 /// A streamed answer was silent for longer than the idle limit.

@@ -4,7 +4,6 @@ use std::ffi::{c_char, c_int};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::connect::pipe;
 use super::error::confer_error;
 use super::event::confer_event;
 use super::status::{CONFER_END, CONFER_OK, CONFER_TIMEOUT, confer_status};
@@ -266,7 +265,7 @@ pub unsafe extern "C" fn confer_stream_fd(
             return Err(Error::new(Status::InvalidArgument, message));
         }
         stream.poison.guard(|| {
-            out.set(pipe(&pull.pipe, |pipe| stream.stream.set_signal(pipe))?.fd());
+            out.set(Pipe::of(&pull.pipe, |pipe| stream.stream.set_signal(pipe))?.fd());
             Ok(())
         })
     })

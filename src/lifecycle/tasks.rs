@@ -8,7 +8,6 @@ use tokio::sync::{Notify, oneshot};
 
 use super::core::{AttemptId, ConnectionId, Notice, Phase, cancelled};
 use super::driver::Lifecycle;
-use super::observer::{News, Observer};
 use crate::error::{Error, Result, Status};
 use crate::host::{Callbacks, Hold, Latch, Level, Log, Runtime, watch};
 use crate::net::Token;
@@ -21,25 +20,15 @@ const CONNECT: &str = "confer::connect";
 /// client has ended.
 pub struct Means {
     pub settings: Settings,
-    pub observers: Vec<Arc<dyn Observer>>,
     pub log: Log,
-    /// The thread on which `observers` and `log` are dropped: they own the application's data.
+    /// The thread on which `log` is dropped: it owns the application's data.
     pub callbacks: Option<Arc<Callbacks>>,
     pub ended: Arc<Latch>,
 }
 
 impl Means {
-    /// Writes the log, and passes news to the observers.
-    pub(super) fn tell(&self, client: &Lifecycle, news: &News<'_>) {
-        if let News::Notice(notice) = news {
-            self.record(client, notice);
-        }
-        for observer in &self.observers {
-            observer.notice(client, news);
-        }
-    }
-
-    fn record(&self, client: &Lifecycle, notice: &Notice) {
+    /// Writes a notice to the log.
+    pub(super) fn record(&self, client: &Lifecycle, notice: &Notice) {
         let log = &self.log;
         let was_connected = client.was_connected();
         match notice {
@@ -81,12 +70,9 @@ impl Means {
 
 impl Drop for Means {
     fn drop(&mut self) {
-        let held = (
-            std::mem::take(&mut self.observers),
-            std::mem::take(&mut self.log),
-        );
+        let log = std::mem::take(&mut self.log);
         if let Some(callbacks) = self.callbacks.take() {
-            callbacks.post(move || drop(held));
+            callbacks.post(move || drop(log));
         }
         self.ended.set();
     }

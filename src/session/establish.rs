@@ -43,15 +43,11 @@ pub enum Stage {
     Verify = 6,
     /// Opens a tunnel through the proxy, between [`Stage::Tcp`] and [`Stage::Tls`].
     Proxy = 7,
-    /// Asks the application for a token.
-    Token = 8,
-    /// Asks the application whether it accepts a different release.
-    Release = 9,
 }
 
 impl Stage {
     /// All stages, by number.
-    pub const ALL: [Stage; 10] = [
+    pub const ALL: [Stage; 8] = [
         Stage::Resolve,
         Stage::Tcp,
         Stage::Tls,
@@ -60,8 +56,6 @@ impl Stage {
         Stage::KeySet,
         Stage::Verify,
         Stage::Proxy,
-        Stage::Token,
-        Stage::Release,
     ];
 
     /// Returns the name that errors and the report's `timings_us` use.
@@ -75,8 +69,6 @@ impl Stage {
             Stage::KeySet => "key_set",
             Stage::Verify => "verify",
             Stage::Proxy => "proxy",
-            Stage::Token => "token",
-            Stage::Release => "release",
         }
     }
 }

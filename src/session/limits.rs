@@ -58,9 +58,9 @@ pub const MAX_BODY: usize = 32 << 20;
 /// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Time for each [`Stage`] up to [`Stage::Proxy`], by its number.
-    pub stage: [Duration; Stage::Token as usize],
-    /// Time for each question to the application: [`Stage::Token`], [`Stage::Release`].
+    /// Time for each [`Stage`], by its number.
+    pub stage: [Duration; Stage::ALL.len()],
+    /// Time for each answer of the application: for a token, about a release.
     pub answer: Duration,
     /// Time for all stages together.
     pub connect: Duration,
@@ -135,8 +135,7 @@ pub const BOUND_REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
 impl Limits {
     /// Returns the limit of a stage.
     pub(super) fn of(&self, stage: Stage) -> Duration {
-        let limit = self.stage.get(stage as usize);
-        limit.copied().unwrap_or(self.answer)
+        self.stage[stage as usize]
     }
 }
 

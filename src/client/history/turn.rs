@@ -16,7 +16,6 @@ use crate::session::MAX_BODY;
 pub(in crate::client) struct Call {
     pub(in crate::client) id: String,
     pub(in crate::client) name: String,
-    pub(in crate::client) arguments: String,
 }
 
 /// One answer of the model.
@@ -62,11 +61,7 @@ impl Turn {
             Kind::ClientToolCall => {
                 let arguments = text(&details.tool_arguments);
                 self.push(Message::tool_call(&id, &name, &arguments));
-                self.calls.push(Call {
-                    id,
-                    name,
-                    arguments,
-                });
+                self.calls.push(Call { id, name });
             }
             Kind::Completion => {
                 self.pending = details.pending_tool_calls == Some(true);

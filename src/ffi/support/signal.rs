@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
+use std::sync::{Arc, OnceLock};
 
 use crate::client::Signal;
 use crate::error::{Error, Result, Status};
@@ -15,10 +16,25 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    pub(crate) fn new() -> Result<Pipe> {
+    fn new() -> Result<Pipe> {
         let (reader, writer) = std::io::pipe()
             .map_err(|e| Error::io(Status::System, "the system gave no file descriptor", &e))?;
         Ok(Pipe { reader, writer })
+    }
+
+    /// The pipe of a handle, made and installed when it is first asked for.
+    pub(crate) fn of(
+        slot: &OnceLock<Arc<Pipe>>,
+        install: impl FnOnce(Arc<Pipe>),
+    ) -> Result<&Arc<Pipe>> {
+        if slot.get().is_none() {
+            let pipe = Arc::new(Pipe::new()?);
+            if slot.set(pipe.clone()).is_ok() {
+                install(pipe);
+            }
+        }
+        slot.get()
+            .ok_or_else(|| Error::new(Status::System, "the file descriptor was not created"))
     }
 
     pub(crate) fn fd(&self) -> c_int {

@@ -173,7 +173,7 @@ impl Core {
         for (request, limit) in self.requests.expired(now) {
             let message = format!(
                 "the request waited {} ms for a connection, its idle limit, and got none \
-                 (confer_config_set_idle_timeout_ms())",
+                 (CONFER_DURATION_IDLE_EVENTS, CONFER_DURATION_IDLE_OTHER)",
                 limit.as_millis()
             );
             self.finish(request, Err(Error::new(Status::StreamIdle, message)));

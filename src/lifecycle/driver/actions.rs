@@ -91,7 +91,9 @@ impl Lifecycle {
         let watches: Vec<_> = state.watches.iter().filter_map(Weak::upgrade).collect();
         Some(Box::new(move || {
             tell(&|news| {
-                means.tell(self, news);
+                if let News::Notice(notice) = news {
+                    means.record(self, notice);
+                }
                 for watch in &watches {
                     watch.notice(self, news);
                 }

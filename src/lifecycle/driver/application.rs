@@ -11,7 +11,7 @@ use crate::host::{Callbacks, Hold, Runtime};
 use crate::lifecycle::core::{Phase, TokenAnswer, closed};
 use crate::lifecycle::observer::Observer;
 use crate::net::Token;
-use crate::session::Bounds;
+use crate::session::Limits;
 
 impl Lifecycle {
     /// The application says that the network changed: probes the connection, or connects without a
@@ -45,13 +45,27 @@ impl Lifecycle {
     /// Waits until the client is connected, or until `deadline`. Returns whether it is. Fails with
     /// the client's error if it ends.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.wait_for(deadline, |state| state.core.phase() == Phase::Connected)
+    }
+
+    /// Waits until the client was connected once, or until `deadline`. Returns whether it was. Fails
+    /// with the client's error if it ends before.
+    pub fn wait_for_first(&self, deadline: Instant) -> Result<bool> {
+        self.wait_for(Some(deadline), |_| self.was_connected())
+    }
+
+    fn wait_for(
+        &self,
+        deadline: Option<Instant>,
+        reached: impl Fn(&State) -> bool,
+    ) -> Result<bool> {
         let mut state = self.state();
         loop {
+            if reached(&state) {
+                return Ok(true);
+            }
             if let Some(error) = self.end_of(&state) {
                 return Err(error);
-            }
-            if state.core.phase() == Phase::Connected {
-                return Ok(true);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             state = match left {
@@ -66,15 +80,6 @@ impl Lifecycle {
                 }
             };
         }
-    }
-
-    /// Ends a client that has not connected yet.
-    pub fn stop_connecting(&self, why: Error) {
-        self.input(|core, _| {
-            if core.phase() == Phase::Connecting {
-                core.fail(why);
-            }
-        });
     }
 
     /// Why the connection in use, or the last one, was trusted.
@@ -106,9 +111,9 @@ impl Lifecycle {
         state.connections.get(&current)?.end()
     }
 
-    /// The client's bounds.
-    pub fn bounds(&self) -> Bounds {
-        self.limits.bounds
+    /// The client's limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The runtime. Fails once the client was closed.
