@@ -27,7 +27,7 @@
  *                       (local && confer_config_set_endpoint(config, argv[1], CONFER_NTS, &error)) ||
  *                       (local && confer_policy_load(argv[2], CONFER_NTS, &policy, &error)) ||
  *                       (local && confer_config_set_policy(config, policy, &error)) ||
- *                       confer_connect(config, NULL, &client, &error) || // verifies the enclave, or fails
+ *                       confer_connect(config, &client, &error) || // verifies the enclave, or fails
  *                       confer_chat_request_new(&request, &error) ||
  *                       confer_chat_request_add_message(request, CONFER_ROLE_USER, "Hello!", CONFER_NTS, &error) ||
  *                       confer_chat_stream(client, request, NULL, &stream, &error) ||
@@ -73,15 +73,13 @@
  *              In a callback                                    result
  *              ---------------------------------------------    ----------------------------
  *              confer_stream_next(), confer_stream_collect(), confer_stream_write(),
- *                confer_client_wait(), confer_close(),
- *                confer_connecting_wait()
+ *                confer_client_wait(), confer_close()
  *                with timeout 0                                 as elsewhere
  *                with any other timeout                         CONFER_E_WOULD_DEADLOCK
  *              confer_connect(), confer_runtime_wait()          CONFER_E_WOULD_DEADLOCK
  *              anything else: starting a request or a
  *                client, answering a question or a tool
- *                call, _cancel, _trigger, _free, setters,
- *                getters                                        as elsewhere
+ *                call, _cancel, _free, setters, getters         as elsewhere
  *
  *              An event that a callback receives is lent, also a question or a tool call. To answer
  *              it later, keep it with confer_event_clone(), answer the clone from any thread, and
@@ -143,7 +141,7 @@
  *              headers of a response                            64, 16 KiB    -                    CONFER_E_LIMIT
  *              an event, nesting                                16 MiB, 64    -                    CONFER_E_EVENT
  *              tools called in one round                        256           -                    CONFER_E_TOOL_ROUNDS
- *              rounds of tools                                  16            _set_tool_rounds     CONFER_E_TOOL_ROUNDS
+ *              rounds of tools                                  1,000         _set_tool_rounds     CONFER_E_TOOL_ROUNDS
  *              unread on a stream, the only request             1 MiB         _LIMIT_STREAM_REST   the socket is not read
  *              unread on a stream                               16 MiB        _LIMIT_STREAM_UNREAD CONFER_E_SLOW_CONSUMER
  *              unread on all streams of a client                64 MiB        _LIMIT_CLIENT_UNREAD CONFER_E_SLOW_CONSUMER
@@ -161,7 +159,7 @@
  *              uploads at once on a connection                  10            -                    the next one waits
  *              data of an upload in memory                      2 MiB         -                    it is not read yet
  *              data written and not sent, beside that           1 MiB         -                    confer_stream_write waits
- *              time of a tool                                   5 min         _set_tool_rounds     the model gets an error
+ *              time of a tool                                   24 h          _set_tool_rounds     the model gets an error
  *              name look-ups at once in the process             32            -                    it waits its turn
  *              cancelled name look-ups that still hang          32            -                    CONFER_E_SYSTEM
  *              files read or written at once in the process     8             -                    it waits its turn
@@ -240,34 +238,6 @@
 #define CONFER_OUTCOME_SKIP 3
 
 /**
- * The connection broke, with confer_connection_event_error(). The client reconnects.
- */
-#define CONFER_CONNECTION_LOST 1
-
-/**
- * An attempt begins after a pause: confer_connection_event_attempt(),
- * confer_connection_event_delay_ms(). If the connection did not break, it serves until it is
- * replaced.
- */
-#define CONFER_CONNECTION_ATTEMPT 2
-
-/**
- * The attempt failed with confer_connection_event_error().
- */
-#define CONFER_CONNECTION_FAILED 3
-
-/**
- * A new, verified connection serves: confer_connection_event_report(),
- * confer_connection_event_release_changed().
- */
-#define CONFER_CONNECTION_CONNECTED 4
-
-/**
- * The client has ended, with confer_connection_event_error().
- */
-#define CONFER_CONNECTION_ENDED 5
-
-/**
  * Looks up the host name of the endpoint or the proxy.
  */
 #define CONFER_STAGE_RESOLVE 0
@@ -310,20 +280,9 @@
 #define CONFER_STAGE_PROXY 7
 
 /**
- * The application's token provider is asked; the first stage, where there is one.
+ * All stages together, for confer_report_timing_us().
  */
-#define CONFER_STAGE_TOKEN 8
-
-/**
- * The application is asked whether another release than before will do; the last stage before
- * message 3.
- */
-#define CONFER_STAGE_RELEASE 9
-
-/**
- * Connecting has ended, with or without success: confer_connecting_wait() no longer waits.
- */
-#define CONFER_STAGE_ENDED 100
+#define CONFER_STAGE_ALL 100
 
 /**
  * Trusts Mozilla's list of authorities, which is built into the library.
@@ -742,11 +701,6 @@
 #define CONFER_CLIENT_ENDED 3
 
 /**
- * A wish to stop connecting, which any thread can express. Any thread, also several at once.
- */
-typedef struct confer_cancel confer_cancel;
-
-/**
  * A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies
  * it, so it can be changed, sent again or freed at once afterwards. A failed setter keeps the old
  * value.
@@ -766,16 +720,6 @@ typedef struct confer_client confer_client;
  * It can serve many clients, which then share the policy's memory and the key set.
  */
 typedef struct confer_config confer_config;
-
-/**
- * A connection under way. Any thread, also several at once.
- */
-typedef struct confer_connecting confer_connecting;
-
-/**
- * A change of the connection. Lent to a callback. Immutable.
- */
-typedef struct confer_connection_event confer_connection_event;
 
 /**
  * A history of messages. It exists only in this process: the library stores nothing. Any thread.
@@ -843,29 +787,10 @@ typedef struct confer_raw_request confer_raw_request;
 typedef struct confer_report confer_report;
 
 /**
- * A request of any route but the chat. Any thread may use it; calls on one request take turns.
- * Starting it copies it, so it can be changed, sent again or freed at once afterwards; only a
- * document from a callback can be sent but once.
- */
-typedef struct confer_request confer_request;
-
-/**
  * A request in progress, and its events. Any thread may use it, but only one at a time may read it
  * with confer_stream_next() or confer_stream_collect().
  */
 typedef struct confer_stream confer_stream;
-
-/**
- * A token question, to answer once. Any thread. Freeing it unanswered means that the application
- * has no token.
- */
-typedef struct confer_token_request confer_token_request;
-
-/**
- * A call of a tool by the model, to be answered once. Any thread. Freed without an answer, it
- * tells the model that there is none.
- */
-typedef struct confer_tool_call confer_tool_call;
 
 /**
  * The result of a call or a stream. 0 is success, and 1 and 2 are not errors. Each hundred is a
@@ -876,38 +801,6 @@ typedef struct confer_tool_call confer_tool_call;
 typedef int32_t confer_status;
 
 /**
- * Asks for a token. `request` now belongs to the application: answer it with
- * confer_token_request_answer() or confer_token_request_fail(), at once or later and from any
- * thread, and free it with confer_token_request_free(). Called on the client's callback thread,
- * also during confer_connect(), which waits for the answer.
- */
-typedef void (*confer_token_fn)(void *user_data, confer_token_request *request);
-
-/**
- * Destroys the user data: called once, after the last callback. May be NULL.
- */
-typedef void (*confer_destroy_fn)(void *user_data);
-
-/**
- * Receives changes of the connection, on the client's callback thread. If 1,024 of them wait for a
- * slow callback, attempts and their failures are left out.
- */
-typedef void (*confer_connection_fn)(void *user_data, const confer_connection_event *event);
-
-/**
- * Called when the release of an enclave that satisfies the policy differs from the previous one.
- * Return 0 to accept it. Both reports are lent during the call. Runs on the client's callback
- * thread, within the time limit of CONFER_STAGE_RELEASE.
- */
-typedef int32_t (*confer_release_fn)(void *user_data, const confer_report *before, const confer_report *now);
-
-/**
- * Told that connecting entered a stage: one of CONFER_STAGE_*. Runs on the client's callback
- * thread.
- */
-typedef void (*confer_stage_fn)(void *user_data, int32_t stage);
-
-/**
  * Receives a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as
  * "confer::connect"; `message`: English. Both texts are NUL-terminated UTF-8 and valid during the
  * call. Runs on the client's callback thread.
@@ -915,12 +808,9 @@ typedef void (*confer_stage_fn)(void *user_data, int32_t stage);
 typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target, const char *message);
 
 /**
- * Runs a tool. `call` now belongs to the application: answer it with confer_tool_call_answer() or
- * confer_tool_call_fail(), at once or later and from any thread, and free it with
- * confer_tool_call_free(). Called on the client's callback thread: a tool that takes its time
- * holds up the client's other callbacks, unless it answers later.
+ * Destroys the user data: called once, after the last callback. May be NULL.
  */
-typedef void (*confer_tool_fn)(void *user_data, confer_tool_call *call);
+typedef void (*confer_destroy_fn)(void *user_data);
 
 /**
  * Reads up to `size` bytes of the document into `buffer`, and returns their number; 0 at the end
@@ -1091,7 +981,7 @@ typedef struct {
 #define CONFER_E_SYSTEM 204
 
 /**
- * No token to connect with. The token provider gave none, and the message has its reason; or the
+ * No token to connect with. The application gave none, and the message has its reason; or the
  * server refused the only token.
  */
 #define CONFER_E_TOKEN 205
@@ -1197,7 +1087,7 @@ typedef struct {
 #define CONFER_E_UNAUTHORIZED 601
 
 /**
- * The enclave answered 402: connect again with a fresh token. With a token provider and
+ * The enclave answered 402: connect again with a fresh token. With CONFER_ASK_TOKEN and
  * reconnecting, the library did this once, and the fresh token did not help.
  */
 #define CONFER_E_PAYMENT_REQUIRED 602
@@ -1468,7 +1358,7 @@ const char *confer_report_evidence(const confer_report *report, size_t *len);
 /**
  * Returns the duration of a stage of connecting in microseconds.
  *
- * `stage`: CONFER_STAGE_*, or CONFER_STAGE_ENDED for the sum of all stages but the token's.
+ * `stage`: CONFER_STAGE_*, or CONFER_STAGE_ALL for the sum of all stages.
  * Returns -1 for a stage that did not run, and in a replay.
  */
 int64_t confer_report_timing_us(const confer_report *report, int32_t stage);
@@ -1687,66 +1577,6 @@ confer_status confer_evidence_verify(const char *evidence,
                                      confer_error **error);
 
 /**
- * Answers with a token, by the rules of confer_config_set_token().
- *
- * Errors: CONFER_E_INVALID_ARGUMENT for a token that those rules refuse, and for a second answer;
- * CONFER_E_TOO_LARGE; CONFER_E_INVALID_UTF8.
- * After an error about the token, another one can be given.
- */
-confer_status confer_token_request_answer(confer_token_request *request,
-                                          const char *token,
-                                          size_t token_len,
-                                          confer_error **error);
-
-/**
- * Answers that the application has no token. The attempt fails with CONFER_E_TOKEN and `reason`,
- * of which 1,024 characters are kept. It must not contain a secret, because errors and the log
- * repeat it.
- *
- * Errors: CONFER_E_INVALID_ARGUMENT for a second answer; CONFER_E_INVALID_UTF8.
- */
-confer_status confer_token_request_fail(confer_token_request *request,
-                                        const char *reason,
-                                        size_t reason_len,
-                                        confer_error **error);
-
-/**
- * Frees a request. NULL is allowed.
- */
-void confer_token_request_free(confer_token_request *request);
-
-/**
- * Returns the change, one of CONFER_CONNECTION_*. Later versions may add numbers.
- */
-int32_t confer_connection_event_type(const confer_connection_event *event);
-
-/**
- * Returns the error of the lost connection, the failed attempt or the client's end; NULL for
- * others. Borrowed from the event.
- */
-const confer_error *confer_connection_event_error(const confer_connection_event *event);
-
-/**
- * Returns the report of the new connection; NULL for others. Borrowed from the event.
- */
-const confer_report *confer_connection_event_report(const confer_connection_event *event);
-
-/**
- * Returns whether the new connection's release (its manifest) differs from the previous one.
- */
-bool confer_connection_event_release_changed(const confer_connection_event *event);
-
-/**
- * Returns the number of the attempt in a row, from 1; 0 for others.
- */
-uint32_t confer_connection_event_attempt(const confer_connection_event *event);
-
-/**
- * Returns the pause before the attempt, in milliseconds; -1 for others.
- */
-int64_t confer_connection_event_delay_ms(const confer_connection_event *event);
-
-/**
  * Creates a configuration for Confer's service, with the production policy and all limits at their
  * defaults. Only the token is missing.
  *
@@ -1829,14 +1659,14 @@ confer_status confer_config_set_roots_pem(confer_config *config,
                                           confer_error **error);
 
 /**
- * Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token and
- * without a provider is an error. The library sends the token in the request line of the upgrade,
+ * Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token is
+ * an error, unless CONFER_ASK_TOKEN is set; see confer_config_set_ask(). The library sends the token in the request line of the upgrade,
  * and writes it nowhere else. It removes one newline at the end.
  *
  * A client does not connect again with a token that the server has refused for good: after HTTP
  * status 401, 402 or 403, and after HTTP status 500 or a request's status 401 or 402 if the token
- * is a JWT whose `exp` has passed. Without a provider, a client that reconnects then ends at its
- * next attempt.
+ * is a JWT whose `exp` has passed. Without CONFER_ASK_TOKEN, a client that reconnects then ends at
+ * its next attempt.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT for a token that is empty, begins with "Bearer ", or contains
  * white space, a byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message
@@ -1846,48 +1676,6 @@ confer_status confer_config_set_token(confer_config *config,
                                       const char *token,
                                       size_t token_len,
                                       confer_error **error);
-
-/**
- * Who gives a token for each connection, the first one too, in the place of
- * confer_config_set_token(). Default no one.
- *
- * `provider`: asked on the client's callback thread before each attempt to connect; its time limit
- * is that of CONFER_STAGE_TOKEN. With reconnecting on, it is also asked a minute before the last
- * token ends, if that is a JWT that says when, and the connection is replaced by one with the
- * fresh token. While it gives a token that the server has refused for good, attempts fail with
- * CONFER_E_TOKEN. May be NULL for none.
- * `user_data`, `destroy`: as for confer_config_set_log().
- */
-confer_status confer_config_set_token_provider(confer_config *config,
-                                               confer_token_fn provider,
-                                               void *user_data,
-                                               confer_destroy_fn destroy,
-                                               confer_error **error);
-
-/**
- * Who is told of what becomes of the connection: that it broke, each attempt to make it again, and
- * how that ended. Default no one.
- *
- * `connection`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
- */
-confer_status confer_config_set_connection_callback(confer_config *config,
-                                                    confer_connection_fn connection,
-                                                    void *user_data,
-                                                    confer_destroy_fn destroy,
-                                                    confer_error **error);
-
-/**
- * Who decides about an enclave that satisfies the policy, but runs another release (manifest) than
- * the connection before it. Default no one: the policy alone decides. Refused, it gets no message
- * 3, and the client ends with CONFER_E_RELEASE_REFUSED.
- *
- * `release`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
- */
-confer_status confer_config_set_release_callback(confer_config *config,
-                                                 confer_release_fn release,
-                                                 void *user_data,
-                                                 confer_destroy_fn destroy,
-                                                 confer_error **error);
 
 /**
  * Sets the policy, which says what is trusted. Default: confer_policy_production(). The policy can
@@ -1908,17 +1696,6 @@ confer_status confer_config_set_jwks_cache_file(confer_config *config,
                                                 const char *path,
                                                 size_t path_len,
                                                 confer_error **error);
-
-/**
- * Who is told of the stages of connecting. Default no one.
- *
- * `stage`: may be NULL for none. `user_data`, `destroy`: as for confer_config_set_log().
- */
-confer_status confer_config_set_stage_callback(confer_config *config,
-                                               confer_stage_fn stage,
-                                               void *user_data,
-                                               confer_destroy_fn destroy,
-                                               confer_error **error);
 
 /**
  * Frees a configuration. Its clients continue. NULL is allowed.
@@ -1993,68 +1770,6 @@ confer_status confer_config_set_limit(confer_config *config,
 confer_status confer_config_set_renew_with_evidence(confer_config *config, bool renew, confer_error **error);
 
 /**
- * Sets CONFER_LIMIT_ATTEMPTS and, if that is not 0, CONFER_DURATION_FIRST_RETRY and
- * CONFER_DURATION_LONGEST_RETRY.
- */
-confer_status confer_config_set_reconnect(confer_config *config,
-                                          uint32_t max_attempts,
-                                          uint64_t first_delay_ms,
-                                          uint64_t max_delay_ms,
-                                          confer_error **error);
-
-/**
- * Sets CONFER_DURATION_MAX_AGE and the value of confer_config_set_renew_with_evidence().
- */
-confer_status confer_config_set_max_age(confer_config *config,
-                                        uint64_t max_age_ms,
-                                        bool with_evidence,
-                                        confer_error **error);
-
-/**
- * Sets one of CONFER_DURATION_STAGE_*; for CONFER_STAGE_TOKEN and CONFER_STAGE_RELEASE, sets
- * CONFER_DURATION_ANSWER.
- */
-confer_status confer_config_set_stage_timeout_ms(confer_config *config,
-                                                 int32_t stage,
-                                                 uint64_t timeout_ms,
-                                                 confer_error **error);
-
-/**
- * Sets CONFER_DURATION_CONNECT.
- */
-confer_status confer_config_set_connect_timeout_ms(confer_config *config,
-                                                   uint64_t timeout_ms,
-                                                   confer_error **error);
-
-/**
- * Sets CONFER_DURATION_KEEPALIVE.
- */
-confer_status confer_config_set_keepalive_ms(confer_config *config,
-                                             uint64_t interval_ms,
-                                             confer_error **error);
-
-/**
- * Sets CONFER_DURATION_DEAD_PEER.
- */
-confer_status confer_config_set_dead_peer_ms(confer_config *config,
-                                             uint64_t timeout_ms,
-                                             confer_error **error);
-
-/**
- * Sets CONFER_DURATION_IDLE_EVENTS and CONFER_DURATION_IDLE_OTHER.
- */
-confer_status confer_config_set_idle_timeout_ms(confer_config *config,
-                                                uint64_t timeout_ms,
-                                                confer_error **error);
-
-/**
- * Sets CONFER_DURATION_PROBE.
- */
-confer_status confer_config_set_probe_timeout_ms(confer_config *config,
-                                                 uint64_t timeout_ms,
-                                                 confer_error **error);
-
-/**
  * Sets the receiver of the log. Default: no receiver, and the library prints nothing. No record
  * contains a token, prompt, answer or key, at any level.
  *
@@ -2073,96 +1788,22 @@ confer_status confer_config_set_log(confer_config *config,
                                     confer_error **error);
 
 /**
- * A new cancel handle; free it with confer_cancel_free().
- */
-confer_status confer_cancel_new(confer_cancel **cancel, confer_error **error);
-
-/**
- * Cancels every confer_connect() that was given this handle, now and later: they return
- * CONFER_E_CANCELLED. Never waits; calling it again changes nothing; NULL is allowed. Also allowed
- * in a callback; not in a signal handler.
- */
-void confer_cancel_trigger(confer_cancel *cancel);
-
-/**
- * Frees a cancel handle. Calls that were given it go on, and can no longer be cancelled by it.
- * NULL is allowed.
- */
-void confer_cancel_free(confer_cancel *cancel);
-
-/**
  * Connects, verifies the enclave, and completes the handshake. Waits at most for the
- * configuration's time limit for connecting and 6 seconds more, in case writing the key-set cache
- * is slow or a thread of the library hangs. Before the enclave is verified, the library sends only
- * the token and the first handshake message.
+ * CONFER_DURATION_CONNECT and 6 seconds more, in case writing the key-set cache is slow or a thread
+ * of the library hangs. Before the enclave is verified, the library sends only the token and the
+ * first handshake message.
  *
- * `cancel`: lets another thread give up; may be NULL.
+ * It makes one attempt, which is not retried and cannot be cancelled; confer_connect_start() can do
+ * both. Later connections of the client follow CONFER_LIMIT_ATTEMPTS.
+ *
  * `client`: receives the client; close it with confer_close() and free it with
  * confer_client_free().
  *
  * Errors: CONFER_E_REJECTED if the enclave is refused, with the report in the error; 3xx and 4xx
- * for the network and the protocol; CONFER_E_CANCELLED; CONFER_E_FILE for the key-set cache;
- * CONFER_E_WOULD_DEADLOCK in a callback.
+ * for the network and the protocol; CONFER_E_FILE for the key-set cache;
+ * CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_WOULD_DEADLOCK in a callback.
  */
-confer_status confer_connect(const confer_config *config,
-                             const confer_cancel *cancel,
-                             confer_client **client,
-                             confer_error **error);
-
-/**
- * Begins to connect and returns at once. Watch it with confer_config_set_stage_callback(),
- * confer_connecting_fd() or confer_connecting_wait(), which also takes the outcome. Allowed in a
- * callback.
- *
- * `connecting`: receives the handle, before any callback runs; free it with
- * confer_connecting_free().
- * Errors: CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_SYSTEM if there is no thread to be
- * had. All else is the outcome.
- */
-confer_status confer_connecting_start(const confer_config *config,
-                                      confer_connecting **connecting,
-                                      confer_error **error);
-
-/**
- * Waits for the outcome and takes it: the client, or the error as confer_connect() has it. It can
- * be taken once.
- *
- * `timeout_ms`: 0 looks and does not wait, negative waits as long as the configuration's limits
- * allow.
- * Returns CONFER_OK with the client, CONFER_TIMEOUT before the outcome.
- * Errors: those of confer_connect(). CONFER_E_INVALID_ARGUMENT once the outcome was taken. In a
- * callback, CONFER_E_WOULD_DEADLOCK unless `timeout_ms` is 0.
- */
-confer_status confer_connecting_wait(confer_connecting *connecting,
-                                     int64_t timeout_ms,
-                                     confer_client **client,
-                                     confer_error **error);
-
-/**
- * The stage that connecting is in, or was in when it ended: one of CONFER_STAGE_*; -1 for NULL.
- */
-int32_t confer_connecting_stage(const confer_connecting *connecting);
-
-/**
- * A descriptor that becomes readable when there is an outcome to take, for poll(), epoll, kqueue
- * or an event loop. It belongs to the handle: do not read, write or close it, nor use it after the
- * handle was freed.
- *
- * Errors: CONFER_E_SYSTEM if the system refuses a descriptor.
- */
-confer_status confer_connecting_fd(confer_connecting *connecting, int *fd, confer_error **error);
-
-/**
- * Gives up connecting: the outcome is CONFER_E_CANCELLED, unless it is decided already. Never
- * waits; calling it again changes nothing; NULL is allowed. Also allowed in a callback.
- */
-void confer_connecting_cancel(confer_connecting *connecting);
-
-/**
- * Frees the handle. Cancels if there is no outcome yet, and closes a client that was not taken.
- * Never waits; NULL is allowed.
- */
-void confer_connecting_free(confer_connecting *connecting);
+confer_status confer_connect(const confer_config *config, confer_client **client, confer_error **error);
 
 /**
  * Returns the report of the connection in use, or of the last one.
@@ -2177,14 +1818,9 @@ confer_status confer_attestation_report(const confer_client *client,
 
 /**
  * Returns CONFER_OK while the client lives, and then the status and error with which it ended. A
- * client that reconnects also lives between two connections; see confer_client_connected().
+ * client that reconnects also lives between two connections; see confer_client_state().
  */
 confer_status confer_client_check(const confer_client *client, confer_error **error);
-
-/**
- * Returns whether a verified connection serves now.
- */
-bool confer_client_connected(const confer_client *client);
 
 /**
  * Call it when the network changed, or the machine has slept. The library checks the connection at
@@ -2323,47 +1959,6 @@ confer_status confer_event_fail_tool(const confer_event *event,
                                      confer_error **error);
 
 /**
- * The call's id. Borrowed from the call, NUL-terminated. `len` may be NULL.
- */
-const char *confer_tool_call_id(const confer_tool_call *call, size_t *len);
-
-/**
- * The tool's name. Borrowed from the call, NUL-terminated. `len` may be NULL.
- */
-const char *confer_tool_call_name(const confer_tool_call *call, size_t *len);
-
-/**
- * The arguments, a text that the model wrote: it should be JSON by the tool's schema, and need not
- * be. Borrowed from the call, NUL-terminated. `len` may be NULL.
- */
-const char *confer_tool_call_arguments(const confer_tool_call *call, size_t *len);
-
-/**
- * The tool's result, for the model. The stream may have ended meanwhile: that is no error.
- *
- * Errors: CONFER_E_STALE for a second answer; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for more
- * than 20,000,000 characters as JSON: the call then still waits for its answer.
- */
-confer_status confer_tool_call_answer(confer_tool_call *call,
-                                      const char *content,
-                                      size_t content_len,
-                                      confer_error **error);
-
-/**
- * The tool failed. The model is told "Error: " and the reason, and goes on. As
- * confer_tool_call_answer() otherwise.
- */
-confer_status confer_tool_call_fail(confer_tool_call *call,
-                                    const char *reason,
-                                    size_t reason_len,
-                                    confer_error **error);
-
-/**
- * Frees a call. NULL is allowed.
- */
-void confer_tool_call_free(confer_tool_call *call);
-
-/**
  * Creates a chat request without messages, with the model
  * "Qwen/Qwen3-235B-A22B-Instruct-2507-tput" and without web search.
  *
@@ -2427,35 +2022,6 @@ confer_status confer_chat_request_set_streaming(confer_chat_request *request,
                                                 confer_error **error);
 
 /**
- * Like confer_chat_request_set_streaming().
- */
-confer_status confer_chat_request_set_stream(confer_chat_request *request, bool stream, confer_error **error);
-
-/**
- * Names a stored document that the chat is about. Servers need all of it: `attachment_id`, of 1 to
- * 200 letters, digits, `_` and `-`; `filename`, of at most 1,024 characters; `content_type`,
- * `source_object_key` and `encryption_key`, not blank; and `source_bytes`, 1 to 268,435,456. Only
- * the enclave receives `encryption_key`; the library writes it nowhere else.
- *
- * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds and for more than 1,000 documents;
- * CONFER_E_TOO_LARGE. Bounds are those of newer servers; confer_chat_request_set_property() sends
- * "documents" as you write it.
- */
-confer_status confer_chat_request_add_document(confer_chat_request *request,
-                                               const char *attachment_id,
-                                               size_t attachment_id_len,
-                                               const char *filename,
-                                               size_t filename_len,
-                                               const char *content_type,
-                                               size_t content_type_len,
-                                               int64_t source_bytes,
-                                               const char *source_object_key,
-                                               size_t source_object_key_len,
-                                               const char *encryption_key,
-                                               size_t encryption_key_len,
-                                               confer_error **error);
-
-/**
  * Adds a stored document to the chat, as a JSON object. Servers need all of these properties:
  * "attachmentId", of 1 to 200 letters, digits, "_" and "-"; "filename", of at most 1,024
  * characters; "contentType", "sourceObjectKey" and "encryptionKey", not blank; and "sourceBytes",
@@ -2515,45 +2081,6 @@ confer_status confer_chat_request_add_tool(confer_chat_request *request,
  * Errors: CONFER_E_INVALID_ARGUMENT.
  */
 confer_status confer_chat_request_set_tool_rounds(confer_chat_request *request,
-                                                  uint32_t max_rounds,
-                                                  uint64_t timeout_ms,
-                                                  confer_error **error);
-
-/**
- * Like confer_chat_request_add_tool(), with a callback.
- *
- * `tool`: called for each call of the model, on the client's callback thread; see confer_tool_fn.
- * The library then sends the results with the next request, and so on until an answer calls no
- * tools: all of it is one stream, with a CONFER_EVENT_COMPLETION at the end of each answer. NULL:
- * the application sees CONFER_EVENT_CLIENT_TOOL_CALL and runs the tool by itself; so it does for
- * all tools of an answer that calls one of these. A call of a tool that the request does not name
- * is answered with that.
- * `user_data`: passed to `tool`; streams that run at once share it. `destroy`: runs once when
- * neither the request nor a stream needs it any more, on the callback thread or in the call that
- * let go of it last; also if this call fails.
- *
- */
-confer_status confer_chat_request_add_tool_callback(confer_chat_request *request,
-                                                    const char *name,
-                                                    size_t name_len,
-                                                    const char *description,
-                                                    size_t description_len,
-                                                    const char *parameters,
-                                                    size_t parameters_len,
-                                                    confer_tool_fn tool,
-                                                    void *user_data,
-                                                    confer_destroy_fn destroy,
-                                                    confer_error **error);
-
-/**
- * How often tools are run for one chat, and how long each may take.
- *
- * `max_rounds`: answers of the model whose tools are run, up to 1,000; default 16. A further one
- * ends the stream with CONFER_E_TOOL_ROUNDS. `timeout_ms`: 1 to 86,400,000; default 300,000. A
- * tool that takes longer has failed, and the model is told so. (The model may call 256 tools in
- * one round.)
- */
-confer_status confer_chat_request_set_tool_limits(confer_chat_request *request,
                                                   uint32_t max_rounds,
                                                   uint64_t timeout_ms,
                                                   confer_error **error);
@@ -2867,183 +2394,6 @@ confer_status confer_raw_request_set_body(confer_raw_request *request,
 void confer_raw_request_free(confer_raw_request *request);
 
 /**
- * A request of any route, such as one that this version has no function for: its verb, at most 32
- * bytes; its path, at most 2,048; and how its answer ends, one of CONFER_ENDING_*. Nothing on the
- * wire marks an end: a wrong `ending` loses the rest of an answer, or waits for one until the idle
- * limit.
- *
- * `request`: receives the request; free it with confer_request_free().
- * Errors: CONFER_E_INVALID_ARGUMENT for a verb, path or ending that cannot be;
- * CONFER_E_INVALID_UTF8.
- */
-confer_status confer_request_new(const char *verb,
-                                 size_t verb_len,
-                                 const char *path,
-                                 size_t path_len,
-                                 int32_t ending,
-                                 confer_request **request,
-                                 confer_error **error);
-
-/**
- * The body of a request that was made with confer_request_new(); UTF-8, copied, at most 32 MiB.
- * Default none.
- *
- * Errors: CONFER_E_INVALID_ARGUMENT for another request; CONFER_E_INVALID_UTF8;
- * CONFER_E_TOO_LARGE.
- */
-confer_status confer_request_set_body(confer_request *request,
-                                      const char *body,
-                                      size_t body_len,
-                                      confer_error **error);
-
-/**
- * `GET /ping`: brings one CONFER_EVENT_PONG with the round-trip time. (The library pings by itself
- * to keep a connection; this one is for those who want to know.)
- */
-confer_status confer_request_new_ping(confer_request **request, confer_error **error);
-
-/**
- * `POST /v1/embeddings`: brings one CONFER_EVENT_EMBEDDINGS with a row for each text. Add 1 to 64
- * texts with confer_request_add_text().
- *
- * `is_query`: the texts are queries, and not what is searched.
- */
-confer_status confer_request_new_embeddings(bool is_query, confer_request **request, confer_error **error);
-
-/**
- * Adds a text to an embeddings request; copied.
- *
- * Errors: CONFER_E_INVALID_ARGUMENT for another request; CONFER_E_TOO_LARGE for the 65th, and for
- * more than 32 MiB in all; CONFER_E_INVALID_UTF8.
- */
-confer_status confer_request_add_text(confer_request *request,
-                                      const char *content,
-                                      size_t content_len,
-                                      confer_error **error);
-
-/**
- * `POST /v1/fetch/html`: the enclave fetches a page, and its HTML comes as one CONFER_EVENT_BODY.
- * The page's server, and whoever sees the enclave's traffic, learn that it was fetched, though not
- * by whom.
- *
- * `url`: not empty.
- */
-confer_status confer_request_new_fetch(const char *url,
-                                       size_t url_len,
-                                       confer_request **request,
-                                       confer_error **error);
-
-/**
- * A header with which the page is fetched; at most 64. Setting one again replaces it.
- *
- * Errors: CONFER_E_INVALID_ARGUMENT for another request, and without a name;
- * CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
- */
-confer_status confer_request_set_header(confer_request *request,
-                                        const char *name,
-                                        size_t name_len,
-                                        const char *value,
-                                        size_t value_len,
-                                        confer_error **error);
-
-/**
- * `POST /v1/document/extract`: uploads a document, of which CONFER_EVENT_PROGRESS tells how much
- * was sent, and brings its content as JSON, in pieces: CONFER_EVENT_BODY. Give it the document
- * with one of confer_request_set_document_…(). An answer, or a refusal, can come while the upload
- * still runs: then no more of it is sent.
- *
- * A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. It takes 10 uploads
- * at once on a connection: a further one waits, in order, until one of these has ended, for the
- * idle limit at the longest. An upload that is given up counts until the server was told so.
- *
- * (`POST /v2/document/extract`, for a document that is stored already, is a confer_request_new()
- * with CONFER_ENDING_CONTENT_LENGTH.)
- *
- * `filename`: not empty.
- */
-confer_status confer_request_new_extraction(const char *filename,
-                                            size_t filename_len,
-                                            confer_request **request,
-                                            confer_error **error);
-
-/**
- * An option of an extraction, as JSON: "content_type" and "image_export_mode" (strings), "ocr",
- * "table_structure" and "include_images" (true or false), or what later servers know. Default: the
- * server's.
- *
- * Errors: CONFER_E_INVALID_JSON, with the position; CONFER_E_INVALID_ARGUMENT for another request,
- * and for "filename" and "total_length", which the library sets; CONFER_E_TOO_LARGE.
- */
-confer_status confer_request_set_option(confer_request *request,
-                                        const char *name,
-                                        size_t name_len,
-                                        const char *json,
-                                        size_t json_len,
-                                        confer_error **error);
-
-/**
- * The document, from memory; copied once, here. Newer servers refuse an empty one, with status
- * 400.
- *
- * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction.
- */
-confer_status confer_request_set_document_bytes(confer_request *request,
-                                                const uint8_t *bytes,
-                                                size_t len,
-                                                confer_error **error);
-
-/**
- * The document, from a regular file, which is opened now, read while it is sent, and closed when
- * neither the request nor a stream needs it. One that becomes shorter meanwhile ends the stream
- * with CONFER_E_FILE; what is appended is left out. Newer servers refuse an empty one, with status
- * 400.
- *
- * Errors: CONFER_E_FILE if it cannot be opened or is no regular file; CONFER_E_INVALID_ARGUMENT
- * for another request.
- */
-confer_status confer_request_set_document_file(confer_request *request,
-                                               const char *path,
-                                               size_t path_len,
-                                               confer_error **error);
-
-/**
- * The document, as a callback reads it. It serves one start, also one that is refused with
- * CONFER_E_TOO_MANY, and is to be set anew for another: the library never asks for the same bytes
- * again, and so never repeats such a request.
- *
- * `total_length`: how many bytes it has, or -1 if that is not known. Newer servers need it, and
- * refuse a document of unknown length, or of none, with status 400.
- * `user_data`: passed to `read`. `destroy`: runs once when it is no longer needed: on the callback
- * thread after the upload, whether complete or not, or in the call that lets go of a document that
- * was never sent; also if this call fails.
- * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction, and without `read`.
- */
-confer_status confer_request_set_document_callback(confer_request *request,
-                                                   int64_t total_length,
-                                                   confer_read_fn read,
-                                                   void *user_data,
-                                                   confer_destroy_fn destroy,
-                                                   confer_error **error);
-
-/**
- * Sets the document, as the application writes it to the stream: see confer_stream_write(). Each
- * start of the request has its stream, and its document. A request whose token is refused is not
- * repeated.
- *
- * `total_length`: its number of bytes, or -1 if that is not known. Newer servers need it, and
- * refuse a document of unknown length, or without any bytes, with status 400.
- * Errors: CONFER_E_INVALID_ARGUMENT for another request than an extraction.
- */
-confer_status confer_request_set_document_stream(confer_request *request,
-                                                 int64_t total_length,
-                                                 confer_error **error);
-
-/**
- * Frees a request. NULL is allowed.
- */
-void confer_request_free(confer_request *request);
-
-/**
  * Returns the type of the event, one of CONFER_EVENT_*. Later versions may add numbers.
  */
 int32_t confer_event_type(const confer_event *event);
@@ -3292,35 +2642,6 @@ confer_status confer_ping_stream(confer_client *client,
                                  const confer_stream_callbacks *callbacks,
                                  confer_stream **stream,
                                  confer_error **error);
-
-/**
- * Sends a chat, whose answer is then pulled with confer_stream_next(). As confer_chat_stream()
- * without callbacks.
- */
-confer_status confer_chat_pull(confer_client *client,
-                               const confer_chat_request *request,
-                               confer_stream **stream,
-                               confer_error **error);
-
-/**
- * Sends a request of another kind and opens the stream of what comes of it. As
- * confer_chat_stream() otherwise; CONFER_E_INVALID_ARGUMENT for a request that is not complete:
- * see the function that makes it.
- */
-confer_status confer_request_stream(confer_client *client,
-                                    const confer_request *request,
-                                    const confer_stream_callbacks *callbacks,
-                                    confer_stream **stream,
-                                    confer_error **error);
-
-/**
- * Sends a request of another kind; what comes of it is pulled with confer_stream_next(). As
- * confer_request_stream() without callbacks.
- */
-confer_status confer_request_pull(confer_client *client,
-                                  const confer_request *request,
-                                  confer_stream **stream,
-                                  confer_error **error);
 
 /**
  * Sets the questions that the application answers: CONFER_ASK_TOKEN, CONFER_ASK_RELEASE, both, or

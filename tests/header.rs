@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The header's sections, in order.
-const SECTIONS: [&str; 31] = [
+const SECTIONS: [&str; 28] = [
     "version",
     "status",
     "error",
@@ -17,8 +17,6 @@ const SECTIONS: [&str; 31] = [
     "report",
     "report_fields",
     "report_evidence",
-    "token",
-    "connection",
     "config",
     "settings",
     "log",
@@ -31,7 +29,6 @@ const SECTIONS: [&str; 31] = [
     "extraction",
     "fetch",
     "raw",
-    "route",
     "event",
     "client_event",
     "callbacks",

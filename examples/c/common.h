@@ -170,7 +170,7 @@ static inline confer_status connect_to(struct service *service, confer_client **
     confer_report *report = NULL;
     confer_status status = new_config(service, &config, error);
     if (status == CONFER_OK) status = confer_config_set_token(config, service->token, SIZE_MAX, error);
-    if (status == CONFER_OK) status = confer_connect(config, NULL, client, error);
+    if (status == CONFER_OK) status = confer_connect(config, client, error);
     if (status == CONFER_OK) status = confer_attestation_report(*client, &report, error);
     if (status == CONFER_OK) {
         const char *image = confer_report_image_version(report, NULL), *signer = confer_report_signer(report, NULL);

@@ -17,7 +17,7 @@ int main(int argc, char **argv) { // hello [URL POLICY_FILE]
                   (local && confer_config_set_endpoint(config, argv[1], CONFER_NTS, &error)) ||
                   (local && confer_policy_load(argv[2], CONFER_NTS, &policy, &error)) ||
                   (local && confer_config_set_policy(config, policy, &error)) ||
-                  confer_connect(config, NULL, &client, &error) || // verifies the enclave, or fails
+                  confer_connect(config, &client, &error) || // verifies the enclave, or fails
                   confer_chat_request_new(&request, &error) ||
                   confer_chat_request_add_message(request, CONFER_ROLE_USER, "Hello!", CONFER_NTS, &error) ||
                   confer_chat_stream(client, request, NULL, &stream, &error) ||

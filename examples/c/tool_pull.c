@@ -123,7 +123,7 @@ int main(int argc, char **argv) {
         line[strcspn(line, "\n")] = '\0';
         status = ask(client, line, &error);
     }
-    verified = confer_client_connected(client) ? client : NULL;
+    verified = confer_client_state(client) == CONFER_CLIENT_CONNECTED ? client : NULL;
     int code = end_with(status, error);
     if (client != NULL && confer_close(client, 2000, NULL) != CONFER_OK) fputs("Closing takes a while.\n", stderr);
     confer_stream_free(watch);

@@ -458,7 +458,7 @@ fn without_token(enclave: &Enclave) -> Config {
 /// Makes one attempt to connect, and waits for its outcome.
 pub fn connect(config: &Config) -> Result<Client, Failure> {
     let mut client = ptr::null_mut();
-    call(|e| unsafe { confer_connect(config.0, ptr::null(), &mut client, e) })
+    call(|e| unsafe { confer_connect(config.0, &mut client, e) })
         .inspect_err(|_| assert!(client.is_null()))
         .map(|_| Client(client))
 }
