@@ -335,7 +335,12 @@ impl Sequel for Round {
 
     fn complete(&mut self, batch: &mut Vec<Event>) {
         let mut held = self.held.take().unwrap_or_default();
-        self.goes_on = self.run.complete(&mut self.turn, &mut held);
+        let goes_on = self.run.complete(&mut self.turn, &mut held);
+        // Kept before the completion is delivered: its reader may free the stream at once.
+        self.goes_on = goes_on.and_then(|goes_on| match goes_on {
+            true => Ok(true),
+            false => self.run.keep(&self.turn).map(|()| false),
+        });
         let completion = batch.len().saturating_sub(1);
         batch.splice(completion..completion, held);
     }
@@ -352,8 +357,7 @@ impl Sequel for Round {
                 self.run.proceed(); // all calls may be answered by now
                 return None;
             }
-            // The answer was complete, even if this fails.
-            (Ok(()), Ok(false)) => self.run.keep(&self.turn).map_err(answered),
+            (Ok(()), Ok(false)) => Ok(()),
             (Ok(()), Err(error)) => Err(answered(error)),
             (Err(error), _) => {
                 let error = explain_silence(error, context);
