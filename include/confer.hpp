@@ -103,7 +103,7 @@ enum class outcome : std::int32_t {
 enum class stage : std::int32_t {
     resolve = CONFER_STAGE_RESOLVE, tcp = CONFER_STAGE_TCP, tls = CONFER_STAGE_TLS, upgrade = CONFER_STAGE_UPGRADE,
     handshake = CONFER_STAGE_HANDSHAKE, key_set = CONFER_STAGE_KEY_SET, verify = CONFER_STAGE_VERIFY,
-    proxy = CONFER_STAGE_PROXY, token = CONFER_STAGE_TOKEN, release = CONFER_STAGE_RELEASE, ended = CONFER_STAGE_ENDED,
+    proxy = CONFER_STAGE_PROXY, all = CONFER_STAGE_ALL,
 };
 enum class client_state : std::int32_t {
     connecting = CONFER_CLIENT_CONNECTING, connected = CONFER_CLIENT_CONNECTED,
@@ -1130,7 +1130,7 @@ public:
     // Makes one attempt and waits. Needs config::token(). Throws confer::error. For a refused
     // enclave, its status() is CONFER_E_REJECTED and its report() says why.
     static client connect(const config &from) {
-        return client(detail::make<confer_client>(confer_connect, from.get(), nullptr));
+        return client(detail::make<confer_client>(confer_connect, from.get()));
     }
     // Begins to connect and returns at once. Retries up to limit::attempts times. Requests can be
     // started at once and wait for the connection. close() ends the attempt.
@@ -1148,7 +1148,7 @@ public:
     // Throws the error with which the client ended, if it has ended.
     void check() const { detail::call(confer_client_check, handle_.get()); }
     // Returns whether a connection exists now.
-    bool connected() const noexcept { return confer_client_connected(handle_.get()); }
+    bool connected() const noexcept { return confer_client_state(handle_.get()) == CONFER_CLIENT_CONNECTED; }
     // Returns why the last connection is trusted. Throws before the first one.
     confer::report report() const {
         return confer::report(detail::make<confer_report>(confer_attestation_report, handle_.get()));

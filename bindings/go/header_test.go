@@ -36,7 +36,7 @@ var enumerations = map[string]struct {
 
 // Constants that are something else in Go.
 var (
-	noEnumeration = regexp.MustCompile(`^CONFER_(VERSION_\w+|OK|TIMEOUT|END|CONNECTION_\w+)$`)
+	noEnumeration = regexp.MustCompile(`^CONFER_(VERSION_\w+|OK|TIMEOUT|END)$`)
 	fields        = regexp.MustCompile(`^CONFER_COUNTER_`)
 	outcomes      = regexp.MustCompile(`^CONFER_OUTCOME_(\w+)$`)
 )

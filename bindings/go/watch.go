@@ -96,9 +96,7 @@ const (
 	StageKeySet    Stage = C.CONFER_STAGE_KEY_SET   // finds or fetches Intel's key set
 	StageVerify    Stage = C.CONFER_STAGE_VERIFY    // verifies the evidence, and sends message 3
 	StageProxy     Stage = C.CONFER_STAGE_PROXY     // opens a tunnel through the proxy
-	StageToken     Stage = C.CONFER_STAGE_TOKEN     // waits for a token
-	StageRelease   Stage = C.CONFER_STAGE_RELEASE   // waits for the decision about a release
-	StageEnded     Stage = C.CONFER_STAGE_ENDED     // has ended
+	StageAll       Stage = C.CONFER_STAGE_ALL       // all stages together, for times
 )
 
 // String returns the name of the constant in confer.h, such as "CONFER_STAGE_TLS".
