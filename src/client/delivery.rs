@@ -30,6 +30,8 @@ pub trait Calls: Send {
 pub struct Delivery<C> {
     this: Weak<Delivery<C>>,
     thread: Arc<Callbacks>,
+    /// It delivers a watch, whose events go before those of requests.
+    urgent: bool,
     /// It waits for its turn on the thread, so it is not posted again.
     posted: AtomicBool,
     /// `None` after the last call, and during each turn.
@@ -42,12 +44,13 @@ struct Open<C> {
     hold: Hold,
 }
 
-impl<C> Delivery<C> {
+impl<C: Calls> Delivery<C> {
     /// Creates a delivery. `hold` keeps `thread` until the last call has returned.
     pub fn new(calls: C, thread: Arc<Callbacks>, hold: Hold) -> Arc<Delivery<C>> {
         Arc::new_cyclic(|this| Delivery {
             this: this.clone(),
             thread,
+            urgent: calls.stream().is_watch(),
             posted: AtomicBool::new(false),
             open: Mutex::new(Some(Open { calls, hold })),
         })
@@ -67,6 +70,10 @@ impl<C: Calls + 'static> Signal for Delivery<C> {
 }
 
 impl<C: Calls> Pump for Delivery<C> {
+    fn urgent(&self) -> bool {
+        self.urgent
+    }
+
     fn run(&self) -> bool {
         self.posted.store(false, Ordering::Release);
         let open = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +81,7 @@ impl<C: Calls> Pump for Delivery<C> {
         let Some(Open { calls, hold }) = open().take() else {
             return false;
         };
-        let turned = panics::catch(|| turn(&calls)).unwrap_or_else(|panic| {
+        let turned = panics::catch(|| self.turn(&calls)).unwrap_or_else(|panic| {
             calls.stream().cancel();
             Turned::Done(Err(panic))
         });
@@ -106,28 +113,33 @@ enum Turned {
 /// Events that one stream delivers before another has its turn.
 const TURN: usize = 64;
 
-fn turn(calls: &impl Calls) -> Turned {
-    let stream = calls.stream();
-    if calls.takes() {
-        // Read before the call: an end that comes later posts this pump again, for another call.
-        let end = stream.ended();
-        calls.ready();
-        return end.map_or(Turned::Waits, Turned::Done);
-    }
-    let at_once = Some(Instant::now());
-    for _ in 0..TURN {
-        match stream.next(at_once) {
-            Next::Item(event) => {
-                if !calls.event(event) {
-                    stream.cancel();
-                    let stopped = Error::new(Status::Stopped, "on_event asked to stop");
-                    return Turned::Done(Err(stopped.with_progress(Progress::PartlyAnswered)));
-                }
-            }
-            Next::End(result) => return Turned::Done(result),
-            Next::Over => return Turned::Over,
-            Next::Empty => return Turned::Waits,
+impl<C: Calls> Delivery<C> {
+    fn turn(&self, calls: &C) -> Turned {
+        let stream = calls.stream();
+        if calls.takes() {
+            // Read before the call: an end that comes later posts this pump again, for another call.
+            let end = stream.ended();
+            calls.ready();
+            return end.map_or(Turned::Waits, Turned::Done);
         }
+        let at_once = Some(Instant::now());
+        for _ in 0..TURN {
+            match stream.next(at_once) {
+                Next::Item(event) => {
+                    if !calls.event(event) {
+                        stream.cancel();
+                        let stopped = Error::new(Status::Stopped, "on_event asked to stop");
+                        return Turned::Done(Err(stopped.with_progress(Progress::PartlyAnswered)));
+                    }
+                    if !self.urgent && self.thread.urgent_waits() {
+                        return Turned::GoesOn;
+                    }
+                }
+                Next::End(result) => return Turned::Done(result),
+                Next::Over => return Turned::Over,
+                Next::Empty => return Turned::Waits,
+            }
+        }
+        Turned::GoesOn
     }
-    Turned::GoesOn
 }

@@ -77,6 +77,11 @@ impl Stream {
         }
     }
 
+    /// Whether its events are a client's.
+    pub fn is_watch(&self) -> bool {
+        matches!(self.source, Source::Watch(_))
+    }
+
     /// Returns the number of events that a watch dropped because nobody read them.
     pub fn dropped(&self) -> u64 {
         match &self.source {

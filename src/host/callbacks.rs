@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -23,6 +24,8 @@ pub fn on_callback_thread() -> bool {
 
 /// A source of callbacks.
 pub trait Pump: Send + Sync {
+    /// Whether its callbacks go before those of other sources.
+    fn urgent(&self) -> bool;
     /// Makes a bounded number of due callbacks. Returns true if more remain after other jobs ran.
     fn run(&self) -> bool;
 }
@@ -30,6 +33,15 @@ pub trait Pump: Send + Sync {
 enum Job {
     Once(Box<dyn FnOnce() + Send>),
     Pump(Arc<dyn Pump>),
+}
+
+impl Job {
+    fn urgent(&self) -> bool {
+        match self {
+            Job::Once(_) => false,
+            Job::Pump(pump) => pump.urgent(),
+        }
+    }
 }
 
 /// One client's callback thread. Ends when the last handle is dropped and all jobs have run.
@@ -53,11 +65,15 @@ impl Drop for Hold {
 struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    /// An urgent job waits. Changed under the lock.
+    urgent: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
+    /// Jobs that go before all others.
+    urgent: VecDeque<Job>,
     closing: bool,
     holds: usize,
     waiting: bool,
@@ -69,8 +85,14 @@ impl Queue {
     }
 
     fn post(&self, job: Job) {
+        let urgent = job.urgent();
         let mut state = self.state();
-        state.jobs.push_back(job);
+        if urgent {
+            state.urgent.push_back(job);
+            self.urgent.store(true, Ordering::Relaxed);
+        } else {
+            state.jobs.push_back(job);
+        }
         if state.waiting {
             drop(state);
             self.changed.notify_one();
@@ -80,6 +102,11 @@ impl Queue {
     fn next(&self) -> Option<Job> {
         let mut state = self.state();
         loop {
+            if let Some(job) = state.urgent.pop_front() {
+                self.urgent
+                    .store(!state.urgent.is_empty(), Ordering::Relaxed);
+                return Some(job);
+            }
             if let Some(job) = state.jobs.pop_front() {
                 return Some(job);
             }
@@ -118,6 +145,11 @@ impl Callbacks {
         let own = queue.clone();
         threads::start(Kind::Callback, &stay, move || own.run())?;
         Ok(Arc::new(Callbacks { queue, stay }))
+    }
+
+    /// Whether an urgent source waits, so that others should end their turn.
+    pub fn urgent_waits(&self) -> bool {
+        self.queue.urgent.load(Ordering::Relaxed)
     }
 
     /// Runs `call` after all earlier jobs.

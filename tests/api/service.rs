@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use confer::ffi::callbacks::*;
 use confer::ffi::connect::*;
@@ -17,6 +17,7 @@ use confer::ffi::sampling::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
 use confer::ffi::tool::*;
+use confer::ffi::watch::*;
 use serde_json::{Value, json};
 
 use crate::harness::*;
@@ -1181,5 +1182,101 @@ fn every_kind_of_request_works_with_callbacks(server: Server) {
         let (status, events) = done.recv_timeout(PATIENCE).unwrap();
         assert_eq!((status, events.last()), (CONFER_OK, Some(&last)));
         drop(stream);
+    }
+}
+
+#[test]
+fn events_of_a_watch_go_before_those_of_requests() {
+    struct Order {
+        seen: Mutex<Vec<&'static str>>,
+        began: Sender<()>,
+        goes_on: Mutex<Receiver<()>>,
+        done: Sender<()>,
+    }
+    unsafe extern "C" fn of_the_request(
+        user_data: *mut c_void,
+        _: *mut confer_stream,
+        _: *const confer_event,
+    ) -> i32 {
+        let order = unsafe { &*user_data.cast::<Order>() };
+        let first = {
+            let mut seen = order.seen.lock().unwrap();
+            seen.push("request");
+            seen.len() == 1
+        };
+        if first {
+            order.began.send(()).unwrap();
+            let _ = order.goes_on.lock().unwrap().recv_timeout(PATIENCE);
+        }
+        0
+    }
+    unsafe extern "C" fn of_the_watch(
+        user_data: *mut c_void,
+        _: *mut confer_stream,
+        _: *const confer_event,
+    ) -> i32 {
+        let order = unsafe { &*user_data.cast::<Order>() };
+        order.seen.lock().unwrap().push("watch");
+        0
+    }
+    unsafe extern "C" fn on_done(
+        user_data: *mut c_void,
+        _: *mut confer_stream,
+        _: confer_status,
+        _: *const confer::ffi::error::confer_error,
+    ) {
+        let order = unsafe { &*user_data.cast::<Order>() };
+        let _ = order.done.send(());
+    }
+    let (_enclave, client) = connected();
+    let ((began, begins), (go, goes_on), (ended, done)) = (channel(), channel(), channel());
+    let order = Order {
+        seen: Mutex::default(),
+        began,
+        goes_on: Mutex::new(goes_on),
+        done: ended,
+    };
+    let mut table = confer_stream_callbacks {
+        size: size_of::<confer_stream_callbacks>(),
+        user_data: (&raw const order).cast_mut().cast(),
+        on_event: Some(of_the_request),
+        on_done: Some(on_done),
+        destroy: None,
+        on_ready: None,
+    };
+    let before = counter(&client, CONFER_COUNTER_MESSAGES_RECEIVED);
+    let chat = request("/tokens 100 1");
+    call(|e| chat.start(client.0, &table, ptr::null_mut(), e)).unwrap();
+    begins.recv_timeout(PATIENCE).unwrap();
+    until("events wait", || {
+        counter(&client, CONFER_COUNTER_MESSAGES_RECEIVED) > before + 50
+    });
+    table.on_event = Some(of_the_watch);
+    table.on_done = None;
+    call(|e| unsafe { confer_client_watch(client.0, &table, ptr::null_mut(), e) }).unwrap();
+    go.send(()).unwrap();
+    done.recv_timeout(PATIENCE).unwrap();
+    close(&client); // nothing uses `order` afterwards
+    let seen = order.seen.lock().unwrap();
+    assert_eq!(seen[..3], ["request", "watch", "request"]);
+    assert!(seen.len() > 100);
+}
+
+#[test]
+fn conversation_has_an_answer_whose_completion_was_read() {
+    let (_enclave, client) = connected();
+    for round in 1..=50 {
+        let conversation = conversation();
+        let request = request("hello");
+        set!(confer_chat_request_set_conversation(
+            request,
+            conversation.0
+        ))
+        .unwrap();
+        let stream = send(&client, &request).unwrap();
+        while unsafe { confer_event_type(next(&stream)) } != CONFER_EVENT_COMPLETION {}
+        drop(stream);
+        let count = unsafe { confer_conversation_message_count(conversation.0) };
+        assert_eq!(count, 2, "in round {round}");
     }
 }
