@@ -12,7 +12,7 @@ mkdir -p "$OUT" "$CONFER_ENCLAVE_STATE"
 
 # Each constant of confer.h is in an enumeration of confer.hpp, under its name. The others have no
 # enumeration.
-others='OK|TIMEOUT|END|E_.*|NTS|VERSION_.*|CONNECTION_.*'
+others='OK|TIMEOUT|END|E_.*|NTS|VERSION_.*'
 diff <(sed -n 's/^#define CONFER_\([A-Z_]*\) .*/\1/p' include/confer.h | grep -vxE "$others" | sort) \
   <(grep -oE '[a-z_]+ = CONFER_[A-Z_]+' include/confer.hpp |
     awk '{ name = $3; sub(/^CONFER_[A-Z]+_/, "", name); print tolower(name) == $1 ? substr($3, 8) : $0 }' | sort) ||
