@@ -51,7 +51,7 @@ static confer_config *config_with(const char *path) {
 static void connect_with(const char *path) {
     confer_config *config = config_with(path);
     confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     enclave_close(client);
 }
@@ -59,7 +59,7 @@ static void connect_with(const char *path) {
 static void refuse_with(const char *path, const char *words) {
     confer_config *config = config_with(path);
     confer_client *client = NULL;
-    CHECK_ERROR(CONFER_E_FILE, words, confer_connect(config, NULL, &client, &error));
+    CHECK_ERROR(CONFER_E_FILE, words, confer_connect(config, &client, &error));
     CHECK(client == NULL);
     confer_config_free(config);
 }
@@ -133,7 +133,7 @@ static void connect_and_be_warned(const char *path, const char *words) {
     confer_config *config = config_with(path);
     confer_client *client = NULL;
     CHECK_OK(confer_config_set_log(config, CONFER_LOG_WARN, on_record, &warnings, on_warnings_destroyed, &error));
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     enclave_close(client);
     gate_wait(&warnings.destroyed, 1);

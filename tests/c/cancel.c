@@ -211,7 +211,7 @@ static void each_stage_has_a_timeout_named_in_its_error(void) {
         place_open(&place, &stalls[i]);
         confer_client *client = NULL;
         CHECK_OK(confer_config_set_duration_ms(place.config, stalls[i].stage, 100, &error));
-        CHECK_ERROR(CONFER_E_STAGE_TIMEOUT, names[stalls[i].stage], confer_connect(place.config, NULL, &client, &error));
+        CHECK_ERROR(CONFER_E_STAGE_TIMEOUT, names[stalls[i].stage], confer_connect(place.config, &client, &error));
         CHECK(client == NULL);
         place_close(&place);
     }
@@ -223,7 +223,7 @@ static void key_set_timeout_is_a_retryable_refusal(void) {
     confer_client *client = NULL;
     confer_error *refusal = NULL;
     CHECK_OK(confer_config_set_duration_ms(place.config, CONFER_DURATION_STAGE_KEY_SET, 100, &error));
-    confer_status status = confer_connect(place.config, NULL, &client, &refusal);
+    confer_status status = confer_connect(place.config, &client, &refusal);
     check_status(__FILE__, __LINE__, "confer_connect", CONFER_E_REJECTED, "ita.key", status, refusal);
     CHECK_TEXT("ita.key", confer_error_check_id(refusal, NULL));
     CHECK(confer_error_retryable(refusal) && confer_error_report(refusal) != NULL);
@@ -236,7 +236,7 @@ static void all_stages_together_have_a_timeout(void) {
     place_open(&place, &(struct stall){"message1-stall", "ws", CONFER_STAGE_HANDSHAKE});
     confer_client *client = NULL;
     CHECK_OK(confer_config_set_duration_ms(place.config, CONFER_DURATION_CONNECT, 300, &error));
-    CHECK_STATUS(CONFER_E_STAGE_TIMEOUT, confer_connect(place.config, NULL, &client, &error));
+    CHECK_STATUS(CONFER_E_STAGE_TIMEOUT, confer_connect(place.config, &client, &error));
     place_close(&place);
 }
 

@@ -10,7 +10,7 @@ static struct enclave enclave;
 static void *connect_and_chat(void *data) {
     for (int i = 0; i < 2; i++) {
         confer_client *client = NULL;
-        CHECK_OK(confer_connect(data, NULL, &client, &error));
+        CHECK_OK(confer_connect(data, &client, &error));
         chat_says(client, "one of many", "You said: one of many");
         enclave_close(client);
     }
@@ -110,7 +110,7 @@ static void runtime_wait_works_without_a_client(void) {
     CHECK_OK(confer_runtime_wait(-1, &error));
     check_no_library_thread();
     confer_config *config = enclave_config(&drops);
-    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_connect(config, NULL, &client, &error));
+    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_connect(config, &client, &error));
     confer_config_free(config);
     CHECK_OK(confer_runtime_wait(-1, &error));
     check_no_library_thread();

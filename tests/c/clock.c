@@ -29,7 +29,7 @@ static confer_client *connect_with(uint32_t attempts, bool with_evidence) {
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_DEAD_PEER, 800, &error));
     enclave_set_retries(config, attempts, 50, 500);
     CHECK_OK(confer_config_set_renew_with_evidence(config, with_evidence, &error));
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     return client;
 }
@@ -85,12 +85,12 @@ static void a_connection_that_breaks_while_the_clock_is_wrong_is_made_again_when
         confer_config *config = enclave_config(&enclave);
         confer_client *none = NULL;
         confer_error *failure = NULL;
-        CHECK(confer_connect(config, NULL, &none, &failure) == CONFER_E_REJECTED);
+        CHECK(confer_connect(config, &none, &failure) == CONFER_E_REJECTED);
         CHECK(confer_error_retryable(failure));
         confer_error_free(failure);
         confer_config_free(config);
         enclave_kill(&enclave);
-        while (confer_client_connected(client)) check_pause();
+        while (is_connected(client)) check_pause();
         confer_stream *waiting = chat_pull(client, "patience");
         enclave_start_again(&again, &enclave, NULL, NULL);
         while (confer_client_counter(client, CONFER_COUNTER_FAILED_ATTEMPTS) < 20) check_pause();

@@ -58,7 +58,7 @@ static int connect_with_ever_more(const confer_config *config) {
         confer_error *error = NULL;
         starve(left);
         int64_t began = check_now_ms();
-        confer_status status = confer_connect(config, NULL, &client, &error);
+        confer_status status = confer_connect(config, &client, &error);
         int64_t took = check_now_ms() - began;
         feed();
         CHECK(took < 30000);
@@ -118,7 +118,7 @@ static void refused_descriptors_of_proxy_are_told(void) {
         CHECK_OK(confer_config_set_proxy(config, proxies[i], SIZE_MAX, &error));
         for (int left = 0;; left++) {
             starve(left);
-            confer_status status = confer_connect(config, NULL, &client, &error);
+            confer_status status = confer_connect(config, &client, &error);
             feed();
             if (status != CONFER_E_CONNECT) {
                 check_shortage(proxies[i], status, error);
@@ -139,7 +139,7 @@ static void unknown_name_is_still_a_resolve_error(void) {
     CHECK_OK(confer_config_new(&config, &error));
     CHECK_OK(confer_config_set_token(config, "token", SIZE_MAX, &error));
     CHECK_OK(confer_config_set_endpoint(config, "wss://no-such-host.invalid/websocket", SIZE_MAX, &error));
-    CHECK_STATUS(CONFER_E_RESOLVE, confer_connect(config, NULL, &client, &error));
+    CHECK_STATUS(CONFER_E_RESOLVE, confer_connect(config, &client, &error));
     confer_config_free(config);
     CHECK_OK(confer_runtime_wait(-1, &error));
 }
@@ -224,7 +224,7 @@ static void reconnecting_client_outlives_a_shortage(void) {
     confer_client *client = NULL;
     set_endpoint_by_name(config);
     enclave_set_retries(config, ATTEMPTS, SHORTEST_MS, LONGEST_MS);
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     CHECK_OK(confer_client_watch(client, &watch, NULL, &error));
     starve(0);

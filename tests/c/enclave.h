@@ -165,7 +165,7 @@ static inline confer_config *enclave_config(const struct enclave *enclave) {
 static inline confer_client *enclave_connect(const struct enclave *enclave) {
     confer_config *config = enclave_config(enclave);
     confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     return client;
 }
@@ -173,6 +173,10 @@ static inline confer_client *enclave_connect(const struct enclave *enclave) {
 static inline void enclave_close(confer_client *client) {
     CHECK_OK(confer_close(client, -1, &error));
     confer_client_free(client);
+}
+
+static inline bool is_connected(const confer_client *client) {
+    return confer_client_state(client) == CONFER_CLIENT_CONNECTED;
 }
 
 /* Begins to connect. */

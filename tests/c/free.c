@@ -38,7 +38,7 @@ static struct handles make_handles(void) {
     CHECK_OK(confer_policy_load(enclave.policy, SIZE_MAX, &handles.policy, &error));
     handles.config = enclave_config(&enclave);
     CHECK_OK(confer_config_set_policy(handles.config, handles.policy, &error));
-    CHECK_OK(confer_connect(handles.config, NULL, &handles.client, &error));
+    CHECK_OK(confer_connect(handles.config, &handles.client, &error));
     CHECK_OK(confer_attestation_report(handles.client, &handles.report, &error));
     handles.request = chat_request("/tokens 100000 1000");
     CHECK_OK(confer_chat_stream(handles.client, handles.request, NULL, &handles.stream, &error));
@@ -104,7 +104,7 @@ static void error_and_report_outlive_all_other_handles(void) {
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
     confer_error *refusal = NULL;
-    CHECK(confer_connect(config, NULL, &client, &refusal) == CONFER_E_REJECTED);
+    CHECK(confer_connect(config, &client, &refusal) == CONFER_E_REJECTED);
     confer_config_free(config);
     enclave_stop(&enclave);
     const confer_report *report = confer_error_report(refusal);
@@ -122,7 +122,7 @@ static void configuration_keeps_its_policy(void) {
     CHECK_OK(confer_config_set_policy(config, policy, &error));
     confer_policy_free(policy);
     confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     enclave_close(client);
     enclave_stop(&enclave);

@@ -33,7 +33,7 @@ static confer_config *config;
 
 /* Runs after the library's exit handler, which was registered later. */
 static void connect_late(void) {
-    if (confer_connect(config, NULL, &client, NULL) != CONFER_E_SYSTEM) _exit(8);
+    if (confer_connect(config, &client, NULL) != CONFER_E_SYSTEM) _exit(8);
 }
 
 static void need(confer_status status, confer_error *error) {
@@ -83,7 +83,7 @@ int main(int argc, char **argv) {
         need(confer_config_set_duration_ms(config, CONFER_DURATION_FIRST_RETRY, 1, &error), error);
         need(confer_config_set_duration_ms(config, CONFER_DURATION_LONGEST_RETRY, 1, &error), error);
     }
-    if (strcmp(argv[1], "first") != 0) need(confer_connect(config, NULL, &client, &error), error);
+    if (strcmp(argv[1], "first") != 0) need(confer_connect(config, &client, &error), error);
     if (strcmp(argv[1], "reconnect") != 0) need(confer_connect_start(config, &connecting, &error), error);
     wait_until_held();
     exit(7); /* nothing is closed or freed */

@@ -26,7 +26,7 @@ void plugin_fail_to_connect(void) {
     enclave_start(&enclave, "accept-drop");
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
-    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_connect(config, NULL, &client, &error));
+    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_connect(config, &client, &error));
     confer_config_free(config);
     CHECK_OK(confer_runtime_wait(-1, &error));
     enclave_stop(&enclave);

@@ -302,7 +302,7 @@ static void silent_stream_ends_at_its_idle_timeout(void) {
     confer_config *config = enclave_config(&enclave);
     enclave_set_idle(config, 1000);
     confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     expect_end(client, "/silent", CONFER_E_STREAM_IDLE, 0, CONFER_PROGRESS_PARTLY_ANSWERED);
     CHECK_OK(confer_client_check(client, &error));
     confer_config_free(config);
@@ -337,7 +337,7 @@ static void silent_stream_says_what_may_have_happened(void) {
     confer_config *config = enclave_config(&enclave);
     enclave_set_idle(config, 1000);
     confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     for (int full = 0; full < 2; full++) {
         confer_error *failure = failed_turn(client, conversations[full], "/silent");
         const char *message = confer_error_message(failure, NULL);
@@ -395,7 +395,7 @@ static void silent_peer_is_detected_as_dead(void) {
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_KEEPALIVE, 50, &error));
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_DEAD_PEER, 1000, &error));
     confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_stream *stream = chat_pull(client, "a question");
     const confer_event *event = NULL;
     confer_error *failure = NULL;

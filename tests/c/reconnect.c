@@ -95,7 +95,7 @@ static confer_config *reconnecting(uint32_t attempts) {
 /* Connects, and watches the client. */
 static confer_client *connect_with(confer_config *config, struct line *line) {
     confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     line_open(line, client);
     gate_wait(&line->connected, 1); /* the watch begins with the state */
@@ -116,13 +116,13 @@ static void client_survives_a_killed_enclave_and_says_so(void) {
     char text[100];
     int32_t progress;
     chat_says(client, "one", "You said: one");
-    CHECK(confer_client_connected(client) && gate_count(&line.lost) == 0);
+    CHECK(is_connected(client) && gate_count(&line.lost) == 0);
     confer_stream *open = chat_pull(client, "/silent");
     chat_next(open);
     enclave_kill(&enclave);
     CHECK(end_of(open, &progress) == CONFER_E_CONNECTION_LOST && progress == CONFER_PROGRESS_PARTLY_ANSWERED);
     gate_wait(&line.failed, 2);
-    CHECK(!confer_client_connected(client));
+    CHECK(!is_connected(client));
     CHECK_OK(confer_client_check(client, &error)); /* it lives */
     confer_stream *waiting = chat_pull(client, "two");
     enclave_start_again(&again, &enclave, NULL, NULL);
@@ -130,7 +130,7 @@ static void client_survives_a_killed_enclave_and_says_so(void) {
     CHECK_TEXT("You said: two", text);
     confer_stream_free(waiting);
     gate_wait(&line.connected, 2);
-    CHECK(!line.release_changed && gate_count(&line.lost) == 1 && confer_client_connected(client));
+    CHECK(!line.release_changed && gate_count(&line.lost) == 1 && is_connected(client));
     CHECK(confer_client_counter(client, CONFER_COUNTER_CONNECTIONS) == 2);
     CHECK(confer_client_counter(client, CONFER_COUNTER_FAILED_ATTEMPTS) == (uint64_t)gate_count(&line.failed));
     CHECK(enclave_count(&again, "/v1/vllm/chat/completions") == 1); /* nothing is sent twice */
@@ -150,7 +150,7 @@ static void client_without_retries_ends_with_its_connection(void) {
     CHECK(gate_count(&line.attempts) == 0 && gate_count(&line.lost) == 0);
     CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_client_check(client, &error));
     CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_client_wait(client, -1, &error));
-    CHECK(!confer_client_connected(client) && confer_client_state(client) == CONFER_CLIENT_ENDED);
+    CHECK(confer_client_state(client) == CONFER_CLIENT_ENDED);
     enclave_close(client);
 }
 
@@ -578,7 +578,7 @@ static void null_is_named_and_has_no_event(void) {
     CHECK(confer_event_error(NULL) == NULL && confer_event_report(NULL) == NULL);
     CHECK(confer_event_previous_report(NULL) == NULL && !confer_event_release_changed(NULL));
     CHECK(confer_event_attempt(NULL) == 0 && confer_event_delay_ms(NULL) == -1 && confer_event_token_reason(NULL) == -1);
-    CHECK(!confer_client_connected(NULL) && confer_client_counter(NULL, CONFER_COUNTER_PINGS_SENT) == 0);
+    CHECK(confer_client_state(NULL) == CONFER_CLIENT_ENDED && confer_client_counter(NULL, CONFER_COUNTER_PINGS_SENT) == 0);
 }
 
 int main(void) {

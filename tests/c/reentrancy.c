@@ -76,7 +76,7 @@ static int32_t wait_for_everything(struct recorder *recorder, const confer_event
     const confer_event *other = NULL;
     CHECK_ERROR(CONFER_E_WOULD_DEADLOCK, "confer_close", confer_close(recorder->client, 1000, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_close(recorder->client, -1, &error));
-    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(waiting->config, NULL, &client, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(waiting->config, &client, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_stream_next(waiting->other, -1, &other, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_stream_next(waiting->other, 1, &other, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_client_wait(waiting->connecting, -1, &error));
@@ -153,7 +153,7 @@ struct telling {
 
 static void connect_in_a_callback(struct telling *telling) {
     confer_client *client = NULL;
-    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(telling->config, NULL, &client, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(telling->config, &client, &error));
     telling->count++;
 }
 
@@ -203,14 +203,14 @@ struct refusal {
 static void try_to_wait(struct refusal *refusal) {
     confer_client *client = NULL;
     const confer_event *event = NULL;
-    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(refusal->config, NULL, &client, &error));
+    CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_connect(refusal->config, &client, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_runtime_wait(0, &error));
     CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_runtime_wait(-1, &error));
     if (refusal->client != NULL) {
         CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_close(refusal->client, 1000, &error));
         CHECK_STATUS(CONFER_E_WOULD_DEADLOCK, confer_stream_next(refusal->silent, -1, &event, &error));
         CHECK_OK(confer_client_network_changed(refusal->client, &error));
-        (void)confer_client_connected(refusal->client);
+        (void)confer_client_state(refusal->client);
         CHECK(confer_client_counter(refusal->client, CONFER_COUNTER_CONNECTIONS) >= 1);
         /* A callback may start another request. */
         confer_stream *stream = NULL;

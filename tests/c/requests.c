@@ -263,7 +263,7 @@ static void a_limit_of_requests_holds(void) {
     confer_stream *second = NULL;
     struct outcome outcome;
     CHECK_OK(confer_config_set_limit(config, CONFER_LIMIT_REQUESTS, 1, &error));
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     confer_stream *first = chat_pull(client, "/silent");
     chat_next(first);

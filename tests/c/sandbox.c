@@ -59,7 +59,7 @@ static void every_call_is_refused(bool passing) {
     CHECK_REFUSED(confer_policy_production(&trusted, &error));
     CHECK_REFUSED(confer_evidence_verify(evidence, SIZE_MAX, NULL, -1, &report, &error));
     CHECK_REFUSED(confer_config_new(&config, &error));
-    CHECK_REFUSED(confer_connect(config, NULL, &client, &error));
+    CHECK_REFUSED(confer_connect(config, &client, &error));
     CHECK_REFUSED(confer_connect_start(config, &client, &error));
     CHECK_REFUSED(confer_chat_request_new(&request, &error));
     CHECK_REFUSED(confer_conversation_new(&conversation, &error));
@@ -80,7 +80,7 @@ static void everything_works(void) {
     CHECK_OK(confer_config_set_endpoint(config, enclave.url, SIZE_MAX, &error));
     CHECK_OK(confer_config_set_token(config, enclave.token, SIZE_MAX, &error));
     CHECK_OK(confer_config_set_policy(config, trusted, &error));
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     chat_says(client, "in a sandbox", "You said: in a sandbox");
     CHECK_OK(confer_attestation_report(client, &report, &error));
     FILE *file = fopen(getenv("CONFER_EVIDENCE"), "w"); /* for the next children */

@@ -53,7 +53,7 @@ static void no_log_record_of_a_session_has_secrets(void) {
     struct records records = {.destroyed = GATE};
     confer_config *config = logging_config(&records);
     confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     chat_says(client, PROMPT, "You said: " PROMPT);
     confer_report *report = NULL;
@@ -83,7 +83,7 @@ static void connection_errors_have_no_secrets(void) {
         confer_config *config = logging_config(&records);
         confer_client *client = NULL;
         confer_error *failure = NULL;
-        confer_status status = confer_connect(config, NULL, &client, &failure);
+        confer_status status = confer_connect(config, &client, &failure);
         CHECK(status != CONFER_OK && client == NULL);
         check_status(__FILE__, __LINE__, faults[i], status, "", status, failure);
         if (confer_error_report(failure) != NULL) check_holds_no_secret(confer_report_json(confer_error_report(failure), NULL));
@@ -105,7 +105,7 @@ static void stream_errors_have_no_secrets(void) {
         struct records records = {.destroyed = GATE};
         confer_config *config = logging_config(&records);
         confer_client *client = NULL;
-        CHECK_OK(confer_connect(config, NULL, &client, &error));
+        CHECK_OK(confer_connect(config, &client, &error));
         confer_config_free(config);
         confer_stream *stream = chat_pull(client, PROMPT);
         confer_error *failure = NULL;

@@ -136,7 +136,7 @@ static int work(const confer_config *config) {
     confer_stream *stream = NULL;
     confer_chat_request *chat = NULL;
     confer_extraction_request *extraction = NULL;
-    if (!STEP(confer_connect(config, NULL, &client, &error))) return 0;
+    if (!STEP(confer_connect(config, &client, &error))) return 0;
     int step = CONNECTED;
     CHECK(STEP(confer_chat_request_new(&chat, &error)));
     CHECK(STEP(confer_chat_request_add_message(chat, CONFER_ROLE_USER, "Hello", SIZE_MAX, &error)));

@@ -32,7 +32,7 @@ static void slow_reader_of_the_only_stream_loses_nothing(void) {
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_KEEPALIVE, 50, &error));
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_DEAD_PEER, 1000, &error));
     enclave_set_idle(config, 1000);
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     /* 40 MiB: more than the stream's limit of 16 MiB plus the sockets' buffers. */
     confer_stream *stream = chat_pull(client, "/tokens 2560 16384");
     chat_next(stream);

@@ -104,7 +104,7 @@ static bool use_everything(bool with_log) {
     unlink(cache);
     CHECK_OK(confer_config_set_jwks_cache_file(config, cache, SIZE_MAX, &error));
     if (with_log) CHECK_OK(confer_config_set_log(config, CONFER_LOG_DEBUG, ignore_record, NULL, NULL, &error));
-    confer_status status = confer_connect(config, NULL, &client, &error);
+    confer_status status = confer_connect(config, &client, &error);
     confer_config_free(config);
     if (!came_through("confer_connect", status, error)) {
         CHECK(client == NULL);
@@ -206,7 +206,7 @@ static void reconnecting_goes_on_while_threads_are_refused(void) {
     confer_config *config = by_name("localhost");
     confer_client *client = NULL;
     enclave_set_retries(config, 1000, 5, 20);
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     refuse(&starve_threads, 1, INT_MAX);
     enclave_kill(&enclave);
@@ -255,12 +255,12 @@ static void hanging_lookups_delay_no_file_and_no_other_name(void) {
     confer_status status;
     /* The last one counts as given up a moment after its end was told. Until then others queue behind it. */
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_STAGE_RESOLVE, 50, &error));
-    do status = confer_connect(config, NULL, &other, NULL);
+    do status = confer_connect(config, &other, NULL);
     while (status == CONFER_E_STAGE_TIMEOUT);
     CHECK(status == CONFER_E_SYSTEM);
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_STAGE_RESOLVE, 10000, &error));
     began = check_now_ms();
-    status = confer_connect(config, NULL, &other, &error);
+    status = confer_connect(config, &other, &error);
     CHECK(check_now_ms() - began < 5000); /* below the stage's time limit */
     check_status(__FILE__, __LINE__, "confer_connect", CONFER_E_SYSTEM, "32 name look-ups", status, error);
     CHECK(confer_error_retryable(error));
@@ -278,7 +278,7 @@ static void hanging_lookups_delay_no_file_and_no_other_name(void) {
     CHECK_OK(confer_runtime_wait(0, &error));
     check_no_library_thread();
     confer_client_free(client);
-    CHECK_OK(confer_connect(config, NULL, &other, &error));
+    CHECK_OK(confer_connect(config, &other, &error));
     confer_config_free(config);
     chat_says(other, "by name", "You said: by name");
     enclave_close(other);

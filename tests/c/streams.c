@@ -642,7 +642,7 @@ static void clones_do_not_count_as_unread(void) {
     CHECK_OK(confer_config_set_limit(config, CONFER_LIMIT_STREAM_REST, 64 << 10, &error));
     CHECK_OK(confer_config_set_limit(config, CONFER_LIMIT_STREAM_UNREAD, 128 << 10, &error));
     confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     confer_event *clones[COUNT];
     confer_stream *stream = chat_pull(client, "/tokens 400 10000"); /* 4 MB */
@@ -706,7 +706,7 @@ static void report_of_a_refused_enclave_outlives_its_error(void) {
     CHECK_OK(confer_config_new(&config, &error)); /* the production policy does not trust the local enclave */
     CHECK_OK(confer_config_set_endpoint(config, enclave.url, SIZE_MAX, &error));
     CHECK_OK(confer_config_set_token(config, enclave.token, SIZE_MAX, &error));
-    CHECK(confer_connect(config, NULL, &client, &refused) == CONFER_E_REJECTED);
+    CHECK(confer_connect(config, &client, &refused) == CONFER_E_REJECTED);
     confer_config_free(config);
     confer_report *report = confer_report_clone(confer_error_report(refused));
     confer_error_free(refused);

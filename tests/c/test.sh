@@ -138,7 +138,7 @@ statuses() {
 # The constants of all other enumerations: all numbers but the version, bits, and those of connection events.
 constants() {
   sed -n 's/^#define \(CONFER_[A-Z0-9_]*\) [0-9]*$/\1/p' include/confer.h |
-    grep -Evx 'CONFER_(OK|TIMEOUT|END|E_.*|VERSION_.*|ASK_.*|CONNECTION_.*)' | sed 's/.*/    {&, "&"},/'
+    grep -Evx 'CONFER_(OK|TIMEOUT|END|E_.*|VERSION_.*|ASK_.*)' | sed 's/.*/    {&, "&"},/'
 }
 
 keep_promises() {

@@ -31,7 +31,7 @@ static void *connect_and_chat(void *data) {
     confer_report **report = data;
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_stream *stream = chat_pull(client, "Hello");
     while (true) {
         const confer_event *event = NULL;
@@ -171,7 +171,7 @@ static void library_threads_block_the_applications_signals(void) {
     CHECK_OK(confer_config_set_endpoint(config, url, SIZE_MAX, &error));
     CHECK_OK(confer_config_set_jwks_cache_file(config, cache, SIZE_MAX, &error));
     CHECK(pthread_sigmask(SIG_SETMASK, NULL, &before) == 0);
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     CHECK(check_masks_of_other_threads() >= 2);
     recorder_start(&recorder, client, "masks");
     recorder_wait(&recorder, CONFER_OK);

@@ -221,7 +221,7 @@ static void idle_limit_rests_while_answers_are_owed(void) {
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
     enclave_set_idle(config, 1000);
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     confer_stream *silent = chat_pull(client, "/silent"), *stream = ask(client, CALL);
     confer_event *call = keep_call(stream);
@@ -258,7 +258,7 @@ static void rounds_take_one_place_of_the_requests(void) {
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
     CHECK_OK(confer_config_set_limit(config, CONFER_LIMIT_REQUESTS, 1, &error));
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     confer_stream *stream = pull(client, asking("/tool-rounds 100 look {}", 100, PATIENT_MS));
     for (int round = 0; round < 100; round++) CHECK_OK(ANSWER(next_call(stream), "x"));

@@ -296,7 +296,7 @@ static void mistakes_are_named(void) {
     REFUSES("token", confer_connect_start(config, &client, &error));
     CHECK(client == NULL);
     CHECK_OK(confer_config_set_ask(config, CONFER_ASK_TOKEN, &error));
-    REFUSES("token", confer_connect(config, NULL, &client, &error)); /* nobody could answer */
+    REFUSES("token", confer_connect(config, &client, &error)); /* nobody could answer */
     REFUSES("client", confer_connect_start(config, NULL, &error));
     REFUSES("client", confer_client_wait(NULL, 0, &error));
     REFUSES("client", confer_client_watch(NULL, NULL, &(confer_stream *){NULL}, &error));

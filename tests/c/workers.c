@@ -34,7 +34,7 @@ static void connecting_ends_when_its_worker_dies(void) {
         confer_error *error = NULL;
         int64_t began = check_now_ms();
         refuse(&waits, n, INT_MAX);
-        confer_status status = confer_connect(config, NULL, &client, &error);
+        confer_status status = confer_connect(config, &client, &error);
         refuse_nothing(&waits);
         CHECK(check_now_ms() - began < SOON_MS);
         if (status != CONFER_OK) {
@@ -60,7 +60,7 @@ static void connecting_ends_in_time_when_no_worker_answers(void) {
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_CONNECT, 500, &error));
     int64_t began = check_now_ms();
     atomic_store(&stuck, true);
-    CHECK_ERROR(CONFER_E_STAGE_TIMEOUT, "does not answer", confer_connect(config, NULL, &client, &error));
+    CHECK_ERROR(CONFER_E_STAGE_TIMEOUT, "does not answer", confer_connect(config, &client, &error));
     CHECK(client == NULL && check_now_ms() - began < SOON_MS);
     CHECK_STATUS(CONFER_TIMEOUT, confer_runtime_wait(0, &error));
     atomic_store(&stuck, false);
@@ -80,7 +80,7 @@ static void requests_end_when_their_worker_dies_and_reconnecting_goes_on(void) {
         confer_client *client = NULL;
         confer_error *error = NULL;
         if (reconnecting) enclave_set_retries(config, 100, 5, 20);
-        CHECK_OK(confer_connect(config, NULL, &client, &error));
+        CHECK_OK(confer_connect(config, &client, &error));
         confer_config_free(config);
         confer_stream *stream = chat_pull(client, "/repeat 1000 10 word");
         chat_next(stream);

@@ -270,7 +270,7 @@ static void idle_limit_rests_while_the_application_writes(void) {
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
     enclave_set_idle(config, 2000);
-    CHECK_OK(confer_connect(config, NULL, &client, &error));
+    CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     confer_stream *stream = start(client, 1000);
     CHECK_OK(confer_stream_write(stream, document, 500, 0, &written, &error));
