@@ -58,8 +58,9 @@ pub struct confer_stream_callbacks {
     /// Called when an event or the end can be taken. Then call confer_stream_next() with a timeout
     /// of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an error.
     /// The next call comes after everything was taken, and one more comes for the end. A call can
-    /// come after another thread has taken everything, but not after confer_stream_free(). NULL:
-    /// the library delivers the events to `on_event`.
+    /// come after another thread has taken everything, but not after confer_stream_free(). After
+    /// confer_close(), on_done() may come without it. NULL: the library delivers the events to
+    /// `on_event`.
     pub on_ready: Option<unsafe extern "C" fn(user_data: *mut c_void, stream: *mut confer_stream)>,
 }
 

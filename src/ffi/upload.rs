@@ -29,7 +29,8 @@ unsafe fn data<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
 ///
 /// Returns CONFER_OK if all bytes were taken, CONFER_TIMEOUT if only `written` of them were.
 /// Errors, which do not end the stream: CONFER_E_STALE if the upload has ended, because the answer
-/// came early, or the stream failed or was cancelled; CONFER_E_INVALID_ARGUMENT for more bytes than
+/// came early, or the stream failed or was cancelled (bytes may still be taken for a moment after
+/// confer_stream_cancel()); CONFER_E_INVALID_ARGUMENT for more bytes than
 /// the document's length (takes none of them), after confer_stream_finish(), and for other streams;
 /// CONFER_E_BUSY if another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless
 /// `timeout_ms` is 0.

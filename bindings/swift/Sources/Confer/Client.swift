@@ -78,7 +78,7 @@ public final class Client: Sendable {
     }
 
     /// Whether a connection exists now.
-    public var isConnected: Bool { confer_client_connected(handle.pointer) }
+    public var isConnected: Bool { state == .connected }
 
     /// Call this when the network has changed or the machine has slept. Checks at once, within
     /// `DurationKey.probe`, whether the connection is alive. A pending reconnect skips its pause.

@@ -12,10 +12,8 @@ public enum Stage: Int32, Sendable, CaseIterable {
     case keySet = 5
     case verify = 6
     case proxy = 7
-    case token = 8
-    case release = 9
-    /// All stages together.
-    case ended = 100
+    /// All stages together, for times.
+    case all = 100
 }
 
 /// Why a client needs a token.
