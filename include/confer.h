@@ -645,7 +645,8 @@
 #define CONFER_EVENT_ASK_RELEASE 105
 
 /**
- * A question is over: it was answered, or nobody needs the answer any more.
+ * The open question is over: it was answered, or nobody needs the answer any more. A client has
+ * only one open question at a time.
  */
 #define CONFER_EVENT_ANSWERED 106
 
@@ -868,8 +869,9 @@ typedef struct {
      * Called when an event or the end can be taken. Then call confer_stream_next() with a timeout
      * of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an error.
      * The next call comes after everything was taken, and one more comes for the end. A call can
-     * come after another thread has taken everything, but not after confer_stream_free(). NULL:
-     * the library delivers the events to `on_event`.
+     * come after another thread has taken everything, but not after confer_stream_free(). After
+     * confer_close(), on_done() may come without it. NULL: the library delivers the events to
+     * `on_event`.
      */
     void (*on_ready)(void *user_data, confer_stream *stream);
 } confer_stream_callbacks;
@@ -2685,10 +2687,12 @@ confer_status confer_connect_start(const confer_config *config, confer_client **
  * `timeout_ms`: 0 does not wait; negative waits without a limit.
  *
  * Returns CONFER_OK once it is connected, and CONFER_TIMEOUT otherwise. If the client has ended or
- * ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close(). In a
- * callback returns CONFER_E_WOULD_DEADLOCK, unless `timeout_ms` is 0.
+ * ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close() and
+ * after the free of its last handle and stream. In a callback returns CONFER_E_WOULD_DEADLOCK, unless `timeout_ms` is 0.
  */
-confer_status confer_client_wait(confer_client *client, int64_t timeout_ms, confer_error **error);
+confer_status confer_client_wait(confer_client *client,
+                                 int64_t timeout_ms,
+                                 confer_error **error);
 
 /**
  * Returns the client's state, one of CONFER_CLIENT_*. Later versions may add states.
@@ -2830,7 +2834,8 @@ void confer_stream_free(confer_stream *stream);
  *
  * Returns CONFER_OK if all bytes were taken, CONFER_TIMEOUT if only `written` of them were.
  * Errors, which do not end the stream: CONFER_E_STALE if the upload has ended, because the answer
- * came early, or the stream failed or was cancelled; CONFER_E_INVALID_ARGUMENT for more bytes than
+ * came early, or the stream failed or was cancelled (bytes may still be taken for a moment after
+ * confer_stream_cancel()); CONFER_E_INVALID_ARGUMENT for more bytes than
  * the document's length (takes none of them), after confer_stream_finish(), and for other streams;
  * CONFER_E_BUSY if another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless
  * `timeout_ms` is 0.

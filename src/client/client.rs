@@ -108,12 +108,6 @@ impl Client {
         Stream::watch(self.life())
     }
 
-    /// Waits until the client is connected, or until `deadline`. Returns whether it is. Fails with
-    /// the client's error if it ends.
-    pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
-        self.life().wait(deadline)
-    }
-
     /// Gives a fresh token: answers an open token question, or serves the next attempt.
     pub fn set_token(&self, token: &str) -> Result<()> {
         self.life().set_token(Token::new(token)?);
@@ -121,7 +115,7 @@ impl Client {
     }
 
     /// The lifecycle, which its tasks and requests share.
-    pub fn life(&self) -> &Lifecycle {
+    pub fn life(&self) -> &Arc<Lifecycle> {
         &self.0.life
     }
 

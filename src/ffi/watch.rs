@@ -99,8 +99,8 @@ pub unsafe extern "C" fn confer_connect_start(
 /// `timeout_ms`: 0 does not wait; negative waits without a limit.
 ///
 /// Returns CONFER_OK once it is connected, and CONFER_TIMEOUT otherwise. If the client has ended or
-/// ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close(). In a
-/// callback returns CONFER_E_WOULD_DEADLOCK, unless `timeout_ms` is 0.
+/// ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close() and
+/// after the free of its last handle and stream. In a callback returns CONFER_E_WOULD_DEADLOCK, unless `timeout_ms` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_wait(
     client: *mut confer_client,
@@ -112,8 +112,10 @@ pub unsafe extern "C" fn confer_client_wait(
         if timeout_ms != 0 {
             guard::may_wait("confer_client_wait")?;
         }
+        // The wait does not keep the client, so that freeing it ends the wait.
         // SAFETY: NULL or a live handle.
-        let connected = unsafe { confer_client::with(client, |client| client.wait(deadline)) }?;
+        let life = unsafe { confer_client::with(client, |client| Ok(client.life().clone())) }?;
+        let connected = life.wait(deadline)?;
         Ok(if connected { CONFER_OK } else { CONFER_TIMEOUT })
     })
 }

@@ -23,6 +23,13 @@ use crate::panics;
 #[derive(Clone)]
 pub struct Session(Arc<Shared>);
 
+/// A random number, or 0 if the system has none: it protects nothing.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
 /// A handle that does not keep the connection. Readers of answers hold it.
 #[derive(Clone)]
 pub struct WeakSession(Weak<Shared>);
@@ -59,7 +66,7 @@ impl Session {
     ) -> (Session, impl Future<Output = Error> + Send + use<>) {
         let (commands, received) = unbounded_channel();
         let now = Instant::now();
-        let core = Core::new(established.channel, limits, now);
+        let core = Core::new(established.channel, limits, seed(), now);
         let sinks = Sinks::new(stats.clone());
         let shared = Shared {
             commands,

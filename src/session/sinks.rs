@@ -288,7 +288,7 @@ mod tests {
             let now = Instant::now();
             Rig {
                 sinks: Sinks::new(Arc::default()),
-                core: Core::new(channel, Limits::default(), now),
+                core: Core::new(channel, Limits::default(), 1, now),
                 transport,
                 now,
             }

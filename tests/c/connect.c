@@ -2,9 +2,11 @@
  * Connecting: client, report and export of a verified enclave, the error for a refused one, and
  * connecting without waiting.
  */
+#define _GNU_SOURCE /* syscall */
 #include "recorder.h"
 
 #include <poll.h>
+#include <sys/syscall.h>
 
 static void verified_enclave_gives_a_report_and_an_answer(void) {
     struct enclave enclave;
@@ -297,6 +299,43 @@ static void all_threads_that_wait_for_a_client_wake(void) {
     enclave_stop(&enclave);
 }
 
+struct waiter {
+    confer_client *client;
+    _Atomic(pid_t) thread;
+};
+
+static void *wait_until_freed(void *data) {
+    struct waiter *waiter = data;
+    waiter->thread = (pid_t)syscall(SYS_gettid);
+    CHECK_STATUS(CONFER_E_CLOSED, confer_client_wait(waiter->client, -1, &error));
+    return NULL;
+}
+
+/* Whether a thread sleeps. */
+static bool is_asleep(pid_t thread) {
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    FILE *stat = fopen(path, "r");
+    if (stat == NULL) return false;
+    CHECK(fscanf(stat, "%*d (%*[^)]) %c", &state) == 1 && fclose(stat) == 0);
+    return state == 'S';
+}
+
+static void freeing_a_client_ends_a_wait_for_it(void) {
+    struct enclave enclave;
+    enclave_start(&enclave, "message1-stall");
+    confer_config *config = enclave_config(&enclave);
+    struct waiter waiter = {.client = client_start(config)};
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, wait_until_freed, &waiter) == 0);
+    for (int looks = 0; looks < 3; looks += waiter.thread != 0 && is_asleep(waiter.thread)) check_pause();
+    confer_client_free(waiter.client);
+    CHECK(pthread_join(thread, NULL) == 0);
+    confer_config_free(config);
+    CHECK_OK(confer_runtime_wait(-1, &error));
+    enclave_stop(&enclave);
+}
+
 static void later_configuration_changes_do_not_affect_a_client(void) {
     struct enclave enclave;
     enclave_start(&enclave, NULL);
@@ -323,6 +362,7 @@ int main(void) {
         PROMISE(client_is_connected_when_its_watch_says_so),
         PROMISE(one_configuration_serves_clients_that_end_separately),
         PROMISE(all_threads_that_wait_for_a_client_wake),
+        PROMISE(freeing_a_client_ends_a_wait_for_it),
     };
     return KEEP_PROMISES(promises);
 }

@@ -138,12 +138,13 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(channel: Channel, limits: Limits, now: Instant) -> Core {
+    /// `seed`: a random number, from which the ids of messages come.
+    pub(super) fn new(channel: Channel, limits: Limits, seed: u64, now: Instant) -> Core {
         Core {
             phase: Phase::Open,
             channel,
             reassembler: Reassembler::new(limits.bounds.unfinished),
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(seed),
             plaintext: BytesMut::new(),
             exchanges: HashMap::new(),
             places: Places::default(),
@@ -233,7 +234,7 @@ impl Core {
             return;
         }
         self.phase = Phase::Closed(error.clone());
-        self.outgoing = Outgoing::default();
+        self.outgoing.clear();
         let mut open: Vec<i64> = self.exchanges.keys().copied().collect();
         open.sort_unstable(); // in the order in which they were started
         for id in open {

@@ -7,8 +7,10 @@ use bytes::{Bytes, BytesMut};
 use crate::wire::{Fragments, MAX_FRAME_PAYLOAD};
 
 /// Messages in the order in which they are sent.
-#[derive(Default)]
-pub(super) struct Outgoing(VecDeque<Message>);
+pub(super) struct Outgoing {
+    messages: VecDeque<Message>,
+    ids: ChunkIds,
+}
 
 struct Message {
     id: i64,
@@ -40,8 +42,20 @@ pub(super) struct Sent {
 }
 
 impl Outgoing {
+    pub(super) fn new(seed: u64) -> Outgoing {
+        Outgoing {
+            messages: VecDeque::new(),
+            ids: ChunkIds(seed),
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.messages.is_empty()
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        self.messages = VecDeque::new();
     }
 
     /// Queues the only message of a request.
@@ -58,37 +72,39 @@ impl Outgoing {
         data: usize,
         last: bool,
     ) {
-        self.0.push_back(Message {
+        let chunk_id = self.ids.next();
+        self.messages.push_back(Message {
             id,
             opens,
             data,
             last,
-            fragments: Fragments::new(random_chunk_id(), message),
+            fragments: Fragments::new(chunk_id, message),
         });
     }
 
     /// Queues a ping before everything else, also between the frames of a long message. So its
     /// round trip measures the network and not the queue.
     pub(super) fn push_ping(&mut self, id: i64, message: Bytes) {
-        self.0.push_front(Message {
+        let chunk_id = self.ids.next();
+        self.messages.push_front(Message {
             id,
             opens: false,
             data: 0,
             last: false,
-            fragments: Fragments::new(random_chunk_id(), message),
+            fragments: Fragments::new(chunk_id, message),
         });
     }
 
     /// Takes the next frame and writes it to `out`. Returns None if the queue is empty.
     pub(super) fn next_frame(&mut self, out: &mut BytesMut) -> Option<Frame> {
-        let message = self.0.front_mut()?;
+        let message = self.messages.front_mut()?;
         message.fragments.next_into(out);
         // Ignores which bytes of a frame are data: the sum is right at the last frame.
         let data = message.data.min(MAX_FRAME_PAYLOAD);
         message.data -= data;
         let (id, opens, last) = (message.id, message.opens, message.last);
         let completes = message.fragments.finished().then(|| {
-            self.0.pop_front();
+            self.messages.pop_front();
             Sent { opens, last }
         });
         Some(Frame {
@@ -102,7 +118,7 @@ impl Outgoing {
     /// out whole: a server keeps an unfinished one for ever. Returns the number of dropped messages.
     pub(super) fn drop_unsent(&mut self, id: i64) -> u32 {
         let mut dropped = 0;
-        self.0.retain(|message| {
+        self.messages.retain(|message| {
             let kept = message.id != id || message.fragments.begun();
             dropped += u32::from(!kept);
             kept
@@ -111,10 +127,16 @@ impl Outgoing {
     }
 }
 
-/// Protocol section 3: `chunk_id` is random for each message. It need not be secret, so 0 serves if
-/// the system has no random bytes.
-fn random_chunk_id() -> i64 {
-    let mut bytes = [0; 8];
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    i64::from_ne_bytes(bytes)
+/// Protocol section 3: `chunk_id` is random for each message. It need not be secret, so these come
+/// from one random number (SplitMix64), and none repeats.
+struct ChunkIds(u64);
+
+impl ChunkIds {
+    fn next(&mut self) -> i64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)).cast_signed()
+    }
 }

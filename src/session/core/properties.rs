@@ -119,7 +119,7 @@ impl Sim {
         let (channel, transport) = pair();
         let now = Instant::now();
         Sim {
-            core: Core::new(channel, Limits::default(), now),
+            core: Core::new(channel, Limits::default(), 1, now),
             transport,
             reassembler: Reassembler::default(),
             now,

@@ -45,7 +45,7 @@ impl Peer {
         let (channel, transport) = pair();
         let now = Instant::now();
         Peer {
-            core: Core::new(channel, limits, now),
+            core: Core::new(channel, limits, 1, now),
             transport,
             reassembler: Reassembler::default(),
             now,
