@@ -46,6 +46,39 @@
  *
  *     cc hello.c $(pkg-config --cflags --libs confer) -o hello
  *
+ * CONTENTS
+ *
+ * Section                Source in src/ffi   Main names
+ * ---------------------  ------------------  --------------------------------------------------------
+ * Types                  types.rs            confer_config, confer_client, confer_stream, confer_event
+ * Statuses               status.rs           confer_status, confer_status_name
+ * Errors                 error.rs            confer_error_message, _status, _retryable, _progress
+ * Version and runtime    version.rs          confer_version_number, confer_runtime_wait
+ * Configuration          config.rs           confer_config_new, _set_token, _set_endpoint, _set_policy
+ * Settings by key        settings.rs         confer_config_set_duration_ms, _set_limit
+ * Log                    log.rs              confer_config_set_log
+ * Policies               policy.rs           confer_policy_production, _load, _parse
+ * Clients                connect.rs          confer_connect, _connect_start, confer_close
+ * Reports                report.rs           confer_report_verified, _json, _check_outcome
+ * Report fields          report_fields.rs    confer_report_signer, _image_version, _mrtd
+ * Evidence               report_evidence.rs  confer_evidence_verify
+ * Conversations          conversation.rs     confer_conversation_new, _json, _parse
+ * Chat requests          request.rs          confer_chat_request_new, _add_message, _add_tool
+ * Sampling               sampling.rs         confer_chat_request_set_temperature, _set_max_tokens
+ * Embeddings requests    embeddings.rs       confer_embeddings_request_new, _add_text
+ * Extraction requests    extraction.rs       confer_extraction_request_new, _set_document_file
+ * Fetch requests         fetch.rs            confer_fetch_request_new
+ * Raw requests           raw.rs              confer_raw_request_new, _set_body
+ * Callbacks              callbacks.rs        confer_stream_callbacks
+ * Starting requests      start.rs            confer_chat_stream, confer_embeddings_stream
+ * Streams                stream.rs           confer_stream_next, _collect, _cancel
+ * Uploads                upload.rs           confer_stream_write, _finish
+ * Events                 event.rs            confer_event_type, _content, _clone
+ * Tool calls             tool.rs             confer_event_wants_answer, _answer_tool, _fail_tool
+ * Watching a client      watch.rs            confer_client_watch, confer_config_set_ask
+ * Client events          client_event.rs     confer_event_answer_token, _answer_release
+ * Names                  names.rs            confer_event_type_name, confer_role_name
+ *
  * CONVENTIONS
  *
  * Arguments    The handle first, then inputs, outputs, and last `confer_error **error`, which may
@@ -54,9 +87,9 @@
  *              `*error` receives an error, to be freed with confer_error_free(). After CONFER_OK,
  *              CONFER_TIMEOUT and CONFER_END it is NULL. Getters accept a NULL error.
  * Text         In: a pointer and a length in bytes, UTF-8; CONFER_NTS, which is SIZE_MAX, means
- *              NUL-terminated. NULL with length 0 is the empty text. The library copies inputs. Out: borrowed,
- *              NUL-terminated, valid as long as its handle; `len`, if not NULL, receives the
- *              length.
+ *              NUL-terminated. NULL with length 0 is the empty text. The library copies inputs.
+ *              Out: borrowed, NUL-terminated, valid as long as its handle; `len`, if not NULL,
+ *              receives the length.
  * Handles      Opaque. Each type has a _free function, which accepts NULL and never waits. Handles
  *              may be freed in any order.
  * Threads      Any thread may call any function, and several threads may use one handle at once,
@@ -169,537 +202,53 @@
  *              log records that wait for a slow callback        1,024         -                    counted, not kept
  */
 
+/* Written by `make header` from src/ffi; do not edit. */
 
 #ifndef CONFER_H
 #define CONFER_H
-
-/* Written by `make header` from src/ffi; do not edit. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+/* CONFER_API marks each function: visible outside the library; on Windows, imported from its DLL unless
+ * CONFER_STATIC is defined. An application may define it before it includes this header. */
+#ifndef CONFER_API
+#  if defined(_WIN32) && !defined(CONFER_STATIC)
+#    define CONFER_API __declspec(dllimport)
+#  elif defined(__GNUC__) && !defined(_WIN32)
+#    define CONFER_API __attribute__((visibility("default")))
+#  else
+#    define CONFER_API
+#  endif
+#endif
+
+/* CONFER_MUST_USE marks each function that returns a confer_status: the compiler warns about a call that
+ * ignores it. An application may define it empty before it includes this header. */
+#ifndef CONFER_MUST_USE
+#  if defined(__cplusplus) && __cplusplus >= 201703L
+#    define CONFER_MUST_USE [[nodiscard]]
+#  elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 202311L
+#    define CONFER_MUST_USE [[nodiscard]]
+#  elif defined(__GNUC__)
+#    define CONFER_MUST_USE __attribute__((warn_unused_result))
+#  else
+#    define CONFER_MUST_USE
+#  endif
+#endif
+
 /* The length of a NUL-terminated text. */
 #define CONFER_NTS SIZE_MAX
 
-/**
- * Major version: changes when something is removed. While it is 0, see the CHANGELOG.
- */
-#define CONFER_VERSION_MAJOR 0
+#ifdef __cplusplus
+extern "C" {
+#endif
 
-/**
- * Minor version: changes when something is added.
- */
-#define CONFER_VERSION_MINOR 1
-
-/**
- * Patch version.
- */
-#define CONFER_VERSION_PATCH 0
-
-/**
- * The header's version as one number: major * 1,000,000 + minor * 1,000 + patch.
- */
-#define CONFER_VERSION_NUMBER 1000
-
-/**
- * Nothing of the request was sent.
- */
-#define CONFER_PROGRESS_NOT_SENT 0
-
-/**
- * At least a part of the request was given to the network, so the enclave may have acted on it.
- */
-#define CONFER_PROGRESS_MAYBE_SENT 1
-
-/**
- * The enclave had begun to answer.
- */
-#define CONFER_PROGRESS_PARTLY_ANSWERED 2
-
-/**
- * The check holds.
- */
-#define CONFER_OUTCOME_PASS 0
-
-/**
- * The policy tolerates the result, but the machine needs an update.
- */
-#define CONFER_OUTCOME_WARN 1
-
-/**
- * The check does not hold.
- */
-#define CONFER_OUTCOME_FAIL 2
-
-/**
- * The check could not run, because its input is missing. Rejects like a failure.
- */
-#define CONFER_OUTCOME_SKIP 3
-
-/**
- * Looks up the host name of the endpoint or the proxy.
- */
-#define CONFER_STAGE_RESOLVE 0
-
-/**
- * Connects by TCP. Tries all addresses of the name, IPv6 and IPv4 in turn, each 250 ms after the
- * previous one or when that has failed.
- */
-#define CONFER_STAGE_TCP 1
-
-/**
- * Negotiates TLS with the endpoint. Does nothing for ws://.
- */
-#define CONFER_STAGE_TLS 2
-
-/**
- * Requests the WebSocket upgrade, with the token.
- */
-#define CONFER_STAGE_UPGRADE 3
-
-/**
- * Exchanges messages 1 and 2 of the Noise handshake.
- */
-#define CONFER_STAGE_HANDSHAKE 4
-
-/**
- * Finds or fetches Intel's key set.
- */
-#define CONFER_STAGE_KEY_SET 5
-
-/**
- * Verifies the evidence and, if it satisfies the policy, sends message 3.
- */
-#define CONFER_STAGE_VERIFY 6
-
-/**
- * Opens a tunnel through the proxy, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS. Skipped
- * without a proxy.
- */
-#define CONFER_STAGE_PROXY 7
-
-/**
- * All stages together, for confer_report_timing_us().
- */
-#define CONFER_STAGE_ALL 100
-
-/**
- * Trusts Mozilla's list of authorities, which is built into the library.
- */
-#define CONFER_ROOTS_BUNDLED 0
-
-/**
- * Trusts the system's authorities.
- */
-#define CONFER_ROOTS_SYSTEM 1
-
-/**
- * Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of
- * CONFER_STAGE_*.
- */
-#define CONFER_DURATION_STAGE_RESOLVE 0
-
-/**
- * Connecting by TCP, over all addresses of the name.
- */
-#define CONFER_DURATION_STAGE_TCP 1
-
-/**
- * Negotiating TLS.
- */
-#define CONFER_DURATION_STAGE_TLS 2
-
-/**
- * Upgrading to a WebSocket.
- */
-#define CONFER_DURATION_STAGE_UPGRADE 3
-
-/**
- * Messages 1 and 2 of the Noise handshake.
- */
-#define CONFER_DURATION_STAGE_HANDSHAKE 4
-
-/**
- * Finding or fetching Intel's key set.
- */
-#define CONFER_DURATION_STAGE_KEY_SET 5
-
-/**
- * Verifying the evidence and sending message 3.
- */
-#define CONFER_DURATION_STAGE_VERIFY 6
-
-/**
- * Opening a tunnel through the proxy.
- */
-#define CONFER_DURATION_STAGE_PROXY 7
-
-/**
- * All stages of connecting together.
- */
-#define CONFER_DURATION_CONNECT 100
-
-/**
- * The application's answer to a question: for a token, or about another release.
- */
-#define CONFER_DURATION_ANSWER 101
-
-/**
- * The interval between keepalive pings.
- */
-#define CONFER_DURATION_KEEPALIVE 102
-
-/**
- * Longest time that a ping may stay unanswered while no byte moves in either direction. Then the
- * connection counts as dead: CONFER_E_DEAD_PEER.
- */
-#define CONFER_DURATION_DEAD_PEER 103
-
-/**
- * Longest silence of the enclave after confer_client_network_changed(). Then the connection counts
- * as dead.
- */
-#define CONFER_DURATION_PROBE 104
-
-/**
- * Longest silence of a request whose answer ends with CONFER_EVENT_COMPLETION, such as a streamed
- * chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer without a
- * word while it still answers pings.
- */
-#define CONFER_DURATION_IDLE_EVENTS 105
-
-/**
- * The same for any other answer: the server may work for 10 minutes on a document, or on an answer
- * without streaming. Waiting for a connection, or for one of its places for uploads, has the same
- * limit.
- */
-#define CONFER_DURATION_IDLE_OTHER 106
-
-/**
- * The age at which a new, verified connection replaces a working one.
+/* ================================================================================================
+ * Types: src/ffi/types.rs
  *
- * With retries on, the library makes the new connection first. Open requests end on the old one;
- * at most four old ones may linger. If no connection can be made, new requests wait, and fail with
- * the last attempt's error after the last allowed attempt. The old connection continues for open
- * requests, unless that error is not retried: then the client ends. With retries off, the
- * connection ends with CONFER_E_EXPIRED.
- */
-#define CONFER_DURATION_MAX_AGE 107
-
-/**
- * The bound of the first retry's delay. It doubles with each failure, and the delay is a random part
- * of it. A server that asks for a longer delay gets it.
- */
-#define CONFER_DURATION_FIRST_RETRY 108
-
-/**
- * The longest delay before any such attempt.
- */
-#define CONFER_DURATION_LONGEST_RETRY 109
-
-/**
- * Unread bytes of a stream. Above it the socket is not read, if no other request is open.
- */
-#define CONFER_LIMIT_STREAM_REST 0
-
-/**
- * Unread bytes of a stream. Above it the stream fails with CONFER_E_SLOW_CONSUMER.
- */
-#define CONFER_LIMIT_STREAM_UNREAD 1
-
-/**
- * Unread bytes of all streams of a client. Above it, streams with more than an equal share fail.
- */
-#define CONFER_LIMIT_CLIENT_UNREAD 2
-
-/**
- * Bytes of incomplete messages. Above it the connection fails with CONFER_E_LIMIT.
- */
-#define CONFER_LIMIT_UNFINISHED 3
-
-/**
- * Bytes of requests that wait to be sent. Above it another request is refused with
- * CONFER_E_TOO_MANY. If the application answers token questions and retries are on, sent requests
- * without an answer may hold as many bytes again, because they are repeated after status 401 or
- * 402.
- */
-#define CONFER_LIMIT_UNSENT 4
-
-/**
- * Open requests. Above it another request is refused with CONFER_E_TOO_MANY.
- */
-#define CONFER_LIMIT_REQUESTS 5
-
-/**
- * Attempts to connect again that may fail in a row. After the last one the client ends with its
- * error. 0: the client ends with its connection.
- *
- * Each new connection is fully verified, with the same policy. A request that was not sent before
- * the connection broke is sent on the next one. Other streams end with the connection's error, and
- * confer_error_progress() says how far they had come: nothing is sent twice. Requests started
- * without a connection wait for one. A later connection that breaks within 10 s counts as a failed
- * attempt. An error that is not retried, such as a refused enclave, ends the client at once: see
- * the table of confer_error_retryable().
- */
-#define CONFER_LIMIT_ATTEMPTS 6
-
-/**
- * Something failed.
- */
-#define CONFER_LOG_ERROR 1
-
-/**
- * Something is wrong, but the work continues.
- */
-#define CONFER_LOG_WARN 2
-
-/**
- * A connection was opened or closed.
- */
-#define CONFER_LOG_INFO 3
-
-/**
- * Each stage of connecting.
- */
-#define CONFER_LOG_DEBUG 4
-
-/**
- * Bytes sent by sockets, with TLS and WebSocket.
- */
-#define CONFER_COUNTER_BYTES_SENT 0
-
-/**
- * Bytes received from sockets.
- */
-#define CONFER_COUNTER_BYTES_RECEIVED 1
-
-/**
- * Whole messages sent: requests, chunks of documents, pings.
- */
-#define CONFER_COUNTER_MESSAGES_SENT 2
-
-/**
- * Whole messages received.
- */
-#define CONFER_COUNTER_MESSAGES_RECEIVED 3
-
-/**
- * Keepalive pings sent.
- */
-#define CONFER_COUNTER_PINGS_SENT 4
-
-/**
- * Keepalive pings answered.
- */
-#define CONFER_COUNTER_PINGS_ANSWERED 5
-
-/**
- * Round-trip time of the last answered ping in microseconds; 0 before the first. Leaves out pings
- * that were open while a full stream stopped reading, because they measure the application.
- */
-#define CONFER_COUNTER_ROUND_TRIP_US 6
-
-/**
- * Verified connections, with the first one.
- */
-#define CONFER_COUNTER_CONNECTIONS 7
-
-/**
- * Failed attempts to reconnect.
- */
-#define CONFER_COUNTER_FAILED_ATTEMPTS 8
-
-/**
- * The user.
- */
-#define CONFER_ROLE_USER 0
-
-/**
- * An earlier answer of the model.
- */
-#define CONFER_ROLE_ASSISTANT 1
-
-/**
- * Instructions of the system.
- */
-#define CONFER_ROLE_SYSTEM 2
-
-/**
- * Instructions of the developer.
- */
-#define CONFER_ROLE_DEVELOPER 3
-
-/**
- * A call of a tool by the model. The content is JSON text with `toolCallId`, `toolName` and
- * `toolArguments`.
- */
-#define CONFER_ROLE_TOOL_CALL 4
-
-/**
- * A tool's result. The content is JSON text with `toolCallId`, `toolName` and `content`.
- */
-#define CONFER_ROLE_TOOL_RESPONSE 5
-
-/**
- * The answer is one response, in one CONFER_EVENT_BODY.
- */
-#define CONFER_ENDING_ONE_RESPONSE 0
-
-/**
- * The answer comes in events, like that of a chat, and ends with CONFER_EVENT_COMPLETION.
- */
-#define CONFER_ENDING_COMPLETION 1
-
-/**
- * The answer comes in pieces, each a CONFER_EVENT_BODY, and ends after Content-Length bytes.
- */
-#define CONFER_ENDING_CONTENT_LENGTH 2
-
-/**
- * An event of an unknown type or without a type: see confer_event_json(). Not an error.
- */
-#define CONFER_EVENT_OTHER 0
-
-/**
- * Text to append to the answer: confer_event_content().
- */
-#define CONFER_EVENT_TOKEN 1
-
-/**
- * Reasoning text: confer_event_content().
- */
-#define CONFER_EVENT_THINKING 2
-
-/**
- * The server runs one of its tools: confer_event_tool_name() and so on.
- */
-#define CONFER_EVENT_SERVER_TOOL_CALL 3
-
-/**
- * That tool's result: confer_event_content(), confer_event_full_content().
- */
-#define CONFER_EVENT_SERVER_TOOL_RESPONSE 4
-
-/**
- * The application must run this tool: see confer_chat_request_add_tool() and
- * confer_event_wants_answer().
- */
-#define CONFER_EVENT_CLIENT_TOOL_CALL 5
-
-/**
- * The end of the answer. The stream is complete after it.
- */
-#define CONFER_EVENT_COMPLETION 6
-
-/**
- * A piece of an answer that does not come in events: a chat without streaming, a page, a document,
- * any response. confer_event_content(), which need not be text and can end within a character;
- * confer_event_received().
- */
-#define CONFER_EVENT_BODY 7
-
-/**
- * A part of an upload was sent: confer_event_sent().
- */
-#define CONFER_EVENT_PROGRESS 8
-
-/**
- * The answer to an embeddings request: confer_event_embeddings().
- */
-#define CONFER_EVENT_EMBEDDINGS 9
-
-/**
- * The answer to a ping: confer_event_round_trip_us().
- */
-#define CONFER_EVENT_PONG 10
-
-/**
- * A stage of connecting began.
- */
-#define CONFER_EVENT_STAGE 100
-
-/**
- * A verified connection serves.
- */
-#define CONFER_EVENT_CONNECTED 101
-
-/**
- * The connection broke.
- */
-#define CONFER_EVENT_DISCONNECTED 102
-
-/**
- * The client connects again after a delay.
- */
-#define CONFER_EVENT_RETRY 103
-
-/**
- * The client needs a token: confer_event_answer_token(), confer_event_refuse_token().
- */
-#define CONFER_EVENT_ASK_TOKEN 104
-
-/**
- * The enclave's release differs from the previous one: confer_event_answer_release().
- */
-#define CONFER_EVENT_ASK_RELEASE 105
-
-/**
- * The open question is over: it was answered, or nobody needs the answer any more. A client has
- * only one open question at a time.
- */
-#define CONFER_EVENT_ANSWERED 106
-
-/**
- * The first connection needs a token.
- */
-#define CONFER_TOKEN_FIRST 0
-
-/**
- * Another connection needs a token.
- */
-#define CONFER_TOKEN_RECONNECT 1
-
-/**
- * The token in use ends soon.
- */
-#define CONFER_TOKEN_EXPIRING 2
-
-/**
- * The server refused the last token for good: with HTTP status 401, 402 or 403, or with status 401
- * or 402 for a request.
- */
-#define CONFER_TOKEN_REFUSED 3
-
-/**
- * The application answers CONFER_EVENT_ASK_TOKEN.
- */
-#define CONFER_ASK_TOKEN 1
-
-/**
- * The application answers CONFER_EVENT_ASK_RELEASE.
- */
-#define CONFER_ASK_RELEASE 2
-
-/**
- * The client is making its first connection.
- */
-#define CONFER_CLIENT_CONNECTING 0
-
-/**
- * A verified connection serves.
- */
-#define CONFER_CLIENT_CONNECTED 1
-
-/**
- * The connection broke, and the client is making another one.
- */
-#define CONFER_CLIENT_RECONNECTING 2
-
-/**
- * The client has ended: see confer_client_check().
- */
-#define CONFER_CLIENT_ENDED 3
+ * The handles, all opaque, and the function that destroys user data.
+ * ================================================================================================ */
 
 /**
  * A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies
@@ -794,87 +343,23 @@ typedef struct confer_report confer_report;
 typedef struct confer_stream confer_stream;
 
 /**
+ * Destroys the user data: called once, after the last callback. May be NULL.
+ */
+typedef void (*confer_destroy_fn)(void *user_data);
+
+/* ================================================================================================
+ * Statuses: src/ffi/status.rs
+ *
+ * Results of calls and streams, with their names and descriptions.
+ * ================================================================================================ */
+
+/**
  * The result of a call or a stream. 0 is success, and 1 and 2 are not errors. Each hundred is a
  * family: 1xx mistakes of the caller, 2xx ended on this side, 3xx network, 4xx the peer broke the
  * protocol, 5xx the enclave was refused, 6xx the enclave answered with an error. Numbers are never
  * changed or reused. Later versions may add numbers to any family.
  */
 typedef int32_t confer_status;
-
-/**
- * Receives a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as
- * "confer::connect"; `message`: English. Both texts are NUL-terminated UTF-8 and valid during the
- * call. Runs on the client's callback thread.
- */
-typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target, const char *message);
-
-/**
- * Destroys the user data: called once, after the last callback. May be NULL.
- */
-typedef void (*confer_destroy_fn)(void *user_data);
-
-/**
- * Reads up to `size` bytes of the document into `buffer`, and returns their number; 0 at the end
- * of the document; a negative number to stop, which ends the stream with CONFER_E_STOPPED. Called
- * on the client's callback thread until 1 MiB is read or the document ends. A slow one delays the
- * client's other callbacks.
- *
- * `size` varies: it is the rest of that 1 MiB and, with a `total_length`, at most the rest of the
- * document. Never write more than `size`.
- */
-typedef int64_t (*confer_read_fn)(void *user_data, uint8_t *buffer, size_t size);
-
-/**
- * The callbacks of a stream. They run on the client's callback thread, one at a time, in order.
- *
- * Set `size` to `sizeof(confer_stream_callbacks)` and unused members to NULL, for example by
- * `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy, NULL}`. A smaller
- * size, of an older header, is accepted. A larger one is accepted if all members unknown to this
- * version are zero.
- *
- * The table has two uses. With `on_event`, the library delivers the events. With `on_ready`, it
- * wakes the application, which takes them with confer_stream_next() or confer_stream_collect() on
- * any thread; `on_event` must be NULL then.
- */
-typedef struct {
-    /**
-     * sizeof(confer_stream_callbacks).
-     */
-    size_t size;
-    /**
-     * Passed to each call.
-     */
-    void *user_data;
-    /**
-     * Receives an event, which is lent during the call. Return 0 to continue; anything else stops
-     * the stream, and `on_done` follows with CONFER_E_STOPPED. May be NULL.
-     */
-    int32_t (*on_event)(void *user_data, confer_stream *stream, const confer_event *event);
-    /**
-     * Called exactly once, at the end of the stream, after the last event or the last `on_ready`.
-     * `status` is CONFER_OK if the answer is complete; otherwise `error` says why it failed, and
-     * is lent during the call. May be NULL.
-     *
-     * With `on_ready`, events may still wait: free the stream only after confer_stream_next() has
-     * returned the end, which is the same. (confer_close() before that drops these events, and
-     * confer_stream_next() returns CONFER_E_CLOSED.)
-     */
-    void (*on_done)(void *user_data, confer_stream *stream, confer_status status, const confer_error *error);
-    /**
-     * Destroys the user data. Called exactly once, after `on_done` and all other callbacks. May be
-     * NULL.
-     */
-    confer_destroy_fn destroy;
-    /**
-     * Called when an event or the end can be taken. Then call confer_stream_next() with a timeout
-     * of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an error.
-     * The next call comes after everything was taken, and one more comes for the end. A call can
-     * come after another thread has taken everything, but not after confer_stream_free(). After
-     * confer_close(), on_done() may come without it. NULL: the library delivers the events to
-     * `on_event`.
-     */
-    void (*on_ready)(void *user_data, confer_stream *stream);
-} confer_stream_callbacks;
 
 /**
  * Success.
@@ -1112,69 +597,45 @@ typedef struct {
  */
 #define CONFER_E_TOOL_ROUNDS 605
 
-#ifdef __cplusplus
-extern "C" {
-#endif // __cplusplus
-
-/**
- * Returns the library's version as one number, like CONFER_VERSION_NUMBER. Compare both to check
- * that the header matches the loaded library. Any thread.
- */
-uint32_t confer_version_number(void);
-
-/**
- * Returns the library's version as text, such as "0.1.0". Static, NUL-terminated. Any thread.
- */
-const char *confer_version_string(void);
-
-/**
- * Sets the number of the library's worker threads: 1 to 64, default 2. They start with the first
- * connection, serve all clients of the process, and end with the last client. Each connection
- * stays on one worker. If the system refuses some of the threads, the others serve all
- * connections, and the next connection starts the missing ones. If it refuses all, connecting
- * fails with CONFER_E_SYSTEM.
- *
- * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while another number of
- * workers runs. Any thread.
- */
-confer_status confer_runtime_set_workers(size_t count, confer_error **error);
-
-/**
- * Sets how many unread bytes all streams of the process may have together: 64 KiB to 1 TiB,
- * default 1 GiB. Above this, streams with more than an equal share fail with
- * CONFER_E_SLOW_CONSUMER. Takes effect at once. Any thread.
- *
- * Errors: CONFER_E_INVALID_ARGUMENT.
- */
-confer_status confer_runtime_set_unread_limit(uint64_t bytes, confer_error **error);
-
-/**
- * Waits until no thread of the library runs, so that the library can be unloaded. Needed after the
- * last client was freed, after a failed connection, and after handles were freed without
- * confer_close().
- *
- * `timeout_ms`: 0 returns at once; negative waits without a limit.
- *
- * Returns CONFER_OK, or CONFER_TIMEOUT while a thread runs, as it does while a client is open.
- * Errors: CONFER_E_WOULD_DEADLOCK in a callback. Any thread.
- */
-confer_status confer_runtime_wait(int64_t timeout_ms, confer_error **error);
-
 /**
  * Returns the name of a status, such as "CONFER_E_REJECTED", or "CONFER_E_UNKNOWN" for a number
  * that this version does not know. Static, NUL-terminated, never NULL. Any thread.
  */
+CONFER_API
 const char *confer_status_name(confer_status status);
 
 /**
  * Returns one sentence that explains a status, in English. Static, NUL-terminated, never NULL. Any
  * thread.
  */
+CONFER_API
 const char *confer_status_description(confer_status status);
+
+/* ================================================================================================
+ * Errors: src/ffi/error.rs
+ *
+ * The reason why a call or a stream failed, and whether a retry may help.
+ * ================================================================================================ */
+
+/**
+ * Nothing of the request was sent.
+ */
+#define CONFER_PROGRESS_NOT_SENT 0
+
+/**
+ * At least a part of the request was given to the network, so the enclave may have acted on it.
+ */
+#define CONFER_PROGRESS_MAYBE_SENT 1
+
+/**
+ * The enclave had begun to answer.
+ */
+#define CONFER_PROGRESS_PARTLY_ANSWERED 2
 
 /**
  * Returns the status that the failed call returned. CONFER_OK for NULL.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_error_status(const confer_error *error);
 
 /**
@@ -1182,18 +643,21 @@ confer_status confer_error_status(const confer_error *error);
  * developers and logs. Never contains a token, prompt, answer or key. Borrowed from the error,
  * NUL-terminated. `len` may be NULL.
  */
+CONFER_API
 const char *confer_error_message(const confer_error *error, size_t *len);
 
 /**
  * Returns the id of the deciding check, such as "tdx.key_binding", for CONFER_E_REJECTED, or NULL.
  * Borrowed from the error. `len` may be NULL.
  */
+CONFER_API
 const char *confer_error_check_id(const confer_error *error, size_t *len);
 
 /**
  * Returns the HTTP status of a refused upgrade or tunnel, or the enclave's status for a refused
  * request. 0 without such a status.
  */
+CONFER_API
 int32_t confer_error_http_status(const confer_error *error);
 
 /**
@@ -1243,18 +707,21 @@ int32_t confer_error_http_status(const confer_error *error);
  *     CONFER_E_STREAM_IDLE                           yes
  *     CONFER_E_SLOW_CONSUMER, _TOOL_ROUNDS           no
  */
+CONFER_API
 bool confer_error_retryable(const confer_error *error);
 
 /**
  * Returns the delay before a retry that the peer requested, in milliseconds, at most one hour; -1
  * if it requested none.
  */
+CONFER_API
 int64_t confer_error_retry_delay_ms(const confer_error *error);
 
 /**
  * Returns how far the request had come, CONFER_PROGRESS_*. A request that was not sent can be sent
  * again safely. For any other, the application must know whether repeating is safe.
  */
+CONFER_API
 int32_t confer_error_progress(const confer_error *error);
 
 /**
@@ -1262,321 +729,167 @@ int32_t confer_error_progress(const confer_error *error);
  * gave none. At most 1,024 bytes, without control characters. It may repeat parts of the request:
  * show it to the user, but do not log it. Borrowed from the error. `len` may be NULL.
  */
+CONFER_API
 const char *confer_error_peer_text(const confer_error *error, size_t *len);
 
 /**
  * Returns the report of the refused enclave, for CONFER_E_REJECTED, or NULL. It belongs to the
  * error: do not free it, and do not use it after the error was freed.
  */
+CONFER_API
 const confer_report *confer_error_report(const confer_error *error);
 
 /**
  * Returns a new handle for an error, also for a lent one. Both share the error. Free it with
  * confer_error_free(). NULL for NULL.
  */
+CONFER_API
 confer_error *confer_error_clone(const confer_error *error);
 
 /**
  * Frees an error from a failed call, or a clone. NULL is allowed. Do not free an error that a
  * callback receives.
  */
+CONFER_API
 void confer_error_free(confer_error *error);
 
-/**
- * Creates the built-in policy for Confer's service. It accepts any release that Confer's release
- * job signed, and warns about machines with outdated firmware, as the official client does.
- */
-confer_status confer_policy_production(confer_policy **policy, confer_error **error);
-
-/**
- * Creates the production policy with an empty list `tdx.tcb_status.warn`. It refuses machines
- * whose firmware needs an update or another configuration.
- */
-confer_status confer_policy_strict(confer_policy **policy, confer_error **error);
-
-/**
- * Parses a policy from its JSON document. Every key must be present. Unknown and repeated keys are
- * errors. docs/policy.md explains each key.
+/* ================================================================================================
+ * Version and runtime: src/ffi/version.rs
  *
- * `json`, `json_len`: the document, UTF-8, at most 1 MiB; SIZE_MAX if NUL-terminated. Copied.
+ * The library's version, and the threads and memory that all clients share.
+ * ================================================================================================ */
+
+/**
+ * Major version: changes when something is removed. While it is 0, see the CHANGELOG.
+ */
+#define CONFER_VERSION_MAJOR 0
+
+/**
+ * Minor version: changes when something is added.
+ */
+#define CONFER_VERSION_MINOR 1
+
+/**
+ * Patch version.
+ */
+#define CONFER_VERSION_PATCH 0
+
+/**
+ * The header's version as one number: major * 1,000,000 + minor * 1,000 + patch.
+ */
+#define CONFER_VERSION_NUMBER 1000
+
+/**
+ * Returns the library's version as one number, like CONFER_VERSION_NUMBER. Compare both to check
+ * that the header matches the loaded library. Any thread.
+ */
+CONFER_API
+uint32_t confer_version_number(void);
+
+/**
+ * Returns the library's version as text, such as "0.1.0". Static, NUL-terminated. Any thread.
+ */
+CONFER_API
+const char *confer_version_string(void);
+
+/**
+ * Sets the number of the library's worker threads: 1 to 64, default 2. They start with the first
+ * connection, serve all clients of the process, and end with the last client. Each connection
+ * stays on one worker. If the system refuses some of the threads, the others serve all
+ * connections, and the next connection starts the missing ones. If it refuses all, connecting
+ * fails with CONFER_E_SYSTEM.
  *
- * Errors: CONFER_E_INVALID_POLICY, with the key's path or the position.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside the bounds; CONFER_E_BUSY while another number of
+ * workers runs. Any thread.
  */
-confer_status confer_policy_parse(const char *json,
-                                  size_t json_len,
-                                  confer_policy **policy,
-                                  confer_error **error);
+CONFER_MUST_USE CONFER_API
+confer_status confer_runtime_set_workers(size_t count, confer_error **error);
 
 /**
- * Reads a policy from a file, or a pipe up to its end. Otherwise like confer_policy_parse().
+ * Sets how many unread bytes all streams of the process may have together: 64 KiB to 1 TiB,
+ * default 1 GiB. Above this, streams with more than an equal share fail with
+ * CONFER_E_SLOW_CONSUMER. Takes effect at once. Any thread.
  *
- * Errors: also CONFER_E_FILE if the file cannot be read.
+ * Errors: CONFER_E_INVALID_ARGUMENT.
  */
-confer_status confer_policy_load(const char *path,
-                                 size_t path_len,
-                                 confer_policy **policy,
-                                 confer_error **error);
+CONFER_MUST_USE CONFER_API
+confer_status confer_runtime_set_unread_limit(uint64_t bytes, confer_error **error);
 
 /**
- * Returns the exact bytes of the document. Borrowed from the policy, NUL-terminated. `len` may be
- * NULL.
- */
-const char *confer_policy_json(const confer_policy *policy, size_t *len);
-
-/**
- * Returns the policy's name. Borrowed from the policy, NUL-terminated. `len` may be NULL.
- */
-const char *confer_policy_name(const confer_policy *policy, size_t *len);
-
-/**
- * Returns the SHA-256 of the document's exact bytes, 64 hex digits, as in reports. Borrowed from
- * the policy. `len` may be NULL.
- */
-const char *confer_policy_sha256(const confer_policy *policy, size_t *len);
-
-/**
- * Frees a policy. Configurations that use it stay valid. NULL is allowed.
- */
-void confer_policy_free(confer_policy *policy);
-
-/**
- * Returns whether every check passed or warned, so the enclave satisfies the policy. False for
- * NULL.
- */
-bool confer_report_verified(const confer_report *report);
-
-/**
- * Returns the report as a JSON object, which docs/report.md describes. Borrowed from the report,
- * NUL-terminated. `len` may be NULL.
- */
-const char *confer_report_json(const confer_report *report, size_t *len);
-
-/**
- * Returns the evidence as a JSON object, for confer_evidence_verify(). Contains no account token
- * and nothing of a request. Borrowed from the report, NUL-terminated. `len` may be NULL.
- */
-const char *confer_report_evidence(const confer_report *report, size_t *len);
-
-/**
- * Returns the duration of a stage of connecting in microseconds.
+ * Waits until no thread of the library runs, so that the library can be unloaded. Needed after the
+ * last client was freed, after a failed connection, and after handles were freed without
+ * confer_close().
  *
- * `stage`: CONFER_STAGE_*, or CONFER_STAGE_ALL for the sum of all stages.
- * Returns -1 for a stage that did not run, and in a replay.
- */
-int64_t confer_report_timing_us(const confer_report *report, int32_t stage);
-
-/**
- * Returns the number of checks. A report always has all checks, in a fixed order.
- */
-size_t confer_report_check_count(const confer_report *report);
-
-/**
- * Returns the outcome of check `index`, CONFER_OUTCOME_*, or -1 for a wrong index.
- */
-int32_t confer_report_check_outcome(const confer_report *report, size_t index);
-
-/**
- * Returns the stable id of check `index`, such as "tdx.key_binding", or NULL for a wrong index.
- * Borrowed from the report, NUL-terminated. `len` may be NULL.
- */
-const char *confer_report_check_id(const confer_report *report, size_t index, size_t *len);
-
-/**
- * Returns the result of check `index` as a sentence in English, or NULL for a wrong index.
- * Borrowed from the report, NUL-terminated. `len` may be NULL.
- */
-const char *confer_report_check_detail(const confer_report *report, size_t index, size_t *len);
-
-/**
- * Returns the value that check `index` expected, or NULL if it has none. Borrowed from the report,
- * NUL-terminated. `len` may be NULL.
- */
-const char *confer_report_check_expected(const confer_report *report, size_t index, size_t *len);
-
-/**
- * Returns the value that check `index` found, or NULL if it has none. Borrowed from the report,
- * NUL-terminated. `len` may be NULL.
- */
-const char *confer_report_check_observed(const confer_report *report, size_t index, size_t *len);
-
-/**
- * Returns a new handle for a report, also for one that belongs to an error. Both share the report.
- * Free it with confer_report_free(). NULL for NULL.
- */
-confer_report *confer_report_clone(const confer_report *report);
-
-/**
- * Frees a report from confer_attestation_report(), confer_evidence_verify() or
- * confer_report_clone(). NULL is allowed. Do not free a report that belongs to an error.
- */
-void confer_report_free(confer_report *report);
-
-/**
- * Returns the platform that the evidence claims, such as "TDX", or NULL if unknown. Borrowed from
- * the report. `len` may be NULL.
- */
-const char *confer_report_platform(const confer_report *report, size_t *len);
-
-/**
- * Returns the name of the applied policy, or NULL if unknown. Borrowed from the report. `len` may
- * be NULL.
- */
-const char *confer_report_policy_name(const confer_report *report, size_t *len);
-
-/**
- * Returns the SHA-256 of the applied policy document, 64 hex digits, or NULL if unknown. Borrowed
- * from the report. `len` may be NULL.
- */
-const char *confer_report_policy_sha256(const confer_report *report, size_t *len);
-
-/**
- * Returns the enclave's URL without its query, or NULL in a replay. Borrowed from the report.
- * `len` may be NULL.
- */
-const char *confer_report_endpoint(const confer_report *report, size_t *len);
-
-/**
- * Returns the SHA-256 of the received manifest, 64 hex digits, or NULL if unknown. Borrowed from
- * the report. `len` may be NULL.
- */
-const char *confer_report_manifest_sha256(const confer_report *report, size_t *len);
-
-/**
- * Returns the release's `imageVersion`, or NULL if unknown. Borrowed from the report. `len` may be
- * NULL.
- */
-const char *confer_report_image_version(const confer_report *report, size_t *len);
-
-/**
- * Returns the release's `proxyVersion`, or NULL if unknown. Borrowed from the report. `len` may be
- * NULL.
- */
-const char *confer_report_proxy_version(const confer_report *report, size_t *len);
-
-/**
- * Returns the signer of the release, the email address in the signing certificate, or NULL if
- * unknown. Borrowed from the report. `len` may be NULL.
- */
-const char *confer_report_signer(const confer_report *report, size_t *len);
-
-/**
- * Returns the identity provider that confirmed the signer, the certificate's OIDC issuer, or NULL
- * if unknown. Borrowed from the report. `len` may be NULL.
- */
-const char *confer_report_issuer(const confer_report *report, size_t *len);
-
-/**
- * Returns the URL of the transparency log with the signature, or NULL if unknown. Borrowed from
- * the report. `len` may be NULL.
- */
-const char *confer_report_log_url(const confer_report *report, size_t *len);
-
-/**
- * Returns the measurement of the virtual firmware, 96 hex digits, or NULL if unknown. Borrowed
- * from the report. `len` may be NULL.
- */
-const char *confer_report_mrtd(const confer_report *report, size_t *len);
-
-/**
- * Returns runtime measurement register 0, 96 hex digits, or NULL if unknown. Borrowed from the
- * report. `len` may be NULL.
- */
-const char *confer_report_rtmr0(const confer_report *report, size_t *len);
-
-/**
- * Returns runtime measurement register 1, 96 hex digits, or NULL if unknown. Borrowed from the
- * report. `len` may be NULL.
- */
-const char *confer_report_rtmr1(const confer_report *report, size_t *len);
-
-/**
- * Returns runtime measurement register 2, 96 hex digits, or NULL if unknown. Borrowed from the
- * report. `len` may be NULL.
- */
-const char *confer_report_rtmr2(const confer_report *report, size_t *len);
-
-/**
- * Returns runtime measurement register 3, 96 hex digits, or NULL if unknown. Borrowed from the
- * report. `len` may be NULL.
- */
-const char *confer_report_rtmr3(const confer_report *report, size_t *len);
-
-/**
- * Returns the machine's patch level according to Intel, such as "UpToDate", or NULL if unknown.
- * Borrowed from the report. `len` may be NULL.
- */
-const char *confer_report_tcb_status(const confer_report *report, size_t *len);
-
-/**
- * Returns the date of the patch level in RFC 3339 format, or NULL if unknown. Borrowed from the
- * report. `len` may be NULL.
- */
-const char *confer_report_tcb_date(const confer_report *report, size_t *len);
-
-/**
- * Returns the time of the verification in Unix seconds, or -1 if unknown.
- */
-int64_t confer_report_verified_at(const confer_report *report);
-
-/**
- * Returns the expiry of Intel's token in Unix seconds, or -1 if unknown.
- */
-int64_t confer_report_expires_at(const confer_report *report);
-
-/**
- * Returns the entry's index in the transparency log, or -1 if unknown.
- */
-int64_t confer_report_log_index(const confer_report *report);
-
-/**
- * Returns when the transparency log added the entry, in Unix seconds, or -1 if unknown.
- */
-int64_t confer_report_log_integrated_time(const confer_report *report);
-
-/**
- * Returns the security version of the TDX module, or -1 if unknown.
- */
-int64_t confer_report_seam_svn(const confer_report *report);
-
-/**
- * Returns the Noise static key that the enclave proved to hold, 64 hex digits. Borrowed from the
- * report. `len` may be NULL.
- */
-const char *confer_report_server_key(const confer_report *report, size_t *len);
-
-/**
- * Returns how many of Intel's security advisories apply to the machine.
- */
-size_t confer_report_advisory_count(const confer_report *report);
-
-/**
- * Returns advisory `index`, such as "INTEL-SA-00837", or NULL for a wrong index. Borrowed from the
- * report. `len` may be NULL.
- */
-const char *confer_report_advisory(const confer_report *report, size_t index, size_t *len);
-
-/**
- * Verifies exported evidence again, offline.
+ * `timeout_ms`: 0 returns at once; negative waits without a limit.
  *
- * `evidence`, `evidence_len`: the result of confer_report_evidence().
- * `policy`: NULL for the production policy.
- * `at`: the time of the verification in Unix seconds; -1 for the time when the evidence was
- * captured.
- * `report`: receives the report if the evidence satisfies the policy; free it with
- * confer_report_free().
- *
- * The file is not authenticated: whoever exported it chose its time and key.
- *
- * Errors: CONFER_E_REJECTED if the evidence does not satisfy the policy, with the report in the
- * error; CONFER_E_INVALID_JSON for another file; CONFER_E_INVALID_ARGUMENT for a negative time
- * other than -1.
+ * Returns CONFER_OK, or CONFER_TIMEOUT while a thread runs, as it does while a client is open.
+ * Errors: CONFER_E_WOULD_DEADLOCK in a callback. Any thread.
  */
-confer_status confer_evidence_verify(const char *evidence,
-                                     size_t evidence_len,
-                                     const confer_policy *policy,
-                                     int64_t at,
-                                     confer_report **report,
-                                     confer_error **error);
+CONFER_MUST_USE CONFER_API
+confer_status confer_runtime_wait(int64_t timeout_ms, confer_error **error);
+
+/* ================================================================================================
+ * Configuration: src/ffi/config.rs
+ *
+ * The endpoint, proxy, certificate authorities, token and policy of a client.
+ * ================================================================================================ */
+
+/**
+ * Looks up the host name of the endpoint or the proxy.
+ */
+#define CONFER_STAGE_RESOLVE 0
+
+/**
+ * Connects by TCP. Tries all addresses of the name, IPv6 and IPv4 in turn, each 250 ms after the
+ * previous one or when that has failed.
+ */
+#define CONFER_STAGE_TCP 1
+
+/**
+ * Negotiates TLS with the endpoint. Does nothing for ws://.
+ */
+#define CONFER_STAGE_TLS 2
+
+/**
+ * Requests the WebSocket upgrade, with the token.
+ */
+#define CONFER_STAGE_UPGRADE 3
+
+/**
+ * Exchanges messages 1 and 2 of the Noise handshake.
+ */
+#define CONFER_STAGE_HANDSHAKE 4
+
+/**
+ * Finds or fetches Intel's key set.
+ */
+#define CONFER_STAGE_KEY_SET 5
+
+/**
+ * Verifies the evidence and, if it satisfies the policy, sends message 3.
+ */
+#define CONFER_STAGE_VERIFY 6
+
+/**
+ * Opens a tunnel through the proxy, after CONFER_STAGE_TCP and before CONFER_STAGE_TLS. Skipped
+ * without a proxy.
+ */
+#define CONFER_STAGE_PROXY 7
+
+/**
+ * All stages together, for confer_report_timing_us().
+ */
+#define CONFER_STAGE_ALL 100
+
+/**
+ * Trusts Mozilla's list of authorities, which is built into the library.
+ */
+#define CONFER_ROOTS_BUNDLED 0
+
+/**
+ * Trusts the system's authorities.
+ */
+#define CONFER_ROOTS_SYSTEM 1
 
 /**
  * Creates a configuration for Confer's service, with the production policy and all limits at their
@@ -1584,6 +897,7 @@ confer_status confer_evidence_verify(const char *evidence,
  *
  * `config`: receives the configuration; free it with confer_config_free().
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_new(confer_config **config, confer_error **error);
 
 /**
@@ -1592,6 +906,7 @@ confer_status confer_config_new(confer_config **config, confer_error **error);
  *
  * Errors: CONFER_E_INVALID_URL.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_endpoint(confer_config *config,
                                          const char *url,
                                          size_t url_len,
@@ -1614,6 +929,7 @@ confer_status confer_config_set_endpoint(confer_config *config,
  *
  * Errors: CONFER_E_INVALID_URL, which does not repeat the text.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_proxy(confer_config *config,
                                       const char *url,
                                       size_t url_len,
@@ -1632,6 +948,7 @@ confer_status confer_config_set_proxy(confer_config *config,
  * Errors: CONFER_E_INVALID_URL, with the name of the variable, if the library cannot use the
  * proxy.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_proxy_from_environment(confer_config *config, confer_error **error);
 
 /**
@@ -1646,6 +963,7 @@ confer_status confer_config_set_proxy_from_environment(confer_config *config, co
  * Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate;
  * CONFER_E_INVALID_ARGUMENT. A failed call keeps the previous roots.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_roots(confer_config *config, int32_t roots, confer_error **error);
 
 /**
@@ -1655,6 +973,7 @@ confer_status confer_config_set_roots(confer_config *config, int32_t roots, conf
  * Errors: CONFER_E_INVALID_ARGUMENT without a certificate, or for an unusable one, with its
  * position; CONFER_E_TOO_LARGE. A failed call keeps the previous roots.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_roots_pem(confer_config *config,
                                           const char *pem,
                                           size_t pem_len,
@@ -1662,8 +981,9 @@ confer_status confer_config_set_roots_pem(confer_config *config,
 
 /**
  * Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token is
- * an error, unless CONFER_ASK_TOKEN is set; see confer_config_set_ask(). The library sends the token in the request line of the upgrade,
- * and writes it nowhere else. It removes one newline at the end.
+ * an error, unless CONFER_ASK_TOKEN is set; see confer_config_set_ask(). The library sends the
+ * token in the request line of the upgrade, and writes it nowhere else. It removes one newline at
+ * the end.
  *
  * A client does not connect again with a token that the server has refused for good: after HTTP
  * status 401, 402 or 403, and after HTTP status 500 or a request's status 401 or 402 if the token
@@ -1674,6 +994,7 @@ confer_status confer_config_set_roots_pem(confer_config *config,
  * white space, a byte order mark, quotes or a control character; CONFER_E_TOO_LARGE. The message
  * names the mistake, and never repeats the token.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_token(confer_config *config,
                                       const char *token,
                                       size_t token_len,
@@ -1683,6 +1004,7 @@ confer_status confer_config_set_token(confer_config *config,
  * Sets the policy, which says what is trusted. Default: confer_policy_production(). The policy can
  * be freed afterwards.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_policy(confer_config *config,
                                        const confer_policy *policy,
                                        confer_error **error);
@@ -1694,6 +1016,7 @@ confer_status confer_config_set_policy(confer_config *config,
  * content is not changed, and connecting fails with CONFER_E_FILE. If the file cannot be written,
  * the log has a warning.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_jwks_cache_file(confer_config *config,
                                                 const char *path,
                                                 size_t path_len,
@@ -1702,7 +1025,164 @@ confer_status confer_config_set_jwks_cache_file(confer_config *config,
 /**
  * Frees a configuration. Its clients continue. NULL is allowed.
  */
+CONFER_API
 void confer_config_free(confer_config *config);
+
+/* ================================================================================================
+ * Settings by key: src/ffi/settings.rs
+ *
+ * Times, sizes and counts of a configuration.
+ * ================================================================================================ */
+
+/**
+ * Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of
+ * CONFER_STAGE_*.
+ */
+#define CONFER_DURATION_STAGE_RESOLVE 0
+
+/**
+ * Connecting by TCP, over all addresses of the name.
+ */
+#define CONFER_DURATION_STAGE_TCP 1
+
+/**
+ * Negotiating TLS.
+ */
+#define CONFER_DURATION_STAGE_TLS 2
+
+/**
+ * Upgrading to a WebSocket.
+ */
+#define CONFER_DURATION_STAGE_UPGRADE 3
+
+/**
+ * Messages 1 and 2 of the Noise handshake.
+ */
+#define CONFER_DURATION_STAGE_HANDSHAKE 4
+
+/**
+ * Finding or fetching Intel's key set.
+ */
+#define CONFER_DURATION_STAGE_KEY_SET 5
+
+/**
+ * Verifying the evidence and sending message 3.
+ */
+#define CONFER_DURATION_STAGE_VERIFY 6
+
+/**
+ * Opening a tunnel through the proxy.
+ */
+#define CONFER_DURATION_STAGE_PROXY 7
+
+/**
+ * All stages of connecting together.
+ */
+#define CONFER_DURATION_CONNECT 100
+
+/**
+ * The application's answer to a question: for a token, or about another release.
+ */
+#define CONFER_DURATION_ANSWER 101
+
+/**
+ * The interval between keepalive pings.
+ */
+#define CONFER_DURATION_KEEPALIVE 102
+
+/**
+ * Longest time that a ping may stay unanswered while no byte moves in either direction. Then the
+ * connection counts as dead: CONFER_E_DEAD_PEER.
+ */
+#define CONFER_DURATION_DEAD_PEER 103
+
+/**
+ * Longest silence of the enclave after confer_client_network_changed(). Then the connection counts
+ * as dead.
+ */
+#define CONFER_DURATION_PROBE 104
+
+/**
+ * Longest silence of a request whose answer ends with CONFER_EVENT_COMPLETION, such as a streamed
+ * chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer without a
+ * word while it still answers pings.
+ */
+#define CONFER_DURATION_IDLE_EVENTS 105
+
+/**
+ * The same for any other answer: the server may work for 10 minutes on a document, or on an answer
+ * without streaming. Waiting for a connection, or for one of its places for uploads, has the same
+ * limit.
+ */
+#define CONFER_DURATION_IDLE_OTHER 106
+
+/**
+ * The age at which a new, verified connection replaces a working one.
+ *
+ * With retries on, the library makes the new connection first. Open requests end on the old one;
+ * at most four old ones may linger. If no connection can be made, new requests wait, and fail with
+ * the last attempt's error after the last allowed attempt. The old connection continues for open
+ * requests, unless that error is not retried: then the client ends. With retries off, the
+ * connection ends with CONFER_E_EXPIRED.
+ */
+#define CONFER_DURATION_MAX_AGE 107
+
+/**
+ * The bound of the first retry's delay. It doubles with each failure, and the delay is a random
+ * part of it. A server that asks for a longer delay gets it.
+ */
+#define CONFER_DURATION_FIRST_RETRY 108
+
+/**
+ * The longest delay before any such attempt.
+ */
+#define CONFER_DURATION_LONGEST_RETRY 109
+
+/**
+ * Unread bytes of a stream. Above it the socket is not read, if no other request is open.
+ */
+#define CONFER_LIMIT_STREAM_REST 0
+
+/**
+ * Unread bytes of a stream. Above it the stream fails with CONFER_E_SLOW_CONSUMER.
+ */
+#define CONFER_LIMIT_STREAM_UNREAD 1
+
+/**
+ * Unread bytes of all streams of a client. Above it, streams with more than an equal share fail.
+ */
+#define CONFER_LIMIT_CLIENT_UNREAD 2
+
+/**
+ * Bytes of incomplete messages. Above it the connection fails with CONFER_E_LIMIT.
+ */
+#define CONFER_LIMIT_UNFINISHED 3
+
+/**
+ * Bytes of requests that wait to be sent. Above it another request is refused with
+ * CONFER_E_TOO_MANY. If the application answers token questions and retries are on, sent requests
+ * without an answer may hold as many bytes again, because they are repeated after status 401 or
+ * 402.
+ */
+#define CONFER_LIMIT_UNSENT 4
+
+/**
+ * Open requests. Above it another request is refused with CONFER_E_TOO_MANY.
+ */
+#define CONFER_LIMIT_REQUESTS 5
+
+/**
+ * Attempts to connect again that may fail in a row. After the last one the client ends with its
+ * error. 0: the client ends with its connection.
+ *
+ * Each new connection is fully verified, with the same policy. A request that was not sent before
+ * the connection broke is sent on the next one. Other streams end with the connection's error, and
+ * confer_error_progress() says how far they had come: nothing is sent twice. Requests started
+ * without a connection wait for one. A later connection that breaks within 10 s counts as a failed
+ * attempt. An error that is not retried, such as a refused enclave, ends the client at once: see
+ * the table of confer_error_retryable().
+ */
+#define CONFER_LIMIT_ATTEMPTS 6
 
 /**
  * Sets a time of a configuration, in milliseconds. Any thread.
@@ -1733,6 +1213,7 @@ void confer_config_free(confer_config *config);
  *
  * Errors: CONFER_E_INVALID_ARGUMENT.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_duration_ms(confer_config *config,
                                             int32_t duration,
                                             uint64_t ms,
@@ -1756,6 +1237,7 @@ confer_status confer_config_set_duration_ms(confer_config *config,
  *
  * Errors: CONFER_E_INVALID_ARGUMENT.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_limit(confer_config *config,
                                       int32_t limit,
                                       uint64_t value,
@@ -1769,7 +1251,41 @@ confer_status confer_config_set_limit(confer_config *config,
  * If the wall clock jumped or the machine slept, the next request notices the expiry, and open
  * requests within 30 s.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_renew_with_evidence(confer_config *config, bool renew, confer_error **error);
+
+/* ================================================================================================
+ * Log: src/ffi/log.rs
+ *
+ * Records of connections and failures, without secrets.
+ * ================================================================================================ */
+
+/**
+ * Something failed.
+ */
+#define CONFER_LOG_ERROR 1
+
+/**
+ * Something is wrong, but the work continues.
+ */
+#define CONFER_LOG_WARN 2
+
+/**
+ * A connection was opened or closed.
+ */
+#define CONFER_LOG_INFO 3
+
+/**
+ * Each stage of connecting.
+ */
+#define CONFER_LOG_DEBUG 4
+
+/**
+ * Receives a log record. `level`: one of CONFER_LOG_*; `target`: the part of the library, such as
+ * "confer::connect"; `message`: English. Both texts are NUL-terminated UTF-8 and valid during the
+ * call. Runs on the client's callback thread.
+ */
+typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target, const char *message);
 
 /**
  * Sets the receiver of the log. Default: no receiver, and the library prints nothing. No record
@@ -1782,6 +1298,7 @@ confer_status confer_config_set_renew_with_evidence(confer_config *config, bool 
  * a client's callback thread, or in the call that sets another log or frees the configuration. If
  * this call fails, it runs before the call returns.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_log(confer_config *config,
                                     int32_t level,
                                     confer_log_fn log,
@@ -1789,14 +1306,157 @@ confer_status confer_config_set_log(confer_config *config,
                                     confer_destroy_fn destroy,
                                     confer_error **error);
 
+/* ================================================================================================
+ * Policies: src/ffi/policy.rs
+ *
+ * Requirements for an enclave's hardware and software: built in, or a JSON document.
+ * ================================================================================================ */
+
+/**
+ * Creates the built-in policy for Confer's service. It accepts any release that Confer's release
+ * job signed, and warns about machines with outdated firmware, as the official client does.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_policy_production(confer_policy **policy, confer_error **error);
+
+/**
+ * Creates the production policy with an empty list `tdx.tcb_status.warn`. It refuses machines
+ * whose firmware needs an update or another configuration.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_policy_strict(confer_policy **policy, confer_error **error);
+
+/**
+ * Parses a policy from its JSON document. Every key must be present. Unknown and repeated keys are
+ * errors. docs/policy.md explains each key.
+ *
+ * `json`, `json_len`: the document, UTF-8, at most 1 MiB; SIZE_MAX if NUL-terminated. Copied.
+ *
+ * Errors: CONFER_E_INVALID_POLICY, with the key's path or the position.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_policy_parse(const char *json,
+                                  size_t json_len,
+                                  confer_policy **policy,
+                                  confer_error **error);
+
+/**
+ * Reads a policy from a file, or a pipe up to its end. Otherwise like confer_policy_parse().
+ *
+ * Errors: also CONFER_E_FILE if the file cannot be read.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_policy_load(const char *path,
+                                 size_t path_len,
+                                 confer_policy **policy,
+                                 confer_error **error);
+
+/**
+ * Returns the exact bytes of the document. Borrowed from the policy, NUL-terminated. `len` may be
+ * NULL.
+ */
+CONFER_API
+const char *confer_policy_json(const confer_policy *policy, size_t *len);
+
+/**
+ * Returns the policy's name. Borrowed from the policy, NUL-terminated. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_policy_name(const confer_policy *policy, size_t *len);
+
+/**
+ * Returns the SHA-256 of the document's exact bytes, 64 hex digits, as in reports. Borrowed from
+ * the policy. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_policy_sha256(const confer_policy *policy, size_t *len);
+
+/**
+ * Frees a policy. Configurations that use it stay valid. NULL is allowed.
+ */
+CONFER_API
+void confer_policy_free(confer_policy *policy);
+
+/* ================================================================================================
+ * Clients: src/ffi/connect.rs
+ *
+ * Connecting, the client's state, token, report and counters, and closing.
+ * ================================================================================================ */
+
+/**
+ * The client is making its first connection.
+ */
+#define CONFER_CLIENT_CONNECTING 0
+
+/**
+ * A verified connection serves.
+ */
+#define CONFER_CLIENT_CONNECTED 1
+
+/**
+ * The connection broke, and the client is making another one.
+ */
+#define CONFER_CLIENT_RECONNECTING 2
+
+/**
+ * The client has ended: see confer_client_check().
+ */
+#define CONFER_CLIENT_ENDED 3
+
+/**
+ * Bytes sent by sockets, with TLS and WebSocket.
+ */
+#define CONFER_COUNTER_BYTES_SENT 0
+
+/**
+ * Bytes received from sockets.
+ */
+#define CONFER_COUNTER_BYTES_RECEIVED 1
+
+/**
+ * Whole messages sent: requests, chunks of documents, pings.
+ */
+#define CONFER_COUNTER_MESSAGES_SENT 2
+
+/**
+ * Whole messages received.
+ */
+#define CONFER_COUNTER_MESSAGES_RECEIVED 3
+
+/**
+ * Keepalive pings sent.
+ */
+#define CONFER_COUNTER_PINGS_SENT 4
+
+/**
+ * Keepalive pings answered.
+ */
+#define CONFER_COUNTER_PINGS_ANSWERED 5
+
+/**
+ * Round-trip time of the last answered ping in microseconds; 0 before the first. Leaves out pings
+ * that were open while a full stream stopped reading, because they measure the application.
+ */
+#define CONFER_COUNTER_ROUND_TRIP_US 6
+
+/**
+ * Verified connections, with the first one.
+ */
+#define CONFER_COUNTER_CONNECTIONS 7
+
+/**
+ * Failed attempts to reconnect.
+ */
+#define CONFER_COUNTER_FAILED_ATTEMPTS 8
+
 /**
  * Connects, verifies the enclave, and completes the handshake. Waits at most for the
- * CONFER_DURATION_CONNECT and 6 seconds more, in case writing the key-set cache is slow or a thread
- * of the library hangs. Before the enclave is verified, the library sends only the token and the
- * first handshake message.
+ * CONFER_DURATION_CONNECT and 6 seconds more, in case writing the key-set cache is slow or a
+ * thread of the library hangs. Before the enclave is verified, the library sends only the token
+ * and the first handshake message.
  *
- * It makes one attempt, which is not retried and cannot be cancelled; confer_connect_start() can do
- * both. Later connections of the client follow CONFER_LIMIT_ATTEMPTS.
+ * It makes one attempt, which is not retried and cannot be cancelled; confer_connect_start() can
+ * do both. Later connections of the client follow CONFER_LIMIT_ATTEMPTS.
  *
  * `client`: receives the client; close it with confer_close() and free it with
  * confer_client_free().
@@ -1805,7 +1465,61 @@ confer_status confer_config_set_log(confer_config *config,
  * for the network and the protocol; CONFER_E_FILE for the key-set cache;
  * CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_WOULD_DEADLOCK in a callback.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_connect(const confer_config *config, confer_client **client, confer_error **error);
+
+/**
+ * Creates a client that begins to connect, and returns at once. The first attempt is retried by
+ * the same rules as later ones. Requests can be started at once: they stay in this process until
+ * the enclave is verified. Allowed in a callback.
+ *
+ * `client`: receives the client; end it with confer_close() and free it with confer_client_free().
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT without a token, unless CONFER_ASK_TOKEN is set;
+ * CONFER_E_SYSTEM if the system refuses a thread. Other errors are the client's: see
+ * confer_client_wait().
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_connect_start(const confer_config *config, confer_client **client, confer_error **error);
+
+/**
+ * Waits until the client is connected.
+ *
+ * `timeout_ms`: 0 does not wait; negative waits without a limit.
+ *
+ * Returns CONFER_OK once it is connected, and CONFER_TIMEOUT otherwise. If the client has ended or
+ * ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close() and
+ * after the free of its last handle and stream. In a callback returns CONFER_E_WOULD_DEADLOCK,
+ * unless `timeout_ms` is 0.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_client_wait(confer_client *client, int64_t timeout_ms, confer_error **error);
+
+/**
+ * Returns the client's state, one of CONFER_CLIENT_*. Later versions may add states.
+ * CONFER_CLIENT_ENDED for NULL.
+ */
+CONFER_API
+int32_t confer_client_state(const confer_client *client);
+
+/**
+ * Returns CONFER_OK while the client lives, and then the status and error with which it ended. A
+ * client that reconnects also lives between two connections; see confer_client_state().
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_client_check(const confer_client *client, confer_error **error);
+
+/**
+ * Gives a fresh token unasked. It answers an open token question; otherwise the next attempt to
+ * connect uses it. Never waits.
+ *
+ * Errors: those of confer_config_set_token().
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_client_set_token(confer_client *client,
+                                      const char *token,
+                                      size_t token_len,
+                                      confer_error **error);
 
 /**
  * Returns the report of the connection in use, or of the last one.
@@ -1814,27 +1528,24 @@ confer_status confer_connect(const confer_config *config, confer_client **client
  *
  * Errors: CONFER_E_NOT_CONNECTED before the first connection.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_attestation_report(const confer_client *client,
                                         confer_report **report,
                                         confer_error **error);
-
-/**
- * Returns CONFER_OK while the client lives, and then the status and error with which it ended. A
- * client that reconnects also lives between two connections; see confer_client_state().
- */
-confer_status confer_client_check(const confer_client *client, confer_error **error);
 
 /**
  * Call it when the network changed, or the machine has slept. The library checks the connection at
  * once: the enclave must answer within CONFER_DURATION_PROBE. A client that reconnects skips the
  * rest of its pause. Never waits. Allowed in a callback. Does nothing after the client's end.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_client_network_changed(confer_client *client, confer_error **error);
 
 /**
  * Returns a counter of the client, one of CONFER_COUNTER_*; 0 for others.
  * (confer_report_timing_us() has the time of each stage of connecting.)
  */
+CONFER_API
 uint64_t confer_client_counter(const confer_client *client, int32_t counter);
 
 /**
@@ -1852,6 +1563,7 @@ uint64_t confer_client_counter(const confer_client *client, int32_t counter);
  * call it, also again.
  * Errors: CONFER_E_WOULD_DEADLOCK in a callback, unless `timeout_ms` is 0.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_close(confer_client *client, int64_t timeout_ms, confer_error **error);
 
 /**
@@ -1859,11 +1571,365 @@ confer_status confer_close(confer_client *client, int64_t timeout_ms, confer_err
  * they are freed too. Without confer_close() before, threads may run for a moment longer: see
  * confer_runtime_wait(). NULL is allowed.
  */
+CONFER_API
 void confer_client_free(confer_client *client);
+
+/* ================================================================================================
+ * Reports: src/ffi/report.rs
+ *
+ * The verdict about an enclave, check by check, and as JSON.
+ * ================================================================================================ */
+
+/**
+ * The check holds.
+ */
+#define CONFER_OUTCOME_PASS 0
+
+/**
+ * The policy tolerates the result, but the machine needs an update.
+ */
+#define CONFER_OUTCOME_WARN 1
+
+/**
+ * The check does not hold.
+ */
+#define CONFER_OUTCOME_FAIL 2
+
+/**
+ * The check could not run, because its input is missing. Rejects like a failure.
+ */
+#define CONFER_OUTCOME_SKIP 3
+
+/**
+ * Returns whether every check passed or warned, so the enclave satisfies the policy. False for
+ * NULL.
+ */
+CONFER_API
+bool confer_report_verified(const confer_report *report);
+
+/**
+ * Returns the report as a JSON object, which docs/report.md describes. Borrowed from the report,
+ * NUL-terminated. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_json(const confer_report *report, size_t *len);
+
+/**
+ * Returns the evidence as a JSON object, for confer_evidence_verify(). Contains no account token
+ * and nothing of a request. Borrowed from the report, NUL-terminated. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_evidence(const confer_report *report, size_t *len);
+
+/**
+ * Returns the duration of a stage of connecting in microseconds.
+ *
+ * `stage`: CONFER_STAGE_*, or CONFER_STAGE_ALL for the sum of all stages.
+ * Returns -1 for a stage that did not run, and in a replay.
+ */
+CONFER_API
+int64_t confer_report_timing_us(const confer_report *report, int32_t stage);
+
+/**
+ * Returns the number of checks. A report always has all checks, in a fixed order.
+ */
+CONFER_API
+size_t confer_report_check_count(const confer_report *report);
+
+/**
+ * Returns the outcome of check `index`, CONFER_OUTCOME_*, or -1 for a wrong index.
+ */
+CONFER_API
+int32_t confer_report_check_outcome(const confer_report *report, size_t index);
+
+/**
+ * Returns the stable id of check `index`, such as "tdx.key_binding", or NULL for a wrong index.
+ * Borrowed from the report, NUL-terminated. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_check_id(const confer_report *report, size_t index, size_t *len);
+
+/**
+ * Returns the result of check `index` as a sentence in English, or NULL for a wrong index.
+ * Borrowed from the report, NUL-terminated. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_check_detail(const confer_report *report, size_t index, size_t *len);
+
+/**
+ * Returns the value that check `index` expected, or NULL if it has none. Borrowed from the report,
+ * NUL-terminated. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_check_expected(const confer_report *report, size_t index, size_t *len);
+
+/**
+ * Returns the value that check `index` found, or NULL if it has none. Borrowed from the report,
+ * NUL-terminated. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_check_observed(const confer_report *report, size_t index, size_t *len);
+
+/**
+ * Returns a new handle for a report, also for one that belongs to an error. Both share the report.
+ * Free it with confer_report_free(). NULL for NULL.
+ */
+CONFER_API
+confer_report *confer_report_clone(const confer_report *report);
+
+/**
+ * Frees a report from confer_attestation_report(), confer_evidence_verify() or
+ * confer_report_clone(). NULL is allowed. Do not free a report that belongs to an error.
+ */
+CONFER_API
+void confer_report_free(confer_report *report);
+
+/* ================================================================================================
+ * Report fields: src/ffi/report_fields.rs
+ *
+ * Single values of a report: policy, release, measurements, firmware, dates.
+ * ================================================================================================ */
+
+/**
+ * Returns the platform that the evidence claims, such as "TDX", or NULL if unknown. Borrowed from
+ * the report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_platform(const confer_report *report, size_t *len);
+
+/**
+ * Returns the name of the applied policy, or NULL if unknown. Borrowed from the report. `len` may
+ * be NULL.
+ */
+CONFER_API
+const char *confer_report_policy_name(const confer_report *report, size_t *len);
+
+/**
+ * Returns the SHA-256 of the applied policy document, 64 hex digits, or NULL if unknown. Borrowed
+ * from the report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_policy_sha256(const confer_report *report, size_t *len);
+
+/**
+ * Returns the enclave's URL without its query, or NULL in a replay. Borrowed from the report.
+ * `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_endpoint(const confer_report *report, size_t *len);
+
+/**
+ * Returns the SHA-256 of the received manifest, 64 hex digits, or NULL if unknown. Borrowed from
+ * the report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_manifest_sha256(const confer_report *report, size_t *len);
+
+/**
+ * Returns the release's `imageVersion`, or NULL if unknown. Borrowed from the report. `len` may be
+ * NULL.
+ */
+CONFER_API
+const char *confer_report_image_version(const confer_report *report, size_t *len);
+
+/**
+ * Returns the release's `proxyVersion`, or NULL if unknown. Borrowed from the report. `len` may be
+ * NULL.
+ */
+CONFER_API
+const char *confer_report_proxy_version(const confer_report *report, size_t *len);
+
+/**
+ * Returns the signer of the release, the email address in the signing certificate, or NULL if
+ * unknown. Borrowed from the report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_signer(const confer_report *report, size_t *len);
+
+/**
+ * Returns the identity provider that confirmed the signer, the certificate's OIDC issuer, or NULL
+ * if unknown. Borrowed from the report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_issuer(const confer_report *report, size_t *len);
+
+/**
+ * Returns the URL of the transparency log with the signature, or NULL if unknown. Borrowed from
+ * the report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_log_url(const confer_report *report, size_t *len);
+
+/**
+ * Returns the measurement of the virtual firmware, 96 hex digits, or NULL if unknown. Borrowed
+ * from the report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_mrtd(const confer_report *report, size_t *len);
+
+/**
+ * Returns runtime measurement register 0, 96 hex digits, or NULL if unknown. Borrowed from the
+ * report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_rtmr0(const confer_report *report, size_t *len);
+
+/**
+ * Returns runtime measurement register 1, 96 hex digits, or NULL if unknown. Borrowed from the
+ * report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_rtmr1(const confer_report *report, size_t *len);
+
+/**
+ * Returns runtime measurement register 2, 96 hex digits, or NULL if unknown. Borrowed from the
+ * report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_rtmr2(const confer_report *report, size_t *len);
+
+/**
+ * Returns runtime measurement register 3, 96 hex digits, or NULL if unknown. Borrowed from the
+ * report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_rtmr3(const confer_report *report, size_t *len);
+
+/**
+ * Returns the machine's patch level according to Intel, such as "UpToDate", or NULL if unknown.
+ * Borrowed from the report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_tcb_status(const confer_report *report, size_t *len);
+
+/**
+ * Returns the date of the patch level in RFC 3339 format, or NULL if unknown. Borrowed from the
+ * report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_tcb_date(const confer_report *report, size_t *len);
+
+/**
+ * Returns the time of the verification in Unix seconds, or -1 if unknown.
+ */
+CONFER_API
+int64_t confer_report_verified_at(const confer_report *report);
+
+/**
+ * Returns the expiry of Intel's token in Unix seconds, or -1 if unknown.
+ */
+CONFER_API
+int64_t confer_report_expires_at(const confer_report *report);
+
+/**
+ * Returns the entry's index in the transparency log, or -1 if unknown.
+ */
+CONFER_API
+int64_t confer_report_log_index(const confer_report *report);
+
+/**
+ * Returns when the transparency log added the entry, in Unix seconds, or -1 if unknown.
+ */
+CONFER_API
+int64_t confer_report_log_integrated_time(const confer_report *report);
+
+/**
+ * Returns the security version of the TDX module, or -1 if unknown.
+ */
+CONFER_API
+int64_t confer_report_seam_svn(const confer_report *report);
+
+/**
+ * Returns the Noise static key that the enclave proved to hold, 64 hex digits. Borrowed from the
+ * report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_server_key(const confer_report *report, size_t *len);
+
+/**
+ * Returns how many of Intel's security advisories apply to the machine.
+ */
+CONFER_API
+size_t confer_report_advisory_count(const confer_report *report);
+
+/**
+ * Returns advisory `index`, such as "INTEL-SA-00837", or NULL for a wrong index. Borrowed from the
+ * report. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_report_advisory(const confer_report *report, size_t index, size_t *len);
+
+/* ================================================================================================
+ * Evidence: src/ffi/report_evidence.rs
+ *
+ * Verifying the evidence of a report again, offline.
+ * ================================================================================================ */
+
+/**
+ * Verifies exported evidence again, offline.
+ *
+ * `evidence`, `evidence_len`: the result of confer_report_evidence().
+ * `policy`: NULL for the production policy.
+ * `at`: the time of the verification in Unix seconds; -1 for the time when the evidence was
+ * captured.
+ * `report`: receives the report if the evidence satisfies the policy; free it with
+ * confer_report_free().
+ *
+ * The file is not authenticated: whoever exported it chose its time and key.
+ *
+ * Errors: CONFER_E_REJECTED if the evidence does not satisfy the policy, with the report in the
+ * error; CONFER_E_INVALID_JSON for another file; CONFER_E_INVALID_ARGUMENT for a negative time
+ * other than -1.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_evidence_verify(const char *evidence,
+                                     size_t evidence_len,
+                                     const confer_policy *policy,
+                                     int64_t at,
+                                     confer_report **report,
+                                     confer_error **error);
+
+/* ================================================================================================
+ * Conversations: src/ffi/conversation.rs
+ *
+ * Histories of messages, which chats continue and extend.
+ * ================================================================================================ */
+
+/**
+ * The user.
+ */
+#define CONFER_ROLE_USER 0
+
+/**
+ * An earlier answer of the model.
+ */
+#define CONFER_ROLE_ASSISTANT 1
+
+/**
+ * Instructions of the system.
+ */
+#define CONFER_ROLE_SYSTEM 2
+
+/**
+ * Instructions of the developer.
+ */
+#define CONFER_ROLE_DEVELOPER 3
+
+/**
+ * A call of a tool by the model. The content is JSON text with `toolCallId`, `toolName` and
+ * `toolArguments`.
+ */
+#define CONFER_ROLE_TOOL_CALL 4
+
+/**
+ * A tool's result. The content is JSON text with `toolCallId`, `toolName` and `content`.
+ */
+#define CONFER_ROLE_TOOL_RESPONSE 5
 
 /**
  * Creates a conversation without messages; free it with confer_conversation_free().
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_conversation_new(confer_conversation **conversation, confer_error **error);
 
 /**
@@ -1873,6 +1939,7 @@ confer_status confer_conversation_new(confer_conversation **conversation, confer
  * Errors: CONFER_E_INVALID_JSON for invalid JSON, unknown keys and another version, with the
  * position or the wrong message; CONFER_E_TOO_LARGE.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_conversation_parse(const char *json,
                                         size_t json_len,
                                         confer_conversation **conversation,
@@ -1884,6 +1951,7 @@ confer_status confer_conversation_parse(const char *json,
  * messages, so protect it like them. Borrowed until the next call of this function on the same
  * conversation: two threads must not call it at once. NUL-terminated. `len` may be NULL.
  */
+CONFER_API
 const char *confer_conversation_json(const confer_conversation *conversation, size_t *len);
 
 /**
@@ -1894,6 +1962,7 @@ const char *confer_conversation_json(const confer_conversation *conversation, si
  * Errors: CONFER_E_INVALID_ARGUMENT for an unknown role, and for a response whose call is unknown
  * or already answered; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_conversation_add_message(confer_conversation *conversation,
                                               int32_t role,
                                               const char *content,
@@ -1904,6 +1973,7 @@ confer_status confer_conversation_add_message(confer_conversation *conversation,
  * Drops all messages after the first `count`. A tool call that loses its response waits for
  * another one.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_conversation_truncate(confer_conversation *conversation,
                                            size_t count,
                                            confer_error **error);
@@ -1911,6 +1981,7 @@ confer_status confer_conversation_truncate(confer_conversation *conversation,
 /**
  * Returns the number of messages.
  */
+CONFER_API
 size_t confer_conversation_message_count(const confer_conversation *conversation);
 
 /**
@@ -1918,47 +1989,20 @@ size_t confer_conversation_message_count(const confer_conversation *conversation
  *
  * `max`: receives the maximum number of tokens, or -1 if unknown. May be NULL.
  */
+CONFER_API
 int64_t confer_conversation_context_tokens(const confer_conversation *conversation, int64_t *max);
 
 /**
  * Frees a conversation. NULL is allowed.
  */
+CONFER_API
 void confer_conversation_free(confer_conversation *conversation);
 
-/**
- * Returns whether the event wants an answer from the application: a call of a tool, see
- * confer_chat_request_set_tool_rounds(), CONFER_EVENT_ASK_TOKEN, or CONFER_EVENT_ASK_RELEASE. False
- * for other events. Answer a call with confer_event_answer_tool() or confer_event_fail_tool(), at
- * once or later, from any thread, on the event or a clone of it.
+/* ================================================================================================
+ * Chat requests: src/ffi/request.rs
  *
- * If the event and its last clone are freed without an answer, the call fails. A loan ends when
- * on_event returns, at the next confer_stream_next(), or when its stream is freed. To answer
- * later, clone the event first.
- */
-bool confer_event_wants_answer(const confer_event *event);
-
-/**
- * Answers a tool call with the tool's result. Never waits. If the stream has ended, returns
- * CONFER_OK and drops the answer.
- *
- * `content`: at most 20,000,000 characters as JSON.
- * Errors: CONFER_E_STALE if the call was answered before, or failed at its time limit;
- * CONFER_E_INVALID_ARGUMENT for an event that wants no answer; CONFER_E_INVALID_UTF8 and
- * CONFER_E_TOO_LARGE, after which the call still wants its answer.
- */
-confer_status confer_event_answer_tool(const confer_event *event,
-                                       const char *content,
-                                       size_t content_len,
-                                       confer_error **error);
-
-/**
- * Answers a tool call with a failure. The model reads "Error: " and the reason, and continues.
- * Otherwise like confer_event_answer_tool().
- */
-confer_status confer_event_fail_tool(const confer_event *event,
-                                     const char *reason,
-                                     size_t reason_len,
-                                     confer_error **error);
+ * Messages, model, documents, tools and other properties of a chat.
+ * ================================================================================================ */
 
 /**
  * Creates a chat request without messages, with the model
@@ -1966,6 +2010,7 @@ confer_status confer_event_fail_tool(const confer_event *event,
  *
  * `request`: receives the request; free it with confer_chat_request_free().
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_new(confer_chat_request **request, confer_error **error);
 
 /**
@@ -1977,6 +2022,7 @@ confer_status confer_chat_request_new(confer_chat_request **request, confer_erro
  * Errors: CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE; CONFER_E_INVALID_ARGUMENT for an unknown
  * role.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_add_message(confer_chat_request *request,
                                               int32_t role,
                                               const char *content,
@@ -1989,6 +2035,7 @@ confer_status confer_chat_request_add_message(confer_chat_request *request,
  * Errors: CONFER_E_INVALID_JSON, with the position, also for JSON that is not an object;
  * CONFER_E_TOO_LARGE.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_add_message_json(confer_chat_request *request,
                                                    const char *json,
                                                    size_t json_len,
@@ -2000,6 +2047,7 @@ confer_status confer_chat_request_add_message_json(confer_chat_request *request,
  *
  * Errors: CONFER_E_INVALID_ARGUMENT for a blank name, CONFER_E_INVALID_UTF8, CONFER_E_TOO_LARGE.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_model(confer_chat_request *request,
                                             const char *model,
                                             size_t model_len,
@@ -2010,6 +2058,7 @@ confer_status confer_chat_request_set_model(confer_chat_request *request,
  * search service. Default false. The library always sends this property, because servers read its
  * absence as true.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_web_search(confer_chat_request *request,
                                                  bool allowed,
                                                  confer_error **error);
@@ -2019,6 +2068,7 @@ confer_status confer_chat_request_set_web_search(confer_chat_request *request,
  * one CONFER_EVENT_BODY with the assistant's text, without tools, and it is not added to a
  * conversation.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_streaming(confer_chat_request *request,
                                                 bool streaming,
                                                 confer_error **error);
@@ -2035,6 +2085,7 @@ confer_status confer_chat_request_set_streaming(confer_chat_request *request,
  * a repeated property, and for more than 1,000 documents; CONFER_E_INVALID_UTF8;
  * CONFER_E_TOO_LARGE.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_add_document_json(confer_chat_request *request,
                                                     const char *json,
                                                     size_t json_len,
@@ -2056,6 +2107,7 @@ confer_status confer_chat_request_add_document_json(confer_chat_request *request
  * the name, and for more than 128 tools; CONFER_E_TOO_LARGE. These are the bounds of newer
  * servers; confer_chat_request_set_property() sends "clientTools" unchanged.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_add_tool(confer_chat_request *request,
                                            const char *name,
                                            size_t name_len,
@@ -2082,6 +2134,7 @@ confer_status confer_chat_request_add_tool(confer_chat_request *request,
  * A call of a tool that the request does not name fails, and its event wants no answer.
  * Errors: CONFER_E_INVALID_ARGUMENT.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_tool_rounds(confer_chat_request *request,
                                                   uint32_t max_rounds,
                                                   uint64_t timeout_ms,
@@ -2099,6 +2152,7 @@ confer_status confer_chat_request_set_tool_rounds(confer_chat_request *request,
  *
  * NULL, the default, turns this off. The conversation can be freed afterwards.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_conversation(confer_chat_request *request,
                                                    const confer_conversation *conversation,
                                                    confer_error **error);
@@ -2111,6 +2165,7 @@ confer_status confer_chat_request_set_conversation(confer_chat_request *request,
  * "model", "webSearch" and "stream", which have other functions, for "clientTools" and "documents"
  * if some were added one by one, and without a name; CONFER_E_TOO_LARGE.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_property(confer_chat_request *request,
                                                const char *name,
                                                size_t name_len,
@@ -2121,13 +2176,21 @@ confer_status confer_chat_request_set_property(confer_chat_request *request,
 /**
  * Frees a request. NULL is allowed.
  */
+CONFER_API
 void confer_chat_request_free(confer_chat_request *request);
+
+/* ================================================================================================
+ * Sampling: src/ffi/sampling.rs
+ *
+ * The model's choice of words, and the length and form of its answer.
+ * ================================================================================================ */
 
 /**
  * Sets the temperature: 0 or more; a higher one gives more varied answers. Default: the server's.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_temperature(confer_chat_request *request,
                                                   double temperature,
                                                   confer_error **error);
@@ -2138,6 +2201,7 @@ confer_status confer_chat_request_set_temperature(confer_chat_request *request,
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_top_p(confer_chat_request *request, double top_p, confer_error **error);
 
 /**
@@ -2146,6 +2210,7 @@ confer_status confer_chat_request_set_top_p(confer_chat_request *request, double
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_min_p(confer_chat_request *request, double min_p, confer_error **error);
 
 /**
@@ -2154,6 +2219,7 @@ confer_status confer_chat_request_set_min_p(confer_chat_request *request, double
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_top_k(confer_chat_request *request,
                                             int32_t top_k,
                                             confer_error **error);
@@ -2163,6 +2229,7 @@ confer_status confer_chat_request_set_top_k(confer_chat_request *request,
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_presence_penalty(confer_chat_request *request,
                                                        double penalty,
                                                        confer_error **error);
@@ -2173,6 +2240,7 @@ confer_status confer_chat_request_set_presence_penalty(confer_chat_request *requ
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_frequency_penalty(confer_chat_request *request,
                                                         double penalty,
                                                         confer_error **error);
@@ -2183,6 +2251,7 @@ confer_status confer_chat_request_set_frequency_penalty(confer_chat_request *req
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_repetition_penalty(confer_chat_request *request,
                                                          double penalty,
                                                          confer_error **error);
@@ -2192,6 +2261,7 @@ confer_status confer_chat_request_set_repetition_penalty(confer_chat_request *re
  *
  * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_max_tokens(confer_chat_request *request,
                                                  int64_t max_tokens,
                                                  confer_error **error);
@@ -2199,21 +2269,30 @@ confer_status confer_chat_request_set_max_tokens(confer_chat_request *request,
 /**
  * Sets whether the answer must be JSON. Default: the server's.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_json(confer_chat_request *request, bool json, confer_error **error);
 
 /**
  * Sets whether the model reasons before it answers, in CONFER_EVENT_THINKING. Default: the
  * server's.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_thinking(confer_chat_request *request,
                                                bool thinking,
                                                confer_error **error);
+
+/* ================================================================================================
+ * Embeddings requests: src/ffi/embeddings.rs
+ *
+ * Texts whose embeddings the enclave computes.
+ * ================================================================================================ */
 
 /**
  * Creates an embeddings request without texts. Send it with confer_embeddings_stream().
  *
  * `request`: receives the request; free it with confer_embeddings_request_free().
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_embeddings_request_new(confer_embeddings_request **request, confer_error **error);
 
 /**
@@ -2221,6 +2300,7 @@ confer_status confer_embeddings_request_new(confer_embeddings_request **request,
  *
  * Errors: CONFER_E_TOO_LARGE for the 65th, and for more than 32 MiB in all; CONFER_E_INVALID_UTF8.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_embeddings_request_add_text(confer_embeddings_request *request,
                                                  const char *content,
                                                  size_t content_len,
@@ -2229,6 +2309,7 @@ confer_status confer_embeddings_request_add_text(confer_embeddings_request *requ
 /**
  * Sets whether the texts are queries. Default false: they are texts to search.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_embeddings_request_set_is_query(confer_embeddings_request *request,
                                                      bool is_query,
                                                      confer_error **error);
@@ -2236,7 +2317,25 @@ confer_status confer_embeddings_request_set_is_query(confer_embeddings_request *
 /**
  * Frees a request. NULL is allowed.
  */
+CONFER_API
 void confer_embeddings_request_free(confer_embeddings_request *request);
+
+/* ================================================================================================
+ * Extraction requests: src/ffi/extraction.rs
+ *
+ * Uploads of documents, from memory, a file or a callback, or in pieces.
+ * ================================================================================================ */
+
+/**
+ * Reads up to `size` bytes of the document into `buffer`, and returns their number; 0 at the end
+ * of the document; a negative number to stop, which ends the stream with CONFER_E_STOPPED. Called
+ * on the client's callback thread until 1 MiB is read or the document ends. A slow one delays the
+ * client's other callbacks.
+ *
+ * `size` varies: it is the rest of that 1 MiB and, with a `total_length`, at most the rest of the
+ * document. Never write more than `size`.
+ */
+typedef int64_t (*confer_read_fn)(void *user_data, uint8_t *buffer, size_t size);
 
 /**
  * Creates a request without a document. Set one, and send it with confer_extraction_stream().
@@ -2251,6 +2350,7 @@ void confer_embeddings_request_free(confer_embeddings_request *request);
  * confer_extraction_request_free().
  * Errors: CONFER_E_INVALID_ARGUMENT for an empty name; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_extraction_request_new(const char *filename,
                                             size_t filename_len,
                                             confer_extraction_request **request,
@@ -2265,6 +2365,7 @@ confer_status confer_extraction_request_new(const char *filename,
  * for "filename" and "total_length", which the library sets; CONFER_E_INVALID_UTF8;
  * CONFER_E_TOO_LARGE.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_extraction_request_set_option(confer_extraction_request *request,
                                                    const char *name,
                                                    size_t name_len,
@@ -2278,6 +2379,7 @@ confer_status confer_extraction_request_set_option(confer_extraction_request *re
  *
  * Errors: CONFER_E_INVALID_ARGUMENT for SIZE_MAX: a document needs its length.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_extraction_request_set_document_bytes(confer_extraction_request *request,
                                                            const uint8_t *bytes,
                                                            size_t len,
@@ -2292,6 +2394,7 @@ confer_status confer_extraction_request_set_document_bytes(confer_extraction_req
  * Errors: CONFER_E_FILE if it cannot be opened or is not a regular file; CONFER_E_INVALID_ARGUMENT
  * for an empty path.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_extraction_request_set_document_file(confer_extraction_request *request,
                                                           const char *path,
                                                           size_t path_len,
@@ -2309,6 +2412,7 @@ confer_status confer_extraction_request_set_document_file(confer_extraction_requ
  * never sent; also if this call fails.
  * Errors: CONFER_E_INVALID_ARGUMENT without `read`.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_extraction_request_set_document_callback(confer_extraction_request *request,
                                                               int64_t total_length,
                                                               confer_read_fn read,
@@ -2324,6 +2428,7 @@ confer_status confer_extraction_request_set_document_callback(confer_extraction_
  * `total_length`: the document's length in bytes, or -1 if it is unknown. Newer servers refuse an
  * unknown length and an empty document with status 400.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_extraction_request_set_document_stream(confer_extraction_request *request,
                                                             int64_t total_length,
                                                             confer_error **error);
@@ -2331,7 +2436,14 @@ confer_status confer_extraction_request_set_document_stream(confer_extraction_re
 /**
  * Frees a request. NULL is allowed.
  */
+CONFER_API
 void confer_extraction_request_free(confer_extraction_request *request);
+
+/* ================================================================================================
+ * Fetch requests: src/ffi/fetch.rs
+ *
+ * Pages that the enclave fetches.
+ * ================================================================================================ */
 
 /**
  * Creates a request for a page. Send it with confer_fetch_stream().
@@ -2339,6 +2451,7 @@ void confer_extraction_request_free(confer_extraction_request *request);
  * `url`: not empty. `request`: receives the request; free it with confer_fetch_request_free().
  * Errors: CONFER_E_INVALID_ARGUMENT for an empty URL; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_fetch_request_new(const char *url,
                                        size_t url_len,
                                        confer_fetch_request **request,
@@ -2350,6 +2463,7 @@ confer_status confer_fetch_request_new(const char *url,
  * Errors: CONFER_E_INVALID_ARGUMENT without a name; CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE for
  * the 65th, and for more than 32 MiB in all.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_fetch_request_set_header(confer_fetch_request *request,
                                               const char *name,
                                               size_t name_len,
@@ -2360,7 +2474,29 @@ confer_status confer_fetch_request_set_header(confer_fetch_request *request,
 /**
  * Frees a request. NULL is allowed.
  */
+CONFER_API
 void confer_fetch_request_free(confer_fetch_request *request);
+
+/* ================================================================================================
+ * Raw requests: src/ffi/raw.rs
+ *
+ * Requests of any route, with a body of any bytes.
+ * ================================================================================================ */
+
+/**
+ * The answer is one response, in one CONFER_EVENT_BODY.
+ */
+#define CONFER_ENDING_ONE_RESPONSE 0
+
+/**
+ * The answer comes in events, like that of a chat, and ends with CONFER_EVENT_COMPLETION.
+ */
+#define CONFER_ENDING_COMPLETION 1
+
+/**
+ * The answer comes in pieces, each a CONFER_EVENT_BODY, and ends after Content-Length bytes.
+ */
+#define CONFER_ENDING_CONTENT_LENGTH 2
 
 /**
  * Creates a request without a body. Send it with confer_raw_stream().
@@ -2372,6 +2508,7 @@ void confer_fetch_request_free(confer_fetch_request *request);
  * `request`: receives the request; free it with confer_raw_request_free().
  * Errors: CONFER_E_INVALID_ARGUMENT for an invalid verb, path or ending; CONFER_E_INVALID_UTF8.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_raw_request_new(const char *verb,
                                      size_t verb_len,
                                      const char *path,
@@ -2385,6 +2522,7 @@ confer_status confer_raw_request_new(const char *verb,
  *
  * Errors: CONFER_E_INVALID_UTF8; CONFER_E_TOO_LARGE.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_raw_request_set_body(confer_raw_request *request,
                                           const char *body,
                                           size_t body_len,
@@ -2393,185 +2531,72 @@ confer_status confer_raw_request_set_body(confer_raw_request *request,
 /**
  * Frees a request. NULL is allowed.
  */
+CONFER_API
 void confer_raw_request_free(confer_raw_request *request);
 
-/**
- * Returns the type of the event, one of CONFER_EVENT_*. Later versions may add numbers.
- */
-int32_t confer_event_type(const confer_event *event);
-
-/**
- * Returns the received event, a JSON object, or NULL for CONFER_EVENT_BODY and higher numbers.
- * Borrowed from the event, NUL-terminated. `len` may be NULL.
- */
-const char *confer_event_json(const confer_event *event, size_t *len);
-
-/**
- * Returns the text of a token, of reasoning or of a tool's result, or the bytes of a piece. If the
- * event has no content: empty for CONFER_EVENT_TOKEN, CONFER_EVENT_THINKING and CONFER_EVENT_BODY,
- * and NULL for other events. It may contain NUL characters: use `len`. Borrowed from the event,
- * NUL-terminated. `len` may be NULL.
- */
-const char *confer_event_content(const confer_event *event, size_t *len);
-
-/**
- * Returns a tool's whole result, for the history when client tools follow, or NULL without one.
- * Borrowed from the event. `len` may be NULL.
- */
-const char *confer_event_full_content(const confer_event *event, size_t *len);
-
-/**
- * Returns the id of the event's tool call, or NULL without one. Borrowed from the event. `len` may
- * be NULL.
- */
-const char *confer_event_tool_call_id(const confer_event *event, size_t *len);
-
-/**
- * Returns the tool's name, or NULL without one. Borrowed from the event. `len` may be NULL.
- */
-const char *confer_event_tool_name(const confer_event *event, size_t *len);
-
-/**
- * Returns the tool's arguments, a JSON text, or NULL without them. Borrowed from the event. `len`
- * may be NULL.
- */
-const char *confer_event_tool_arguments(const confer_event *event, size_t *len);
-
-/**
- * For a completion, returns whether the application must run tools and send a new request with
- * their results.
- */
-bool confer_event_pending_tool_calls(const confer_event *event);
-
-/**
- * For a completion, returns the number of tokens of the conversation, or -1 if unknown.
- */
-int64_t confer_event_context_tokens(const confer_event *event);
-
-/**
- * For a completion, returns the maximum number of tokens of a conversation, or -1 if unknown.
- */
-int64_t confer_event_max_context_tokens(const confer_event *event);
-
-/**
- * For CONFER_EVENT_PROGRESS, returns the number of sent bytes of the document; -1 for other
- * events.
+/* ================================================================================================
+ * Callbacks: src/ffi/callbacks.rs
  *
- * `total`: receives the length of the document, or -1 if unknown. May be NULL.
- */
-int64_t confer_event_sent(const confer_event *event, int64_t *total);
+ * The table of functions that receive a stream's events, or wake-ups to read them.
+ * ================================================================================================ */
 
 /**
- * For CONFER_EVENT_BODY, returns the number of received bytes of the answer, with this piece; -1
- * for other events.
+ * The callbacks of a stream. They run on the client's callback thread, one at a time, in order.
  *
- * `total`: receives the length of the answer, or -1 if unknown. May be NULL.
- */
-int64_t confer_event_received(const confer_event *event, int64_t *total);
-
-/**
- * For CONFER_EVENT_EMBEDDINGS, returns the embeddings, one row for each text in the order of the
- * request. All values are finite. NULL for other events. Borrowed from the event.
+ * Set `size` to `sizeof(confer_stream_callbacks)` and unused members to NULL, for example by
+ * `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy, NULL}`. A smaller
+ * size, of an older header, is accepted. A larger one is accepted if all members unknown to this
+ * version are zero.
  *
- * `rows`, `columns`: receive the number of texts and the dimension. May be NULL.
+ * The table has two uses. With `on_event`, the library delivers the events. With `on_ready`, it
+ * wakes the application, which takes them with confer_stream_next() or confer_stream_collect() on
+ * any thread; `on_event` must be NULL then.
  */
-const float *confer_event_embeddings(const confer_event *event, size_t *rows, size_t *columns);
+typedef struct {
+    /**
+     * sizeof(confer_stream_callbacks).
+     */
+    size_t size;
+    /**
+     * Passed to each call.
+     */
+    void *user_data;
+    /**
+     * Receives an event, which is lent during the call. Return 0 to continue; anything else stops
+     * the stream, and `on_done` follows with CONFER_E_STOPPED. May be NULL.
+     */
+    int32_t (*on_event)(void *user_data, confer_stream *stream, const confer_event *event);
+    /**
+     * Called exactly once, at the end of the stream, after the last event or the last `on_ready`.
+     * `status` is CONFER_OK if the answer is complete; otherwise `error` says why it failed, and
+     * is lent during the call. May be NULL.
+     *
+     * With `on_ready`, events may still wait: free the stream only after confer_stream_next() has
+     * returned the end, which is the same. (confer_close() before that drops these events, and
+     * confer_stream_next() returns CONFER_E_CLOSED.)
+     */
+    void (*on_done)(void *user_data, confer_stream *stream, confer_status status, const confer_error *error);
+    /**
+     * Destroys the user data. Called exactly once, after `on_done` and all other callbacks. May be
+     * NULL.
+     */
+    confer_destroy_fn destroy;
+    /**
+     * Called when an event or the end can be taken. Then call confer_stream_next() with a timeout
+     * of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an error.
+     * The next call comes after everything was taken, and one more comes for the end. A call can
+     * come after another thread has taken everything, but not after confer_stream_free(). After
+     * confer_close(), on_done() may come without it. NULL: the library delivers the events to
+     * `on_event`.
+     */
+    void (*on_ready)(void *user_data, confer_stream *stream);
+} confer_stream_callbacks;
 
-/**
- * For CONFER_EVENT_PONG, returns the round-trip time in microseconds; -1 for other events.
- */
-int64_t confer_event_round_trip_us(const confer_event *event);
-
-/**
- * Returns a copy of an event, which outlives a loan. Free it with confer_event_free(). It does not
- * count as unread. NULL for NULL.
- */
-confer_event *confer_event_clone(const confer_event *event);
-
-/**
- * Frees a clone. NULL is allowed. Do not free an event that a stream or a callback lends.
- */
-void confer_event_free(confer_event *event);
-
-/**
- * Returns the stage of CONFER_EVENT_STAGE, one of CONFER_STAGE_*; -1 for other events.
- */
-int32_t confer_event_stage(const confer_event *event);
-
-/**
- * Returns the report of CONFER_EVENT_CONNECTED, or of the enclave in CONFER_EVENT_ASK_RELEASE;
- * NULL for other events. Borrowed from the event.
- */
-const confer_report *confer_event_report(const confer_event *event);
-
-/**
- * Returns the report of the previous connection, for CONFER_EVENT_ASK_RELEASE; NULL for other
- * events. Borrowed from the event.
- */
-const confer_report *confer_event_previous_report(const confer_event *event);
-
-/**
- * Returns the error of CONFER_EVENT_DISCONNECTED, or of the failed attempt before
- * CONFER_EVENT_RETRY; NULL for the first retry after a lost connection, and for other events.
- * Borrowed from the event.
- */
-const confer_error *confer_event_error(const confer_event *event);
-
-/**
- * Returns whether the release has changed since the previous CONFER_EVENT_CONNECTED of this watch,
- * also if it has changed back. False for the first one and for other events.
- */
-bool confer_event_release_changed(const confer_event *event);
-
-/**
- * Returns the number of the attempt of CONFER_EVENT_RETRY; 0 for other events. Attempts in a row
- * count from 1. The first attempt of a client has no event, so its first retry is number 2.
- */
-uint32_t confer_event_attempt(const confer_event *event);
-
-/**
- * Returns the delay before the attempt of CONFER_EVENT_RETRY, in milliseconds; -1 for other
- * events.
- */
-int64_t confer_event_delay_ms(const confer_event *event);
-
-/**
- * Returns the reason of CONFER_EVENT_ASK_TOKEN, one of CONFER_TOKEN_*; -1 for other events.
- */
-int32_t confer_event_token_reason(const confer_event *event);
-
-/**
- * Answers CONFER_EVENT_ASK_TOKEN, on the event or a clone of it, from any thread, at once or
- * later. After an invalid token the question stays open: answer again, or refuse it with
- * confer_event_refuse_token().
+/* ================================================================================================
+ * Starting requests: src/ffi/start.rs
  *
- * Errors: those of confer_config_set_token(); CONFER_E_STALE if the question is over;
- * CONFER_E_INVALID_ARGUMENT for another event.
- */
-confer_status confer_event_answer_token(const confer_event *event,
-                                        const char *token,
-                                        size_t token_len,
-                                        confer_error **error);
-
-/**
- * Answers CONFER_EVENT_ASK_TOKEN: the application gives no token. `reason` becomes part of errors
- * and of the log, so it must not contain a secret; 1,024 characters of it are kept.
- *
- * Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_UTF8; CONFER_E_INVALID_ARGUMENT
- * for another event.
- */
-confer_status confer_event_refuse_token(const confer_event *event,
-                                        const char *reason,
-                                        size_t reason_len,
-                                        confer_error **error);
-
-/**
- * Answers CONFER_EVENT_ASK_RELEASE. Accepting accepts only this manifest. Refusing ends the client
- * with CONFER_E_RELEASE_REFUSED.
- *
- * Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_ARGUMENT for another event.
- */
-confer_status confer_event_answer_release(const confer_event *event, bool accept, confer_error **error);
+ * One function for each kind of request. Each starts a stream.
+ * ================================================================================================ */
 
 /**
  * Sends a chat and starts the stream of its answer.
@@ -2588,6 +2613,7 @@ confer_status confer_event_answer_release(const confer_event *event, bool accept
  * Errors: CONFER_E_CLOSED, or the status with which the client ended; CONFER_E_TOO_LARGE,
  * CONFER_E_TOO_MANY; CONFER_E_INVALID_ARGUMENT, for example for a request without a message.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_chat_stream(confer_client *client,
                                  const confer_chat_request *request,
                                  const confer_stream_callbacks *callbacks,
@@ -2599,6 +2625,7 @@ confer_status confer_chat_stream(confer_client *client,
  * with a row for each text. Otherwise like confer_chat_stream(); CONFER_E_INVALID_ARGUMENT for a
  * request without a text.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_embeddings_stream(confer_client *client,
                                        const confer_embeddings_request *request,
                                        const confer_stream_callbacks *callbacks,
@@ -2610,6 +2637,7 @@ confer_status confer_embeddings_stream(confer_client *client,
  * CONFER_EVENT_BODY. Otherwise like confer_chat_stream(); CONFER_E_INVALID_ARGUMENT for a request
  * without a document, or with a callback that an earlier start used.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_extraction_stream(confer_client *client,
                                        const confer_extraction_request *request,
                                        const confer_stream_callbacks *callbacks,
@@ -2620,6 +2648,7 @@ confer_status confer_extraction_stream(confer_client *client,
  * Makes the enclave fetch a page, and starts the stream of its HTML: one CONFER_EVENT_BODY.
  * Otherwise like confer_chat_stream().
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_fetch_stream(confer_client *client,
                                   const confer_fetch_request *request,
                                   const confer_stream_callbacks *callbacks,
@@ -2630,6 +2659,7 @@ confer_status confer_fetch_stream(confer_client *client,
  * Sends a raw request and starts the stream of its answer, whose events depend on the request's
  * ending. Otherwise like confer_chat_stream().
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_raw_stream(confer_client *client,
                                 const confer_raw_request *request,
                                 const confer_stream_callbacks *callbacks,
@@ -2640,110 +2670,17 @@ confer_status confer_raw_stream(confer_client *client,
  * Sends a ping and starts the stream of its answer: one CONFER_EVENT_PONG with the round-trip
  * time. (The library's keepalive needs no call.) Otherwise like confer_chat_stream().
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_ping_stream(confer_client *client,
                                  const confer_stream_callbacks *callbacks,
                                  confer_stream **stream,
                                  confer_error **error);
 
-/**
- * Sets the questions that the application answers: CONFER_ASK_TOKEN, CONFER_ASK_RELEASE, both, or
- * 0. Default 0. A question is an event of a watch: see confer_client_watch(). An answer is due
- * within CONFER_DURATION_ANSWER.
+/* ================================================================================================
+ * Streams: src/ffi/stream.rs
  *
- *     Question                   Asked                       No answer in time      Refused
- *     -----------------------    -------------------------   --------------------   ----------------
- *     token for a connection     before the attempt          the attempt fails      the same, and is
- *                                                            (CONFER_E_TOKEN)       not retried
- *     token that ends soon       a minute before its `exp`   the connection goes    the same
- *                                                            on with the old one
- *     token after status 401     before the request is       the request ends       the same
- *     or 402                     sent once more              with that status
- *     another release            before the handshake is     the attempt fails      the client ends
- *                                completed
- *
- * The first attempt uses the configured token, if there is one, and asks otherwise. A release that
- * nobody accepts is never used.
- *
- * Errors: CONFER_E_INVALID_ARGUMENT for an unknown bit.
- */
-confer_status confer_config_set_ask(confer_config *config, uint32_t questions, confer_error **error);
-
-/**
- * Creates a client that begins to connect, and returns at once. The first attempt is retried by
- * the same rules as later ones. Requests can be started at once: they stay in this process until
- * the enclave is verified. Allowed in a callback.
- *
- * `client`: receives the client; end it with confer_close() and free it with confer_client_free().
- *
- * Errors: CONFER_E_INVALID_ARGUMENT without a token, unless CONFER_ASK_TOKEN is set;
- * CONFER_E_SYSTEM if the system refuses a thread. Other errors are the client's: see
- * confer_client_wait().
- */
-confer_status confer_connect_start(const confer_config *config, confer_client **client, confer_error **error);
-
-/**
- * Waits until the client is connected.
- *
- * `timeout_ms`: 0 does not wait; negative waits without a limit.
- *
- * Returns CONFER_OK once it is connected, and CONFER_TIMEOUT otherwise. If the client has ended or
- * ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close() and
- * after the free of its last handle and stream. In a callback returns CONFER_E_WOULD_DEADLOCK, unless `timeout_ms` is 0.
- */
-confer_status confer_client_wait(confer_client *client,
-                                 int64_t timeout_ms,
-                                 confer_error **error);
-
-/**
- * Returns the client's state, one of CONFER_CLIENT_*. Later versions may add states.
- * CONFER_CLIENT_ENDED for NULL.
- */
-int32_t confer_client_state(const confer_client *client);
-
-/**
- * Gives a fresh token unasked. It answers an open token question; otherwise the next attempt to
- * connect uses it. Never waits.
- *
- * Errors: those of confer_config_set_token().
- */
-confer_status confer_client_set_token(confer_client *client,
-                                      const char *token,
-                                      size_t token_len,
-                                      confer_error **error);
-
-/**
- * Opens a stream of the client's events:
- *
- *     CONFER_EVENT_STAGE           a stage of connecting began: confer_event_stage()
- *     CONFER_EVENT_CONNECTED       a verified connection serves: confer_event_report(),
- *                                  confer_event_release_changed()
- *     CONFER_EVENT_DISCONNECTED    it broke, and the client makes another one:
- *                                  confer_event_error()
- *     CONFER_EVENT_RETRY           the next attempt: confer_event_attempt(),
- *                                  confer_event_delay_ms(), confer_event_error() of the one before
- *     CONFER_EVENT_ASK_TOKEN       a question: confer_event_token_reason()
- *     CONFER_EVENT_ASK_RELEASE     a question: confer_event_report(), confer_event_previous_report()
- *     CONFER_EVENT_ANSWERED        a question of this watch is over
- *     the end of the stream        the client has ended: CONFER_OK after confer_close(), otherwise
- *                                  the client's error
- *
- * A watch begins with the present state and any open question, so a late one misses no state. If
- * nobody reads it, old events are dropped: see confer_stream_dropped(). The present state, an open
- * question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
- * ends only the watch. Several watches of one client can be open.
- *
- * `callbacks`, `stream`: as for confer_chat_stream(). With callbacks, a client that was closed
- * answers CONFER_E_CLOSED; without them, the stream brings its end.
- */
-confer_status confer_client_watch(confer_client *client,
-                                  const confer_stream_callbacks *callbacks,
-                                  confer_stream **stream,
-                                  confer_error **error);
-
-/**
- * Returns the number of events that a watch dropped because nobody read them. 0 for other streams.
- */
-uint64_t confer_stream_dropped(const confer_stream *stream);
+ * Reading events or a whole answer, cancelling and freeing.
+ * ================================================================================================ */
 
 /**
  * Takes the next event.
@@ -2761,6 +2698,7 @@ uint64_t confer_stream_dropped(const confer_stream *stream);
  * CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0; CONFER_E_INVALID_ARGUMENT for a
  * stream whose events go to callbacks.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_stream_next(confer_stream *stream,
                                  int64_t timeout_ms,
                                  const confer_event **event,
@@ -2786,6 +2724,7 @@ confer_status confer_stream_next(confer_stream *stream,
  * callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread reads this
  * stream; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_stream_collect(confer_stream *stream,
                                     int64_t timeout_ms,
                                     const char **text,
@@ -2798,6 +2737,7 @@ confer_status confer_stream_collect(confer_stream *stream,
  * go to callbacks. Borrowed from the stream until the next confer_stream_collect(),
  * NUL-terminated. `len` may be NULL.
  */
+CONFER_API
 const char *confer_stream_text(const confer_stream *stream, size_t *len);
 
 /**
@@ -2807,13 +2747,16 @@ const char *confer_stream_text(const confer_stream *stream, size_t *len);
  *
  * Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_stream_fd(confer_stream *stream, int *fd, confer_error **error);
 
 /**
- * Cancels the request; ends a watch, but not its client. Drops undelivered events, and ends the stream with CONFER_E_CANCELLED,
- * unless it has failed or all of the answer was delivered. The server continues, because the protocol has no message for cancelling.
- * Never waits; calling it again changes nothing; NULL is allowed. Any thread, also in a callback.
+ * Cancels the request; ends a watch, but not its client. Drops undelivered events, and ends the
+ * stream with CONFER_E_CANCELLED, unless it has failed or all of the answer was delivered. The
+ * server continues, because the protocol has no message for cancelling. Never waits; calling it
+ * again changes nothing; NULL is allowed. Any thread, also in a callback.
  */
+CONFER_API
 void confer_stream_cancel(confer_stream *stream);
 
 /**
@@ -2821,7 +2764,14 @@ void confer_stream_cancel(confer_stream *stream);
  * thread that waits in confer_stream_next() wakes. Never waits, and is allowed in a callback. NULL
  * is allowed.
  */
+CONFER_API
 void confer_stream_free(confer_stream *stream);
+
+/* ================================================================================================
+ * Uploads: src/ffi/upload.rs
+ *
+ * Writing a document in pieces while its request runs.
+ * ================================================================================================ */
 
 /**
  * Writes the next bytes of a document that confer_extraction_request_set_document_stream()
@@ -2840,6 +2790,7 @@ void confer_stream_free(confer_stream *stream);
  * CONFER_E_BUSY if another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless
  * `timeout_ms` is 0.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_stream_write(confer_stream *stream,
                                   const uint8_t *bytes,
                                   size_t len,
@@ -2855,88 +2806,560 @@ confer_status confer_stream_write(confer_stream *stream,
  * other streams; CONFER_E_STALE if the upload has ended before; CONFER_E_BUSY if another thread
  * writes.
  */
+CONFER_MUST_USE CONFER_API
 confer_status confer_stream_finish(confer_stream *stream, confer_error **error);
+
+/* ================================================================================================
+ * Events: src/ffi/event.rs
+ *
+ * Types and fields of the events of a request.
+ * ================================================================================================ */
+
+/**
+ * An event of an unknown type or without a type: see confer_event_json(). Not an error.
+ */
+#define CONFER_EVENT_OTHER 0
+
+/**
+ * Text to append to the answer: confer_event_content().
+ */
+#define CONFER_EVENT_TOKEN 1
+
+/**
+ * Reasoning text: confer_event_content().
+ */
+#define CONFER_EVENT_THINKING 2
+
+/**
+ * The server runs one of its tools: confer_event_tool_name() and so on.
+ */
+#define CONFER_EVENT_SERVER_TOOL_CALL 3
+
+/**
+ * That tool's result: confer_event_content(), confer_event_full_content().
+ */
+#define CONFER_EVENT_SERVER_TOOL_RESPONSE 4
+
+/**
+ * The application must run this tool: see confer_chat_request_add_tool() and
+ * confer_event_wants_answer().
+ */
+#define CONFER_EVENT_CLIENT_TOOL_CALL 5
+
+/**
+ * The end of the answer. The stream is complete after it.
+ */
+#define CONFER_EVENT_COMPLETION 6
+
+/**
+ * A piece of an answer that does not come in events: a chat without streaming, a page, a document,
+ * any response. confer_event_content(), which need not be text and can end within a character;
+ * confer_event_received().
+ */
+#define CONFER_EVENT_BODY 7
+
+/**
+ * A part of an upload was sent: confer_event_sent().
+ */
+#define CONFER_EVENT_PROGRESS 8
+
+/**
+ * The answer to an embeddings request: confer_event_embeddings().
+ */
+#define CONFER_EVENT_EMBEDDINGS 9
+
+/**
+ * The answer to a ping: confer_event_round_trip_us().
+ */
+#define CONFER_EVENT_PONG 10
+
+/**
+ * Returns the type of the event, one of CONFER_EVENT_*. Later versions may add numbers.
+ */
+CONFER_API
+int32_t confer_event_type(const confer_event *event);
+
+/**
+ * Returns the received event, a JSON object, or NULL for CONFER_EVENT_BODY and higher numbers.
+ * Borrowed from the event, NUL-terminated. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_event_json(const confer_event *event, size_t *len);
+
+/**
+ * Returns the text of a token, of reasoning or of a tool's result, or the bytes of a piece. If the
+ * event has no content: empty for CONFER_EVENT_TOKEN, CONFER_EVENT_THINKING and CONFER_EVENT_BODY,
+ * and NULL for other events. It may contain NUL characters: use `len`. Borrowed from the event,
+ * NUL-terminated. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_event_content(const confer_event *event, size_t *len);
+
+/**
+ * Returns a tool's whole result, for the history when client tools follow, or NULL without one.
+ * Borrowed from the event. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_event_full_content(const confer_event *event, size_t *len);
+
+/**
+ * Returns the id of the event's tool call, or NULL without one. Borrowed from the event. `len` may
+ * be NULL.
+ */
+CONFER_API
+const char *confer_event_tool_call_id(const confer_event *event, size_t *len);
+
+/**
+ * Returns the tool's name, or NULL without one. Borrowed from the event. `len` may be NULL.
+ */
+CONFER_API
+const char *confer_event_tool_name(const confer_event *event, size_t *len);
+
+/**
+ * Returns the tool's arguments, a JSON text, or NULL without them. Borrowed from the event. `len`
+ * may be NULL.
+ */
+CONFER_API
+const char *confer_event_tool_arguments(const confer_event *event, size_t *len);
+
+/**
+ * For a completion, returns whether the application must run tools and send a new request with
+ * their results.
+ */
+CONFER_API
+bool confer_event_pending_tool_calls(const confer_event *event);
+
+/**
+ * For a completion, returns the number of tokens of the conversation, or -1 if unknown.
+ */
+CONFER_API
+int64_t confer_event_context_tokens(const confer_event *event);
+
+/**
+ * For a completion, returns the maximum number of tokens of a conversation, or -1 if unknown.
+ */
+CONFER_API
+int64_t confer_event_max_context_tokens(const confer_event *event);
+
+/**
+ * For CONFER_EVENT_PROGRESS, returns the number of sent bytes of the document; -1 for other
+ * events.
+ *
+ * `total`: receives the length of the document, or -1 if unknown. May be NULL.
+ */
+CONFER_API
+int64_t confer_event_sent(const confer_event *event, int64_t *total);
+
+/**
+ * For CONFER_EVENT_BODY, returns the number of received bytes of the answer, with this piece; -1
+ * for other events.
+ *
+ * `total`: receives the length of the answer, or -1 if unknown. May be NULL.
+ */
+CONFER_API
+int64_t confer_event_received(const confer_event *event, int64_t *total);
+
+/**
+ * For CONFER_EVENT_EMBEDDINGS, returns the embeddings, one row for each text in the order of the
+ * request. All values are finite. NULL for other events. Borrowed from the event.
+ *
+ * `rows`, `columns`: receive the number of texts and the dimension. May be NULL.
+ */
+CONFER_API
+const float *confer_event_embeddings(const confer_event *event, size_t *rows, size_t *columns);
+
+/**
+ * For CONFER_EVENT_PONG, returns the round-trip time in microseconds; -1 for other events.
+ */
+CONFER_API
+int64_t confer_event_round_trip_us(const confer_event *event);
+
+/**
+ * Returns a copy of an event, which outlives a loan. Free it with confer_event_free(). It does not
+ * count as unread. NULL for NULL.
+ */
+CONFER_API
+confer_event *confer_event_clone(const confer_event *event);
+
+/**
+ * Frees a clone. NULL is allowed. Do not free an event that a stream or a callback lends.
+ */
+CONFER_API
+void confer_event_free(confer_event *event);
+
+/* ================================================================================================
+ * Tool calls: src/ffi/tool.rs
+ *
+ * Answers of the application to the model's calls of its tools.
+ * ================================================================================================ */
+
+/**
+ * Returns whether the event wants an answer from the application: a call of a tool, see
+ * confer_chat_request_set_tool_rounds(), CONFER_EVENT_ASK_TOKEN, or CONFER_EVENT_ASK_RELEASE.
+ * False for other events. Answer a call with confer_event_answer_tool() or
+ * confer_event_fail_tool(), at once or later, from any thread, on the event or a clone of it.
+ *
+ * If the event and its last clone are freed without an answer, the call fails. A loan ends when
+ * on_event returns, at the next confer_stream_next(), or when its stream is freed. To answer
+ * later, clone the event first.
+ */
+CONFER_API
+bool confer_event_wants_answer(const confer_event *event);
+
+/**
+ * Answers a tool call with the tool's result. Never waits. If the stream has ended, returns
+ * CONFER_OK and drops the answer.
+ *
+ * `content`: at most 20,000,000 characters as JSON.
+ * Errors: CONFER_E_STALE if the call was answered before, or failed at its time limit;
+ * CONFER_E_INVALID_ARGUMENT for an event that wants no answer; CONFER_E_INVALID_UTF8 and
+ * CONFER_E_TOO_LARGE, after which the call still wants its answer.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_event_answer_tool(const confer_event *event,
+                                       const char *content,
+                                       size_t content_len,
+                                       confer_error **error);
+
+/**
+ * Answers a tool call with a failure. The model reads "Error: " and the reason, and continues.
+ * Otherwise like confer_event_answer_tool().
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_event_fail_tool(const confer_event *event,
+                                     const char *reason,
+                                     size_t reason_len,
+                                     confer_error **error);
+
+/* ================================================================================================
+ * Watching a client: src/ffi/watch.rs
+ *
+ * A stream of the client's events, and the questions that it may ask.
+ * ================================================================================================ */
+
+/**
+ * The application answers CONFER_EVENT_ASK_TOKEN.
+ */
+#define CONFER_ASK_TOKEN 1
+
+/**
+ * The application answers CONFER_EVENT_ASK_RELEASE.
+ */
+#define CONFER_ASK_RELEASE 2
+
+/**
+ * Sets the questions that the application answers: CONFER_ASK_TOKEN, CONFER_ASK_RELEASE, both, or
+ * 0. Default 0. A question is an event of a watch: see confer_client_watch(). An answer is due
+ * within CONFER_DURATION_ANSWER.
+ *
+ *     Question                   Asked                       No answer in time      Refused
+ *     -----------------------    -------------------------   --------------------   ----------------
+ *     token for a connection     before the attempt          the attempt fails      the same, and is
+ *                                                            (CONFER_E_TOKEN)       not retried
+ *     token that ends soon       a minute before its `exp`   the connection goes    the same
+ *                                                            on with the old one
+ *     token after status 401     before the request is       the request ends       the same
+ *     or 402                     sent once more              with that status
+ *     another release            before the handshake is     the attempt fails      the client ends
+ *                                completed
+ *
+ * The first attempt uses the configured token, if there is one, and asks otherwise. A release that
+ * nobody accepts is never used.
+ *
+ * Errors: CONFER_E_INVALID_ARGUMENT for an unknown bit.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_config_set_ask(confer_config *config, uint32_t questions, confer_error **error);
+
+/**
+ * Opens a stream of the client's events:
+ *
+ *     CONFER_EVENT_STAGE           a stage of connecting began: confer_event_stage()
+ *     CONFER_EVENT_CONNECTED       a verified connection serves: confer_event_report(),
+ *                                  confer_event_release_changed()
+ *     CONFER_EVENT_DISCONNECTED    it broke, and the client makes another one:
+ *                                  confer_event_error()
+ *     CONFER_EVENT_RETRY           the next attempt: confer_event_attempt(),
+ *                                  confer_event_delay_ms(), confer_event_error() of the one before
+ *     CONFER_EVENT_ASK_TOKEN       a question: confer_event_token_reason()
+ *     CONFER_EVENT_ASK_RELEASE     a question: confer_event_report(), confer_event_previous_report()
+ *     CONFER_EVENT_ANSWERED        a question of this watch is over
+ *     the end of the stream        the client has ended: CONFER_OK after confer_close(), otherwise
+ *                                  the client's error
+ *
+ * A watch begins with the present state and any open question, so a late one misses no state. If
+ * nobody reads it, old events are dropped: see confer_stream_dropped(). The present state, an open
+ * question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
+ * ends only the watch. Several watches of one client can be open.
+ *
+ * `callbacks`, `stream`: as for confer_chat_stream(). With callbacks, a client that was closed
+ * answers CONFER_E_CLOSED; without them, the stream brings its end.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_client_watch(confer_client *client,
+                                  const confer_stream_callbacks *callbacks,
+                                  confer_stream **stream,
+                                  confer_error **error);
+
+/**
+ * Returns the number of events that a watch dropped because nobody read them. 0 for other streams.
+ */
+CONFER_API
+uint64_t confer_stream_dropped(const confer_stream *stream);
+
+/* ================================================================================================
+ * Client events: src/ffi/client_event.rs
+ *
+ * Types and fields of the events of a watch, and answers to its questions.
+ * ================================================================================================ */
+
+/**
+ * A stage of connecting began.
+ */
+#define CONFER_EVENT_STAGE 100
+
+/**
+ * A verified connection serves.
+ */
+#define CONFER_EVENT_CONNECTED 101
+
+/**
+ * The connection broke.
+ */
+#define CONFER_EVENT_DISCONNECTED 102
+
+/**
+ * The client connects again after a delay.
+ */
+#define CONFER_EVENT_RETRY 103
+
+/**
+ * The client needs a token: confer_event_answer_token(), confer_event_refuse_token().
+ */
+#define CONFER_EVENT_ASK_TOKEN 104
+
+/**
+ * The enclave's release differs from the previous one: confer_event_answer_release().
+ */
+#define CONFER_EVENT_ASK_RELEASE 105
+
+/**
+ * The open question is over: it was answered, or nobody needs the answer any more. A client has
+ * only one open question at a time.
+ */
+#define CONFER_EVENT_ANSWERED 106
+
+/**
+ * The first connection needs a token.
+ */
+#define CONFER_TOKEN_FIRST 0
+
+/**
+ * Another connection needs a token.
+ */
+#define CONFER_TOKEN_RECONNECT 1
+
+/**
+ * The token in use ends soon.
+ */
+#define CONFER_TOKEN_EXPIRING 2
+
+/**
+ * The server refused the last token for good: with HTTP status 401, 402 or 403, or with status 401
+ * or 402 for a request.
+ */
+#define CONFER_TOKEN_REFUSED 3
+
+/**
+ * Returns the stage of CONFER_EVENT_STAGE, one of CONFER_STAGE_*; -1 for other events.
+ */
+CONFER_API
+int32_t confer_event_stage(const confer_event *event);
+
+/**
+ * Returns the report of CONFER_EVENT_CONNECTED, or of the enclave in CONFER_EVENT_ASK_RELEASE;
+ * NULL for other events. Borrowed from the event.
+ */
+CONFER_API
+const confer_report *confer_event_report(const confer_event *event);
+
+/**
+ * Returns the report of the previous connection, for CONFER_EVENT_ASK_RELEASE; NULL for other
+ * events. Borrowed from the event.
+ */
+CONFER_API
+const confer_report *confer_event_previous_report(const confer_event *event);
+
+/**
+ * Returns the error of CONFER_EVENT_DISCONNECTED, or of the failed attempt before
+ * CONFER_EVENT_RETRY; NULL for the first retry after a lost connection, and for other events.
+ * Borrowed from the event.
+ */
+CONFER_API
+const confer_error *confer_event_error(const confer_event *event);
+
+/**
+ * Returns whether the release has changed since the previous CONFER_EVENT_CONNECTED of this watch,
+ * also if it has changed back. False for the first one and for other events.
+ */
+CONFER_API
+bool confer_event_release_changed(const confer_event *event);
+
+/**
+ * Returns the number of the attempt of CONFER_EVENT_RETRY; 0 for other events. Attempts in a row
+ * count from 1. The first attempt of a client has no event, so its first retry is number 2.
+ */
+CONFER_API
+uint32_t confer_event_attempt(const confer_event *event);
+
+/**
+ * Returns the delay before the attempt of CONFER_EVENT_RETRY, in milliseconds; -1 for other
+ * events.
+ */
+CONFER_API
+int64_t confer_event_delay_ms(const confer_event *event);
+
+/**
+ * Returns the reason of CONFER_EVENT_ASK_TOKEN, one of CONFER_TOKEN_*; -1 for other events.
+ */
+CONFER_API
+int32_t confer_event_token_reason(const confer_event *event);
+
+/**
+ * Answers CONFER_EVENT_ASK_TOKEN, on the event or a clone of it, from any thread, at once or
+ * later. After an invalid token the question stays open: answer again, or refuse it with
+ * confer_event_refuse_token().
+ *
+ * Errors: those of confer_config_set_token(); CONFER_E_STALE if the question is over;
+ * CONFER_E_INVALID_ARGUMENT for another event.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_event_answer_token(const confer_event *event,
+                                        const char *token,
+                                        size_t token_len,
+                                        confer_error **error);
+
+/**
+ * Answers CONFER_EVENT_ASK_TOKEN: the application gives no token. `reason` becomes part of errors
+ * and of the log, so it must not contain a secret; 1,024 characters of it are kept.
+ *
+ * Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_UTF8; CONFER_E_INVALID_ARGUMENT
+ * for another event.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_event_refuse_token(const confer_event *event,
+                                        const char *reason,
+                                        size_t reason_len,
+                                        confer_error **error);
+
+/**
+ * Answers CONFER_EVENT_ASK_RELEASE. Accepting accepts only this manifest. Refusing ends the client
+ * with CONFER_E_RELEASE_REFUSED.
+ *
+ * Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_ARGUMENT for another event.
+ */
+CONFER_MUST_USE CONFER_API
+confer_status confer_event_answer_release(const confer_event *event, bool accept, confer_error **error);
+
+/* ================================================================================================
+ * Names: src/ffi/names.rs
+ *
+ * The names of constants, for logs.
+ * ================================================================================================ */
 
 /**
  * Returns the name of one of CONFER_EVENT_*, such as "CONFER_EVENT_TOKEN"; "CONFER_EVENT_UNKNOWN"
  * for a number that this version does not know. Static, NUL-terminated, never NULL. Any thread.
  */
+CONFER_API
 const char *confer_event_type_name(int32_t kind);
 
 /**
  * Returns the name of one of CONFER_ROLE_*, such as "CONFER_ROLE_USER". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_role_name(int32_t role);
 
 /**
  * Returns the name of one of CONFER_ENDING_*, such as "CONFER_ENDING_COMPLETION". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_ending_name(int32_t ending);
 
 /**
  * Returns the name of one of CONFER_PROGRESS_*, such as "CONFER_PROGRESS_NOT_SENT". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_progress_name(int32_t progress);
 
 /**
  * Returns the name of one of CONFER_OUTCOME_*, such as "CONFER_OUTCOME_PASS". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_outcome_name(int32_t outcome);
 
 /**
  * Returns the name of one of CONFER_STAGE_*, such as "CONFER_STAGE_TLS". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_stage_name(int32_t stage);
 
 /**
  * The name of one of CONFER_CLIENT_*, such as "CONFER_CLIENT_CONNECTED". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_client_state_name(int32_t state);
 
 /**
  * The name of one of CONFER_TOKEN_*, such as "CONFER_TOKEN_REFUSED". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_token_reason_name(int32_t reason);
 
 /**
  * Returns the name of one of CONFER_ROOTS_*, such as "CONFER_ROOTS_BUNDLED". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_roots_name(int32_t roots);
 
 /**
  * Returns the name of one of CONFER_LIMIT_*, such as "CONFER_LIMIT_REQUESTS". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_limit_name(int32_t limit);
 
 /**
  * Returns the name of one of CONFER_LOG_*, such as "CONFER_LOG_WARN". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_log_level_name(int32_t level);
 
 /**
  * Returns the name of one of CONFER_COUNTER_*, such as "CONFER_COUNTER_PINGS_SENT". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_counter_name(int32_t counter);
 
 /**
  * Returns the name of one of CONFER_DURATION_*, such as "CONFER_DURATION_CONNECT". Otherwise like
  * confer_event_type_name().
  */
+CONFER_API
 const char *confer_duration_name(int32_t duration);
 
 #ifdef __cplusplus
-}  // extern "C"
-#endif  // __cplusplus
+} // extern "C"
+#endif
 
-#endif  /* CONFER_H */
+#endif // CONFER_H

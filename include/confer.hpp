@@ -272,7 +272,7 @@ public:
     }
     std::optional<std::int64_t> verified_at() const { return detail::known(confer_report_verified_at(get())); }
     std::optional<std::int64_t> expires_at() const { return detail::known(confer_report_expires_at(get())); }
-    // The duration of a stage of connecting, or of all stages for stage::ended.
+    // The duration of a stage of connecting, or of all stages for stage::all.
     std::optional<std::chrono::microseconds> timing(stage of) const {
         return detail::known<std::chrono::microseconds>(confer_report_timing_us(get(), detail::number(of)));
     }
@@ -641,7 +641,7 @@ public:
         } catch (...) {
         }
         // The call may have its answer already.
-        confer_event_fail_tool(call.get(), failure.data(), failure.size(), nullptr);
+        (void)confer_event_fail_tool(call.get(), failure.data(), failure.size(), nullptr);
     }
 
 private:
@@ -1205,8 +1205,8 @@ private:
         } catch (...) {
             // Each refuses only its own kind of question, and only an open one.
             if (functions.token)
-                confer_event_refuse_token(event.get(), "the token function failed", CONFER_NTS, nullptr);
-            if (functions.release) confer_event_answer_release(event.get(), false, nullptr);
+                (void)confer_event_refuse_token(event.get(), "the token function failed", CONFER_NTS, nullptr);
+            if (functions.release) (void)confer_event_answer_release(event.get(), false, nullptr);
         }
     }
 

@@ -101,7 +101,7 @@ int main(int argc, char **argv) {
     if (code == 0 && options.once != NULL) code = ask(client, NULL, options.once, SIZE_MAX, NULL);
     else if (code == 0) code = converse(client, conversation);
     if (code == INTERRUPTED && !last_line_written) say_last_line(CONFER_E_CANCELLED, "interrupted");
-    if (client != NULL) confer_close(client, 2000, NULL);
+    if (client != NULL && confer_close(client, 2000, NULL) != CONFER_OK) fputs("Closing takes a while.\n", stderr);
     stop_watching();
     confer_client_free(client);
     confer_conversation_free(conversation);

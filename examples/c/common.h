@@ -187,7 +187,7 @@ static inline confer_status connect_to(struct service *service, confer_client **
 
 /* Closes the connection, and frees the options and the client. */
 static inline void disconnect(struct service *service, confer_client *client) {
-    if (client != NULL) confer_close(client, 2000, NULL);
+    if (client != NULL && confer_close(client, 2000, NULL) != CONFER_OK) fputs("Closing takes a while.\n", stderr);
     confer_client_free(client);
     free(service->token);
 }

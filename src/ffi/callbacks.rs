@@ -1,4 +1,4 @@
-//! The callback table: the section "Stream callbacks" of the header.
+//! Callbacks. The table of functions that receive a stream's events, or wake-ups to read them.
 
 use std::ffi::c_void;
 use std::mem::{offset_of, size_of};
@@ -7,7 +7,8 @@ use super::error::confer_error;
 use super::event::confer_event;
 use super::status::confer_status;
 use super::stream::confer_stream;
-use super::support::user_data::{UserData, confer_destroy_fn};
+use super::support::user_data::UserData;
+use super::types::confer_destroy_fn;
 use crate::error::{Error, Result, Status};
 
 /// The callbacks of a stream. They run on the client's callback thread, one at a time, in order.

@@ -1,5 +1,4 @@
-//! The events of a client, and the answers to its questions: the section "Client events" of the
-//! header.
+//! Client events. Types and fields of the events of a watch, and answers to its questions.
 
 use std::ffi::c_char;
 use std::sync::OnceLock;

@@ -1,6 +1,6 @@
-//! Connecting, clients and closing: the section "Client" of the header.
+//! Clients. Connecting, the client's state, token, report and counters, and closing.
 
-use std::time::Instant;
+use std::ffi::c_char;
 
 use super::config::confer_config;
 use super::error::confer_error;
@@ -8,7 +8,8 @@ use super::report::confer_report;
 use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
 use super::support::guard::{self, Poison};
 use super::support::handle::{self, Out};
-use crate::client::{Client, deadline};
+use super::support::text;
+use crate::client::{Client, Phase, deadline};
 use crate::error::{Error, Result, Status};
 
 /// A client: one connection to a verified enclave, or several in sequence; see
@@ -37,13 +38,22 @@ impl confer_client {
     }
 }
 
+/// The client is making its first connection.
+pub const CONFER_CLIENT_CONNECTING: i32 = 0;
+/// A verified connection serves.
+pub const CONFER_CLIENT_CONNECTED: i32 = 1;
+/// The connection broke, and the client is making another one.
+pub const CONFER_CLIENT_RECONNECTING: i32 = 2;
+/// The client has ended: see confer_client_check().
+pub const CONFER_CLIENT_ENDED: i32 = 3;
+
 /// Connects, verifies the enclave, and completes the handshake. Waits at most for the
-/// CONFER_DURATION_CONNECT and 6 seconds more, in case writing the key-set cache is slow or a thread
-/// of the library hangs. Before the enclave is verified, the library sends only the token and the
-/// first handshake message.
+/// CONFER_DURATION_CONNECT and 6 seconds more, in case writing the key-set cache is slow or a
+/// thread of the library hangs. Before the enclave is verified, the library sends only the token
+/// and the first handshake message.
 ///
-/// It makes one attempt, which is not retried and cannot be cancelled; confer_connect_start() can do
-/// both. Later connections of the client follow CONFER_LIMIT_ATTEMPTS.
+/// It makes one attempt, which is not retried and cannot be cancelled; confer_connect_start() can
+/// do both. Later connections of the client follow CONFER_LIMIT_ATTEMPTS.
 ///
 /// `client`: receives the client; close it with confer_close() and free it with
 /// confer_client_free().
@@ -74,6 +84,105 @@ pub(super) fn give(out: &Out<*mut confer_client>, client: Client) {
     }));
 }
 
+/// Creates a client that begins to connect, and returns at once. The first attempt is retried by
+/// the same rules as later ones. Requests can be started at once: they stay in this process until
+/// the enclave is verified. Allowed in a callback.
+///
+/// `client`: receives the client; end it with confer_close() and free it with confer_client_free().
+///
+/// Errors: CONFER_E_INVALID_ARGUMENT without a token, unless CONFER_ASK_TOKEN is set;
+/// CONFER_E_SYSTEM if the system refuses a thread. Other errors are the client's: see
+/// confer_client_wait().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_connect_start(
+    config: *const confer_config,
+    client: *mut *mut confer_client,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    // SAFETY: `client` is NULL or writable.
+    guard::gives(error, unsafe { handle::out(client, "client") }, |out| {
+        // SAFETY: NULL or a live handle.
+        let client = unsafe { confer_config::with(config, |config| Client::start(config)) }?;
+        give(out, client);
+        Ok(())
+    })
+}
+
+/// Waits until the client is connected.
+///
+/// `timeout_ms`: 0 does not wait; negative waits without a limit.
+///
+/// Returns CONFER_OK once it is connected, and CONFER_TIMEOUT otherwise. If the client has ended or
+/// ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close() and
+/// after the free of its last handle and stream. In a callback returns CONFER_E_WOULD_DEADLOCK,
+/// unless `timeout_ms` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_client_wait(
+    client: *mut confer_client,
+    timeout_ms: i64,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::status(error, || {
+        let deadline = deadline(timeout_ms);
+        if timeout_ms != 0 {
+            guard::may_wait("confer_client_wait")?;
+        }
+        // The wait does not keep the client, so that freeing it ends the wait.
+        // SAFETY: NULL or a live handle.
+        let life = unsafe { confer_client::with(client, |client| Ok(client.life().clone())) }?;
+        let connected = life.wait(deadline)?;
+        Ok(if connected { CONFER_OK } else { CONFER_TIMEOUT })
+    })
+}
+
+/// Returns the client's state, one of CONFER_CLIENT_*. Later versions may add states.
+/// CONFER_CLIENT_ENDED for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_client_state(client: *const confer_client) -> i32 {
+    guard::get(CONFER_CLIENT_ENDED, || {
+        // SAFETY: NULL or a live handle.
+        let client = unsafe { guard::unlocked(client) }?;
+        Some(match client.client().phase() {
+            Phase::Connecting => CONFER_CLIENT_CONNECTING,
+            Phase::Connected => CONFER_CLIENT_CONNECTED,
+            Phase::Reconnecting => CONFER_CLIENT_RECONNECTING,
+            Phase::Ended => CONFER_CLIENT_ENDED,
+        })
+    })
+}
+
+/// Returns CONFER_OK while the client lives, and then the status and error with which it ended. A
+/// client that reconnects also lives between two connections; see confer_client_state().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_client_check(
+    client: *const confer_client,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: NULL or a live handle.
+        unsafe { confer_client::with(client, |client| client.end().map_or(Ok(()), Err)) }
+    })
+}
+
+/// Gives a fresh token unasked. It answers an open token question; otherwise the next attempt to
+/// connect uses it. Never waits.
+///
+/// Errors: those of confer_config_set_token().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn confer_client_set_token(
+    client: *mut confer_client,
+    token: *const c_char,
+    token_len: usize,
+    error: *mut *mut confer_error,
+) -> confer_status {
+    guard::done(error, || {
+        // SAFETY: `token` is as the contract of texts says.
+        let token = unsafe { text::read(token, token_len, "token") }?;
+        // SAFETY: NULL or a live handle.
+        unsafe { confer_client::with(client, |client| client.set_token(token)) }
+    })
+}
+
 /// Returns the report of the connection in use, or of the last one.
 ///
 /// `report`: receives the report; free it with confer_report_free(). It may outlive the client.
@@ -96,19 +205,6 @@ pub unsafe extern "C" fn confer_attestation_report(
                 Ok(())
             })
         }
-    })
-}
-
-/// Returns CONFER_OK while the client lives, and then the status and error with which it ended. A
-/// client that reconnects also lives between two connections; see confer_client_state().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_client_check(
-    client: *const confer_client,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle.
-        unsafe { confer_client::with(client, |client| client.end().map_or(Ok(()), Err)) }
     })
 }
 
@@ -194,7 +290,7 @@ pub unsafe extern "C" fn confer_close(
     error: *mut *mut confer_error,
 ) -> confer_status {
     guard::status(error, || {
-        let deadline: Option<Instant> = deadline(timeout_ms);
+        let deadline = deadline(timeout_ms);
         if timeout_ms != 0 {
             guard::may_wait("confer_close")?;
         }

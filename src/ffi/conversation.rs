@@ -1,4 +1,4 @@
-//! Conversations: the section "Conversation" of the header.
+//! Conversations. Histories of messages, which chats continue and extend.
 
 use std::ffi::c_char;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Embeddings requests: the section "Embeddings request" of the header.
+//! Embeddings requests. Texts whose embeddings the enclave computes.
 
 use std::ffi::c_char;
 

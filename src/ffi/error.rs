@@ -1,4 +1,4 @@
-//! Errors: the section "Errors" of the header.
+//! Errors. The reason why a call or a stream failed, and whether a retry may help.
 
 use std::ffi::c_char;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Events: the section "Event" of the header.
+//! Events. Types and fields of the events of a request.
 
 use std::ffi::c_char;
 

@@ -1,4 +1,4 @@
-//! Extraction requests: the section "Extraction request" of the header.
+//! Extraction requests. Uploads of documents, from memory, a file or a callback, or in pieces.
 
 use std::ffi::{c_char, c_void};
 use std::path::Path;
@@ -6,8 +6,9 @@ use std::path::Path;
 use super::error::confer_error;
 use super::status::confer_status;
 use super::support::guard::{self, Turns};
-use super::support::user_data::{UserData, confer_destroy_fn};
+use super::support::user_data::UserData;
 use super::support::{handle, text};
+use super::types::confer_destroy_fn;
 use crate::client::{Document, ExtractionRequest, Read};
 use crate::error::{Error, Result, Status};
 

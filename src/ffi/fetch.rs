@@ -1,4 +1,4 @@
-//! Fetch requests: the section "Fetch request" of the header.
+//! Fetch requests. Pages that the enclave fetches.
 
 use std::ffi::c_char;
 

@@ -1,4 +1,4 @@
-//! The log: the section "Log" of the header.
+//! Log. Records of connections and failures, without secrets.
 
 use std::ffi::{CString, c_char, c_void};
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use super::config::confer_config;
 use super::error::confer_error;
 use super::status::confer_status;
 use super::support::guard;
-use super::support::user_data::{UserData, confer_destroy_fn};
+use super::support::user_data::UserData;
+use super::types::confer_destroy_fn;
 use crate::client::{Level, Sink};
 use crate::error::{Error, Status};
 

@@ -34,8 +34,7 @@ pub mod start;
 pub mod status;
 pub mod stream;
 pub mod tool;
+pub mod types;
 pub mod upload;
 pub mod version;
 pub mod watch;
-
-pub use support::user_data::confer_destroy_fn;

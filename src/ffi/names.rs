@@ -1,5 +1,7 @@
-//! Names of the constants, for logs: the section "Names" of the header. Each number and name is
-//! written at its constant. This file lists the constants that belong together.
+//! Names. The names of constants, for logs.
+//!
+//! Each number and name is written at its constant. This file lists the constants that belong
+//! together.
 
 use std::ffi::c_char;
 
@@ -14,9 +16,11 @@ use super::config::{
     CONFER_STAGE_TLS, CONFER_STAGE_UPGRADE, CONFER_STAGE_VERIFY,
 };
 use super::connect::{
-    CONFER_COUNTER_BYTES_RECEIVED, CONFER_COUNTER_BYTES_SENT, CONFER_COUNTER_CONNECTIONS,
-    CONFER_COUNTER_FAILED_ATTEMPTS, CONFER_COUNTER_MESSAGES_RECEIVED, CONFER_COUNTER_MESSAGES_SENT,
-    CONFER_COUNTER_PINGS_ANSWERED, CONFER_COUNTER_PINGS_SENT, CONFER_COUNTER_ROUND_TRIP_US,
+    CONFER_CLIENT_CONNECTED, CONFER_CLIENT_CONNECTING, CONFER_CLIENT_ENDED,
+    CONFER_CLIENT_RECONNECTING, CONFER_COUNTER_BYTES_RECEIVED, CONFER_COUNTER_BYTES_SENT,
+    CONFER_COUNTER_CONNECTIONS, CONFER_COUNTER_FAILED_ATTEMPTS, CONFER_COUNTER_MESSAGES_RECEIVED,
+    CONFER_COUNTER_MESSAGES_SENT, CONFER_COUNTER_PINGS_ANSWERED, CONFER_COUNTER_PINGS_SENT,
+    CONFER_COUNTER_ROUND_TRIP_US,
 };
 use super::conversation::{
     CONFER_ROLE_ASSISTANT, CONFER_ROLE_DEVELOPER, CONFER_ROLE_SYSTEM, CONFER_ROLE_TOOL_CALL,
@@ -50,10 +54,6 @@ use super::settings::{
     CONFER_LIMIT_UNSENT,
 };
 use super::support::guard;
-use super::watch::{
-    CONFER_CLIENT_CONNECTED, CONFER_CLIENT_CONNECTING, CONFER_CLIENT_ENDED,
-    CONFER_CLIENT_RECONNECTING,
-};
 
 /// Constants with their names.
 macro_rules! names {

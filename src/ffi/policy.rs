@@ -1,4 +1,4 @@
-//! Policies: the section "Policy" of the header.
+//! Policies. Requirements for an enclave's hardware and software: built in, or a JSON document.
 
 use std::ffi::c_char;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Requests of any route: the section "Raw request" of the header.
+//! Raw requests. Requests of any route, with a body of any bytes.
 
 use std::ffi::c_char;
 

@@ -1,4 +1,4 @@
-//! The section "Report" of the header: the verdict, the checks, and the whole report as JSON.
+//! Reports. The verdict about an enclave, check by check, and as JSON.
 
 use std::ffi::c_char;
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,4 @@
-//! The section "Report" of the header: the offline verification of exported evidence.
+//! Evidence. Verifying the evidence of a report again, offline.
 
 use std::ffi::c_char;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The section "Report" of the header: the single fields of a report.
+//! Report fields. Single values of a report: policy, release, measurements, firmware, dates.
 
 use std::ffi::c_char;
 

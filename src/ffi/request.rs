@@ -1,4 +1,4 @@
-//! Chat requests: the section "Chat request" of the header.
+//! Chat requests. Messages, model, documents, tools and other properties of a chat.
 
 use std::ffi::c_char;
 

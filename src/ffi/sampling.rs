@@ -1,4 +1,4 @@
-//! Sampling: the section "Chat request: sampling" of the header.
+//! Sampling. The model's choice of words, and the length and form of its answer.
 
 use super::error::confer_error;
 use super::request::confer_chat_request;

@@ -1,4 +1,4 @@
-//! Settings by key, and the other numbers of a configuration: the section "Settings" of the header.
+//! Settings by key. Times, sizes and counts of a configuration.
 
 use super::config::confer_config;
 use super::error::confer_error;
@@ -52,8 +52,8 @@ pub const CONFER_DURATION_IDLE_OTHER: i32 = 106;
 /// requests, unless that error is not retried: then the client ends. With retries off, the
 /// connection ends with CONFER_E_EXPIRED.
 pub const CONFER_DURATION_MAX_AGE: i32 = 107;
-/// The bound of the first retry's delay. It doubles with each failure, and the delay is a random part
-/// of it. A server that asks for a longer delay gets it.
+/// The bound of the first retry's delay. It doubles with each failure, and the delay is a random
+/// part of it. A server that asks for a longer delay gets it.
 pub const CONFER_DURATION_FIRST_RETRY: i32 = 108;
 /// The longest delay before any such attempt.
 pub const CONFER_DURATION_LONGEST_RETRY: i32 = 109;

@@ -1,4 +1,4 @@
-//! Starting requests: the section "Starting a request" of the header.
+//! Starting requests. One function for each kind of request. Each starts a stream.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Statuses: the section "Statuses" of the header.
+//! Statuses. Results of calls and streams, with their names and descriptions.
 
 use std::ffi::{CString, c_char};
 

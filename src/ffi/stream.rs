@@ -1,4 +1,6 @@
-//! Streams: the section "Stream" of the header. Callbacks and pulling read the same inbox.
+//! Streams. Reading events or a whole answer, cancelling and freeing.
+//!
+//! Callbacks and pulling read the same inbox.
 
 use std::ffi::{c_char, c_int};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -271,9 +273,10 @@ pub unsafe extern "C" fn confer_stream_fd(
     })
 }
 
-/// Cancels the request; ends a watch, but not its client. Drops undelivered events, and ends the stream with CONFER_E_CANCELLED,
-/// unless it has failed or all of the answer was delivered. The server continues, because the protocol has no message for cancelling.
-/// Never waits; calling it again changes nothing; NULL is allowed. Any thread, also in a callback.
+/// Cancels the request; ends a watch, but not its client. Drops undelivered events, and ends the
+/// stream with CONFER_E_CANCELLED, unless it has failed or all of the answer was delivered. The
+/// server continues, because the protocol has no message for cancelling. Never waits; calling it
+/// again changes nothing; NULL is allowed. Any thread, also in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_cancel(stream: *mut confer_stream) {
     guard::quiet(|| {

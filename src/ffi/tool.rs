@@ -1,4 +1,4 @@
-//! Tools: the section "Tools" of the header.
+//! Tool calls. Answers of the application to the model's calls of its tools.
 
 use std::ffi::c_char;
 
@@ -10,9 +10,9 @@ use crate::client::Owed;
 use crate::error::{Error, Result, Status};
 
 /// Returns whether the event wants an answer from the application: a call of a tool, see
-/// confer_chat_request_set_tool_rounds(), CONFER_EVENT_ASK_TOKEN, or CONFER_EVENT_ASK_RELEASE. False
-/// for other events. Answer a call with confer_event_answer_tool() or confer_event_fail_tool(), at
-/// once or later, from any thread, on the event or a clone of it.
+/// confer_chat_request_set_tool_rounds(), CONFER_EVENT_ASK_TOKEN, or CONFER_EVENT_ASK_RELEASE.
+/// False for other events. Answer a call with confer_event_answer_tool() or
+/// confer_event_fail_tool(), at once or later, from any thread, on the event or a clone of it.
 ///
 /// If the event and its last clone are freed without an answer, the call fails. A loan ends when
 /// on_event returns, at the next confer_stream_next(), or when its stream is freed. To answer

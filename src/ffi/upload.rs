@@ -1,4 +1,4 @@
-//! Writing uploads: the section "Upload" of the header.
+//! Uploads. Writing a document in pieces while its request runs.
 
 use super::error::confer_error;
 use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};

@@ -1,4 +1,4 @@
-//! The version: the section "Version" of the header.
+//! Version and runtime. The library's version, and the threads and memory that all clients share.
 
 use std::ffi::c_char;
 

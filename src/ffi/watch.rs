@@ -1,32 +1,19 @@
-//! A client as a state machine, and its watch: the section "Watching a client" of the header.
-
-use std::time::Instant;
+//! Watching a client. A stream of the client's events, and the questions that it may ask.
 
 use super::callbacks::confer_stream_callbacks;
 use super::config::confer_config;
-use super::connect::{confer_client, give};
+use super::connect::confer_client;
 use super::error::confer_error;
 use super::start::start;
-use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
+use super::status::confer_status;
 use super::stream::confer_stream;
-use super::support::guard;
-use super::support::{handle, text};
-use crate::client::{Client, Phase, deadline};
+use super::support::{guard, handle};
 use crate::error::{Error, Result, Status};
 
 /// The application answers CONFER_EVENT_ASK_TOKEN.
 pub const CONFER_ASK_TOKEN: u32 = 1;
 /// The application answers CONFER_EVENT_ASK_RELEASE.
 pub const CONFER_ASK_RELEASE: u32 = 2;
-
-/// The client is making its first connection.
-pub const CONFER_CLIENT_CONNECTING: i32 = 0;
-/// A verified connection serves.
-pub const CONFER_CLIENT_CONNECTED: i32 = 1;
-/// The connection broke, and the client is making another one.
-pub const CONFER_CLIENT_RECONNECTING: i32 = 2;
-/// The client has ended: see confer_client_check().
-pub const CONFER_CLIENT_ENDED: i32 = 3;
 
 /// Sets the questions that the application answers: CONFER_ASK_TOKEN, CONFER_ASK_RELEASE, both, or
 /// 0. Default 0. A question is an event of a watch: see confer_client_watch(). An answer is due
@@ -67,90 +54,6 @@ pub unsafe extern "C" fn confer_config_set_ask(
                 Ok(())
             })
         }
-    })
-}
-
-/// Creates a client that begins to connect, and returns at once. The first attempt is retried by
-/// the same rules as later ones. Requests can be started at once: they stay in this process until
-/// the enclave is verified. Allowed in a callback.
-///
-/// `client`: receives the client; end it with confer_close() and free it with confer_client_free().
-///
-/// Errors: CONFER_E_INVALID_ARGUMENT without a token, unless CONFER_ASK_TOKEN is set;
-/// CONFER_E_SYSTEM if the system refuses a thread. Other errors are the client's: see
-/// confer_client_wait().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_connect_start(
-    config: *const confer_config,
-    client: *mut *mut confer_client,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    // SAFETY: `client` is NULL or writable.
-    guard::gives(error, unsafe { handle::out(client, "client") }, |out| {
-        // SAFETY: NULL or a live handle.
-        let client = unsafe { confer_config::with(config, |config| Client::start(config)) }?;
-        give(out, client);
-        Ok(())
-    })
-}
-
-/// Waits until the client is connected.
-///
-/// `timeout_ms`: 0 does not wait; negative waits without a limit.
-///
-/// Returns CONFER_OK once it is connected, and CONFER_TIMEOUT otherwise. If the client has ended or
-/// ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close() and
-/// after the free of its last handle and stream. In a callback returns CONFER_E_WOULD_DEADLOCK, unless `timeout_ms` is 0.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_client_wait(
-    client: *mut confer_client,
-    timeout_ms: i64,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::status(error, || {
-        let deadline: Option<Instant> = deadline(timeout_ms);
-        if timeout_ms != 0 {
-            guard::may_wait("confer_client_wait")?;
-        }
-        // The wait does not keep the client, so that freeing it ends the wait.
-        // SAFETY: NULL or a live handle.
-        let life = unsafe { confer_client::with(client, |client| Ok(client.life().clone())) }?;
-        let connected = life.wait(deadline)?;
-        Ok(if connected { CONFER_OK } else { CONFER_TIMEOUT })
-    })
-}
-
-/// Returns the client's state, one of CONFER_CLIENT_*. Later versions may add states.
-/// CONFER_CLIENT_ENDED for NULL.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_client_state(client: *const confer_client) -> i32 {
-    guard::get(CONFER_CLIENT_ENDED, || {
-        // SAFETY: NULL or a live handle.
-        let client = unsafe { guard::unlocked(client) }?;
-        Some(match client.client().phase() {
-            Phase::Connecting => CONFER_CLIENT_CONNECTING,
-            Phase::Connected => CONFER_CLIENT_CONNECTED,
-            Phase::Reconnecting => CONFER_CLIENT_RECONNECTING,
-            Phase::Ended => CONFER_CLIENT_ENDED,
-        })
-    })
-}
-
-/// Gives a fresh token unasked. It answers an open token question; otherwise the next attempt to
-/// connect uses it. Never waits.
-///
-/// Errors: those of confer_config_set_token().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn confer_client_set_token(
-    client: *mut confer_client,
-    token: *const std::ffi::c_char,
-    token_len: usize,
-    error: *mut *mut confer_error,
-) -> confer_status {
-    guard::done(error, || {
-        // SAFETY: NULL or a live handle; `token` is as the contract of texts says.
-        let token = unsafe { text::read(token, token_len, "token") }?;
-        unsafe { confer_client::with(client, |client| client.set_token(token)) }
     })
 }
 

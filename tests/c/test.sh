@@ -68,6 +68,14 @@ the_header_compiles() {
   done
 }
 
+# A call that ignores its status is a warning, unless the application defines CONFER_MUST_USE empty.
+ignored_status_warns() { # compiler, language, dialect
+  local source=$'#include <confer.h>\nvoid end(confer_client *client) { confer_close(client, 0, NULL); }'
+  local compile=("$1" -std="$3" "${WARNINGS[@]}" -Iinclude -c -o "$OUT/ignored.o" -x "$2")
+  "${compile[@]}" -DCONFER_MUST_USE= - <<<"$source" || return 1
+  ! "${compile[@]}" - <<<"$source" && [[ $("${compile[@]}" - 2>&1 <<<"$source") == *-Werror*unused-result* ]]
+}
+
 # The program that the header begins with, as it stands there.
 getting_started() {
   sed -n '/^ \*     #include <confer.h>$/,/^ \*     }$/s/^ \*     \{0,1\}//p' include/confer.h >"$OUT/hello.c"
@@ -204,6 +212,9 @@ elif [ $# -gt 0 ]; then
   keep_promises "$@"
 else
   the_header_compiles
+  try 'an ignored status is a warning in C99' ignored_status_warns "$CC" c c99
+  ! command -v "${CXX:-c++}" >/dev/null ||
+    try 'an ignored status is a warning in C++17' ignored_status_warns "${CXX:-c++}" c++ c++17
   try "the header's first program compiles and runs" getting_started
   try 'the exports are those of docs/symbols-in-versions' exports_are_listed
   try 'the exports are all declared in the header' exports_are_declared

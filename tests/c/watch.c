@@ -85,7 +85,7 @@ static void stages_are_events_and_a_lost_connection_is_made_again(void) {
     CHECK(confer_error_status(confer_event_error(event)) == CONFER_E_CONNECTION_LOST);
     event = watch_until(events, CONFER_EVENT_RETRY);
     CHECK(confer_event_attempt(event) == 1 && confer_event_delay_ms(event) >= 0 && confer_event_error(event) == NULL);
-    confer_event_answer_token(watch_until(events, CONFER_EVENT_ASK_TOKEN), enclave.token, SIZE_MAX, NULL);
+    CHECK_OK(confer_event_answer_token(watch_until(events, CONFER_EVENT_ASK_TOKEN), enclave.token, SIZE_MAX, &error));
     event = watch_until(events, CONFER_EVENT_RETRY);
     CHECK(confer_event_attempt(event) == 2 && confer_error_status(confer_event_error(event)) == CONFER_E_CONNECT);
     confer_event *kept = confer_event_clone(event);

@@ -2,9 +2,7 @@
 
 use std::ffi::c_void;
 
-/// Destroys the user data: called once, after the last callback. May be NULL.
-#[allow(non_camel_case_types)]
-pub type confer_destroy_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
+use crate::ffi::types::confer_destroy_fn;
 
 /// Owns the user data. The last drop runs the application's `destroy`, so it runs exactly once on
 /// every path.

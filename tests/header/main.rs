@@ -1,89 +1,93 @@
-//! Checks `include/confer.h`: it equals the output of cbindgen for `src/ffi`, has every export, and no
-//! number has changed. (`tests/exports.rs` checks that each export is guarded.)
+//! Checks `include/confer.h`: it equals what `write.rs` writes from `src/ffi`, each section has the
+//! items of its file, and no number has changed. (`tests/exports.rs` checks that each export is
+//! guarded.)
 //!
 //! `make header` runs this with `CONFER_UPDATE_HEADER=1`, which writes the header instead.
 
+mod write;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 
-/// The header's sections, in order.
-const SECTIONS: [&str; 28] = [
-    "version",
-    "status",
-    "error",
-    "policy",
-    "support/user_data",
-    "report",
-    "report_fields",
-    "report_evidence",
-    "config",
-    "settings",
-    "log",
-    "connect",
-    "conversation",
-    "tool",
-    "request",
-    "sampling",
-    "embeddings",
-    "extraction",
-    "fetch",
-    "raw",
-    "event",
-    "client_event",
-    "callbacks",
-    "start",
-    "watch",
-    "stream",
-    "upload",
-    "names",
-];
+use syn::{Item, Visibility};
+use write::{HANDLES, SECTIONS, about, banner, file, header as generate, root};
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+/// The names of a file's public items, and the most parameters of a function.
+#[derive(Default)]
+struct Source {
+    functions: Vec<String>,
+    handles: Vec<String>,
+    /// Constants, function types, the callback table, `confer_status`.
+    others: Vec<String>,
+    most_parameters: usize,
 }
 
-fn sections() -> impl Iterator<Item = PathBuf> {
-    SECTIONS
-        .into_iter()
-        .map(|name| root().join(format!("src/ffi/{name}.rs")))
-}
-
-fn generate() -> String {
-    let config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
-    let mut builder = cbindgen::Builder::new().with_config(config);
-    for section in sections() {
-        builder = builder.with_src(section);
+impl Source {
+    fn read(section: &str) -> Source {
+        let source = fs::read_to_string(file(section)).unwrap();
+        let mut items = Source::default();
+        let public = |visibility: &Visibility| matches!(visibility, Visibility::Public(_));
+        for item in syn::parse_file(&source).unwrap().items {
+            match item {
+                Item::Fn(it) if public(&it.vis) => {
+                    items.most_parameters = items.most_parameters.max(it.sig.inputs.len());
+                    items.functions.push(it.sig.ident.to_string());
+                }
+                Item::Const(it) if public(&it.vis) => items.others.push(it.ident.to_string()),
+                Item::Type(it) if public(&it.vis) => items.others.push(it.ident.to_string()),
+                Item::Struct(it) if public(&it.vis) => {
+                    let has_layout = it.attrs.iter().any(|it| it.path().is_ident("repr"));
+                    let kind = if has_layout {
+                        &mut items.others
+                    } else {
+                        &mut items.handles
+                    };
+                    kind.push(it.ident.to_string());
+                }
+                _ => {}
+            }
+        }
+        items
     }
-    let mut header = Vec::new();
-    builder.generate().unwrap().write(&mut header);
-    String::from_utf8(header).unwrap()
 }
 
-/// Returns the names of all exports in the sources of `src/ffi`.
+fn sources() -> impl Iterator<Item = Source> {
+    SECTIONS.iter().map(|(section, _)| Source::read(section))
+}
+
 fn exports() -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for entry in fs::read_dir(root().join("src/ffi")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            continue; // support/, which has no exports
-        }
-        let source = fs::read_to_string(path).unwrap();
-        for line in source
-            .lines()
-            .filter(|line| line.starts_with("pub") && line.contains("extern \"C\" fn "))
-        {
-            let name = line
-                .split("extern \"C\" fn ")
-                .nth(1)
-                .unwrap()
-                .split('(')
-                .next()
-                .unwrap();
-            names.insert(name.to_owned());
-        }
+    sources().flat_map(|source| source.functions).collect()
+}
+
+/// Returns the sections of a header. Each banner stands once.
+fn split(header: &str) -> Vec<(&'static str, String)> {
+    let mut sections = Vec::new();
+    let mut before = header;
+    for (section, _) in SECTIONS.into_iter().rev() {
+        let parts: Vec<_> = before.split(&banner(section)).collect();
+        let [rest, text] = parts[..] else {
+            panic!("{} banners of {section}", parts.len() - 1)
+        };
+        sections.insert(0, (section, text.to_owned()));
+        before = rest;
     }
-    names
+    sections
+}
+
+/// Returns the name that a line of a section declares, if any. Comments and arguments start with a
+/// space.
+fn declared(line: &str) -> Option<&str> {
+    let name = if let Some(define) = line.strip_prefix("#define ") {
+        define.split(' ').next()?
+    } else if line.starts_with([' ', '/', '#']) || line.ends_with("CONFER_API") {
+        return None;
+    } else if let Some((_, function)) = line.split_once("(*") {
+        function.split(')').next()?
+    } else {
+        line.split(['(', ';']).next()?.rsplit([' ', '*']).next()?
+    };
+    let is_name = name.starts_with("confer_") || name.starts_with("CONFER_");
+    is_name.then_some(name)
 }
 
 #[test]
@@ -102,18 +106,95 @@ fn committed_header_matches_the_sources() {
 }
 
 #[test]
-fn every_export_is_declared_and_documented() {
+fn sections_are_the_files_of_ffi() {
+    let files = fs::read_dir(root().join("src/ffi")).unwrap();
+    let files = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let files: BTreeSet<_> = files
+        .filter(|file| file != "mod.rs" && file != "support")
+        .collect();
+    let sections = SECTIONS.map(|(section, _)| format!("{section}.rs"));
+    assert_eq!(files, BTreeSet::from(sections));
+}
+
+#[test]
+fn each_section_declares_the_items_of_its_file() {
+    for (section, text) in split(&generate()) {
+        let mut source = Source::read(section);
+        if section == HANDLES {
+            source
+                .others
+                .extend(sources().flat_map(|source| source.handles));
+        }
+        let declared: Vec<_> = text.lines().filter_map(declared).collect();
+        let mut others = declared.clone();
+        others.retain(|name| !source.functions.iter().any(|function| function == name));
+        others.sort();
+        source.others.sort();
+        assert_eq!(others, source.others, "{section}");
+        // In the order of the file, after everything else.
+        assert_eq!(declared[others.len()..], source.functions, "{section}");
+        assert!(!declared.is_empty(), "{section} declares nothing");
+    }
+}
+
+#[test]
+fn each_declaration_has_documentation_and_macros() {
+    let exports = exports();
+    assert!(exports.len() > 50, "exports were found: {}", exports.len());
+    for (_, text) in split(&generate()) {
+        let lines: Vec<_> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some(name) = declared(line) else { continue };
+            let above = match exports.contains(name) {
+                true if line.starts_with("confer_status ") => " */\nCONFER_MUST_USE CONFER_API",
+                true => " */\nCONFER_API",
+                false => " */",
+            };
+            let is_end_of_struct = line.starts_with('}');
+            assert!(
+                is_end_of_struct || lines[..at].join("\n").ends_with(above),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn header_stays_within_its_bounds() {
     let header = generate();
-    let (names, lines) = (exports(), header.lines().collect::<Vec<_>>());
-    assert!(names.len() > 50, "exports were found: {}", names.len());
-    for name in names {
-        // A declaration starts a line. A mention in a comment follows an asterisk.
-        let declared = |line: &str| !line.starts_with(' ') && line.contains(&format!("{name}("));
-        let at = lines
-            .iter()
-            .position(|line| declared(line))
-            .unwrap_or_else(|| panic!("{name} is not declared"));
-        assert_eq!(lines[at - 1], " */", "{name} has no documentation");
+    let handles: Vec<_> = sources().flat_map(|source| source.handles).collect();
+    assert_eq!(handles.len(), 13, "{handles:?}");
+    let callbacks = header
+        .lines()
+        .filter(|line| line.starts_with("typedef ") && line.contains("(*"));
+    let callbacks: Vec<_> = callbacks.filter_map(declared).collect();
+    assert_eq!(
+        callbacks,
+        ["confer_destroy_fn", "confer_log_fn", "confer_read_fn"]
+    );
+    assert!(sources().all(|source| source.most_parameters <= 8));
+}
+
+#[test]
+fn table_of_contents_lists_the_sections_in_order() {
+    let header = generate();
+    let (_, table) = header.split_once(" * CONTENTS\n").unwrap();
+    let rows = table
+        .lines()
+        .skip_while(|line| !line.starts_with(" * ---"))
+        .skip(1);
+    let rows: Vec<_> = rows.take_while(|line| *line != " *").collect();
+    assert_eq!(rows.len(), SECTIONS.len());
+    for (row, (section, text)) in rows.iter().zip(split(&header)) {
+        let cells = row.trim_start_matches(" * ").split("  ").map(str::trim);
+        let cells: Vec<_> = cells.filter(|cell| !cell.is_empty()).collect();
+        assert_eq!(cells[..2], [about(section).0, format!("{section}.rs")]);
+        for name in cells[2].split(", ") {
+            let mut declared = text.lines().filter_map(declared);
+            let found =
+                declared.any(|it| it == name || name.starts_with('_') && it.ends_with(name));
+            assert!(found, "{section} declares no {name}");
+        }
     }
 }
 
