@@ -65,7 +65,7 @@ static inline confer_status start_answer(confer_client *client, const confer_con
     confer_chat_request *request = NULL;
     confer_status status = confer_chat_request_new(&request, error);
     if (status == CONFER_OK && options.model != NULL)
-        status = confer_chat_request_set_model(request, options.model, SIZE_MAX, error);
+        status = confer_chat_request_set_model(request, options.model, CONFER_NTS, error);
     if (status == CONFER_OK) status = confer_chat_request_set_conversation(request, conversation, error);
     if (status == CONFER_OK)
         status = confer_chat_request_add_message(request, CONFER_ROLE_USER, question, question_len, error);

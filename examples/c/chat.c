@@ -98,7 +98,7 @@ int main(int argc, char **argv) {
         if (status != CONFER_OK && options.json) print_done(status);
         code = exit_code(status);
     }
-    if (code == 0 && options.once != NULL) code = ask(client, NULL, options.once, SIZE_MAX, NULL);
+    if (code == 0 && options.once != NULL) code = ask(client, NULL, options.once, CONFER_NTS, NULL);
     else if (code == 0) code = converse(client, conversation);
     if (code == INTERRUPTED && !last_line_written) say_last_line(CONFER_E_CANCELLED, "interrupted");
     if (client != NULL && confer_close(client, 2000, NULL) != CONFER_OK) fputs("Closing takes a while.\n", stderr);

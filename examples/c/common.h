@@ -153,9 +153,9 @@ static inline confer_status new_config(const struct service *service, confer_con
     confer_policy *policy = NULL;
     confer_status status = confer_config_new(config, error);
     if (status == CONFER_OK && service->url != NULL)
-        status = confer_config_set_endpoint(*config, service->url, SIZE_MAX, error);
+        status = confer_config_set_endpoint(*config, service->url, CONFER_NTS, error);
     if (status == CONFER_OK && service->policy != NULL) {
-        status = confer_policy_load(service->policy, SIZE_MAX, &policy, error);
+        status = confer_policy_load(service->policy, CONFER_NTS, &policy, error);
         if (status == CONFER_OK) status = confer_config_set_policy(*config, policy, error);
     }
     if (status == CONFER_OK && service->timeout_ms > 0)
@@ -169,7 +169,7 @@ static inline confer_status connect_to(struct service *service, confer_client **
     confer_config *config = NULL;
     confer_report *report = NULL;
     confer_status status = new_config(service, &config, error);
-    if (status == CONFER_OK) status = confer_config_set_token(config, service->token, SIZE_MAX, error);
+    if (status == CONFER_OK) status = confer_config_set_token(config, service->token, CONFER_NTS, error);
     if (status == CONFER_OK) status = confer_connect(config, client, error);
     if (status == CONFER_OK) status = confer_attestation_report(*client, &report, error);
     if (status == CONFER_OK) {

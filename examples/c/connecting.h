@@ -21,17 +21,17 @@ static inline confer_status set_retries(confer_config *config, confer_error **er
 
 static inline confer_status configure(confer_config *config, confer_error **error) {
     confer_policy *policy = NULL;
-    confer_status status = confer_config_set_token(config, options.token, SIZE_MAX, error);
+    confer_status status = confer_config_set_token(config, options.token, CONFER_NTS, error);
     if (status == CONFER_OK) status = confer_config_set_log(config, CONFER_LOG_WARN, say_warning, NULL, NULL, error);
     if (status == CONFER_OK && options.url != NULL)
-        status = confer_config_set_endpoint(config, options.url, SIZE_MAX, error);
+        status = confer_config_set_endpoint(config, options.url, CONFER_NTS, error);
     if (status == CONFER_OK && options.jwks_cache != NULL)
-        status = confer_config_set_jwks_cache_file(config, options.jwks_cache, SIZE_MAX, error);
+        status = confer_config_set_jwks_cache_file(config, options.jwks_cache, CONFER_NTS, error);
     if (status == CONFER_OK && options.timeout_ms > 0) status = set_limits(config, (uint64_t)options.timeout_ms, error);
     if (status == CONFER_OK && options.once == NULL) /* who wants one answer wants to know that it broke */
         status = set_retries(config, error);
     if (status == CONFER_OK && options.policy != NULL) {
-        status = confer_policy_load(options.policy, SIZE_MAX, &policy, error);
+        status = confer_policy_load(options.policy, CONFER_NTS, &policy, error);
         if (status == CONFER_OK) status = confer_config_set_policy(config, policy, error);
         confer_policy_free(policy);
     }

@@ -23,7 +23,7 @@ struct texts {
 };
 
 static confer_status add(struct texts *texts, confer_embeddings_request *request, const char *text, confer_error **error) {
-    confer_status status = confer_embeddings_request_add_text(request, text, SIZE_MAX, error);
+    confer_status status = confer_embeddings_request_add_text(request, text, CONFER_NTS, error);
     if (status != CONFER_OK) return status;
     char **more = realloc(texts->text, (texts->count + 1) * sizeof *more), *copy = strdup(text);
     if (more == NULL || copy == NULL) abort();

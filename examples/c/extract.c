@@ -56,14 +56,14 @@ static confer_status set_type(confer_extraction_request *request, const char *ty
     char json[300];
     int len = snprintf(json, sizeof json, "\"%s\"", type);
     if (len >= (int)sizeof json) len = (int)sizeof json - 1;
-    return confer_extraction_request_set_option(request, "content_type", SIZE_MAX, json, (size_t)len, error);
+    return confer_extraction_request_set_option(request, "content_type", CONFER_NTS, json, (size_t)len, error);
 }
 
 static confer_status extraction_of(const char *path, const char *type, confer_extraction_request **request,
                                    confer_error **error) {
     const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
-    confer_status status = confer_extraction_request_new(name, SIZE_MAX, request, error);
-    if (status == CONFER_OK) status = confer_extraction_request_set_document_file(*request, path, SIZE_MAX, error);
+    confer_status status = confer_extraction_request_new(name, CONFER_NTS, request, error);
+    if (status == CONFER_OK) status = confer_extraction_request_set_document_file(*request, path, CONFER_NTS, error);
     if (status == CONFER_OK && type != NULL) status = set_type(*request, type, error);
     return status;
 }

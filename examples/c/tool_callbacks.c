@@ -22,9 +22,9 @@ static int32_t give_token(const confer_event *event) {
     int32_t reason = confer_event_token_reason(event);
     confer_status status = CONFER_E_TOKEN;
     if (reason == CONFER_TOKEN_FIRST || reason == CONFER_TOKEN_RECONNECT)
-        status = confer_event_answer_token(event, service.token, SIZE_MAX, NULL);
+        status = confer_event_answer_token(event, service.token, CONFER_NTS, NULL);
     if (status != CONFER_OK && status != CONFER_E_STALE) /* the question is still open */
-        status = confer_event_refuse_token(event, "CONFER_TOKEN is malformed or no longer good", SIZE_MAX, NULL);
+        status = confer_event_refuse_token(event, "CONFER_TOKEN is malformed or no longer good", CONFER_NTS, NULL);
     return answered(status);
 }
 
@@ -44,9 +44,9 @@ static int32_t run_tool(const confer_event *event) {
     double celsius;
     char result[40];
     if (arguments == NULL || sscanf(arguments, " { \"celsius\" : %lf }", &celsius) != 1)
-        return answered(confer_event_fail_tool(event, "\"celsius\" must be a number", SIZE_MAX, NULL));
+        return answered(confer_event_fail_tool(event, "\"celsius\" must be a number", CONFER_NTS, NULL));
     snprintf(result, sizeof result, "%.6g", celsius * 9 / 5 + 32);
-    return answered(confer_event_answer_tool(event, result, SIZE_MAX, NULL));
+    return answered(confer_event_answer_tool(event, result, CONFER_NTS, NULL));
 }
 
 static int32_t on_chat(void *user_data, confer_stream *stream, const confer_event *event) {
@@ -95,10 +95,10 @@ static confer_status ask(confer_client *client, const char *text, confer_error *
     confer_chat_request *request = NULL;
     done = false;
     confer_status status = confer_chat_request_new(&request, error);
-    if (status == CONFER_OK) status = confer_chat_request_add_message(request, CONFER_ROLE_USER, text, SIZE_MAX, error);
+    if (status == CONFER_OK) status = confer_chat_request_add_message(request, CONFER_ROLE_USER, text, CONFER_NTS, error);
     if (status == CONFER_OK)
-        status = confer_chat_request_add_tool(request, "fahrenheit", SIZE_MAX, "Converts a temperature.", SIZE_MAX,
-                                              parameters, SIZE_MAX, error);
+        status = confer_chat_request_add_tool(request, "fahrenheit", CONFER_NTS, "Converts a temperature.", CONFER_NTS,
+                                              parameters, CONFER_NTS, error);
     if (status == CONFER_OK) status = confer_chat_request_set_tool_rounds(request, 16, 300000, error);
     if (status == CONFER_OK) status = confer_chat_stream(client, request, &chat, NULL, error);
     confer_chat_request_free(request);

@@ -54,7 +54,7 @@ static int verify(const char *evidence, size_t len, const char *policy_path, int
     confer_policy *policy = NULL;
     confer_report *report = NULL;
     confer_error *error = NULL;
-    confer_status status = policy_path != NULL ? confer_policy_load(policy_path, SIZE_MAX, &policy, &error)
+    confer_status status = policy_path != NULL ? confer_policy_load(policy_path, CONFER_NTS, &policy, &error)
                                                : confer_policy_production(&policy, &error);
     if (status == CONFER_OK) status = confer_evidence_verify(evidence, len, policy, at, &report, &error);
 
