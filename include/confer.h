@@ -1,10 +1,10 @@
 /*
  * confer.h: an open client for Confer's attested inference service.
  *
- * Confer runs a large language model inside an Intel TDX confidential VM. This library connects to it
- * and verifies its software before anything is sent. Chats, embeddings and documents then go through a
- * channel that ends inside that VM. On request, the library reconnects when the network fails, and
- * verifies again each time.
+ * Confer runs a large language model inside an Intel TDX confidential VM. This library connects to
+ * it and verifies its software before it sends any request. Chats, embeddings and documents then go
+ * through a channel that ends inside that VM. On request, the library reconnects when the network
+ * fails, and verifies again each time.
  *
  * GETTING STARTED
  *
@@ -81,27 +81,30 @@
  *
  * CONVENTIONS
  *
- * Arguments    The handle first, then inputs, outputs, and last `confer_error **error`, which may
- *              be NULL. Every pointer is checked for NULL. A call that returns a confer_status
- *              writes its outputs only on success; on failure, a handle output is NULL. On failure
- *              `*error` receives an error, to be freed with confer_error_free(). After CONFER_OK,
- *              CONFER_TIMEOUT and CONFER_END it is NULL. Getters accept a NULL error.
- * Text         In: a pointer and a length in bytes, UTF-8; CONFER_NTS, which is SIZE_MAX, means
- *              NUL-terminated. NULL with length 0 is the empty text. The library copies inputs.
- *              Out: borrowed, NUL-terminated, valid as long as its handle; `len`, if not NULL,
- *              receives the length.
+ * Arguments    The handle comes first, then inputs, then outputs, and last `confer_error **error`,
+ *              which may be NULL. Every pointer is checked for NULL. A call that returns a
+ *              confer_status writes its outputs only on success; on failure, a handle output is
+ *              NULL. On failure `*error` receives an error; free it with confer_error_free(). After
+ *              CONFER_OK, CONFER_TIMEOUT and CONFER_END it is NULL. A getter accepts a NULL handle,
+ *              and returns NULL, 0, -1 or false for it unless its text names another value.
+ * Text         In: a pointer to UTF-8 and its length in bytes. The length CONFER_NTS, which is
+ *              SIZE_MAX, means that the text is NUL-terminated. NULL with length 0 is the empty
+ *              text. The library copies inputs.
+ *              Out: borrowed and NUL-terminated. The text is valid as long as its handle; `len`, if
+ *              not NULL, receives its length.
  * Handles      Opaque. Each type has a _free function, which accepts NULL and never waits. Handles
  *              may be freed in any order.
  * Threads      Any thread may call any function, and several threads may use one handle at once,
  *              unless its type says otherwise. A handle may be freed while another thread waits in
- *              a call on it, which then returns. It must not be freed while another thread begins a
- *              call on it or runs a getter.
+ *              a call on it: the call then returns. It must not be freed while another thread
+ *              starts a call on it or is in a getter.
  * Const        A function that takes `const T *` does not change the handle.
- * Callbacks    Run in order on one thread for each client, never on a network thread. A client
- *              without callbacks has no such thread. A slow callback does not delay other clients.
- *              A callback must return: it must not throw an exception through the library or use
- *              longjmp. Its arguments are lent and must not be freed, except the stream's handle if
- *              it was not freed before.
+ * Callbacks    Each client has one thread for its callbacks, which runs them in order. It is never
+ *              a network thread. A client without callbacks has no such thread. A slow callback
+ *              does not delay other clients. A callback must return: it must not throw an exception
+ *              through the library or use longjmp. Its arguments are lent: it must not free them.
+ *              The only exception is the stream, if the start call returned its handle and the
+ *              application has not freed it.
  *
  *              In a callback                                    result
  *              ---------------------------------------------    ----------------------------
@@ -114,9 +117,9 @@
  *                client, answering a question or a tool
  *                call, _cancel, _free, setters, getters         as elsewhere
  *
- *              An event that a callback receives is lent, also a question or a tool call. To answer
- *              it later, keep it with confer_event_clone(), answer the clone from any thread, and
- *              free the clone.
+ *              An event that a callback receives is lent. To answer a question or a tool call
+ *              later, keep its event with confer_event_clone(), answer the clone from any thread,
+ *              and free the clone.
  * Fork         In a forked child of a process that used the library, every call that returns a
  *              status returns CONFER_E_FORKED. Getters are safe there, and freeing does nothing. A
  *              program started with exec is not affected. If a name look-up was in progress at the
@@ -124,13 +127,14 @@
  *              there only after exec.
  * Exit         A process may end at any time, even while the library connects. Nothing has to be
  *              closed first. The destructor of a static C++ object may close and free. Functions
- *              with __attribute__((destructor)) must not call the library: if it is linked
- *              statically, they run after its destructors.
+ *              with __attribute__((destructor)) must not call the library: in a statically linked
+ *              program they run after the library's destructors.
  * Signals      The library installs no signal handler. Do not call its functions from one. Its
  *              threads block all signals except SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS
- *              and SIGABRT, which a thread causes itself. So the application's threads handle all
- *              others. Threads and processes that a callback starts inherit this mask.
- * Stack        A thread that calls the library needs a stack of 64 KiB. Callbacks have 2 MiB.
+ *              and SIGABRT, which report a fault of the thread itself. So the application's threads
+ *              handle all others. Threads and processes that a callback starts inherit this mask.
+ * Stack        A thread that calls the library needs a stack of 64 KiB. Callbacks run on a stack of
+ *              2 MiB.
  * Shortage     If the system refuses a thread, a descriptor or memory, the call or request fails
  *              with CONFER_E_SYSTEM, which is retryable, and the message names the limit. Other
  *              requests and the client continue.
@@ -144,62 +148,81 @@
  * Requests     Each request is a stream of events. confer_chat_stream(), confer_embeddings_stream()
  *              and so on start one. Callbacks receive its events, or the application reads them
  *              with confer_stream_next(); confer_stream_collect() reads a whole answer. A stream
- *              ends once, with the end of the answer or with an error that says how far the request
- *              had come. One connection carries all requests of a client, and their answers
- *              interleave. If a slow stream is the only request, the library stops reading the
- *              socket. If there are others, it reads on for them, up to a limit for each stream.
- *              All streams share one WebSocket, so a large message of one stream delays the
- *              messages after it by its transfer time.
- * Limits       Each is a named constant with its reason in the source. docs/limits.md has
+ *              ends once: with the end of the answer, or with an error that says how far the
+ *              request got. One connection carries all requests of a client, and their answers
+ *              interleave. If the application reads a stream slowly and it is the only request, the
+ *              library stops reading the socket. If there are other requests, it continues to read
+ *              for them, and keeps the slow stream's events up to a limit. All streams share one
+ *              WebSocket, so a large message of one stream delays the messages after it by its
+ *              transfer time.
+ * Limits       Each limit is a named constant with its reason in the source. A name in parentheses
+ *              sets the limit in the row above it. It is a function, or a key of
+ *              confer_config_set_duration_ms() or confer_config_set_limit(). docs/limits.md has
  *              measurements.
  *
- *              What a peer can cause                            at most       set by               beyond
- *              ---------------------------------------------    ----------    -----------------    ----------------------
- *              time of a stage of connecting                    10 or 15 s    _DURATION_STAGE_…    CONFER_E_STAGE_TIMEOUT
- *              time of all stages together                      60 s          _DURATION_CONNECT    CONFER_E_STAGE_TIMEOUT
- *              silence while a ping is open                     20 s          _DURATION_DEAD_PEER  CONFER_E_DEAD_PEER
- *              silence after the network changed                5 s           _DURATION_PROBE      CONFER_E_DEAD_PEER
- *              silence of an answer that is streamed            180 s         _DURATION_IDLE_…     CONFER_E_STREAM_IDLE
- *              silence of any other answer                      600 s         _DURATION_IDLE_…     CONFER_E_STREAM_IDLE
- *              tried addresses of a name                        16            -                    dropped
- *              answer of a proxy                                8 KiB         -                    CONFER_E_PROXY
- *              headers of a proxy's answer                      64            -                    CONFER_E_PROXY
- *              pause that a server requests                     1 h           -                    an hour
- *              Intel's key set                                  1 MiB         -                    CONFER_E_REJECTED
- *              evidence, nesting                                65,439 B, 64  -                    CONFER_E_REJECTED
- *              WebSocket message                                65,535 B      -                    CONFER_E_LIMIT
- *              frames of a message                              4,096         -                    CONFER_E_LIMIT
- *              unfinished messages                              64            -                    CONFER_E_LIMIT
- *              bytes of unfinished messages                     64 MiB        _LIMIT_UNFINISHED    CONFER_E_LIMIT
- *              headers of a response                            64, 16 KiB    -                    CONFER_E_LIMIT
- *              an event, nesting                                16 MiB, 64    -                    CONFER_E_EVENT
- *              tools called in one round                        256           -                    CONFER_E_TOOL_ROUNDS
- *              rounds of tools                                  1,000         _set_tool_rounds     CONFER_E_TOOL_ROUNDS
- *              unread on a stream, the only request             1 MiB         _LIMIT_STREAM_REST   the socket is not read
- *              unread on a stream                               16 MiB        _LIMIT_STREAM_UNREAD CONFER_E_SLOW_CONSUMER
- *              unread on all streams of a client                64 MiB        _LIMIT_CLIENT_UNREAD CONFER_E_SLOW_CONSUMER
- *              unread in the process                            1 GiB         _set_unread_limit    CONFER_E_SLOW_CONSUMER
- *              text from confer_stream_collect()                32 MiB        -                    CONFER_E_TOO_LARGE
- *              text of a refusal                                1,024 B       -                    truncated
+ *              What a peer can cause                      at most       beyond
+ *              -----------------------------------------  ------------  -------------------------
+ *              time of a stage of connecting              10 or 15 s    CONFER_E_STAGE_TIMEOUT
+ *                (CONFER_DURATION_STAGE_*)
+ *              time of all stages together                60 s          CONFER_E_STAGE_TIMEOUT
+ *                (CONFER_DURATION_CONNECT)
+ *              silence while a ping is open               20 s          CONFER_E_DEAD_PEER
+ *                (CONFER_DURATION_DEAD_PEER)
+ *              silence after the network changed          5 s           CONFER_E_DEAD_PEER
+ *                (CONFER_DURATION_PROBE)
+ *              silence of an answer that is streamed      180 s         CONFER_E_STREAM_IDLE
+ *                (CONFER_DURATION_IDLE_EVENTS)
+ *              silence of any other answer                600 s         CONFER_E_STREAM_IDLE
+ *                (CONFER_DURATION_IDLE_OTHER)
+ *              addresses of a name that are tried         16            the others are ignored
+ *              answer of a proxy                          8 KiB         CONFER_E_PROXY
+ *              headers of a proxy's answer                64            CONFER_E_PROXY
+ *              retry delay that a server requests         1 h           the delay is 1 h
+ *              Intel's key set                            1 MiB         CONFER_E_REJECTED
+ *              evidence, nesting                          65,439 B, 64  CONFER_E_REJECTED
+ *              WebSocket message                          65,535 B      CONFER_E_LIMIT
+ *              frames of a message                        4,096         CONFER_E_LIMIT
+ *              unfinished messages                        64            CONFER_E_LIMIT
+ *              bytes of unfinished messages               64 MiB        CONFER_E_LIMIT
+ *                (CONFER_LIMIT_UNFINISHED)
+ *              headers of a response                      64, 16 KiB    CONFER_E_LIMIT
+ *              an event, nesting                          16 MiB, 64    CONFER_E_EVENT
+ *              tools called in one round                  256           CONFER_E_TOOL_ROUNDS
+ *              rounds of tools                            1,000         CONFER_E_TOOL_ROUNDS
+ *                (confer_chat_request_set_tool_rounds())
+ *              unread on a stream, the only request       1 MiB         the socket is not read
+ *                (CONFER_LIMIT_STREAM_REST)
+ *              unread on a stream                         16 MiB        CONFER_E_SLOW_CONSUMER
+ *                (CONFER_LIMIT_STREAM_UNREAD)
+ *              unread on all streams of a client          64 MiB        CONFER_E_SLOW_CONSUMER
+ *                (CONFER_LIMIT_CLIENT_UNREAD)
+ *              unread in the process                      1 GiB         CONFER_E_SLOW_CONSUMER
+ *                (confer_runtime_set_unread_limit())
+ *              text from confer_stream_collect()          32 MiB        CONFER_E_TOO_LARGE
+ *              text of a refusal                          1,024 B       truncated
  *
- *              What an application can cause                    at most       set by               beyond
- *              ---------------------------------------------    ----------    -----------------    ----------------------
- *              a request, a conversation                        32 MiB        -                    CONFER_E_TOO_LARGE
- *              a text of a message, characters                  20,000,000    -                    CONFER_E_TOO_LARGE
- *              tools, documents of a request                    128, 1,000    -                    CONFER_E_INVALID_ARGUMENT
- *              requests that wait to be sent                    64 MiB        _LIMIT_UNSENT        CONFER_E_TOO_MANY
- *              open requests of a client                        4,096         _LIMIT_REQUESTS      CONFER_E_TOO_MANY
- *              uploads at once on a connection                  10            -                    the next one waits
- *              data of an upload in memory                      2 MiB         -                    it is not read yet
- *              data written and not sent, beside that           1 MiB         -                    confer_stream_write waits
- *              time of a tool                                   24 h          _set_tool_rounds     the model gets an error
- *              name look-ups at once in the process             32            -                    it waits its turn
- *              cancelled name look-ups that still hang          32            -                    CONFER_E_SYSTEM
- *              files read or written at once in the process     8             -                    it waits its turn
- *              cancelled reads and writes that still hang       8             -                    CONFER_E_SYSTEM
- *              failed attempts to reconnect                     -             _LIMIT_ATTEMPTS      the client ends
- *              old connections that end their requests          4             -                    CONFER_E_EXPIRED
- *              log records that wait for a slow callback        1,024         -                    counted, not kept
+ *              What an application can cause              at most       beyond
+ *              -----------------------------------------  ------------  -------------------------
+ *              a request, a conversation                  32 MiB        CONFER_E_TOO_LARGE
+ *              a text of a message, characters            20,000,000    CONFER_E_TOO_LARGE
+ *              tools, documents of a request              128, 1,000    CONFER_E_INVALID_ARGUMENT
+ *              requests that wait to be sent              64 MiB        CONFER_E_TOO_MANY
+ *                (CONFER_LIMIT_UNSENT)
+ *              open requests of a client                  4,096         CONFER_E_TOO_MANY
+ *                (CONFER_LIMIT_REQUESTS)
+ *              uploads at once on a connection            10            the next one waits
+ *              data of an upload in memory                2 MiB         the rest is read later
+ *              data written and not sent, beside that     1 MiB         confer_stream_write waits
+ *              time of a tool                             24 h          the model gets an error
+ *                (confer_chat_request_set_tool_rounds())
+ *              name look-ups at once in the process       32            the next one waits
+ *              cancelled look-ups that still hang         32            CONFER_E_SYSTEM
+ *              file accesses at once in the process       8             the next one waits
+ *              cancelled file accesses that still hang    8             CONFER_E_SYSTEM
+ *              failed attempts to reconnect               0             the client ends
+ *                (CONFER_LIMIT_ATTEMPTS)
+ *              old connections with open requests         4             CONFER_E_EXPIRED
+ *              log records that wait for a slow callback  1,024         dropped and counted
  */
 
 /* Written by `make header` from src/ffi; do not edit. */
@@ -211,8 +234,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* CONFER_API marks each function: visible outside the library; on Windows, imported from its DLL unless
- * CONFER_STATIC is defined. An application may define it before it includes this header. */
+/* CONFER_API marks each function as visible outside the library; on Windows, as imported from its DLL
+ * unless CONFER_STATIC is defined. An application may define it before it includes this header. */
 #ifndef CONFER_API
 #  if defined(_WIN32) && !defined(CONFER_STATIC)
 #    define CONFER_API __declspec(dllimport)
@@ -223,8 +246,8 @@
 #  endif
 #endif
 
-/* CONFER_MUST_USE marks each function that returns a confer_status: the compiler warns about a call that
- * ignores it. An application may define it empty before it includes this header. */
+/* CONFER_MUST_USE marks each function that returns a confer_status: the compiler warns about a call
+ * that ignores it. An application may define it as empty before it includes this header. */
 #ifndef CONFER_MUST_USE
 #  if defined(__cplusplus) && __cplusplus >= 201703L
 #    define CONFER_MUST_USE [[nodiscard]]
@@ -276,9 +299,9 @@ typedef struct confer_config confer_config;
  * Pass it to a request with confer_chat_request_set_conversation().
  *
  * A server refuses a history in which a tool call is not directly followed by its response. So a
- * conversation keeps pairs. It puts a response directly after its call. It drops a response
- * without a call, and a server tool's call without a response. A call of the application's tools
- * waits for its response until the next answer is complete.
+ * conversation keeps calls and responses in pairs: it puts a response directly after its call. It
+ * drops a response without a call, and a server tool's call without a response. A call of the
+ * application's tools waits for its response until the next answer is complete.
  */
 typedef struct confer_conversation confer_conversation;
 
@@ -303,8 +326,8 @@ typedef struct confer_event confer_event;
 /**
  * A request that uploads a document and returns its content. Any thread may use it; calls on one
  * request take turns. Starting it copies it, so it can be changed, sent again or freed at once
- * afterwards. Only a document from a callback can be sent no more than once. A failed setter keeps
- * the old value.
+ * afterwards. A document from a callback can be sent only once. A failed setter keeps the old
+ * value.
  */
 typedef struct confer_extraction_request confer_extraction_request;
 
@@ -317,16 +340,16 @@ typedef struct confer_extraction_request confer_extraction_request;
 typedef struct confer_fetch_request confer_fetch_request;
 
 /**
- * The trusted parties and values: one JSON document with Intel's root, the firmware, the accepted
- * patch levels and the signer of releases. Immutable: several threads may use it at once. It
- * remembers verified releases, so clients that share a policy connect faster.
+ * The parties and values that are trusted: one JSON document with Intel's root, the firmware, the
+ * accepted patch levels and the signer of releases. Immutable: several threads may use it at once.
+ * It remembers verified releases, so clients that share a policy connect faster.
  */
 typedef struct confer_policy confer_policy;
 
 /**
- * A request of any route, for example one without a function in this version. Any thread may use
- * it; calls on one request take turns. Starting it copies it, so it can be changed, sent again or
- * freed at once afterwards. A failed setter keeps the old value.
+ * A request to any route, for example to one that this version has no function for. Any thread may
+ * use it; calls on one request take turns. Starting it copies it, so it can be changed, sent again
+ * or freed at once afterwards. A failed setter keeps the old value.
  */
 typedef struct confer_raw_request confer_raw_request;
 
@@ -387,7 +410,7 @@ typedef int32_t confer_status;
 #define CONFER_E_INVALID_UTF8 101
 
 /**
- * The endpoint is not a URL that this library connects to.
+ * The URL of the endpoint or the proxy is not one that this library connects to.
  */
 #define CONFER_E_INVALID_URL 102
 
@@ -432,7 +455,7 @@ typedef int32_t confer_status;
 #define CONFER_E_TOO_MANY 110
 
 /**
- * The question was already answered, or is over: this answer changes nothing.
+ * The question, tool call or upload is already over: the call changes nothing.
  */
 #define CONFER_E_STALE 111
 
@@ -468,8 +491,8 @@ typedef int32_t confer_status;
 #define CONFER_E_SYSTEM 204
 
 /**
- * No token to connect with. The application gave none, and the message has its reason; or the
- * server refused the only token.
+ * No token to connect with: the application gave none, and the message has its reason, or the
+ * server refused the only one.
  */
 #define CONFER_E_TOKEN 205
 
@@ -510,7 +533,7 @@ typedef int32_t confer_status;
 #define CONFER_E_CONNECTION_LOST 305
 
 /**
- * The peer no longer answers keepalive pings, and no byte moves.
+ * The peer no longer answers keepalive pings, and no byte was sent or received for the time limit.
  */
 #define CONFER_E_DEAD_PEER 306
 
@@ -531,7 +554,7 @@ typedef int32_t confer_status;
 #define CONFER_E_HANDSHAKE 401
 
 /**
- * A Noise message does not authenticate: it was altered, truncated, replayed or reordered.
+ * A Noise message fails authentication: it was altered, truncated, replayed or reordered.
  */
 #define CONFER_E_DECRYPT 402
 
@@ -557,7 +580,8 @@ typedef int32_t confer_status;
 #define CONFER_E_REJECTED 500
 
 /**
- * The enclave satisfies the policy, but its release has changed, and the application refused it.
+ * The enclave satisfies the policy, but its release has changed, and the application did not
+ * accept it.
  */
 #define CONFER_E_RELEASE_REFUSED 501
 
@@ -568,26 +592,28 @@ typedef int32_t confer_status;
 #define CONFER_E_REFUSED 600
 
 /**
- * The enclave answered 401: it does not accept the token. Otherwise like
- * CONFER_E_PAYMENT_REQUIRED.
+ * The enclave answered 401: it does not accept the token. Connect again with a fresh one. With
+ * CONFER_ASK_TOKEN and reconnecting, the library has first asked for a fresh token and, if it got
+ * one, sent the request again.
  */
 #define CONFER_E_UNAUTHORIZED 601
 
 /**
- * The enclave answered 402: connect again with a fresh token. With CONFER_ASK_TOKEN and
- * reconnecting, the library did this once, and the fresh token did not help.
+ * The enclave answered 402, for example because a free account's token has expired. Otherwise like
+ * CONFER_E_UNAUTHORIZED.
  */
 #define CONFER_E_PAYMENT_REQUIRED 602
 
 /**
- * A streamed answer was silent for longer than the idle limit.
+ * The request was silent for longer than its idle limit, or waited that long for a connection.
  */
 #define CONFER_E_STREAM_IDLE 603
 
 /**
  * The application reads a stream too slowly. Its unread data exceeds CONFER_LIMIT_STREAM_UNREAD,
- * or its share when all streams together have too much; see confer_config_set_limit(). If it is
- * the client's only request, the library stops reading instead.
+ * or all streams together exceed a limit and this one holds more than an equal share; see
+ * confer_config_set_limit(). If it is the client's only request, the library stops reading the
+ * socket instead.
  */
 #define CONFER_E_SLOW_CONSUMER 604
 
@@ -623,7 +649,7 @@ const char *confer_status_description(confer_status status);
 #define CONFER_PROGRESS_NOT_SENT 0
 
 /**
- * At least a part of the request was given to the network, so the enclave may have acted on it.
+ * At least a part of the request was handed to the network, so the enclave may have acted on it.
  */
 #define CONFER_PROGRESS_MAYBE_SENT 1
 
@@ -718,8 +744,8 @@ CONFER_API
 int64_t confer_error_retry_delay_ms(const confer_error *error);
 
 /**
- * Returns how far the request had come, CONFER_PROGRESS_*. A request that was not sent can be sent
- * again safely. For any other, the application must know whether repeating is safe.
+ * Returns how far the request got, one of CONFER_PROGRESS_*. A request that was not sent can be
+ * sent again safely. For any other, the application must know whether repeating is safe.
  */
 CONFER_API
 int32_t confer_error_progress(const confer_error *error);
@@ -740,8 +766,8 @@ CONFER_API
 const confer_report *confer_error_report(const confer_error *error);
 
 /**
- * Returns a new handle for an error, also for a lent one. Both share the error. Free it with
- * confer_error_free(). NULL for NULL.
+ * Returns a new handle for an error, which may be a lent one. Both handles share the error. Free
+ * it with confer_error_free(). NULL for NULL.
  */
 CONFER_API
 confer_error *confer_error_clone(const confer_error *error);
@@ -921,11 +947,12 @@ confer_status confer_config_set_endpoint(confer_config *config,
  * password have 1 to 255 bytes each. The proxy looks up the endpoint's name, never this library,
  * so `socks5h://` means the same.
  *
- * All connections use it, also the fetch of Intel's key set. TLS ends at the endpoint, so a proxy
- * sees the endpoint's name, sizes and times, and no token. The proxy receives its credentials
- * unencrypted, as these protocols define; the library writes them nowhere else. A proxy does not
- * lead back to this machine: with a ws:// endpoint connecting fails with CONFER_E_INVALID_URL, and
- * a key set at an http:// URL is not fetched.
+ * All connections use it, including the fetch of Intel's key set. TLS ends at the endpoint, so a
+ * proxy sees the endpoint's name, sizes and times, and no token. The proxy receives its
+ * credentials unencrypted, as these protocols define; the library writes them nowhere else. A
+ * proxy cannot reach this machine's loopback addresses, the only ones that need no TLS. So with a
+ * proxy, connecting to a ws:// endpoint fails with CONFER_E_INVALID_URL, and a key set at an
+ * http:// URL is not fetched.
  *
  * Errors: CONFER_E_INVALID_URL, which does not repeat the text.
  */
@@ -940,10 +967,10 @@ confer_status confer_config_set_proxy(confer_config *config,
  * HTTPS_PROXY, https_proxy, ALL_PROXY and all_proxy that is not empty, or no proxy. The value has
  * the form of confer_config_set_proxy(). Without this call the library ignores the environment.
  *
- * Hosts in NO_PROXY, or no_proxy, are connected directly, by curl's rules. The list has names,
- * which include their subdomains, addresses, and networks such as 10.0.0.0/8, separated by commas
- * or spaces; `*` is every host. Endpoints with ws:// are connected directly too. Other threads
- * must not change the environment during this call.
+ * The library connects without the proxy to the hosts in NO_PROXY, or no_proxy, by curl's rules.
+ * The list has names, which include their subdomains, addresses, and networks such as 10.0.0.0/8,
+ * separated by commas or spaces; `*` is every host. It also connects without the proxy to ws://
+ * endpoints. Other threads must not change the environment during this call.
  *
  * Errors: CONFER_E_INVALID_URL, with the name of the variable, if the library cannot use the
  * proxy.
@@ -968,7 +995,7 @@ confer_status confer_config_set_roots(confer_config *config, int32_t roots, conf
 
 /**
  * Sets the application's TLS roots, which replace all others: PEM text of at most 1 MiB and 1,024
- * certificates. Ignores other content of the text.
+ * certificates. The library ignores anything else in the text.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT without a certificate, or for an unusable one, with its
  * position; CONFER_E_TOO_LARGE. A failed call keeps the previous roots.
@@ -1011,10 +1038,10 @@ confer_status confer_config_set_policy(confer_config *config,
 
 /**
  * Sets the cache file of Intel's key sets, so that the next process need not fetch them. Default:
- * no file. Connecting reads the file, and a fetch replaces it as a whole. Its content is verified
- * like any key set, so it needs no protection. An empty file counts as missing. A file with other
- * content is not changed, and connecting fails with CONFER_E_FILE. If the file cannot be written,
- * the log has a warning.
+ * no file. Connecting reads the file, and a fetch replaces it as a whole. The library verifies its
+ * content like a fetched key set, so the file needs no protection. An empty file counts as
+ * missing. A file with other content is not changed, and connecting fails with CONFER_E_FILE. If
+ * the file cannot be written, the log has a warning.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_jwks_cache_file(confer_config *config,
@@ -1104,42 +1131,43 @@ void confer_config_free(confer_config *config);
 
 /**
  * Longest silence of a request whose answer ends with CONFER_EVENT_COMPLETION, such as a streamed
- * chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer without a
- * word while it still answers pings.
+ * chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer silently and
+ * still answer pings.
  */
 #define CONFER_DURATION_IDLE_EVENTS 105
 
 /**
  * The same for any other answer: the server may work for 10 minutes on a document, or on an answer
- * without streaming. Waiting for a connection, or for one of its places for uploads, has the same
- * limit.
+ * without streaming. The same limits apply while a request waits for a connection, or for its turn
+ * to upload.
  */
 #define CONFER_DURATION_IDLE_OTHER 106
 
 /**
  * The age at which a new, verified connection replaces a working one.
  *
- * With retries on, the library makes the new connection first. Open requests end on the old one;
- * at most four old ones may linger. If no connection can be made, new requests wait, and fail with
- * the last attempt's error after the last allowed attempt. The old connection continues for open
- * requests, unless that error is not retried: then the client ends. With retries off, the
- * connection ends with CONFER_E_EXPIRED.
+ * With retries on (see CONFER_LIMIT_ATTEMPTS), the library makes the new connection first. Open
+ * requests finish on the old one; at most four old connections stay open for this. If no
+ * connection can be made, new requests wait, and fail with the last attempt's error after the last
+ * allowed attempt. The old connection continues for open requests. An error that is not retried
+ * ends the client. With retries off, the connection ends with CONFER_E_EXPIRED.
  */
 #define CONFER_DURATION_MAX_AGE 107
 
 /**
- * The bound of the first retry's delay. It doubles with each failure, and the delay is a random
- * part of it. A server that asks for a longer delay gets it.
+ * The longest delay before the first retry. This maximum doubles with each failure, and the delay
+ * is a random part of it. If the server asks for a longer delay, the library waits that long.
  */
 #define CONFER_DURATION_FIRST_RETRY 108
 
 /**
- * The longest delay before any such attempt.
+ * The longest delay before any retry, unless the server asks for a longer one.
  */
 #define CONFER_DURATION_LONGEST_RETRY 109
 
 /**
- * Unread bytes of a stream. Above it the socket is not read, if no other request is open.
+ * Unread bytes of a stream. Above it the library stops reading the socket, if no other request is
+ * open.
  */
 #define CONFER_LIMIT_STREAM_REST 0
 
@@ -1172,15 +1200,15 @@ void confer_config_free(confer_config *config);
 #define CONFER_LIMIT_REQUESTS 5
 
 /**
- * Attempts to connect again that may fail in a row. After the last one the client ends with its
- * error. 0: the client ends with its connection.
+ * Number of attempts to reconnect that may fail one after the other. After the last one the client
+ * ends with its error. 0: the client ends with its connection.
  *
  * Each new connection is fully verified, with the same policy. A request that was not sent before
  * the connection broke is sent on the next one. Other streams end with the connection's error, and
- * confer_error_progress() says how far they had come: nothing is sent twice. Requests started
- * without a connection wait for one. A later connection that breaks within 10 s counts as a failed
- * attempt. An error that is not retried, such as a refused enclave, ends the client at once: see
- * the table of confer_error_retryable().
+ * confer_error_progress() says how far they got: nothing is sent twice. Requests started without a
+ * connection wait for one. A later connection that breaks within 10 s counts as a failed attempt.
+ * An error that is not retried, such as a refused enclave, ends the client at once: see the table
+ * of confer_error_retryable().
  */
 #define CONFER_LIMIT_ATTEMPTS 6
 
@@ -1190,26 +1218,26 @@ void confer_config_free(confer_config *config);
  * `duration`: one of CONFER_DURATION_*. `ms`: within its bounds; 0, where allowed, turns the time
  * off.
  *
- *     Key                              Default    Bounds
- *     -----------------------------    -------    --------------------------
- *     CONFER_DURATION_STAGE_RESOLVE    10,000     1 to 86,400,000
- *     CONFER_DURATION_STAGE_TCP        10,000     1 to 86,400,000
- *     CONFER_DURATION_STAGE_TLS        10,000     1 to 86,400,000
- *     CONFER_DURATION_STAGE_UPGRADE    10,000     1 to 86,400,000
+ *     Key                                Default    Bounds
+ *     -------------------------------    -------    --------------------------
+ *     CONFER_DURATION_STAGE_RESOLVE      10,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_TCP          10,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_TLS          10,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_UPGRADE      10,000     1 to 86,400,000
  *     CONFER_DURATION_STAGE_HANDSHAKE    15,000     1 to 86,400,000
- *     CONFER_DURATION_STAGE_KEY_SET    15,000     1 to 86,400,000
- *     CONFER_DURATION_STAGE_VERIFY     15,000     1 to 86,400,000
- *     CONFER_DURATION_STAGE_PROXY      10,000     1 to 86,400,000
- *     CONFER_DURATION_CONNECT          60,000     1 to 86,400,000
- *     CONFER_DURATION_ANSWER           30,000     1 to 86,400,000
- *     CONFER_DURATION_KEEPALIVE        20,000     1 to 86,400,000
- *     CONFER_DURATION_DEAD_PEER        20,000     1 to 86,400,000
- *     CONFER_DURATION_PROBE            5,000      1 to 86,400,000
- *     CONFER_DURATION_IDLE_EVENTS      180,000    1 to 86,400,000
- *     CONFER_DURATION_IDLE_OTHER       600,000    1 to 86,400,000
- *     CONFER_DURATION_MAX_AGE          0          10,000 to 86,400,000, or 0
- *     CONFER_DURATION_FIRST_RETRY      500        1 to 86,400,000
- *     CONFER_DURATION_LONGEST_RETRY    30,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_KEY_SET      15,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_VERIFY       15,000     1 to 86,400,000
+ *     CONFER_DURATION_STAGE_PROXY        10,000     1 to 86,400,000
+ *     CONFER_DURATION_CONNECT            60,000     1 to 86,400,000
+ *     CONFER_DURATION_ANSWER             30,000     1 to 86,400,000
+ *     CONFER_DURATION_KEEPALIVE          20,000     1 to 86,400,000
+ *     CONFER_DURATION_DEAD_PEER          20,000     1 to 86,400,000
+ *     CONFER_DURATION_PROBE              5,000      1 to 86,400,000
+ *     CONFER_DURATION_IDLE_EVENTS        180,000    1 to 86,400,000
+ *     CONFER_DURATION_IDLE_OTHER         600,000    1 to 86,400,000
+ *     CONFER_DURATION_MAX_AGE            0          10,000 to 86,400,000, or 0
+ *     CONFER_DURATION_FIRST_RETRY        500        1 to 86,400,000
+ *     CONFER_DURATION_LONGEST_RETRY      30,000     1 to 86,400,000
  *
  * Errors: CONFER_E_INVALID_ARGUMENT.
  */
@@ -1222,11 +1250,12 @@ confer_status confer_config_set_duration_ms(confer_config *config,
 /**
  * Sets a size or a count of a configuration. Any thread.
  *
- * `limit`: one of CONFER_LIMIT_*. `value`: within its bounds. An event counts with the size of its
- * JSON, and once more while it is lent. See also confer_runtime_set_unread_limit().
+ * `limit`: one of CONFER_LIMIT_*. `value`: within its bounds. An unread event counts as at least
+ * the size of its JSON; an event that was taken no longer counts. See also
+ * confer_runtime_set_unread_limit().
  *
  *     Key                           Default    Bounds
- *     --------------------------    -------    --------------------------
+ *     --------------------------    -------    ------------------------
  *     CONFER_LIMIT_STREAM_REST      1 MiB      64 KiB to 1 TiB
  *     CONFER_LIMIT_STREAM_UNREAD    16 MiB     64 KiB to 1 TiB
  *     CONFER_LIMIT_CLIENT_UNREAD    64 MiB     64 KiB to 1 TiB
@@ -1244,12 +1273,12 @@ confer_status confer_config_set_limit(confer_config *config,
                                       confer_error **error);
 
 /**
- * Sets whether a working connection is also replaced when its evidence expires: after
- * confer_report_expires_at() and the policy's leeway, some minutes after the enclave received its
- * token from Intel. Otherwise like CONFER_DURATION_MAX_AGE. Default false.
+ * Sets whether a working connection is also replaced when its evidence expires: at
+ * confer_report_expires_at() plus the policy's leeway. That is some minutes after the enclave
+ * received its token from Intel. Otherwise like CONFER_DURATION_MAX_AGE. Default false.
  *
- * If the wall clock jumped or the machine slept, the next request notices the expiry, and open
- * requests within 30 s.
+ * If the wall clock jumped or the machine slept, the library notices the expiry at the next
+ * request, or within 30 s.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_renew_with_evidence(confer_config *config, bool renew, confer_error **error);
@@ -1292,8 +1321,8 @@ typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target
  * contains a token, prompt, answer or key, at any level.
  *
  * `level`: the highest level to record, one of CONFER_LOG_*. `log`: NULL turns the log off.
- * `user_data`: passed to `log`. Clients of one configuration share it, and each has a separate
- * callback thread, so several may use it at once.
+ * `user_data`: passed to `log`. Clients of one configuration share it, and each has its own
+ * callback thread, so several threads may use it at once.
  * `destroy`: runs once when neither the configuration nor a client needs `user_data` any more: on
  * a client's callback thread, or in the call that sets another log or frees the configuration. If
  * this call fails, it runs before the call returns.
@@ -1343,7 +1372,7 @@ confer_status confer_policy_parse(const char *json,
 /**
  * Reads a policy from a file, or a pipe up to its end. Otherwise like confer_policy_parse().
  *
- * Errors: also CONFER_E_FILE if the file cannot be read.
+ * Errors: those of confer_policy_parse(), and CONFER_E_FILE if the file cannot be read.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_policy_load(const char *path,
@@ -1389,7 +1418,7 @@ void confer_policy_free(confer_policy *policy);
 #define CONFER_CLIENT_CONNECTING 0
 
 /**
- * A verified connection serves.
+ * The client has a verified connection.
  */
 #define CONFER_CLIENT_CONNECTED 1
 
@@ -1440,7 +1469,7 @@ void confer_policy_free(confer_policy *policy);
 #define CONFER_COUNTER_ROUND_TRIP_US 6
 
 /**
- * Verified connections, with the first one.
+ * Verified connections, including the first one.
  */
 #define CONFER_COUNTER_CONNECTIONS 7
 
@@ -1450,13 +1479,14 @@ void confer_policy_free(confer_policy *policy);
 #define CONFER_COUNTER_FAILED_ATTEMPTS 8
 
 /**
- * Connects, verifies the enclave, and completes the handshake. Waits at most for the
- * CONFER_DURATION_CONNECT and 6 seconds more, in case writing the key-set cache is slow or a
- * thread of the library hangs. Before the enclave is verified, the library sends only the token
- * and the first handshake message.
+ * Connects, verifies the enclave, and completes the handshake. Waits for at most
+ * CONFER_DURATION_CONNECT and 6 seconds more; the extra time is for a slow write of the key-set
+ * cache or a hanging thread of the library. Before the enclave is verified, the library sends only
+ * the token and the first handshake message.
  *
- * It makes one attempt, which is not retried and cannot be cancelled; confer_connect_start() can
- * do both. Later connections of the client follow CONFER_LIMIT_ATTEMPTS.
+ * Makes one attempt, without retries, and cannot be cancelled. To retry or cancel the first
+ * attempt, use confer_connect_start(). If the connection breaks later, the client reconnects by
+ * CONFER_LIMIT_ATTEMPTS.
  *
  * `client`: receives the client; close it with confer_close() and free it with
  * confer_client_free().
@@ -1470,8 +1500,8 @@ confer_status confer_connect(const confer_config *config, confer_client **client
 
 /**
  * Creates a client that begins to connect, and returns at once. The first attempt is retried by
- * the same rules as later ones. Requests can be started at once: they stay in this process until
- * the enclave is verified. Allowed in a callback.
+ * the same rules as later ones; confer_close() cancels it. Requests can be started at once: they
+ * stay in this process until the enclave is verified. Allowed in a callback.
  *
  * `client`: receives the client; end it with confer_close() and free it with confer_client_free().
  *
@@ -1488,8 +1518,8 @@ confer_status confer_connect_start(const confer_config *config, confer_client **
  * `timeout_ms`: 0 does not wait; negative waits without a limit.
  *
  * Returns CONFER_OK once it is connected, and CONFER_TIMEOUT otherwise. If the client has ended or
- * ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close() and
- * after the free of its last handle and stream. In a callback returns CONFER_E_WOULD_DEADLOCK,
+ * ends during the wait, returns its status and error. That is CONFER_E_CLOSED if the client was
+ * closed, or if it and all its streams were freed. In a callback returns CONFER_E_WOULD_DEADLOCK,
  * unless `timeout_ms` is 0.
  */
 CONFER_MUST_USE CONFER_API
@@ -1503,15 +1533,15 @@ CONFER_API
 int32_t confer_client_state(const confer_client *client);
 
 /**
- * Returns CONFER_OK while the client lives, and then the status and error with which it ended. A
- * client that reconnects also lives between two connections; see confer_client_state().
+ * Returns CONFER_OK until the client ends, and then the status and error with which it ended. A
+ * client that is reconnecting has not ended; see confer_client_state().
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_client_check(const confer_client *client, confer_error **error);
 
 /**
- * Gives a fresh token unasked. It answers an open token question; otherwise the next attempt to
- * connect uses it. Never waits.
+ * Gives the client a fresh token. It answers an open CONFER_EVENT_ASK_TOKEN; if there is none, the
+ * next attempt to connect uses it. Never waits.
  *
  * Errors: those of confer_config_set_token().
  */
@@ -1535,8 +1565,9 @@ confer_status confer_attestation_report(const confer_client *client,
 
 /**
  * Call it when the network changed, or the machine has slept. The library checks the connection at
- * once: the enclave must answer within CONFER_DURATION_PROBE. A client that reconnects skips the
- * rest of its pause. Never waits. Allowed in a callback. Does nothing after the client's end.
+ * once: the enclave must answer within CONFER_DURATION_PROBE. A client that is waiting to
+ * reconnect does so at once. Never waits. Allowed in a callback. Does nothing after the client's
+ * end.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_client_network_changed(confer_client *client, confer_error **error);
@@ -1559,8 +1590,8 @@ uint64_t confer_client_counter(const confer_client *client, int32_t counter);
  *
  * `timeout_ms`: 0 does not wait; negative waits for callbacks, name look-ups and file access
  * without a limit.
- * Returns CONFER_OK, or CONFER_TIMEOUT if the end continues in the background. Several threads may
- * call it, also again.
+ * Returns CONFER_OK, or CONFER_TIMEOUT if the end continues in the background: call it again to
+ * wait for it. Several threads may call it at once.
  * Errors: CONFER_E_WOULD_DEADLOCK in a callback, unless `timeout_ms` is 0.
  */
 CONFER_MUST_USE CONFER_API
@@ -1625,7 +1656,7 @@ const char *confer_report_evidence(const confer_report *report, size_t *len);
  * Returns the duration of a stage of connecting in microseconds.
  *
  * `stage`: CONFER_STAGE_*, or CONFER_STAGE_ALL for the sum of all stages.
- * Returns -1 for a stage that did not run, and in a replay.
+ * Returns -1 for a stage that did not run, and in a report of confer_evidence_verify().
  */
 CONFER_API
 int64_t confer_report_timing_us(const confer_report *report, int32_t stage);
@@ -1671,8 +1702,8 @@ CONFER_API
 const char *confer_report_check_observed(const confer_report *report, size_t index, size_t *len);
 
 /**
- * Returns a new handle for a report, also for one that belongs to an error. Both share the report.
- * Free it with confer_report_free(). NULL for NULL.
+ * Returns a new handle for a report, which may be one that belongs to an error. Both handles share
+ * the report. Free it with confer_report_free(). NULL for NULL.
  */
 CONFER_API
 confer_report *confer_report_clone(const confer_report *report);
@@ -1712,8 +1743,8 @@ CONFER_API
 const char *confer_report_policy_sha256(const confer_report *report, size_t *len);
 
 /**
- * Returns the enclave's URL without its query, or NULL in a replay. Borrowed from the report.
- * `len` may be NULL.
+ * Returns the enclave's URL without its query, or NULL in a report of confer_evidence_verify().
+ * Borrowed from the report. `len` may be NULL.
  */
 CONFER_API
 const char *confer_report_endpoint(const confer_report *report, size_t *len);
@@ -1936,8 +1967,8 @@ confer_status confer_conversation_new(confer_conversation **conversation, confer
  * Parses the result of confer_conversation_json(), at most 256 MiB. Puts each tool's response
  * directly after its call, and drops responses without a call.
  *
- * Errors: CONFER_E_INVALID_JSON for invalid JSON, unknown keys and another version, with the
- * position or the wrong message; CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_JSON for invalid JSON, an unknown key or an unknown version, with the
+ * position or the number of the wrong message; CONFER_E_TOO_LARGE.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_conversation_parse(const char *json,
@@ -1948,7 +1979,7 @@ confer_status confer_conversation_parse(const char *json,
 /**
  * Returns the conversation as a JSON document, `{"version": 1, "messages": […], "context_tokens":
  * n, "max_context_tokens": n}`. The numbers are null before the first completion. It contains all
- * messages, so protect it like them. Borrowed until the next call of this function on the same
+ * messages: protect it accordingly. Borrowed until the next call of this function on the same
  * conversation: two threads must not call it at once. NUL-terminated. `len` may be NULL.
  */
 CONFER_API
@@ -2032,8 +2063,8 @@ confer_status confer_chat_request_add_message(confer_chat_request *request,
 /**
  * Appends a message as a JSON object, for example with `imageRefs`. It is sent unchanged.
  *
- * Errors: CONFER_E_INVALID_JSON, with the position, also for JSON that is not an object;
- * CONFER_E_TOO_LARGE.
+ * Errors: CONFER_E_INVALID_JSON, with the position, for invalid JSON and for JSON that is not an
+ * object; CONFER_E_TOO_LARGE.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_add_message_json(confer_chat_request *request,
@@ -2055,8 +2086,8 @@ confer_status confer_chat_request_set_model(confer_chat_request *request,
 
 /**
  * Sets whether the enclave may send search queries, made from the conversation, to an external
- * search service. Default false. The library always sends this property, because servers read its
- * absence as true.
+ * search service. Default false. The library always sends this property, because servers treat a
+ * missing one as true.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_web_search(confer_chat_request *request,
@@ -2080,9 +2111,9 @@ confer_status confer_chat_request_set_streaming(confer_chat_request *request,
  * 1 to 268,435,456. Other properties are sent unchanged. Only the enclave receives
  * "encryptionKey"; the library writes it nowhere else.
  *
- * Errors: CONFER_E_INVALID_JSON, with the position, also for JSON that is not an object;
- * CONFER_E_INVALID_ARGUMENT, with the property's name, outside these bounds of newer servers, for
- * a repeated property, and for more than 1,000 documents; CONFER_E_INVALID_UTF8;
+ * Errors: CONFER_E_INVALID_JSON, with the position, for invalid JSON and for JSON that is not an
+ * object; CONFER_E_INVALID_ARGUMENT for a property that is repeated or outside these bounds, which
+ * newer servers enforce, and for more than 1,000 documents; CONFER_E_INVALID_UTF8;
  * CONFER_E_TOO_LARGE.
  */
 CONFER_MUST_USE CONFER_API
@@ -2092,10 +2123,10 @@ confer_status confer_chat_request_add_document_json(confer_chat_request *request
                                                     confer_error **error);
 
 /**
- * Names a tool that the model may call.
+ * Adds a tool that the model may call.
  *
  * `name`: not blank, at most 64 bytes, unique in the request, and not the name of one of the
- * server's tools, because servers ignore the second one: `web_search`, `page_fetch`,
+ * server's tools, because servers ignore a second tool of that name: `web_search`, `page_fetch`,
  * `exec_command`, `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
  * `description`: for the model. `parameters`: the JSON Schema of the arguments, an object.
  *
@@ -2104,8 +2135,8 @@ confer_status confer_chat_request_add_document_json(confer_chat_request *request
  * the same stream, call confer_chat_request_set_tool_rounds().
  *
  * Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for
- * the name, and for more than 128 tools; CONFER_E_TOO_LARGE. These are the bounds of newer
- * servers; confer_chat_request_set_property() sends "clientTools" unchanged.
+ * the name, and for more than 128 tools; CONFER_E_TOO_LARGE. Newer servers enforce these bounds.
+ * To send other tools, set "clientTools" with confer_chat_request_set_property().
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_add_tool(confer_chat_request *request,
@@ -2128,10 +2159,10 @@ confer_status confer_chat_request_add_tool(confer_chat_request *request,
  * still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with
  * more than 256 calls.
  * `timeout_ms`: the time for each answer, 1 to 86,400,000; 300,000 is a good number. It begins
- * when the event is delivered. After that the call fails, and the model reads so. The idle limit
- * rests until the answers are there.
+ * when the event is delivered. After that the call fails, and the model receives an error. The
+ * idle limit does not run while answers are missing.
  *
- * A call of a tool that the request does not name fails, and its event wants no answer.
+ * A call of a tool that the request did not add fails, and its event wants no answer.
  * Errors: CONFER_E_INVALID_ARGUMENT.
  */
 CONFER_MUST_USE CONFER_API
@@ -2143,7 +2174,7 @@ confer_status confer_chat_request_set_tool_rounds(confer_chat_request *request,
 /**
  * Continues a conversation. Its messages are sent before those of the request. When the answer is
  * complete, the request's messages and the model's answer and tool calls are added to it. An
- * answer that fails or is cancelled adds nothing, unless it was complete before.
+ * answer that fails or is cancelled before it is complete adds nothing.
  *
  * If the model called tools that the application runs, the conversation contains these calls. The
  * next request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly
@@ -2188,7 +2219,7 @@ void confer_chat_request_free(confer_chat_request *request);
 /**
  * Sets the temperature: 0 or more; a higher one gives more varied answers. Default: the server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_temperature(confer_chat_request *request,
@@ -2196,10 +2227,10 @@ confer_status confer_chat_request_set_temperature(confer_chat_request *request,
                                                   confer_error **error);
 
 /**
- * Samples from the most likely tokens whose probabilities add up to this: above 0, up to 1.
- * Default: the server's.
+ * Samples only from the most likely tokens whose probabilities add up to `top_p`, a number above 0
+ * and at most 1. Default: the server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_top_p(confer_chat_request *request, double top_p, confer_error **error);
@@ -2208,16 +2239,16 @@ confer_status confer_chat_request_set_top_p(confer_chat_request *request, double
  * Sets the lowest probability of a token, relative to the most likely one: 0 to 1. Default: the
  * server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_min_p(confer_chat_request *request, double min_p, confer_error **error);
 
 /**
- * Samples from this many of the most likely tokens: 1 or more, or -1 for all. Default: the
+ * Samples only from the `top_k` most likely tokens: 1 or more, or -1 for all. Default: the
  * server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_top_k(confer_chat_request *request,
@@ -2227,7 +2258,7 @@ confer_status confer_chat_request_set_top_k(confer_chat_request *request,
 /**
  * Sets the penalty of a token that has occurred before: -2 to 2. Default: the server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_presence_penalty(confer_chat_request *request,
@@ -2238,7 +2269,7 @@ confer_status confer_chat_request_set_presence_penalty(confer_chat_request *requ
  * Sets the penalty of a token for each time that it has occurred before: -2 to 2. Default: the
  * server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_frequency_penalty(confer_chat_request *request,
@@ -2249,7 +2280,7 @@ confer_status confer_chat_request_set_frequency_penalty(confer_chat_request *req
  * Divides the weight of a token that has occurred before: above 0; 1 changes nothing. Default: the
  * server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_repetition_penalty(confer_chat_request *request,
@@ -2259,7 +2290,7 @@ confer_status confer_chat_request_set_repetition_penalty(confer_chat_request *re
 /**
  * Sets the maximum number of tokens of the answer: 1 to 2,147,483,647. Default: the server's.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+ * Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_chat_request_set_max_tokens(confer_chat_request *request,
@@ -2332,8 +2363,8 @@ void confer_embeddings_request_free(confer_embeddings_request *request);
  * on the client's callback thread until 1 MiB is read or the document ends. A slow one delays the
  * client's other callbacks.
  *
- * `size` varies: it is the rest of that 1 MiB and, with a `total_length`, at most the rest of the
- * document. Never write more than `size`.
+ * `size` varies: it is the rest of that 1 MiB, or the rest of a document with a `total_length`, if
+ * that is less. Never write more than `size`.
  */
 typedef int64_t (*confer_read_fn)(void *user_data, uint8_t *buffer, size_t size);
 
@@ -2342,9 +2373,9 @@ typedef int64_t (*confer_read_fn)(void *user_data, uint8_t *buffer, size_t size)
  * CONFER_EVENT_PROGRESS reports the progress of the upload, and the content comes as JSON in
  * pieces, CONFER_EVENT_BODY. An answer or a refusal can come during the upload, which then stops.
  *
- * A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. It takes 10 uploads
- * at once on a connection. Further ones wait, in order, for at most the idle limit. A cancelled
- * upload counts until its final chunk was sent.
+ * A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. A connection takes
+ * 10 uploads at once. Further ones wait, in order, for at most the idle limit. A cancelled upload
+ * counts until its final chunk was sent.
  *
  * `filename`: not empty. `request`: receives the request; free it with
  * confer_extraction_request_free().
@@ -2402,14 +2433,14 @@ confer_status confer_extraction_request_set_document_file(confer_extraction_requ
 
 /**
  * Sets a callback that reads the document. It serves one start, even a start that fails with
- * CONFER_E_TOO_MANY; set it again for another. The library never asks for the same bytes again, so
- * it never repeats such a request.
+ * CONFER_E_TOO_MANY; set it again for another. The library cannot read the document a second time,
+ * so it never repeats such a request.
  *
  * `total_length`: the document's length in bytes, or -1 if unknown. Newer servers refuse an
  * unknown length and an empty document with status 400.
  * `user_data`: passed to `read`. `destroy`: runs once when `user_data` is no longer needed: on the
  * callback thread after the upload, complete or not, or in the call that drops a document that was
- * never sent; also if this call fails.
+ * never sent. If this call fails, it runs before the call returns.
  * Errors: CONFER_E_INVALID_ARGUMENT without `read`.
  */
 CONFER_MUST_USE CONFER_API
@@ -2504,7 +2535,7 @@ void confer_fetch_request_free(confer_fetch_request *request);
  * `verb`: at most 32 bytes. `path`: at most 2,048 bytes. `ending`: the end of the answer, one of
  * CONFER_ENDING_*. The protocol does not mark an end: a wrong `ending` loses the rest of an
  * answer, or waits until the idle limit.
- * (`POST /v2/document/extract`, for a stored document, has CONFER_ENDING_CONTENT_LENGTH.)
+ * (`POST /v2/document/extract`, for a stored document, needs CONFER_ENDING_CONTENT_LENGTH.)
  * `request`: receives the request; free it with confer_raw_request_free().
  * Errors: CONFER_E_INVALID_ARGUMENT for an invalid verb, path or ending; CONFER_E_INVALID_UTF8.
  */
@@ -2572,8 +2603,8 @@ typedef struct {
      * is lent during the call. May be NULL.
      *
      * With `on_ready`, events may still wait: free the stream only after confer_stream_next() has
-     * returned the end, which is the same. (confer_close() before that drops these events, and
-     * confer_stream_next() returns CONFER_E_CLOSED.)
+     * returned the end, which has the same status. (If confer_close() comes first, it drops these
+     * events, and confer_stream_next() returns CONFER_E_CLOSED.)
      */
     void (*on_done)(void *user_data, confer_stream *stream, confer_status status, const confer_error *error);
     /**
@@ -2586,8 +2617,8 @@ typedef struct {
      * of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an error.
      * The next call comes after everything was taken, and one more comes for the end. A call can
      * come after another thread has taken everything, but not after confer_stream_free(). After
-     * confer_close(), on_done() may come without it. NULL: the library delivers the events to
-     * `on_event`.
+     * confer_close(), `on_done` may come without a call of `on_ready`. NULL: the library delivers
+     * the events to `on_event`.
      */
     void (*on_ready)(void *user_data, confer_stream *stream);
 } confer_stream_callbacks;
@@ -2685,9 +2716,10 @@ confer_status confer_ping_stream(confer_client *client,
 /**
  * Takes the next event.
  *
- * `timeout_ms`: 0 does not wait; negative waits for the next event or the end. A request ends when
- * the enclave was silent for the idle limit; the limit rests while the library waits for the
- * application's document or answers. A watch can wait without a limit.
+ * `timeout_ms`: 0 does not wait; negative waits for the next event or the end. The wait on a
+ * request is bounded: it ends if the enclave is silent for the idle limit, which does not run
+ * while the library waits for the application's document or answers. The wait on a watch is not
+ * bounded.
  * `event`: receives the event, lent until the next confer_stream_next() or confer_stream_collect()
  * on this stream, or until the stream is freed. confer_event_clone() keeps it longer.
  *
@@ -2707,18 +2739,18 @@ confer_status confer_stream_next(confer_stream *stream,
 /**
  * Reads to the end and returns the whole answer: the text of a chat, without its reasoning, or the
  * bytes of another answer. It is the content of all CONFER_EVENT_TOKEN and CONFER_EVENT_BODY
- * events. In a chat with rounds of tools, it is the text of the last round. Events taken with
- * confer_stream_next() before are missing.
+ * events. In a chat with rounds of tools, it is the text of the last round. It leaves out events
+ * that confer_stream_next() has taken before.
  *
- * `timeout_ms`: 0 takes the waiting events; negative waits for the end, at most for the idle
- * limit.
+ * `timeout_ms`: 0 takes the waiting events; negative waits for the end, as in
+ * confer_stream_next().
  * `text`, `len`: receive the text and its length. It may contain NUL characters, and is
  * NUL-terminated. Borrowed until the next confer_stream_collect() or until the stream is freed.
  * `len` may be NULL.
  *
- * Returns CONFER_OK with the text, every time; CONFER_TIMEOUT before the end: then call it again.
- * If the stream failed, it returns that status and error, and confer_stream_text() has the
- * received part.
+ * Returns CONFER_OK with the text, and again at later calls; CONFER_TIMEOUT before the end: call
+ * it again to read on. If the stream failed, it returns that status and error, and
+ * confer_stream_text() has the received part.
  * Other errors: CONFER_E_TOO_LARGE above 32 MiB, which cancels the stream;
  * CONFER_E_INVALID_ARGUMENT at once for a ping and for embeddings, for a stream whose events go to
  * callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread reads this
@@ -2732,7 +2764,7 @@ confer_status confer_stream_collect(confer_stream *stream,
                                     confer_error **error);
 
 /**
- * Returns the text that confer_stream_collect() has read so far, also after a failure. Empty
+ * Returns the text that confer_stream_collect() has read so far, even after a failure. Empty
  * before the first call; NULL while another thread reads the stream, and for a stream whose events
  * go to callbacks. Borrowed from the stream until the next confer_stream_collect(),
  * NUL-terminated. `len` may be NULL.
@@ -2754,7 +2786,7 @@ confer_status confer_stream_fd(confer_stream *stream, int *fd, confer_error **er
  * Cancels the request; ends a watch, but not its client. Drops undelivered events, and ends the
  * stream with CONFER_E_CANCELLED, unless it has failed or all of the answer was delivered. The
  * server continues, because the protocol has no message for cancelling. Never waits; calling it
- * again changes nothing; NULL is allowed. Any thread, also in a callback.
+ * again changes nothing; NULL is allowed. Any thread; allowed in a callback.
  */
 CONFER_API
 void confer_stream_cancel(confer_stream *stream);
@@ -2775,20 +2807,19 @@ void confer_stream_free(confer_stream *stream);
 
 /**
  * Writes the next bytes of a document that confer_extraction_request_set_document_stream()
- * announced. The library keeps at most 1 MiB of it. This call takes bytes up to the free room, and
- * waits for more room. Any thread, but one at a time.
+ * announced. The library keeps at most 1 MiB of it. This call takes bytes until that space is
+ * full, and then waits for more space. Any thread, but one at a time.
  *
  * `timeout_ms`: 0 does not wait; negative waits until all bytes are taken or the upload ends.
- * After a CONFER_EVENT_PROGRESS there may be room.
+ * After a CONFER_EVENT_PROGRESS there may be space.
  * `written`: receives the number of taken bytes.
  *
- * Returns CONFER_OK if all bytes were taken, CONFER_TIMEOUT if only `written` of them were.
+ * Returns CONFER_OK if all bytes were taken; CONFER_TIMEOUT if not all were.
  * Errors, which do not end the stream: CONFER_E_STALE if the upload has ended, because the answer
  * came early, or the stream failed or was cancelled (bytes may still be taken for a moment after
- * confer_stream_cancel()); CONFER_E_INVALID_ARGUMENT for more bytes than
- * the document's length (takes none of them), after confer_stream_finish(), and for other streams;
- * CONFER_E_BUSY if another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless
- * `timeout_ms` is 0.
+ * confer_stream_cancel()); CONFER_E_INVALID_ARGUMENT for more bytes than the document still has,
+ * none of which are taken, after confer_stream_finish(), and for other streams; CONFER_E_BUSY if
+ * another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_stream_write(confer_stream *stream,
@@ -2799,12 +2830,12 @@ confer_status confer_stream_write(confer_stream *stream,
                                   confer_error **error);
 
 /**
- * Ends the document of confer_stream_write(). A document with a given length ends with its last
- * byte and needs no call. Calling it again changes nothing. Never waits. Any thread.
+ * Ends the document of confer_stream_write(). A document with a known length ends with its last
+ * byte and does not need this call. Calling it again changes nothing. Never waits. Any thread.
  *
- * Errors: CONFER_E_INVALID_ARGUMENT before the given length, which also ends the stream, and for
- * other streams; CONFER_E_STALE if the upload has ended before; CONFER_E_BUSY if another thread
- * writes.
+ * Errors: CONFER_E_INVALID_ARGUMENT if bytes of a known length are missing, which ends the stream,
+ * and for other streams; CONFER_E_STALE if the upload has ended before; CONFER_E_BUSY if another
+ * thread writes.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_stream_finish(confer_stream *stream, confer_error **error);
@@ -2853,8 +2884,8 @@ confer_status confer_stream_finish(confer_stream *stream, confer_error **error);
 
 /**
  * A piece of an answer that does not come in events: a chat without streaming, a page, a document,
- * any response. confer_event_content(), which need not be text and can end within a character;
- * confer_event_received().
+ * any other response. See confer_event_content(), whose bytes may be no text and may end within a
+ * character, and confer_event_received().
  */
 #define CONFER_EVENT_BODY 7
 
@@ -2896,8 +2927,9 @@ CONFER_API
 const char *confer_event_content(const confer_event *event, size_t *len);
 
 /**
- * Returns a tool's whole result, for the history when client tools follow, or NULL without one.
- * Borrowed from the event. `len` may be NULL.
+ * Returns the complete result of a server's tool, which a message history needs, or NULL without
+ * one. confer_event_content() can be a shorter text for display. Borrowed from the event. `len`
+ * may be NULL.
  */
 CONFER_API
 const char *confer_event_full_content(const confer_event *event, size_t *len);
@@ -2975,8 +3007,8 @@ CONFER_API
 int64_t confer_event_round_trip_us(const confer_event *event);
 
 /**
- * Returns a copy of an event, which outlives a loan. Free it with confer_event_free(). It does not
- * count as unread. NULL for NULL.
+ * Returns a copy of an event. It stays valid when a lent event does not. Free it with
+ * confer_event_free(). It does not count as unread. NULL for NULL.
  */
 CONFER_API
 confer_event *confer_event_clone(const confer_event *event);
@@ -2994,14 +3026,15 @@ void confer_event_free(confer_event *event);
  * ================================================================================================ */
 
 /**
- * Returns whether the event wants an answer from the application: a call of a tool, see
- * confer_chat_request_set_tool_rounds(), CONFER_EVENT_ASK_TOKEN, or CONFER_EVENT_ASK_RELEASE.
- * False for other events. Answer a call with confer_event_answer_tool() or
- * confer_event_fail_tool(), at once or later, from any thread, on the event or a clone of it.
+ * Returns whether the event wants an answer from the application. True for CONFER_EVENT_ASK_TOKEN,
+ * CONFER_EVENT_ASK_RELEASE, and CONFER_EVENT_CLIENT_TOOL_CALL in a chat with
+ * confer_chat_request_set_tool_rounds(); false for other events. Answer a tool call with
+ * confer_event_answer_tool() or confer_event_fail_tool(), at once or later, from any thread, on
+ * the event or a clone of it.
  *
- * If the event and its last clone are freed without an answer, the call fails. A loan ends when
- * on_event returns, at the next confer_stream_next(), or when its stream is freed. To answer
- * later, clone the event first.
+ * If the event and its last clone are freed without an answer, the tool call fails. The library
+ * frees a lent event when `on_event` returns, at the next confer_stream_next(), or with its
+ * stream. To answer later, clone the event first.
  */
 CONFER_API
 bool confer_event_wants_answer(const confer_event *event);
@@ -3052,16 +3085,16 @@ confer_status confer_event_fail_tool(const confer_event *event,
  * 0. Default 0. A question is an event of a watch: see confer_client_watch(). An answer is due
  * within CONFER_DURATION_ANSWER.
  *
- *     Question                   Asked                       No answer in time      Refused
- *     -----------------------    -------------------------   --------------------   ----------------
- *     token for a connection     before the attempt          the attempt fails      the same, and is
- *                                                            (CONFER_E_TOKEN)       not retried
- *     token that ends soon       a minute before its `exp`   the connection goes    the same
- *                                                            on with the old one
- *     token after status 401     before the request is       the request ends       the same
- *     or 402                     sent once more              with that status
- *     another release            before the handshake is     the attempt fails      the client ends
- *                                completed
+ *     Question                   Asked                      No answer in time      Refused
+ *     -----------------------    -----------------------    -------------------    -----------
+ *     token for a connection     before the attempt         the attempt fails      the same,
+ *                                                           (CONFER_E_TOKEN)       no retry
+ *     token that expires soon    a minute before its `exp`  the connection keeps   the same
+ *                                                           the old token
+ *     token after status 401     before the request is      the request ends       the same
+ *     or 402                     sent once more             with that status
+ *     another release            before the handshake is    the attempt fails      the client
+ *                                completed                                         ends
  *
  * The first attempt uses the configured token, if there is one, and asks otherwise. A release that
  * nobody accepts is never used.
@@ -3075,25 +3108,27 @@ confer_status confer_config_set_ask(confer_config *config, uint32_t questions, c
  * Opens a stream of the client's events:
  *
  *     CONFER_EVENT_STAGE           a stage of connecting began: confer_event_stage()
- *     CONFER_EVENT_CONNECTED       a verified connection serves: confer_event_report(),
+ *     CONFER_EVENT_CONNECTED       the client has a verified connection: confer_event_report(),
  *                                  confer_event_release_changed()
  *     CONFER_EVENT_DISCONNECTED    it broke, and the client makes another one:
  *                                  confer_event_error()
  *     CONFER_EVENT_RETRY           the next attempt: confer_event_attempt(),
- *                                  confer_event_delay_ms(), confer_event_error() of the one before
+ *                                  confer_event_delay_ms(), and confer_event_error() for the
+ *                                  failure of the previous one
  *     CONFER_EVENT_ASK_TOKEN       a question: confer_event_token_reason()
- *     CONFER_EVENT_ASK_RELEASE     a question: confer_event_report(), confer_event_previous_report()
+ *     CONFER_EVENT_ASK_RELEASE     a question: confer_event_report(),
+ *                                  confer_event_previous_report()
  *     CONFER_EVENT_ANSWERED        a question of this watch is over
  *     the end of the stream        the client has ended: CONFER_OK after confer_close(), otherwise
  *                                  the client's error
  *
- * A watch begins with the present state and any open question, so a late one misses no state. If
+ * A watch begins with the present state and any open question, so it can be opened at any time. If
  * nobody reads it, old events are dropped: see confer_stream_dropped(). The present state, an open
  * question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
  * ends only the watch. Several watches of one client can be open.
  *
- * `callbacks`, `stream`: as for confer_chat_stream(). With callbacks, a client that was closed
- * answers CONFER_E_CLOSED; without them, the stream brings its end.
+ * `callbacks`, `stream`: as for confer_chat_stream(). For a client that was closed, a call with
+ * callbacks fails with CONFER_E_CLOSED; without callbacks, the stream returns its end at once.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_client_watch(confer_client *client,
@@ -3119,7 +3154,7 @@ uint64_t confer_stream_dropped(const confer_stream *stream);
 #define CONFER_EVENT_STAGE 100
 
 /**
- * A verified connection serves.
+ * The client has a verified connection.
  */
 #define CONFER_EVENT_CONNECTED 101
 
@@ -3160,13 +3195,13 @@ uint64_t confer_stream_dropped(const confer_stream *stream);
 #define CONFER_TOKEN_RECONNECT 1
 
 /**
- * The token in use ends soon.
+ * The token in use expires soon.
  */
 #define CONFER_TOKEN_EXPIRING 2
 
 /**
- * The server refused the last token for good: with HTTP status 401, 402 or 403, or with status 401
- * or 402 for a request.
+ * The server refused the last token: with HTTP status 401, 402 or 403 for the upgrade, with 500
+ * for the upgrade if the token has expired, or with status 401 or 402 for a request.
  */
 #define CONFER_TOKEN_REFUSED 3
 
@@ -3200,14 +3235,15 @@ const confer_error *confer_event_error(const confer_event *event);
 
 /**
  * Returns whether the release has changed since the previous CONFER_EVENT_CONNECTED of this watch,
- * also if it has changed back. False for the first one and for other events.
+ * even if it has changed back. False for the first one and for other events.
  */
 CONFER_API
 bool confer_event_release_changed(const confer_event *event);
 
 /**
- * Returns the number of the attempt of CONFER_EVENT_RETRY; 0 for other events. Attempts in a row
- * count from 1. The first attempt of a client has no event, so its first retry is number 2.
+ * Returns the number of the attempt of CONFER_EVENT_RETRY; 0 for other events. Consecutive
+ * attempts are counted from 1. The first attempt of a client has no event, so its first retry is
+ * number 2.
  */
 CONFER_API
 uint32_t confer_event_attempt(const confer_event *event);
@@ -3240,8 +3276,8 @@ confer_status confer_event_answer_token(const confer_event *event,
                                         confer_error **error);
 
 /**
- * Answers CONFER_EVENT_ASK_TOKEN: the application gives no token. `reason` becomes part of errors
- * and of the log, so it must not contain a secret; 1,024 characters of it are kept.
+ * Answers CONFER_EVENT_ASK_TOKEN without a token. `reason` becomes part of errors and of the log,
+ * so it must not contain a secret; 1,024 characters of it are kept.
  *
  * Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_UTF8; CONFER_E_INVALID_ARGUMENT
  * for another event.
@@ -3253,8 +3289,8 @@ confer_status confer_event_refuse_token(const confer_event *event,
                                         confer_error **error);
 
 /**
- * Answers CONFER_EVENT_ASK_RELEASE. Accepting accepts only this manifest. Refusing ends the client
- * with CONFER_E_RELEASE_REFUSED.
+ * Answers CONFER_EVENT_ASK_RELEASE. Accepting applies only to the manifest in this event's report.
+ * Refusing ends the client with CONFER_E_RELEASE_REFUSED.
  *
  * Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_ARGUMENT for another event.
  */
@@ -3310,14 +3346,14 @@ CONFER_API
 const char *confer_stage_name(int32_t stage);
 
 /**
- * The name of one of CONFER_CLIENT_*, such as "CONFER_CLIENT_CONNECTED". Otherwise like
+ * Returns the name of one of CONFER_CLIENT_*, such as "CONFER_CLIENT_CONNECTED". Otherwise like
  * confer_event_type_name().
  */
 CONFER_API
 const char *confer_client_state_name(int32_t state);
 
 /**
- * The name of one of CONFER_TOKEN_*, such as "CONFER_TOKEN_REFUSED". Otherwise like
+ * Returns the name of one of CONFER_TOKEN_*, such as "CONFER_TOKEN_REFUSED". Otherwise like
  * confer_event_type_name().
  */
 CONFER_API

@@ -87,7 +87,7 @@ impl Status {
         (
             Status::InvalidUrl,
             "CONFER_E_INVALID_URL",
-            "the endpoint is not a URL that this library connects to",
+            "the URL of the endpoint or the proxy is not one that this library connects to",
         ),
         (
             Status::InvalidJson,
@@ -107,7 +107,7 @@ impl Status {
         (
             Status::WouldDeadlock,
             "CONFER_E_WOULD_DEADLOCK",
-            "a call that waits was made from a callback",
+            "a callback made a call that waits",
         ),
         (
             Status::Forked,
@@ -127,12 +127,12 @@ impl Status {
         (
             Status::TooMany,
             "CONFER_E_TOO_MANY",
-            "too many requests are open on this connection",
+            "too many requests are open, or too many bytes wait to be sent",
         ),
         (
             Status::Stale,
             "CONFER_E_STALE",
-            "the question was already answered, or is over",
+            "the question, tool call or upload is already over",
         ),
         (
             Status::NotConnected,
@@ -148,7 +148,7 @@ impl Status {
         (
             Status::Stopped,
             "CONFER_E_STOPPED",
-            "a callback asked to stop",
+            "a callback returned a value other than 0",
         ),
         (
             Status::Panic,
@@ -204,7 +204,7 @@ impl Status {
         (
             Status::Proxy,
             "CONFER_E_PROXY",
-            "the proxy refused or failed the tunnel",
+            "the proxy refused the tunnel or failed to open it",
         ),
         (
             Status::Protocol,
@@ -219,14 +219,14 @@ impl Status {
         (
             Status::Decrypt,
             "CONFER_E_DECRYPT",
-            "a Noise message does not authenticate",
+            "a Noise message fails authentication",
         ),
         (
             Status::Frame,
             "CONFER_E_FRAME",
             "a transport frame is malformed or breaks a reassembly rule",
         ),
-        (Status::Limit, "CONFER_E_LIMIT", "the peer exceeded a bound"),
+        (Status::Limit, "CONFER_E_LIMIT", "the peer exceeded a limit"),
         (
             Status::Event,
             "CONFER_E_EVENT",
@@ -240,7 +240,7 @@ impl Status {
         (
             Status::ReleaseRefused,
             "CONFER_E_RELEASE_REFUSED",
-            "the enclave's release has changed, and the application refused it",
+            "the enclave's release has changed, and the application did not accept it",
         ),
         (
             Status::Refused,
@@ -260,7 +260,7 @@ impl Status {
         (
             Status::StreamIdle,
             "CONFER_E_STREAM_IDLE",
-            "a streamed answer stopped without an end",
+            "the request was silent for longer than its idle limit",
         ),
         (
             Status::SlowConsumer,

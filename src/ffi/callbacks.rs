@@ -43,8 +43,8 @@ pub struct confer_stream_callbacks {
     /// is lent during the call. May be NULL.
     ///
     /// With `on_ready`, events may still wait: free the stream only after confer_stream_next() has
-    /// returned the end, which is the same. (confer_close() before that drops these events, and
-    /// confer_stream_next() returns CONFER_E_CLOSED.)
+    /// returned the end, which has the same status. (If confer_close() comes first, it drops these
+    /// events, and confer_stream_next() returns CONFER_E_CLOSED.)
     pub on_done: Option<
         unsafe extern "C" fn(
             user_data: *mut c_void,
@@ -60,8 +60,8 @@ pub struct confer_stream_callbacks {
     /// of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an error.
     /// The next call comes after everything was taken, and one more comes for the end. A call can
     /// come after another thread has taken everything, but not after confer_stream_free(). After
-    /// confer_close(), on_done() may come without it. NULL: the library delivers the events to
-    /// `on_event`.
+    /// confer_close(), `on_done` may come without a call of `on_ready`. NULL: the library delivers
+    /// the events to `on_event`.
     pub on_ready: Option<unsafe extern "C" fn(user_data: *mut c_void, stream: *mut confer_stream)>,
 }
 

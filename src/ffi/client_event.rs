@@ -14,7 +14,7 @@ use crate::error::Result;
 
 /// A stage of connecting began.
 pub const CONFER_EVENT_STAGE: i32 = 100;
-/// A verified connection serves.
+/// The client has a verified connection.
 pub const CONFER_EVENT_CONNECTED: i32 = 101;
 /// The connection broke.
 pub const CONFER_EVENT_DISCONNECTED: i32 = 102;
@@ -32,10 +32,10 @@ pub const CONFER_EVENT_ANSWERED: i32 = 106;
 pub const CONFER_TOKEN_FIRST: i32 = 0;
 /// Another connection needs a token.
 pub const CONFER_TOKEN_RECONNECT: i32 = 1;
-/// The token in use ends soon.
+/// The token in use expires soon.
 pub const CONFER_TOKEN_EXPIRING: i32 = 2;
-/// The server refused the last token for good: with HTTP status 401, 402 or 403, or with status 401
-/// or 402 for a request.
+/// The server refused the last token: with HTTP status 401, 402 or 403 for the upgrade, with 500
+/// for the upgrade if the token has expired, or with status 401 or 402 for a request.
 pub const CONFER_TOKEN_REFUSED: i32 = 3;
 
 /// Values that getters of a client's event lend.
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn confer_event_error(event: *const confer_event) -> *cons
 }
 
 /// Returns whether the release has changed since the previous CONFER_EVENT_CONNECTED of this watch,
-/// also if it has changed back. False for the first one and for other events.
+/// even if it has changed back. False for the first one and for other events.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_release_changed(event: *const confer_event) -> bool {
     // SAFETY: NULL or a live event.
@@ -134,8 +134,9 @@ pub unsafe extern "C" fn confer_event_release_changed(event: *const confer_event
     })
 }
 
-/// Returns the number of the attempt of CONFER_EVENT_RETRY; 0 for other events. Attempts in a row
-/// count from 1. The first attempt of a client has no event, so its first retry is number 2.
+/// Returns the number of the attempt of CONFER_EVENT_RETRY; 0 for other events. Consecutive
+/// attempts are counted from 1. The first attempt of a client has no event, so its first retry is
+/// number 2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_attempt(event: *const confer_event) -> u32 {
     // SAFETY: NULL or a live event.
@@ -191,8 +192,8 @@ pub unsafe extern "C" fn confer_event_answer_token(
     })
 }
 
-/// Answers CONFER_EVENT_ASK_TOKEN: the application gives no token. `reason` becomes part of errors
-/// and of the log, so it must not contain a secret; 1,024 characters of it are kept.
+/// Answers CONFER_EVENT_ASK_TOKEN without a token. `reason` becomes part of errors and of the log,
+/// so it must not contain a secret; 1,024 characters of it are kept.
 ///
 /// Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_UTF8; CONFER_E_INVALID_ARGUMENT
 /// for another event.
@@ -210,8 +211,8 @@ pub unsafe extern "C" fn confer_event_refuse_token(
     })
 }
 
-/// Answers CONFER_EVENT_ASK_RELEASE. Accepting accepts only this manifest. Refusing ends the client
-/// with CONFER_E_RELEASE_REFUSED.
+/// Answers CONFER_EVENT_ASK_RELEASE. Accepting applies only to the manifest in this event's report.
+/// Refusing ends the client with CONFER_E_RELEASE_REFUSED.
 ///
 /// Errors: CONFER_E_STALE if the question is over; CONFER_E_INVALID_ARGUMENT for another event.
 #[unsafe(no_mangle)]

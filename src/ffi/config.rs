@@ -97,11 +97,12 @@ pub unsafe extern "C" fn confer_config_set_endpoint(
 /// password have 1 to 255 bytes each. The proxy looks up the endpoint's name, never this library,
 /// so `socks5h://` means the same.
 ///
-/// All connections use it, also the fetch of Intel's key set. TLS ends at the endpoint, so a proxy
-/// sees the endpoint's name, sizes and times, and no token. The proxy receives its credentials
-/// unencrypted, as these protocols define; the library writes them nowhere else. A proxy does not
-/// lead back to this machine: with a ws:// endpoint connecting fails with CONFER_E_INVALID_URL, and
-/// a key set at an http:// URL is not fetched.
+/// All connections use it, including the fetch of Intel's key set. TLS ends at the endpoint, so a
+/// proxy sees the endpoint's name, sizes and times, and no token. The proxy receives its
+/// credentials unencrypted, as these protocols define; the library writes them nowhere else. A
+/// proxy cannot reach this machine's loopback addresses, the only ones that need no TLS. So with a
+/// proxy, connecting to a ws:// endpoint fails with CONFER_E_INVALID_URL, and a key set at an
+/// http:// URL is not fetched.
 ///
 /// Errors: CONFER_E_INVALID_URL, which does not repeat the text.
 #[unsafe(no_mangle)]
@@ -122,10 +123,10 @@ pub unsafe extern "C" fn confer_config_set_proxy(
 /// HTTPS_PROXY, https_proxy, ALL_PROXY and all_proxy that is not empty, or no proxy. The value has
 /// the form of confer_config_set_proxy(). Without this call the library ignores the environment.
 ///
-/// Hosts in NO_PROXY, or no_proxy, are connected directly, by curl's rules. The list has names,
-/// which include their subdomains, addresses, and networks such as 10.0.0.0/8, separated by commas
-/// or spaces; `*` is every host. Endpoints with ws:// are connected directly too. Other threads
-/// must not change the environment during this call.
+/// The library connects without the proxy to the hosts in NO_PROXY, or no_proxy, by curl's rules.
+/// The list has names, which include their subdomains, addresses, and networks such as 10.0.0.0/8,
+/// separated by commas or spaces; `*` is every host. It also connects without the proxy to ws://
+/// endpoints. Other threads must not change the environment during this call.
 ///
 /// Errors: CONFER_E_INVALID_URL, with the name of the variable, if the library cannot use the
 /// proxy.
@@ -173,7 +174,7 @@ pub unsafe extern "C" fn confer_config_set_roots(
 }
 
 /// Sets the application's TLS roots, which replace all others: PEM text of at most 1 MiB and 1,024
-/// certificates. Ignores other content of the text.
+/// certificates. The library ignores anything else in the text.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT without a certificate, or for an unusable one, with its
 /// position; CONFER_E_TOO_LARGE. A failed call keeps the previous roots.
@@ -239,10 +240,10 @@ pub unsafe extern "C" fn confer_config_set_policy(
 }
 
 /// Sets the cache file of Intel's key sets, so that the next process need not fetch them. Default:
-/// no file. Connecting reads the file, and a fetch replaces it as a whole. Its content is verified
-/// like any key set, so it needs no protection. An empty file counts as missing. A file with other
-/// content is not changed, and connecting fails with CONFER_E_FILE. If the file cannot be written,
-/// the log has a warning.
+/// no file. Connecting reads the file, and a fetch replaces it as a whole. The library verifies its
+/// content like a fetched key set, so the file needs no protection. An empty file counts as
+/// missing. A file with other content is not changed, and connecting fails with CONFER_E_FILE. If
+/// the file cannot be written, the log has a warning.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_jwks_cache_file(
     config: *mut confer_config,

@@ -40,20 +40,21 @@ impl confer_client {
 
 /// The client is making its first connection.
 pub const CONFER_CLIENT_CONNECTING: i32 = 0;
-/// A verified connection serves.
+/// The client has a verified connection.
 pub const CONFER_CLIENT_CONNECTED: i32 = 1;
 /// The connection broke, and the client is making another one.
 pub const CONFER_CLIENT_RECONNECTING: i32 = 2;
 /// The client has ended: see confer_client_check().
 pub const CONFER_CLIENT_ENDED: i32 = 3;
 
-/// Connects, verifies the enclave, and completes the handshake. Waits at most for the
-/// CONFER_DURATION_CONNECT and 6 seconds more, in case writing the key-set cache is slow or a
-/// thread of the library hangs. Before the enclave is verified, the library sends only the token
-/// and the first handshake message.
+/// Connects, verifies the enclave, and completes the handshake. Waits for at most
+/// CONFER_DURATION_CONNECT and 6 seconds more; the extra time is for a slow write of the key-set
+/// cache or a hanging thread of the library. Before the enclave is verified, the library sends only
+/// the token and the first handshake message.
 ///
-/// It makes one attempt, which is not retried and cannot be cancelled; confer_connect_start() can
-/// do both. Later connections of the client follow CONFER_LIMIT_ATTEMPTS.
+/// Makes one attempt, without retries, and cannot be cancelled. To retry or cancel the first
+/// attempt, use confer_connect_start(). If the connection breaks later, the client reconnects by
+/// CONFER_LIMIT_ATTEMPTS.
 ///
 /// `client`: receives the client; close it with confer_close() and free it with
 /// confer_client_free().
@@ -85,8 +86,8 @@ pub(super) fn give(out: &Out<*mut confer_client>, client: Client) {
 }
 
 /// Creates a client that begins to connect, and returns at once. The first attempt is retried by
-/// the same rules as later ones. Requests can be started at once: they stay in this process until
-/// the enclave is verified. Allowed in a callback.
+/// the same rules as later ones; confer_close() cancels it. Requests can be started at once: they
+/// stay in this process until the enclave is verified. Allowed in a callback.
 ///
 /// `client`: receives the client; end it with confer_close() and free it with confer_client_free().
 ///
@@ -113,8 +114,8 @@ pub unsafe extern "C" fn confer_connect_start(
 /// `timeout_ms`: 0 does not wait; negative waits without a limit.
 ///
 /// Returns CONFER_OK once it is connected, and CONFER_TIMEOUT otherwise. If the client has ended or
-/// ends during the wait, returns its status and error, CONFER_E_CLOSED after confer_close() and
-/// after the free of its last handle and stream. In a callback returns CONFER_E_WOULD_DEADLOCK,
+/// ends during the wait, returns its status and error. That is CONFER_E_CLOSED if the client was
+/// closed, or if it and all its streams were freed. In a callback returns CONFER_E_WOULD_DEADLOCK,
 /// unless `timeout_ms` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_wait(
@@ -151,8 +152,8 @@ pub unsafe extern "C" fn confer_client_state(client: *const confer_client) -> i3
     })
 }
 
-/// Returns CONFER_OK while the client lives, and then the status and error with which it ended. A
-/// client that reconnects also lives between two connections; see confer_client_state().
+/// Returns CONFER_OK until the client ends, and then the status and error with which it ended. A
+/// client that is reconnecting has not ended; see confer_client_state().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_check(
     client: *const confer_client,
@@ -164,8 +165,8 @@ pub unsafe extern "C" fn confer_client_check(
     })
 }
 
-/// Gives a fresh token unasked. It answers an open token question; otherwise the next attempt to
-/// connect uses it. Never waits.
+/// Gives the client a fresh token. It answers an open CONFER_EVENT_ASK_TOKEN; if there is none, the
+/// next attempt to connect uses it. Never waits.
 ///
 /// Errors: those of confer_config_set_token().
 #[unsafe(no_mangle)]
@@ -209,8 +210,9 @@ pub unsafe extern "C" fn confer_attestation_report(
 }
 
 /// Call it when the network changed, or the machine has slept. The library checks the connection at
-/// once: the enclave must answer within CONFER_DURATION_PROBE. A client that reconnects skips the
-/// rest of its pause. Never waits. Allowed in a callback. Does nothing after the client's end.
+/// once: the enclave must answer within CONFER_DURATION_PROBE. A client that is waiting to
+/// reconnect does so at once. Never waits. Allowed in a callback. Does nothing after the client's
+/// end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_network_changed(
     client: *mut confer_client,
@@ -242,7 +244,7 @@ pub const CONFER_COUNTER_PINGS_ANSWERED: i32 = 5;
 /// Round-trip time of the last answered ping in microseconds; 0 before the first. Leaves out pings
 /// that were open while a full stream stopped reading, because they measure the application.
 pub const CONFER_COUNTER_ROUND_TRIP_US: i32 = 6;
-/// Verified connections, with the first one.
+/// Verified connections, including the first one.
 pub const CONFER_COUNTER_CONNECTIONS: i32 = 7;
 /// Failed attempts to reconnect.
 pub const CONFER_COUNTER_FAILED_ATTEMPTS: i32 = 8;
@@ -280,8 +282,8 @@ pub unsafe extern "C" fn confer_client_counter(client: *const confer_client, cou
 ///
 /// `timeout_ms`: 0 does not wait; negative waits for callbacks, name look-ups and file access
 /// without a limit.
-/// Returns CONFER_OK, or CONFER_TIMEOUT if the end continues in the background. Several threads may
-/// call it, also again.
+/// Returns CONFER_OK, or CONFER_TIMEOUT if the end continues in the background: call it again to
+/// wait for it. Several threads may call it at once.
 /// Errors: CONFER_E_WOULD_DEADLOCK in a callback, unless `timeout_ms` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_close(

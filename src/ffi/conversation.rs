@@ -14,9 +14,9 @@ use crate::error::{Error, Result, Status};
 /// Pass it to a request with confer_chat_request_set_conversation().
 ///
 /// A server refuses a history in which a tool call is not directly followed by its response. So a
-/// conversation keeps pairs. It puts a response directly after its call. It drops a response
-/// without a call, and a server tool's call without a response. A call of the application's tools
-/// waits for its response until the next answer is complete.
+/// conversation keeps calls and responses in pairs: it puts a response directly after its call. It
+/// drops a response without a call, and a server tool's call without a response. A call of the
+/// application's tools waits for its response until the next answer is complete.
 #[allow(non_camel_case_types)]
 pub struct confer_conversation {
     pub(super) conversation: Conversation,
@@ -91,8 +91,8 @@ pub unsafe extern "C" fn confer_conversation_new(
 /// Parses the result of confer_conversation_json(), at most 256 MiB. Puts each tool's response
 /// directly after its call, and drops responses without a call.
 ///
-/// Errors: CONFER_E_INVALID_JSON for invalid JSON, unknown keys and another version, with the
-/// position or the wrong message; CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_JSON for invalid JSON, an unknown key or an unknown version, with the
+/// position or the number of the wrong message; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_parse(
     json: *const c_char,
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn confer_conversation_parse(
 
 /// Returns the conversation as a JSON document, `{"version": 1, "messages": […], "context_tokens":
 /// n, "max_context_tokens": n}`. The numbers are null before the first completion. It contains all
-/// messages, so protect it like them. Borrowed until the next call of this function on the same
+/// messages: protect it accordingly. Borrowed until the next call of this function on the same
 /// conversation: two threads must not call it at once. NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_conversation_json(

@@ -46,7 +46,7 @@ impl confer_error {
 
 /// Nothing of the request was sent.
 pub const CONFER_PROGRESS_NOT_SENT: i32 = 0;
-/// At least a part of the request was given to the network, so the enclave may have acted on it.
+/// At least a part of the request was handed to the network, so the enclave may have acted on it.
 pub const CONFER_PROGRESS_MAYBE_SENT: i32 = 1;
 /// The enclave had begun to answer.
 pub const CONFER_PROGRESS_PARTLY_ANSWERED: i32 = 2;
@@ -163,8 +163,8 @@ pub unsafe extern "C" fn confer_error_retry_delay_ms(error: *const confer_error)
     })
 }
 
-/// Returns how far the request had come, CONFER_PROGRESS_*. A request that was not sent can be sent
-/// again safely. For any other, the application must know whether repeating is safe.
+/// Returns how far the request got, one of CONFER_PROGRESS_*. A request that was not sent can be
+/// sent again safely. For any other, the application must know whether repeating is safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_progress(error: *const confer_error) -> i32 {
     // SAFETY: NULL or a live handle.
@@ -204,8 +204,8 @@ pub unsafe extern "C" fn confer_error_report(error: *const confer_error) -> *con
     })
 }
 
-/// Returns a new handle for an error, also for a lent one. Both share the error. Free it with
-/// confer_error_free(). NULL for NULL.
+/// Returns a new handle for an error, which may be a lent one. Both handles share the error. Free
+/// it with confer_error_free(). NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_clone(error: *const confer_error) -> *mut confer_error {
     guard::get(std::ptr::null_mut(), || {

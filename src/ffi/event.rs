@@ -39,8 +39,8 @@ pub const CONFER_EVENT_CLIENT_TOOL_CALL: i32 = 5;
 pub const CONFER_EVENT_COMPLETION: i32 = 6;
 
 /// A piece of an answer that does not come in events: a chat without streaming, a page, a document,
-/// any response. confer_event_content(), which need not be text and can end within a character;
-/// confer_event_received().
+/// any other response. See confer_event_content(), whose bytes may be no text and may end within a
+/// character, and confer_event_received().
 pub const CONFER_EVENT_BODY: i32 = 7;
 /// A part of an upload was sent: confer_event_sent().
 pub const CONFER_EVENT_PROGRESS: i32 = 8;
@@ -103,8 +103,9 @@ pub unsafe extern "C" fn confer_event_content(
     })
 }
 
-/// Returns a tool's whole result, for the history when client tools follow, or NULL without one.
-/// Borrowed from the event. `len` may be NULL.
+/// Returns the complete result of a server's tool, which a message history needs, or NULL without
+/// one. confer_event_content() can be a shorter text for display. Borrowed from the event. `len`
+/// may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_full_content(
     event: *const confer_event,
@@ -257,8 +258,8 @@ pub unsafe extern "C" fn confer_event_round_trip_us(event: *const confer_event) 
     })
 }
 
-/// Returns a copy of an event, which outlives a loan. Free it with confer_event_free(). It does not
-/// count as unread. NULL for NULL.
+/// Returns a copy of an event. It stays valid when a lent event does not. Free it with
+/// confer_event_free(). It does not count as unread. NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_clone(event: *const confer_event) -> *mut confer_event {
     guard::get(std::ptr::null_mut(), || {

@@ -14,8 +14,8 @@ use crate::error::{Error, Result, Status};
 
 /// A request that uploads a document and returns its content. Any thread may use it; calls on one
 /// request take turns. Starting it copies it, so it can be changed, sent again or freed at once
-/// afterwards. Only a document from a callback can be sent no more than once. A failed setter keeps
-/// the old value.
+/// afterwards. A document from a callback can be sent only once. A failed setter keeps the old
+/// value.
 #[allow(non_camel_case_types)]
 pub struct confer_extraction_request(Turns<ExtractionRequest>);
 
@@ -36,8 +36,8 @@ impl confer_extraction_request {
 /// on the client's callback thread until 1 MiB is read or the document ends. A slow one delays the
 /// client's other callbacks.
 ///
-/// `size` varies: it is the rest of that 1 MiB and, with a `total_length`, at most the rest of the
-/// document. Never write more than `size`.
+/// `size` varies: it is the rest of that 1 MiB, or the rest of a document with a `total_length`, if
+/// that is less. Never write more than `size`.
 #[allow(non_camel_case_types)]
 pub type confer_read_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, buffer: *mut u8, size: usize) -> i64>;
@@ -46,9 +46,9 @@ pub type confer_read_fn =
 /// CONFER_EVENT_PROGRESS reports the progress of the upload, and the content comes as JSON in
 /// pieces, CONFER_EVENT_BODY. An answer or a refusal can come during the upload, which then stops.
 ///
-/// A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. It takes 10 uploads
-/// at once on a connection. Further ones wait, in order, for at most the idle limit. A cancelled
-/// upload counts until its final chunk was sent.
+/// A server takes documents of up to 50 MiB, a newer one of 1 byte to 256 MiB. A connection takes
+/// 10 uploads at once. Further ones wait, in order, for at most the idle limit. A cancelled upload
+/// counts until its final chunk was sent.
 ///
 /// `filename`: not empty. `request`: receives the request; free it with
 /// confer_extraction_request_free().
@@ -189,14 +189,14 @@ impl Read for ReadCallback {
 }
 
 /// Sets a callback that reads the document. It serves one start, even a start that fails with
-/// CONFER_E_TOO_MANY; set it again for another. The library never asks for the same bytes again, so
-/// it never repeats such a request.
+/// CONFER_E_TOO_MANY; set it again for another. The library cannot read the document a second time,
+/// so it never repeats such a request.
 ///
 /// `total_length`: the document's length in bytes, or -1 if unknown. Newer servers refuse an
 /// unknown length and an empty document with status 400.
 /// `user_data`: passed to `read`. `destroy`: runs once when `user_data` is no longer needed: on the
 /// callback thread after the upload, complete or not, or in the call that drops a document that was
-/// never sent; also if this call fails.
+/// never sent. If this call fails, it runs before the call returns.
 /// Errors: CONFER_E_INVALID_ARGUMENT without `read`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_extraction_request_set_document_callback(

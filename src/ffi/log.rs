@@ -59,8 +59,8 @@ impl Sink for LogCallback {
 /// contains a token, prompt, answer or key, at any level.
 ///
 /// `level`: the highest level to record, one of CONFER_LOG_*. `log`: NULL turns the log off.
-/// `user_data`: passed to `log`. Clients of one configuration share it, and each has a separate
-/// callback thread, so several may use it at once.
+/// `user_data`: passed to `log`. Clients of one configuration share it, and each has its own
+/// callback thread, so several threads may use it at once.
 /// `destroy`: runs once when neither the configuration nor a client needs `user_data` any more: on
 /// a client's callback thread, or in the call that sets another log or frees the configuration. If
 /// this call fails, it runs before the call returns.

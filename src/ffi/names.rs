@@ -189,7 +189,7 @@ pub extern "C" fn confer_stage_name(stage: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_CLIENT_*, such as "CONFER_CLIENT_CONNECTED". Otherwise like
+/// Returns the name of one of CONFER_CLIENT_*, such as "CONFER_CLIENT_CONNECTED". Otherwise like
 /// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_client_state_name(state: i32) -> *const c_char {
@@ -206,7 +206,7 @@ pub extern "C" fn confer_client_state_name(state: i32) -> *const c_char {
     })
 }
 
-/// The name of one of CONFER_TOKEN_*, such as "CONFER_TOKEN_REFUSED". Otherwise like
+/// Returns the name of one of CONFER_TOKEN_*, such as "CONFER_TOKEN_REFUSED". Otherwise like
 /// confer_event_type_name().
 #[unsafe(no_mangle)]
 pub extern "C" fn confer_token_reason_name(reason: i32) -> *const c_char {

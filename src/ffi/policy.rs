@@ -11,9 +11,9 @@ use super::support::{guard, handle, text};
 use crate::client::{MAX_POLICY, Policy, Text, Verifier};
 use crate::error::{Error, Result, Status};
 
-/// The trusted parties and values: one JSON document with Intel's root, the firmware, the accepted
-/// patch levels and the signer of releases. Immutable: several threads may use it at once. It
-/// remembers verified releases, so clients that share a policy connect faster.
+/// The parties and values that are trusted: one JSON document with Intel's root, the firmware, the
+/// accepted patch levels and the signer of releases. Immutable: several threads may use it at once.
+/// It remembers verified releases, so clients that share a policy connect faster.
 #[allow(non_camel_case_types)]
 pub struct confer_policy {
     pub(super) verifier: Arc<Verifier>,
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn confer_policy_parse(
 
 /// Reads a policy from a file, or a pipe up to its end. Otherwise like confer_policy_parse().
 ///
-/// Errors: also CONFER_E_FILE if the file cannot be read.
+/// Errors: those of confer_policy_parse(), and CONFER_E_FILE if the file cannot be read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_policy_load(
     path: *const c_char,

@@ -9,9 +9,9 @@ use super::support::{handle, text};
 use crate::client::{Ending, RawRequest};
 use crate::error::{Error, Result, Status};
 
-/// A request of any route, for example one without a function in this version. Any thread may use
-/// it; calls on one request take turns. Starting it copies it, so it can be changed, sent again or
-/// freed at once afterwards. A failed setter keeps the old value.
+/// A request to any route, for example to one that this version has no function for. Any thread may
+/// use it; calls on one request take turns. Starting it copies it, so it can be changed, sent again
+/// or freed at once afterwards. A failed setter keeps the old value.
 #[allow(non_camel_case_types)]
 pub struct confer_raw_request(Turns<RawRequest>);
 
@@ -49,7 +49,7 @@ pub(super) fn read_ending(ending: i32) -> Result<Ending> {
 /// `verb`: at most 32 bytes. `path`: at most 2,048 bytes. `ending`: the end of the answer, one of
 /// CONFER_ENDING_*. The protocol does not mark an end: a wrong `ending` loses the rest of an
 /// answer, or waits until the idle limit.
-/// (`POST /v2/document/extract`, for a stored document, has CONFER_ENDING_CONTENT_LENGTH.)
+/// (`POST /v2/document/extract`, for a stored document, needs CONFER_ENDING_CONTENT_LENGTH.)
 /// `request`: receives the request; free it with confer_raw_request_free().
 /// Errors: CONFER_E_INVALID_ARGUMENT for an invalid verb, path or ending; CONFER_E_INVALID_UTF8.
 #[unsafe(no_mangle)]

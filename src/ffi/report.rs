@@ -136,7 +136,7 @@ pub unsafe extern "C" fn confer_report_evidence(
 /// Returns the duration of a stage of connecting in microseconds.
 ///
 /// `stage`: CONFER_STAGE_*, or CONFER_STAGE_ALL for the sum of all stages.
-/// Returns -1 for a stage that did not run, and in a replay.
+/// Returns -1 for a stage that did not run, and in a report of confer_evidence_verify().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_report_timing_us(report: *const confer_report, stage: i32) -> i64 {
     guard::get(-1, || {
@@ -256,8 +256,8 @@ pub unsafe extern "C" fn confer_report_check_observed(
     })
 }
 
-/// Returns a new handle for a report, also for one that belongs to an error. Both share the report.
-/// Free it with confer_report_free(). NULL for NULL.
+/// Returns a new handle for a report, which may be one that belongs to an error. Both handles share
+/// the report. Free it with confer_report_free(). NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_report_clone(report: *const confer_report) -> *mut confer_report {
     guard::get(std::ptr::null_mut(), || {

@@ -84,8 +84,8 @@ pub unsafe extern "C" fn confer_report_policy_sha256(
     guard::get(std::ptr::null(), || Some(unsafe { field(report, 2, len) }))
 }
 
-/// Returns the enclave's URL without its query, or NULL in a replay. Borrowed from the report.
-/// `len` may be NULL.
+/// Returns the enclave's URL without its query, or NULL in a report of confer_evidence_verify().
+/// Borrowed from the report. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_report_endpoint(
     report: *const confer_report,

@@ -71,8 +71,8 @@ pub unsafe extern "C" fn confer_chat_request_add_message(
 
 /// Appends a message as a JSON object, for example with `imageRefs`. It is sent unchanged.
 ///
-/// Errors: CONFER_E_INVALID_JSON, with the position, also for JSON that is not an object;
-/// CONFER_E_TOO_LARGE.
+/// Errors: CONFER_E_INVALID_JSON, with the position, for invalid JSON and for JSON that is not an
+/// object; CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_message_json(
     request: *mut confer_chat_request,
@@ -106,8 +106,8 @@ pub unsafe extern "C" fn confer_chat_request_set_model(
 }
 
 /// Sets whether the enclave may send search queries, made from the conversation, to an external
-/// search service. Default false. The library always sends this property, because servers read its
-/// absence as true.
+/// search service. Default false. The library always sends this property, because servers treat a
+/// missing one as true.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_web_search(
     request: *mut confer_chat_request,
@@ -151,9 +151,9 @@ pub unsafe extern "C" fn confer_chat_request_set_streaming(
 /// 1 to 268,435,456. Other properties are sent unchanged. Only the enclave receives
 /// "encryptionKey"; the library writes it nowhere else.
 ///
-/// Errors: CONFER_E_INVALID_JSON, with the position, also for JSON that is not an object;
-/// CONFER_E_INVALID_ARGUMENT, with the property's name, outside these bounds of newer servers, for
-/// a repeated property, and for more than 1,000 documents; CONFER_E_INVALID_UTF8;
+/// Errors: CONFER_E_INVALID_JSON, with the position, for invalid JSON and for JSON that is not an
+/// object; CONFER_E_INVALID_ARGUMENT for a property that is repeated or outside these bounds, which
+/// newer servers enforce, and for more than 1,000 documents; CONFER_E_INVALID_UTF8;
 /// CONFER_E_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_document_json(
@@ -169,10 +169,10 @@ pub unsafe extern "C" fn confer_chat_request_add_document_json(
     })
 }
 
-/// Names a tool that the model may call.
+/// Adds a tool that the model may call.
 ///
 /// `name`: not blank, at most 64 bytes, unique in the request, and not the name of one of the
-/// server's tools, because servers ignore the second one: `web_search`, `page_fetch`,
+/// server's tools, because servers ignore a second tool of that name: `web_search`, `page_fetch`,
 /// `exec_command`, `publish_file`, `file_overview`, `file_search`, `file_read`, `file_view`.
 /// `description`: for the model. `parameters`: the JSON Schema of the arguments, an object.
 ///
@@ -181,8 +181,8 @@ pub unsafe extern "C" fn confer_chat_request_add_document_json(
 /// the same stream, call confer_chat_request_set_tool_rounds().
 ///
 /// Errors: CONFER_E_INVALID_JSON for `parameters`, with the position; CONFER_E_INVALID_ARGUMENT for
-/// the name, and for more than 128 tools; CONFER_E_TOO_LARGE. These are the bounds of newer
-/// servers; confer_chat_request_set_property() sends "clientTools" unchanged.
+/// the name, and for more than 128 tools; CONFER_E_TOO_LARGE. Newer servers enforce these bounds.
+/// To send other tools, set "clientTools" with confer_chat_request_set_property().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_add_tool(
     request: *mut confer_chat_request,
@@ -221,10 +221,10 @@ pub unsafe extern "C" fn confer_chat_request_add_tool(
 /// still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with
 /// more than 256 calls.
 /// `timeout_ms`: the time for each answer, 1 to 86,400,000; 300,000 is a good number. It begins
-/// when the event is delivered. After that the call fails, and the model reads so. The idle limit
-/// rests until the answers are there.
+/// when the event is delivered. After that the call fails, and the model receives an error. The
+/// idle limit does not run while answers are missing.
 ///
-/// A call of a tool that the request does not name fails, and its event wants no answer.
+/// A call of a tool that the request did not add fails, and its event wants no answer.
 /// Errors: CONFER_E_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_tool_rounds(
@@ -246,7 +246,7 @@ pub unsafe extern "C" fn confer_chat_request_set_tool_rounds(
 
 /// Continues a conversation. Its messages are sent before those of the request. When the answer is
 /// complete, the request's messages and the model's answer and tool calls are added to it. An
-/// answer that fails or is cancelled adds nothing, unless it was complete before.
+/// answer that fails or is cancelled before it is complete adds nothing.
 ///
 /// If the model called tools that the application runs, the conversation contains these calls. The
 /// next request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly

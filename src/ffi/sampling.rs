@@ -8,7 +8,7 @@ use crate::client::Number;
 
 /// Sets the temperature: 0 or more; a higher one gives more varied answers. Default: the server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_temperature(
     request: *mut confer_chat_request,
@@ -25,10 +25,10 @@ pub unsafe extern "C" fn confer_chat_request_set_temperature(
     })
 }
 
-/// Samples from the most likely tokens whose probabilities add up to this: above 0, up to 1.
-/// Default: the server's.
+/// Samples only from the most likely tokens whose probabilities add up to `top_p`, a number above 0
+/// and at most 1. Default: the server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_top_p(
     request: *mut confer_chat_request,
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn confer_chat_request_set_top_p(
 /// Sets the lowest probability of a token, relative to the most likely one: 0 to 1. Default: the
 /// server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_min_p(
     request: *mut confer_chat_request,
@@ -61,10 +61,10 @@ pub unsafe extern "C" fn confer_chat_request_set_min_p(
     })
 }
 
-/// Samples from this many of the most likely tokens: 1 or more, or -1 for all. Default: the
+/// Samples only from the `top_k` most likely tokens: 1 or more, or -1 for all. Default: the
 /// server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_top_k(
     request: *mut confer_chat_request,
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn confer_chat_request_set_top_k(
 
 /// Sets the penalty of a token that has occurred before: -2 to 2. Default: the server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_presence_penalty(
     request: *mut confer_chat_request,
@@ -103,7 +103,7 @@ pub unsafe extern "C" fn confer_chat_request_set_presence_penalty(
 /// Sets the penalty of a token for each time that it has occurred before: -2 to 2. Default: the
 /// server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_frequency_penalty(
     request: *mut confer_chat_request,
@@ -123,7 +123,7 @@ pub unsafe extern "C" fn confer_chat_request_set_frequency_penalty(
 /// Divides the weight of a token that has occurred before: above 0; 1 changes nothing. Default: the
 /// server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_repetition_penalty(
     request: *mut confer_chat_request,
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn confer_chat_request_set_repetition_penalty(
 
 /// Sets the maximum number of tokens of the answer: 1 to 2,147,483,647. Default: the server's.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds of newer servers.
+/// Errors: CONFER_E_INVALID_ARGUMENT outside these bounds, which newer servers enforce.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_max_tokens(
     request: *mut confer_chat_request,

@@ -37,28 +37,29 @@ pub const CONFER_DURATION_DEAD_PEER: i32 = 103;
 /// as dead.
 pub const CONFER_DURATION_PROBE: i32 = 104;
 /// Longest silence of a request whose answer ends with CONFER_EVENT_COMPLETION, such as a streamed
-/// chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer without a
-/// word while it still answers pings.
+/// chat. Then it fails with CONFER_E_STREAM_IDLE. A server can lose a streamed answer silently and
+/// still answer pings.
 pub const CONFER_DURATION_IDLE_EVENTS: i32 = 105;
 /// The same for any other answer: the server may work for 10 minutes on a document, or on an answer
-/// without streaming. Waiting for a connection, or for one of its places for uploads, has the same
-/// limit.
+/// without streaming. The same limits apply while a request waits for a connection, or for its turn
+/// to upload.
 pub const CONFER_DURATION_IDLE_OTHER: i32 = 106;
 /// The age at which a new, verified connection replaces a working one.
 ///
-/// With retries on, the library makes the new connection first. Open requests end on the old one;
-/// at most four old ones may linger. If no connection can be made, new requests wait, and fail with
-/// the last attempt's error after the last allowed attempt. The old connection continues for open
-/// requests, unless that error is not retried: then the client ends. With retries off, the
-/// connection ends with CONFER_E_EXPIRED.
+/// With retries on (see CONFER_LIMIT_ATTEMPTS), the library makes the new connection first. Open
+/// requests finish on the old one; at most four old connections stay open for this. If no
+/// connection can be made, new requests wait, and fail with the last attempt's error after the last
+/// allowed attempt. The old connection continues for open requests. An error that is not retried
+/// ends the client. With retries off, the connection ends with CONFER_E_EXPIRED.
 pub const CONFER_DURATION_MAX_AGE: i32 = 107;
-/// The bound of the first retry's delay. It doubles with each failure, and the delay is a random
-/// part of it. A server that asks for a longer delay gets it.
+/// The longest delay before the first retry. This maximum doubles with each failure, and the delay
+/// is a random part of it. If the server asks for a longer delay, the library waits that long.
 pub const CONFER_DURATION_FIRST_RETRY: i32 = 108;
-/// The longest delay before any such attempt.
+/// The longest delay before any retry, unless the server asks for a longer one.
 pub const CONFER_DURATION_LONGEST_RETRY: i32 = 109;
 
-/// Unread bytes of a stream. Above it the socket is not read, if no other request is open.
+/// Unread bytes of a stream. Above it the library stops reading the socket, if no other request is
+/// open.
 pub const CONFER_LIMIT_STREAM_REST: i32 = 0;
 /// Unread bytes of a stream. Above it the stream fails with CONFER_E_SLOW_CONSUMER.
 pub const CONFER_LIMIT_STREAM_UNREAD: i32 = 1;
@@ -73,15 +74,15 @@ pub const CONFER_LIMIT_UNFINISHED: i32 = 3;
 pub const CONFER_LIMIT_UNSENT: i32 = 4;
 /// Open requests. Above it another request is refused with CONFER_E_TOO_MANY.
 pub const CONFER_LIMIT_REQUESTS: i32 = 5;
-/// Attempts to connect again that may fail in a row. After the last one the client ends with its
-/// error. 0: the client ends with its connection.
+/// Number of attempts to reconnect that may fail one after the other. After the last one the client
+/// ends with its error. 0: the client ends with its connection.
 ///
 /// Each new connection is fully verified, with the same policy. A request that was not sent before
 /// the connection broke is sent on the next one. Other streams end with the connection's error, and
-/// confer_error_progress() says how far they had come: nothing is sent twice. Requests started
-/// without a connection wait for one. A later connection that breaks within 10 s counts as a failed
-/// attempt. An error that is not retried, such as a refused enclave, ends the client at once: see
-/// the table of confer_error_retryable().
+/// confer_error_progress() says how far they got: nothing is sent twice. Requests started without a
+/// connection wait for one. A later connection that breaks within 10 s counts as a failed attempt.
+/// An error that is not retried, such as a refused enclave, ends the client at once: see the table
+/// of confer_error_retryable().
 pub const CONFER_LIMIT_ATTEMPTS: i32 = 6;
 
 /// Sets a time of a configuration, in milliseconds. Any thread.
@@ -89,26 +90,26 @@ pub const CONFER_LIMIT_ATTEMPTS: i32 = 6;
 /// `duration`: one of CONFER_DURATION_*. `ms`: within its bounds; 0, where allowed, turns the time
 /// off.
 ///
-///     Key                              Default    Bounds
-///     -----------------------------    -------    --------------------------
-///     CONFER_DURATION_STAGE_RESOLVE    10,000     1 to 86,400,000
-///     CONFER_DURATION_STAGE_TCP        10,000     1 to 86,400,000
-///     CONFER_DURATION_STAGE_TLS        10,000     1 to 86,400,000
-///     CONFER_DURATION_STAGE_UPGRADE    10,000     1 to 86,400,000
+///     Key                                Default    Bounds
+///     -------------------------------    -------    --------------------------
+///     CONFER_DURATION_STAGE_RESOLVE      10,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_TCP          10,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_TLS          10,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_UPGRADE      10,000     1 to 86,400,000
 ///     CONFER_DURATION_STAGE_HANDSHAKE    15,000     1 to 86,400,000
-///     CONFER_DURATION_STAGE_KEY_SET    15,000     1 to 86,400,000
-///     CONFER_DURATION_STAGE_VERIFY     15,000     1 to 86,400,000
-///     CONFER_DURATION_STAGE_PROXY      10,000     1 to 86,400,000
-///     CONFER_DURATION_CONNECT          60,000     1 to 86,400,000
-///     CONFER_DURATION_ANSWER           30,000     1 to 86,400,000
-///     CONFER_DURATION_KEEPALIVE        20,000     1 to 86,400,000
-///     CONFER_DURATION_DEAD_PEER        20,000     1 to 86,400,000
-///     CONFER_DURATION_PROBE            5,000      1 to 86,400,000
-///     CONFER_DURATION_IDLE_EVENTS      180,000    1 to 86,400,000
-///     CONFER_DURATION_IDLE_OTHER       600,000    1 to 86,400,000
-///     CONFER_DURATION_MAX_AGE          0          10,000 to 86,400,000, or 0
-///     CONFER_DURATION_FIRST_RETRY      500        1 to 86,400,000
-///     CONFER_DURATION_LONGEST_RETRY    30,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_KEY_SET      15,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_VERIFY       15,000     1 to 86,400,000
+///     CONFER_DURATION_STAGE_PROXY        10,000     1 to 86,400,000
+///     CONFER_DURATION_CONNECT            60,000     1 to 86,400,000
+///     CONFER_DURATION_ANSWER             30,000     1 to 86,400,000
+///     CONFER_DURATION_KEEPALIVE          20,000     1 to 86,400,000
+///     CONFER_DURATION_DEAD_PEER          20,000     1 to 86,400,000
+///     CONFER_DURATION_PROBE              5,000      1 to 86,400,000
+///     CONFER_DURATION_IDLE_EVENTS        180,000    1 to 86,400,000
+///     CONFER_DURATION_IDLE_OTHER         600,000    1 to 86,400,000
+///     CONFER_DURATION_MAX_AGE            0          10,000 to 86,400,000, or 0
+///     CONFER_DURATION_FIRST_RETRY        500        1 to 86,400,000
+///     CONFER_DURATION_LONGEST_RETRY      30,000     1 to 86,400,000
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -127,11 +128,12 @@ pub unsafe extern "C" fn confer_config_set_duration_ms(
 
 /// Sets a size or a count of a configuration. Any thread.
 ///
-/// `limit`: one of CONFER_LIMIT_*. `value`: within its bounds. An event counts with the size of its
-/// JSON, and once more while it is lent. See also confer_runtime_set_unread_limit().
+/// `limit`: one of CONFER_LIMIT_*. `value`: within its bounds. An unread event counts as at least
+/// the size of its JSON; an event that was taken no longer counts. See also
+/// confer_runtime_set_unread_limit().
 ///
 ///     Key                           Default    Bounds
-///     --------------------------    -------    --------------------------
+///     --------------------------    -------    ------------------------
 ///     CONFER_LIMIT_STREAM_REST      1 MiB      64 KiB to 1 TiB
 ///     CONFER_LIMIT_STREAM_UNREAD    16 MiB     64 KiB to 1 TiB
 ///     CONFER_LIMIT_CLIENT_UNREAD    64 MiB     64 KiB to 1 TiB
@@ -155,12 +157,12 @@ pub unsafe extern "C" fn confer_config_set_limit(
     })
 }
 
-/// Sets whether a working connection is also replaced when its evidence expires: after
-/// confer_report_expires_at() and the policy's leeway, some minutes after the enclave received its
-/// token from Intel. Otherwise like CONFER_DURATION_MAX_AGE. Default false.
+/// Sets whether a working connection is also replaced when its evidence expires: at
+/// confer_report_expires_at() plus the policy's leeway. That is some minutes after the enclave
+/// received its token from Intel. Otherwise like CONFER_DURATION_MAX_AGE. Default false.
 ///
-/// If the wall clock jumped or the machine slept, the next request notices the expiry, and open
-/// requests within 30 s.
+/// If the wall clock jumped or the machine slept, the library notices the expiry at the next
+/// request, or within 30 s.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_renew_with_evidence(
     config: *mut confer_config,

@@ -25,7 +25,7 @@ pub const CONFER_END: confer_status = 2;
 pub const CONFER_E_INVALID_ARGUMENT: confer_status = 100;
 /// A text argument is not UTF-8; the message names it and the first bad byte.
 pub const CONFER_E_INVALID_UTF8: confer_status = 101;
-/// The endpoint is not a URL that this library connects to.
+/// The URL of the endpoint or the proxy is not one that this library connects to.
 pub const CONFER_E_INVALID_URL: confer_status = 102;
 /// An argument is not the expected JSON; the message has line and column.
 pub const CONFER_E_INVALID_JSON: confer_status = 103;
@@ -43,7 +43,7 @@ pub const CONFER_E_FILE: confer_status = 108;
 pub const CONFER_E_TOO_LARGE: confer_status = 109;
 /// Too many requests are open on this connection, or too many bytes wait to be sent.
 pub const CONFER_E_TOO_MANY: confer_status = 110;
-/// The question was already answered, or is over: this answer changes nothing.
+/// The question, tool call or upload is already over: the call changes nothing.
 pub const CONFER_E_STALE: confer_status = 111;
 /// The client has not connected yet.
 pub const CONFER_E_NOT_CONNECTED: confer_status = 112;
@@ -59,8 +59,8 @@ pub const CONFER_E_STOPPED: confer_status = 202;
 pub const CONFER_E_PANIC: confer_status = 203;
 /// The system refused a thread, a descriptor, memory or randomness.
 pub const CONFER_E_SYSTEM: confer_status = 204;
-/// No token to connect with. The application gave none, and the message has its reason; or the
-/// server refused the only token.
+/// No token to connect with: the application gave none, and the message has its reason, or the
+/// server refused the only one.
 pub const CONFER_E_TOKEN: confer_status = 205;
 /// The connection reached its maximum age, or its evidence expired, and reconnecting is off.
 pub const CONFER_E_EXPIRED: confer_status = 206;
@@ -78,7 +78,7 @@ pub const CONFER_E_UPGRADE: confer_status = 303;
 pub const CONFER_E_STAGE_TIMEOUT: confer_status = 304;
 /// The connection broke or was closed by the peer.
 pub const CONFER_E_CONNECTION_LOST: confer_status = 305;
-/// The peer no longer answers keepalive pings, and no byte moves.
+/// The peer no longer answers keepalive pings, and no byte was sent or received for the time limit.
 pub const CONFER_E_DEAD_PEER: confer_status = 306;
 /// The proxy refused the tunnel or failed to open it; see confer_error_http_status(). The status
 /// 407 means that it wants other credentials.
@@ -88,7 +88,7 @@ pub const CONFER_E_PROXY: confer_status = 307;
 pub const CONFER_E_PROTOCOL: confer_status = 400;
 /// The Noise handshake failed.
 pub const CONFER_E_HANDSHAKE: confer_status = 401;
-/// A Noise message does not authenticate: it was altered, truncated, replayed or reordered.
+/// A Noise message fails authentication: it was altered, truncated, replayed or reordered.
 pub const CONFER_E_DECRYPT: confer_status = 402;
 /// A transport frame is malformed or breaks a reassembly rule.
 pub const CONFER_E_FRAME: confer_status = 403;
@@ -100,23 +100,26 @@ pub const CONFER_E_EVENT: confer_status = 405;
 /// The enclave's evidence does not satisfy the policy. Only the token, with the upgrade, and the
 /// first handshake message were sent; see confer_error_check_id() and confer_error_report().
 pub const CONFER_E_REJECTED: confer_status = 500;
-/// The enclave satisfies the policy, but its release has changed, and the application refused it.
+/// The enclave satisfies the policy, but its release has changed, and the application did not
+/// accept it.
 pub const CONFER_E_RELEASE_REFUSED: confer_status = 501;
 
 /// The enclave answered with a status other than 200; see confer_error_http_status() and
 /// confer_error_peer_text().
 pub const CONFER_E_REFUSED: confer_status = 600;
-/// The enclave answered 401: it does not accept the token. Otherwise like
-/// CONFER_E_PAYMENT_REQUIRED.
+/// The enclave answered 401: it does not accept the token. Connect again with a fresh one. With
+/// CONFER_ASK_TOKEN and reconnecting, the library has first asked for a fresh token and, if it got
+/// one, sent the request again.
 pub const CONFER_E_UNAUTHORIZED: confer_status = 601;
-/// The enclave answered 402: connect again with a fresh token. With CONFER_ASK_TOKEN and
-/// reconnecting, the library did this once, and the fresh token did not help.
+/// The enclave answered 402, for example because a free account's token has expired. Otherwise like
+/// CONFER_E_UNAUTHORIZED.
 pub const CONFER_E_PAYMENT_REQUIRED: confer_status = 602;
-/// A streamed answer was silent for longer than the idle limit.
+/// The request was silent for longer than its idle limit, or waited that long for a connection.
 pub const CONFER_E_STREAM_IDLE: confer_status = 603;
 /// The application reads a stream too slowly. Its unread data exceeds CONFER_LIMIT_STREAM_UNREAD,
-/// or its share when all streams together have too much; see confer_config_set_limit(). If it is
-/// the client's only request, the library stops reading instead.
+/// or all streams together exceed a limit and this one holds more than an equal share; see
+/// confer_config_set_limit(). If it is the client's only request, the library stops reading the
+/// socket instead.
 pub const CONFER_E_SLOW_CONSUMER: confer_status = 604;
 /// The model still calls tools after the last allowed round; see
 /// confer_chat_request_set_tool_rounds().

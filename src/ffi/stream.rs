@@ -129,9 +129,10 @@ impl Drop for Turn<'_> {
 
 /// Takes the next event.
 ///
-/// `timeout_ms`: 0 does not wait; negative waits for the next event or the end. A request ends when
-/// the enclave was silent for the idle limit; the limit rests while the library waits for the
-/// application's document or answers. A watch can wait without a limit.
+/// `timeout_ms`: 0 does not wait; negative waits for the next event or the end. The wait on a
+/// request is bounded: it ends if the enclave is silent for the idle limit, which does not run
+/// while the library waits for the application's document or answers. The wait on a watch is not
+/// bounded.
 /// `event`: receives the event, lent until the next confer_stream_next() or confer_stream_collect()
 /// on this stream, or until the stream is freed. confer_event_clone() keeps it longer.
 ///
@@ -176,18 +177,18 @@ pub unsafe extern "C" fn confer_stream_next(
 
 /// Reads to the end and returns the whole answer: the text of a chat, without its reasoning, or the
 /// bytes of another answer. It is the content of all CONFER_EVENT_TOKEN and CONFER_EVENT_BODY
-/// events. In a chat with rounds of tools, it is the text of the last round. Events taken with
-/// confer_stream_next() before are missing.
+/// events. In a chat with rounds of tools, it is the text of the last round. It leaves out events
+/// that confer_stream_next() has taken before.
 ///
-/// `timeout_ms`: 0 takes the waiting events; negative waits for the end, at most for the idle
-/// limit.
+/// `timeout_ms`: 0 takes the waiting events; negative waits for the end, as in
+/// confer_stream_next().
 /// `text`, `len`: receive the text and its length. It may contain NUL characters, and is
 /// NUL-terminated. Borrowed until the next confer_stream_collect() or until the stream is freed.
 /// `len` may be NULL.
 ///
-/// Returns CONFER_OK with the text, every time; CONFER_TIMEOUT before the end: then call it again.
-/// If the stream failed, it returns that status and error, and confer_stream_text() has the
-/// received part.
+/// Returns CONFER_OK with the text, and again at later calls; CONFER_TIMEOUT before the end: call
+/// it again to read on. If the stream failed, it returns that status and error, and
+/// confer_stream_text() has the received part.
 /// Other errors: CONFER_E_TOO_LARGE above 32 MiB, which cancels the stream;
 /// CONFER_E_INVALID_ARGUMENT at once for a ping and for embeddings, for a stream whose events go to
 /// callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread reads this
@@ -225,7 +226,7 @@ pub unsafe extern "C" fn confer_stream_collect(
     })
 }
 
-/// Returns the text that confer_stream_collect() has read so far, also after a failure. Empty
+/// Returns the text that confer_stream_collect() has read so far, even after a failure. Empty
 /// before the first call; NULL while another thread reads the stream, and for a stream whose events
 /// go to callbacks. Borrowed from the stream until the next confer_stream_collect(),
 /// NUL-terminated. `len` may be NULL.
@@ -276,7 +277,7 @@ pub unsafe extern "C" fn confer_stream_fd(
 /// Cancels the request; ends a watch, but not its client. Drops undelivered events, and ends the
 /// stream with CONFER_E_CANCELLED, unless it has failed or all of the answer was delivered. The
 /// server continues, because the protocol has no message for cancelling. Never waits; calling it
-/// again changes nothing; NULL is allowed. Any thread, also in a callback.
+/// again changes nothing; NULL is allowed. Any thread; allowed in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_cancel(stream: *mut confer_stream) {
     guard::quiet(|| {

@@ -9,14 +9,15 @@ use super::support::{guard, handle, text};
 use crate::client::Owed;
 use crate::error::{Error, Result, Status};
 
-/// Returns whether the event wants an answer from the application: a call of a tool, see
-/// confer_chat_request_set_tool_rounds(), CONFER_EVENT_ASK_TOKEN, or CONFER_EVENT_ASK_RELEASE.
-/// False for other events. Answer a call with confer_event_answer_tool() or
-/// confer_event_fail_tool(), at once or later, from any thread, on the event or a clone of it.
+/// Returns whether the event wants an answer from the application. True for CONFER_EVENT_ASK_TOKEN,
+/// CONFER_EVENT_ASK_RELEASE, and CONFER_EVENT_CLIENT_TOOL_CALL in a chat with
+/// confer_chat_request_set_tool_rounds(); false for other events. Answer a tool call with
+/// confer_event_answer_tool() or confer_event_fail_tool(), at once or later, from any thread, on
+/// the event or a clone of it.
 ///
-/// If the event and its last clone are freed without an answer, the call fails. A loan ends when
-/// on_event returns, at the next confer_stream_next(), or when its stream is freed. To answer
-/// later, clone the event first.
+/// If the event and its last clone are freed without an answer, the tool call fails. The library
+/// frees a lent event when `on_event` returns, at the next confer_stream_next(), or with its
+/// stream. To answer later, clone the event first.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_wants_answer(event: *const confer_event) -> bool {
     // SAFETY: NULL or a live event.

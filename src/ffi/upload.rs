@@ -20,20 +20,19 @@ unsafe fn data<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
 }
 
 /// Writes the next bytes of a document that confer_extraction_request_set_document_stream()
-/// announced. The library keeps at most 1 MiB of it. This call takes bytes up to the free room, and
-/// waits for more room. Any thread, but one at a time.
+/// announced. The library keeps at most 1 MiB of it. This call takes bytes until that space is
+/// full, and then waits for more space. Any thread, but one at a time.
 ///
 /// `timeout_ms`: 0 does not wait; negative waits until all bytes are taken or the upload ends.
-/// After a CONFER_EVENT_PROGRESS there may be room.
+/// After a CONFER_EVENT_PROGRESS there may be space.
 /// `written`: receives the number of taken bytes.
 ///
-/// Returns CONFER_OK if all bytes were taken, CONFER_TIMEOUT if only `written` of them were.
+/// Returns CONFER_OK if all bytes were taken; CONFER_TIMEOUT if not all were.
 /// Errors, which do not end the stream: CONFER_E_STALE if the upload has ended, because the answer
 /// came early, or the stream failed or was cancelled (bytes may still be taken for a moment after
-/// confer_stream_cancel()); CONFER_E_INVALID_ARGUMENT for more bytes than
-/// the document's length (takes none of them), after confer_stream_finish(), and for other streams;
-/// CONFER_E_BUSY if another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless
-/// `timeout_ms` is 0.
+/// confer_stream_cancel()); CONFER_E_INVALID_ARGUMENT for more bytes than the document still has,
+/// none of which are taken, after confer_stream_finish(), and for other streams; CONFER_E_BUSY if
+/// another thread writes; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_write(
     stream: *mut confer_stream,
@@ -61,12 +60,12 @@ pub unsafe extern "C" fn confer_stream_write(
     })
 }
 
-/// Ends the document of confer_stream_write(). A document with a given length ends with its last
-/// byte and needs no call. Calling it again changes nothing. Never waits. Any thread.
+/// Ends the document of confer_stream_write(). A document with a known length ends with its last
+/// byte and does not need this call. Calling it again changes nothing. Never waits. Any thread.
 ///
-/// Errors: CONFER_E_INVALID_ARGUMENT before the given length, which also ends the stream, and for
-/// other streams; CONFER_E_STALE if the upload has ended before; CONFER_E_BUSY if another thread
-/// writes.
+/// Errors: CONFER_E_INVALID_ARGUMENT if bytes of a known length are missing, which ends the stream,
+/// and for other streams; CONFER_E_STALE if the upload has ended before; CONFER_E_BUSY if another
+/// thread writes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_finish(
     stream: *mut confer_stream,

@@ -19,16 +19,16 @@ pub const CONFER_ASK_RELEASE: u32 = 2;
 /// 0. Default 0. A question is an event of a watch: see confer_client_watch(). An answer is due
 /// within CONFER_DURATION_ANSWER.
 ///
-///     Question                   Asked                       No answer in time      Refused
-///     -----------------------    -------------------------   --------------------   ----------------
-///     token for a connection     before the attempt          the attempt fails      the same, and is
-///                                                            (CONFER_E_TOKEN)       not retried
-///     token that ends soon       a minute before its `exp`   the connection goes    the same
-///                                                            on with the old one
-///     token after status 401     before the request is       the request ends       the same
-///     or 402                     sent once more              with that status
-///     another release            before the handshake is     the attempt fails      the client ends
-///                                completed
+///     Question                   Asked                      No answer in time      Refused
+///     -----------------------    -----------------------    -------------------    -----------
+///     token for a connection     before the attempt         the attempt fails      the same,
+///                                                           (CONFER_E_TOKEN)       no retry
+///     token that expires soon    a minute before its `exp`  the connection keeps   the same
+///                                                           the old token
+///     token after status 401     before the request is      the request ends       the same
+///     or 402                     sent once more             with that status
+///     another release            before the handshake is    the attempt fails      the client
+///                                completed                                         ends
 ///
 /// The first attempt uses the configured token, if there is one, and asks otherwise. A release that
 /// nobody accepts is never used.
@@ -60,25 +60,27 @@ pub unsafe extern "C" fn confer_config_set_ask(
 /// Opens a stream of the client's events:
 ///
 ///     CONFER_EVENT_STAGE           a stage of connecting began: confer_event_stage()
-///     CONFER_EVENT_CONNECTED       a verified connection serves: confer_event_report(),
+///     CONFER_EVENT_CONNECTED       the client has a verified connection: confer_event_report(),
 ///                                  confer_event_release_changed()
 ///     CONFER_EVENT_DISCONNECTED    it broke, and the client makes another one:
 ///                                  confer_event_error()
 ///     CONFER_EVENT_RETRY           the next attempt: confer_event_attempt(),
-///                                  confer_event_delay_ms(), confer_event_error() of the one before
+///                                  confer_event_delay_ms(), and confer_event_error() for the
+///                                  failure of the previous one
 ///     CONFER_EVENT_ASK_TOKEN       a question: confer_event_token_reason()
-///     CONFER_EVENT_ASK_RELEASE     a question: confer_event_report(), confer_event_previous_report()
+///     CONFER_EVENT_ASK_RELEASE     a question: confer_event_report(),
+///                                  confer_event_previous_report()
 ///     CONFER_EVENT_ANSWERED        a question of this watch is over
 ///     the end of the stream        the client has ended: CONFER_OK after confer_close(), otherwise
 ///                                  the client's error
 ///
-/// A watch begins with the present state and any open question, so a late one misses no state. If
+/// A watch begins with the present state and any open question, so it can be opened at any time. If
 /// nobody reads it, old events are dropped: see confer_stream_dropped(). The present state, an open
 /// question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
 /// ends only the watch. Several watches of one client can be open.
 ///
-/// `callbacks`, `stream`: as for confer_chat_stream(). With callbacks, a client that was closed
-/// answers CONFER_E_CLOSED; without them, the stream brings its end.
+/// `callbacks`, `stream`: as for confer_chat_stream(). For a client that was closed, a call with
+/// callbacks fails with CONFER_E_CLOSED; without callbacks, the stream returns its end at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_watch(
     client: *mut confer_client,
