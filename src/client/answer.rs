@@ -101,8 +101,9 @@ impl Transfer {
     /// Explains why servers may refuse a document like this one, because their own texts may not
     /// (protocol section 6).
     fn explain(&self, error: Error) -> Error {
-        let Some(code @ (400 | 413 | 500)) = error.http_status() else {
-            return error;
+        let code = match (error.status(), error.http_status()) {
+            (Status::Refused, Some(code @ (400 | 413 | 500))) => code,
+            _ => return error,
         };
         let size = self.total.unwrap_or(self.sent);
         let mut hints = Vec::new();

@@ -115,6 +115,29 @@ impl<T: Weighted> Inbox<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Fails if the application reads too slowly, so that the next batch will be refused.
+    pub fn has_room(&self) -> Result<()> {
+        let bytes = self.state().bytes;
+        self.check(bytes)
+    }
+
+    /// Checks the unread bytes against the bounds.
+    fn check(&self, own: usize) -> Result<()> {
+        let slow = |message| Err(Error::new(Status::SlowConsumer, message));
+        let most = self.bounds.stream;
+        if own > most {
+            return slow(format!(
+                "the application reads too slowly: more than {most} bytes wait on this stream"
+            ));
+        }
+        if let Some(most) = self.meter.broken_by(own) {
+            return slow(format!(
+                "the application reads too slowly: more than {most} bytes wait on all streams, {own} of them on this one"
+            ));
+        }
+        Ok(())
+    }
+
     /// Appends a batch and wakes the reader once. Fails if the application reads too slowly.
     pub fn deliver(&self, batch: &mut Vec<T>) -> Result<()> {
         if batch.is_empty() {
@@ -127,20 +150,7 @@ impl<T: Weighted> Inbox<T> {
             batch.clear(); // outside the lock
             return Ok(());
         }
-        if state.bytes > self.bounds.stream {
-            let most = self.bounds.stream;
-            let message = format!(
-                "the application reads too slowly: more than {most} bytes wait on this stream"
-            );
-            return Err(Error::new(Status::SlowConsumer, message));
-        }
-        if let Some(most) = self.meter.broken_by(state.bytes) {
-            let own = state.bytes;
-            let message = format!(
-                "the application reads too slowly: more than {most} bytes wait on all streams, {own} of them on this one"
-            );
-            return Err(Error::new(Status::SlowConsumer, message));
-        }
+        self.check(state.bytes)?;
         let was_empty = !state.has_something();
         if let (Some(new), Some(last)) = (batch.first(), state.queue.back())
             && new.replaces(last)

@@ -40,6 +40,14 @@ impl Meter {
         }
     }
 
+    /// Creates a meter without a bound, which does not count for the process either.
+    pub fn unbounded() -> Meter {
+        Meter {
+            above: None,
+            ..Meter::new(usize::MAX)
+        }
+    }
+
     /// Closes the client: its streams drop unread entries.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);

@@ -124,6 +124,9 @@ impl Run {
     /// Handles the complete answer of a round. Returns whether another round follows. Then the
     /// calls of this one are open, and the events of those for the application want an answer.
     fn complete(&self, turn: &mut Turn, events: &mut [Event]) -> Result<bool> {
+        if self.exchange.cancelled() {
+            return Err(cancelled()); // checked before anything is kept or called
+        }
         let messages = turn.messages()?;
         let life = self.life.upgrade().ok_or_else(closed)?;
         let mut guard = self.state();
@@ -150,9 +153,6 @@ impl Run {
             let message = format!("{calls} calls of tools in one round; the bound is {MAX_CALLS}");
             return Err(Error::new(Status::ToolRounds, message));
         }
-        if self.exchange.cancelled() {
-            return Err(cancelled()); // checked here, because `cancel` looks at the calls
-        }
         state.round += 1;
         for (at, call) in calls.into_iter().enumerate() {
             let known = request.names(&call.name);
@@ -173,8 +173,9 @@ impl Run {
         Ok(true)
     }
 
-    /// Adds the chat to its conversation.
+    /// Adds the chat to its conversation, unless its completion cannot be delivered.
     fn keep(&self, turn: &Turn) -> Result<()> {
+        self.inbox.has_room()?;
         let mut guard = self.state();
         let state = &mut *guard;
         let (Some(conversation), Some(request)) = (&self.conversation, &state.request) else {

@@ -41,7 +41,7 @@ impl Watch {
             stream_rest: usize::MAX,
             ..Bounds::default()
         };
-        let meter = Arc::new(Meter::new(usize::MAX));
+        let meter = Arc::new(Meter::unbounded());
         Arc::new(Watch {
             inbox: Arc::new(Inbox::new(unbounded, meter, || ())),
             dropped: AtomicU64::new(0),
@@ -66,11 +66,14 @@ impl Watch {
             let is_state =
                 |event: &Event| matches!(event.kind(), Kind::Connected | Kind::Disconnected);
             let last_state = waiting.iter().rposition(is_state);
+            let is_answer = |event: &Event| event.kind() == Kind::Answered;
+            let last_answer = waiting.iter().rposition(is_answer);
             let droppable = |(at, event): (usize, &Event)| match event.client() {
                 Some(
                     ClientEvent::AskToken { asked, .. } | ClientEvent::AskRelease { asked, .. },
                 ) => open != Some(asked.id),
                 _ if is_state(event) => Some(at) != last_state,
+                _ if is_answer(event) => Some(at) != last_answer,
                 _ => true,
             };
             let at = waiting.iter().enumerate().position(droppable)?;

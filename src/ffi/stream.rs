@@ -149,10 +149,11 @@ pub unsafe extern "C" fn confer_stream_next(
     event: *mut *const confer_event,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // SAFETY: `event` is NULL or writable. It is written also if the guard refuses the call.
+    let out = unsafe { handle::out_const(event, "event") };
     guard::status(error, || {
-        // SAFETY: `event` is NULL or writable; `stream` is NULL or live.
-        let out = unsafe { Out::new(event, "event") }?;
-        out.set(std::ptr::null());
+        let out = out?;
+        // SAFETY: `stream` is NULL or live.
         let stream = unsafe { handle::borrow(stream, "stream") }?;
         let pull = stream.pull()?;
         if timeout_ms != 0 {
@@ -201,10 +202,11 @@ pub unsafe extern "C" fn confer_stream_collect(
     len: *mut usize,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // SAFETY: `text` is NULL or writable. It is written also if the guard refuses the call.
+    let out = unsafe { handle::out_const(text, "text") };
     guard::status(error, || {
-        // SAFETY: `text` is NULL or writable; `stream` is NULL or live.
-        let out = unsafe { Out::new(text, "text") }?;
-        out.set(std::ptr::null());
+        let out = out?;
+        // SAFETY: `stream` is NULL or live.
         let stream = unsafe { handle::borrow(stream, "stream") }?;
         let pull = stream.pull()?;
         stream.stream.can_collect()?;

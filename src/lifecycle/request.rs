@@ -43,6 +43,11 @@ impl Exchange {
         Ok(())
     }
 
+    /// Whether the stream had a request already.
+    pub(super) fn began(&self) -> bool {
+        self.request.load(Ordering::Relaxed) != 0
+    }
+
     /// Cancels the open request and refuses later ones.
     pub fn cancel(&self) {
         if let Some(client) = self.client.upgrade() {

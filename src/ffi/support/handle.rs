@@ -85,6 +85,17 @@ pub(crate) unsafe fn out<T>(out: *mut *mut T, name: &str) -> Result<Out<*mut T>>
     Ok(out)
 }
 
+/// An output argument for what a handle lends.
+///
+/// # Safety
+/// `out` is NULL or writable.
+pub(crate) unsafe fn out_const<T>(out: *mut *const T, name: &str) -> Result<Out<*const T>> {
+    // SAFETY: passed on.
+    let out = unsafe { Out::new(out, name) }?;
+    out.set(std::ptr::null());
+    Ok(out)
+}
+
 /// An output argument for a handle that may be left out.
 ///
 /// # Safety

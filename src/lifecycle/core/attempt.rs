@@ -62,6 +62,9 @@ pub(super) struct Attempt {
 enum Step {
     Pausing {
         until: Instant,
+        delay: Duration,
+        /// The error of the attempt before.
+        error: Option<Error>,
     },
     AskingToken {
         question: u64,
@@ -93,14 +96,22 @@ impl Attempt {
         }
     }
 
-    pub(super) fn stage(&self) -> Option<Stage> {
-        self.stage
+    /// What it is doing, as news for somebody who has seen none.
+    pub(super) fn present(&self) -> Option<Notice> {
+        match &self.step {
+            Step::Pausing { delay, error, .. } => Some(Notice::Attempt {
+                number: self.number,
+                delay: *delay,
+                error: error.clone(),
+            }),
+            _ => self.stage.map(Notice::Stage),
+        }
     }
 
     /// When its step is over, unless something happens before. A dial has its own limit.
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.step {
-            Step::Pausing { until } => Some(*until),
+            Step::Pausing { until, .. } => Some(*until),
             Step::AskingToken { due, .. } | Step::AskingRelease { due, .. } => Some(*due),
             Step::Dialing { .. } | Step::Between => None,
         }
@@ -364,17 +375,20 @@ impl Core {
     /// The attempt failed: pauses for the next one, or gives up.
     pub(super) fn fail_attempt(&mut self, error: Error, now: Now) {
         self.note_upgrade_refusal(&error);
+        let first = matches!(self.state, State::Connecting(_));
+        let only = first && !self.rules.retry_first;
         // The next attempt may have a fresh token.
         let error = match error.retry() {
-            Retry::FreshToken => error.with_retryable(self.rules.asks_token || self.fresh),
+            Retry::FreshToken => {
+                error.with_retryable(!only && (self.rules.asks_token || self.fresh))
+            }
             _ => error,
         };
         self.drop_dial();
         self.failures += 1;
         self.actions
             .push_back(Action::Notify(Notice::Failed(error.clone())));
-        let first = matches!(self.state, State::Connecting(_));
-        let gives_up = self.gives_up_after(&error) || (first && !self.rules.retry_first);
+        let gives_up = only || self.gives_up_after(&error);
         match &self.state {
             State::Ended(_) => {}
             // A working connection is kept through passing trouble; a later look tries again.
@@ -405,7 +419,12 @@ impl Core {
         let Some(attempt) = self.attempt_mut() else {
             return;
         };
-        (attempt.number, attempt.step) = (number, Step::Pausing { until });
+        attempt.number = number;
+        attempt.step = Step::Pausing {
+            until,
+            delay,
+            error: error.clone(),
+        };
         self.notify_attempt(number, delay, error);
     }
 

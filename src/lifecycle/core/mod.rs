@@ -271,9 +271,8 @@ impl Core {
 
     /// The present state, as news for somebody who has seen none.
     pub fn present(&self) -> Vec<Notice> {
-        let stage = |attempt: &Attempt| attempt.stage().map(Notice::Stage);
         match &self.state {
-            State::Connecting(attempt) => stage(attempt).into_iter().collect(),
+            State::Connecting(attempt) => attempt.present().into_iter().collect(),
             State::Connected(_) => {
                 let connected = |evidenced: &Arc<Evidenced>| Notice::Connected {
                     evidenced: evidenced.clone(),
@@ -284,7 +283,7 @@ impl Core {
             }
             State::Reconnecting(attempt) => {
                 let lost = self.lost.clone().map(Notice::Disconnected);
-                lost.into_iter().chain(stage(attempt)).collect()
+                lost.into_iter().chain(attempt.present()).collect()
             }
             State::Ended(error) => vec![Notice::Ended(error.clone())],
         }

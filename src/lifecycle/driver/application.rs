@@ -45,7 +45,9 @@ impl Lifecycle {
     /// Waits until the client is connected, or until `deadline`. Returns whether it is. Fails with
     /// the client's error if it ends.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
-        self.wait_for(deadline, |state| state.core.phase() == Phase::Connected)
+        self.wait_for(deadline, |state| {
+            state.core.phase() == Phase::Connected && self.end_of(state).is_none()
+        })
     }
 
     /// Waits until the client was connected once, or until `deadline`. Returns whether it was. Fails

@@ -189,7 +189,7 @@ impl Lifecycle {
         let mut state = self.state();
         let pace = request.pace;
         let id = state.last_request + 1;
-        let admitted = self.admit(&state, &request);
+        let admitted = self.admit(&state, &request, exchange.began());
         let admitted = match admitted.and_then(|counted| exchange.enter(id).map(|()| counted)) {
             Ok(admitted) => admitted,
             Err(error) => {
@@ -212,7 +212,8 @@ impl Lifecycle {
     }
 
     /// Counts a request, or says why it is refused. No later place refuses one for a limit.
-    fn admit(&self, state: &State, request: &Request) -> Result<Admitted> {
+    /// `goes_on`: its stream had a request before, so that the limits do not refuse this one.
+    fn admit(&self, state: &State, request: &Request, goes_on: bool) -> Result<Admitted> {
         if let Some(error) = self.end_of(state) {
             return Err(error);
         }
@@ -220,23 +221,25 @@ impl Lifecycle {
             requests, unsent, ..
         } = self.limits.bounds;
         let too_many = |message| Error::new(Status::TooMany, message);
-        if state.requests.len() >= requests {
+        if state.requests.len() >= requests && !goes_on {
             let message = format!("the client already has {requests} open requests, its limit");
             return Err(too_many(message));
         }
         let len = request.body.len();
-        if len > MAX_BODY {
-            let message = format!("the request has {len} bytes (at most {MAX_BODY})");
+        let most = MAX_BODY.min(unsent);
+        if len > most {
+            let message = format!("the request has {len} bytes (at most {most})");
             return Err(Error::new(Status::TooLarge, message));
         }
-        let waiting = Counted::new(&self.unsent, len, unsent).ok_or_else(|| {
+        let bound = if goes_on { usize::MAX } else { unsent };
+        let waiting = Counted::new(&self.unsent, len, bound).ok_or_else(|| {
             too_many(format!(
                 "{unsent} bytes of requests at most wait to be sent, and this one has {len}"
             ))
         })?;
         let kept = match self.keeps_requests {
             false => None,
-            true => Some(Counted::new(&self.kept, len, unsent).ok_or_else(|| {
+            true => Some(Counted::new(&self.kept, len, bound).ok_or_else(|| {
                 too_many(format!(
                     "{unsent} bytes of requests at most are kept until they are answered, and this one has {len}"
                 ))
