@@ -19,7 +19,7 @@ pub fn in_words(seconds: u64) -> String {
     }
 }
 
-/// Asks whether the device's clock, which shows `now`, is right.
+/// Makes the question whether the device's clock, which shows `now`, is right.
 pub fn question(now: u64) -> String {
     format!("This device's clock says {}; is it right?", in_words(now))
 }

@@ -106,7 +106,7 @@ impl fmt::Debug for Export {
     }
 }
 
-/// Why a text is not an export.
+/// The error for a text that is not an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExportError {
     /// Invalid JSON.

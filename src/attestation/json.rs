@@ -14,7 +14,7 @@ use super::report::shown;
 /// The deepest nesting of a document (`evidence.format`).
 pub(super) const MAX_LEVELS: usize = 64;
 
-/// Why a text is not valid: one sentence with the position. Safe to show.
+/// The error for an invalid text: one sentence with the position. Safe to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonError(String);
 

@@ -12,7 +12,7 @@
 //!     ├─ token ──► ita::keys ─► ita::chain ─► ita::token ─► ita::claims ─► tdx
 //!     └─ manifest, bundle ──► release::guard ─► sigstore-verify ─► release::log ─┘
 //! ```
-//! Every check runs, also after a failure, unless its input is missing. This module knows nothing
+//! Every check runs, even after a failure, unless its input is missing. This module knows nothing
 //! of sockets, sessions or the C ABI. Of a token or signature, only digests, claims and sentences
 //! leave it.
 

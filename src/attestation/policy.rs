@@ -21,7 +21,7 @@ pub const MAX_POLICY: usize = 1 << 20;
 /// The longest name of a policy.
 const MAX_NAME: usize = 128;
 
-/// The largest leeway for a token's times, in seconds. A worse clock should be set.
+/// The largest leeway for a token's times, in seconds. A clock with a larger error should be set.
 const MAX_LEEWAY: u64 = 600;
 
 /// Date of sigstore-verify's built-in production root: that of its pinned release 0.15.1. A test
@@ -419,7 +419,7 @@ fn is_loopback(host: Host<&str>) -> bool {
     }
 }
 
-/// Why a text is not a policy.
+/// The error for a text that is not a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PolicyError {
     /// Invalid JSON.

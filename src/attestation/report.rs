@@ -1,7 +1,7 @@
 //! The report: the result of each check, with the order and ids of the specification.
 //!
-//! Accepted and refused enclaves have one. It must never contain a token, a signature or a secret.
-//! Text of the peer is truncated and escaped before ([`shown`]).
+//! Refused enclaves have one too. It must never contain a token, a signature or a secret. [`shown`]
+//! truncates and escapes every text of the peer.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,8 +17,8 @@ const VERSION: u32 = 1;
 /// The longest text of the peer in a report: two SHA-512 digests in hex, and a little more.
 const MAX_SHOWN: usize = 320;
 
-/// Truncates a text of the peer, and escapes everything except printable ASCII. Not only control
-/// characters: marks that reorder text could make one measurement look like another.
+/// Truncates a text of the peer, and escapes everything except printable ASCII. Control characters
+/// are not the only risk: marks that reorder text could make one measurement look like another.
 pub(super) fn shown(text: &str) -> String {
     let mut out = String::new();
     for character in text.chars() {

@@ -98,8 +98,8 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    /// Explains why servers may refuse a document like this one, because their own texts may not
-    /// (protocol section 6).
+    /// Adds likely reasons why a server refused the document, because the server's text may not say
+    /// so (protocol section 6).
     fn explain(&self, error: Error) -> Error {
         let code = match (error.status(), error.http_status()) {
             (Status::Refused, Some(code @ (400 | 413 | 500))) => code,

@@ -172,7 +172,7 @@ impl ChatRequest {
         self.conversation = conversation;
     }
 
-    /// Names the model.
+    /// Sets the model.
     pub fn set_model(&mut self, model: &str) -> Result<()> {
         not_blank("model", model)?;
         size::text("model", model)?;
@@ -274,7 +274,7 @@ impl ChatRequest {
             return Err(Error::new(Status::InvalidArgument, "name: it is empty"));
         }
         if OWN_PROPERTIES.contains(&name) {
-            let message = format!("name: {name} has a setter of its own, or is set by the library");
+            let message = format!("name: {name} has another setter, or is set by the library");
             return Err(Error::new(Status::InvalidArgument, message));
         }
         if (name == TOOLS && !self.tools.is_empty())
@@ -311,8 +311,8 @@ impl ChatRequest {
         self.tools.iter().any(|tool| tool.name == name) || self.others.iter().any(whole)
     }
 
-    /// Returns the JSON of the request. Always has `webSearch`, because servers read its absence as
-    /// consent.
+    /// Returns the JSON of the request. Always has `webSearch`, because servers treat a missing one
+    /// as true.
     pub(super) fn body(&self) -> Result<Bytes> {
         let body = serde_json::to_vec(self);
         let body = body.map_err(|_| {
@@ -393,7 +393,7 @@ impl PreparedChat {
     }
 }
 
-/// Data for the time after a chat's first answer.
+/// Data that a chat needs after its first answer.
 pub(super) struct Follow {
     /// The request with all messages.
     pub(super) whole: ChatRequest,

@@ -108,7 +108,8 @@ impl Client {
         Stream::watch(self.life())
     }
 
-    /// Gives a fresh token: answers an open token question, or serves the next attempt.
+    /// Gives the client a fresh token: it answers an open token question, or is used by the next
+    /// attempt.
     pub fn set_token(&self, token: &str) -> Result<()> {
         self.life().set_token(Token::new(token)?);
         Ok(())
@@ -119,7 +120,7 @@ impl Client {
         &self.0.life
     }
 
-    /// Why the connection in use, or the last one, was trusted.
+    /// The verified evidence of the connection in use, or of the last one.
     pub fn evidenced(&self) -> Option<Arc<Evidenced>> {
         self.life().evidenced()
     }
@@ -145,7 +146,7 @@ impl Client {
 
     /// Ends the connections and every stream, lets the callbacks finish, and ends the threads that
     /// only this client needed. Waits until `deadline`. Returns false if the end continues in the
-    /// background. Several threads may call it, also again.
+    /// background. Several threads may call it, and call it again.
     pub fn close(&self, deadline: Option<Instant>) -> bool {
         self.0.close();
         let life = self.life();
@@ -167,13 +168,13 @@ impl Client {
         }
     }
 
-    /// Why the client ended, if it has.
+    /// The error with which the client ended, if it has.
     pub fn end(&self) -> Option<Error> {
         self.life().end_error()
     }
 }
 
-/// Returns the deadline of a wait in milliseconds; None, for ever, if negative.
+/// Returns the deadline of a wait in milliseconds. None, a wait without a limit, if negative.
 pub fn deadline(timeout_ms: i64) -> Option<Instant> {
     let wait = Duration::from_millis(u64::try_from(timeout_ms).ok()?);
     Some(Instant::now() + wait.min(Duration::from_secs(u32::MAX.into())))

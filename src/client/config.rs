@@ -26,8 +26,8 @@ pub fn production_verifier() -> Arc<Verifier> {
     PRODUCTION.clone()
 }
 
-/// The settings of clients. Several clients can use a configuration, even at once. They share the
-/// policy's verified releases and the key set.
+/// The settings of clients. Several clients can use a configuration at the same time. They share
+/// the policy's verified releases and the key set.
 pub struct Config {
     endpoint: Endpoint,
     route: Route,

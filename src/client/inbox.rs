@@ -1,8 +1,8 @@
 //! The bounded queue between a connection's task and the reader of one stream.
 //!
 //! The task delivers in batches and never waits. The reader takes entries and may wait for them. A
-//! full inbox makes the task stop reading the socket, if no other request is open. The task goes on
-//! when the reader has made room.
+//! full inbox makes the task stop reading the socket, if no other request is open. The task
+//! continues when the reader has made room.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -27,9 +27,9 @@ pub trait Weighted {
     }
 }
 
-/// Follows whether an inbox has something to take. The calls alternate, but the end is always
-/// raised; after the end there is always something. They run under the inbox's lock: they must be
-/// short and must not call it.
+/// Receives whether an inbox has something to take. `raise` and `clear` alternate, except that the
+/// end always calls `raise`, and is never cleared. They run under the inbox's lock, so they must be
+/// short and must not call the inbox.
 pub trait Signal: Send + Sync {
     /// Something can be taken.
     fn raise(&self);
@@ -37,7 +37,7 @@ pub trait Signal: Send + Sync {
     fn clear(&self);
 }
 
-/// What [`Inbox::next`] found.
+/// The result of [`Inbox::next`].
 pub enum Next<T> {
     /// The next entry.
     Item(T),
@@ -55,7 +55,7 @@ pub struct Inbox<T> {
     ready: Condvar,
     bounds: Bounds,
     meter: Arc<Meter>,
-    /// Makes the connection's task read on.
+    /// Makes the connection's task continue to read.
     resume: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -198,7 +198,7 @@ impl<T: Weighted> Inbox<T> {
             Some(lost) => result.and_then(|()| Err(lost())),
             None => result,
         });
-        self.wake(state, true); // the end is told in any case
+        self.wake(state, true); // the end always raises the signal
     }
 
     /// The result of the stream once it has ended, whether taken or not.
@@ -221,7 +221,7 @@ impl<T: Weighted> Inbox<T> {
         }
         if state.waiting > 0 {
             drop(state);
-            self.ready.notify_all(); // an end is for all; nearly always one reader waits
+            self.ready.notify_all(); // all, because an end concerns each; usually only one waits
         }
     }
 
@@ -278,7 +278,8 @@ impl<T: Weighted> Inbox<T> {
         }
     }
 
-    /// Drops all entries because the client was closed. An answer that was complete fails.
+    /// Drops all entries because the client was closed. A complete answer fails, because it loses
+    /// entries.
     fn lose<'a>(&'a self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
         let dropped = std::mem::take(&mut state.queue);
         state.bytes = 0;
@@ -303,8 +304,8 @@ impl<T: Weighted> Inbox<T> {
         }
     }
 
-    /// Drops all entries, also later ones, because the application gave up. The end is still delivered.
-    /// An answer that was complete fails, unless all of it was taken.
+    /// Drops all entries and all later ones, because the application gave up. The end is still
+    /// delivered. A complete answer fails, unless all of it was taken.
     pub fn discard(&self) {
         let mut state = self.state();
         let had_something = state.has_something();

@@ -73,7 +73,7 @@ impl Meter {
         });
     }
 
-    /// Counts a stream that held `before` bytes and holds `now`.
+    /// Counts the change of a stream from `before` to `now` bytes.
     pub(super) fn change(&self, before: usize, now: usize) {
         self.each().for_each(|meter| {
             if now >= before {
@@ -85,8 +85,8 @@ impl Meter {
     }
 
     /// Returns the bound that a stream with `own` bytes breaks. Above a bound, the streams with
-    /// more than an equal share break it. So a stream that is read in time never fails for another
-    /// one. All together hold at most twice the bound, and one batch for each stream.
+    /// more than an equal share break it. So a stream that is read in time never fails because of
+    /// another one. All together hold at most twice the bound, and one batch for each stream.
     pub(super) fn broken_by(&self, own: usize) -> Option<usize> {
         self.each().find_map(|meter| {
             let most = meter.most.load(Ordering::Relaxed);

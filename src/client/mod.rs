@@ -49,7 +49,7 @@ pub use tool::{MAX_CALLS, MAX_ROUNDS, Owed};
 pub use upload::{Document, Read};
 pub use writes::Writes;
 
-// What `ffi` needs of the rooms below.
+// Items of lower modules that `ffi` needs.
 pub use crate::attestation::{
     Check, Evidenced, Export, MAX_POLICY, Outcome, Policy, Report, Verdict, Verifier,
 };

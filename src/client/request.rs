@@ -1,4 +1,4 @@
-//! Requests of every route but the chat, one type for each kind (protocol section 4).
+//! Requests to every route except the chat's, one type for each kind (protocol section 4).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -191,7 +191,7 @@ impl ExtractionRequest {
         })
     }
 
-    /// Sets an option to a JSON value, also an option of later servers. The document sets
+    /// Sets an option to a JSON value. It may be an option of later servers. The document sets
     /// `total_length`.
     pub fn set_option(&mut self, name: &str, json: &str) -> Result<()> {
         if name.is_empty() || ["filename", "total_length"].contains(&name) {

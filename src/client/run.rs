@@ -227,7 +227,7 @@ impl Run {
             Err(error) => error,
         };
         drop(guard);
-        self.end(failed); // without a time limit a silent tool would hold the stream for ever
+        self.end(failed); // without a time limit a silent tool would keep the stream forever
     }
 
     /// Takes the answer to a call. The last answer of a round sends the next request. Returns false
@@ -288,7 +288,7 @@ impl Run {
             .end(Err(error.with_progress(Progress::PartlyAnswered)));
     }
 
-    /// Ends the rounds: no answer is waited for any more.
+    /// Ends the rounds. Later answers are ignored.
     fn conclude(&self) {
         let mut state = self.state();
         let ended = (state.request.take(), std::mem::take(&mut state.calls));

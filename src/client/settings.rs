@@ -17,7 +17,7 @@ const BOUND_ATTEMPTS: RangeInclusive<u64> = 1..=u32::MAX as u64;
 
 /// One setting.
 pub struct Setting {
-    /// The number of its C constant. Those of stages are the numbers of the stages.
+    /// The number of its C constant. A stage's time limit has the number of the stage.
     pub key: i32,
     /// The name of its C constant.
     pub name: &'static str,

@@ -119,7 +119,7 @@ impl Stream {
     }
 
     /// Appends the text until the end, or until `deadline`. Returns the result of the stream if it
-    /// has ended, every time.
+    /// has ended, and again at later calls.
     ///
     /// # Errors
     /// `TooLarge`, and the stream is cancelled.
@@ -171,7 +171,7 @@ impl Stream {
             }
             Source::Watch(_) => self.inbox.end(Err(cancelled())),
         }
-        self.inbox.discard(); // last, when no call in it can be answered any more
+        self.inbox.discard(); // last: from here on no tool call can be answered
     }
 
     /// Installs a signal, which is raised when something can be taken.

@@ -1,8 +1,8 @@
 //! Reads the events that make up most of an answer in one pass: objects with only `type` and
 //! `content`, such as `{"type":"token","content":"text"}`.
 //!
-//! Leaves everything else to the general reader, also errors. Whatever this reader accepts, the
-//! general reader reads in the same way, as a property test checks.
+//! Leaves everything else to the general reader, including errors. Whatever this reader accepts,
+//! the general reader reads in the same way, as a property test checks.
 
 use std::ops::Range;
 

@@ -29,7 +29,7 @@ struct State {
     last: Option<Arc<Evidenced>>,
     /// The open question.
     open: Option<u64>,
-    /// A change of the release was dropped, and no later event has told of it yet.
+    /// A change of the release was dropped, and no later event has reported it yet.
     missed: bool,
 }
 
@@ -128,9 +128,9 @@ impl Watch {
                 delay: *delay,
                 error: error.clone(),
             }),
-            // The next attempt or the end has its error.
+            // The event of the next attempt, or the end, has this error.
             Notice::Failed(_) => {}
-            // A close delivers no event any more.
+            // After a close no event is delivered.
             Notice::Ended(error) if error.status() == Status::Closed => {
                 self.inbox.shed(1, |_| Some(0));
                 self.inbox.end(Ok(()));

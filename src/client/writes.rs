@@ -101,7 +101,7 @@ impl Writes {
     /// Ends the document. Calling it again changes nothing.
     ///
     /// # Errors
-    /// `InvalidArgument` before its length. That ends the request too.
+    /// `InvalidArgument` if bytes of a known length are missing. That ends the request too.
     pub fn finish(&self) -> Result<()> {
         let mut state = self.state();
         state.check()?;

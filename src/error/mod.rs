@@ -19,14 +19,14 @@ pub enum Progress {
     /// Nothing was sent.
     #[default]
     NotSent = 0,
-    /// At least a part was given to the network, so the enclave may have acted on it.
+    /// At least a part was handed to the network, so the enclave may have acted on it.
     MaybeSent = 1,
     /// The enclave had begun to answer.
     PartlyAnswered = 2,
 }
 
-/// Why something failed. Cheap to clone, because all streams of a broken connection get the same
-/// error.
+/// An error: its status, message and details. Cheap to clone, because all streams of a broken
+/// connection get the same error.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -111,7 +111,7 @@ impl Error {
         self.with(|e| e.peer_text = Some(text.chars().map(shown).collect()))
     }
 
-    /// Adds how far the request had come.
+    /// Adds how far the request got.
     pub fn with_progress(self, progress: Progress) -> Error {
         self.with(|e| e.progress = progress)
     }
@@ -187,7 +187,7 @@ impl Error {
     pub fn retry_delay(&self) -> Option<Duration> {
         self.0.retry_delay
     }
-    /// Returns how far the request had come.
+    /// Returns how far the request got.
     pub fn progress(&self) -> Progress {
         self.0.progress
     }

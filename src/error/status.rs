@@ -377,11 +377,11 @@ fn passes(http_status: u16) -> bool {
 /// A remedy for an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Nothing: a repetition fails in the same way.
+    /// No retry: it would fail in the same way.
     Never,
-    /// Time.
+    /// A later retry.
     Later,
-    /// Only a fresh token.
+    /// A retry with a fresh token, and no other.
     FreshToken,
 }
 

@@ -26,7 +26,8 @@ pub fn on_callback_thread() -> bool {
 pub trait Pump: Send + Sync {
     /// Whether its callbacks go before those of other sources.
     fn urgent(&self) -> bool;
-    /// Makes a bounded number of due callbacks. Returns true if more remain after other jobs ran.
+    /// Makes a bounded number of callbacks. Returns true if more are due; they wait until other
+    /// jobs had their turn.
     fn run(&self) -> bool;
 }
 
@@ -50,8 +51,8 @@ pub struct Callbacks {
     stay: Stay,
 }
 
-/// Keeps a callback thread running until the job it is held for was posted. Otherwise a close on
-/// another thread could end the thread between the promise of a callback and its post.
+/// Keeps a callback thread running until the job of its holder was posted. Without it, a close on
+/// another thread could end the callback thread before that.
 pub struct Hold(Arc<Queue>);
 
 impl Drop for Hold {

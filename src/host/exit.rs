@@ -1,7 +1,7 @@
 //! The end of the process, when threads of the library may still run.
 //!
 //! aws-lc's destructor locks the random number generator of each thread. A thread that asks for its
-//! first random number afterwards aborts the process. A thread that asked before waits for ever,
+//! first random number afterwards aborts the process. A thread that asked before waits forever,
 //! which is harmless. So every worker asks when it starts, and no worker starts once the process
 //! ends. No other thread of the library asks aws-lc.
 

@@ -1,8 +1,8 @@
 //! Threads for work that waits for the system: name look-ups and files. Workers must not wait.
 //!
 //! Each kind of work has its own threads, up to a bound, so a name server that does not answer
-//! delays no file. A thread starts with a job and ends after the last one. The system cannot stop:
-//! a cancelled job keeps its thread until the system returns, and counts until then.
+//! delays no file. A thread starts with a job and ends after the last one. A system call cannot be
+//! stopped: a cancelled job keeps its thread, and counts, until the call returns.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -2,8 +2,8 @@
 //! before it unloads the library.
 //!
 //! A thread ends when the last handle that needs it goes. That may be in a callback or on one of
-//! the library's own threads, which must not wait. So every thread is listed here, and whoever may
-//! wait joins it.
+//! the library's own threads, which must not wait. So every thread is listed here, and a thread
+//! that may wait joins it.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +41,7 @@ impl Kind {
 /// Selects the threads to wait for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    /// Workers that no client needs any more, and helpers if no client is left.
+    /// Workers that no client needs, and helpers if no client is left.
     Runtime,
     /// The same, and callback threads of clients that are gone. They may be in an application's
     /// slow callback.
@@ -53,11 +53,11 @@ pub enum Which {
 /// The state of one thread.
 #[derive(Clone, Default)]
 pub struct Stay {
-    /// Nothing needs the thread any more: it ends after its last work.
+    /// The thread is no longer needed: it ends after its last work.
     leaving: Arc<AtomicBool>,
     /// Its work is over.
     ended: Arc<Latch>,
-    /// Nothing of it runs any more.
+    /// The thread was joined.
     joined: Arc<Latch>,
 }
 
@@ -86,12 +86,12 @@ impl Stay {
 struct Entry {
     kind: Kind,
     stay: Stay,
-    /// `None` while somebody joins it.
+    /// `None` while another thread joins it.
     thread: Option<JoinHandle<()>>,
 }
 
 impl Entry {
-    /// `idle`: no worker is needed any more, so neither is a helper.
+    /// `idle`: no worker is needed, and therefore no helper.
     fn concerns(&self, which: Which, idle: bool) -> bool {
         match (which, self.kind) {
             (Which::All, _) => true,
@@ -109,7 +109,7 @@ fn threads() -> MutexGuard<'static, Vec<Entry>> {
 /// Starts a thread. Every thread of the library starts here. A panic of `work` ends the thread and
 /// prints nothing.
 pub fn start(kind: Kind, stay: &Stay, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    // The list must not grow where nobody waits.
+    // Keeps the list short in a process that never calls `wait`.
     join_ended(|entry| entry.kind != Kind::Callback);
     let mut threads = threads();
     let own = stay.clone();
@@ -125,12 +125,13 @@ pub fn start(kind: Kind, stay: &Stay, work: impl FnOnce() + Send + 'static) -> R
     Ok(())
 }
 
-/// Runs what it is given, with the signals blocked that the library's threads must not take. `ffi`
-/// sets it.
+/// Runs a function while the calling thread blocks the signals that the library's threads must not
+/// receive. `ffi` provides it.
 type WithoutSignals = fn(&mut dyn FnMut());
 static WITHOUT_SIGNALS: OnceLock<WithoutSignals> = OnceLock::new();
 
-/// Says how to block signals while a thread is started, which inherits that.
+/// Sets the function that blocks signals while a thread is started. The thread inherits the blocked
+/// signals.
 pub fn block_signals_with(without_signals: WithoutSignals) {
     let _ = WITHOUT_SIGNALS.set(without_signals);
 }
@@ -181,9 +182,9 @@ pub fn wait(which: Which, deadline: Option<Instant>) -> bool {
     }
 }
 
-/// Joins threads that have ended. Joins outside the lock, because a callback thread ends with the
-/// application's destructors for it, which may take long or call the library. Each thread stays in
-/// the list until it was joined, so an empty list means that no thread runs.
+/// Joins threads that have ended. Joins outside the lock, because a callback thread runs the
+/// application's thread-local destructors at its end. They may take long or call the library. Each
+/// thread stays in the list until it was joined, so an empty list means that no thread runs.
 fn join_ended(which: impl Fn(&Entry) -> bool) {
     loop {
         let (thread, joined) = {
@@ -197,7 +198,7 @@ fn join_ended(which: impl Fn(&Entry) -> bool) {
             };
             (thread, joined.clone())
         };
-        // It panics in a destructor of the thread itself.
+        // `join` panics if a thread-local destructor of this same thread calls it.
         let _ = panics::catch(|| thread.join());
         threads().retain(|entry| !Arc::ptr_eq(&entry.stay.joined, &joined));
         joined.set();

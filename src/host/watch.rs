@@ -29,7 +29,7 @@ pub fn watch<F: FnOnce()>(lost: F) -> (Watched<F>, Starting) {
 }
 
 impl<F: FnOnce()> Watched<F> {
-    /// The task has ended as it should.
+    /// The task has ended normally.
     pub fn done(self) {
         self.state.store(DONE, Ordering::Release);
     }
@@ -59,7 +59,7 @@ impl Starting {
         starting != Err(LOST)
     }
 
-    /// Nobody needs the task any more: its end is not reported.
+    /// The task is no longer needed: its end is not reported.
     pub fn forget(&self) {
         self.0.store(DONE, Ordering::Release);
     }

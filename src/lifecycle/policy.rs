@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Reconnect {
     /// Attempts in a row that may fail before the client ends.
     pub attempts: u32,
-    /// The longest delay before the first attempt. It doubles with each.
+    /// The longest delay before the first attempt. It doubles with each attempt.
     pub first: Duration,
     /// The longest delay before any attempt.
     pub most: Duration,
@@ -16,8 +16,8 @@ pub struct Reconnect {
 
 impl Reconnect {
     /// The delay before an attempt, counted from 1: a random part (`dice`, 0 to 1) of a limit that
-    /// doubles ("full jitter"), so that the clients of a server that restarted do not return in
-    /// step.
+    /// doubles ("full jitter"), so that the clients of a server that restarted do not all return at
+    /// the same time.
     pub fn pause(&self, attempt: u32, dice: f64) -> Duration {
         let doubled = 2u32.saturating_pow(attempt.saturating_sub(1).min(30));
         let limit = self.first.saturating_mul(doubled).min(self.most);
@@ -34,8 +34,8 @@ pub struct Renew {
     pub with_evidence: bool,
 }
 
-/// A fresh token is asked for this long before the old one ends, so that no request is refused for
-/// it.
+/// The library asks for a fresh token this long before the old one expires, so that no request is
+/// refused.
 const TOKEN_LEAD: Duration = Duration::from_secs(60);
 /// The shortest time between two renewals, whatever tokens and evidence say about their ends.
 const MIN_AGE: Duration = Duration::from_secs(10);
@@ -71,12 +71,12 @@ impl Now {
 pub struct Born {
     pub at: Now,
     pub evidence_ends: Option<u64>,
-    /// `None` also where the application gives no fresh token.
+    /// `None` if the token has no end, or if the application gives no fresh token.
     pub token_ends: Option<u64>,
 }
 
 impl Born {
-    /// Its age, by the clock that shows more: the wall clock goes on while the machine sleeps.
+    /// Its age, by the clock that shows more: only the wall clock runs while the machine sleeps.
     pub fn age(&self, now: Now) -> Duration {
         let monotonic = now.monotonic.saturating_duration_since(self.at.monotonic);
         let wall = now.wall.duration_since(self.at.wall);
@@ -93,7 +93,8 @@ impl Born {
 }
 
 impl Renew {
-    /// Whether a connection must not serve another request.
+    /// Whether a connection must not take another request: it is too old, or its evidence has
+    /// expired.
     pub fn due(&self, born: &Born, now: Now) -> bool {
         let expired = born.evidence_ends.is_some_and(|at| now.unix() >= at);
         let over = self.max_age.is_some_and(|max| born.age(now) >= max);

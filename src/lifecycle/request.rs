@@ -87,7 +87,7 @@ pub(super) struct Parts {
     body: Bytes,
     pace: Pace,
     upload: Upload,
-    /// Its bytes count as kept: it stays beyond its sending, until the enclave answers.
+    /// Its bytes count as kept: it is kept after it was sent, until the enclave answers.
     kept: Option<Counted>,
 }
 
@@ -97,7 +97,7 @@ enum Upload {
     New(Box<dyn Source>),
     /// It can be read from its beginning as often as needed.
     Again(Again),
-    /// The application gave it, once.
+    /// The application's data was read, and cannot be read again.
     Spent,
 }
 

@@ -148,7 +148,7 @@ pub(super) fn dial(
         }
         watched.done();
         drop(hold);
-        // Before `means`: whoever closes waits for its end, and then for workers without a user.
+        // Before `means`: a close waits for its end, and then for workers without a user.
         drop(held);
         drop(means);
     })?;
@@ -248,7 +248,7 @@ fn serve(
     });
 }
 
-/// Reports the end of a connection, also if its worker died.
+/// Reports the end of a connection, even if its worker died.
 struct ConnectionEnd {
     client: Weak<Lifecycle>,
     connection: ConnectionId,
@@ -267,7 +267,7 @@ impl Drop for ConnectionEnd {
     }
 }
 
-/// Starts the timer, which runs while the core has something to do at some time.
+/// Starts the timer, which runs while the core has a deadline.
 pub(super) fn timer(
     client: Weak<Lifecycle>,
     earlier: Arc<Notify>,

@@ -131,7 +131,7 @@ impl KeySource {
         let _turn = self.turn.lock().await;
         {
             let state = self.state();
-            let fetched = state.fetches != before; // by one that this one waited for
+            let fetched = state.fetches != before; // by a call that this one waited for
             if let Some(keys) = &state.keys
                 && known.is_none_or(|known| !Arc::ptr_eq(known, keys))
             {
@@ -167,7 +167,7 @@ fn read_cache(path: &Path) -> Result<Option<JwkSet>> {
     let name = format!("jwks_cache_file: {}", path.display());
     let failed = |why: String| Error::new(Status::File, format!("{name}: {why}"));
     let unreadable = |e| Error::io(Status::File, &name, &e);
-    // Opening a pipe could block for ever, and a folder or device is probably the wrong path.
+    // Opening a pipe could block forever, and a folder or device is probably the wrong path.
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(failed("it is a directory".into())),
         Ok(found) if !found.is_file() => return Err(failed("it is not a regular file".into())),

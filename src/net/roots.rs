@@ -34,8 +34,8 @@ pub(super) fn system() -> Result<Arc<ClientConfig>> {
     from_store(rustls_native_certs::load_native_certs())
 }
 
-/// Fails if the store has no usable certificate: nobody decided to trust other roots. A store with
-/// some unusable certificates is accepted, because it can only refuse too much.
+/// Fails if the store has no usable certificate: the application did not choose other roots. A
+/// store with some unusable certificates is accepted, because it can only refuse too much.
 fn from_store(found: CertificateResult) -> Result<Arc<ClientConfig>> {
     // During a shortage, some certificates may be missing.
     for error in &found.errors {

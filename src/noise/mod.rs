@@ -18,7 +18,7 @@ mod resolver;
 pub use channel::{Channel, MAX_NOISE_MESSAGE, TAG_LEN};
 pub use handshake::{Initiator, Unverified};
 
-/// Why a Noise operation failed. Each of these ends the connection.
+/// The error of a Noise operation. Each of these ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// Message 2 is malformed, fails authentication, or holds a key of low order.

@@ -1,6 +1,6 @@
 //! The task of a connection: moves messages between the socket and the core, and keeps the time.
 //!
-//! It polls everything itself instead of selecting over futures, for two reasons. Reading goes on
+//! It polls everything itself instead of selecting over futures, for two reasons. Reading continues
 //! while a write waits, and nothing is encrypted before the socket can take it.
 
 use std::future::{Future, poll_fn};
@@ -42,7 +42,7 @@ pub(super) enum Command {
     Resume,
     /// The network changed.
     Probe,
-    /// A newer connection replaces this one: end with the last open request.
+    /// A newer connection replaces this one: end when the last open request has ended.
     Retire,
     /// End now, for this reason.
     Close(Error),
@@ -99,8 +99,8 @@ impl Driver {
         error
     }
 
-    /// Ends every request, also those in the command channel. The channel is empty only once no
-    /// thread is in the middle of sending.
+    /// Ends every request, including those in the command channel. The channel is empty only once
+    /// no thread is in the middle of sending.
     pub(super) async fn end(&mut self, error: &Error) {
         self.fail(error);
         while let Some(command) = self.commands.recv().await {

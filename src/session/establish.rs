@@ -1,6 +1,6 @@
 //! Connects to an endpoint and verifies the enclave, in stages. Each has a time limit and a name.
 //!
-//! Nothing is sent before verification: message 3 comes from
+//! No request can be sent before verification: message 3 comes from
 //! [`Unverified::accept`](crate::noise::Unverified::accept), which takes the proof of a verified
 //! report.
 

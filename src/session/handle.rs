@@ -54,11 +54,12 @@ pub struct Request {
     pub pace: Pace,
 }
 
-/// Why a request was not taken, the request and its receiver.
+/// The error for a refused request, with the request and its receiver.
 type Refused = Box<(Error, Request, Box<dyn Receiver>)>;
 
 impl Session {
-    /// Creates a session, and the task that runs it until it ends and returns why.
+    /// Creates a session and its task. The task runs until the session ends, and returns the
+    /// reason.
     pub fn new(
         established: Established,
         limits: Limits,

@@ -79,7 +79,8 @@ pub struct Limits {
 /// Limits of the memory that a peer or a slow reader can occupy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Unread bytes at which a stream stops the reading of the socket, if no other request is open.
+    /// Unread bytes of a stream at which the driver stops reading the socket, if no other request
+    /// is open.
     pub stream_rest: usize,
     /// Unread bytes above which a stream fails. A delivery that begins below it is taken whole, so
     /// one large event fails no stream whose reader keeps up.

@@ -14,13 +14,14 @@ pub trait Receiver: Send {
     }
     /// The request is sent again from its beginning. Nothing of its answer has arrived.
     fn restart(&mut self) {}
-    /// Takes the pieces of the answer that one read of the socket brought, in order. May keep what
-    /// it makes of them for [`Receiver::flush`]. Pieces that it leaves after the answer's end are
+    /// Takes the pieces of the answer that one read of the socket brought, in order. May keep the
+    /// resulting events for [`Receiver::flush`]. Pieces that it leaves after the answer's end are
     /// dropped.
     fn pieces(&mut self, pieces: &mut Vec<Piece>) -> Flow;
-    /// Delivers what the last pieces gave.
+    /// Delivers the events of the last pieces.
     fn flush(&mut self) -> Result<()>;
-    /// Whether the application leaves so much unread that the reading of the socket should stop.
+    /// Whether the application leaves so much unread that the driver should stop reading the
+    /// socket.
     fn pause_if_full(&self) -> bool;
     /// The request has ended. Called once; nothing is called after it.
     fn end(self: Box<Self>, result: Result<()>);
@@ -28,7 +29,7 @@ pub trait Receiver: Send {
     fn refuse(self: Box<Self>, error: Error);
 }
 
-/// Whether an answer goes on.
+/// Whether an answer continues.
 pub enum Flow {
     /// More pieces follow.
     More,

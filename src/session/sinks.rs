@@ -178,7 +178,7 @@ impl Sink {
         }
     }
 
-    /// Gives the receiver its pieces, and lets it deliver what they gave.
+    /// Gives the receiver its pieces, and lets it deliver their events.
     fn hand_over(&mut self, spare: &mut Vec<Vec<Piece>>) -> (Flow, Result<()>) {
         let mut flow = Flow::More;
         if !self.pieces.is_empty() {

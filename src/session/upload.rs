@@ -7,9 +7,9 @@ use crate::error::{Error, Result, Status};
 
 /// A document, read part by part.
 pub trait Source: Send {
-    /// Asks for the next part. Returns it if it is there at once; otherwise `supply` brings it
-    /// later. Runs on the connection's task, so it must not wait. It is not called again before the
-    /// part has come, nor after the last one.
+    /// Asks for the next part. Returns it if it is available; otherwise `supply` brings it later.
+    /// Runs on the connection's task, so it must not wait. It is not called again before the part
+    /// has come, nor after the last one.
     fn next(&mut self, supply: Supply) -> Option<Result<Data>>;
     /// Returns a way to read the document from its beginning again, if that is possible.
     fn again(&self) -> Option<Again>;

@@ -14,7 +14,7 @@ const MAX_LIFETIME: u64 = 3_600;
 /// A token's payload.
 pub(in crate::attestation) struct Claims(Map<String, Value>);
 
-/// Why a claim is unusable. Fails the check that reads it.
+/// The error for an unusable claim. Fails the check that reads it.
 #[derive(Debug)]
 pub(in crate::attestation) struct ClaimError(String);
 

@@ -146,7 +146,7 @@ impl JwkSet {
     }
 }
 
-/// Why a text is not a key set.
+/// The error for a text that is not a key set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySetError {
     /// Invalid JSON.

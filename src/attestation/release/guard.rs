@@ -31,7 +31,7 @@ const MAX_DER: usize = 8 * 1024;
 /// Most signatures of a checkpoint: the log's and its witnesses'.
 const MAX_NOTE_SIGNATURES: usize = 16;
 
-/// Why a bundle is malformed.
+/// The error for a malformed bundle.
 #[derive(Debug)]
 pub(super) enum FormError {
     Json(JsonError),
@@ -220,9 +220,9 @@ fn read_entry(entry: Node<'_>, without_timestamp: bool) -> Result<Entry, FormErr
 
     let log_index = decimal(&entry.get("logIndex")?)?;
     let proof_index = proof.get("logIndex")?;
-    // A v1 log has shards, and its proof counts within the shard. A v2 log has none, and
-    // sigstore-verify uses the entry's index and the checkpoint's size and root. The copies must be
-    // equal.
+    // A v1 log has shards, and its proof counts entries within the shard. A v2 log has no shards.
+    // For it, sigstore-verify uses the entry's index and the checkpoint's size and root, so their
+    // copies in the proof must be equal.
     if decimal(&proof_index)? != log_index && rekor == Rekor::V2 {
         return Err(proof_index.error("differs from the entry's").into());
     }

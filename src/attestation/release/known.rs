@@ -77,7 +77,7 @@ impl Known {
     }
 
     /// Makes the text for a signing certificate whose authority or certificate log the root does
-    /// not list. A certificate that names no authority or log gets none: nothing is unknown then.
+    /// not list. `None` for a certificate that names no authority and no log.
     pub(super) fn missing_for_certificate(&self, der: &[u8]) -> Option<String> {
         let names = |extension: &[u8]| {
             der.windows(extension.len())

@@ -57,7 +57,7 @@ pub enum Kind {
     Pong = 10,
     /// A stage of connecting began.
     Stage = 100,
-    /// A verified connection serves.
+    /// The client has a verified connection.
     Connected = 101,
     /// The connection broke.
     Disconnected = 102,
@@ -65,7 +65,7 @@ pub enum Kind {
     Retry = 103,
     /// The client needs a token.
     AskToken = 104,
-    /// Another release asks for acceptance.
+    /// The enclave's release has changed, and the client asks whether to accept it.
     AskRelease = 105,
     /// A question is over.
     Answered = 106,
@@ -359,7 +359,7 @@ impl Event {
         }
     }
 
-    /// Makes it ask the application for an answer, which its clones share.
+    /// Makes it ask the application for an answer. Its clones ask for the same one.
     pub(super) fn owe(&mut self, owed: Owed) {
         self.owed = Some(Arc::new(owed));
     }

@@ -17,11 +17,12 @@ const MAX_REASON: usize = 1_024;
 pub enum ClientEvent {
     /// A stage of connecting began.
     Stage(Stage),
-    /// A verified connection serves.
+    /// The client has a verified connection.
     Connected {
         /// The evidence and the report.
         evidenced: Arc<Evidenced>,
-        /// The release differs from that of the last such event of this watch, or any between.
+        /// The release has changed since the last such event of this watch, even if it has changed
+        /// back.
         release_changed: bool,
     },
     /// The connection broke.

@@ -37,8 +37,8 @@ pub enum Split {
 }
 
 impl Splitter {
-    /// Reads from `body`, and appends the events that end in it. On an error, `events` has those
-    /// before it.
+    /// Reads from `body`, and appends the events that end in it. On an error, `events` has the
+    /// events before the error.
     pub fn push(&mut self, body: &mut Bytes, events: &mut Vec<Event>) -> Result<Split> {
         let (len, before) = (body.len(), events.len());
         let result = self.split(body, events);

@@ -88,8 +88,8 @@ impl Turn {
         }
     }
 
-    /// Returns the messages for the history: pairs of calls and responses. Also the open calls, if
-    /// the server waits for the application's tools.
+    /// Returns the messages for the history, with calls and responses in pairs. Includes the open
+    /// calls if the server waits for the application's tools.
     pub(in crate::client) fn messages(&mut self) -> Result<Vec<Message>> {
         if self.size > MAX_BODY {
             let message = format!("the answer is too long for a history of {MAX_BODY} bytes");

@@ -34,7 +34,7 @@ pub enum TokenReason {
     FirstConnection,
     /// Another connection needs one.
     Reconnect,
-    /// The token in use ends soon.
+    /// The token in use expires soon.
     Expiring,
     /// The server refused the last token.
     Refused,
@@ -54,7 +54,7 @@ pub(super) struct Attempt {
     /// Counts attempts in a row, from 1.
     number: u32,
     step: Step,
-    /// The stage of connecting that began last.
+    /// The stage of connecting that it has reached.
     stage: Option<Stage>,
 }
 
@@ -83,7 +83,7 @@ enum Step {
         question: u64,
         due: Instant,
     },
-    /// The step changes; never left so.
+    /// Only for the moment in which the step changes.
     Between,
 }
 
@@ -108,7 +108,8 @@ impl Attempt {
         }
     }
 
-    /// When its step is over, unless something happens before. A dial has its own limit.
+    /// The time at which its step ends, unless something else ends it first. A dial has its own
+    /// limits.
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.step {
             Step::Pausing { until, .. } => Some(*until),
@@ -186,7 +187,8 @@ impl Attempt {
 }
 
 impl Core {
-    /// Goes on from a pause, or begins an attempt without one: asks for a token, or dials.
+    /// Begins the dial of an attempt, after its pause if it has one: asks for a token first, if
+    /// needed.
     pub(super) fn next_step(&mut self, now: Now) {
         let question = self.next_number();
         let due = now.monotonic + self.rules.answer;
@@ -207,7 +209,7 @@ impl Core {
         }));
     }
 
-    /// Why the application is asked for a token before the next dial, if it is.
+    /// The reason to ask the application for a token before the next dial, if there is one.
     fn asks_for_token(&self, now: Now) -> Option<TokenReason> {
         if !self.rules.asks_token || self.fresh {
             return None;
@@ -269,8 +271,8 @@ impl Core {
         Ok(())
     }
 
-    /// The application gives a token unasked: it answers an open question, or serves the next
-    /// attempt.
+    /// The application gives a token without a question. It answers an open question, or is used by
+    /// the next attempt.
     pub fn set_token(&mut self, token: Token, now: Now) {
         if let State::Ended(_) = self.state {
             return;
@@ -318,7 +320,7 @@ impl Core {
         (attempt.question() == Some(question)).then_some(&attempt.step)
     }
 
-    /// A step's time is over.
+    /// The time limit of a step has passed.
     pub(super) fn step_is_due(&mut self, now: Now) {
         let limit = self.rules.answer.as_millis();
         match self.attempt().map(|attempt| &attempt.step) {
@@ -353,8 +355,8 @@ impl Core {
         }
     }
 
-    /// No token came. A connection whose token only ends soon goes on with it, and so does one on
-    /// which a request was refused: that request then ends with its refusal.
+    /// Ends a token question without a token. A working connection continues if its token only
+    /// expires soon, or if a request was refused on it. Such a request ends with its refusal.
     fn fail_question(&mut self, reason: TokenReason, error: Error, now: Now) {
         for request in self.requests.held() {
             self.finish(request, Err(error.clone()));
@@ -391,7 +393,7 @@ impl Core {
         let gives_up = only || self.gives_up_after(&error);
         match &self.state {
             State::Ended(_) => {}
-            // A working connection is kept through passing trouble; a later look tries again.
+            // A working connection is kept during temporary trouble, and a later check tries again.
             State::Connected(_) if gives_up && error.retryable() => self.drop_renewal(&error),
             _ if gives_up => self.end(error),
             _ => self.pause(Some(error), now),
@@ -436,7 +438,8 @@ impl Core {
         }));
     }
 
-    /// Whether an error, or the number of failures in a row, leaves no hope.
+    /// Whether the client gives up: for an error that a retry cannot help, or after too many
+    /// failures.
     pub(super) fn gives_up_after(&self, error: &Error) -> bool {
         let most = self.rules.reconnect.as_ref().map_or(0, |it| it.attempts);
         let hopeless = match error.retry() {
@@ -447,8 +450,8 @@ impl Core {
         hopeless || self.failures >= most
     }
 
-    /// The server refused the upgrade so that only another token can help: this one is not sent
-    /// again.
+    /// Remembers a token with which the server refused the upgrade, if only another token can help.
+    /// It is not sent again.
     fn note_upgrade_refusal(&mut self, error: &Error) {
         if error.retry() == Retry::FreshToken
             && let Some(token) = self.attempt().and_then(Attempt::token)

@@ -11,8 +11,8 @@ use crate::attestation::Evidenced;
 use crate::error::{Error, Status};
 use crate::lifecycle::policy::{Born, LOOK, Now};
 
-/// Connections that finish their last requests while a newer one serves; the oldest is closed for a
-/// further one.
+/// Most replaced connections that may finish their requests. Before another one is added, the
+/// oldest is closed.
 pub(super) const MAX_RETIRED: usize = 4;
 
 /// A connection that lived for less counts as a failed attempt, so that a server that drops each
@@ -132,7 +132,7 @@ impl Core {
         self.lost = Some(error.clone());
         self.actions
             .push_back(Action::Notify(Notice::Disconnected(error.clone())));
-        // An attempt that was about to replace it goes on.
+        // An attempt that was about to replace it continues.
         let begun = renewal.is_some();
         let number = self.failures + 1;
         let attempt = renewal.unwrap_or_else(|| Attempt::new(number));
@@ -229,7 +229,7 @@ impl Core {
         live.renewal = Some(Attempt::new(number));
         if number == 1 {
             self.notify_attempt(number, Duration::ZERO, None);
-            return self.next_step(now); // a working connection is not waited for
+            return self.next_step(now); // no pause while a connection works
         }
         self.pause(None, now);
     }

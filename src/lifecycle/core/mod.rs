@@ -69,7 +69,7 @@ pub enum Action {
     Dial { attempt: AttemptId, token: Token },
     /// The release is accepted: complete the handshake.
     Approve { attempt: AttemptId },
-    /// Drop the attempt; nothing of it is reported any more.
+    /// Drop the attempt. It must report nothing more.
     Abort { attempt: AttemptId },
     /// Send a request. `again`: it was given to an earlier connection, so its upload begins again.
     Send {
@@ -97,7 +97,7 @@ pub enum Action {
     Ask(Question),
     /// The question is over: it was answered, or nobody needs the answer any more.
     Withdraw { question: u64 },
-    /// Tell the application.
+    /// Report it to the application.
     Notify(Notice),
 }
 
@@ -105,7 +105,7 @@ pub enum Action {
 pub enum Notice {
     /// An attempt entered this stage.
     Stage(Stage),
-    /// A verified connection serves.
+    /// The client has a verified connection.
     Connected {
         evidenced: Arc<Evidenced>,
         /// The manifest differs from that of the previous connection.
@@ -120,7 +120,7 @@ pub enum Notice {
         /// Counts attempts in a row, from 1.
         number: u32,
         delay: Duration,
-        /// Why the attempt before failed.
+        /// The error of the previous attempt.
         error: Option<Error>,
     },
     /// The attempt failed.
@@ -134,7 +134,7 @@ pub enum Notice {
 pub enum Phase {
     /// It makes its first connection.
     Connecting,
-    /// A verified connection serves.
+    /// The client has a verified connection.
     Connected,
     /// The connection broke, and the client makes another one.
     Reconnecting,
@@ -146,7 +146,7 @@ pub enum Phase {
 enum State {
     /// No connection has been made yet.
     Connecting(Attempt),
-    /// A verified connection serves requests.
+    /// A verified connection takes requests.
     Connected(Live),
     /// The connection broke; requests wait for the next one.
     Reconnecting(Attempt),
@@ -160,7 +160,7 @@ struct Live {
     born: Born,
     /// An attempt to replace it.
     renewal: Option<Attempt>,
-    /// When to look whether it must be replaced.
+    /// The next time to check whether it must be replaced.
     look: Option<Instant>,
 }
 
@@ -190,15 +190,15 @@ pub struct Core {
     retired: Vec<ConnectionId>,
     /// The token of each connection.
     tokens: BTreeMap<ConnectionId, Token>,
-    /// Why the connection in use, or the last one, was trusted.
+    /// The verified evidence of the connection in use, or of the last one.
     evidenced: Option<Arc<Evidenced>>,
     /// The error with which the last connection was lost.
     lost: Option<Error>,
     /// The token of the next attempt, unless the application is asked for one.
     token: Option<Token>,
-    /// The application gave `token` unasked, so the next attempt takes it without a question.
+    /// The application gave `token` without a question, so the next attempt uses it without asking.
     fresh: bool,
-    /// The last token that the server refused so that only another one can help.
+    /// The last token that the server refused: only another token can help.
     refused: Option<Token>,
     /// Attempts that failed in a row, and connections that broke at once.
     failures: u32,
@@ -241,7 +241,7 @@ impl Core {
         self.actions.pop_front()
     }
 
-    /// When [`Core::tick`] has something to do, if ever.
+    /// The time of the next [`Core::tick`], if there is something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let live = match &self.state {
             State::Connected(live) => live.look,
@@ -269,7 +269,7 @@ impl Core {
         }
     }
 
-    /// The present state, as news for somebody who has seen none.
+    /// The present state, as notices for a new observer.
     pub fn present(&self) -> Vec<Notice> {
         match &self.state {
             State::Connecting(attempt) => attempt.present().into_iter().collect(),
@@ -289,7 +289,7 @@ impl Core {
         }
     }
 
-    /// Why the client ended, if it has.
+    /// The error with which the client ended, if it has.
     pub fn end_error(&self) -> Option<&Error> {
         match &self.state {
             State::Ended(error) => Some(error),
@@ -297,7 +297,7 @@ impl Core {
         }
     }
 
-    /// Why the connection in use, or the last one, was trusted.
+    /// The verified evidence of the connection in use, or of the last one.
     pub fn evidenced(&self) -> Option<&Arc<Evidenced>> {
         self.evidenced.as_ref()
     }

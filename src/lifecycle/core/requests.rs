@@ -21,7 +21,7 @@ struct Request {
     place: Place,
     /// It was on a connection before.
     sent_before: bool,
-    /// The application gave it up; its connection has not reported its end yet.
+    /// The application has cancelled it, and its connection has not reported its end yet.
     given_up: bool,
     /// The refusal after which it is sent once more.
     refused: Option<Error>,
@@ -104,7 +104,7 @@ impl Requests {
         self.waiting.iter().copied().collect()
     }
 
-    /// Waiting requests that a connection of this number serves.
+    /// Waiting requests that may be sent on this connection.
     pub(super) fn waiting_for(&self, connection: ConnectionId) -> Vec<RequestId> {
         self.waiting_if(
             |request| matches!(request.place, Place::Waiting { after, .. } if after < connection),
@@ -138,13 +138,14 @@ impl Requests {
         let refused = request.refused;
         Some(result.map_err(|error| {
             let waited = matches!(request.place, Place::Waiting { .. });
-            // No connection with a fresh token was made, so the enclave's refusal stands.
+            // No connection with a fresh token was made, so the request ends with the enclave's
+            // refusal.
             let own = matches!(error.status(), Status::Cancelled | Status::Closed);
             match refused {
                 Some(refused) if waited && !own => {
                     refused.because("No other connection could be made", &error)
                 }
-                // It had been sent, whatever happened to it then.
+                // It was sent before, even if this connection did not send it.
                 Some(_) if error.progress() == Progress::NotSent => {
                     error.with_progress(Progress::MaybeSent)
                 }

@@ -1,4 +1,4 @@
-//! Works off the actions of the core.
+//! Performs the actions of the core.
 
 use std::sync::{Arc, MutexGuard, Weak};
 
@@ -11,13 +11,13 @@ use crate::net::Token;
 use crate::panics;
 
 impl Lifecycle {
-    /// Works off the core's actions, unless another thread does.
+    /// Performs the core's actions, unless another thread does.
     pub(super) fn act<'a>(&'a self, mut state: MutexGuard<'a, State>) {
         if state.acting {
             return;
         }
         state.acting = true;
-        // Whoever waits for the client's end also waits for these actions.
+        // A wait for the client's end also waits for these actions.
         let means = state.means.clone();
         loop {
             let work = match panics::catch(|| self.next_work(&mut state)) {
@@ -58,7 +58,7 @@ impl Lifecycle {
             let Err(error) = self.set_timer(state) else {
                 return None;
             };
-            // Without a thread nothing can be waited for.
+            // Without a timer no deadline can be kept.
             state.core.finish_waiting(&error);
             if state.core.poll_timeout().is_some() {
                 state.core.fail(error);
@@ -66,7 +66,7 @@ impl Lifecycle {
         }
     }
 
-    /// Tells a new observer the present state.
+    /// Reports the present state to a new observer.
     fn introduce(&self, state: &mut State, watch: Arc<dyn Observer>) -> Box<dyn FnOnce() + '_> {
         state.watches.retain(|watch| watch.strong_count() > 0);
         state.watches.push(Arc::downgrade(&watch));
@@ -155,7 +155,7 @@ impl Lifecycle {
                 self.telling(state, means, move |tell| tell(&News::Over(question)))
             }
             Action::Notify(notice) => {
-                // After the end no task begins.
+                // No task begins after the client's end.
                 let means = match &notice {
                     Notice::Ended(_) => state.means.take()?,
                     _ => state.means.clone()?,
@@ -197,7 +197,7 @@ impl Lifecycle {
             return None;
         };
         let Some(session) = state.connections.get(&connection) else {
-            // It broke between the core's decision and this.
+            // It broke after the core's decision.
             let message = "connection lost before the request was sent";
             let error = Error::new(Status::ConnectionLost, message);
             return Some(Box::new(move || {

@@ -30,7 +30,7 @@ impl Lifecycle {
         self.input(|core, now| core.answer_release(question, accept, now))
     }
 
-    /// Gives a fresh token unasked.
+    /// Gives the client a fresh token without a question.
     pub fn set_token(&self, token: Token) {
         self.input(|core, now| core.set_token(token, now));
     }
@@ -84,7 +84,7 @@ impl Lifecycle {
         }
     }
 
-    /// Why the connection in use, or the last one, was trusted.
+    /// The verified evidence of the connection in use, or of the last one.
     pub fn evidenced(&self) -> Option<Arc<Evidenced>> {
         self.state().core.evidenced().cloned()
     }
@@ -108,7 +108,7 @@ impl Lifecycle {
         if let Some(error) = state.core.end_error() {
             return Some(error.clone());
         }
-        // The end of the only connection may still be on its way here.
+        // The end of the only connection may not have been reported yet.
         let current = state.core.current().filter(|_| !self.reconnects)?;
         state.connections.get(&current)?.end()
     }
@@ -137,7 +137,7 @@ impl Lifecycle {
                 callbacks
             }
         };
-        // Under the lock, and so before `close` looks at the thread.
+        // Under the lock, so that `close` sees the hold.
         let hold = callbacks.hold();
         Ok((callbacks, hold))
     }
@@ -147,7 +147,7 @@ impl Lifecycle {
         self.state().callbacks.get().cloned()
     }
 
-    /// Ends the client and every request. The threads go when the tasks have ended.
+    /// Ends the client and every request. The threads end after the tasks.
     pub fn close(&self) {
         let mut state = self.state();
         state.core.close();

@@ -1,6 +1,6 @@
 //! Does what the core of a client's life asks for, and reports the results to it.
 //!
-//! Every input takes the client's one lock, changes the core, and then works off the core's actions
+//! Every input takes the client's one lock, changes the core, and then performs the core's actions
 //! in order. Only one thread does that at a time: the others leave their actions to it. Code that
 //! may call back into the client (the ends of requests, observers) runs outside the lock.
 //!
@@ -44,14 +44,14 @@ pub struct Attempts {
     pub failed: AtomicU64,
 }
 
-/// A client: what its handles, tasks and requests share.
+/// The state that a client's handles, tasks and requests share.
 pub struct Lifecycle {
     this: Weak<Lifecycle>,
     limits: Limits,
     reconnects: bool,
-    /// Keeps requests until their answer: a fresh token can help a refused one.
+    /// Keeps requests until they are answered, to send a refused one again with a fresh token.
     keeps_requests: bool,
-    /// Bytes of requests that have not left.
+    /// Bytes of requests that were not sent.
     unsent: Arc<AtomicUsize>,
     /// Bytes of requests kept until their answer.
     kept: Arc<AtomicUsize>,
@@ -71,13 +71,13 @@ struct State {
     core: Core,
     /// The phase that waiting threads know.
     phase: Phase,
-    /// A thread works off the actions.
+    /// A thread performs the actions.
     acting: bool,
-    /// Observers that come and go.
+    /// Observers, which may be dropped at any time.
     watches: Vec<Weak<dyn Observer>>,
     /// Those that have not seen the present state yet.
     new_watches: Vec<Arc<dyn Observer>>,
-    /// When the timer's task looks at the core, if it runs.
+    /// The time at which the timer's task calls the core, if it runs.
     timer: Option<Instant>,
     dials: BTreeMap<AttemptId, Dial>,
     connections: BTreeMap<ConnectionId, Session>,
@@ -168,7 +168,7 @@ impl Lifecycle {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the core an input, then works off its actions.
+    /// Gives the core an input, then performs its actions.
     fn input<T>(&self, input: impl FnOnce(&mut Core, Now) -> T) -> T {
         let mut state = self.state();
         let given = input(&mut state.core, Now::read());
@@ -315,7 +315,7 @@ impl Lifecycle {
         self.act(state);
     }
 
-    /// An attempt made a connection. `None`: nobody wants it any more.
+    /// An attempt made a connection. `None`: the attempt is over, so drop the connection.
     pub(super) fn connected(
         &self,
         attempt: AttemptId,
@@ -345,12 +345,12 @@ impl Lifecycle {
         drop(session);
     }
 
-    /// Acts on what is due, and says when to look again.
+    /// Acts on what is due, and returns the next deadline.
     pub(super) fn tick(&self) -> Option<Instant> {
         let mut state = self.state();
         state.timer = None;
         state.core.tick(Now::read());
-        // This task looks again, so no other one is started.
+        // This task waits for the next deadline, so no other one is started.
         state.timer = state.core.poll_timeout();
         let timer = state.timer;
         self.act(state);

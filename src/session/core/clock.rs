@@ -84,7 +84,7 @@ impl Core {
         self.counts.pings_sent += 1;
     }
 
-    /// Demands that the peer is heard soon: the network changed.
+    /// Sets a deadline for the next bytes from the peer, because the network changed.
     pub(in crate::session) fn probe(&mut self, now: Instant) {
         if self.is_closed() {
             return;
@@ -121,8 +121,9 @@ impl Core {
 }
 
 impl Exchange {
-    /// Returns since when the enclave owes a sign of life. It owes none while the application
-    /// keeps an upload waiting, nor while the socket takes bytes before the request's last one.
+    /// Returns the time from which the idle limit counts. The limit does not run while the
+    /// application keeps an upload waiting, or while a part of the request is queued and the socket
+    /// takes bytes.
     fn silent_since(&self, now: Instant, wrote: Instant) -> Instant {
         match &self.upload {
             _ if self.queued > 0 => self.heard.max(wrote),

@@ -8,7 +8,7 @@ use crate::error::{Error, Status};
 use crate::noise;
 use crate::wire::{self, Response};
 
-/// Why a request reached its idle limit.
+/// The reason why a request reached its idle limit.
 pub(super) enum Silent {
     /// All places for uploads are taken.
     NoPlace,

@@ -97,7 +97,7 @@ pub(super) struct Counts {
 /// A request that is open.
 struct Exchange {
     progress: Progress,
-    /// When the enclave was last heard of it, a frame of it left, or its upload went on.
+    /// The last time that a response to it arrived, a frame of it left, or its upload continued.
     heard: Instant,
     pace: Pace,
     /// Messages of it in the queue.
@@ -126,9 +126,9 @@ pub(super) struct Core {
     events: VecDeque<Event>,
     counts: Counts,
     keepalive: Keepalive,
-    /// When the peer must have been heard after the network changed.
+    /// The deadline for bytes from the peer after the network changed.
     probe: Option<Instant>,
-    /// When the socket last took bytes.
+    /// The last time that the socket took bytes.
     wrote: Instant,
     /// No request reaches its idle limit earlier. Activity only moves limits back, so this is
     /// computed again when it has passed, and not for each message.
@@ -207,7 +207,7 @@ impl Core {
         self.finish(id, Ok(()), now);
     }
 
-    /// Ends a request whose answer is malformed or cannot be delivered. The connection goes on.
+    /// Ends a request whose answer is malformed or cannot be delivered. The connection continues.
     pub(super) fn fail_request(&mut self, id: i64, error: Error, now: Instant) {
         self.finish(id, Err(error), now);
     }
@@ -346,7 +346,7 @@ impl Core {
     }
 
     /// Returns the only open request, if the socket is read. One WebSocket carries all streams, so
-    /// the reading stops only when this one's reader is full: then call [`Core::pause`].
+    /// reading stops only when the reader of a sole request is full: then call [`Core::pause`].
     pub(super) fn sole(&self) -> Option<i64> {
         if self.paused || self.exchanges.len() != 1 {
             return None;
@@ -354,14 +354,13 @@ impl Core {
         self.exchanges.keys().next().copied()
     }
 
-    /// Stops the reading of the socket until the reader of the only open request has room, or
-    /// another request opens.
+    /// Stops reading the socket until the reader of the only open request has room, or another
+    /// request opens.
     pub(super) fn pause(&mut self) {
         self.paused = self.exchanges.len() == 1;
     }
 
-    /// Resumes the reading of the socket. The peer's limits start again, because this side stood
-    /// still.
+    /// Resumes reading the socket. The peer's limits start again, because this side did not read.
     pub(super) fn resume(&mut self, now: Instant) {
         if !std::mem::take(&mut self.paused) {
             return;

@@ -82,7 +82,7 @@ impl Outgoing {
         });
     }
 
-    /// Queues a ping before everything else, also between the frames of a long message. So its
+    /// Queues a ping before everything else, even between the frames of a long message. So its
     /// round trip measures the network and not the queue.
     pub(super) fn push_ping(&mut self, id: i64, message: Bytes) {
         let chunk_id = self.ids.next();
@@ -115,7 +115,7 @@ impl Outgoing {
     }
 
     /// Drops the messages of a request that have not begun to leave. A message that has begun goes
-    /// out whole: a server keeps an unfinished one for ever. Returns the number of dropped messages.
+    /// out whole: a server keeps an unfinished one forever. Returns the number of dropped messages.
     pub(super) fn drop_unsent(&mut self, id: i64) -> u32 {
         let mut dropped = 0;
         self.messages.retain(|message| {

@@ -59,7 +59,7 @@ impl Places {
 /// An upload of an open request.
 pub(super) struct Upload {
     step: Step,
-    /// The message that opens it, until the first chunk is there.
+    /// The message that opens it, until the first chunk has come.
     opening: Option<wire::Request>,
     next_seq: u32,
 }
@@ -112,7 +112,8 @@ impl Upload {
             (0, _) => Rest::Nothing,
             (_, true) if queued == 0 => Rest::Nothing,
             (_, true) => Rest::Leaving,
-            // The numbers of dropped chunks are free, and the final chunk must leave no gap.
+            // The final chunk takes the first dropped chunk's number, because the numbers must have
+            // no gap.
             (sent, false) => Rest::Final(sent),
         }
     }
