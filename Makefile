@@ -1,5 +1,5 @@
 # make demo      builds everything, starts the local enclave, and chats with it from C
-# make demo-all  does the same with every example, and restarts the enclave under three of them
+# make demo-all  does the same with every example, and restarts the enclave while three of them run
 # make test      runs all tests whose tools are installed, and lists the skipped ones
 #
 # The other targets are for work on the library. Output goes to build/ and cargo's target folders.

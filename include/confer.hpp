@@ -314,7 +314,7 @@ public:
     confer::progress progress() const noexcept { return confer::progress(confer_error_progress(get())); }
     // The enclave's reason. Do not log it: it may repeat parts of the request.
     detail::text peer_text() const { return detail::view(confer_error_peer_text, get()); }
-    // Of a refused enclave.
+    // The report of a refused enclave.
     std::optional<confer::report> report() const { return detail::keep(confer_error_report(get())); }
 
     const confer_error *get() const noexcept { return handle_.get(); }

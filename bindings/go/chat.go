@@ -127,7 +127,8 @@ type Event struct {
 	// JSON.
 	JSON string
 
-	// Content of an EventBody has bytes, which may not be text, and may end inside a character.
+	// The Content of an EventBody may be no text, or end inside a character. FullContent is a server
+	// tool's whole result: put it into the history if calls of client tools follow.
 	Content, FullContent                string
 	ToolCallID, ToolName, ToolArguments string
 
@@ -167,8 +168,8 @@ func (c *Client) chat(ctx context.Context, request ChatRequest, yield func(Event
 		if left = left || !yield(event, nil); !left {
 			return true
 		}
-		// A loop that is left at the last event has the whole answer. So does the conversation, if the
-		// stream is read to its end.
+		// A loop that is left at the last event has the whole answer. Reading the stream to its end adds
+		// the answer to the conversation too.
 		return event.Type == EventCompletion && !event.PendingToolCalls
 	})
 	if left {
@@ -179,7 +180,7 @@ func (c *Client) chat(ctx context.Context, request ChatRequest, yield func(Event
 
 // Collect sends a request and returns the whole text of its answer, without reasoning, at most
 // 32 MiB. After rounds of tools it is the text of the last one. If the chat fails, Collect also
-// returns the text that came. Calls of tools without Run that want answers are ErrInvalidArgument.
+// returns the text that arrived. If tools without Run want answers, it returns ErrInvalidArgument.
 func (c *Client) Collect(ctx context.Context, request ChatRequest) (string, error) {
 	if !request.runsItsTools() {
 		return c.collect(ctx, request.native)
@@ -324,7 +325,7 @@ func optional[T any](a *attempt, value *T, set func(T, **C.confer_error) C.confe
 	}
 }
 
-// documentsOf returns the JSON of each value. An error contains `what`, but no value.
+// documentsOf returns the JSON of each value. An error names the value, and does not contain it.
 func documentsOf(values map[string]any, what string) (map[string]string, error) {
 	documents := make(map[string]string, len(values))
 	for name, value := range values {

@@ -1,6 +1,6 @@
 // Package confer is a client for Confer's attested inference service: libconfer for Go.
 //
-// Connect verifies the enclave before it sends anything. A Client then streams chats:
+// Connect verifies the enclave before it sends a request. A Client then streams chats:
 //
 //	client, err := confer.Connect(ctx, confer.Config{Token: token})
 //	if err != nil {
@@ -87,7 +87,7 @@ func Start(config Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	// For clients that are never closed.
+	// Frees a client that is never closed.
 	client.cleanup = runtime.AddCleanup(client, func(handle *C.confer_client) { C.confer_client_free(handle) }, client.handle)
 	if config.TokenProvider != nil || config.AcceptRelease != nil {
 		questions, err := client.watch()
@@ -100,8 +100,8 @@ func Start(config Config) (*Client, error) {
 	return client, nil
 }
 
-// Wait waits until the client is connected. If it has ended or ends meanwhile, Wait returns its
-// error. When ctx ends, only the wait ends.
+// Wait waits until the client is connected. If it has ended or ends during the wait, Wait returns
+// its error. When ctx ends, only the wait ends.
 func (c *Client) Wait(ctx context.Context) error {
 	for event, err := range c.Watch(ctx) {
 		if err != nil {

@@ -381,8 +381,7 @@ func (c *Client) pull(ctx context.Context, make func() (sendable, error), take f
 	return readStream(ctx, stream, take)
 }
 
-// collect makes a request, sends it, and returns the whole answer, or what came of it before a
-// failure.
+// collect makes a request, sends it, and returns the whole answer, or the part before a failure.
 func (c *Client) collect(ctx context.Context, make func() (sendable, error)) (string, error) {
 	stream, err := c.start(ctx, make)
 	if err != nil {

@@ -342,7 +342,7 @@ func TestDocumentIsUploadedFromAReader(t *testing.T) {
 
 func TestReaderThatWaitsIsClosed(t *testing.T) {
 	client := connect(t, startEnclave(t, "upload-refused-midway"))
-	// A refusal ends the upload although the document's source says nothing any more.
+	// A refusal ends the upload, although the next read of the document's source never returns.
 	source, sink := io.Pipe()
 	go sink.Write(make([]byte, 19<<20))
 	var refused *confer.Error
@@ -353,7 +353,7 @@ func TestReaderThatWaitsIsClosed(t *testing.T) {
 	if _, err := source.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("the reader is open: %v", err)
 	}
-	// So does a context.
+	// The end of a context closes the reader too.
 	stalled, end := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {

@@ -34,7 +34,7 @@ type Disconnected struct{ Err error }
 
 // Retry announces the next attempt to connect.
 type Retry struct {
-	Attempt uint32 // in a row, from 1; the first retry of a client is number 2
+	Attempt uint32 // counts attempts in a row from 1; a client's first attempt has no event
 	Delay   time.Duration
 	Err     error // of the attempt before; nil for the first retry after a lost connection
 }
@@ -237,8 +237,8 @@ func (c Config) answer(watch *C.confer_stream) {
 	})
 }
 
-// giveToken answers with the provider's token. Errors about answers that nobody needs any more are
-// ignored.
+// giveToken answers with the provider's token. It ignores the error of an answer that is no longer
+// needed.
 func (c Config) giveToken(ctx context.Context, question *TokenQuestion) {
 	defer question.kept.free()
 	token, err := c.TokenProvider(ctx, question.Reason)
@@ -269,7 +269,7 @@ func keep(event *C.confer_event) *kept {
 	return k
 }
 
-// free frees the clone before it is garbage. Nobody may use it any more.
+// free frees the clone before the garbage collector does. Nothing may use it afterwards.
 func (k *kept) free() {
 	k.cleanup.Stop()
 	C.confer_event_free(k.handle)

@@ -35,7 +35,7 @@ static bool goes_on(bool lives, bool terminal) {
 
 /*
  * Reads a line like getline(), and polls before each byte, so that Ctrl-C works in an unfinished line. Returns -1 at the end
- * of the input, and when it is woken.
+ * of the input, after Ctrl-C, and when the client ends.
  */
 static ssize_t read_line(char **line, size_t *size) {
     size_t len = 0;

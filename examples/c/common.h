@@ -20,7 +20,7 @@ static const confer_client *verified; /* NULL until its enclave is verified */
 
 static inline int exit_code(confer_status status) {
     bool of_a_request = status == CONFER_E_FILE || status == CONFER_E_TOO_LARGE;
-    /* A document's answer can break the protocol on a connection that goes on. */
+    /* A document's answer can break the protocol without ending the connection. */
     if (status == CONFER_E_PROTOCOL) of_a_request = confer_client_check(verified, NULL) == CONFER_OK;
     if (status == CONFER_OK || status == CONFER_END) return ANSWERED;
     if (status == CONFER_E_REJECTED) return REFUSED;

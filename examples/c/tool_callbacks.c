@@ -72,7 +72,7 @@ static void on_chat_done(void *user_data, confer_stream *stream, confer_status s
     pthread_mutex_unlock(&lock);
 }
 
-/* Begins to connect, and waits for the first connection. The watch gives the token meanwhile. */
+/* Begins to connect, and waits for the first connection. The watch's callback gives the token. */
 static confer_status start(confer_client **client, confer_error **error) {
     const confer_stream_callbacks watch = {sizeof watch, NULL, on_client, NULL, NULL, NULL};
     confer_config *config = NULL;

@@ -64,7 +64,7 @@ static confer_status take(confer_stream *stream, confer_status on_event(const co
     return status == CONFER_OK ? on_event(event) : status == CONFER_TIMEOUT ? CONFER_OK : status;
 }
 
-/* Waits until `fd` is readable. Takes the watch's events meanwhile. */
+/* Waits until `fd` is readable, and handles the watch's events during the wait. */
 static confer_status wait_for(int fd, confer_error **error) {
     struct pollfd polled[] = {{fd, POLLIN, 0}, {-1, POLLIN, 0}};
     confer_status status = confer_stream_fd(watch, &polled[1].fd, error);
@@ -75,7 +75,7 @@ static confer_status wait_for(int fd, confer_error **error) {
     return status;
 }
 
-/* Begins to connect. The watch says how that goes, and asks for the token. */
+/* Begins to connect. The watch reports each step, and asks for the token. */
 static confer_status start(confer_client **client, confer_error **error) {
     confer_config *config = NULL;
     confer_status status = new_config(&service, &config, error);

@@ -43,7 +43,8 @@ enum wait { READY, TIMED_OUT, WOKEN };
 
 /*
  * Waits until `fd` is readable, or the time is over (negative: no limit). Ctrl-C, the first connection and the end of the
- * client wake it. Meanwhile it shows the client's events and, on a terminal, the time since `since_ms` (not if negative).
+ * client wake it. While it waits, it shows the client's events and, on a terminal, the time since `since_ms` (unless that
+ * is negative).
  */
 static inline enum wait wait_for(int fd, int64_t timeout_ms, int64_t since_ms) {
     int64_t end = now_ms() + timeout_ms;

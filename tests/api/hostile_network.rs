@@ -286,7 +286,8 @@ fn slow_line_loses_nothing_and_stays_alive() {
     assert_eq!(check(&client).unwrap(), CONFER_OK);
 }
 
-/// The ping's answer waits behind the request. The sockets' buffers are sent within the limit.
+/// The answer to a ping comes only after the request, which takes longer than the limit to send. The
+/// sockets' buffers are small enough that bytes still move within the limit.
 #[test]
 fn slow_upload_keeps_the_peer_alive() {
     const LIMIT: Duration = Duration::from_secs(3);

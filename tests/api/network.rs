@@ -767,7 +767,7 @@ mod tests {
         assert_eq!(&byte, b"y");
     }
 
-    /// The server counts its clients' leaves, and reports them on another connection.
+    /// The server counts the connections that clients closed, and reports the number on another one.
     #[test]
     fn half_open_connection_ends_only_for_the_server() {
         static ENDED: AtomicUsize = AtomicUsize::new(0);

@@ -19,7 +19,7 @@
 
 /* ---- checks: any thread, also in a callback ---------------------------------------------------*/
 
-static int check_errors = STDERR_FILENO; /* where failed checks are told */
+static int check_errors = STDERR_FILENO; /* failed checks are written there */
 
 static inline void check_failed(const char *file, int line, const char *what, const char *why) {
     dprintf(check_errors, "\n%s:%d: %s: %s\n", file, line, what, why);

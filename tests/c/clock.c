@@ -104,7 +104,7 @@ static void a_connection_that_breaks_while_the_clock_is_wrong_is_made_again_when
     }
 }
 
-/* A child that stops this process and continues it after two seconds. */
+/* Forks a child that soon stops process `whom`, and continues it after two seconds. */
 static pid_t sleep_soon(pid_t whom) {
     pid_t child = fork();
     CHECK(child >= 0);

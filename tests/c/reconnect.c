@@ -167,7 +167,7 @@ static void client_that_gives_up_tells_all_who_wait(void) {
     CHECK(status == CONFER_OK ? end_of(stream, &progress) == CONFER_E_CONNECT && progress == CONFER_PROGRESS_NOT_SENT
                               : status == CONFER_E_CONNECT);
     line_ends(&line, CONFER_E_CONNECT);
-    CHECK(gate_count(&line.attempts) == 3 && gate_count(&line.failed) == 2); /* the end tells the third failure */
+    CHECK(gate_count(&line.attempts) == 3 && gate_count(&line.failed) == 2); /* the third failure is the error of the end */
     CHECK(confer_client_counter(client, CONFER_COUNTER_FAILED_ATTEMPTS) == 3);
     CHECK_STATUS(CONFER_E_CONNECT, confer_chat_stream(client, request, NULL, &stream, &error));
     CHECK_STATUS(CONFER_E_CONNECT, confer_client_check(client, &error));

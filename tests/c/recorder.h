@@ -26,7 +26,7 @@ struct recorder {
     void (*react_done)(struct recorder *recorder);
     /* Called by destroy, may be NULL. */
     void (*react_destroy)(struct recorder *recorder);
-    /* For the functions above. */
+    /* Data of the functions above. */
     confer_client *client;
     void *data;
 };

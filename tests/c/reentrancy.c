@@ -190,9 +190,9 @@ static void callback_rules_hold_for_stage_and_log(void) {
     enclave_stop(&enclave);
 }
 
-/* ---- the same table in callbacks that must answer -------------------------------------------- */
+/* ---- the same table in the callbacks of tools and documents ---------------------------------- */
 
-/* Called once in each kind of callback. `client` is NULL before there is one. */
+/* The data of a callback that makes the calls of the table. `client` is NULL before it exists. */
 struct refusal {
     struct gate tried;
     confer_config *config;

@@ -248,12 +248,12 @@ static void hanging_lookups_delay_no_file_and_no_other_name(void) {
     CHECK(use_everything(false));
     CHECK(check_now_ms() - began < SOON_MS);
 
-    /* The last place. Then a connection by name fails at once, and a file still does not. */
+    /* The last place. After it a connection by name fails at once, but a file can still be read. */
     hang_one(MOST_LOOKUPS);
     confer_config *config = by_name("localhost");
     confer_client *other = NULL;
     confer_status status;
-    /* The last one counts as given up a moment after its end was told. Until then others queue behind it. */
+    /* The last look-up counts as given up a moment after its attempt has failed. Until then others queue behind it. */
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_STAGE_RESOLVE, 50, &error));
     do status = confer_connect(config, &other, NULL);
     while (status == CONFER_E_STAGE_TIMEOUT);

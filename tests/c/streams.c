@@ -500,7 +500,7 @@ static void collecting_begins_behind_what_was_taken_before(void) {
 static void too_long_answer_is_not_collected(void) {
     enclave_start(&enclave, NULL);
     confer_client *client = enclave_connect(&enclave);
-    /* 67 MB; the bound is 32 MiB. The rest is more than socket buffers hold, so the end cannot be there. */
+    /* 67 MB; the bound is 32 MiB. The rest does not fit into socket buffers, so the stream cannot have ended. */
     confer_stream *stream = chat_pull(client, "/tokens 4100 16384");
     const char *text = NULL;
     size_t len = 0;

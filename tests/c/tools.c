@@ -37,14 +37,14 @@ static confer_stream *ask(confer_client *client, const char *prompt) {
     return pull(client, asking(prompt, ROUNDS, PATIENT_MS));
 }
 
-/* Reads on to the next call, which is lent. */
+/* Reads up to the next tool call. The stream lends it. */
 static const confer_event *next_call(confer_stream *stream) {
     const confer_event *event = chat_next(stream);
     while (confer_event_type(event) != CONFER_EVENT_CLIENT_TOOL_CALL) event = chat_next(stream);
     return event;
 }
 
-/* Reads on to the next call that wants an answer, and keeps it. */
+/* Reads up to the next tool call, which wants an answer, and returns a clone. */
 static confer_event *keep_call(confer_stream *stream) {
     const confer_event *event = next_call(stream);
     CHECK(confer_event_wants_answer(event));

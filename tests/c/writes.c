@@ -17,7 +17,7 @@ static void fill(void) {
     for (size_t at = 0; at < LARGE; at++) document[at] = (uint8_t)('a' + at % 23);
 }
 
-/* A request for a document of this length, -1 if it is not to be known. */
+/* A request for a document of this length, -1 for an unknown length. */
 static confer_extraction_request *extraction(int64_t total) {
     confer_extraction_request *request = NULL;
     CHECK_OK(confer_extraction_request_new("note.pdf", SIZE_MAX, &request, &error));

@@ -10,8 +10,8 @@ key() { tmux send-keys "$1"; }
 last() { screen | grep . | tail -n 1; }
 is_last() { [ "$(last)" = "$1" ]; }
 
-# begin [ARGUMENT…]: starts chat with these arguments on a screen of 24 lines, so that the report
-# alone fills it. `preload` is a library for chat.
+# begin [ARGUMENT…]: starts chat with these arguments on a screen of 24 lines, so that the
+# report fills it. `preload` is a library for chat.
 begin() {
   CONFER_TOKEN=$token tmux new-session -d -x 100 -y 24 \
     "{ LD_PRELOAD='${preload:-}' '$chat' --url '$url' --policy '$policy'; echo exit \$? >&2; } $*; cat"

@@ -216,7 +216,7 @@ fn list_of_symbols_is_complete() {
     assert_eq!(listed, exports(), "docs/symbols-in-versions");
 }
 
-/// Programs contain the header's numbers and the layout of its table from compile time, so neither may
+/// Compiled programs contain the header's numbers and the layout of its callback table, so neither may
 /// change. The list is written by hand.
 #[test]
 fn header_numbers_never_change() {

@@ -1,4 +1,4 @@
-//! One connection: upgrade, handshake, then requests and answers until either end leaves.
+//! One connection: upgrade, handshake, then requests and answers until one side closes.
 //!
 //! Specification: protocol.md sections 1 to 4. `routes` makes the answers.
 
@@ -310,8 +310,7 @@ fn message_2(state: &mut HandshakeState, evidence: &[u8]) -> Result<Vec<u8>, Fai
     Ok(message)
 }
 
-/// Goes beyond the code, as a real server's may. Has a control character, which a client should not
-/// print.
+/// The reason in a close frame. It has a control character, which a client should not print.
 const CLOSE_REASON: &str = "the enclave's own\u{7}words";
 
 fn close_message(code: u16) -> Message {
@@ -323,7 +322,7 @@ fn close_message(code: u16) -> Message {
 
 /// Why the reader ended, if nothing broke.
 enum End {
-    /// The client has left.
+    /// The client closed the connection.
     Left,
     /// The client made a mistake, and the close frame that says so is in the outbox.
     Refused(String),

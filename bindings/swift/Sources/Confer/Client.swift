@@ -41,14 +41,14 @@ public final class Client: Sendable {
         return client
     }
 
-    /// Waits until the client is connected. Throws its error if it has ended or ends meanwhile.
+    /// Waits until the client is connected. Throws its error if it has ended or ends during the wait.
     public func waitUntilConnected() async throws {
         let events = try watch()
         while try call({ confer_client_wait(handle.pointer, 0, $0) }) == CONFER_TIMEOUT { _ = try await events.next() }
     }
 
     public var state: State {
-        // An unknown one is neither connected nor over.
+        // A state of a later version: neither connected nor ended.
         State(rawValue: confer_client_state(handle.pointer)) ?? .reconnecting
     }
 

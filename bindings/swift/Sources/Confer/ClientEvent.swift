@@ -18,9 +18,9 @@ public enum Stage: Int32, Sendable, CaseIterable {
 
 /// Why a client needs a token.
 public enum TokenReason: Int32, Sendable, CaseIterable {
-    /// For the first connection.
+    /// The first connection needs a token.
     case first = 0
-    /// For another connection.
+    /// Another connection needs a token.
     case reconnect = 1
     /// The token in use ends soon.
     case expiring = 2

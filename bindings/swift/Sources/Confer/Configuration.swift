@@ -98,23 +98,23 @@ public struct Configuration: Sendable {
         case longestRetry = 109
     }
 
-    /// A limit, in bytes unless noted.
+    /// A limit of memory or number.
     public enum LimitKey: Int32, Sendable, CaseIterable {
-        /// Unread on the only stream. Above this, the socket is not read.
+        /// Unread bytes of a stream. Above this, the socket is not read if no other request is open.
         case streamRest = 0
-        /// Unread on a stream. Above this, it fails with `.slowConsumer`.
+        /// Unread bytes of a stream. Above this, it fails with `.slowConsumer`.
         case streamUnread = 1
-        /// Unread on all streams.
+        /// Unread bytes of all streams of a client.
         case clientUnread = 2
-        /// Of incomplete messages.
+        /// Bytes of incomplete messages.
         case unfinished = 3
-        /// Of unsent requests. Above this, new ones fail with `.tooMany`.
+        /// Bytes of unsent requests. Above this, new requests fail with `.tooMany`.
         case unsent = 4
         /// Number of open requests.
         case requests = 5
         /// Number of failed attempts to connect again in a row, after which the client ends with
-        /// the last error. Default: 0. Every new connection is fully verified. An unsent request is
-        /// sent on it. A sent one fails, and the error's progress says how far it had come.
+        /// the last error. Default: 0. Every new connection is fully verified. A request
+        /// that was not sent is sent on it. Any other fails, and the error's progress says how far it had come.
         case attempts = 6
     }
 

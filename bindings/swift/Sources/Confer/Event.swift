@@ -49,7 +49,7 @@ public enum Event: Sendable, Hashable {
     }
     public struct ToolResponse: Sendable, Hashable {
         public let id, name, content: String
-        /// For the history, when client tools follow.
+        /// The whole result. Put it into the history if calls of client tools follow.
         public let fullContent: String?
     }
     public struct Completion: Sendable, Hashable {

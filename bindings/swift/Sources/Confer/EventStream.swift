@@ -38,7 +38,7 @@ extension EventStream where Element == Event {
     public var collected: Data { (try? source.get().collected) ?? Data() }
 
     /// Writes the next bytes of a document with `Document.Source.stream`, and waits until the
-    /// library has taken them. The answer need not be read meanwhile. One task at a time may write.
+    /// library has taken them. Writing does not wait for a reader of the answer. One task at a time may write.
     ///
     /// Throws `.stale` if the upload has ended, for example because the answer came early: read it.
     public func write(_ bytes: Data) async throws { try await source.get().write(bytes) }
@@ -204,7 +204,7 @@ final class Tasks: @unchecked Sendable {
         cancelled.forEach { $0.cancel() }
     }
 
-    /// Cancels, and starts no more.
+    /// Cancels the running tasks, and starts no further ones.
     func end() {
         lock.withLock { isOver = true }
         cancel()

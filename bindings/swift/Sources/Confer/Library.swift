@@ -1,4 +1,4 @@
-// What concerns all clients of the process.
+// Settings that all clients of the process share.
 
 import CConfer
 

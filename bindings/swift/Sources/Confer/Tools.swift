@@ -54,7 +54,7 @@ public struct Tool: Sendable {
 
     /// Unique in a request.
     public var name: String
-    /// For the model.
+    /// Explains the tool to the model.
     public var description: String
     /// The JSON Schema of the arguments, an object.
     public var parameters: String

@@ -93,7 +93,7 @@ impl Routes {
         self.ended(id, self.misbehave(id, progress))
     }
 
-    /// Logs the end of an upload, and returns the answer that is due then.
+    /// Logs the end of an upload, and returns its answer.
     fn ended(&self, id: i64, progress: Progress<Options>) -> Option<Work> {
         let (outcome, data) = match &progress {
             Progress::Quiet => return None,

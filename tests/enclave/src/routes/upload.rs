@@ -12,9 +12,9 @@ use crate::wire::Chunk;
 /// Limits of every server (section 6).
 const MAX_UPLOADS: usize = 10;
 const MAX_EARLY: usize = 256;
-/// The most requests whose chunks are kept before the request arrives.
+/// Uploads, at most, whose chunks are kept before their request arrives.
 const MAX_EARLY_REQUESTS: usize = 64;
-/// The most ended uploads that are remembered, to ignore their late chunks.
+/// Ended uploads that are remembered, at most, so that their late chunks are ignored.
 const MAX_ENDED: usize = 1_024;
 
 /// The servers' vague messages.
@@ -192,7 +192,7 @@ impl<Options> Uploads<Options> {
         Progress::Quiet
     }
 
-    /// Ends an upload, or one that never began.
+    /// Refuses an upload, also one that has not begun.
     pub(crate) fn refuse(
         &mut self,
         id: i64,
