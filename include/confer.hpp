@@ -529,7 +529,7 @@ public:
     event_type type() const noexcept { return event_type(confer_event_type(handle_)); }
     // Empty for event_type::body and higher numbers, which have no JSON.
     std::string_view json() const { return detail::view(confer_event_json, handle_).value_or(""); }
-    // For event_type::body it may not be text, and may end inside a character.
+    // For event_type::body it need not be text, and may end inside a character.
     detail::text content() const { return detail::view(confer_event_content, handle_); }
     detail::text full_content() const { return detail::view(confer_event_full_content, handle_); }
     bool pending_tool_calls() const noexcept { return confer_event_pending_tool_calls(handle_); }
@@ -565,7 +565,7 @@ public:
     // Returns whether this is a call or a question that the application must answer.
     bool wants_answer() const noexcept { return confer_event_wants_answer(handle_); }
 
-    // A call of a tool. The arguments are a text of the model, which may not follow the schema.
+    // A call of a tool. The arguments are text from the model, which may break the schema.
     detail::text tool_call_id() const { return detail::view(confer_event_tool_call_id, handle_); }
     detail::text tool_name() const { return detail::view(confer_event_tool_name, handle_); }
     detail::text tool_arguments() const { return detail::view(confer_event_tool_arguments, handle_); }

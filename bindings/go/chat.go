@@ -127,7 +127,7 @@ type Event struct {
 	// JSON.
 	JSON string
 
-	// The Content of an EventBody may be no text, or end inside a character. FullContent is a server
+	// The Content of an EventBody need not be text, and may end inside a character. FullContent is a server
 	// tool's whole result: put it into the history if calls of client tools follow.
 	Content, FullContent                string
 	ToolCallID, ToolName, ToolArguments string

@@ -35,9 +35,9 @@ import (
 type Config struct {
 	// Endpoint is the WebSocket's URL with its path, without the token. Default: Confer's service.
 	Endpoint string
-	// Token is the account's token. Required, unless tokens are asked for. Printing a Config does not
-	// show it. But fmt calls no method of a Config in an unexported field of another struct, and prints
-	// all of it.
+	// Token is the account's token. Required, unless TokenProvider or AskToken is set. Printing a
+	// Config does not show it. But fmt prints all of a Config in an unexported field of another struct,
+	// because it calls no method of such a field.
 	Token string `json:"-"`
 	// TokenProvider gives tokens: for the first connection if Token is empty, for later connections,
 	// before a token expires, and after the server refused one. It runs in a goroutine with a context

@@ -26,8 +26,8 @@ type Tool struct {
 	Run ToolFunc `json:"-"`
 }
 
-// ToolFunc runs a tool in a goroutine. The arguments are text from the model. They should be JSON
-// according to the tool's schema, but may not be. The model receives an error as the result, and
+// ToolFunc runs a tool in a goroutine. The arguments are text from the model, which may break the
+// tool's schema or not be JSON. If Run fails, the model receives the error as the result, and
 // continues. ctx ends with the chat, or after ChatRequest.ToolTimeout. The chat's sequence ends
 // after the function has returned.
 type ToolFunc = func(ctx context.Context, arguments string) (string, error)

@@ -10,7 +10,7 @@
  *     chat --once "What is a quine?"     one answer
  *
  * This file has the conversation. options.h reads the command line, connecting.h makes the first connection, watch.h shows
- * what becomes of it, answer.h asks, waiting.h waits and handles Ctrl-C, messages.h and terminal.h write to the terminal,
+ * its changes, answer.h asks, waiting.h waits and handles Ctrl-C, messages.h and terminal.h write to the terminal,
  * checklist.h shows the report, and common.h has the shared code of the examples.
  *
  * Exit: 0 answered, 2 usage, 3 enclave refused, 4 could not connect or connection lost, 5 request refused or failed, 130

@@ -7,7 +7,7 @@
 #include "options.h"
 #include "waiting.h"
 
-/* One to two minutes in all. A longer sleep of the machine ends the conversation. */
+/* The attempts take one to two minutes in all. If the network is gone for longer, the conversation ends. */
 enum { MAX_ATTEMPTS = 20, FIRST_DELAY_MS = 250, LONGEST_DELAY_MS = 10000 };
 
 static inline confer_status set_retries(confer_config *config, confer_error **error) {
@@ -28,7 +28,7 @@ static inline confer_status configure(confer_config *config, confer_error **erro
     if (status == CONFER_OK && options.jwks_cache != NULL)
         status = confer_config_set_jwks_cache_file(config, options.jwks_cache, CONFER_NTS, error);
     if (status == CONFER_OK && options.timeout_ms > 0) status = set_limits(config, (uint64_t)options.timeout_ms, error);
-    if (status == CONFER_OK && options.once == NULL) /* who wants one answer wants to know that it broke */
+    if (status == CONFER_OK && options.once == NULL) /* with --once, a lost connection is a failure */
         status = set_retries(config, error);
     if (status == CONFER_OK && options.policy != NULL) {
         status = confer_policy_load(options.policy, CONFER_NTS, &policy, error);

@@ -3,8 +3,8 @@
  *
  *     tool_callbacks [--url URL] [--policy FILE] [--token TOKEN]
  *
- * Each line of the input is a prompt. A lost connection is made again. The local enclave makes the call that a prompt
- * names: /client-tool fahrenheit {"celsius": 21.5}. Exit codes as of chat.
+ * Each line of the input is a prompt. The client reconnects after a failure. The local enclave makes the call that a prompt
+ * names: /client-tool fahrenheit {"celsius": 21.5}. Exit codes are those of chat.
  */
 #define _POSIX_C_SOURCE 200809L
 

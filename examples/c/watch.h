@@ -34,7 +34,7 @@ static inline void describe(FILE *out, const confer_event *event) {
     }
 }
 
-/* Shows an event, or the report of an enclave that was refused later. The last line gives the other reasons. */
+/* Shows an event, or the report of an enclave that was refused when reconnecting. The last line shows other errors. */
 static inline void show_client_event(const confer_event *event, const confer_report *refused) {
     char *lines = NULL;
     size_t len;

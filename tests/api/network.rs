@@ -302,7 +302,7 @@ impl Shared {
     /// Forwards one connection until it ends.
     fn serve(&self, client: TcpStream, state: &Mutex<State>) {
         self.hold(state);
-        // A server that is not there looks like one that hangs up.
+        // A server that does not run looks like one that closes the connection.
         if let Ok(server) = TcpStream::connect(("127.0.0.1", self.server)) {
             for socket in [&client, &server] {
                 socket.set_nodelay(true).unwrap();

@@ -1,5 +1,5 @@
 //! Connections through proxies, with TLS roots from the application, with resumed sessions, and
-//! over both address families. Only the names are not real: TLS ends in a front before the local
+//! over both address families. The host names are invented, and TLS ends in a front before the local
 //! enclave.
 
 use std::ffi::{c_char, c_void};

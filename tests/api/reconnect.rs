@@ -1,5 +1,4 @@
-//! Broken connections that are made again: what is sent, what the application sees, and that no
-//! request is sent twice.
+//! Reconnecting: what is sent, what the application sees, and that no request is sent twice.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -523,7 +522,7 @@ fn repeatable_requests_are_limited_and_answers_make_room() {
         }
         (first, pull(client, &long("/tokens 1 1")))
     };
-    // As soon as the connection's task has counted the sent bytes.
+    // There is room as soon as the connection's task has counted the sent bytes.
     let as_soon_as_there_is_room = |client: &Client| {
         loop {
             match pull(client, &long("/tokens 1 1")) {
@@ -533,7 +532,7 @@ fn repeatable_requests_are_limited_and_answers_make_room() {
             std::thread::yield_now();
         }
     };
-    // Without a provider, a sent request is forgotten.
+    // Without `CONFER_ASK_TOKEN`, the library drops a request once it is sent.
     let plain = connect(&config).unwrap();
     let (_unanswered, _) = two(&plain);
     read(&as_soon_as_there_is_room(&plain)).1.unwrap();

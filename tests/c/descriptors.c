@@ -199,7 +199,7 @@ struct failures {
     struct gate shortages, destroyed;
 };
 
-/* Counts attempts that failed for want of a descriptor. Others failed before the shortage, without an enclave. */
+/* Counts attempts that failed because no descriptor was free. Others failed before the shortage, without an enclave. */
 static int32_t on_client(void *user_data, confer_stream *stream, const confer_event *event) {
     struct failures *failures = user_data;
     const confer_error *error = confer_event_error(event);

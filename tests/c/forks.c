@@ -177,7 +177,7 @@ static void child_may_exit_normally(void) {
     enclave_stop(&enclave);
 }
 
-/* The child does not look the name up: where the C library's resolver does it, its lock would be held for ever there. */
+/* The child must not look up a name: the parent's look-up may hold the lock of the C library's resolver. */
 static void child_forked_during_a_lookup_is_refused_at_once(void) {
     confer_config *config = NULL;
     confer_client *client = NULL;

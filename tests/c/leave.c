@@ -1,6 +1,6 @@
 /*
  * Processes that end while the library connects. Programs of tests/c/leaver.c, linked in every way, end
- * after a connection has begun. The bytes that it waits for come while their destructors run. The programs
+ * after a connection has begun. Its next bytes arrive while the destructors of the program run. The programs
  * must end in time, with the exit code that they chose.
  *
  * This process delays the connection: it is a relay between the program and the enclave, and does not use

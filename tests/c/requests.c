@@ -64,7 +64,7 @@ static void receive(confer_stream *stream, struct outcome *outcome) {
     confer_stream_free(stream);
 }
 
-/* Starts a request of each kind, without callbacks; and sends it, frees it, and reads what comes. */
+/* For each kind of request: pull_KIND() starts it without callbacks; send_KIND() also frees it and reads its answer. */
 #define KIND(kind)                                                                                                    \
     static inline confer_stream *pull_##kind(confer_client *client, const confer_##kind##_request *request) {         \
         confer_stream *stream = NULL;                                                                                 \

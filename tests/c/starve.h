@@ -1,5 +1,5 @@
 /*
- * starve.h: makes a system that refuses threads and does not answer look-ups, as long as a test wants.
+ * starve.h: imitates a system that refuses threads and does not answer look-ups, for as long as a test wants.
  *
  * A program that includes this file defines the system's functions, so the library calls them instead of the C
  * library's. That works for the shared and the static library. Include the file in one file of a program,

@@ -14,7 +14,7 @@ enum {
     MOST_LOOKUPS = 32
 };
 
-/* ---- whatever needs a thread ----------------------------------------------------------------------------------------*/
+/* ---- calls that need a thread ---------------------------------------------------------------------------------------*/
 
 static char cache[600], document[600];
 
@@ -133,7 +133,7 @@ static void *look_for_threads(void *data) {
     return NULL;
 }
 
-/* Refuses the n-th thread, or all from the n-th on, in a client whose callback thread starts late, or first. */
+/* Refuses the n-th thread, or (`more`) all from the n-th on. A client with a log starts its callback thread first. */
 static void refuse_each(bool more, bool with_log) {
     setup();
     struct gate end = GATE;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The C API as a C program meets it: the header in every dialect, the built library's symbols and needs, and the promises
-# of tests/c/*.c, each program plain and under valgrind. `tests/c/test.sh NAME…` runs some programs alone.
+# of tests/c/*.c, each program plain and under valgrind. `tests/c/test.sh NAME…` runs only these programs.
 #
 # Needs what `make lib enclave` builds. Another library or enclave: LIB_DIR, CONFER_ENCLAVE.
 set -uo pipefail
@@ -143,7 +143,7 @@ statuses() {
   sed -n 's/^#define \(CONFER_\(OK\|TIMEOUT\|END\|E_[A-Z0-9_]*\)\) [0-9]*$/    {\1, "\1"},/p' include/confer.h
 }
 
-# The constants of all other enumerations: all numbers but the version, bits, and those of connection events.
+# The constants of all other enumerations. Version numbers and bits have no name function.
 constants() {
   sed -n 's/^#define \(CONFER_[A-Z0-9_]*\) [0-9]*$/\1/p' include/confer.h |
     grep -Evx 'CONFER_(OK|TIMEOUT|END|E_.*|VERSION_.*|ASK_.*)' | sed 's/.*/    {&, "&"},/'
@@ -171,8 +171,8 @@ keep_promises() {
   done
 }
 
-# Programs that end while the library connects, in C and C++, linked with the shared and the static library. What runs at
-# the end lies in the program, or in a library that the loader ends after libconfer.
+# Programs that end while the library connects, in C and C++, linked with the shared and the static library. The
+# code that runs at the end is in the program, or in a library that the loader ends after libconfer.
 keep_promises_of_leaving() {
   local programs=() language compiler
   for language in c c++; do
@@ -194,8 +194,8 @@ keep_promises_of_leaving() {
   run leave "$OUT/leave"
 }
 
-# Without a look for leaks: what the library keeps for the life of a process (see valgrind.supp) stays behind when it is
-# unloaded, since statics in Rust have no destructors.
+# Does not search for leaks: Rust's statics have no destructors, so the memory that the library keeps for the life of a
+# process (see valgrind.supp) remains after it is unloaded.
 keep_promises_of_unloading() {
   "$CC" "${C11[@]}" -fPIC -shared tests/c/plugin.c -o "$CONFER_PLUGIN" "${LINK[@]}" &&
     "$CC" "${C11[@]}" tests/c/unload.c -o "$OUT/unload" || { failed=$((failed + 1)); return; }

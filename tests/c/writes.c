@@ -33,7 +33,7 @@ static confer_stream *start(confer_client *client, int64_t total) {
     return stream;
 }
 
-/* Writes all bytes, so many at once. */
+/* Writes all bytes, `piece` at a time. */
 static void write_all(confer_stream *stream, size_t from, size_t to, size_t piece) {
     while (from < to) {
         size_t len = to - from < piece ? to - from : piece, written = 77;

@@ -59,7 +59,7 @@ fn exports() -> BTreeSet<String> {
     sources().flat_map(|source| source.functions).collect()
 }
 
-/// Returns the sections of a header. Each banner stands once.
+/// Returns the sections of a header. Each banner must occur once.
 fn split(header: &str) -> Vec<(&'static str, String)> {
     let mut sections = Vec::new();
     let mut before = header;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests faults below TCP in a network namespace: a slow line, and a link that goes down. The proxy
-# of tests/api/network.rs tests loss, reordering and latency, and everything where there are no
+# of tests/api/network.rs tests loss, reordering and latency. It also runs on systems without
 # namespaces.
 #
 # Needs what `make lib enclave examples` builds.

@@ -25,7 +25,7 @@ impl Log {
         Ok(Self(path.map(open).transpose()?.map(Mutex::new)))
     }
 
-    /// Appends the whole line `{"connection": number, "event": event, …details}`.
+    /// Appends the line `{"connection": number, "event": event, …details}`.
     pub(crate) fn write(&self, connection: u64, event: &str, details: Value) {
         let Some(file) = &self.0 else { return };
         let mut line = json!({ "connection": connection, "event": event });

@@ -1,7 +1,7 @@
 //! Each fault has the outcome that `--list-faults` states, according to an independent judge.
 //!
 //! The judge implements the same specification. It fully checks connections and streams. Of
-//! evidence, it checks only the release, with a verifier by others.
+//! evidence, it checks only the release, with a third-party verifier.
 
 mod common;
 

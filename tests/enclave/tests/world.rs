@@ -1,4 +1,4 @@
-//! Checks the trust world with verifiers from others, before the library has to accept it.
+//! Checks the trust world with third-party verifiers, before the library has to accept it.
 
 mod common;
 

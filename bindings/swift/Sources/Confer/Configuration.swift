@@ -4,8 +4,9 @@ import CConfer
 
 /// The configuration of a client. A property that is nil has the library's default.
 public struct Configuration: Sendable {
-    /// Gives a token for a connection within `DurationKey.answer`. If it throws, it gives none, for
-    /// the reason that the error's type names; no other detail becomes part of errors and the log.
+    /// Gives a token for a connection within `DurationKey.answer`. If it throws, the
+    /// client gets no token. Errors and the log then name the type of the thrown error, and nothing
+    /// else of it.
     public typealias TokenProvider = @Sendable (TokenReason) async throws -> String
     /// Decides whether a release that differs from the previous one is accepted, within
     /// `DurationKey.answer`. If not, the client ends with `.releaseRefused`.
@@ -22,14 +23,14 @@ public struct Configuration: Sendable {
     /// A file that stores Intel's key sets for other processes. Default: no file.
     public var jwksCacheFile: String?
 
-    /// Asked for a token if there is none, for each further connection, and a minute before the
-    /// last one expires, if that is a JWT with an expiry. When the question is over, its task is
-    /// cancelled.
+    /// Called if there is no token, for each further connection, after the server refused a token,
+    /// and a minute before a token expires, if it is a JWT with an expiry. When the question is over,
+    /// its task is cancelled.
     public var tokenProvider: TokenProvider?
     /// Default: the policy decides.
     public var releaseDecision: ReleaseDecision?
-    /// The questions that the application answers through ``Client/events``, besides those with a
-    /// closure above.
+    /// The questions that the application answers through ``Client/events``, in addition to those with
+    /// a closure above.
     public var asks: Questions = []
 
     /// Also replaces a connection before its evidence expires.

@@ -59,7 +59,7 @@ public enum Event: Sendable, Hashable {
     }
 
     public struct Piece: Sendable, Hashable {
-        /// May not be text, and may end inside a character.
+        /// Need not be text, and may end inside a character.
         public let content: Data
         /// Bytes received so far, with this piece, and the total.
         public let received: Int64

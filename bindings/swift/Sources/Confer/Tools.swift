@@ -47,8 +47,8 @@ public final class Conversation: Sendable {
 
 /// A tool that the model may call.
 public struct Tool: Sendable {
-    /// Runs the tool. The arguments are text from the model. They should be JSON according to the
-    /// tool's schema, but may not be. If it throws, the model receives an error as the result, and
+    /// Runs the tool. The arguments are text from the model, which may break the tool's schema
+    /// or not be JSON. If it throws, the model receives an error as the result, and
     /// continues. When the chat ends first, its task is cancelled.
     public typealias Function = @Sendable (_ arguments: String) async throws -> String
 

@@ -60,8 +60,8 @@ fn checkpoint(bundle: &mut Value, change: fn(&str) -> String) {
     *envelope = change(envelope.as_str().unwrap_or_default()).into();
 }
 
-/// Inserts `first` into the text of an object that already has this key, so that the key is there
-/// twice.
+/// Inserts `first` into the text of an object that already has this key, so that the key
+/// occurs twice.
 fn doubled(text: &str, first: &str) -> String {
     format!("{{{first},{}", &text[1..])
 }

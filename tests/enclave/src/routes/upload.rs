@@ -52,9 +52,9 @@ struct Place {
 
 struct Upload<Options> {
     options: Options,
-    /// The most bytes of the document.
+    /// Largest size of the document, in bytes.
     most: usize,
-    /// The fewest bytes of the document.
+    /// Smallest size of the document, in bytes.
     least: usize,
     max_out_of_order: usize,
     data: Vec<u8>,
