@@ -1,5 +1,5 @@
-//! Checks that every exported function has its guard: parses `src/ffi` and fails for an export whose panic
-//! could reach the caller.
+//! Checks that every exported function has its guard: parses `src/ffi` and fails for an export
+//! whose panic could reach the caller.
 
 use std::fs;
 use std::path::{Path, PathBuf};

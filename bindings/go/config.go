@@ -126,8 +126,8 @@ const (
 	LimitRequests     LimitKey = C.CONFER_LIMIT_REQUESTS      // open requests
 	// LimitAttempts is the number of attempts to connect again that may fail in a row. Default 0: the
 	// client ends with its connection. Every new connection is fully verified. An unsent request is sent
-	// on the next connection. A sent one fails, and Error.Progress says how far it had come. No request
-	// is sent twice.
+	// on the next connection. A sent one fails, and Error.Progress says how far it had come: no request
+	// that may have been carried out is sent twice.
 	LimitAttempts LimitKey = C.CONFER_LIMIT_ATTEMPTS
 )
 

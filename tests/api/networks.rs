@@ -1,6 +1,6 @@
 //! Connections through proxies, with TLS roots from the application, with resumed sessions, and
-//! over both address families. The host names are invented, and TLS ends in a front before the local
-//! enclave.
+//! over both address families. The host names are invented, and TLS ends in a front before the
+//! local enclave.
 
 use std::ffi::{c_char, c_void};
 use std::net::TcpListener;

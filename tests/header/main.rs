@@ -216,8 +216,8 @@ fn list_of_symbols_is_complete() {
     assert_eq!(listed, exports(), "docs/symbols-in-versions");
 }
 
-/// Compiled programs contain the header's numbers and the layout of its callback table, so neither may
-/// change. The list is written by hand.
+/// Compiled programs contain the header's numbers and the layout of its callback table, so neither
+/// may change. The list is written by hand.
 #[test]
 fn header_numbers_never_change() {
     let header = generate();
