@@ -17,6 +17,8 @@ pub use exit::process_ends;
 pub use helpers::{Asked, FILES, LOOKUPS};
 pub use latch::Latch;
 pub use log::{Level, Log, Sink};
+#[cfg(test)]
+pub(crate) use runtime::testing;
 pub use runtime::{MAX_WORKERS, Runtime, set_workers, wait_for_threads};
 pub use threads::{Which, block_signals_with, wait};
 pub use watch::{Starting, watch};

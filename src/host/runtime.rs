@@ -80,7 +80,10 @@ impl Runtime {
     /// before it ends. Fails, and drops the task, if no worker lives and none can be started. A
     /// worker that dies drops its tasks too.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        self.seat()?.spawn(task);
+        let seat = self.seat()?;
+        #[cfg(test)]
+        testing::chosen(self);
+        seat.spawn(task);
         Ok(())
     }
 
@@ -268,4 +271,37 @@ impl Drop for Events {
 /// a client lives, some do.
 pub fn wait_for_threads(deadline: Option<Instant>) -> bool {
     threads::wait(Which::All, deadline)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static DEATHS: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Each of the next `tasks` tasks that the calling thread starts is given to a worker that has
+    /// just died.
+    pub(crate) fn kill_chosen_workers(tasks: u32) {
+        DEATHS.set(tasks);
+    }
+
+    /// A worker was chosen for a task, and does not have it yet.
+    pub(super) fn chosen(runtime: &Runtime) {
+        let Some(left) = DEATHS.get().checked_sub(1) else {
+            return;
+        };
+        DEATHS.set(left);
+        let stop = |worker: &mut Worker| {
+            worker._stop = oneshot::channel().0;
+            worker.stay.clone()
+        };
+        let stopped: Vec<Stay> = runtime.workers().iter_mut().map(stop).collect();
+        for stay in stopped {
+            stay.wait(None);
+        }
+    }
 }

@@ -497,6 +497,6 @@ fn differs(before: &Evidenced, now: &Evidenced) -> bool {
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod sim;
+pub(super) mod sim;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,13 @@
 //! Checks arbitrary sequences of inputs. The simulation checks most rules at each step: a request
 //! ends once, nothing goes out twice, nothing goes to a connection that was not verified and
-//! approved, and an ended client does nothing.
+//! approved, and an ended client does nothing. Actions may wait while more happens, and connections
+//! may report late, as with several threads.
 
 use proptest::prelude::*;
 
 use super::sim::*;
 use super::*;
+use crate::lifecycle::policy::LOOK;
 
 /// One thing that happens. Numbers choose among what there is.
 #[derive(Clone, Debug)]
@@ -21,8 +23,8 @@ enum Input {
         manifest: bool,
         expires: Option<u64>,
     },
-    FailDial(usize),
-    Lose(usize, usize),
+    FailDial(Status, bool),
+    Lose(usize, Status),
     AnswerToken(usize),
     AnswerRelease(bool),
     SetToken(u8),
@@ -30,23 +32,27 @@ enum Input {
     Pass(u64),
     Sleep(u64),
     PassUntilDue,
-    Close,
+    /// Attempts claim a connection without approval.
+    ConnectUnapproved,
+    Entered(AttemptId),
+    Hold(bool),
+    Report,
 }
 
 const LOST: [Status; 5] = [
+    Status::Panic,
     Status::ConnectionLost,
     Status::DeadPeer,
     Status::Decrypt,
-    Status::Panic,
     Status::Expired,
 ];
 const DIAL: [Status; 6] = [
+    Status::Rejected,
+    Status::File,
     Status::Connect,
     Status::Upgrade,
-    Status::Rejected,
     Status::System,
     Status::StageTimeout,
-    Status::File,
 ];
 const REFUSED: [Status; 4] = [
     Status::PaymentRequired,
@@ -55,36 +61,50 @@ const REFUSED: [Status; 4] = [
     Status::StreamIdle,
 ];
 
+/// Chooses a status, rarely one of the first, fatal ones.
+fn rarely_fatal(all: &'static [Status], fatal: usize) -> impl Strategy<Value = Status> {
+    let (fatal, passing) = all.split_at(fatal);
+    prop_oneof![
+        1 => prop::sample::select(fatal),
+        30 => prop::sample::select(passing),
+    ]
+}
+
 fn input() -> impl Strategy<Value = Input> {
     let at = 0..64usize;
     prop_oneof![
-        6 => any::<bool>().prop_map(|again| Input::Submit { again }),
+        10 => any::<bool>().prop_map(|again| Input::Submit { again }),
         2 => at.clone().prop_map(Input::Cancel),
         4 => (at.clone(), any::<bool>()).prop_map(|(at, all)| Input::Progress(at, all)),
         3 => at.clone().prop_map(Input::Answered),
         3 => (at.clone(), at.clone()).prop_map(|(at, why)| Input::Refused(at, why)),
-        6 => (any::<bool>(), proptest::option::of(0..4_000u64))
+        12 => (proptest::bool::weighted(0.8), proptest::option::of(0..4_000u64))
             .prop_map(|(manifest, expires)| Input::Connect { manifest, expires }),
-        3 => at.clone().prop_map(Input::FailDial),
-        3 => (at.clone(), at.clone()).prop_map(|(at, why)| Input::Lose(at, why)),
-        3 => (0..4usize).prop_map(Input::AnswerToken),
-        2 => any::<bool>().prop_map(Input::AnswerRelease),
+        3 => (rarely_fatal(&DIAL, 2), any::<bool>())
+            .prop_map(|(why, delays)| Input::FailDial(why, delays)),
+        3 => (at, rarely_fatal(&LOST, 1)).prop_map(|(at, why)| Input::Lose(at, why)),
+        8 => (0..24usize).prop_map(Input::AnswerToken),
+        6 => proptest::bool::weighted(0.9).prop_map(Input::AnswerRelease),
         1 => any::<u8>().prop_map(Input::SetToken),
         1 => Just(Input::NetworkChanged),
         2 => (0..700u64).prop_map(Input::Pass),
         1 => (0..90_000u64).prop_map(Input::Sleep),
         4 => Just(Input::PassUntilDue),
-        1 => Just(Input::Close),
+        1 => Just(Input::ConnectUnapproved),
+        1 => (0..30u64).prop_map(Input::Entered),
+        4 => proptest::bool::weighted(0.2).prop_map(Input::Hold),
+        4 => Just(Input::Report),
     ]
 }
 
 fn any_rules() -> impl Strategy<Value = Rules> {
     (
-        proptest::option::of(1..5u32),
-        any::<[bool; 4]>(),
+        proptest::option::weighted(0.9, prop_oneof![1 => 1..4u32, 3 => 4..20u32]),
+        proptest::bool::weighted(0.8),
+        any::<[bool; 3]>(),
         proptest::option::of(20..5_000u64),
     )
-        .prop_map(|(attempts, [first, token, release, evidence], age)| Rules {
+        .prop_map(|(attempts, first, [token, release, evidence], age)| Rules {
             reconnect: attempts.map(|attempts| Reconnect {
                 attempts,
                 first: Duration::from_secs(1),
@@ -134,24 +154,23 @@ fn feed(sim: &mut Sim, input: Input) {
             let expires = expires.map(|after| sim.now.unix() + after);
             sim.connect_until(if manifest { "a" } else { "b" }, expires);
         }
-        Input::FailDial(why) => {
-            if !sim.dials.is_empty() && sim.questions.is_empty() {
-                let retry_delay = (why % 3 == 0).then(|| Duration::from_secs(3));
-                let error = error(DIAL[why % DIAL.len()]).with_retry_delay(retry_delay);
-                sim.fail_dial(error);
+        Input::FailDial(why, delays) => {
+            if !sim.dials.is_empty() {
+                let retry_delay = delays.then(|| Duration::from_secs(3));
+                sim.fail_dial(error(why).with_retry_delay(retry_delay));
             }
         }
         Input::Lose(at, why) => {
             if let Some(connection) = pick(&sim.connections(), at) {
-                sim.lose(connection, LOST[why % LOST.len()]);
+                sim.lose(connection, why);
             }
         }
         Input::AnswerToken(how) => {
             let asked = sim.questions.values().any(|kind| kind.starts_with("token"));
             if asked {
                 sim.answer(match how {
-                    0 => TokenAnswer::Later(error(Status::Token)),
-                    1 => TokenAnswer::Refused(error(Status::Token)),
+                    0 => TokenAnswer::Refused(error(Status::Token)),
+                    1..6 => TokenAnswer::Later(error(Status::Token)),
                     _ => TokenAnswer::Token(Token::new("answered").unwrap()),
                 });
             }
@@ -160,7 +179,7 @@ fn feed(sim: &mut Sim, input: Input) {
             if sim.questions.values().any(|kind| *kind == "release") {
                 sim.accept(accept);
                 if accept {
-                    sim.complete("b", None);
+                    sim.complete();
                 }
             }
         }
@@ -174,7 +193,17 @@ fn feed(sim: &mut Sim, input: Input) {
         Input::PassUntilDue => {
             sim.pass_until_due();
         }
-        Input::Close => sim.close(),
+        Input::ConnectUnapproved => {
+            if !sim.held {
+                sim.connect_unapproved(&evidenced("c", None));
+            }
+        }
+        Input::Entered(attempt) => {
+            sim.core.entered(attempt, Stage::Tcp);
+            sim.run();
+        }
+        Input::Hold(held) => sim.hold(held),
+        Input::Report => sim.report(),
     }
 }
 
@@ -184,42 +213,67 @@ proptest! {
     #[test]
     fn every_request_ends_exactly_once(
         rules in any_rules(),
-        inputs in prop::collection::vec(input(), 0..60),
+        late in any::<bool>(),
+        inputs in prop::collection::vec(input(), 0..100),
+        later in prop::collection::vec(input(), 0..15),
     ) {
         let mut sim = Sim::new(rules);
-        let mut submitted = 0;
+        sim.late = late;
         for input in inputs {
-            submitted += RequestId::from(matches!(input, Input::Submit { .. }));
             feed(&mut sim, input);
-            prop_assert!(sim.dials.len() <= 1);
         }
+        sim.hold(false);
         sim.close();
-        for request in 1..=submitted {
-            prop_assert!(sim.finished.contains_key(&request), "{request} has no end");
+        // A closed client ends its requests and does nothing else, whatever happens.
+        for input in later {
+            feed(&mut sim, input);
+            prop_assert_eq!(sim.core.poll_timeout(), None);
         }
-        prop_assert_eq!(sim.finished.len() as RequestId, submitted);
+        sim.hold(false);
+        sim.report();
+        sim.close();
+        prop_assert!(sim.finished.keys().copied().eq(1..=sim.submitted()));
         prop_assert!(sim.connections().is_empty());
-        prop_assert!(sim.questions.is_empty());
-        prop_assert_eq!(sim.core.poll_timeout(), None);
+        prop_assert!(sim.dials.is_empty() && sim.questions.is_empty());
     }
 
+    /// Nobody answers, and dials fail or hang.
     #[test]
-    fn time_alone_never_loops(rules in any_rules(), connects in any::<bool>()) {
-        let mut sim = Sim::new(rules);
-        sim.submit();
+    fn time_alone_never_loops(
+        rules in any_rules(),
+        connects in any::<bool>(),
+        ends in 0..5_000u64,
+        fails in any::<bool>(),
+    ) {
+        // In each period the client looks at its connection once, and begins one row of attempts at
+        // most. Each attempt has a pause, a question and a dial.
+        let period = LOOK.min(rules.answer);
+        let attempts = rules.reconnect.map_or(1, |it| it.attempts);
+        let each_period = 1 + 3 * attempts;
+        // The end of the request's patience, and a look at the end of an age.
+        let once = 2;
+        let mut sim = Sim::with_token(rules, Some(ending_token(EPOCH + ends)));
+        let request = sim.submit();
         if connects {
             sim.connect_until("a", Some(EPOCH + 300));
         }
         let began = sim.now.monotonic;
-        // Each step makes the clock go on, or changes what there is to wait for.
-        for _ in 0..200 {
-            let before = (sim.now.monotonic, sim.notices.len(), sim.finished.len());
-            if !sim.pass_until_due() {
+        let mut steps = 0;
+        while steps < 200 {
+            if fails && !sim.dials.is_empty() {
+                sim.fail_dial(error(Status::Connect));
+            } else if !sim.pass_until_due() {
                 break;
             }
-            let after = (sim.now.monotonic, sim.notices.len(), sim.finished.len());
-            let steps = !sim.dials.is_empty() || !sim.questions.is_empty();
-            prop_assert!(after != before || steps, "at {:?}", sim.now.monotonic - began);
+            steps += 1;
+            let due = sim.core.poll_timeout();
+            prop_assert!(due.is_none_or(|due| due > sim.now.monotonic));
+            let periods = (sim.now.monotonic - began).div_duration_f64(period) as u32 + 1;
+            prop_assert!(steps <= each_period * periods + once, "{periods} periods");
+        }
+        if !connects {
+            prop_assert!(sim.finished.contains_key(&request), "it waits for ever");
+            prop_assert!(!fails || sim.core.phase() == Phase::Ended);
         }
     }
 }

@@ -2,8 +2,8 @@
 //! sequence of inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::*;
 use crate::attestation::{Policy, Verifier};
@@ -13,8 +13,10 @@ pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) const EPOCH: u64 = 1_800_000_000;
 
 /// A report that names a manifest. The verdict does not concern the core.
-pub(super) fn evidenced(manifest: &str, expires_at: Option<u64>) -> Arc<Evidenced> {
-    let verifier = Verifier::new(Policy::production()).unwrap();
+pub(in crate::lifecycle) fn evidenced(manifest: &str, expires_at: Option<u64>) -> Arc<Evidenced> {
+    static VERIFIER: LazyLock<Verifier> =
+        LazyLock::new(|| Verifier::new(Policy::production()).unwrap());
+    let verifier = &*VERIFIER;
     let (mut report, _) = verifier.admit(b"{}", &[0; 32], None, EPOCH);
     report.manifest_sha256 = Some(manifest.into());
     report.expires_at = expires_at;
@@ -22,7 +24,7 @@ pub(super) fn evidenced(manifest: &str, expires_at: Option<u64>) -> Arc<Evidence
     Arc::new(Evidenced { report, export })
 }
 
-pub(super) fn rules() -> Rules {
+pub(in crate::lifecycle) fn rules() -> Rules {
     Rules {
         reconnect: Some(Reconnect {
             attempts: 3,
@@ -44,21 +46,53 @@ pub(super) fn error(status: Status) -> Error {
     Error::new(status, "simulated")
 }
 
+/// A token with this `exp`, in Unix seconds.
+pub(super) fn ending_token(at: u64) -> Token {
+    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+    let claims = BASE64_URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{at}}}"));
+    Token::new(&format!("a.{claims}.b")).unwrap()
+}
+
 /// A connection that the core was given.
 #[derive(Default)]
 struct Line {
     requests: BTreeMap<RequestId, Progress>,
+    /// Requests that were cancelled, and have not ended yet.
+    cancelled: BTreeSet<RequestId>,
+    /// It was closed, and has not ended yet.
+    closed: Option<Error>,
 }
 
 /// See the module.
 pub(super) struct Sim {
     pub(super) core: Core,
     pub(super) now: Now,
+    /// Actions wait, as if another thread worked them off.
+    pub(super) held: bool,
+    /// These are actions that waited, so what they name may be over.
+    waited: bool,
+    /// Connections report later what was cancelled and closed: see [`Sim::report`].
+    pub(super) late: bool,
+    asks_release: bool,
+    /// [`Notice::Ended`] was given.
+    over: bool,
     /// Attempts under way, with their tokens.
     pub(super) dials: BTreeMap<AttemptId, Token>,
+    /// Every attempt that began.
+    begun: BTreeSet<AttemptId>,
+    /// The enclaves of attempts.
+    verified: BTreeMap<AttemptId, Arc<Evidenced>>,
+    /// Attempts whose release the application accepted.
+    accepted: BTreeSet<AttemptId>,
     /// Attempts that may complete their handshakes.
     pub(super) approved: BTreeSet<AttemptId>,
     lines: BTreeMap<ConnectionId, Line>,
+    /// The manifest of each connection that there was.
+    made: BTreeMap<ConnectionId, Option<String>>,
+    /// Requests that were given to a connection.
+    given: BTreeSet<RequestId>,
+    /// Requests that the application cancelled on a connection.
+    given_up: BTreeSet<RequestId>,
     /// Everything sent, in order.
     pub(super) sent: Vec<(RequestId, ConnectionId)>,
     /// Requests that may be sent (again): never sent, or returned by the enclave undone.
@@ -83,12 +117,24 @@ impl Sim {
             monotonic: Instant::now(),
             wall: UNIX_EPOCH + Duration::from_secs(EPOCH),
         };
+        let asks_release = rules.asks_release;
         let mut sim = Sim {
             core: Core::new(rules, token, 7, now),
             now,
+            held: false,
+            waited: false,
+            late: false,
+            asks_release,
+            over: false,
             dials: BTreeMap::new(),
+            begun: BTreeSet::new(),
+            verified: BTreeMap::new(),
+            accepted: BTreeSet::new(),
             approved: BTreeSet::new(),
             lines: BTreeMap::new(),
+            made: BTreeMap::new(),
+            given: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             sent: Vec::new(),
             sendable: BTreeMap::new(),
             refused: BTreeSet::new(),
@@ -102,30 +148,73 @@ impl Sim {
         sim
     }
 
-    /// Does what the core asks for.
+    /// Does what the core asks for, unless its actions wait.
     pub(super) fn run(&mut self) {
+        if self.held {
+            return;
+        }
         while let Some(action) = self.core.poll_action() {
             self.act(action);
         }
     }
 
-    fn ended(&self) -> bool {
-        self.core.phase() == Phase::Ended
+    /// The actions wait, or wait no more.
+    pub(super) fn hold(&mut self, held: bool) {
+        self.waited = std::mem::replace(&mut self.held, held);
+        self.run();
+        self.waited = false;
+    }
+
+    /// Connections report what was cancelled and closed.
+    pub(super) fn report(&mut self) {
+        for connection in self.connections() {
+            let line = self.lines.get_mut(&connection).expect("it is there");
+            let cancelled = std::mem::take(&mut line.cancelled);
+            let why = line.closed.take();
+            for request in cancelled {
+                self.end_cancelled(connection, request);
+            }
+            if let Some(why) = why {
+                self.break_line(connection, why);
+            }
+        }
+        self.run();
+    }
+
+    fn end_cancelled(&mut self, connection: ConnectionId, request: RequestId) {
+        let line = self.lines.get_mut(&connection);
+        if let Some(progress) = line.and_then(|line| line.requests.remove(&request)) {
+            let error = cancelled().with_progress(progress);
+            self.report_end(request, Err(error), false);
+        }
     }
 
     fn act(&mut self, action: Action) {
+        let ends = matches!(action, Action::Finish { .. } | Action::Cancel { .. });
+        assert!(ends || !self.over, "an ended client does nothing else");
         match action {
             Action::Dial { attempt, token } => {
-                assert!(!self.ended(), "an ended client dials");
                 assert!(self.dials.is_empty(), "two attempts at once");
+                assert!(self.begun.insert(attempt), "dials twice");
                 self.dials.insert(attempt, token);
             }
             Action::Approve { attempt } => {
-                assert!(self.dials.contains_key(&attempt), "approves nothing");
-                assert!(self.approved.insert(attempt), "approves twice");
+                let enclave = self.verified.get(&attempt);
+                let manifest = &enclave.expect("approves what was verified").report;
+                let manifest = &manifest.manifest_sha256;
+                let other = self.made.values().last().is_some_and(|it| it != manifest);
+                let accepted = self.accepted.contains(&attempt);
+                assert!(accepted || !self.asks_release || !other, "was not accepted");
+                let runs = self.dials.contains_key(&attempt);
+                assert!(runs || self.waited, "approves nothing");
+                if runs {
+                    assert!(self.approved.insert(attempt), "approves twice");
+                }
             }
             Action::Abort { attempt } => {
-                self.dials.remove(&attempt).expect("aborts what runs");
+                assert!(self.begun.contains(&attempt), "aborts what began");
+                let dial = self.dials.remove(&attempt);
+                assert!(dial.is_some() || self.waited, "aborts what runs");
                 self.approved.remove(&attempt);
             }
             Action::Send {
@@ -133,22 +222,35 @@ impl Sim {
                 connection,
                 again,
             } => {
-                assert!(!self.ended(), "an ended client sends");
                 let left = self.sendable.get_mut(&request).expect("a known request");
                 assert_eq!(*left, 1, "request {request} goes out twice");
                 *left = 0;
-                let before = self.sent.iter().any(|(sent, _)| *sent == request);
-                assert_eq!(again, before);
-                let line = self.lines.get_mut(&connection);
-                let line = line.expect("requests go to verified connections only");
+                let verified = self.made.contains_key(&connection);
+                assert!(verified, "requests go to verified connections only");
+                assert_eq!(again, !self.given.insert(request));
+                assert!(
+                    !self.given_up.contains(&request),
+                    "sends what was cancelled"
+                );
+                let Some(line) = self.lines.get_mut(&connection) else {
+                    assert!(self.waited, "it broke between the decision and this");
+                    self.may_go_again(request);
+                    let error = error(Status::ConnectionLost).with_progress(Progress::NotSent);
+                    return self.report_end(request, Err(error), true);
+                };
                 line.requests.insert(request, Progress::NotSent);
                 self.sent.push((request, connection));
             }
             Action::Cancel { request } => {
-                let mut lines = self.lines.values_mut();
-                if let Some(progress) = lines.find_map(|line| line.requests.remove(&request)) {
-                    let error = cancelled().with_progress(progress);
-                    self.report_end(request, Err(error), false);
+                self.given_up.insert(request);
+                let mut lines = self.lines.iter_mut();
+                let on = lines.find(|(_, line)| line.requests.contains_key(&request));
+                if let Some((connection, line)) = on {
+                    let connection = *connection;
+                    line.cancelled.insert(request);
+                    if !self.late {
+                        self.end_cancelled(connection, request);
+                    }
                 }
             }
             Action::Finish { request, result } => {
@@ -157,11 +259,17 @@ impl Sim {
                 self.sendable.remove(&request).expect("a known request");
             }
             Action::Probe { connection } | Action::Retire { connection } => {
-                assert!(self.lines.contains_key(&connection));
+                assert!(self.made.contains_key(&connection));
+                assert!(self.waited || self.lines.contains_key(&connection));
             }
-            Action::Close { connection, why } => self.break_line(connection, why),
+            Action::Close { connection, why } => {
+                assert!(self.made.contains_key(&connection));
+                match self.lines.get_mut(&connection) {
+                    Some(line) if self.late => drop(line.closed.get_or_insert(why)),
+                    _ => self.break_line(connection, why),
+                }
+            }
             Action::Ask(question) => {
-                assert!(!self.ended(), "an ended client asks");
                 let kind = match question.kind {
                     QuestionKind::Token(reason) => match reason {
                         TokenReason::FirstConnection => "token: first",
@@ -179,6 +287,10 @@ impl Sim {
                 assert!(asked.is_some(), "withdraws what was not asked");
             }
             Action::Notify(notice) => self.notices.push(match notice {
+                Notice::Ended(error) => {
+                    self.over = true;
+                    format!("ended {:?}", error.status())
+                }
                 Notice::Stage(stage) => format!("stage {}", stage.name()),
                 Notice::Connected {
                     first,
@@ -188,7 +300,6 @@ impl Sim {
                 Notice::Disconnected(error) => format!("disconnected {:?}", error.status()),
                 Notice::Attempt { number, .. } => format!("attempt {number}"),
                 Notice::Failed(error) => format!("failed {:?}", error.status()),
-                Notice::Ended(error) => format!("ended {:?}", error.status()),
             }),
         }
     }
@@ -212,6 +323,11 @@ impl Sim {
         request
     }
 
+    /// The number of requests so far, and the id of the last.
+    pub(super) fn submitted(&self) -> RequestId {
+        self.next_request - 1
+    }
+
     pub(super) fn cancel(&mut self, request: RequestId) {
         self.core.cancel(request);
         self.run();
@@ -229,13 +345,18 @@ impl Sim {
 
     pub(super) fn answer(&mut self, answer: TokenAnswer) {
         let (id, _) = self.question();
-        self.core.answer_token(id, answer, self.now).unwrap();
+        let answered = self.core.answer_token(id, answer, self.now);
+        assert!(answered.is_ok() || self.held, "it is open");
         self.run();
     }
 
     pub(super) fn accept(&mut self, accept: bool) {
         let (id, _) = self.question();
-        self.core.answer_release(id, accept, self.now).unwrap();
+        let answered = self.core.answer_release(id, accept, self.now);
+        assert!(answered.is_ok() || self.held, "it is open");
+        if answered.is_ok() && accept {
+            self.accepted.extend(self.dials.keys());
+        }
         self.run();
     }
 
@@ -258,27 +379,37 @@ impl Sim {
     ) -> Option<ConnectionId> {
         let attempt = *self.dials.keys().next()?;
         let evidenced = evidenced(manifest, expires_at);
-        self.core.verified(attempt, evidenced.clone(), self.now);
+        let enclave = self.verified.entry(attempt).or_insert(evidenced);
+        self.core.verified(attempt, enclave.clone(), self.now);
         self.run();
-        self.complete(manifest, expires_at)
+        self.complete()
     }
 
     /// An approved attempt completes its handshake.
-    pub(super) fn complete(
-        &mut self,
-        manifest: &str,
-        expires_at: Option<u64>,
-    ) -> Option<ConnectionId> {
-        let attempt = *self.approved.iter().next()?;
-        self.approved.remove(&attempt);
+    pub(super) fn complete(&mut self) -> Option<ConnectionId> {
+        let attempt = self.approved.pop_first()?;
         self.dials.remove(&attempt);
-        let evidenced = evidenced(manifest, expires_at);
+        let evidenced = self.verified[&attempt].clone();
+        let manifest = evidenced.report.manifest_sha256.clone();
         let connected = Connected { attempt, evidenced };
         let connection = self.core.connected(connected, self.now);
-        let connection = connection.expect("an approved attempt is current");
+        assert!(connection.is_some() || self.held, "it is current");
+        let connection = connection?;
         self.lines.insert(connection, Line::default());
+        let before = self.made.insert(connection, manifest);
+        assert!(before.is_none() && self.made.keys().last() == Some(&connection));
         self.run();
         Some(connection)
+    }
+
+    /// Attempts that are not approved, or over, claim to be connected.
+    pub(super) fn connect_unapproved(&mut self, evidenced: &Arc<Evidenced>) {
+        for attempt in self.begun.difference(&self.approved) {
+            let (attempt, evidenced) = (*attempt, evidenced.clone());
+            let connected = Connected { attempt, evidenced };
+            let connection = self.core.connected(connected, self.now);
+            assert!(connection.is_none(), "it was not approved");
+        }
     }
 
     pub(super) fn fail_dial(&mut self, error: Error) {
@@ -386,10 +517,6 @@ impl Sim {
     pub(super) fn status(&self, request: RequestId) -> Option<std::result::Result<(), Status>> {
         let result = self.finished.get(&request)?;
         Some(result.clone().map_err(|error| error.status()))
-    }
-
-    pub(super) fn wall(&self) -> SystemTime {
-        self.now.wall
     }
 }
 

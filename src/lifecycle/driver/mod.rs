@@ -12,6 +12,8 @@
 
 mod actions;
 mod application;
+#[cfg(test)]
+mod tests;
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
