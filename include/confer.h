@@ -1323,8 +1323,8 @@ typedef void (*confer_log_fn)(void *user_data, int32_t level, const char *target
  * `level`: the highest level to record, one of CONFER_LOG_*. `log`: NULL turns the log off.
  * `user_data`: passed to `log`. Clients of one configuration share it, and each has its own
  * callback thread, so several threads may use it at once.
- * `destroy`: runs once when neither the configuration nor a client needs `user_data` any more: on
- * a client's callback thread, or in the call that sets another log or frees the configuration. If
+ * `destroy`: runs once, when neither the configuration nor a client still needs `user_data`: on a
+ * client's callback thread, or in the call that sets another log or frees the configuration. If
  * this call fails, it runs before the call returns.
  */
 CONFER_MUST_USE CONFER_API
@@ -2613,12 +2613,12 @@ typedef struct {
      */
     confer_destroy_fn destroy;
     /**
-     * Called when an event or the end can be taken. Then call confer_stream_next() with a timeout
-     * of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an error.
-     * The next call comes after everything was taken, and one more comes for the end. A call can
-     * come after another thread has taken everything, but not after confer_stream_free(). After
-     * confer_close(), `on_done` may come without a call of `on_ready`. NULL: the library delivers
-     * the events to `on_event`.
+     * Called when an event or the end is ready to be taken. Then call confer_stream_next() with a
+     * timeout of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an
+     * error. The next call comes after everything was taken, and one more comes for the end. A
+     * call can come after another thread has taken everything, but not after confer_stream_free().
+     * After confer_close(), `on_done` may come without a call of `on_ready`. NULL: the library
+     * delivers the events to `on_event`.
      */
     void (*on_ready)(void *user_data, confer_stream *stream);
 } confer_stream_callbacks;
@@ -3179,8 +3179,8 @@ uint64_t confer_stream_dropped(const confer_stream *stream);
 #define CONFER_EVENT_ASK_RELEASE 105
 
 /**
- * The open question is over: it was answered, or nobody needs the answer any more. A client has
- * only one open question at a time.
+ * The open question is over: it was answered, or its answer is no longer needed. A client has only
+ * one open question at a time.
  */
 #define CONFER_EVENT_ANSWERED 106
 

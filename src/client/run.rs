@@ -145,7 +145,7 @@ impl Run {
             return Ok(false);
         }
         if state.round == most {
-            let message = format!("the model goes on calling tools after round {most}");
+            let message = format!("the model still calls tools after round {most}");
             return Err(Error::new(Status::ToolRounds, message));
         }
         if calls.len() > MAX_CALLS {

@@ -56,12 +56,12 @@ pub struct confer_stream_callbacks {
     /// Destroys the user data. Called exactly once, after `on_done` and all other callbacks. May be
     /// NULL.
     pub destroy: confer_destroy_fn,
-    /// Called when an event or the end can be taken. Then call confer_stream_next() with a timeout
-    /// of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an error.
-    /// The next call comes after everything was taken, and one more comes for the end. A call can
-    /// come after another thread has taken everything, but not after confer_stream_free(). After
-    /// confer_close(), `on_done` may come without a call of `on_ready`. NULL: the library delivers
-    /// the events to `on_event`.
+    /// Called when an event or the end is ready to be taken. Then call confer_stream_next() with a
+    /// timeout of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an
+    /// error. The next call comes after everything was taken, and one more comes for the end. A
+    /// call can come after another thread has taken everything, but not after confer_stream_free().
+    /// After confer_close(), `on_done` may come without a call of `on_ready`. NULL: the library
+    /// delivers the events to `on_event`.
     pub on_ready: Option<unsafe extern "C" fn(user_data: *mut c_void, stream: *mut confer_stream)>,
 }
 

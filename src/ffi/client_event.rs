@@ -24,8 +24,8 @@ pub const CONFER_EVENT_RETRY: i32 = 103;
 pub const CONFER_EVENT_ASK_TOKEN: i32 = 104;
 /// The enclave's release differs from the previous one: confer_event_answer_release().
 pub const CONFER_EVENT_ASK_RELEASE: i32 = 105;
-/// The open question is over: it was answered, or nobody needs the answer any more. A client has
-/// only one open question at a time.
+/// The open question is over: it was answered, or its answer is no longer needed. A client has only
+/// one open question at a time.
 pub const CONFER_EVENT_ANSWERED: i32 = 106;
 
 /// The first connection needs a token.

@@ -61,8 +61,8 @@ impl Sink for LogCallback {
 /// `level`: the highest level to record, one of CONFER_LOG_*. `log`: NULL turns the log off.
 /// `user_data`: passed to `log`. Clients of one configuration share it, and each has its own
 /// callback thread, so several threads may use it at once.
-/// `destroy`: runs once when neither the configuration nor a client needs `user_data` any more: on
-/// a client's callback thread, or in the call that sets another log or frees the configuration. If
+/// `destroy`: runs once, when neither the configuration nor a client still needs `user_data`: on a
+/// client's callback thread, or in the call that sets another log or frees the configuration. If
 /// this call fails, it runs before the call returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_log(

@@ -149,7 +149,7 @@ pub unsafe extern "C" fn confer_stream_next(
     event: *mut *const confer_event,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    // SAFETY: `event` is NULL or writable. It is written also if the guard refuses the call.
+    // SAFETY: `event` is NULL or writable. It is written even if the guard refuses the call.
     let out = unsafe { handle::out_const(event, "event") };
     guard::status(error, || {
         let out = out?;
@@ -202,7 +202,7 @@ pub unsafe extern "C" fn confer_stream_collect(
     len: *mut usize,
     error: *mut *mut confer_error,
 ) -> confer_status {
-    // SAFETY: `text` is NULL or writable. It is written also if the guard refuses the call.
+    // SAFETY: `text` is NULL or writable. It is written even if the guard refuses the call.
     let out = unsafe { handle::out_const(text, "text") };
     guard::status(error, || {
         let out = out?;

@@ -20,7 +20,7 @@ fn ends() -> MutexGuard<'static, bool> {
 pub(super) fn draw_first() -> Result<()> {
     let ends = ends();
     if *ends {
-        let message = "the process ends, and can begin no connection any more";
+        let message = "the process is ending, so no new connection can be made";
         return Err(Error::new(Status::System, message).with_retryable(false));
     }
     let _ = aws_lc_rs::rand::fill(&mut [0]);

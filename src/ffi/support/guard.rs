@@ -56,7 +56,7 @@ pub(crate) fn done(
 }
 
 /// Guards a call that returns a handle in `out`. The output is written first, so it is NULL unless
-/// `work` sets it, also in a forked child.
+/// `work` sets it, even in a forked child.
 pub(crate) fn gives<T>(
     error: *mut *mut confer_error,
     out: Result<Out<*mut T>>,

@@ -33,8 +33,8 @@ extern "C" fn at_exit() {
     }
 }
 
-/// Signals that a thread causes itself. Their handlers must run on that thread, and the kernel ends
-/// a process that blocks them.
+/// Signals that report a fault of the thread itself. Their handlers must run on that thread, and
+/// the kernel ends a process that blocks them.
 const OWN_FAULTS: [c_int; 7] = [
     libc::SIGSEGV,
     libc::SIGBUS,

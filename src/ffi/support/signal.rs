@@ -22,7 +22,7 @@ impl Pipe {
         Ok(Pipe { reader, writer })
     }
 
-    /// The pipe of a handle, made and installed when it is first asked for.
+    /// The pipe of a handle, made and installed when the application first asks for it.
     pub(crate) fn of(
         slot: &OnceLock<Arc<Pipe>>,
         install: impl FnOnce(Arc<Pipe>),

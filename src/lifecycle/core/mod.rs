@@ -95,7 +95,7 @@ pub enum Action {
     },
     /// Put a question to the application.
     Ask(Question),
-    /// The question is over: it was answered, or nobody needs the answer any more.
+    /// The question is over: it was answered, or its answer is no longer needed.
     Withdraw { question: u64 },
     /// Report it to the application.
     Notify(Notice),
