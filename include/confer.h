@@ -87,11 +87,13 @@
  *              NULL. On failure `*error` receives an error; free it with confer_error_free(). After
  *              CONFER_OK, CONFER_TIMEOUT and CONFER_END it is NULL. A getter accepts a NULL handle,
  *              and returns NULL, 0, -1 or false for it unless its text names another value.
+ *              `a || b || c` stops at the first call that fails, and gives 1, not the status: ask
+ *              confer_error_status(). Use it only for calls whose success is CONFER_OK alone.
  * Text         In: a pointer to UTF-8 and its length in bytes. The length CONFER_NTS, which is
  *              SIZE_MAX, means that the text is NUL-terminated. NULL with length 0 is the empty
  *              text. The library copies inputs.
- *              Out: borrowed and NUL-terminated. The text is valid as long as its handle; `len`, if
- *              not NULL, receives its length.
+ *              Out: borrowed and NUL-terminated. The text is valid as long as its handle, unless
+ *              its function says otherwise; `len`, if not NULL, receives its length.
  * Handles      Opaque. Each type has a _free function, which accepts NULL and never waits. Handles
  *              may be freed in any order.
  * Threads      Any thread may call any function, and several threads may use one handle at once,
@@ -121,8 +123,9 @@
  *              later, keep its event with confer_event_clone(), answer the clone from any thread,
  *              and free the clone.
  * Fork         In a forked child of a process that used the library, every call that returns a
- *              status returns CONFER_E_FORKED. Getters are safe there, and freeing does nothing. A
- *              program started with exec is not affected. If a name look-up was in progress at the
+ *              status returns CONFER_E_FORKED. Getters are safe there, and freeing does nothing.
+ *              Clients read as ended, and descriptors must not be polled. The library calls no
+ *              `destroy` there for what it was given before. A program started with exec is not affected. If a name look-up was in progress at the
  *              fork, the C library's resolver may stay locked in the child: call getaddrinfo()
  *              there only after exec.
  * Exit         A process may end at any time, even while the library connects. Nothing has to be
@@ -212,7 +215,7 @@
  *                (CONFER_LIMIT_REQUESTS)
  *              uploads at once on a connection            10            the next one waits
  *              data of an upload in memory                2 MiB         the rest is read later
- *              data written and not sent, beside that     1 MiB         confer_stream_write waits
+ *              data written and not sent, in addition     1 MiB         confer_stream_write waits
  *              time of a tool                             24 h          the model gets an error
  *                (confer_chat_request_set_tool_rounds())
  *              name look-ups at once in the process       32            the next one waits
@@ -283,7 +286,7 @@ typedef struct confer_chat_request confer_chat_request;
 /**
  * A client: one connection to a verified enclave, or several in sequence; see
  * CONFER_LIMIT_ATTEMPTS. Several threads may use it at once. It stays open until it is closed, or
- * until it and all its streams are freed.
+ * until it and all its requests' streams are freed.
  */
 typedef struct confer_client confer_client;
 
@@ -450,7 +453,7 @@ typedef int32_t confer_status;
 #define CONFER_E_TOO_LARGE 109
 
 /**
- * Too many requests are open on this connection, or too many bytes wait to be sent.
+ * Too many requests of the client are open, or too many bytes wait to be sent.
  */
 #define CONFER_E_TOO_MANY 110
 
@@ -654,7 +657,8 @@ const char *confer_status_description(confer_status status);
 #define CONFER_PROGRESS_MAYBE_SENT 1
 
 /**
- * The enclave had begun to answer.
+ * The enclave had begun to answer. A refusal by a status is an answer too: its status says whether
+ * the enclave carried the request out.
  */
 #define CONFER_PROGRESS_PARTLY_ANSWERED 2
 
@@ -666,7 +670,8 @@ confer_status confer_error_status(const confer_error *error);
 
 /**
  * Returns what happened: the argument or check, what was expected and what was found. English, for
- * developers and logs. Never contains a token, prompt, answer or key. Borrowed from the error,
+ * developers and logs. Never contains a token, prompt, answer or key, and therefore not the
+ * enclave's reason for a refusal: see confer_error_peer_text(). NULL for NULL. Borrowed from the error,
  * NUL-terminated. `len` may be NULL.
  */
 CONFER_API
@@ -1008,8 +1013,8 @@ confer_status confer_config_set_roots_pem(confer_config *config,
 
 /**
  * Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token is
- * an error, unless CONFER_ASK_TOKEN is set; see confer_config_set_ask(). The library sends the
- * token in the request line of the upgrade, and writes it nowhere else. It removes one newline at
+ * an error, unless confer_connect_start() is used with CONFER_ASK_TOKEN; see
+ * confer_config_set_ask(). The library sends the token in the request line of the upgrade, and writes it nowhere else. It removes one newline at
  * the end.
  *
  * A client does not connect again with a token that the server has refused for good: after HTTP
@@ -1200,8 +1205,9 @@ void confer_config_free(confer_config *config);
 #define CONFER_LIMIT_REQUESTS 5
 
 /**
- * Number of attempts to reconnect that may fail one after the other. After the last one the client
- * ends with its error. 0: the client ends with its connection.
+ * Number of attempts to connect that may fail one after the other; the first attempt of
+ * confer_connect_start() counts too. After the last one the client ends with its error. 0: the
+ * client ends with its connection.
  *
  * Each new connection is fully verified, with the same policy. A request that was not sent before
  * the connection broke is sent on the next one. Other streams end with the connection's error, and
@@ -1359,7 +1365,7 @@ confer_status confer_policy_strict(confer_policy **policy, confer_error **error)
  * Parses a policy from its JSON document. Every key must be present. Unknown and repeated keys are
  * errors. docs/policy.md explains each key.
  *
- * `json`, `json_len`: the document, UTF-8, at most 1 MiB; SIZE_MAX if NUL-terminated. Copied.
+ * `json`, `json_len`: the document, UTF-8, at most 1 MiB; CONFER_NTS if NUL-terminated. Copied.
  *
  * Errors: CONFER_E_INVALID_POLICY, with the key's path or the position.
  */
@@ -1493,7 +1499,8 @@ void confer_policy_free(confer_policy *policy);
  *
  * Errors: CONFER_E_REJECTED if the enclave is refused, with the report in the error; 3xx and 4xx
  * for the network and the protocol; CONFER_E_FILE for the key-set cache;
- * CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_WOULD_DEADLOCK in a callback.
+ * CONFER_E_INVALID_ARGUMENT without a token, also with CONFER_ASK_TOKEN, because nobody could
+ * answer; CONFER_E_WOULD_DEADLOCK in a callback.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_connect(const confer_config *config, confer_client **client, confer_error **error);
@@ -1598,8 +1605,9 @@ CONFER_MUST_USE CONFER_API
 confer_status confer_close(confer_client *client, int64_t timeout_ms, confer_error **error);
 
 /**
- * Frees a client. Never waits, and is allowed in a callback. Open streams keep the client until
- * they are freed too. Without confer_close() before, threads may run for a moment longer: see
+ * Frees a client. Never waits, and is allowed in a callback. Streams of requests keep the client
+ * until they are freed too; a watch does not. Without such a stream, freeing ends the client, also
+ * one that is connecting. Without confer_close() before, threads may run for a moment longer: see
  * confer_runtime_wait(). NULL is allowed.
  */
 CONFER_API
@@ -2036,7 +2044,8 @@ void confer_conversation_free(confer_conversation *conversation);
  * ================================================================================================ */
 
 /**
- * Creates a chat request without messages, with the model
+ * Creates a chat request without messages. A request can be sent many times, also at once. With a
+ * conversation it needs no message of its own. It begins with the model
  * "Qwen/Qwen3-235B-A22B-Instruct-2507-tput" and without web search.
  *
  * `request`: receives the request; free it with confer_chat_request_free().
@@ -2095,7 +2104,7 @@ confer_status confer_chat_request_set_web_search(confer_chat_request *request,
                                                  confer_error **error);
 
 /**
- * Sets whether the answer comes in events, token by token. Default true. Otherwise the answer is
+ * Sets whether the answer comes in events, token by token. Default true. If false, the answer is
  * one CONFER_EVENT_BODY with the assistant's text, without tools, and it is not added to a
  * conversation.
  */
@@ -2150,8 +2159,8 @@ confer_status confer_chat_request_add_tool(confer_chat_request *request,
 
 /**
  * Answers calls of tools on the same stream, in rounds. Each CONFER_EVENT_CLIENT_TOOL_CALL then
- * wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is
- * complete. When all calls of a round are answered, the library sends the next request, until an
+ * wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is complete,
+ * right before that answer's CONFER_EVENT_COMPLETION. When all calls of a round are answered, the library sends the next request, until an
  * answer calls no tools. All of it is one stream, with a CONFER_EVENT_COMPLETION at the end of
  * each round.
  *
@@ -2162,7 +2171,12 @@ confer_status confer_chat_request_add_tool(confer_chat_request *request,
  * when the event is delivered. After that the call fails, and the model receives an error. The
  * idle limit does not run while answers are missing.
  *
- * A call of a tool that the request did not add fails, and its event wants no answer.
+ * A call of a tool that the request did not add fails, and its event wants no answer. A tool that
+ * takes long should not run in a callback, because it holds up the client's other callbacks and
+ * with them questions: clone the event, and answer it on another thread.
+ *
+ * While a stream waits for answers, nothing of it is on the connection: it outlives the loss of a
+ * connection, and its next round goes out on the new one.
  * Errors: CONFER_E_INVALID_ARGUMENT.
  */
 CONFER_MUST_USE CONFER_API
@@ -2176,8 +2190,9 @@ confer_status confer_chat_request_set_tool_rounds(confer_chat_request *request,
  * complete, the request's messages and the model's answer and tool calls are added to it. An
  * answer that fails or is cancelled before it is complete adds nothing.
  *
- * If the model called tools that the application runs, the conversation contains these calls. The
- * next request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly
+ * With confer_chat_request_set_tool_rounds(), all calls and answers of the chat are added. Without
+ * it, if the model called tools of the application, the conversation contains these calls. The next
+ * request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly
  * after its call. Calls without a response are not sent, and the next complete answer drops them
  * from the conversation; see confer_conversation.
  *
@@ -2774,7 +2789,8 @@ const char *confer_stream_text(const confer_stream *stream, size_t *len);
 
 /**
  * Returns a descriptor for poll(), epoll, kqueue or an event loop. It is readable while
- * confer_stream_next() can return at once (level-triggered). It belongs to the stream: do not
+ * confer_stream_next() can return at once (level-triggered), so also after the end: then take it out
+ * of the set. It belongs to the stream: do not
  * read, write or close it, and do not use it after the stream was freed.
  *
  * Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks.
@@ -2878,7 +2894,8 @@ confer_status confer_stream_finish(confer_stream *stream, confer_error **error);
 #define CONFER_EVENT_CLIENT_TOOL_CALL 5
 
 /**
- * The end of the answer. The stream is complete after it.
+ * The end of an answer of the model. The stream ends after it, unless a round of tools follows: see
+ * confer_chat_request_set_tool_rounds().
  */
 #define CONFER_EVENT_COMPLETION 6
 
@@ -3043,7 +3060,7 @@ bool confer_event_wants_answer(const confer_event *event);
  * Answers a tool call with the tool's result. Never waits. If the stream has ended, returns
  * CONFER_OK and drops the answer.
  *
- * `content`: at most 20,000,000 characters as JSON.
+ * `content`: any text, also JSON; at most 20,000,000 characters when written as a JSON string.
  * Errors: CONFER_E_STALE if the call was answered before, or failed at its time limit;
  * CONFER_E_INVALID_ARGUMENT for an event that wants no answer; CONFER_E_INVALID_UTF8 and
  * CONFER_E_TOO_LARGE, after which the call still wants its answer.
@@ -3096,8 +3113,13 @@ confer_status confer_event_fail_tool(const confer_event *event,
  *     another release            before the handshake is    the attempt fails      the client
  *                                completed                                         ends
  *
- * The first attempt uses the configured token, if there is one, and asks otherwise. A release that
- * nobody accepts is never used.
+ * The first attempt uses the configured token, if there is one. Otherwise it asks, except in
+ * confer_connect(), which never asks. Questions before a token's end and after status 401 or 402
+ * need CONFER_LIMIT_ATTEMPTS above 0. A release that nobody accepts is never used.
+ *
+ * The library gives the server whatever token the application answers. After a refusal,
+ * confer_event_error() of the CONFER_EVENT_RETRY before the question says so: do not answer with
+ * the same token again.
  *
  * Errors: CONFER_E_INVALID_ARGUMENT for an unknown bit.
  */
@@ -3112,9 +3134,9 @@ confer_status confer_config_set_ask(confer_config *config, uint32_t questions, c
  *                                  confer_event_release_changed()
  *     CONFER_EVENT_DISCONNECTED    it broke, and the client makes another one:
  *                                  confer_event_error()
- *     CONFER_EVENT_RETRY           the next attempt: confer_event_attempt(),
- *                                  confer_event_delay_ms(), and confer_event_error() for the
- *                                  failure of the previous one
+ *     CONFER_EVENT_RETRY           the next attempt, after a loss or to replace a connection that
+ *                                  still serves: confer_event_attempt(), confer_event_delay_ms(),
+ *                                  and confer_event_error() for the failure of the previous one
  *     CONFER_EVENT_ASK_TOKEN       a question: confer_event_token_reason()
  *     CONFER_EVENT_ASK_RELEASE     a question: confer_event_report(),
  *                                  confer_event_previous_report()
@@ -3122,7 +3144,8 @@ confer_status confer_config_set_ask(confer_config *config, uint32_t questions, c
  *     the end of the stream        the client has ended: CONFER_OK after confer_close(), otherwise
  *                                  the client's error
  *
- * A watch begins with the present state and any open question, so it can be opened at any time. If
+ * Events of a watch and of requests have no order among each other, except that callbacks of a
+ * watch go first when both wait. A watch begins with the present state and any open question, so it can be opened at any time. If
  * nobody reads it, old events are dropped: see confer_stream_dropped(). The present state, an open
  * question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
  * ends only the watch. Several watches of one client can be open.

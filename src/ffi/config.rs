@@ -193,8 +193,8 @@ pub unsafe extern "C" fn confer_config_set_roots_pem(
 }
 
 /// Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token is
-/// an error, unless CONFER_ASK_TOKEN is set; see confer_config_set_ask(). The library sends the
-/// token in the request line of the upgrade, and writes it nowhere else. It removes one newline at
+/// an error, unless confer_connect_start() is used with CONFER_ASK_TOKEN; see
+/// confer_config_set_ask(). The library sends the token in the request line of the upgrade, and writes it nowhere else. It removes one newline at
 /// the end.
 ///
 /// A client does not connect again with a token that the server has refused for good: after HTTP

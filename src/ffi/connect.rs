@@ -14,7 +14,7 @@ use crate::error::{Error, Result, Status};
 
 /// A client: one connection to a verified enclave, or several in sequence; see
 /// CONFER_LIMIT_ATTEMPTS. Several threads may use it at once. It stays open until it is closed, or
-/// until it and all its streams are freed.
+/// until it and all its requests' streams are freed.
 #[allow(non_camel_case_types)]
 pub struct confer_client {
     client: Client,
@@ -61,7 +61,8 @@ pub const CONFER_CLIENT_ENDED: i32 = 3;
 ///
 /// Errors: CONFER_E_REJECTED if the enclave is refused, with the report in the error; 3xx and 4xx
 /// for the network and the protocol; CONFER_E_FILE for the key-set cache;
-/// CONFER_E_INVALID_ARGUMENT without a token; CONFER_E_WOULD_DEADLOCK in a callback.
+/// CONFER_E_INVALID_ARGUMENT without a token, also with CONFER_ASK_TOKEN, because nobody could
+/// answer; CONFER_E_WOULD_DEADLOCK in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_connect(
     config: *const confer_config,
@@ -302,8 +303,9 @@ pub unsafe extern "C" fn confer_close(
     })
 }
 
-/// Frees a client. Never waits, and is allowed in a callback. Open streams keep the client until
-/// they are freed too. Without confer_close() before, threads may run for a moment longer: see
+/// Frees a client. Never waits, and is allowed in a callback. Streams of requests keep the client
+/// until they are freed too; a watch does not. Without such a stream, freeing ends the client, also
+/// one that is connecting. Without confer_close() before, threads may run for a moment longer: see
 /// confer_runtime_wait(). NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_client_free(client: *mut confer_client) {

@@ -48,7 +48,8 @@ impl confer_error {
 pub const CONFER_PROGRESS_NOT_SENT: i32 = 0;
 /// At least a part of the request was handed to the network, so the enclave may have acted on it.
 pub const CONFER_PROGRESS_MAYBE_SENT: i32 = 1;
-/// The enclave had begun to answer.
+/// The enclave had begun to answer. A refusal by a status is an answer too: its status says whether
+/// the enclave carried the request out.
 pub const CONFER_PROGRESS_PARTLY_ANSWERED: i32 = 2;
 
 /// Returns the status that the failed call returned. CONFER_OK for NULL.
@@ -61,7 +62,8 @@ pub unsafe extern "C" fn confer_error_status(error: *const confer_error) -> conf
 }
 
 /// Returns what happened: the argument or check, what was expected and what was found. English, for
-/// developers and logs. Never contains a token, prompt, answer or key. Borrowed from the error,
+/// developers and logs. Never contains a token, prompt, answer or key, and therefore not the
+/// enclave's reason for a refusal: see confer_error_peer_text(). NULL for NULL. Borrowed from the error,
 /// NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_message(

@@ -71,7 +71,7 @@ pub unsafe extern "C" fn confer_policy_strict(
 /// Parses a policy from its JSON document. Every key must be present. Unknown and repeated keys are
 /// errors. docs/policy.md explains each key.
 ///
-/// `json`, `json_len`: the document, UTF-8, at most 1 MiB; SIZE_MAX if NUL-terminated. Copied.
+/// `json`, `json_len`: the document, UTF-8, at most 1 MiB; CONFER_NTS if NUL-terminated. Copied.
 ///
 /// Errors: CONFER_E_INVALID_POLICY, with the key's path or the position.
 #[unsafe(no_mangle)]

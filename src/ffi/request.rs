@@ -28,7 +28,8 @@ impl confer_chat_request {
     }
 }
 
-/// Creates a chat request without messages, with the model
+/// Creates a chat request without messages. A request can be sent many times, also at once. With a
+/// conversation it needs no message of its own. It begins with the model
 /// "Qwen/Qwen3-235B-A22B-Instruct-2507-tput" and without web search.
 ///
 /// `request`: receives the request; free it with confer_chat_request_free().
@@ -125,7 +126,7 @@ pub unsafe extern "C" fn confer_chat_request_set_web_search(
     })
 }
 
-/// Sets whether the answer comes in events, token by token. Default true. Otherwise the answer is
+/// Sets whether the answer comes in events, token by token. Default true. If false, the answer is
 /// one CONFER_EVENT_BODY with the assistant's text, without tools, and it is not added to a
 /// conversation.
 #[unsafe(no_mangle)]
@@ -212,8 +213,8 @@ pub unsafe extern "C" fn confer_chat_request_add_tool(
 }
 
 /// Answers calls of tools on the same stream, in rounds. Each CONFER_EVENT_CLIENT_TOOL_CALL then
-/// wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is
-/// complete. When all calls of a round are answered, the library sends the next request, until an
+/// wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is complete,
+/// right before that answer's CONFER_EVENT_COMPLETION. When all calls of a round are answered, the library sends the next request, until an
 /// answer calls no tools. All of it is one stream, with a CONFER_EVENT_COMPLETION at the end of
 /// each round.
 ///
@@ -224,7 +225,12 @@ pub unsafe extern "C" fn confer_chat_request_add_tool(
 /// when the event is delivered. After that the call fails, and the model receives an error. The
 /// idle limit does not run while answers are missing.
 ///
-/// A call of a tool that the request did not add fails, and its event wants no answer.
+/// A call of a tool that the request did not add fails, and its event wants no answer. A tool that
+/// takes long should not run in a callback, because it holds up the client's other callbacks and
+/// with them questions: clone the event, and answer it on another thread.
+///
+/// While a stream waits for answers, nothing of it is on the connection: it outlives the loss of a
+/// connection, and its next round goes out on the new one.
 /// Errors: CONFER_E_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_chat_request_set_tool_rounds(
@@ -248,8 +254,9 @@ pub unsafe extern "C" fn confer_chat_request_set_tool_rounds(
 /// complete, the request's messages and the model's answer and tool calls are added to it. An
 /// answer that fails or is cancelled before it is complete adds nothing.
 ///
-/// If the model called tools that the application runs, the conversation contains these calls. The
-/// next request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly
+/// With confer_chat_request_set_tool_rounds(), all calls and answers of the chat are added. Without
+/// it, if the model called tools of the application, the conversation contains these calls. The next
+/// request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly
 /// after its call. Calls without a response are not sent, and the next complete answer drops them
 /// from the conversation; see confer_conversation.
 ///

@@ -74,8 +74,9 @@ pub const CONFER_LIMIT_UNFINISHED: i32 = 3;
 pub const CONFER_LIMIT_UNSENT: i32 = 4;
 /// Open requests. Above it another request is refused with CONFER_E_TOO_MANY.
 pub const CONFER_LIMIT_REQUESTS: i32 = 5;
-/// Number of attempts to reconnect that may fail one after the other. After the last one the client
-/// ends with its error. 0: the client ends with its connection.
+/// Number of attempts to connect that may fail one after the other; the first attempt of
+/// confer_connect_start() counts too. After the last one the client ends with its error. 0: the
+/// client ends with its connection.
 ///
 /// Each new connection is fully verified, with the same policy. A request that was not sent before
 /// the connection broke is sent on the next one. Other streams end with the connection's error, and

@@ -41,7 +41,7 @@ pub const CONFER_E_FORKED: confer_status = 107;
 pub const CONFER_E_FILE: confer_status = 108;
 /// An argument exceeds its limit.
 pub const CONFER_E_TOO_LARGE: confer_status = 109;
-/// Too many requests are open on this connection, or too many bytes wait to be sent.
+/// Too many requests of the client are open, or too many bytes wait to be sent.
 pub const CONFER_E_TOO_MANY: confer_status = 110;
 /// The question, tool call or upload is already over: the call changes nothing.
 pub const CONFER_E_STALE: confer_status = 111;

@@ -43,7 +43,7 @@ unsafe fn answer(event: *const confer_event, give: impl FnOnce(&Owed) -> Result<
 /// Answers a tool call with the tool's result. Never waits. If the stream has ended, returns
 /// CONFER_OK and drops the answer.
 ///
-/// `content`: at most 20,000,000 characters as JSON.
+/// `content`: any text, also JSON; at most 20,000,000 characters when written as a JSON string.
 /// Errors: CONFER_E_STALE if the call was answered before, or failed at its time limit;
 /// CONFER_E_INVALID_ARGUMENT for an event that wants no answer; CONFER_E_INVALID_UTF8 and
 /// CONFER_E_TOO_LARGE, after which the call still wants its answer.

@@ -30,8 +30,13 @@ pub const CONFER_ASK_RELEASE: u32 = 2;
 ///     another release            before the handshake is    the attempt fails      the client
 ///                                completed                                         ends
 ///
-/// The first attempt uses the configured token, if there is one, and asks otherwise. A release that
-/// nobody accepts is never used.
+/// The first attempt uses the configured token, if there is one. Otherwise it asks, except in
+/// confer_connect(), which never asks. Questions before a token's end and after status 401 or 402
+/// need CONFER_LIMIT_ATTEMPTS above 0. A release that nobody accepts is never used.
+///
+/// The library gives the server whatever token the application answers. After a refusal,
+/// confer_event_error() of the CONFER_EVENT_RETRY before the question says so: do not answer with
+/// the same token again.
 ///
 /// Errors: CONFER_E_INVALID_ARGUMENT for an unknown bit.
 #[unsafe(no_mangle)]
@@ -64,9 +69,9 @@ pub unsafe extern "C" fn confer_config_set_ask(
 ///                                  confer_event_release_changed()
 ///     CONFER_EVENT_DISCONNECTED    it broke, and the client makes another one:
 ///                                  confer_event_error()
-///     CONFER_EVENT_RETRY           the next attempt: confer_event_attempt(),
-///                                  confer_event_delay_ms(), and confer_event_error() for the
-///                                  failure of the previous one
+///     CONFER_EVENT_RETRY           the next attempt, after a loss or to replace a connection that
+///                                  still serves: confer_event_attempt(), confer_event_delay_ms(),
+///                                  and confer_event_error() for the failure of the previous one
 ///     CONFER_EVENT_ASK_TOKEN       a question: confer_event_token_reason()
 ///     CONFER_EVENT_ASK_RELEASE     a question: confer_event_report(),
 ///                                  confer_event_previous_report()
@@ -74,7 +79,8 @@ pub unsafe extern "C" fn confer_config_set_ask(
 ///     the end of the stream        the client has ended: CONFER_OK after confer_close(), otherwise
 ///                                  the client's error
 ///
-/// A watch begins with the present state and any open question, so it can be opened at any time. If
+/// Events of a watch and of requests have no order among each other, except that callbacks of a
+/// watch go first when both wait. A watch begins with the present state and any open question, so it can be opened at any time. If
 /// nobody reads it, old events are dropped: see confer_stream_dropped(). The present state, an open
 /// question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
 /// ends only the watch. Several watches of one client can be open.

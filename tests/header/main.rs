@@ -403,7 +403,7 @@ fn table_of_limits_matches_the_code() {
         ("open requests of a client", thousands(bounds.requests)),
         ("uploads at once on a connection", thousands(MAX_UPLOADS)),
         ("data of an upload in memory", mib(2 * MAX_CHUNK)),
-        ("data written and not sent, beside that", mib(MAX_CHUNK)),
+        ("data written and not sent, in addition", mib(MAX_CHUNK)),
         (
             "time of a tool",
             format!("{} h", client::BOUND_TIME.end() / 3_600_000),
