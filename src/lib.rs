@@ -28,5 +28,6 @@ pub(crate) mod lifecycle;
 pub mod net;
 pub mod noise;
 pub mod panics;
+pub(crate) mod random;
 pub mod session;
 pub mod wire;

@@ -306,10 +306,6 @@ impl Receiver for Answer {
         });
         self.conclude(result);
     }
-
-    fn refuse(mut self: Box<Self>, error: Error) {
-        self.conclude(Err(error));
-    }
 }
 
 /// Reads `Content-Length`, which every piece has (protocol section 4).

@@ -74,14 +74,14 @@ impl Run {
         exchange: &Arc<Exchange>,
         inbox: &Arc<Inbox<Event>>,
         follow: Follow,
-    ) -> Result<Arc<Run>> {
+    ) -> Arc<Run> {
         let Follow {
             whole,
             conversation,
             asked,
         } = follow;
         let context = conversation.as_ref().map(Conversation::context_tokens);
-        Ok(Arc::new_cyclic(|this| Run {
+        Arc::new_cyclic(|this| Run {
             this: this.clone(),
             life: life.weak(),
             exchange: exchange.clone(),
@@ -96,7 +96,7 @@ impl Run {
                 calls: Vec::new(),
                 ended: false,
             }),
-        }))
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -393,10 +393,9 @@ pub(super) fn start(
     exchange: &Arc<Exchange>,
     inbox: &Arc<Inbox<Event>>,
 ) -> Result<Input> {
-    let run = match chat.follow {
-        None => None,
-        Some(follow) => Some(Run::new(life, exchange, inbox, follow)?),
-    };
+    let run = chat
+        .follow
+        .map(|follow| Run::new(life, exchange, inbox, follow));
     let reading = match &run {
         Some(run) => run.reading(),
         None if chat.stream => Reading::Events(Default::default(), None),

@@ -253,7 +253,6 @@ mod tests {
     fn connect(watch: &Watch, manifest: &str) {
         watch.pass(&Notice::Connected {
             evidenced: evidenced(manifest),
-            release_changed: false,
             first: false,
         });
     }

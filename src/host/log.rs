@@ -56,15 +56,6 @@ impl Log {
         })))
     }
 
-    /// Drops the sink on the callback thread, so that no worker runs the application's `destroy`.
-    pub fn release(self) {
-        if let Some(open) = self.0
-            && let Some(callbacks) = open.callbacks.upgrade()
-        {
-            callbacks.post(move || drop(open));
-        }
-    }
-
     /// Logs the result of `message`. Does not call it without a listener.
     pub fn record(&self, level: Level, target: &'static str, message: impl FnOnce() -> String) {
         let Some(open) = self.0.as_ref().filter(|open| level <= open.level) else {

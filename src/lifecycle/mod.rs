@@ -16,9 +16,7 @@ pub mod policy;
 mod request;
 mod tasks;
 
-pub use core::{
-    Notice, Phase, Question, QuestionKind, Rules, TokenAnswer, TokenReason, cancelled, closed,
-};
+pub use core::{Notice, Phase, Question, QuestionKind, Rules, TokenReason, cancelled, closed};
 pub use driver::{Lifecycle, Parked};
 pub use observer::{News, Observer};
 pub use request::Exchange;

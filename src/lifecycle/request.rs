@@ -228,10 +228,6 @@ impl Receiver for Carrier {
     fn end(mut self: Box<Self>, result: Result<()>) {
         self.bring_back(result);
     }
-
-    fn refuse(mut self: Box<Self>, error: Error) {
-        self.bring_back(Err(error));
-    }
 }
 
 impl Drop for Carrier {

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::core::{Core, Data};
 use super::lost::{During, closed, lost, worker_gone};
-use super::sinks::{Admitted, Sinks};
+use super::sinks::{Opened, Sinks};
 use super::stats::Stats;
 use crate::error::{Error, Result, Status};
 use crate::net::{Moved, Socket};
@@ -34,7 +34,7 @@ const GOODBYE: Duration = Duration::from_millis(200);
 
 /// A command of the handle to the task.
 pub(super) enum Command {
-    Open(Admitted),
+    Open(Opened),
     Cancel(i64),
     /// Brings the next part of an upload, or the error of its source.
     Supply(i64, Result<Data>),
@@ -162,7 +162,7 @@ impl Driver {
     fn obey(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<()> {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             match command {
-                Some(Command::Open(admitted)) => self.sinks.open(&mut self.core, admitted, now),
+                Some(Command::Open(opened)) => self.sinks.open(&mut self.core, opened, now),
                 Some(Command::Cancel(id)) => self.core.cancel(id, now),
                 Some(Command::Supply(id, data)) => self.core.supply(id, data, now),
                 Some(Command::Resume) => self.core.resume(now),
@@ -307,7 +307,7 @@ impl Drop for Driver {
 
 /// Ends a request that was still on its way to the task.
 fn refuse(command: Command, error: &Error) {
-    if let Command::Open(admitted) = command {
-        admitted.receiver.end(Err(error.clone()));
+    if let Command::Open(opened) = command {
+        opened.receiver.end(Err(error.clone()));
     }
 }

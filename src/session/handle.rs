@@ -13,24 +13,17 @@ use super::driver::{Command, Driver};
 use super::establish::Established;
 use super::limits::{Limits, Pace};
 use super::receiver::Receiver;
-use super::sinks::{Admitted, Sinks};
+use super::sinks::{Opened, Sinks};
 use super::stats::Stats;
 use super::upload::{Source, Way};
 use crate::error::{Error, Status};
-use crate::panics;
+use crate::{panics, random};
 
 /// One verified connection. Clones share it.
 #[derive(Clone)]
 pub struct Session(Arc<Shared>);
 
-/// A random number, or 0 if the system has none: it protects nothing.
-fn seed() -> u64 {
-    let mut bytes = [0; 8];
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    u64::from_ne_bytes(bytes)
-}
-
-/// A handle that does not keep the connection. Readers of answers hold it.
+/// A handle that does not keep the connection. Tells whether the connection has ended.
 #[derive(Clone)]
 pub struct WeakSession(Weak<Shared>);
 
@@ -54,8 +47,8 @@ pub struct Request {
     pub pace: Pace,
 }
 
-/// The error for a refused request, with the request and its receiver.
-type Refused = Box<(Error, Request, Box<dyn Receiver>)>;
+/// The error for a refused request, with its receiver.
+type Refused = Box<(Error, Box<dyn Receiver>)>;
 
 impl Session {
     /// Creates a session and its task. The task runs until the session ends, and returns the
@@ -67,7 +60,7 @@ impl Session {
     ) -> (Session, impl Future<Output = Error> + Send + use<>) {
         let (commands, received) = unbounded_channel();
         let now = Instant::now();
-        let core = Core::new(established.channel, limits, seed(), now);
+        let core = Core::new(established.channel, limits, random::seed(), now);
         let sinks = Sinks::new(stats.clone());
         let shared = Shared {
             commands,
@@ -91,14 +84,14 @@ impl Session {
     }
 
     /// Sends a request and returns its id. `receiver` gets the end exactly once. If this fails, it
-    /// gives the request and the receiver back.
+    /// gives the receiver back.
     pub fn request(
         &self,
         request: Request,
         receiver: Box<dyn Receiver>,
     ) -> std::result::Result<i64, Refused> {
         if let Some(error) = self.end() {
-            return Err(Box::new((error, request, receiver)));
+            return Err(Box::new((error, receiver)));
         }
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let way = request.upload.is_some().then(|| {
@@ -110,20 +103,20 @@ impl Session {
                 }
             })
         });
-        let admitted = Admitted {
+        let opened = Opened {
             id,
             request,
             receiver,
             way,
         };
-        match self.0.commands.send(Command::Open(admitted)) {
+        match self.0.commands.send(Command::Open(opened)) {
             Ok(()) => Ok(id),
             Err(refused) => {
-                let Command::Open(admitted) = refused.0 else {
+                let Command::Open(opened) = refused.0 else {
                     unreachable!("the command that was sent comes back");
                 };
                 let error = self.ended();
-                Err(Box::new((error, admitted.request, admitted.receiver)))
+                Err(Box::new((error, opened.receiver)))
             }
         }
     }
@@ -136,6 +129,11 @@ impl Session {
     /// Cancels a request. Does nothing if it has ended.
     pub fn cancel(&self, id: i64) {
         let _ = self.0.commands.send(Command::Cancel(id));
+    }
+
+    /// Tells the task that a reader has room again.
+    pub fn resume(&self) {
+        let _ = self.0.commands.send(Command::Resume);
     }
 
     /// Returns a handle that does not keep the connection.
@@ -153,12 +151,7 @@ impl Session {
         let _ = self.0.commands.send(Command::Retire);
     }
 
-    /// Ends the connection and every open request.
-    pub fn close(&self) {
-        self.end_with(Error::new(Status::Closed, "the client was closed"));
-    }
-
-    /// Like [`Session::close`], for another reason.
+    /// Ends the connection and every open request, for this reason.
     pub fn end_with(&self, why: Error) {
         let _ = self.0.commands.send(Command::Close(why));
     }
@@ -170,22 +163,9 @@ impl Session {
 }
 
 impl WeakSession {
-    /// Cancels a request. Returns false if the connection has ended, and the request with it.
-    pub fn cancel(&self, id: i64) -> bool {
-        let shared = self.0.upgrade();
-        shared.is_some_and(|shared| shared.commands.send(Command::Cancel(id)).is_ok())
-    }
-
     /// Whether the connection has ended.
     pub fn has_ended(&self) -> bool {
         let shared = self.0.upgrade();
         shared.is_none_or(|shared| shared.ended.get().is_some())
-    }
-
-    /// Tells the task that a reader has room again.
-    pub fn resume(&self) {
-        if let Some(shared) = self.0.upgrade() {
-            let _ = shared.commands.send(Command::Resume);
-        }
     }
 }

@@ -23,10 +23,8 @@ pub trait Receiver: Send {
     /// Whether the application leaves so much unread that the driver should stop reading the
     /// socket.
     fn pause_if_full(&self) -> bool;
-    /// The request has ended. Called once; nothing is called after it.
+    /// The request has ended, or was not sent at all. Called once; nothing is called after it.
     fn end(self: Box<Self>, result: Result<()>);
-    /// The request is not sent at all. Called instead of [`Receiver::end`].
-    fn refuse(self: Box<Self>, error: Error);
 }
 
 /// Whether an answer continues.

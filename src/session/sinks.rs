@@ -12,8 +12,8 @@ use super::upload::{Source, Way};
 use crate::error::{Error, Progress, Result};
 use crate::wire;
 
-/// An admitted request.
-pub(super) struct Admitted {
+/// A request that the handle opened, on its way to the core.
+pub(super) struct Opened {
     pub(super) id: i64,
     pub(super) request: Request,
     pub(super) receiver: Box<dyn Receiver>,
@@ -52,13 +52,13 @@ impl Sinks {
     }
 
     /// Opens a request.
-    pub(super) fn open(&mut self, core: &mut Core, admitted: Admitted, now: Instant) {
-        let Admitted {
+    pub(super) fn open(&mut self, core: &mut Core, opened: Opened, now: Instant) {
+        let Opened {
             id,
             request,
             receiver,
             way,
-        } = admitted;
+        } = opened;
         let source = request.upload.zip(way);
         let opening = Opening {
             message: wire::Request {
@@ -253,9 +253,6 @@ mod tests {
             let before = self.0.lock().unwrap().end.replace(result);
             assert!(before.is_none(), "a request ends once");
         }
-        fn refuse(self: Box<Self>, error: Error) {
-            self.end(Err(error));
-        }
     }
 
     /// A document of zeros that is there at once.
@@ -305,13 +302,13 @@ mod tests {
             };
             let seen = Arc::<Mutex<Seen>>::default();
             let receiver = Box::new(Recorder(seen.clone()));
-            let admitted = Admitted {
+            let opened = Opened {
                 id,
                 request,
                 receiver,
                 way,
             };
-            self.sinks.open(&mut self.core, admitted, self.now);
+            self.sinks.open(&mut self.core, opened, self.now);
             self.sinks.route(&mut self.core, self.now);
             while self.core.poll_transmit(self.now).unwrap().is_some() {
                 self.sinks.route(&mut self.core, self.now);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Details, Event, Kind};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result, Status};
-use crate::lifecycle::{Lifecycle, Question, QuestionKind, TokenAnswer, TokenReason};
+use crate::lifecycle::{Lifecycle, Question, QuestionKind, TokenReason};
 use crate::net::Token;
 use crate::session::Stage;
 
@@ -131,8 +131,7 @@ impl Event {
     pub fn answer_token(&self, token: &str) -> Result<()> {
         let asked = self.token_question()?;
         let token = Token::new(token)?;
-        let answer = TokenAnswer::Token(token);
-        asked.client()?.answer_token(asked.id, answer)
+        asked.client()?.answer_token(asked.id, Ok(token))
     }
 
     /// Answers that the application gives no token, for a reason without secrets.
@@ -140,7 +139,7 @@ impl Event {
         let asked = self.token_question()?;
         let reason: String = reason.chars().take(MAX_REASON).collect();
         let message = format!("the application gave no token: {reason}");
-        let answer = TokenAnswer::Refused(Error::new(Status::Token, message));
+        let answer = Err(Error::new(Status::Token, message));
         asked.client()?.answer_token(asked.id, answer)
     }
 

@@ -40,15 +40,6 @@ pub enum TokenReason {
     Refused,
 }
 
-/// An answer to a token question.
-pub enum TokenAnswer {
-    Token(Token),
-    /// The application has no token now. The attempt fails and is retried by the rules.
-    Later(Error),
-    /// The application gives no token. The attempt fails for good.
-    Refused(Error),
-}
-
 /// An attempt to connect.
 pub(super) struct Attempt {
     /// Counts attempts in a row, from 1.
@@ -250,20 +241,20 @@ impl Core {
         self.actions.push_back(Action::Dial { attempt: id, token });
     }
 
-    /// The application answers a token question. An error if the question is over.
-    pub fn answer_token(&mut self, question: u64, answer: TokenAnswer, now: Now) -> Result<()> {
+    /// The application answers a token question. With an error as the answer, the attempt fails for
+    /// good. Fails if the question is over.
+    pub fn answer_token(&mut self, question: u64, answer: Result<Token>, now: Now) -> Result<()> {
         let Some(Step::AskingToken { reason, .. }) = self.asking(question) else {
             return Err(stale());
         };
         let reason = *reason;
         self.actions.push_back(Action::Withdraw { question });
         match answer {
-            TokenAnswer::Token(token) => {
+            Ok(token) => {
                 self.token = Some(token);
                 self.dial(now);
             }
-            TokenAnswer::Later(error) => self.fail_question(reason, error, now),
-            TokenAnswer::Refused(error) => {
+            Err(error) => {
                 let error = error.with_retry(Retry::Never);
                 self.fail_question(reason, error, now);
             }
@@ -413,7 +404,7 @@ impl Core {
         let number = self.failures + 1;
         let asked = error.as_ref().and_then(Error::retry_delay);
         let delay = match &self.rules.reconnect {
-            Some(reconnect) => reconnect.pause(number, self.dice.roll()),
+            Some(reconnect) => reconnect.pause(number, self.random.fraction()),
             None => Duration::ZERO,
         };
         let delay = delay.max(asked.unwrap_or_default());

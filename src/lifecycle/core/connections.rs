@@ -50,10 +50,6 @@ impl Core {
         let Connected { attempt, evidenced } = connected;
         let token = self.attempt()?.approved_token(attempt)?;
         let first = matches!(self.state, State::Connecting(_));
-        let release_changed = self
-            .evidenced
-            .as_ref()
-            .is_some_and(|before| differs(before, &evidenced));
         let connection = self.next_number();
         let ends = evidenced.report.expires_at;
         let born = Born {
@@ -74,11 +70,8 @@ impl Core {
         self.tokens.insert(connection, token);
         self.replaced_one = !first;
         self.evidenced = Some(evidenced.clone());
-        self.actions.push_back(Action::Notify(Notice::Connected {
-            evidenced,
-            release_changed,
-            first,
-        }));
+        self.actions
+            .push_back(Action::Notify(Notice::Connected { evidenced, first }));
         for request in self.requests.waiting_for(connection) {
             self.send(request, connection);
         }

@@ -26,12 +26,13 @@ use std::time::{Duration, Instant};
 
 use crate::attestation::Evidenced;
 use crate::error::{Error, Progress, Result, Status};
-use crate::lifecycle::policy::{Born, Dice, Now, Reconnect, Renew};
+use crate::lifecycle::policy::{Born, Now, Reconnect, Renew};
 use crate::net::Token;
+use crate::random::Random;
 use crate::session::Stage;
 
 use attempt::Attempt;
-pub use attempt::{Question, QuestionKind, TokenAnswer, TokenReason};
+pub use attempt::{Question, QuestionKind, TokenReason};
 use errors::expired;
 pub use errors::{cancelled, closed};
 use requests::{Place, Requests};
@@ -108,8 +109,6 @@ pub enum Notice {
     /// The client has a verified connection.
     Connected {
         evidenced: Arc<Evidenced>,
-        /// The manifest differs from that of the previous connection.
-        release_changed: bool,
         /// This is the client's first connection.
         first: bool,
     },
@@ -206,7 +205,7 @@ pub struct Core {
     replaced_one: bool,
     /// The last number given to a connection, an attempt or a question.
     last_number: u64,
-    dice: Dice,
+    random: Random,
     actions: VecDeque<Action>,
 }
 
@@ -227,7 +226,7 @@ impl Core {
             failures: 0,
             replaced_one: false,
             last_number: 0,
-            dice: Dice::new(seed),
+            random: Random::new(seed),
             actions: VecDeque::new(),
         };
         core.next_step(now);
@@ -276,7 +275,6 @@ impl Core {
             State::Connected(_) => {
                 let connected = |evidenced: &Arc<Evidenced>| Notice::Connected {
                     evidenced: evidenced.clone(),
-                    release_changed: false,
                     first: !self.replaced_one,
                 };
                 self.evidenced.iter().map(connected).collect()

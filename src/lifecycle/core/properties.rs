@@ -169,9 +169,8 @@ fn feed(sim: &mut Sim, input: Input) {
             let asked = sim.questions.values().any(|kind| kind.starts_with("token"));
             if asked {
                 sim.answer(match how {
-                    0 => TokenAnswer::Refused(error(Status::Token)),
-                    1..6 => TokenAnswer::Later(error(Status::Token)),
-                    _ => TokenAnswer::Token(Token::new("answered").unwrap()),
+                    0 => Err(error(Status::Token)),
+                    _ => Ok(Token::new("answered").unwrap()),
                 });
             }
         }

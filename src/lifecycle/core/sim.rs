@@ -292,11 +292,7 @@ impl Sim {
                     format!("ended {:?}", error.status())
                 }
                 Notice::Stage(stage) => format!("stage {}", stage.name()),
-                Notice::Connected {
-                    first,
-                    release_changed,
-                    ..
-                } => format!("connected first={first} changed={release_changed}"),
+                Notice::Connected { first, .. } => format!("connected first={first}"),
                 Notice::Disconnected(error) => format!("disconnected {:?}", error.status()),
                 Notice::Attempt { number, .. } => format!("attempt {number}"),
                 Notice::Failed(error) => format!("failed {:?}", error.status()),
@@ -343,7 +339,7 @@ impl Sim {
         (*id, kind)
     }
 
-    pub(super) fn answer(&mut self, answer: TokenAnswer) {
+    pub(super) fn answer(&mut self, answer: Result<Token>) {
         let (id, _) = self.question();
         let answered = self.core.answer_token(id, answer, self.now);
         assert!(answered.is_ok() || self.held, "it is open");

@@ -213,8 +213,8 @@ impl Lifecycle {
                 None
             }
             Err(refused) => {
-                let (error, _, receiver) = *refused;
-                Some(Box::new(move || receiver.refuse(error)))
+                let (error, receiver) = *refused;
+                Some(Box::new(move || receiver.end(Err(error))))
             }
         }
     }

@@ -8,7 +8,7 @@ use super::{Lifecycle, State};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result};
 use crate::host::{Callbacks, Hold, Runtime};
-use crate::lifecycle::core::{Phase, TokenAnswer, closed};
+use crate::lifecycle::core::{Phase, closed};
 use crate::lifecycle::observer::Observer;
 use crate::net::Token;
 use crate::session::Limits;
@@ -21,7 +21,7 @@ impl Lifecycle {
     }
 
     /// Answers a token question. Fails if it is over.
-    pub fn answer_token(&self, question: u64, answer: TokenAnswer) -> Result<()> {
+    pub fn answer_token(&self, question: u64, answer: Result<Token>) -> Result<()> {
         self.input(|core, now| core.answer_token(question, answer, now))
     }
 

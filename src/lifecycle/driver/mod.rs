@@ -15,9 +15,7 @@ mod application;
 #[cfg(test)]
 mod tests;
 
-use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
@@ -35,6 +33,7 @@ use crate::attestation::Evidenced;
 use crate::error::{Error, Result, Status};
 use crate::host::{Callbacks, Latch, Level, Runtime};
 use crate::net::Token;
+use crate::random;
 use crate::session::{Bounds, Limits, MAX_BODY, Receiver, Request, Session, Stage, Stats};
 
 /// Counters of a client that its connections do not have.
@@ -135,7 +134,7 @@ impl Lifecycle {
             attempts: Attempts::default(),
             earlier: Arc::default(),
             state: Mutex::new(State {
-                core: Core::new(rules, token, seed(), Now::read()),
+                core: Core::new(rules, token, random::seed(), Now::read()),
                 phase: Phase::Connecting,
                 acting: false,
                 watches: Vec::new(),
@@ -196,7 +195,7 @@ impl Lifecycle {
             Ok(admitted) => admitted,
             Err(error) => {
                 drop(state);
-                receiver.refuse(error.clone());
+                receiver.end(Err(error.clone()));
                 return Err(error);
             }
         };
@@ -267,7 +266,7 @@ impl Lifecycle {
         if let Some(Place::On { connection, .. }) = state.requests.get(&request)
             && let Some(session) = state.connections.get(connection)
         {
-            session.downgrade().resume();
+            session.resume();
         }
     }
 
@@ -371,11 +370,6 @@ impl Lifecycle {
 struct Admitted {
     unsent: Counted,
     kept: Option<Counted>,
-}
-
-/// Spreads the pauses of many clients.
-fn seed() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 fn count(counter: &AtomicU64) {

@@ -105,9 +105,6 @@ impl Receiver for Ends {
     fn end(self: Box<Self>, result: Result<()>) {
         self.0.send(result).unwrap();
     }
-    fn refuse(self: Box<Self>, error: Error) {
-        self.end(Err(error));
-    }
 }
 
 /// Sends a request. Its end comes from the channel.

@@ -4,12 +4,15 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::random::Random;
 use crate::wire::{Fragments, MAX_FRAME_PAYLOAD};
 
 /// Messages in the order in which they are sent.
 pub(super) struct Outgoing {
     messages: VecDeque<Message>,
-    ids: ChunkIds,
+    /// Protocol section 3: `chunk_id` is random for each message. It need not be secret; none
+    /// repeats.
+    ids: Random,
 }
 
 struct Message {
@@ -45,7 +48,7 @@ impl Outgoing {
     pub(super) fn new(seed: u64) -> Outgoing {
         Outgoing {
             messages: VecDeque::new(),
-            ids: ChunkIds(seed),
+            ids: Random::new(seed),
         }
     }
 
@@ -72,7 +75,7 @@ impl Outgoing {
         data: usize,
         last: bool,
     ) {
-        let chunk_id = self.ids.next();
+        let chunk_id = self.ids.number().cast_signed();
         self.messages.push_back(Message {
             id,
             opens,
@@ -85,7 +88,7 @@ impl Outgoing {
     /// Queues a ping before everything else, even between the frames of a long message. So its
     /// round trip measures the network and not the queue.
     pub(super) fn push_ping(&mut self, id: i64, message: Bytes) {
-        let chunk_id = self.ids.next();
+        let chunk_id = self.ids.number().cast_signed();
         self.messages.push_front(Message {
             id,
             opens: false,
@@ -124,19 +127,5 @@ impl Outgoing {
             kept
         });
         dropped
-    }
-}
-
-/// Protocol section 3: `chunk_id` is random for each message. It need not be secret, so these come
-/// from one random number (SplitMix64), and none repeats.
-struct ChunkIds(u64);
-
-impl ChunkIds {
-    fn next(&mut self) -> i64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)).cast_signed()
     }
 }
