@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::document;
 use super::history::{Conversation, Message, Role};
+use super::invalid;
 use super::json;
 use super::size::{self, Size, too_large};
 use super::tool::{MAX_ROUNDS, Rounds};
@@ -40,10 +41,6 @@ const SERVER_TOOLS: [&str; 8] = [
     "file_read",
     "file_view",
 ];
-
-fn invalid<T>(why: String) -> Result<T> {
-    Err(Error::new(Status::InvalidArgument, why))
-}
 
 pub(super) fn not_blank(argument: &str, text: &str) -> Result<()> {
     match text.trim().is_empty() {

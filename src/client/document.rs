@@ -4,19 +4,16 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chat::not_blank;
+use super::invalid;
 use super::json;
 use super::size;
-use crate::error::{Error, Result, Status};
+use crate::error::Result;
 
 /// Bounds of newer servers.
 const MAX_ATTACHMENT_ID: usize = 200;
 /// In UTF-16 units, as servers count.
 const MAX_FILENAME: usize = 1_024;
 const MAX_SOURCE_BYTES: u64 = 256 << 20;
-
-fn invalid<T>(why: String) -> Result<T> {
-    Err(Error::new(Status::InvalidArgument, why))
-}
 
 /// The properties that servers need, as JSON.
 #[derive(Deserialize)]

@@ -59,3 +59,10 @@ pub use crate::host::{
 };
 pub use crate::net::Roots;
 pub use crate::session::{BOUND_BYTES, Stage, TOTAL, rejection};
+
+use crate::error::{Error, Result, Status};
+
+/// Fails for an invalid argument.
+fn invalid<T>(why: String) -> Result<T> {
+    Err(Error::new(Status::InvalidArgument, why))
+}

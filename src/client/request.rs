@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, Ending, Reading, Transfer};
 use super::event::Event;
 use super::inbox::Inbox;
+use super::invalid;
 use super::size::Size;
 use super::stream::Input;
 use super::upload::Document;
@@ -24,10 +25,6 @@ pub const MAX_VERB: usize = 32;
 pub const MAX_PATH: usize = 2_048;
 /// Most headers of one fetch.
 pub const MAX_FETCH_HEADERS: usize = 64;
-
-fn invalid<T>(why: String) -> Result<T> {
-    Err(Error::new(Status::InvalidArgument, why))
-}
 
 /// A request of any route: verb, path, body and ending.
 #[derive(Clone)]

@@ -133,14 +133,9 @@ pub unsafe extern "C" fn confer_extraction_request_set_document_bytes(
 
 /// # Safety
 /// `bytes` is NULL or readable for `len` bytes.
-pub(super) unsafe fn memory(bytes: *const u8, len: usize) -> Result<Document> {
-    if len == usize::MAX {
-        let message =
-            "len: SIZE_MAX stands for NUL-terminated text; a document needs its length in bytes";
-        return Err(Error::new(Status::InvalidArgument, message));
-    }
+unsafe fn memory(bytes: *const u8, len: usize) -> Result<Document> {
     // SAFETY: passed on.
-    let bytes = unsafe { text::bytes(bytes.cast(), len, "bytes") }?;
+    let bytes = unsafe { text::data(bytes, len) }?;
     Ok(Document::Memory(bytes.to_vec().into()))
 }
 
@@ -165,7 +160,7 @@ pub unsafe extern "C" fn confer_extraction_request_set_document_file(
     })
 }
 
-pub(super) fn file(path: &str) -> Result<Document> {
+fn file(path: &str) -> Result<Document> {
     if path.is_empty() || path.contains('\0') {
         let message = "path: it is empty or contains a NUL character";
         return Err(Error::new(Status::InvalidArgument, message));
@@ -215,11 +210,7 @@ pub unsafe extern "C" fn confer_extraction_request_set_document_callback(
     })
 }
 
-pub(super) fn callback(
-    total_length: i64,
-    read: confer_read_fn,
-    user_data: UserData,
-) -> Result<Document> {
+fn callback(total_length: i64, read: confer_read_fn, user_data: UserData) -> Result<Document> {
     let call = read.ok_or_else(|| Error::new(Status::InvalidArgument, "read: it is NULL"))?;
     let read = Box::new(ReadCallback { call, user_data });
     Ok(Document::callback(read, u64::try_from(total_length).ok()))

@@ -34,7 +34,7 @@ pub const CONFER_ENDING_COMPLETION: i32 = 1;
 /// The answer comes in pieces, each a CONFER_EVENT_BODY, and ends after Content-Length bytes.
 pub const CONFER_ENDING_CONTENT_LENGTH: i32 = 2;
 
-pub(super) fn read_ending(ending: i32) -> Result<Ending> {
+fn read_ending(ending: i32) -> Result<Ending> {
     let known = Ending::ALL.iter().find(|known| **known as i32 == ending);
     known.copied().ok_or_else(|| {
         Error::new(

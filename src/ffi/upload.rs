@@ -6,18 +6,6 @@ use super::stream::confer_stream;
 use super::support::handle::{self, Out};
 use super::support::{guard, text};
 use crate::client::deadline;
-use crate::error::{Error, Result, Status};
-
-/// # Safety
-/// `bytes` is NULL or readable for `len` bytes.
-unsafe fn data<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
-    if len == usize::MAX {
-        let message = "len: SIZE_MAX means NUL-terminated text; bytes need their number";
-        return Err(Error::new(Status::InvalidArgument, message));
-    }
-    // SAFETY: passed on.
-    unsafe { text::bytes(bytes.cast(), len, "bytes") }
-}
 
 /// Writes the next bytes of a document that confer_extraction_request_set_document_stream()
 /// announced. The library keeps at most 1 MiB of it. This call takes bytes until that space is
@@ -47,7 +35,7 @@ pub unsafe extern "C" fn confer_stream_write(
         // readable.
         let stream = unsafe { handle::borrow(stream, "stream") }?;
         let out = unsafe { Out::new(written, "written") }?;
-        let bytes = unsafe { data(bytes, len) }?;
+        let bytes = unsafe { text::data(bytes, len) }?;
         if timeout_ms != 0 {
             guard::may_wait("confer_stream_write")?;
         }

@@ -9,7 +9,7 @@
 //! observer  the application's view: notices and questions
 //! ```
 
-pub mod core;
+mod core;
 mod driver;
 mod observer;
 pub mod policy;

@@ -55,6 +55,19 @@ pub(crate) unsafe fn bytes<'a>(text: *const c_char, len: usize, name: &str) -> R
     Ok(unsafe { std::slice::from_raw_parts(text.cast(), len) })
 }
 
+/// Reads the argument `bytes`, which is no text and so needs its length.
+///
+/// # Safety
+/// `bytes` is NULL or readable for `len` bytes.
+pub(crate) unsafe fn data<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
+    if len == usize::MAX {
+        let message = "len: SIZE_MAX means NUL-terminated text; bytes need their number";
+        return Err(Error::new(Status::InvalidArgument, message));
+    }
+    // SAFETY: passed on.
+    unsafe { self::bytes(bytes.cast(), len, "bytes") }
+}
+
 /// Lends a text; without one, NULL and a length of 0.
 ///
 /// # Safety
