@@ -1,6 +1,6 @@
 //! The client that an application holds.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::chat::PreparedChat;
@@ -91,13 +91,13 @@ impl Client {
     }
 
     fn begin(config: &Config, retry_first: bool) -> Result<Client> {
-        let callbacks = OnceLock::new();
-        if config.log.is_some() {
-            let _ = callbacks.set(Callbacks::start()?);
-        }
+        let callbacks = match &config.log {
+            Some(_) => Some(Callbacks::start()?),
+            None => None,
+        };
         let runtime = Runtime::shared()?;
         let (rules, token) = config.rules(retry_first);
-        let means = config.means(callbacks.get());
+        let means = config.means(callbacks.as_ref());
         let client = Client::new(Lifecycle::new(rules, token, means, runtime, callbacks));
         client.life().start();
         Ok(client)

@@ -45,6 +45,8 @@ pub struct Config {
     pub ask_release: bool,
     /// Failed attempts in a row after which the client ends. 0 turns reconnecting off.
     pub attempts: usize,
+    /// Time for each answer of the application: for a token, about a release.
+    pub answer: Duration,
     /// The longest delay before the first attempt.
     pub first_retry: Duration,
     /// The longest delay before any attempt.
@@ -72,6 +74,7 @@ impl Config {
             ask_token: false,
             ask_release: false,
             attempts: 0,
+            answer: Duration::from_secs(30),
             first_retry: Duration::from_millis(500),
             longest_retry: Duration::from_secs(30),
             max_age: Duration::ZERO,
@@ -162,7 +165,7 @@ impl Config {
             leeway: self.verifier.policy().leeway(),
             asks_token: self.ask_token,
             asks_release: self.ask_release,
-            answer: self.limits.answer,
+            answer: self.answer,
         };
         (rules, self.token.clone())
     }

@@ -77,7 +77,7 @@ pub static DURATIONS: [Setting; 18] = [
     stage!(Verify, "CONFER_DURATION_STAGE_VERIFY"),
     stage!(Proxy, "CONFER_DURATION_STAGE_PROXY"),
     time(100, "CONFER_DURATION_CONNECT", |c| &mut c.limits.connect),
-    time(101, "CONFER_DURATION_ANSWER", |c| &mut c.limits.answer),
+    time(101, "CONFER_DURATION_ANSWER", |c| &mut c.answer),
     time(102, "CONFER_DURATION_KEEPALIVE", |c| {
         &mut c.limits.keepalive
     }),

@@ -60,8 +60,6 @@ pub const MAX_BODY: usize = 32 << 20;
 pub struct Limits {
     /// Time for each [`Stage`], by its number.
     pub stage: [Duration; Stage::ALL.len()],
-    /// Time for each answer of the application: for a token, about a release.
-    pub answer: Duration,
     /// Time for all stages together.
     pub connect: Duration,
     /// Time between pings.
@@ -109,7 +107,6 @@ const DEFAULTS: Limits = Limits {
         seconds(15), // verify
         seconds(10), // proxy
     ],
-    answer: seconds(30),
     connect: seconds(60),
     keepalive: seconds(20),  // protocol section 4
     dead_after: seconds(20), // protocol section 4

@@ -300,9 +300,14 @@ impl Core {
         self.evidenced.as_ref()
     }
 
+    /// Whether a lost connection is replaced.
+    pub fn reconnects(&self) -> bool {
+        self.rules.reconnect.is_some()
+    }
+
     /// Whether the application can give a fresh token for a request whose token was refused.
     pub fn can_get_token(&self) -> bool {
-        self.rules.asks_token && self.rules.reconnect.is_some()
+        self.rules.asks_token && self.reconnects()
     }
 
     // --- requests -------------------------------------------------------------------------------

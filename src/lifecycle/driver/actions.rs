@@ -175,7 +175,7 @@ impl Lifecycle {
         token: Token,
     ) -> Option<Box<dyn FnOnce() + '_>> {
         let (runtime, means) = (state.runtime.clone()?, state.means.clone()?);
-        let hold = state.callbacks.get().map(|callbacks| callbacks.hold());
+        let hold = state.callbacks.as_ref().map(|callbacks| callbacks.hold());
         let (dial, orders) = Dial::new();
         state.dials.insert(attempt, dial);
         Some(Box::new(move || {

@@ -109,7 +109,7 @@ impl Lifecycle {
             return Some(error.clone());
         }
         // The end of the only connection may not have been reported yet.
-        let current = state.core.current().filter(|_| !self.reconnects)?;
+        let current = state.core.current().filter(|_| !state.core.reconnects())?;
         state.connections.get(&current)?.end()
     }
 
@@ -125,17 +125,13 @@ impl Lifecycle {
 
     /// The thread for callbacks, started at first use, and held for the caller.
     pub fn callbacks(&self) -> Result<(Arc<Callbacks>, Hold)> {
-        let state = self.state();
+        let mut state = self.state();
         if state.runtime.is_none() {
             return Err(closed());
         }
-        let callbacks = match state.callbacks.get() {
+        let callbacks = match &state.callbacks {
             Some(callbacks) => callbacks.clone(),
-            None => {
-                let callbacks = Callbacks::start()?;
-                let _ = state.callbacks.set(callbacks.clone());
-                callbacks
-            }
+            None => state.callbacks.insert(Callbacks::start()?).clone(),
         };
         // Under the lock, so that `close` sees the hold.
         let hold = callbacks.hold();
@@ -144,7 +140,7 @@ impl Lifecycle {
 
     /// The client's callback thread, if it has one.
     pub fn callback_thread(&self) -> Option<Arc<Callbacks>> {
-        self.state().callbacks.get().cloned()
+        self.state().callbacks.clone()
     }
 
     /// Ends the client and every request. The threads end after the tasks.

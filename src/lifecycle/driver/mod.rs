@@ -17,7 +17,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -49,9 +49,6 @@ pub struct Attempts {
 pub struct Lifecycle {
     this: Weak<Lifecycle>,
     limits: Limits,
-    reconnects: bool,
-    /// Keeps requests until they are answered, to send a refused one again with a fresh token.
-    keeps_requests: bool,
     /// Bytes of requests that were not sent.
     unsent: Arc<AtomicUsize>,
     /// Bytes of requests kept until their answer.
@@ -93,7 +90,7 @@ struct State {
     /// Tasks keep it too. `None` once no further task begins.
     means: Option<Arc<Means>>,
     /// Kept beyond the end of the client, so that closing can wait for it.
-    callbacks: OnceLock<Arc<Callbacks>>,
+    callbacks: Option<Arc<Callbacks>>,
 }
 
 /// The place of a request.
@@ -117,16 +114,12 @@ impl Lifecycle {
         token: Option<Token>,
         means: Means,
         runtime: Arc<Runtime>,
-        callbacks: OnceLock<Arc<Callbacks>>,
+        callbacks: Option<Arc<Callbacks>>,
     ) -> Arc<Lifecycle> {
         let limits = means.settings.limits;
-        let reconnects = rules.reconnect.is_some();
-        let keeps_requests = reconnects && rules.asks_token;
         Arc::new_cyclic(|this| Lifecycle {
             this: this.clone(),
             limits,
-            reconnects,
-            keeps_requests,
             unsent: Arc::default(),
             kept: Arc::default(),
             ended: means.ended.clone(),
@@ -238,7 +231,8 @@ impl Lifecycle {
                 "{unsent} bytes of requests at most wait to be sent, and this one has {len}"
             ))
         })?;
-        let kept = match self.keeps_requests {
+        // Kept to be sent again with a fresh token, if the token was refused.
+        let kept = match state.core.can_get_token() {
             false => None,
             true => Some(Counted::new(&self.kept, len, bound).ok_or_else(|| {
                 too_many(format!(

@@ -38,7 +38,7 @@ fn client(runtime: Arc<Runtime>, idle: Duration) -> (Arc<Lifecycle>, AttemptId) 
         ended: Arc::default(),
     };
     let token = Token::new("t").unwrap();
-    let client = Lifecycle::new(rules(), Some(token), means, runtime, OnceLock::new());
+    let client = Lifecycle::new(rules(), Some(token), means, runtime, None);
     let attempt = begun(&client);
     (client, attempt)
 }
