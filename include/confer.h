@@ -671,8 +671,8 @@ confer_status confer_error_status(const confer_error *error);
 /**
  * Returns what happened: the argument or check, what was expected and what was found. English, for
  * developers and logs. Never contains a token, prompt, answer or key, and therefore not the
- * enclave's reason for a refusal: see confer_error_peer_text(). NULL for NULL. Borrowed from the error,
- * NUL-terminated. `len` may be NULL.
+ * enclave's reason for a refusal: see confer_error_peer_text(). NULL for NULL. Borrowed from the
+ * error, NUL-terminated. `len` may be NULL.
  */
 CONFER_API
 const char *confer_error_message(const confer_error *error, size_t *len);
@@ -1014,8 +1014,8 @@ confer_status confer_config_set_roots_pem(confer_config *config,
 /**
  * Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token is
  * an error, unless confer_connect_start() is used with CONFER_ASK_TOKEN; see
- * confer_config_set_ask(). The library sends the token in the request line of the upgrade, and writes it nowhere else. It removes one newline at
- * the end.
+ * confer_config_set_ask(). The library sends the token in the request line of the upgrade, and
+ * writes it nowhere else. It removes one newline at the end.
  *
  * A client does not connect again with a token that the server has refused for good: after HTTP
  * status 401, 402 or 403, and after HTTP status 500 or a request's status 401 or 402 if the token
@@ -2159,10 +2159,10 @@ confer_status confer_chat_request_add_tool(confer_chat_request *request,
 
 /**
  * Answers calls of tools on the same stream, in rounds. Each CONFER_EVENT_CLIENT_TOOL_CALL then
- * wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is complete,
- * right before that answer's CONFER_EVENT_COMPLETION. When all calls of a round are answered, the library sends the next request, until an
- * answer calls no tools. All of it is one stream, with a CONFER_EVENT_COMPLETION at the end of
- * each round.
+ * wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is
+ * complete, right before that answer's CONFER_EVENT_COMPLETION. When all calls of a round are
+ * answered, the library sends the next request, until an answer calls no tools. All of it is one
+ * stream, with a CONFER_EVENT_COMPLETION at the end of each round.
  *
  * `max_rounds`: rounds whose calls are answered, up to 1,000; 16 is a good number. If the model
  * still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with
@@ -2191,8 +2191,8 @@ confer_status confer_chat_request_set_tool_rounds(confer_chat_request *request,
  * answer that fails or is cancelled before it is complete adds nothing.
  *
  * With confer_chat_request_set_tool_rounds(), all calls and answers of the chat are added. Without
- * it, if the model called tools of the application, the conversation contains these calls. The next
- * request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly
+ * it, if the model called tools of the application, the conversation contains these calls. The
+ * next request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly
  * after its call. Calls without a response are not sent, and the next complete answer drops them
  * from the conversation; see confer_conversation.
  *
@@ -2789,9 +2789,9 @@ const char *confer_stream_text(const confer_stream *stream, size_t *len);
 
 /**
  * Returns a descriptor for poll(), epoll, kqueue or an event loop. It is readable while
- * confer_stream_next() can return at once (level-triggered), so also after the end: then take it out
- * of the set. It belongs to the stream: do not
- * read, write or close it, and do not use it after the stream was freed.
+ * confer_stream_next() can return at once (level-triggered), so also after the end: then take it
+ * out of the set. It belongs to the stream: do not read, write or close it, and do not use it
+ * after the stream was freed.
  *
  * Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks.
  */
@@ -2894,8 +2894,8 @@ confer_status confer_stream_finish(confer_stream *stream, confer_error **error);
 #define CONFER_EVENT_CLIENT_TOOL_CALL 5
 
 /**
- * The end of an answer of the model. The stream ends after it, unless a round of tools follows: see
- * confer_chat_request_set_tool_rounds().
+ * The end of an answer of the model. The stream ends after it, unless a round of tools follows:
+ * see confer_chat_request_set_tool_rounds().
  */
 #define CONFER_EVENT_COMPLETION 6
 
@@ -3145,10 +3145,11 @@ confer_status confer_config_set_ask(confer_config *config, uint32_t questions, c
  *                                  the client's error
  *
  * Events of a watch and of requests have no order among each other, except that callbacks of a
- * watch go first when both wait. A watch begins with the present state and any open question, so it can be opened at any time. If
- * nobody reads it, old events are dropped: see confer_stream_dropped(). The present state, an open
- * question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
- * ends only the watch. Several watches of one client can be open.
+ * watch go first when both wait. A watch begins with the present state and any open question, so
+ * it can be opened at any time. If nobody reads it, old events are dropped: see
+ * confer_stream_dropped(). The present state, an open question and the end are kept. A watch does
+ * not keep its client alive; cancelling or freeing it ends only the watch. Several watches of one
+ * client can be open.
  *
  * `callbacks`, `stream`: as for confer_chat_stream(). For a client that was closed, a call with
  * callbacks fails with CONFER_E_CLOSED; without callbacks, the stream returns its end at once.

@@ -194,8 +194,8 @@ pub unsafe extern "C" fn confer_config_set_roots_pem(
 
 /// Sets the account's token, at most 8,192 bytes. It has no default: connecting without a token is
 /// an error, unless confer_connect_start() is used with CONFER_ASK_TOKEN; see
-/// confer_config_set_ask(). The library sends the token in the request line of the upgrade, and writes it nowhere else. It removes one newline at
-/// the end.
+/// confer_config_set_ask(). The library sends the token in the request line of the upgrade, and
+/// writes it nowhere else. It removes one newline at the end.
 ///
 /// A client does not connect again with a token that the server has refused for good: after HTTP
 /// status 401, 402 or 403, and after HTTP status 500 or a request's status 401 or 402 if the token

@@ -63,8 +63,8 @@ pub unsafe extern "C" fn confer_error_status(error: *const confer_error) -> conf
 
 /// Returns what happened: the argument or check, what was expected and what was found. English, for
 /// developers and logs. Never contains a token, prompt, answer or key, and therefore not the
-/// enclave's reason for a refusal: see confer_error_peer_text(). NULL for NULL. Borrowed from the error,
-/// NUL-terminated. `len` may be NULL.
+/// enclave's reason for a refusal: see confer_error_peer_text(). NULL for NULL. Borrowed from the
+/// error, NUL-terminated. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_error_message(
     error: *const confer_error,

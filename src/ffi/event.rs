@@ -35,8 +35,8 @@ pub const CONFER_EVENT_SERVER_TOOL_RESPONSE: i32 = 4;
 /// The application must run this tool: see confer_chat_request_add_tool() and
 /// confer_event_wants_answer().
 pub const CONFER_EVENT_CLIENT_TOOL_CALL: i32 = 5;
-/// The end of an answer of the model. The stream ends after it, unless a round of tools follows: see
-/// confer_chat_request_set_tool_rounds().
+/// The end of an answer of the model. The stream ends after it, unless a round of tools follows:
+/// see confer_chat_request_set_tool_rounds().
 pub const CONFER_EVENT_COMPLETION: i32 = 6;
 
 /// A piece of an answer that does not come in events: a chat without streaming, a page, a document,

@@ -213,10 +213,10 @@ pub unsafe extern "C" fn confer_chat_request_add_tool(
 }
 
 /// Answers calls of tools on the same stream, in rounds. Each CONFER_EVENT_CLIENT_TOOL_CALL then
-/// wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is complete,
-/// right before that answer's CONFER_EVENT_COMPLETION. When all calls of a round are answered, the library sends the next request, until an
-/// answer calls no tools. All of it is one stream, with a CONFER_EVENT_COMPLETION at the end of
-/// each round.
+/// wants an answer: see confer_event_wants_answer(). It arrives when the model's answer is
+/// complete, right before that answer's CONFER_EVENT_COMPLETION. When all calls of a round are
+/// answered, the library sends the next request, until an answer calls no tools. All of it is one
+/// stream, with a CONFER_EVENT_COMPLETION at the end of each round.
 ///
 /// `max_rounds`: rounds whose calls are answered, up to 1,000; 16 is a good number. If the model
 /// still calls tools after them, the stream ends with CONFER_E_TOOL_ROUNDS. So does a round with
@@ -255,8 +255,8 @@ pub unsafe extern "C" fn confer_chat_request_set_tool_rounds(
 /// answer that fails or is cancelled before it is complete adds nothing.
 ///
 /// With confer_chat_request_set_tool_rounds(), all calls and answers of the chat are added. Without
-/// it, if the model called tools of the application, the conversation contains these calls. The next
-/// request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly
+/// it, if the model called tools of the application, the conversation contains these calls. The
+/// next request has the responses as messages with CONFER_ROLE_TOOL_RESPONSE; each is sent directly
 /// after its call. Calls without a response are not sent, and the next complete answer drops them
 /// from the conversation; see confer_conversation.
 ///

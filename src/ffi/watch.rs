@@ -80,10 +80,11 @@ pub unsafe extern "C" fn confer_config_set_ask(
 ///                                  the client's error
 ///
 /// Events of a watch and of requests have no order among each other, except that callbacks of a
-/// watch go first when both wait. A watch begins with the present state and any open question, so it can be opened at any time. If
-/// nobody reads it, old events are dropped: see confer_stream_dropped(). The present state, an open
-/// question and the end are kept. A watch does not keep its client alive; cancelling or freeing it
-/// ends only the watch. Several watches of one client can be open.
+/// watch go first when both wait. A watch begins with the present state and any open question, so
+/// it can be opened at any time. If nobody reads it, old events are dropped: see
+/// confer_stream_dropped(). The present state, an open question and the end are kept. A watch does
+/// not keep its client alive; cancelling or freeing it ends only the watch. Several watches of one
+/// client can be open.
 ///
 /// `callbacks`, `stream`: as for confer_chat_stream(). For a client that was closed, a call with
 /// callbacks fails with CONFER_E_CLOSED; without callbacks, the stream returns its end at once.
