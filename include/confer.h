@@ -428,7 +428,7 @@ typedef int32_t confer_status;
 #define CONFER_E_INVALID_POLICY 104
 
 /**
- * Another thread is in this call on the same handle.
+ * Another thread is in this call on the same handle, or the worker threads run already.
  */
 #define CONFER_E_BUSY 105
 
@@ -2452,7 +2452,8 @@ confer_status confer_extraction_request_set_document_file(confer_extraction_requ
  * so it never repeats such a request.
  *
  * `total_length`: the document's length in bytes, or -1 if unknown. Newer servers refuse an
- * unknown length and an empty document with status 400.
+ * unknown length and an empty document with status 400. If the document ends before its length,
+ * the stream ends with CONFER_E_INVALID_ARGUMENT.
  * `user_data`: passed to `read`. `destroy`: runs once when `user_data` is no longer needed: on the
  * callback thread after the upload, complete or not, or in the call that drops a document that was
  * never sent. If this call fails, it runs before the call returns.

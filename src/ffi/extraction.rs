@@ -188,7 +188,8 @@ impl Read for ReadCallback {
 /// so it never repeats such a request.
 ///
 /// `total_length`: the document's length in bytes, or -1 if unknown. Newer servers refuse an
-/// unknown length and an empty document with status 400.
+/// unknown length and an empty document with status 400. If the document ends before its length,
+/// the stream ends with CONFER_E_INVALID_ARGUMENT.
 /// `user_data`: passed to `read`. `destroy`: runs once when `user_data` is no longer needed: on the
 /// callback thread after the upload, complete or not, or in the call that drops a document that was
 /// never sent. If this call fails, it runs before the call returns.

@@ -31,7 +31,7 @@ pub const CONFER_E_INVALID_URL: confer_status = 102;
 pub const CONFER_E_INVALID_JSON: confer_status = 103;
 /// The policy document is not valid; the message names the key.
 pub const CONFER_E_INVALID_POLICY: confer_status = 104;
-/// Another thread is in this call on the same handle.
+/// Another thread is in this call on the same handle, or the worker threads run already.
 pub const CONFER_E_BUSY: confer_status = 105;
 /// A callback made a call that waits.
 pub const CONFER_E_WOULD_DEADLOCK: confer_status = 106;

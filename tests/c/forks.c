@@ -66,7 +66,7 @@ static void use_everything(void *data) {
     confer_report *report = handles->report;
     confer_chat_request *request = handles->request;
     confer_stream *stream = handles->stream;
-    const confer_event *event = NULL;
+    const confer_event *event = handles->event;
     int fd = -1, destroyed = 0;
     confer_stream_callbacks table = {sizeof table, &destroyed, NULL, NULL, count_destroyed, NULL};
     CHECK_STATUS(CONFER_E_FORKED, confer_config_new(&config, &error));
@@ -100,7 +100,7 @@ static void use_everything(void *data) {
     CHECK_STATUS(CONFER_E_FORKED, confer_config_set_duration_ms(handles->config, CONFER_DURATION_CONNECT, 1, &error));
     CHECK_STATUS(CONFER_E_FORKED, confer_runtime_wait(-1, &error));
     CHECK(config == NULL && policy == NULL && connecting == NULL && client == NULL && report == NULL);
-    CHECK(request == NULL && stream == NULL && fd == -1 && destroyed == 3);
+    CHECK(request == NULL && stream == NULL && event == NULL && fd == -1 && destroyed == 3);
 
     CHECK(confer_version_number() == CONFER_VERSION_NUMBER);
     CHECK(confer_report_verified(handles->report) && confer_report_json(handles->report, NULL) != NULL);

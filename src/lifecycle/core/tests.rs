@@ -3,6 +3,7 @@
 use super::connections::{MAX_RETIRED, SETTLED};
 use super::sim::*;
 use super::*;
+use crate::error::Retry;
 
 fn token(text: &str) -> Token {
     Token::new(text).unwrap()
@@ -41,6 +42,33 @@ fn one_attempt_ends_a_client_that_does_not_retry_its_first() {
         assert_eq!(sim.status(request), Some(Err(Status::Connect)));
         assert_eq!(sim.core.end_error().unwrap().status(), Status::Connect);
     }
+}
+
+#[test]
+fn a_refused_token_is_worth_another_attempt_only_if_a_fresh_one_is_asked_for() {
+    for (retry_first, asks_token) in [(false, true), (true, false), (false, false)] {
+        let mut sim = Sim::new(Rules {
+            retry_first,
+            asks_token,
+            ..rules()
+        });
+        let refused = error(Status::Upgrade).with_http_status(401);
+        sim.fail_dial(refused.with_retry(Retry::FreshToken));
+        let end = sim.core.end_error().expect("no other attempt is made");
+        assert!(!end.retryable(), "{retry_first} {asks_token}");
+    }
+}
+
+#[test]
+fn whoever_comes_during_a_pause_hears_of_the_next_attempt() {
+    let mut sim = Sim::new(rules());
+    sim.fail_dial(error(Status::Connect));
+    let present = sim.core.present();
+    let [Notice::Attempt { number, error, .. }] = &present[..] else {
+        panic!("{} notices", present.len());
+    };
+    assert_eq!(*number, 2);
+    assert_eq!(error.as_ref().unwrap().status(), Status::Connect);
 }
 
 #[test]
