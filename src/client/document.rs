@@ -40,7 +40,8 @@ pub(super) fn check(json: &str) -> Result<Box<RawValue>> {
     // Refuses a repeated property, because servers may read either.
     let given: Properties<'_> = serde_json::from_str(whole.get())
         .or_else(|_| invalid("json: it has one of its properties twice".into()))?;
-    attachment_id(&text("attachmentId", given.attachment_id)?)?;
+    let id: String = read("attachmentId", given.attachment_id, "a text")?;
+    attachment_id(&id)?;
     filename(&text("filename", given.filename)?)?;
     for (name, value) in [
         ("contentType", given.content_type),
