@@ -1193,9 +1193,9 @@ void confer_config_free(confer_config *config);
 
 /**
  * Bytes of requests that wait to be sent. Above it another request is refused with
- * CONFER_E_TOO_MANY. If the application answers token questions and retries are on, sent requests
- * without an answer may hold as many bytes again, because they are repeated after status 401 or
- * 402.
+ * CONFER_E_TOO_MANY, and one that is larger than the limit itself with CONFER_E_TOO_LARGE. If the
+ * application answers token questions and retries are on, sent requests without an answer may hold
+ * as many bytes again, because they are repeated after status 401 or 402.
  */
 #define CONFER_LIMIT_UNSENT 4
 

@@ -68,9 +68,9 @@ pub const CONFER_LIMIT_CLIENT_UNREAD: i32 = 2;
 /// Bytes of incomplete messages. Above it the connection fails with CONFER_E_LIMIT.
 pub const CONFER_LIMIT_UNFINISHED: i32 = 3;
 /// Bytes of requests that wait to be sent. Above it another request is refused with
-/// CONFER_E_TOO_MANY. If the application answers token questions and retries are on, sent requests
-/// without an answer may hold as many bytes again, because they are repeated after status 401 or
-/// 402.
+/// CONFER_E_TOO_MANY, and one that is larger than the limit itself with CONFER_E_TOO_LARGE. If the
+/// application answers token questions and retries are on, sent requests without an answer may hold
+/// as many bytes again, because they are repeated after status 401 or 402.
 pub const CONFER_LIMIT_UNSENT: i32 = 4;
 /// Open requests. Above it another request is refused with CONFER_E_TOO_MANY.
 pub const CONFER_LIMIT_REQUESTS: i32 = 5;

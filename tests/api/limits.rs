@@ -92,7 +92,8 @@ fn open_and_unsent_requests_have_settable_limits() {
     assert_eq!(refused.status(), CONFER_E_TOO_MANY);
     let (_enclave, client) = limited(CONFER_LIMIT_UNSENT, 64 << 10);
     let refused = pull(&client, &"x".repeat(70_000)).err().unwrap();
-    assert_eq!(refused.status(), CONFER_E_TOO_MANY);
+    assert_eq!(refused.status(), CONFER_E_TOO_LARGE, "no time helps");
+    assert!(!refused.retryable());
     read(&pull(&client, &"x".repeat(60_000)).unwrap())
         .1
         .unwrap();
