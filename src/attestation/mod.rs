@@ -40,6 +40,8 @@ pub use report::{
 };
 pub use verified::{Evidenced, Verified};
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest::{SHA256, digest};
 
 use self::ita::{Claims, Jwk, Keys, Token};
@@ -140,7 +142,7 @@ impl Verifier {
     }
 
     /// Finds a key in the policy, or else in the fetched set.
-    fn key<'a>(&'a self, kid: &Kid, fetched: Option<&'a JwkSet>) -> Option<&'a Jwk> {
+    fn key<'a>(&'a self, kid: &Kid, fetched: Option<&'a JwkSet>) -> Option<&'a Arc<Jwk>> {
         let own = self.policy.ita.jwks.as_ref().and_then(|set| set.find(kid));
         own.or_else(|| fetched.and_then(|set| set.find(kid)))
     }

@@ -242,6 +242,8 @@ fn serve(
         runtime: Some(runtime.clone()),
         means: means.clone(),
     };
+    // Boxed: otherwise the task keeps a second place for it, because `await` moves it.
+    let task = Box::pin(task);
     runtime.spawn_here(async move {
         end.why = task.await;
         drop(end);

@@ -32,12 +32,13 @@ const WRITES: usize = 16;
 /// Time for a close frame. The socket usually takes it at once.
 const GOODBYE: Duration = Duration::from_millis(200);
 
-/// A command of the handle to the task.
+/// A command of the handle to the task. Its large parts are boxed, because an idle connection keeps
+/// room for 32 commands.
 pub(super) enum Command {
-    Open(Opened),
+    Open(Box<Opened>),
     Cancel(i64),
     /// Brings the next part of an upload, or the error of its source.
-    Supply(i64, Result<Data>),
+    Supply(i64, Box<Result<Data>>),
     /// A reader made room.
     Resume,
     /// The network changed.
@@ -162,9 +163,9 @@ impl Driver {
     fn obey(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<()> {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             match command {
-                Some(Command::Open(opened)) => self.sinks.open(&mut self.core, opened, now),
+                Some(Command::Open(opened)) => self.sinks.open(&mut self.core, *opened, now),
                 Some(Command::Cancel(id)) => self.core.cancel(id, now),
-                Some(Command::Supply(id, data)) => self.core.supply(id, data, now),
+                Some(Command::Supply(id, data)) => self.core.supply(id, *data, now),
                 Some(Command::Resume) => self.core.resume(now),
                 Some(Command::Probe) => self.core.probe(now),
                 Some(Command::Retire) => self.core.retire(),

@@ -99,7 +99,7 @@ impl Session {
             let commands = self.0.commands.downgrade();
             Way::new(move |data| {
                 if let Some(commands) = commands.upgrade() {
-                    let _ = commands.send(Command::Supply(id, data));
+                    let _ = commands.send(Command::Supply(id, Box::new(data)));
                 }
             })
         });
@@ -109,7 +109,7 @@ impl Session {
             receiver,
             way,
         };
-        match self.0.commands.send(Command::Open(opened)) {
+        match self.0.commands.send(Command::Open(Box::new(opened))) {
             Ok(()) => Ok(id),
             Err(refused) => {
                 let Command::Open(opened) = refused.0 else {

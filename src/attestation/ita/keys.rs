@@ -4,6 +4,7 @@
 //! which `chain` verifies. So an unreadable entry is skipped.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -100,7 +101,8 @@ impl Jwk {
 /// The PS384 keys of a key set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwkSet {
-    keys: Vec<Jwk>,
+    /// Shared with the exports of connections that used them.
+    keys: Vec<Arc<Jwk>>,
 }
 
 impl JwkSet {
@@ -118,19 +120,19 @@ impl JwkSet {
         Ok(JwkSet {
             keys: entries
                 .iter()
-                .filter_map(|entry| Jwk::read(entry.value()))
+                .filter_map(|entry| Jwk::read(entry.value()).map(Arc::new))
                 .collect(),
         })
     }
 
     /// Finds a key by its id. Intel lists an id once for each algorithm. The first PS384 entry
     /// counts.
-    pub(in crate::attestation) fn find(&self, kid: &Kid) -> Option<&Jwk> {
+    pub(in crate::attestation) fn find(&self, kid: &Kid) -> Option<&Arc<Jwk>> {
         self.keys.iter().find(|key| key.kid == *kid)
     }
 
     /// Makes a set of one key.
-    pub(in crate::attestation) fn of(key: &Jwk) -> JwkSet {
+    pub(in crate::attestation) fn of(key: &Arc<Jwk>) -> JwkSet {
         JwkSet {
             keys: vec![key.clone()],
         }
@@ -142,7 +144,7 @@ impl JwkSet {
     }
 
     pub(in crate::attestation) fn to_value(&self) -> Value {
-        json!({ "keys": self.keys.iter().map(Jwk::to_json).collect::<Vec<_>>() })
+        json!({ "keys": self.keys.iter().map(|key| key.to_json()).collect::<Vec<_>>() })
     }
 }
 

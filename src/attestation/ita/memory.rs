@@ -84,7 +84,7 @@ mod tests {
 
     fn keys(intel: &Intel) -> (Jwk, [[u8; 32]; 1]) {
         let kid = Kid::parse(&intel.kid).unwrap();
-        let key = intel.key_set().find(&kid).unwrap().clone();
+        let key = Jwk::clone(intel.key_set().find(&kid).unwrap());
         (key, [intel.root_sha256])
     }
 
