@@ -6,6 +6,7 @@
 #![allow(unsafe_code)] // for calls of the C API; the header is their contract
 
 mod bare;
+mod busy;
 mod connect;
 mod first;
 #[allow(dead_code)] // tests/api uses the rest
@@ -22,6 +23,7 @@ mod stream;
 mod table;
 mod throughput;
 
+use busy::Busy;
 use harness::Enclave;
 use table::Table;
 
@@ -57,11 +59,14 @@ fn main() {
     if wanted("throughput") {
         throughput::run(&enclave, &mut table);
     }
-    if wanted("stream") {
-        stream::run(&enclave, &mut table);
-    }
-    if wanted("latency") {
-        latency::run(&enclave, &mut table);
+    for (load, is_busy) in [("", false), (", one core busy", true)] {
+        let _busy = is_busy.then(Busy::start);
+        if wanted("stream") {
+            stream::run(&enclave, &mut table, load);
+        }
+        if wanted("latency") {
+            latency::run(&enclave, &mut table, load);
+        }
     }
     if wanted("size") {
         size::run(&mut table);

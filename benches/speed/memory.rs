@@ -46,7 +46,7 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
         String::new(),
         each,
         "KiB",
-        Aim::AtMost(64.0),
+        Aim::AtMost(32.0),
     );
 }
 

@@ -23,18 +23,19 @@ use crate::table::{Aim, Table};
 
 const ROUNDS: usize = 9;
 
-/// (name, events, bytes of a token)
-const FLOODS: [(&str, usize, usize); 2] = [
-    ("20-byte tokens", 100_000, 20),
-    ("16 KB tokens", 2_000, 16_000),
+/// (name, events, bytes of a token, aim)
+const FLOODS: [(&str, usize, usize, f64); 2] = [
+    ("20-byte tokens", 100_000, 20, 1.0),
+    ("16 KB tokens", 2_000, 16_000, 1.5),
 ];
 
-pub fn run(enclave: &Enclave, table: &mut Table) {
+/// Adds the rows, named with the machine's `load`.
+pub fn run(enclave: &Enclave, table: &mut Table, load: &str) {
     let relay = Relay::start(&enclave.url);
     let url = relay.url(&enclave.url);
     let client = connect(enclave, &url);
     let mut bare = Bare::connect(enclave, &url);
-    for (what, count, size) in FLOODS {
+    for (what, count, size, aim) in FLOODS {
         let prompt = format!("/tokens {count} {size}");
         let (mut library, mut limit) = (Vec::new(), Vec::new());
         for round in 0..=ROUNDS {
@@ -56,12 +57,12 @@ pub fn run(enclave: &Enclave, table: &mut Table) {
         }
         let (library, limit) = (median(&library), median(&limit));
         table.row(
-            &format!("events to the C callback, {what}"),
+            &format!("events to the C callback, {what}{load}"),
             format!("{:.0} /s, {:.0} MB/s", library, library * size as f64 / 1e6),
             format!("{:.0} /s, {:.0} MB/s", limit, limit * size as f64 / 1e6),
             library / limit,
             "%",
-            Aim::AtLeast(0.7),
+            Aim::AtLeast(aim),
         );
     }
 }
