@@ -69,8 +69,7 @@ type NewFn = unsafe extern "C" fn(*mut *mut c_void, *mut c_void) -> i32;
 type TextFn = unsafe extern "C" fn(*mut c_void, *const c_char, usize, *mut c_void) -> i32;
 type LoadFn = unsafe extern "C" fn(*const c_char, usize, *mut *mut c_void, *mut c_void) -> i32;
 type SetFn = unsafe extern "C" fn(*mut c_void, *const c_void, *mut c_void) -> i32;
-type ConnectFn =
-    unsafe extern "C" fn(*const c_void, *const c_void, *mut *mut c_void, *mut c_void) -> i32;
+type ConnectFn = unsafe extern "C" fn(*const c_void, *mut *mut c_void, *mut c_void) -> i32;
 
 /// The child's work: `arguments` are the library, URL, token and policy file.
 pub fn child(arguments: &[String]) {
@@ -108,7 +107,7 @@ pub fn child(arguments: &[String]) {
         let set = function!("confer_config_set_policy" as SetFn);
         check("policy", set(config, trusted, none));
         let connect = function!("confer_connect" as ConnectFn);
-        let status = connect(config, ptr::null(), &raw mut client, none);
+        let status = connect(config, &raw mut client, none);
         check("connect", status);
     }
     println!("{}", started.elapsed().as_secs_f64() * 1e6);
