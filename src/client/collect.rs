@@ -1,6 +1,6 @@
 //! The text of a whole answer, put together from its events.
 
-use super::event::{Event, Kind};
+use super::event::Event;
 use crate::error::{Error, Progress, Result, Status};
 
 /// The longest collected text: the limit of a request.
@@ -10,16 +10,11 @@ pub const MAX_COLLECTED: usize = 32 << 20;
 pub struct Collected {
     /// Followed by a NUL, so that C can borrow it.
     bytes: Vec<u8>,
-    /// An answer of the model is complete. Later text belongs to the next round.
-    complete: bool,
 }
 
 impl Default for Collected {
     fn default() -> Collected {
-        Collected {
-            bytes: vec![0],
-            complete: false,
-        }
+        Collected { bytes: vec![0] }
     }
 }
 
@@ -29,12 +24,8 @@ impl Collected {
         &self.bytes
     }
 
-    /// Appends the content of an event. The first event after a completion starts a new text.
+    /// Appends the content of an event.
     pub(super) fn add(&mut self, event: &Event) -> Result<()> {
-        if std::mem::take(&mut self.complete) {
-            *self = Collected::default();
-        }
-        self.complete = event.kind() == Kind::Completion;
         let added = event.answer();
         if self.bytes.len() - 1 + added.len() > MAX_COLLECTED {
             let message = format!(
@@ -55,28 +46,24 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::client::Details;
+    use crate::client::{Details, Kind};
 
     fn piece(bytes: &'static [u8]) -> Event {
         Event::body(Bytes::from_static(bytes), 0, None)
     }
 
     #[test]
-    fn text_of_the_last_round_is_collected() {
+    fn text_is_collected_without_other_events() {
         let mut collected = Collected::default();
         assert_eq!(collected.bytes(), b"\0");
-        collected.add(&piece(b"I ask a tool.")).unwrap();
-        for text in [&b"It is"[..], b" noon."] {
-            collected
-                .add(&Event::with(Kind::Completion, Details::default()))
-                .unwrap();
-            collected.add(&piece(text)).unwrap();
-            assert_eq!(collected.bytes(), [text, b"\0"].concat());
+        collected.add(&piece(b"It is")).unwrap();
+        for kind in [Kind::Thinking, Kind::Completion] {
+            let other = Event::with(kind, Details::default());
+            collected.add(&other).unwrap();
         }
-        let thought = Event::with(Kind::Thinking, Details::default());
-        collected.add(&thought).unwrap();
-        collected.add(&piece(b" Or so.")).unwrap();
-        assert_eq!(collected.bytes(), b" noon. Or so.\0");
+        assert_eq!(collected.bytes(), b"It is\0");
+        collected.add(&piece(b" noon.")).unwrap();
+        assert_eq!(collected.bytes(), b"It is noon.\0");
     }
 
     #[test]

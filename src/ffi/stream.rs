@@ -178,8 +178,7 @@ pub unsafe extern "C" fn confer_stream_next(
 
 /// Reads to the end and returns the whole answer: the text of a chat, without its reasoning, or the
 /// bytes of another answer. It is the content of all CONFER_EVENT_TOKEN and CONFER_EVENT_BODY
-/// events. In a chat with rounds of tools, it is the text of the last round. It leaves out events
-/// that confer_stream_next() has taken before.
+/// events, without those that confer_stream_next() has taken before.
 ///
 /// `timeout_ms`: 0 takes the waiting events; negative waits for the end, as in
 /// confer_stream_next().
