@@ -8,12 +8,11 @@ use std::time::Instant;
 
 use confer::ffi::callbacks::*;
 use confer::ffi::config::*;
-use confer::ffi::error::confer_error;
 use confer::ffi::event::*;
 use confer::ffi::settings::*;
 use confer::ffi::start::*;
 use confer::ffi::status::{CONFER_OK, confer_status};
-use confer::ffi::stream::*;
+use confer::ffi::types::*;
 
 use crate::bare::Bare;
 use crate::harness::{self, Client, Enclave, Stream, call};

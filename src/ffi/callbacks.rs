@@ -2,13 +2,14 @@
 
 use std::ffi::c_void;
 use std::mem::{offset_of, size_of};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::error::confer_error;
-use super::event::confer_event;
-use super::status::confer_status;
-use super::stream::confer_stream;
+use super::status::{CONFER_OK, confer_status};
+use super::support::handle::{self, Out};
 use super::support::user_data::UserData;
-use super::types::confer_destroy_fn;
+use super::types::{confer_destroy_fn, confer_error, confer_event, confer_stream};
+use crate::client::{self, Event, Stream};
 use crate::error::{Error, Result, Status};
 
 /// The callbacks of a stream. They run on the client's callback thread, one at a time, in order.
@@ -73,9 +74,7 @@ impl confer_stream_callbacks {
     ///
     /// # Safety
     /// `table` is NULL or readable for the size that its first member says.
-    pub(in crate::ffi) unsafe fn read(
-        table: *const confer_stream_callbacks,
-    ) -> Result<Option<Table>> {
+    unsafe fn read(table: *const confer_stream_callbacks) -> Result<Option<Table>> {
         let invalid = |why: &str| Error::new(Status::InvalidArgument, format!("callbacks: {why}"));
         if table.is_null() {
             return Ok(None);
@@ -125,6 +124,106 @@ impl confer_stream_callbacks {
 
 /// An application's callbacks. Owns its user data.
 pub(super) struct Table {
-    pub(super) calls: confer_stream_callbacks,
-    pub(super) user_data: UserData,
+    calls: confer_stream_callbacks,
+    user_data: UserData,
+}
+
+impl Table {
+    /// Returns whether the application takes the events, when `on_ready` says so.
+    pub(super) fn wakes(&self) -> bool {
+        self.calls.on_ready.is_some()
+    }
+}
+
+/// The arguments of a call that starts a stream: its callbacks, and the output for its handle.
+pub(super) struct Target {
+    pub(super) table: Result<Option<Table>>,
+    pub(super) out: Option<Out<*mut confer_stream>>,
+}
+
+impl Target {
+    /// Reads the table first, so that `destroy` runs on every failure, and then sets `stream` to
+    /// NULL.
+    ///
+    /// # Safety
+    /// `table` is NULL or readable for the size that its first member says. `stream` is NULL or
+    /// writable.
+    pub(super) unsafe fn read(
+        table: *const confer_stream_callbacks,
+        stream: *mut *mut confer_stream,
+    ) -> Target {
+        // SAFETY: passed on.
+        let table = unsafe { confer_stream_callbacks::read(table) };
+        // SAFETY: passed on.
+        let out = unsafe { handle::out_or_none(stream) };
+        Target { table, out }
+    }
+}
+
+/// An application's callbacks and the stream that they belong to.
+pub(super) struct Calls {
+    stream: Arc<confer_stream>,
+    calls: confer_stream_callbacks,
+    /// Dropped after the stream. The drop calls `destroy`.
+    _user_data: UserData,
+}
+
+// SAFETY: the table's pointers are the application's, which the header asks to be callable on the
+// callback thread; no other thread uses them.
+unsafe impl Send for Calls {}
+
+impl Calls {
+    pub(super) fn new(stream: Arc<confer_stream>, table: Table) -> Calls {
+        Calls {
+            stream,
+            calls: table.calls,
+            _user_data: table.user_data,
+        }
+    }
+
+    fn handle(&self) -> *mut confer_stream {
+        Arc::as_ptr(&self.stream).cast_mut()
+    }
+}
+
+impl client::Calls for Calls {
+    fn stream(&self) -> &Stream {
+        &self.stream.stream
+    }
+
+    fn takes(&self) -> bool {
+        self.calls.on_ready.is_some()
+    }
+
+    fn ready(&self) {
+        if let Some(on_ready) = self.calls.on_ready
+            && !self.stream.freed.load(Ordering::Relaxed)
+        {
+            // SAFETY: the application gave function and user data together; the handle lives during
+            // the call.
+            unsafe { on_ready(self.calls.user_data, self.handle()) };
+        }
+    }
+
+    fn event(&self, event: Event) -> bool {
+        let Some(on_event) = self.calls.on_event else {
+            return true;
+        };
+        let event = confer_event::new(event);
+        // SAFETY: as in `ready`; the event lives during the call.
+        unsafe { on_event(self.calls.user_data, self.handle(), &raw const event) == 0 }
+    }
+
+    /// Calls `on_done`, and then, by dropping the user data, `destroy`.
+    fn done(self, result: Result<()>) {
+        let error = result.err().map(confer_error::new);
+        if let Some(on_done) = self.calls.on_done {
+            let lent = error.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+            let status = error
+                .as_ref()
+                .map_or(CONFER_OK, |error| error.status() as confer_status);
+            // SAFETY: as in `ready`; the error lives during the call.
+            unsafe { on_done(self.calls.user_data, self.handle(), status, lent) };
+        }
+    }
 }

@@ -1,14 +1,11 @@
 //! Client events. Types and fields of the events of a watch, and answers to its questions.
 
 use std::ffi::c_char;
-use std::sync::OnceLock;
 
-use super::error::confer_error;
-use super::event::confer_event;
-use super::report::confer_report;
 use super::status::confer_status;
 use super::support::guard;
 use super::support::{handle, text};
+use super::types::{confer_error, confer_event, confer_report};
 use crate::client::{ClientEvent, Kind, TokenReason};
 use crate::error::Result;
 
@@ -37,14 +34,6 @@ pub const CONFER_TOKEN_EXPIRING: i32 = 2;
 /// The server refused the last token: with HTTP status 401, 402 or 403 for the upgrade, with 500
 /// for the upgrade if the token has expired, or with status 401 or 402 for a request.
 pub const CONFER_TOKEN_REFUSED: i32 = 3;
-
-/// Values that getters of a client's event lend.
-#[derive(Default)]
-pub(super) struct Lent {
-    error: OnceLock<Option<confer_error>>,
-    report: OnceLock<Option<confer_report>>,
-    previous: OnceLock<Option<confer_report>>,
-}
 
 /// # Safety
 /// `event` is NULL or live.

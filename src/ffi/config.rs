@@ -3,31 +3,11 @@
 use std::ffi::c_char;
 use std::path::PathBuf;
 
-use super::error::confer_error;
-use super::policy::confer_policy;
 use super::status::confer_status;
-use super::support::guard::{self, Turns};
-use super::support::{handle, text};
+use super::support::{guard, handle, text};
+use super::types::{confer_config, confer_error, confer_policy};
 use crate::client::{Config, Roots};
-use crate::error::{Error, Result, Status};
-
-/// The settings of clients. Any thread may use it; calls on one configuration take turns.
-/// Connecting copies the settings, so the configuration can be changed or freed at once afterwards.
-/// It can serve many clients, which then share the policy's memory and the key set.
-#[allow(non_camel_case_types)]
-pub struct confer_config(Turns<Config>);
-
-impl confer_config {
-    /// # Safety
-    /// `config` is NULL or a live handle.
-    pub(super) unsafe fn with<T>(
-        config: *const confer_config,
-        work: impl FnOnce(&mut Config) -> Result<T>,
-    ) -> Result<T> {
-        // SAFETY: passed on.
-        unsafe { handle::borrow(config, "config") }?.0.with(work)
-    }
-}
+use crate::error::{Error, Status};
 
 /// Looks up the host name of the endpoint or the proxy.
 pub const CONFER_STAGE_RESOLVE: i32 = 0;
@@ -66,7 +46,7 @@ pub unsafe extern "C" fn confer_config_new(
 ) -> confer_status {
     // SAFETY: `config` is NULL or writable.
     guard::gives(error, unsafe { handle::out(config, "config") }, |out| {
-        out.set(handle::give(confer_config(Turns::new(Config::new()))));
+        out.set(confer_config::give(Config::new()));
         Ok(())
     })
 }

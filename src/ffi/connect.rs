@@ -2,41 +2,11 @@
 
 use std::ffi::c_char;
 
-use super::config::confer_config;
-use super::error::confer_error;
-use super::report::confer_report;
-use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
-use super::support::guard::{self, Poison};
-use super::support::handle::{self, Out};
-use super::support::text;
+use super::status::confer_status;
+use super::support::{guard, handle, text};
+use super::types::{confer_client, confer_config, confer_error, confer_report};
 use crate::client::{Client, Phase, deadline};
-use crate::error::{Error, Result, Status};
-
-/// A client: one connection to a verified enclave, or several in sequence; see
-/// CONFER_LIMIT_ATTEMPTS. Several threads may use it at once. It stays open until it is closed, or
-/// until it and all its requests' streams are freed.
-#[allow(non_camel_case_types)]
-pub struct confer_client {
-    client: Client,
-    poison: Poison,
-}
-
-impl confer_client {
-    pub(super) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// # Safety
-    /// `client` is NULL or a live handle.
-    pub(super) unsafe fn with<T>(
-        client: *const confer_client,
-        work: impl FnOnce(&Client) -> Result<T>,
-    ) -> Result<T> {
-        // SAFETY: passed on.
-        let client = unsafe { handle::borrow(client, "client") }?;
-        client.poison.guard(|| work(&client.client))
-    }
-}
+use crate::error::{Error, Status};
 
 /// The client is making its first connection.
 pub const CONFER_CLIENT_CONNECTING: i32 = 0;
@@ -74,16 +44,9 @@ pub unsafe extern "C" fn confer_connect(
         guard::may_wait("confer_connect")?;
         // SAFETY: NULL or a live handle.
         let attempt = unsafe { confer_config::with(config, |config| Client::start_once(config)) }?;
-        give(out, attempt.attempted()?);
+        out.set(confer_client::give(attempt.attempted()?));
         Ok(())
     })
-}
-
-pub(super) fn give(out: &Out<*mut confer_client>, client: Client) {
-    out.set(handle::give(confer_client {
-        client,
-        poison: Poison::default(),
-    }));
 }
 
 /// Creates a client that begins to connect, and returns at once. The first attempt is retried by
@@ -105,7 +68,7 @@ pub unsafe extern "C" fn confer_connect_start(
     guard::gives(error, unsafe { handle::out(client, "client") }, |out| {
         // SAFETY: NULL or a live handle.
         let client = unsafe { confer_config::with(config, |config| Client::start(config)) }?;
-        give(out, client);
+        out.set(confer_client::give(client));
         Ok(())
     })
 }
@@ -133,7 +96,11 @@ pub unsafe extern "C" fn confer_client_wait(
         // SAFETY: NULL or a live handle.
         let life = unsafe { confer_client::with(client, |client| Ok(client.life().clone())) }?;
         let connected = life.wait(deadline)?;
-        Ok(if connected { CONFER_OK } else { CONFER_TIMEOUT })
+        Ok(if connected {
+            Status::Ok
+        } else {
+            Status::Timeout
+        })
     })
 }
 
@@ -144,7 +111,7 @@ pub unsafe extern "C" fn confer_client_state(client: *const confer_client) -> i3
     guard::get(CONFER_CLIENT_ENDED, || {
         // SAFETY: NULL or a live handle.
         let client = unsafe { guard::unlocked(client) }?;
-        Some(match client.client().phase() {
+        Some(match client.client.phase() {
             Phase::Connecting => CONFER_CLIENT_CONNECTING,
             Phase::Connected => CONFER_CLIENT_CONNECTED,
             Phase::Reconnecting => CONFER_CLIENT_RECONNECTING,
@@ -299,7 +266,7 @@ pub unsafe extern "C" fn confer_close(
         }
         // SAFETY: NULL or a live handle.
         let closed = unsafe { confer_client::with(client, |client| Ok(client.close(deadline))) }?;
-        Ok(if closed { CONFER_OK } else { CONFER_TIMEOUT })
+        Ok(if closed { Status::Ok } else { Status::Timeout })
     })
 }
 

@@ -3,35 +3,20 @@
 use std::ffi::c_char;
 use std::sync::{Mutex, PoisonError};
 
-use super::error::confer_error;
 use super::status::confer_status;
-use super::support::guard::{self, Poison};
-use super::support::{handle, text};
+use super::support::turns::Poison;
+use super::support::{guard, handle, text};
+use super::types::{confer_conversation, confer_error};
 use crate::client::{Conversation, Role, Text};
 use crate::error::{Error, Result, Status};
 
-/// A history of messages. It exists only in this process: the library stores nothing. Any thread.
-/// Pass it to a request with confer_chat_request_set_conversation().
-///
-/// A server refuses a history in which a tool call is not directly followed by its response. So a
-/// conversation keeps calls and responses in pairs: it puts a response directly after its call. It
-/// drops a response without a call, and a server tool's call without a response. A call of the
-/// application's tools waits for its response until the next answer is complete.
-#[allow(non_camel_case_types)]
-pub struct confer_conversation {
-    pub(super) conversation: Conversation,
-    /// The last text that confer_conversation_json() lent.
-    lent: Mutex<Option<Text>>,
-    poison: Poison,
-}
-
 impl confer_conversation {
-    fn new(conversation: Conversation) -> confer_conversation {
-        confer_conversation {
+    fn give(conversation: Conversation) -> *mut confer_conversation {
+        handle::give(confer_conversation {
             conversation,
             lent: Mutex::default(),
             poison: Poison::default(),
-        }
+        })
     }
 
     /// # Safety
@@ -81,9 +66,7 @@ pub unsafe extern "C" fn confer_conversation_new(
     // SAFETY: `conversation` is NULL or writable.
     let out = unsafe { handle::out(conversation, "conversation") };
     guard::gives(error, out, |out| {
-        out.set(handle::give(confer_conversation::new(
-            Conversation::default(),
-        )));
+        out.set(confer_conversation::give(Conversation::default()));
         Ok(())
     })
 }
@@ -105,9 +88,7 @@ pub unsafe extern "C" fn confer_conversation_parse(
     guard::gives(error, out, |out| {
         // SAFETY: `json` is as the contract of texts says.
         let json = unsafe { text::read(json, json_len, "json") }?;
-        out.set(handle::give(confer_conversation::new(
-            Conversation::from_json(json)?,
-        )));
+        out.set(confer_conversation::give(Conversation::from_json(json)?));
         Ok(())
     })
 }

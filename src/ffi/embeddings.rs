@@ -2,30 +2,10 @@
 
 use std::ffi::c_char;
 
-use super::error::confer_error;
 use super::status::confer_status;
-use super::support::guard::{self, Turns};
-use super::support::{handle, text};
+use super::support::{guard, handle, text};
+use super::types::{confer_embeddings_request, confer_error};
 use crate::client::EmbeddingsRequest;
-use crate::error::Result;
-
-/// A request for the embeddings of 1 to 64 texts. Any thread may use it; calls on one request take
-/// turns. Starting it copies it, so it can be changed, sent again or freed at once afterwards. A
-/// failed setter keeps the old value.
-#[allow(non_camel_case_types)]
-pub struct confer_embeddings_request(Turns<EmbeddingsRequest>);
-
-impl confer_embeddings_request {
-    /// # Safety
-    /// `request` is NULL or a live handle.
-    pub(super) unsafe fn with<T>(
-        request: *const confer_embeddings_request,
-        work: impl FnOnce(&mut EmbeddingsRequest) -> Result<T>,
-    ) -> Result<T> {
-        // SAFETY: passed on.
-        unsafe { handle::borrow(request, "request") }?.0.with(work)
-    }
-}
 
 /// Creates an embeddings request without texts. Send it with confer_embeddings_stream().
 ///
@@ -38,7 +18,7 @@ pub unsafe extern "C" fn confer_embeddings_request_new(
     // SAFETY: `request` is NULL or writable.
     guard::gives(error, unsafe { handle::out(request, "request") }, |out| {
         let request = EmbeddingsRequest::default();
-        out.set(handle::give(confer_embeddings_request(Turns::new(request))));
+        out.set(confer_embeddings_request::give(request));
         Ok(())
     })
 }

@@ -1,48 +1,10 @@
 //! Errors. The reason why a call or a stream failed, and whether a retry may help.
 
 use std::ffi::c_char;
-use std::sync::Arc;
 
-use super::report::confer_report;
 use super::status::{CONFER_OK, confer_status};
 use super::support::{guard, handle, text};
-use crate::client::Text;
-use crate::error::Error;
-
-/// Why a call or a stream failed. Immutable: several threads may read it at once.
-#[derive(Clone)]
-#[allow(non_camel_case_types)]
-pub struct confer_error(Arc<Shared>);
-
-struct Shared {
-    error: Error,
-    message: Text,
-    check: Option<Text>,
-    peer_text: Option<Text>,
-    report: Option<confer_report>,
-}
-
-impl confer_error {
-    pub(super) fn new(error: Error) -> confer_error {
-        confer_error(Arc::new(Shared {
-            message: Text::new(error.message()),
-            check: error.check().map(Text::new),
-            peer_text: error.peer_text().map(Text::new),
-            report: error
-                .report()
-                .map(|evidenced| confer_report::new(evidenced.clone())),
-            error,
-        }))
-    }
-
-    pub(super) fn status(&self) -> confer_status {
-        self.0.error.status() as confer_status
-    }
-
-    pub(super) fn give(error: Error) -> *mut confer_error {
-        handle::give(confer_error::new(error))
-    }
-}
+use super::types::{confer_error, confer_report};
 
 /// Nothing of the request was sent.
 pub const CONFER_PROGRESS_NOT_SENT: i32 = 0;
@@ -57,7 +19,7 @@ pub const CONFER_PROGRESS_PARTLY_ANSWERED: i32 = 2;
 pub unsafe extern "C" fn confer_error_status(error: *const confer_error) -> confer_status {
     // SAFETY: the contract of every getter: NULL or a live handle.
     guard::get(CONFER_OK, || {
-        unsafe { handle::peek(error) }.map(confer_error::status)
+        unsafe { handle::peek(error) }.map(|e| e.status() as confer_status)
     })
 }
 

@@ -2,25 +2,9 @@
 
 use std::ffi::c_char;
 
-use super::client_event::Lent;
 use super::support::{guard, handle, text};
+use super::types::confer_event;
 use crate::client::{Event, Kind, Text};
-
-/// One event of a stream. It is lent by a stream or a callback, or is a clone, which belongs to the
-/// application. Immutable: several threads may read it at once.
-#[allow(non_camel_case_types)]
-pub struct confer_event {
-    pub(super) event: Event,
-    /// Values that getters of a client's event lend.
-    pub(super) lent: Lent,
-}
-
-impl confer_event {
-    pub(super) fn new(event: Event) -> confer_event {
-        let lent = Lent::default();
-        confer_event { event, lent }
-    }
-}
 
 /// An event of an unknown type or without a type: see confer_event_json(). Not an error.
 pub const CONFER_EVENT_OTHER: i32 = 0;

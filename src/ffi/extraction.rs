@@ -3,33 +3,12 @@
 use std::ffi::{c_char, c_void};
 use std::path::Path;
 
-use super::error::confer_error;
 use super::status::confer_status;
-use super::support::guard::{self, Turns};
 use super::support::user_data::UserData;
-use super::support::{handle, text};
-use super::types::confer_destroy_fn;
+use super::support::{guard, handle, text};
+use super::types::{confer_destroy_fn, confer_error, confer_extraction_request};
 use crate::client::{Document, ExtractionRequest, Read};
 use crate::error::{Error, Result, Status};
-
-/// A request that uploads a document and returns its content. Any thread may use it; calls on one
-/// request take turns. Starting it copies it, so it can be changed, sent again or freed at once
-/// afterwards. A document from a callback can be sent only once. A failed setter keeps the old
-/// value.
-#[allow(non_camel_case_types)]
-pub struct confer_extraction_request(Turns<ExtractionRequest>);
-
-impl confer_extraction_request {
-    /// # Safety
-    /// `request` is NULL or a live handle.
-    pub(super) unsafe fn with<T>(
-        request: *const confer_extraction_request,
-        work: impl FnOnce(&mut ExtractionRequest) -> Result<T>,
-    ) -> Result<T> {
-        // SAFETY: passed on.
-        unsafe { handle::borrow(request, "request") }?.0.with(work)
-    }
-}
 
 /// Reads up to `size` bytes of the document into `buffer`, and returns their number; 0 at the end
 /// of the document; a negative number to stop, which ends the stream with CONFER_E_STOPPED. Called
@@ -65,7 +44,7 @@ pub unsafe extern "C" fn confer_extraction_request_new(
         // SAFETY: `filename` is as the contract of texts says.
         let filename = unsafe { text::read(filename, filename_len, "filename") }?;
         let request = ExtractionRequest::new(filename)?;
-        out.set(handle::give(confer_extraction_request(Turns::new(request))));
+        out.set(confer_extraction_request::give(request));
         Ok(())
     })
 }

@@ -2,31 +2,10 @@
 
 use std::ffi::c_char;
 
-use super::error::confer_error;
 use super::status::confer_status;
-use super::support::guard::{self, Turns};
-use super::support::{handle, text};
+use super::support::{guard, handle, text};
+use super::types::{confer_error, confer_fetch_request};
 use crate::client::FetchRequest;
-use crate::error::Result;
-
-/// A request for a page, which the enclave fetches. The page's server and observers of the
-/// enclave's traffic learn that it was fetched, but not for whom. Any thread may use it; calls on
-/// one request take turns. Starting it copies it, so it can be changed, sent again or freed at once
-/// afterwards. A failed setter keeps the old value.
-#[allow(non_camel_case_types)]
-pub struct confer_fetch_request(Turns<FetchRequest>);
-
-impl confer_fetch_request {
-    /// # Safety
-    /// `request` is NULL or a live handle.
-    pub(super) unsafe fn with<T>(
-        request: *const confer_fetch_request,
-        work: impl FnOnce(&mut FetchRequest) -> Result<T>,
-    ) -> Result<T> {
-        // SAFETY: passed on.
-        unsafe { handle::borrow(request, "request") }?.0.with(work)
-    }
-}
 
 /// Creates a request for a page. Send it with confer_fetch_stream().
 ///
@@ -43,7 +22,7 @@ pub unsafe extern "C" fn confer_fetch_request_new(
     guard::gives(error, unsafe { handle::out(request, "request") }, |out| {
         // SAFETY: `url` is as the contract of texts says.
         let request = FetchRequest::new(unsafe { text::read(url, url_len, "url") }?)?;
-        out.set(handle::give(confer_fetch_request(Turns::new(request))));
+        out.set(confer_fetch_request::give(request));
         Ok(())
     })
 }

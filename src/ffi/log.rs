@@ -3,12 +3,10 @@
 use std::ffi::{CString, c_char, c_void};
 use std::sync::Arc;
 
-use super::config::confer_config;
-use super::error::confer_error;
 use super::status::confer_status;
 use super::support::guard;
 use super::support::user_data::UserData;
-use super::types::confer_destroy_fn;
+use super::types::{confer_config, confer_destroy_fn, confer_error};
 use crate::client::{Level, Sink};
 use crate::error::{Error, Status};
 

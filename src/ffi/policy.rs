@@ -5,22 +5,11 @@ use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
 
-use super::error::confer_error;
 use super::status::confer_status;
 use super::support::{guard, handle, text};
+use super::types::{confer_error, confer_policy};
 use crate::client::{MAX_POLICY, Policy, Text, Verifier};
 use crate::error::{Error, Result, Status};
-
-/// The parties and values that are trusted: one JSON document with Intel's root, the firmware, the
-/// accepted patch levels and the signer of releases. Immutable: several threads may use it at once.
-/// It remembers verified releases, so clients that share a policy connect faster.
-#[allow(non_camel_case_types)]
-pub struct confer_policy {
-    pub(super) verifier: Arc<Verifier>,
-    json: Text,
-    name: Text,
-    sha256: Text,
-}
 
 impl confer_policy {
     fn give(policy: Policy) -> Result<*mut confer_policy> {

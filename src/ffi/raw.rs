@@ -2,30 +2,11 @@
 
 use std::ffi::c_char;
 
-use super::error::confer_error;
 use super::status::confer_status;
-use super::support::guard::{self, Turns};
-use super::support::{handle, text};
+use super::support::{guard, handle, text};
+use super::types::{confer_error, confer_raw_request};
 use crate::client::{Ending, RawRequest};
 use crate::error::{Error, Result, Status};
-
-/// A request to any route, for example to one that this version has no function for. Any thread may
-/// use it; calls on one request take turns. Starting it copies it, so it can be changed, sent again
-/// or freed at once afterwards. A failed setter keeps the old value.
-#[allow(non_camel_case_types)]
-pub struct confer_raw_request(Turns<RawRequest>);
-
-impl confer_raw_request {
-    /// # Safety
-    /// `request` is NULL or a live handle.
-    pub(super) unsafe fn with<T>(
-        request: *const confer_raw_request,
-        work: impl FnOnce(&mut RawRequest) -> Result<T>,
-    ) -> Result<T> {
-        // SAFETY: passed on.
-        unsafe { handle::borrow(request, "request") }?.0.with(work)
-    }
-}
 
 /// The answer is one response, in one CONFER_EVENT_BODY.
 pub const CONFER_ENDING_ONE_RESPONSE: i32 = 0;
@@ -69,7 +50,7 @@ pub unsafe extern "C" fn confer_raw_request_new(
         let verb = unsafe { text::read(verb, verb_len, "verb") }?;
         let path = unsafe { text::read(path, path_len, "path") }?;
         let request = RawRequest::new(verb, path, ending)?;
-        out.set(handle::give(confer_raw_request(Turns::new(request))));
+        out.set(confer_raw_request::give(request));
         Ok(())
     })
 }

@@ -1,73 +1,15 @@
 //! Reports. The verdict about an enclave, check by check, and as JSON.
 
 use std::ffi::c_char;
-use std::sync::{Arc, OnceLock};
 
 use super::config::CONFER_STAGE_ALL;
-use super::report_fields::FIELDS;
 use super::support::{guard, handle, text};
-use crate::client::{Check, Evidenced, Outcome, Report, Stage, TOTAL, Text, Verdict};
+use super::types::{CheckTexts, confer_report};
+use crate::client::{Check, Outcome, Report, Stage, TOTAL, Text, Verdict};
 
-/// Why an enclave was trusted or refused, check by check. Immutable: several threads may read it at
-/// once.
-#[derive(Clone)]
-#[allow(non_camel_case_types)]
-pub struct confer_report(Arc<Shared>);
-
-struct Shared {
-    evidenced: Arc<Evidenced>,
-    /// Made at the first call of a getter.
-    texts: OnceLock<Texts>,
-    json: OnceLock<Text>,
-    evidence: OnceLock<Text>,
-}
-
-/// Texts that getters lend, NUL-terminated.
-pub(super) struct Texts {
-    pub(super) fields: Vec<Option<Text>>,
-    pub(super) server_key: Text,
-    pub(super) advisories: Vec<Text>,
-    checks: Vec<CheckTexts>,
-}
-
-struct CheckTexts {
-    id: Text,
-    detail: Text,
-    expected: Option<Text>,
-    observed: Option<Text>,
-}
-
-impl confer_report {
-    pub(super) fn new(evidenced: Arc<Evidenced>) -> confer_report {
-        confer_report(Arc::new(Shared {
-            evidenced,
-            texts: OnceLock::new(),
-            json: OnceLock::new(),
-            evidence: OnceLock::new(),
-        }))
-    }
-
-    pub(super) fn report(&self) -> &Report {
-        &self.0.evidenced.report
-    }
-
-    pub(super) fn texts(&self) -> &Texts {
-        self.0.texts.get_or_init(|| {
-            let r = self.report();
-            Texts {
-                fields: FIELDS.iter().map(|field| field(r).map(Text::new)).collect(),
-                server_key: text::hex(r.server_key()),
-                advisories: r
-                    .tdx
-                    .advisories
-                    .iter()
-                    .flatten()
-                    .map(|a| Text::new(a))
-                    .collect(),
-                checks: r.checks().iter().map(CheckTexts::new).collect(),
-            }
-        })
-    }
+fn checks(report: &confer_report) -> &[CheckTexts] {
+    let make = || report.report().checks().iter().map(CheckTexts::new);
+    report.0.lent.checks.get_or_init(|| make().collect())
 }
 
 impl CheckTexts {
@@ -110,7 +52,11 @@ pub unsafe extern "C" fn confer_report_json(
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live handle; `len` is NULL or writable.
         let report = unsafe { handle::peek(report) };
-        let json = report.map(|r| r.0.json.get_or_init(|| Text::new(&r.report().to_json())));
+        let json = report.map(|r| {
+            r.0.lent
+                .json
+                .get_or_init(|| Text::new(&r.report().to_json()))
+        });
         Some(unsafe { text::lend(json, len) })
     })
 }
@@ -126,7 +72,8 @@ pub unsafe extern "C" fn confer_report_evidence(
         // SAFETY: NULL or a live handle; `len` is NULL or writable.
         let report = unsafe { handle::peek(report) };
         let json = report.map(|r| {
-            r.0.evidence
+            r.0.lent
+                .evidence
                 .get_or_init(|| Text::new(&r.0.evidenced.export.to_json()))
         });
         Some(unsafe { text::lend(json, len) })
@@ -195,7 +142,7 @@ unsafe fn check(
 ) -> *const c_char {
     guard::get(std::ptr::null(), || {
         // SAFETY: passed on.
-        let check = unsafe { handle::peek(report) }.and_then(|r| r.texts().checks.get(index));
+        let check = unsafe { handle::peek(report) }.and_then(|r| checks(r).get(index));
         Some(unsafe { text::lend(check.and_then(get), len) })
     })
 }

@@ -3,11 +3,9 @@
 use std::ffi::c_char;
 use std::sync::Arc;
 
-use super::error::confer_error;
-use super::policy::confer_policy;
-use super::report::confer_report;
 use super::status::confer_status;
 use super::support::{guard, handle, text};
+use super::types::{confer_error, confer_policy, confer_report};
 use crate::client::{Evidenced, Export, Verdict, production_verifier, rejection};
 use crate::error::{Error, Result, Status};
 

@@ -2,14 +2,14 @@
 
 use std::ffi::c_char;
 
-use super::report::confer_report;
 use super::support::{guard, handle, text};
-use crate::client::Report;
+use super::types::confer_report;
+use crate::client::{Report, Text};
 
 type Field = fn(&Report) -> Option<&str>;
 
 /// Texts of a report, by number.
-pub(super) const FIELDS: [Field; 17] = [
+const FIELDS: [Field; 17] = [
     |r| r.platform.as_deref(),
     |r| Some(&r.policy.name),
     |r| Some(&r.policy.sha256),
@@ -35,9 +35,11 @@ unsafe fn field(report: *const confer_report, number: usize, len: *mut usize) ->
     guard::get(std::ptr::null(), || {
         // SAFETY: passed on.
         let report = unsafe { handle::peek(report) };
-        let text = report
-            .and_then(|r| r.texts().fields.get(number))
-            .and_then(Option::as_ref);
+        let text = report.and_then(|r| {
+            let make = || FIELDS.iter().map(|field| field(r.report()).map(Text::new));
+            let fields = r.0.lent.fields.get_or_init(|| make().collect());
+            fields.get(number)?.as_ref()
+        });
         Some(unsafe { text::lend(text, len) })
     })
 }
@@ -307,8 +309,17 @@ pub unsafe extern "C" fn confer_report_server_key(
 ) -> *const c_char {
     guard::get(std::ptr::null(), || {
         // SAFETY: NULL or a live handle; `len` is NULL or writable.
-        Some(unsafe { text::lend(handle::peek(report).map(|r| &r.texts().server_key), len) })
+        let report = unsafe { handle::peek(report) };
+        let make = |r: &confer_report| text::hex(r.report().server_key());
+        let key = report.map(|r| r.0.lent.server_key.get_or_init(|| make(r)));
+        Some(unsafe { text::lend(key, len) })
     })
+}
+
+fn advisories(report: &confer_report) -> &[Text] {
+    let listed = || report.report().tdx.advisories.iter().flatten();
+    let make = || listed().map(|name| Text::new(name)).collect();
+    report.0.lent.advisories.get_or_init(make)
 }
 
 /// Returns how many of Intel's security advisories apply to the machine.
@@ -316,7 +327,7 @@ pub unsafe extern "C" fn confer_report_server_key(
 pub unsafe extern "C" fn confer_report_advisory_count(report: *const confer_report) -> usize {
     // SAFETY: NULL or a live handle.
     guard::get(0, || {
-        unsafe { handle::peek(report) }.map(|r| r.texts().advisories.len())
+        unsafe { handle::peek(report) }.map(|r| advisories(r).len())
     })
 }
 
@@ -332,7 +343,7 @@ pub unsafe extern "C" fn confer_report_advisory(
         // SAFETY: NULL or a live handle; `len` is NULL or writable.
         Some(unsafe {
             text::lend(
-                handle::peek(report).and_then(|r| r.texts().advisories.get(index)),
+                handle::peek(report).and_then(|r| advisories(r).get(index)),
                 len,
             )
         })

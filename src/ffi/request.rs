@@ -2,31 +2,11 @@
 
 use std::ffi::c_char;
 
-use super::conversation::{confer_conversation, read_role};
-use super::error::confer_error;
+use super::conversation::read_role;
 use super::status::confer_status;
-use super::support::guard::{self, Turns};
-use super::support::{handle, text};
+use super::support::{guard, handle, text};
+use super::types::{confer_chat_request, confer_conversation, confer_error};
 use crate::client::{ChatRequest, time_limit};
-use crate::error::Result;
-
-/// A chat request. Any thread may use it; calls on one request take turns. Starting a chat copies
-/// it, so it can be changed, sent again or freed at once afterwards. A failed setter keeps the old
-/// value.
-#[allow(non_camel_case_types)]
-pub struct confer_chat_request(Turns<ChatRequest>);
-
-impl confer_chat_request {
-    /// # Safety
-    /// `request` is NULL or a live handle.
-    pub(super) unsafe fn with<T>(
-        request: *const confer_chat_request,
-        work: impl FnOnce(&mut ChatRequest) -> Result<T>,
-    ) -> Result<T> {
-        // SAFETY: passed on.
-        unsafe { handle::borrow(request, "request") }?.0.with(work)
-    }
-}
 
 /// Creates a chat request without messages. A request can be sent many times, also at once. With a
 /// conversation it needs no message of its own. It begins with the model
@@ -40,9 +20,7 @@ pub unsafe extern "C" fn confer_chat_request_new(
 ) -> confer_status {
     // SAFETY: `request` is NULL or writable.
     guard::gives(error, unsafe { handle::out(request, "request") }, |out| {
-        out.set(handle::give(confer_chat_request(Turns::new(
-            ChatRequest::default(),
-        ))));
+        out.set(confer_chat_request::give(ChatRequest::default()));
         Ok(())
     })
 }

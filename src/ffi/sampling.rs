@@ -1,9 +1,8 @@
 //! Sampling. The model's choice of words, and the length and form of its answer.
 
-use super::error::confer_error;
-use super::request::confer_chat_request;
 use super::status::confer_status;
 use super::support::guard;
+use super::types::{confer_chat_request, confer_error};
 use crate::client::Number;
 
 /// Sets the temperature: 0 or more; a higher one gives more varied answers. Default: the server's.

@@ -1,9 +1,8 @@
 //! Settings by key. Times, sizes and counts of a configuration.
 
-use super::config::confer_config;
-use super::error::confer_error;
 use super::status::confer_status;
 use super::support::guard;
+use super::types::{confer_config, confer_error};
 use crate::client::{DURATIONS, LIMITS, Setting};
 use crate::error::{Error, Result, Status};
 

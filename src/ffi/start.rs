@@ -2,19 +2,14 @@
 
 use std::sync::Arc;
 
-use super::callbacks::{Table, confer_stream_callbacks};
-use super::connect::confer_client;
-use super::embeddings::confer_embeddings_request;
-use super::error::confer_error;
-use super::extraction::confer_extraction_request;
-use super::fetch::confer_fetch_request;
-use super::raw::confer_raw_request;
-use super::request::confer_chat_request;
+use super::callbacks::{Calls, Target, confer_stream_callbacks};
 use super::status::confer_status;
-use super::stream::confer_stream;
-use super::support::calls::Calls;
 use super::support::guard;
-use super::support::handle::{self, Out, missing};
+use super::support::handle::{self, missing};
+use super::types::{
+    confer_chat_request, confer_client, confer_embeddings_request, confer_error,
+    confer_extraction_request, confer_fetch_request, confer_raw_request, confer_stream,
+};
 use crate::client::{Client, Delivery, PreparedRequest, Stream};
 use crate::error::Result;
 
@@ -24,10 +19,10 @@ use crate::error::Result;
 /// `client` is NULL or a live handle.
 pub(super) unsafe fn start(
     client: *mut confer_client,
-    table: Result<Option<Table>>,
-    out: Option<Out<*mut confer_stream>>,
+    target: Target,
     send: impl FnOnce(&Client) -> Result<Stream>,
 ) -> Result<()> {
+    let Target { table, out } = target;
     let Some(table) = table? else {
         let out = out.ok_or_else(|| missing("stream"))?;
         // SAFETY: passed on.
@@ -42,16 +37,17 @@ pub(super) unsafe fn start(
             Ok((send(client)?, thread, hold))
         })
     }?;
-    let stream = Arc::new(match table.calls.on_ready {
-        Some(_) => confer_stream::pulled(stream, true),
-        None => confer_stream::delivered(stream),
+    let stream = Arc::new(if table.wakes() {
+        confer_stream::pulled(stream, true)
+    } else {
+        confer_stream::delivered(stream)
     });
     if let Some(out) = out {
         out.set(handle::give_shared(stream.clone()));
     }
     let calls = Calls::new(stream.clone(), table);
     let delivery = Delivery::new(calls, thread, hold);
-    stream.stream().set_signal(delivery);
+    stream.stream.set_signal(delivery);
     Ok(())
 }
 
@@ -61,12 +57,11 @@ pub(super) unsafe fn start(
 /// As [`start`].
 unsafe fn start_other(
     client: *mut confer_client,
-    table: Result<Option<Table>>,
-    out: Option<Out<*mut confer_stream>>,
+    target: Target,
     prepare: impl FnOnce() -> Result<PreparedRequest>,
 ) -> Result<()> {
     // SAFETY: passed on.
-    unsafe { start(client, table, out, |client| client.request(prepare()?)) }
+    unsafe { start(client, target, |client| client.request(prepare()?)) }
 }
 
 /// Sends a chat and starts the stream of its answer.
@@ -90,9 +85,11 @@ pub unsafe extern "C" fn confer_chat_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // SAFETY: the table is NULL or readable for its size; `stream` is NULL or writable.
+    let target = unsafe { Target::read(callbacks, stream) };
     // SAFETY: the handles are NULL or live.
-    guard::starts(error, callbacks, stream, |table, out| unsafe {
-        start(client, table, out, |client| {
+    guard::done(error, || unsafe {
+        start(client, target, |client| {
             client.chat(confer_chat_request::with(request, |it| it.prepare())?)
         })
     })
@@ -109,9 +106,11 @@ pub unsafe extern "C" fn confer_embeddings_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // SAFETY: the table is NULL or readable for its size; `stream` is NULL or writable.
+    let target = unsafe { Target::read(callbacks, stream) };
     // SAFETY: the handles are NULL or live.
-    guard::starts(error, callbacks, stream, |table, out| unsafe {
-        start_other(client, table, out, || {
+    guard::done(error, || unsafe {
+        start_other(client, target, || {
             confer_embeddings_request::with(request, |it| it.prepare())
         })
     })
@@ -128,9 +127,11 @@ pub unsafe extern "C" fn confer_extraction_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // SAFETY: the table is NULL or readable for its size; `stream` is NULL or writable.
+    let target = unsafe { Target::read(callbacks, stream) };
     // SAFETY: the handles are NULL or live.
-    guard::starts(error, callbacks, stream, |table, out| unsafe {
-        start_other(client, table, out, || {
+    guard::done(error, || unsafe {
+        start_other(client, target, || {
             confer_extraction_request::with(request, |it| it.prepare())
         })
     })
@@ -146,9 +147,11 @@ pub unsafe extern "C" fn confer_fetch_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // SAFETY: the table is NULL or readable for its size; `stream` is NULL or writable.
+    let target = unsafe { Target::read(callbacks, stream) };
     // SAFETY: the handles are NULL or live.
-    guard::starts(error, callbacks, stream, |table, out| unsafe {
-        start_other(client, table, out, || {
+    guard::done(error, || unsafe {
+        start_other(client, target, || {
             confer_fetch_request::with(request, |it| it.prepare())
         })
     })
@@ -164,9 +167,11 @@ pub unsafe extern "C" fn confer_raw_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // SAFETY: the table is NULL or readable for its size; `stream` is NULL or writable.
+    let target = unsafe { Target::read(callbacks, stream) };
     // SAFETY: the handles are NULL or live.
-    guard::starts(error, callbacks, stream, |table, out| unsafe {
-        start_other(client, table, out, || {
+    guard::done(error, || unsafe {
+        start_other(client, target, || {
             confer_raw_request::with(request, |it| it.prepare())
         })
     })
@@ -181,8 +186,10 @@ pub unsafe extern "C" fn confer_ping_stream(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // SAFETY: the table is NULL or readable for its size; `stream` is NULL or writable.
+    let target = unsafe { Target::read(callbacks, stream) };
     // SAFETY: the handles are NULL or live.
-    guard::starts(error, callbacks, stream, |table, out| unsafe {
-        start_other(client, table, out, || Ok(PreparedRequest::ping()))
+    guard::done(error, || unsafe {
+        start_other(client, target, || Ok(PreparedRequest::ping()))
     })
 }

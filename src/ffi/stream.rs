@@ -3,89 +3,18 @@
 //! Callbacks and pulling read the same inbox.
 
 use std::ffi::{c_char, c_int};
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::error::confer_error;
-use super::event::confer_event;
-use super::status::{CONFER_END, CONFER_OK, CONFER_TIMEOUT, confer_status};
-use super::support::guard::{self, Poison};
+use super::status::confer_status;
 use super::support::handle::{self, Out};
 use super::support::signal::Pipe;
-use super::support::text;
-use crate::client::{Collected, Next, Stream, Writes, deadline};
+use super::support::{guard, text};
+use super::types::{LentByStream, Pull, Reader, confer_error, confer_event, confer_stream};
+use crate::client::{Next, deadline};
 use crate::error::{Error, Result, Status};
 
-/// A request in progress, and its events. Any thread may use it, but only one at a time may read it
-/// with confer_stream_next() or confer_stream_collect().
-#[allow(non_camel_case_types)]
-pub struct confer_stream {
-    stream: Stream,
-    reader: Reader,
-    freed: AtomicBool,
-    poison: Poison,
-}
-
 impl confer_stream {
-    /// Runs `work` with the document that the application writes.
-    pub(super) fn upload<T>(&self, work: impl FnOnce(&Writes) -> Result<T>) -> Result<T> {
-        self.poison.guard(|| work(self.stream.writes()?))
-    }
-}
-
-enum Reader {
-    Pull(Pull),
-    Callbacks,
-}
-
-#[derive(Default)]
-struct Pull {
-    busy: AtomicBool,
-    /// `on_ready` reports when to read.
-    wakes: bool,
-    /// The event or text that the last call lent.
-    lent: Mutex<Lent>,
-    pipe: OnceLock<Arc<Pipe>>,
-}
-
-#[derive(Default)]
-struct Lent {
-    event: Option<Box<confer_event>>,
-    text: Collected,
-}
-
-impl confer_stream {
-    fn new(stream: Stream, reader: Reader) -> confer_stream {
-        confer_stream {
-            stream,
-            reader,
-            freed: AtomicBool::new(false),
-            poison: Poison::default(),
-        }
-    }
-
-    /// A stream that the application reads. `wakes`: its `on_ready` reports when.
-    pub(super) fn pulled(stream: Stream, wakes: bool) -> confer_stream {
-        let pull = Pull {
-            wakes,
-            ..Pull::default()
-        };
-        confer_stream::new(stream, Reader::Pull(pull))
-    }
-
-    /// A stream whose events are delivered.
-    pub(super) fn delivered(stream: Stream) -> confer_stream {
-        confer_stream::new(stream, Reader::Callbacks)
-    }
-
-    pub(super) fn stream(&self) -> &Stream {
-        &self.stream
-    }
-
-    pub(super) fn is_freed(&self) -> bool {
-        self.freed.load(Ordering::Relaxed)
-    }
-
     fn pull(&self) -> Result<&Pull> {
         match &self.reader {
             Reader::Pull(pull) => Ok(pull),
@@ -99,7 +28,7 @@ impl confer_stream {
 
 impl Pull {
     /// Runs `work` with the lent event and text, in a turn of the calling thread.
-    fn turn<T>(&self, work: impl FnOnce(&mut Lent) -> Result<T>) -> Result<T> {
+    fn turn<T>(&self, work: impl FnOnce(&mut LentByStream) -> Result<T>) -> Result<T> {
         let _turn = Turn::take(&self.busy)?;
         // Never contended: only the thread that has the turn locks it.
         work(&mut self.lent.lock().unwrap_or_else(PoisonError::into_inner))
@@ -165,10 +94,10 @@ pub unsafe extern "C" fn confer_stream_next(
                 match stream.stream.next(deadline(timeout_ms)) {
                     Next::Item(event) => {
                         out.set(&raw const **lent.event.insert(Box::new(confer_event::new(event))));
-                        Ok(CONFER_OK)
+                        Ok(Status::Ok)
                     }
-                    Next::Empty => Ok(CONFER_TIMEOUT),
-                    Next::End(Ok(())) | Next::Over => Ok(CONFER_END),
+                    Next::Empty => Ok(Status::Timeout),
+                    Next::End(Ok(())) | Next::Over => Ok(Status::End),
                     Next::End(Err(error)) => Err(error),
                 }
             })
@@ -217,11 +146,11 @@ pub unsafe extern "C" fn confer_stream_collect(
                 lent.event = None;
                 match stream.stream.collect(&mut lent.text, deadline(timeout_ms)) {
                     Some(end) => end?,
-                    None => return Ok(CONFER_TIMEOUT),
+                    None => return Ok(Status::Timeout),
                 }
                 // SAFETY: `len` is NULL or writable.
                 out.set(unsafe { text::lend_bytes(lent.text.bytes(), len) });
-                Ok(CONFER_OK)
+                Ok(Status::Ok)
             })
         })
     })

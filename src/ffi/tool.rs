@@ -2,10 +2,9 @@
 
 use std::ffi::c_char;
 
-use super::error::confer_error;
-use super::event::confer_event;
 use super::status::confer_status;
 use super::support::{guard, handle, text};
+use super::types::{confer_error, confer_event};
 use crate::client::Owed;
 use crate::error::{Error, Result, Status};
 

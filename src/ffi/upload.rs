@@ -1,11 +1,11 @@
 //! Uploads. Writing a document in pieces while its request runs.
 
-use super::error::confer_error;
-use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
-use super::stream::confer_stream;
+use super::status::confer_status;
 use super::support::handle::{self, Out};
 use super::support::{guard, text};
+use super::types::{confer_error, confer_stream};
 use crate::client::deadline;
+use crate::error::Status;
 
 /// Writes the next bytes of a document that confer_extraction_request_set_document_stream()
 /// announced. The library keeps at most 1 MiB of it. This call takes bytes until that space is
@@ -39,11 +39,13 @@ pub unsafe extern "C" fn confer_stream_write(
         if timeout_ms != 0 {
             guard::may_wait("confer_stream_write")?;
         }
-        let taken = stream.upload(|writes| writes.write(bytes, deadline(timeout_ms)))?;
+        let taken = stream
+            .poison
+            .guard(|| stream.stream.writes()?.write(bytes, deadline(timeout_ms)))?;
         out.set(taken);
         Ok(match taken == len {
-            true => CONFER_OK,
-            false => CONFER_TIMEOUT,
+            true => Status::Ok,
+            false => Status::Timeout,
         })
     })
 }
@@ -62,6 +64,6 @@ pub unsafe extern "C" fn confer_stream_finish(
     guard::done(error, || {
         // SAFETY: NULL or a live handle.
         let stream = unsafe { handle::borrow(stream, "stream") }?;
-        stream.upload(|writes| writes.finish())
+        stream.poison.guard(|| stream.stream.writes()?.finish())
     })
 }

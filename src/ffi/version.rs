@@ -2,12 +2,13 @@
 
 use std::ffi::c_char;
 
-use super::error::confer_error;
-use super::status::{CONFER_OK, CONFER_TIMEOUT, confer_status};
+use super::status::confer_status;
 use super::support::guard;
+use super::types::confer_error;
 use crate::client::{
     BOUND_BYTES, bounded, deadline, set_process_unread, set_workers, wait_for_threads,
 };
+use crate::error::Status;
 
 /// Major version: changes when something is removed. While it is 0, see the CHANGELOG.
 pub const CONFER_VERSION_MAJOR: u32 = 0;
@@ -81,7 +82,7 @@ pub unsafe extern "C" fn confer_runtime_wait(
     guard::status(error, || {
         guard::may_wait("confer_runtime_wait")?;
         let none = wait_for_threads(deadline(timeout_ms));
-        Ok(if none { CONFER_OK } else { CONFER_TIMEOUT })
+        Ok(if none { Status::Ok } else { Status::Timeout })
     })
 }
 

@@ -1,13 +1,10 @@
 //! Watching a client. A stream of the client's events, and the questions that it may ask.
 
-use super::callbacks::confer_stream_callbacks;
-use super::config::confer_config;
-use super::connect::confer_client;
-use super::error::confer_error;
+use super::callbacks::{Target, confer_stream_callbacks};
 use super::start::start;
 use super::status::confer_status;
-use super::stream::confer_stream;
 use super::support::{guard, handle};
+use super::types::{confer_client, confer_config, confer_error, confer_stream};
 use crate::error::{Error, Result, Status};
 
 /// The application answers CONFER_EVENT_ASK_TOKEN.
@@ -95,11 +92,11 @@ pub unsafe extern "C" fn confer_client_watch(
     stream: *mut *mut confer_stream,
     error: *mut *mut confer_error,
 ) -> confer_status {
+    // SAFETY: the table is NULL or readable for its size; `stream` is NULL or writable.
+    let target = unsafe { Target::read(callbacks, stream) };
     // SAFETY: the handles are NULL or live.
-    guard::starts(error, callbacks, stream, |table, out| unsafe {
-        start(client, table, out, |client| -> Result<_> {
-            Ok(client.watch())
-        })
+    guard::done(error, || unsafe {
+        start(client, target, |client| -> Result<_> { Ok(client.watch()) })
     })
 }
 
@@ -108,6 +105,6 @@ pub unsafe extern "C" fn confer_client_watch(
 pub unsafe extern "C" fn confer_stream_dropped(stream: *const confer_stream) -> u64 {
     guard::get(0, || {
         // SAFETY: NULL or a live handle.
-        unsafe { handle::peek(stream) }.map(|it| it.stream().dropped())
+        unsafe { handle::peek(stream) }.map(|it| it.stream.dropped())
     })
 }

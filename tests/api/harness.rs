@@ -29,6 +29,7 @@ use confer::ffi::start::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
 use confer::ffi::tool::*;
+use confer::ffi::types::*;
 use confer::ffi::watch::*;
 use serde_json::Value;
 

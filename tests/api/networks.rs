@@ -14,6 +14,7 @@ use confer::ffi::log::*;
 use confer::ffi::policy::*;
 use confer::ffi::settings::*;
 use confer::ffi::status::*;
+use confer::ffi::types::*;
 use rustls::HandshakeKind;
 use serde_json::Value;
 
@@ -104,7 +105,7 @@ type Setter = unsafe extern "C" fn(
     *mut confer_config,
     *const c_char,
     usize,
-    *mut *mut confer::ffi::error::confer_error,
+    *mut *mut confer::ffi::types::confer_error,
 ) -> confer_status;
 
 fn set(config: &Config, setter: Setter, text: &str) -> Result<confer_status, Failure> {

@@ -13,6 +13,7 @@ use confer::ffi::report_fields::*;
 use confer::ffi::request::*;
 use confer::ffi::settings::*;
 use confer::ffi::status::*;
+use confer::ffi::types::*;
 
 use crate::harness::*;
 

@@ -12,12 +12,12 @@ use base64::Engine as _;
 use confer::ffi::client_event::*;
 use confer::ffi::connect::*;
 use confer::ffi::error::*;
-use confer::ffi::event::*;
 use confer::ffi::extraction::*;
 use confer::ffi::report_fields::*;
 use confer::ffi::settings::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
+use confer::ffi::types::*;
 use confer::ffi::watch::*;
 use serde_json::{Value, json};
 

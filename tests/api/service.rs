@@ -17,6 +17,7 @@ use confer::ffi::sampling::*;
 use confer::ffi::status::*;
 use confer::ffi::stream::*;
 use confer::ffi::tool::*;
+use confer::ffi::types::*;
 use confer::ffi::watch::*;
 use serde_json::{Value, json};
 
@@ -1148,7 +1149,7 @@ fn every_kind_of_request_works_with_callbacks(server: Server) {
         user_data: *mut c_void,
         _: *mut confer_stream,
         status: confer_status,
-        _: *const confer::ffi::error::confer_error,
+        _: *const confer::ffi::types::confer_error,
     ) {
         let seen = unsafe { &*user_data.cast::<Seen>() };
         let events = seen.0.lock().unwrap().clone();
@@ -1223,7 +1224,7 @@ fn events_of_a_watch_go_before_those_of_requests() {
         user_data: *mut c_void,
         _: *mut confer_stream,
         _: confer_status,
-        _: *const confer::ffi::error::confer_error,
+        _: *const confer::ffi::types::confer_error,
     ) {
         let order = unsafe { &*user_data.cast::<Order>() };
         let _ = order.done.send(());

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use syn::{Item, Visibility};
-use write::{HANDLES, SECTIONS, about, banner, file, header as generate, root};
+use write::{SECTIONS, about, banner, file, header as generate, root};
 
 /// The names of a file's public items, and the most parameters of a function.
 #[derive(Default)]
@@ -120,11 +120,7 @@ fn sections_are_the_files_of_ffi() {
 fn each_section_declares_the_items_of_its_file() {
     for (section, text) in split(&generate()) {
         let mut source = Source::read(section);
-        if section == HANDLES {
-            source
-                .others
-                .extend(sources().flat_map(|source| source.handles));
-        }
+        source.others.append(&mut source.handles);
         let declared: Vec<_> = text.lines().filter_map(declared).collect();
         let mut others = declared.clone();
         others.retain(|name| !source.functions.iter().any(|function| function == name));
@@ -134,6 +130,35 @@ fn each_section_declares_the_items_of_its_file() {
         // In the order of the file, after everything else.
         assert_eq!(declared[others.len()..], source.functions, "{section}");
         assert!(!declared.is_empty(), "{section} declares nothing");
+    }
+}
+
+#[test]
+fn each_section_imports_only_earlier_ones() {
+    let mut imports = 0;
+    for (at, (section, _)) in SECTIONS.iter().enumerate() {
+        let source = fs::read_to_string(file(section)).unwrap();
+        let paths = source
+            .lines()
+            .filter_map(|it| it.strip_prefix("use super::"));
+        for module in paths.filter_map(|path| path.split(':').next()) {
+            let earlier = SECTIONS[..at].iter().any(|(name, _)| *name == module);
+            assert!(earlier || module == "support", "{section} imports {module}");
+            imports += 1;
+        }
+    }
+    assert!(imports > 50, "looks in the wrong place");
+}
+
+#[test]
+fn helpers_of_sections_import_only_types() {
+    for entry in fs::read_dir(root().join("src/ffi/support")).unwrap() {
+        let path = entry.unwrap().path();
+        let source = fs::read_to_string(&path).unwrap();
+        for module in source.split("crate::ffi::").skip(1) {
+            assert!(module.starts_with("types::"), "{}", path.display());
+        }
+        assert!(!source.contains("super::super"), "{}", path.display());
     }
 }
 

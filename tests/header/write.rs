@@ -8,7 +8,7 @@ use cbindgen::ItemType::{Constants, Functions, OpaqueItems, Structs, Typedefs};
 use cbindgen::{Builder, Config, ItemType};
 
 /// The sections in order. Each has the name of its file, and the names that the table of contents
-/// lists. A section uses only types of earlier ones.
+/// lists. A section imports only earlier ones, and the helpers in `support/`.
 #[rustfmt::skip]
 pub const SECTIONS: [(&str, &str); 28] = [
     ("types",           "confer_config, confer_client, confer_stream, confer_event"),
@@ -42,7 +42,7 @@ pub const SECTIONS: [(&str, &str); 28] = [
 ];
 
 /// The section of the handles. C99 forbids to repeat a typedef, so it declares all of them.
-pub const HANDLES: &str = SECTIONS[0].0;
+const HANDLES: &str = SECTIONS[0].0;
 
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -59,6 +59,7 @@ pub fn header() -> String {
     for (section, _) in SECTIONS {
         header += &format!("\n{}\n", banner(section));
         if section == HANDLES {
+            // cbindgen writes a handle only if it reads a function that uses it.
             let files = SECTIONS.map(|(section, _)| file(section));
             header += &items(&config, &files, &[OpaqueItems]);
         }

@@ -1,26 +1,17 @@
-//! Guards every exported function: forks, panics, poisoned handles, and the error output.
+//! Guards every exported function: forks, panics, and the error output.
 //!
 //! One guard is for calls that return a status, others for getters and freeing. `tests/exports.rs`
 //! fails for an export without a guard.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-
 use super::handle::{self, Out};
 use super::{process, randomness};
 use crate::error::{Error, Result, Status};
-use crate::ffi::callbacks::{Table, confer_stream_callbacks};
-use crate::ffi::error::confer_error;
-use crate::ffi::status::{CONFER_OK, confer_status};
-use crate::ffi::stream::confer_stream;
+use crate::ffi::types::confer_error;
 use crate::{fork, panics};
 
-/// Guards a call that returns a status. `work` returns the status of its success, mostly
-/// `CONFER_OK`.
-pub(crate) fn status(
-    error: *mut *mut confer_error,
-    work: impl FnOnce() -> Result<confer_status>,
-) -> confer_status {
+/// Guards a call that returns a status, as its number in C. `work` returns the status of its
+/// success, mostly `Ok`.
+pub(crate) fn status(error: *mut *mut confer_error, work: impl FnOnce() -> Result<Status>) -> i32 {
     if !error.is_null() {
         // SAFETY: a non-NULL `error` is writable by the contract of every function that has one.
         unsafe { error.write(std::ptr::null_mut()) };
@@ -34,25 +25,23 @@ pub(crate) fn status(
     } else {
         randomness::probe().and_then(|()| panics::catch(work).and_then(|result| result))
     };
-    match result {
+    let status = match result {
         Ok(status) => status,
         Err(failure) => {
-            let status = failure.status() as confer_status;
+            let status = failure.status();
             if !error.is_null() {
                 // SAFETY: as above.
-                unsafe { error.write(confer_error::give(failure)) };
+                unsafe { error.write(handle::give(confer_error::new(failure))) };
             }
             status
         }
-    }
+    };
+    status as i32
 }
 
-/// Guards a call whose success is always `CONFER_OK`.
-pub(crate) fn done(
-    error: *mut *mut confer_error,
-    work: impl FnOnce() -> Result<()>,
-) -> confer_status {
-    status(error, || work().map(|()| CONFER_OK))
+/// Guards a call whose success is always `Ok`.
+pub(crate) fn done(error: *mut *mut confer_error, work: impl FnOnce() -> Result<()>) -> i32 {
+    status(error, || work().map(|()| Status::Ok))
 }
 
 /// Guards a call that returns a handle in `out`. The output is written first, so it is NULL unless
@@ -61,24 +50,8 @@ pub(crate) fn gives<T>(
     error: *mut *mut confer_error,
     out: Result<Out<*mut T>>,
     work: impl FnOnce(&Out<*mut T>) -> Result<()>,
-) -> confer_status {
+) -> i32 {
     done(error, || work(&out?))
-}
-
-/// Guards a call that starts a stream. Reads the table first, so that `destroy` runs on every failure,
-/// and then sets `stream` to NULL. `work` gets the table, unless it is NULL, and the output.
-pub(crate) fn starts(
-    error: *mut *mut confer_error,
-    callbacks: *const confer_stream_callbacks,
-    stream: *mut *mut confer_stream,
-    work: impl FnOnce(Result<Option<Table>>, Option<Out<*mut confer_stream>>) -> Result<()>,
-) -> confer_status {
-    // SAFETY: by the contract of every function that starts a stream, the table is NULL or readable
-    // for the size that it says.
-    let table = unsafe { confer_stream_callbacks::read(callbacks) };
-    // SAFETY: by the same contract, `stream` is NULL or writable.
-    let out = unsafe { handle::out_or_none(stream) };
-    done(error, || work(table, out))
 }
 
 /// Guards a getter, which returns `otherwise` without a value.
@@ -119,46 +92,4 @@ pub(crate) fn may_wait(what: &str) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Set when a call on a handle panicked. Later calls on it fail, because its state may be
-/// inconsistent.
-#[derive(Default)]
-pub(crate) struct Poison(AtomicBool);
-
-impl Poison {
-    /// Runs `work` on a handle.
-    pub(crate) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.0.load(Ordering::Relaxed) {
-            return Err(Error::new(
-                Status::Panic,
-                "this handle is unusable: an earlier call on it met a defect in libconfer; free it",
-            ));
-        }
-        panics::catch(work).unwrap_or_else(|panic| {
-            self.0.store(true, Ordering::Relaxed);
-            Err(panic)
-        })
-    }
-}
-
-/// The content of a handle whose calls take turns.
-pub(crate) struct Turns<T> {
-    value: Mutex<T>,
-    poison: Poison,
-}
-
-impl<T> Turns<T> {
-    pub(crate) fn new(value: T) -> Turns<T> {
-        Turns {
-            value: Mutex::new(value),
-            poison: Poison::default(),
-        }
-    }
-
-    /// Runs `work` on the content, under the lock.
-    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
-        self.poison
-            .guard(|| work(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
 }
