@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
+use super::argument::{invalid, not_blank};
 use super::document;
 use super::history::{Conversation, Message, Role};
-use super::invalid;
 use super::json;
 use super::size::{self, Size, too_large};
 use super::tool::{MAX_ROUNDS, Rounds};
@@ -41,13 +41,6 @@ const SERVER_TOOLS: [&str; 8] = [
     "file_read",
     "file_view",
 ];
-
-pub(super) fn not_blank(argument: &str, text: &str) -> Result<()> {
-    match text.trim().is_empty() {
-        true => invalid(format!("{argument}: it is blank (expected some text)")),
-        false => Ok(()),
-    }
-}
 
 /// A numeric property, with the bounds of newer servers (protocol section 5). The numbers are those
 /// of the C API.

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::chat::PreparedChat;
 use super::config::Config;
-use super::meter::Meter;
+use super::keeper::Keeper;
 use super::request::PreparedRequest;
 use super::run;
-use super::stream::Stream;
+use super::stream::{Input, Stream};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result, Status};
 use crate::host::{self, Callbacks, Hold, Runtime, Which};
@@ -27,32 +27,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Client(Arc<Keeper>);
 
-/// Keeps a client open. The client closes when its keeper is dropped.
-pub(super) struct Keeper {
-    pub(super) life: Arc<Lifecycle>,
-    /// Counts unread bytes of its streams.
-    pub(super) meter: Arc<Meter>,
-}
-
-impl Keeper {
-    fn close(&self) {
-        self.meter.close();
-        self.life.close();
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
 impl Client {
-    fn new(life: Arc<Lifecycle>) -> Client {
-        let meter = Arc::new(Meter::new(life.limits().bounds.client));
-        Client(Arc::new(Keeper { life, meter }))
-    }
-
     /// A client that begins to connect. Every attempt follows the configuration's rules for
     /// reconnecting. The configuration is read now and can be changed or dropped afterwards.
     pub fn start(config: &Config) -> Result<Client> {
@@ -98,7 +73,8 @@ impl Client {
         let runtime = Runtime::shared()?;
         let (rules, token) = config.rules(retry_first);
         let means = config.means(callbacks.as_ref());
-        let client = Client::new(Lifecycle::new(rules, token, means, runtime, callbacks));
+        let life = Lifecycle::new(rules, token, means, runtime, callbacks);
+        let client = Client(Keeper::new(life));
         client.life().start();
         Ok(client)
     }
@@ -128,14 +104,16 @@ impl Client {
     /// Sends a chat and returns the stream of its events.
     pub fn chat(&self, chat: PreparedChat) -> Result<Stream> {
         Stream::start(&self.0, chat.collects(), |life, exchange, inbox| {
-            run::start(chat, life, exchange, inbox)
+            let run = run::start(chat, life, exchange, inbox)?;
+            Ok(run.map_or(Input::Nothing, Input::Answers))
         })
     }
 
     /// Sends any other request and returns the stream of its answer.
     pub fn request(&self, request: PreparedRequest) -> Result<Stream> {
         Stream::start(&self.0, request.collects(), |life, exchange, inbox| {
-            request.send(life, exchange, inbox)
+            let writes = request.send(life, exchange, inbox)?;
+            Ok(writes.map_or(Input::Nothing, Input::Document))
         })
     }
 

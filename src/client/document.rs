@@ -3,8 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::chat::not_blank;
-use super::invalid;
+use super::argument::{invalid, not_blank};
 use super::json;
 use super::size;
 use crate::error::Result;

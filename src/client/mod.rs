@@ -4,6 +4,7 @@
 //! Does not know how bytes travel (`session`, `net`) or why an enclave is trusted (`attestation`).
 
 mod answer;
+mod argument;
 mod chat;
 #[allow(clippy::module_inception)]
 mod client;
@@ -15,6 +16,7 @@ mod event;
 mod history;
 mod inbox;
 mod json;
+mod keeper;
 mod meter;
 mod request;
 mod run;
@@ -59,10 +61,3 @@ pub use crate::host::{
 };
 pub use crate::net::Roots;
 pub use crate::session::{BOUND_BYTES, Stage, TOTAL, rejection};
-
-use crate::error::{Error, Result, Status};
-
-/// Fails for an invalid argument.
-fn invalid<T>(why: String) -> Result<T> {
-    Err(Error::new(Status::InvalidArgument, why))
-}

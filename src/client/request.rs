@@ -7,12 +7,12 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Ending, Reading, Transfer};
+use super::argument::invalid;
 use super::event::Event;
 use super::inbox::Inbox;
-use super::invalid;
 use super::size::Size;
-use super::stream::Input;
 use super::upload::Document;
+use super::writes::Writes;
 use crate::error::{Error, Result, Status};
 use crate::lifecycle::{Exchange, Lifecycle};
 use crate::session::Request;
@@ -268,21 +268,22 @@ impl PreparedRequest {
         )
     }
 
+    /// Sends the request. Returns the document that the application writes to the stream, if any.
     pub(super) fn send(
         self,
         life: &Lifecycle,
         exchange: &Arc<Exchange>,
         inbox: &Arc<Inbox<Event>>,
-    ) -> Result<Input> {
+    ) -> Result<Option<Arc<Writes>>> {
         let transfer = self.document.as_ref().map(|document| Transfer {
             sent: 0,
             total: document.length(),
         });
-        let (upload, input) = match self.document {
-            None => (None, Input::Nothing),
+        let (upload, writes) = match self.document {
+            None => (None, None),
             Some(document) => {
-                let (source, input) = document.source(life)?;
-                (Some(source), input)
+                let (source, writes) = document.source(life)?;
+                (Some(source), writes)
             }
         };
         let request = Request {
@@ -294,7 +295,7 @@ impl PreparedRequest {
         };
         let answer = Answer::new(self.reading, transfer, inbox.clone());
         life.request(request, exchange, answer)?;
-        Ok(input)
+        Ok(writes)
     }
 }
 

@@ -10,8 +10,7 @@ use super::chat::{ChatRequest, Follow, PreparedChat};
 use super::event::{Event, Kind, Splitter};
 use super::history::{Call, Conversation, Message, Turn, answered};
 use super::inbox::Inbox;
-use super::stream::Input;
-use super::tool::{MAX_CALLS, Owed, Rounds, failure};
+use super::tool::{Caller, MAX_CALLS, Owed, Rounds, failure};
 use crate::error::{Error, Progress, Result, Status};
 use crate::host::{Starting, watch};
 use crate::lifecycle::{Exchange, Lifecycle, Parked, cancelled, closed};
@@ -185,69 +184,6 @@ impl Run {
         conversation.add_turn(asked, &request.messages[state.known..], turn)
     }
 
-    /// Starts the time limit of an open call.
-    pub(super) fn limit(&self, round: u32, at: usize) {
-        let Some(life) = self.life.upgrade() else {
-            return;
-        };
-        let Ok(runtime) = life.runtime() else {
-            return;
-        };
-        let mut guard = self.state();
-        let state = &mut *guard;
-        let Some(request) = &state.request else {
-            return;
-        };
-        let Some(Rounds { limit, .. }) = request.rounds else {
-            return;
-        };
-        let open = state.calls.get_mut(at).filter(|_| state.round == round);
-        let Some(asked) = open.filter(|asked| asked.answer.is_none()) else {
-            return;
-        };
-        let (run, lost) = (self.this.clone(), self.this.clone());
-        let (watched, starting) = watch(move || {
-            if let Some(run) = lost.upgrade() {
-                run.end(worker_gone());
-            }
-        });
-        let timer = runtime.after(limit, move || {
-            watched.done();
-            if let Some(run) = run.upgrade() {
-                let late = format!("no answer within {} ms", limit.as_millis());
-                run.answered(round, at, failure(&late));
-            }
-        });
-        let failed = match timer {
-            Ok(task) if starting.started() => {
-                asked.timer = Some(Timer { task, starting });
-                return;
-            }
-            Ok(_) => worker_gone(),
-            Err(error) => error,
-        };
-        drop(guard);
-        self.end(failed); // without a time limit a silent tool would keep the stream forever
-    }
-
-    /// Takes the answer to a call. The last answer of a round sends the next request. Returns false
-    /// if the call was answered before.
-    pub(super) fn answered(&self, round: u32, at: usize, content: String) -> bool {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        if state.request.is_none() {
-            return true; // the stream has ended and needs no answer
-        }
-        let open = state.calls.get_mut(at).filter(|_| state.round == round);
-        let Some(asked) = open.filter(|asked| asked.answer.is_none()) else {
-            return false;
-        };
-        (asked.answer, asked.timer) = (Some(content), None);
-        drop(guard);
-        self.proceed();
-        true
-    }
-
     /// Sends the next request, once all calls are answered and the exchange before it has ended.
     fn proceed(&self) {
         let mut guard = self.state();
@@ -301,6 +237,69 @@ impl Run {
         if !self.state().calls.is_empty() {
             self.end(cancelled());
         }
+    }
+}
+
+impl Caller for Run {
+    fn taken(&self, round: u32, at: usize) {
+        let Some(life) = self.life.upgrade() else {
+            return;
+        };
+        let Ok(runtime) = life.runtime() else {
+            return;
+        };
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(request) = &state.request else {
+            return;
+        };
+        let Some(Rounds { limit, .. }) = request.rounds else {
+            return;
+        };
+        let open = state.calls.get_mut(at).filter(|_| state.round == round);
+        let Some(asked) = open.filter(|asked| asked.answer.is_none()) else {
+            return;
+        };
+        let (run, lost) = (self.this.clone(), self.this.clone());
+        let (watched, starting) = watch(move || {
+            if let Some(run) = lost.upgrade() {
+                run.end(worker_gone());
+            }
+        });
+        let timer = runtime.after(limit, move || {
+            watched.done();
+            if let Some(run) = run.upgrade() {
+                let late = format!("no answer within {} ms", limit.as_millis());
+                run.answered(round, at, failure(&late));
+            }
+        });
+        let failed = match timer {
+            Ok(task) if starting.started() => {
+                asked.timer = Some(Timer { task, starting });
+                return;
+            }
+            Ok(_) => worker_gone(),
+            Err(error) => error,
+        };
+        drop(guard);
+        self.end(failed); // without a time limit a silent tool would keep the stream forever
+    }
+
+    /// Takes the answer to a call. The last answer of a round sends the next request.
+    fn answered(&self, round: u32, at: usize, content: String) -> bool {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if state.request.is_none() {
+            return true; // the stream has ended and needs no answer
+        }
+        let open = state.calls.get_mut(at).filter(|_| state.round == round);
+        let Some(asked) = open.filter(|asked| asked.answer.is_none()) else {
+            return false;
+        };
+        (asked.answer, asked.timer) = (Some(content), None);
+        drop(guard);
+        self.proceed();
+        true
     }
 }
 
@@ -392,7 +391,7 @@ pub(super) fn start(
     life: &Lifecycle,
     exchange: &Arc<Exchange>,
     inbox: &Arc<Inbox<Event>>,
-) -> Result<Input> {
+) -> Result<Option<Arc<Run>>> {
     let run = chat
         .follow
         .map(|follow| Run::new(life, exchange, inbox, follow));
@@ -404,7 +403,7 @@ pub(super) fn start(
     let request = completions(chat.body, &reading);
     let answer = Answer::new(reading, None, inbox.clone());
     life.request(request, exchange, answer)?;
-    Ok(run.map_or(Input::Nothing, Input::Answers))
+    Ok(run)
 }
 
 /// Makes the request of a chat.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::client::Keeper;
 use super::collect::Collected;
 use super::event::Event;
 use super::inbox::{Inbox, Next, Signal};
+use super::keeper::Keeper;
 use super::run::Run;
 use super::watch::Watch;
 use super::writes::Writes;
@@ -44,7 +44,7 @@ pub(super) enum Input {
 }
 
 impl Stream {
-    /// Creates a stream. `start` sends its request.
+    /// Creates a stream. `start` sends its request, and returns the input that the request takes.
     pub(super) fn start(
         keeper: &Arc<Keeper>,
         collects: bool,

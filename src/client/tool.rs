@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::history::{Call, Message};
-use super::run::Run;
 use crate::error::{Error, Result, Status};
 
 /// Largest number of rounds.
@@ -22,22 +21,30 @@ pub(super) struct Rounds {
     pub(super) limit: Duration,
 }
 
+/// A chat that calls tools.
+pub(super) trait Caller: Send + Sync {
+    /// Starts the time limit of an open call: the application has it.
+    fn taken(&self, round: u32, at: usize);
+    /// Takes the answer to a call. Returns false if the call was answered before.
+    fn answered(&self, round: u32, at: usize, content: String) -> bool;
+}
+
 /// The answer that an application owes to one call. If it is dropped unanswered, the call fails.
 pub struct Owed {
     call: Call,
     given: AtomicBool,
-    run: Weak<Run>,
+    caller: Weak<dyn Caller>,
     round: u32,
     at: usize,
 }
 
 impl Owed {
     /// The answer to call `at` of a round.
-    pub(super) fn new(call: Call, run: Weak<Run>, round: u32, at: usize) -> Owed {
+    pub(super) fn new(call: Call, caller: Weak<dyn Caller>, round: u32, at: usize) -> Owed {
         Owed {
             call,
             given: AtomicBool::new(false),
-            run,
+            caller,
             round,
             at,
         }
@@ -55,8 +62,8 @@ impl Owed {
 
     /// Starts the time limit: the application has the call.
     pub(super) fn taken(&self) {
-        if let Some(run) = self.run.upgrade() {
-            run.limit(self.round, self.at);
+        if let Some(caller) = self.caller.upgrade() {
+            caller.taken(self.round, self.at);
         }
     }
 
@@ -64,8 +71,8 @@ impl Owed {
     fn give(&self, content: String) -> Result<()> {
         Message::tool_response(&self.call.id, &self.call.name, &content).check()?;
         let first = !self.given.swap(true, Ordering::AcqRel);
-        let run = self.run.upgrade();
-        if first && run.is_none_or(|run| run.answered(self.round, self.at, content)) {
+        let caller = self.caller.upgrade();
+        if first && caller.is_none_or(|caller| caller.answered(self.round, self.at, content)) {
             return Ok(());
         }
         Err(Error::new(

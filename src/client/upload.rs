@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::stream::Input;
 use super::writes::{FromWrites, Writes};
 use crate::error::{Error, Result, Status};
 use crate::host::{Callbacks, FILES, Hold};
@@ -78,16 +77,13 @@ impl Document {
         }
     }
 
-    /// Returns the source for one request, and the stream's input for it. Takes a callback only if
-    /// the client has not ended, because it can be read only once.
-    pub(super) fn source(self, life: &Lifecycle) -> Result<(Box<dyn Source>, Input)> {
+    /// Returns the source for one request, and the document if the application writes it to the
+    /// stream. Takes a callback only if the client has not ended, because it can be read only once.
+    pub(super) fn source(self, life: &Lifecycle) -> Result<(Box<dyn Source>, Option<Arc<Writes>>)> {
         let source: Box<dyn Source> = match self {
             Document::Written(length) => {
                 let writes = Arc::new(Writes::new(length));
-                return Ok((
-                    Box::new(FromWrites(writes.clone())),
-                    Input::Document(writes),
-                ));
+                return Ok((Box::new(FromWrites(writes.clone())), Some(writes)));
             }
             Document::Memory(rest) => Box::new(Memory {
                 whole: rest.clone(),
@@ -117,7 +113,7 @@ impl Document {
                 })
             }
         };
-        Ok((source, Input::Nothing))
+        Ok((source, None))
     }
 }
 

@@ -46,6 +46,13 @@ impl Role {
     }
 }
 
+/// A tool call that the application must answer.
+#[derive(Clone, Default)]
+pub(in crate::client) struct Call {
+    pub(in crate::client) id: String,
+    pub(in crate::client) name: String,
+}
+
 /// One message.
 #[derive(Clone)]
 pub(in crate::client) enum Message {

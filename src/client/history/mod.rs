@@ -15,10 +15,10 @@ mod message;
 mod pairs;
 mod turn;
 
-pub(super) use message::Message;
 pub use message::Role;
+pub(super) use message::{Call, Message};
 pub(super) use pairs::answered;
-pub(super) use turn::{Call, Turn};
+pub(super) use turn::Turn;
 
 /// A conversation. Clones share it.
 #[derive(Clone, Default)]

@@ -6,17 +6,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::event::{Event, Kind, Text};
-use super::message::{Message, Role};
+use super::message::{Call, Message, Role};
 use super::pairs::Pairs;
 use crate::error::{Error, Result, Status};
 use crate::session::MAX_BODY;
-
-/// A tool call that the application must answer.
-#[derive(Clone, Default)]
-pub(in crate::client) struct Call {
-    pub(in crate::client) id: String,
-    pub(in crate::client) name: String,
-}
 
 /// One answer of the model.
 #[derive(Default)]
