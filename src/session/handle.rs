@@ -1,21 +1,20 @@
 //! The handle of a connection: takes requests, cancels them, and closes.
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::core::Core;
 use super::driver::{Command, Driver};
 use super::establish::Established;
-use super::limits::{Limits, Pace};
+use super::limits::Limits;
 use super::receiver::Receiver;
+use super::request::Request;
 use super::sinks::{Opened, Sinks};
 use super::stats::Stats;
-use super::upload::{Source, Way};
+use super::upload::Way;
 use crate::error::{Error, Status};
 use crate::{panics, random};
 
@@ -31,20 +30,6 @@ struct Shared {
     commands: UnboundedSender<Command>,
     next_id: AtomicI64,
     ended: Arc<OnceLock<Error>>,
-}
-
-/// A request to send.
-pub struct Request {
-    /// `GET` or `POST`; not empty.
-    pub verb: Cow<'static, str>,
-    /// The route; not empty.
-    pub path: Cow<'static, str>,
-    /// Empty, or UTF-8 text.
-    pub body: Bytes,
-    /// A document to send with it, in chunks.
-    pub upload: Option<Box<dyn Source>>,
-    /// The way its answer arrives.
-    pub pace: Pace,
 }
 
 /// The error for a refused request, with its receiver.

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Stage;
+use super::stage::Stage;
 
 /// The way an answer arrives. It selects the idle limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::core::{Core, Event, Opening, Piece};
-use super::handle::Request;
 use super::receiver::{Flow, Receiver};
+use super::request::Request;
 use super::stats::Stats;
 use super::upload::{Source, Way};
 use crate::error::{Error, Progress, Result};

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! mod        requests from their start to their end
-//! uploads    places, chunks, the end of an upload
+//! uploads    the state of uploads, and the server's places for them
+//! chunks     starts uploads, queues chunks, ends uploads
 //! outgoing   the queue of messages to send
 //! clock      pings, a dead peer, idle limits
 //! keepalive  when to ping, and when the peer is dead
@@ -16,6 +17,7 @@
 //! The core does not know what an answer means. The driver reports with [`Core::complete`] that an
 //! answer is whole, and with [`Core::fail_request`] that it is not what it should be.
 
+mod chunks;
 mod clock;
 mod errors;
 mod keepalive;

@@ -1,13 +1,10 @@
-//! Uploads (protocol section 6): the server's places, the chunks, and the end of an upload.
+//! The state of uploads (protocol section 6): the server's places, and the progress of each upload.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Core, Event};
-use crate::error::{Error, Result, Status};
-use crate::wire::{self, Chunk};
+use crate::wire;
 
 /// Most data in one chunk. Few large chunks, because the server handles each on its own thread and
 /// keeps at most 64 that are out of order (protocol section 6).
@@ -18,8 +15,6 @@ pub const MAX_UPLOADS: usize = 10;
 /// Chunks of one upload in the queue: one that leaves, and the one after it. So a document of any
 /// size takes the memory of two chunks.
 pub(super) const MAX_AHEAD: usize = 2;
-/// Protocol section 4: `seq` is below 2^31.
-const MAX_SEQ: u32 = i32::MAX as u32;
 
 /// A part of a document.
 pub struct Data {
@@ -35,9 +30,9 @@ pub struct Data {
 /// final chunk and the end of its request (protocol section 6).
 #[derive(Default)]
 pub(super) struct Places {
-    taken: usize,
+    pub(super) taken: usize,
     /// Uploads without a place, in the order in which they were started.
-    waiting: VecDeque<i64>,
+    pub(super) waiting: VecDeque<i64>,
 }
 
 impl Places {
@@ -46,7 +41,7 @@ impl Places {
     }
 
     /// Gives a free place to the upload that has waited longest, and returns its id.
-    fn give(&mut self) -> Option<i64> {
+    pub(super) fn give(&mut self) -> Option<i64> {
         if self.taken == MAX_UPLOADS {
             return None;
         }
@@ -58,14 +53,14 @@ impl Places {
 
 /// An upload of an open request.
 pub(super) struct Upload {
-    step: Step,
+    pub(super) step: Step,
     /// The message that opens it, until the first chunk has come.
-    opening: Option<wire::Request>,
-    next_seq: u32,
+    pub(super) opening: Option<wire::Request>,
+    pub(super) next_seq: u32,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Step {
+pub(super) enum Step {
     /// It waits for a place.
     NoPlace,
     /// The driver was asked for a chunk.
@@ -78,7 +73,7 @@ enum Step {
 
 /// The part of an upload that the server still needs after its request has ended.
 #[derive(Debug, PartialEq)]
-enum Rest {
+pub(super) enum Rest {
     /// Nothing: none of the upload was sent, or all of it.
     Nothing,
     /// The rest of the final chunk, which has begun to leave.
@@ -105,7 +100,7 @@ impl Upload {
     }
 
     /// `queued` chunks were in the queue, and the last `dropped` of them were dropped.
-    fn rest(&self, queued: usize, dropped: u32) -> Rest {
+    pub(super) fn rest(&self, queued: usize, dropped: u32) -> Rest {
         let sent = self.next_seq - dropped;
         let complete = self.step == Step::Complete && dropped == 0;
         match (sent, complete) {
@@ -116,113 +111,5 @@ impl Upload {
             // no gap.
             (sent, false) => Rest::Final(sent),
         }
-    }
-}
-
-impl Core {
-    /// Starts uploads as long as places are free.
-    pub(super) fn start_uploads(&mut self, now: Instant) {
-        while let Some(id) = self.places.give() {
-            if let Some(exchange) = self.exchanges.get_mut(&id)
-                && let Some(upload) = &mut exchange.upload
-            {
-                upload.step = Step::Ahead;
-                exchange.heard = now;
-                self.want_data(id);
-            }
-        }
-    }
-
-    /// Asks for the next chunk of an upload if fewer than [`MAX_AHEAD`] are queued.
-    pub(super) fn want_data(&mut self, id: i64) {
-        if let Some(exchange) = self.exchanges.get_mut(&id)
-            && let Some(upload) = &mut exchange.upload
-            && upload.step == Step::Ahead
-            && exchange.queued < MAX_AHEAD
-        {
-            upload.step = Step::Asked;
-            self.events.push_back(Event::WantsData { id });
-        }
-    }
-
-    /// Takes the chunk that [`Event::WantsData`] asked for. An error ends the request.
-    pub(in crate::session) fn supply(&mut self, id: i64, data: Result<Data>, now: Instant) {
-        let Some(exchange) = self.exchanges.get_mut(&id) else {
-            return; // the request has ended
-        };
-        let asked = |upload: &&mut Upload| upload.step == Step::Asked;
-        let Some(upload) = exchange.upload.as_mut().filter(asked) else {
-            return;
-        };
-        exchange.heard = now;
-        let Data { bytes, last } = match data {
-            Ok(data) => data,
-            Err(error) => return self.finish(id, Err(error), now),
-        };
-        let (seq, len) = (upload.next_seq, bytes.len());
-        if len > MAX_CHUNK || seq > MAX_SEQ {
-            let message = format!("a chunk {seq} of {len} bytes");
-            let error = Error::new(Status::TooLarge, message);
-            return self.finish(id, Err(error), now);
-        }
-        upload.step = match last {
-            true => Step::Complete,
-            false => Step::Ahead,
-        };
-        upload.next_seq += 1;
-        exchange.queued += 1;
-        let chunk = Chunk {
-            seq,
-            data: bytes,
-            last,
-        };
-        let opening = upload.opening.take();
-        let opens = opening.is_some();
-        let message = match opening {
-            Some(opening) => {
-                let chunk = Some(chunk);
-                wire::Request { chunk, ..opening }.encode()
-            }
-            None => chunk.encode(id),
-        };
-        self.outgoing.push_chunk(id, message, opens, len, last);
-        self.want_data(id);
-    }
-
-    /// Ends the upload of a request that has ended. An abandoned upload gets an empty final chunk,
-    /// because the server keeps its place until then (protocol section 6).
-    pub(super) fn end_upload(
-        &mut self,
-        id: i64,
-        upload: &Upload,
-        queued: usize,
-        dropped: u32,
-        now: Instant,
-    ) {
-        if self.is_closed() {
-            return; // nothing more is sent
-        }
-        if upload.waits_for_place() {
-            return self.places.waiting.retain(|waiting| *waiting != id);
-        }
-        match upload.rest(queued, dropped) {
-            Rest::Nothing => self.free_place(now),
-            Rest::Leaving => {}
-            Rest::Final(seq) => {
-                let data = Bytes::new();
-                let chunk = Chunk {
-                    seq,
-                    data,
-                    last: true,
-                };
-                let message = chunk.encode(id);
-                self.outgoing.push_chunk(id, message, false, 0, true);
-            }
-        }
-    }
-
-    pub(super) fn free_place(&mut self, now: Instant) {
-        self.places.taken -= 1;
-        self.start_uploads(now);
     }
 }
