@@ -46,6 +46,9 @@ pub trait Read: Send {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize>;
 }
 
+/// The source of a document, and the document itself if the application writes it to the stream.
+type Sourced = (Box<dyn Source>, Option<Arc<Writes>>);
+
 impl Document {
     /// Opens a file, which is read later.
     pub fn open(path: &Path) -> Result<Document> {
@@ -77,9 +80,9 @@ impl Document {
         }
     }
 
-    /// Returns the source for one request, and the document if the application writes it to the
-    /// stream. Takes a callback only if the client has not ended, because it can be read only once.
-    pub(super) fn source(self, life: &Lifecycle) -> Result<(Box<dyn Source>, Option<Arc<Writes>>)> {
+    /// Returns the source for one request. Takes a callback only if the client has not ended,
+    /// because it can be read only once.
+    pub(super) fn source(self, life: &Lifecycle) -> Result<Sourced> {
         let source: Box<dyn Source> = match self {
             Document::Written(length) => {
                 let writes = Arc::new(Writes::new(length));
