@@ -186,6 +186,7 @@ impl Config {
             },
             log,
             callbacks: callbacks.cloned(),
+            stats: Arc::default(),
             ended: Arc::default(),
         }
     }

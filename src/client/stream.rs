@@ -51,7 +51,7 @@ impl Stream {
         start: impl FnOnce(&Lifecycle, &Arc<Exchange>, &Arc<Inbox<Event>>) -> Result<Input>,
     ) -> Result<Stream> {
         let life = &keeper.life;
-        let exchange = Arc::new(Exchange::new(life));
+        let exchange = Arc::new(life.exchange());
         let reader = exchange.clone();
         let inbox = Inbox::new(life.limits().bounds, keeper.meter.clone(), move || {
             reader.resume()

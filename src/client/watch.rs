@@ -9,7 +9,7 @@ use super::inbox::Inbox;
 use super::meter::Meter;
 use crate::attestation::Evidenced;
 use crate::error::Status;
-use crate::lifecycle::{Lifecycle, News, Notice, Observer, Question};
+use crate::lifecycle::{Asker, News, Notice, Observer, Question};
 use crate::session::Bounds;
 
 /// Most events that wait to be read.
@@ -139,9 +139,9 @@ impl Watch {
         }
     }
 
-    fn ask(&self, client: Weak<Lifecycle>, question: &Question) {
+    fn ask(&self, question: &Question, asker: Weak<dyn Asker>) {
         self.state().open = Some(question.id);
-        self.push(ClientEvent::question(client, question));
+        self.push(ClientEvent::question(question, asker));
     }
 
     /// Reports the end of a question, unless it is from before this watch.
@@ -161,10 +161,10 @@ fn connected(evidenced: Arc<Evidenced>, release_changed: bool) -> ClientEvent {
 }
 
 impl Observer for Watch {
-    fn notice(&self, client: &Lifecycle, news: &News<'_>) {
+    fn notice(&self, news: &News<'_>) {
         match news {
             News::Notice(notice) => self.pass(notice),
-            News::Asked(question) => self.ask(client.weak(), question),
+            News::Asked(question, asker) => self.ask(question, (*asker).clone()),
             News::Over(id) => self.over(*id),
         }
     }
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::client::inbox::Next;
     use crate::error::Error;
-    use crate::lifecycle::{QuestionKind, TokenReason};
+    use crate::lifecycle::{Lifecycle, QuestionKind, TokenReason};
     use crate::session::Stage;
 
     fn lost() -> Error {
@@ -231,10 +231,10 @@ mod tests {
         let flood = || (0..1_000).for_each(|_| watch.pass(&Notice::Stage(Stage::Tcp)));
         let (id, kind) = (7, QuestionKind::Token(TokenReason::FirstConnection));
         let question = Question { id, kind };
-        watch.ask(Weak::new(), &question);
+        watch.ask(&question, Weak::<Lifecycle>::new());
         flood();
         assert_eq!(read(&watch)[0], Kind::AskToken);
-        watch.ask(Weak::new(), &question);
+        watch.ask(&question, Weak::<Lifecycle>::new());
         watch.over(id);
         flood();
         let kinds = read(&watch);

@@ -18,6 +18,6 @@ mod tasks;
 
 pub use core::{Notice, Phase, Question, QuestionKind, Rules, TokenReason, cancelled, closed};
 pub use driver::{Lifecycle, Parked};
-pub use observer::{News, Observer};
+pub use observer::{Asker, News, Observer};
 pub use request::Exchange;
 pub use tasks::Means;

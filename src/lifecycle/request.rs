@@ -11,13 +11,22 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::core::RequestId;
-use super::driver::Lifecycle;
 use crate::error::{Error, Result, Status};
 use crate::session::{Again, Flow, Left, Pace, Piece, Receiver, Request, Source, WeakSession};
 
+/// The client that a request belongs to.
+pub(super) trait Owner: Send + Sync {
+    /// Cancels the open request of a stream, which makes no later one.
+    fn cancel(&self, exchange: &Exchange);
+    /// Called when the reader of a request's answer has made room.
+    fn resume(&self, request: RequestId);
+    /// Takes back a request that has ended on its connection. `lost`: the connection has ended too.
+    fn came_back(&self, request: RequestId, job: Job, result: Result<()>, lost: bool);
+}
+
 /// The handle of a stream's request, which may be another one in each round of a chat.
 pub struct Exchange {
-    client: Weak<Lifecycle>,
+    client: Weak<dyn Owner>,
     /// The request that is open or was last; 0 before the first.
     request: AtomicI64,
     cancelled: AtomicBool,
@@ -25,9 +34,9 @@ pub struct Exchange {
 
 impl Exchange {
     /// Creates the handle of a request that was not sent yet.
-    pub fn new(client: &Lifecycle) -> Exchange {
+    pub(super) fn new(client: Weak<dyn Owner>) -> Exchange {
         Exchange {
-            client: client.weak(),
+            client,
             request: AtomicI64::new(0),
             cancelled: AtomicBool::new(false),
         }
@@ -48,13 +57,17 @@ impl Exchange {
         self.request.load(Ordering::Relaxed) != 0
     }
 
+    /// Refuses later requests, and returns the number of the last one. The caller holds the client's
+    /// lock.
+    pub(super) fn refuse(&self) -> RequestId {
+        self.cancelled.store(true, Ordering::Release);
+        self.request.load(Ordering::Relaxed)
+    }
+
     /// Cancels the open request and refuses later ones.
     pub fn cancel(&self) {
         if let Some(client) = self.client.upgrade() {
-            client.cancel(|| {
-                self.cancelled.store(true, Ordering::Release);
-                self.request.load(Ordering::Relaxed)
-            });
+            client.cancel(self);
         }
     }
 
@@ -150,7 +163,7 @@ impl Job {
     /// on another one.
     pub(super) fn board(
         mut self,
-        client: Weak<Lifecycle>,
+        client: Weak<dyn Owner>,
         id: RequestId,
         session: WeakSession,
         again: bool,
@@ -175,7 +188,7 @@ impl Job {
 
 /// Follows a request on one connection, and brings it back from there.
 pub(super) struct Carrier {
-    client: Weak<Lifecycle>,
+    client: Weak<dyn Owner>,
     id: RequestId,
     session: WeakSession,
     /// Gone once it was brought back.

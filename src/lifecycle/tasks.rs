@@ -6,15 +6,41 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::core::{AttemptId, ConnectionId, Notice, Phase, cancelled};
-use super::driver::Lifecycle;
+use super::core::{AttemptId, ConnectionId, Notice, cancelled};
+use crate::attestation::Evidenced;
 use crate::error::{Error, Result, Status};
 use crate::host::{Callbacks, Hold, Latch, Level, Log, Runtime, watch};
 use crate::net::Token;
 use crate::panics;
-use crate::session::{Approval, Established, Session, Settings, Stage, establish, worker_gone};
+use crate::session::{
+    Approval, Established, Session, Settings, Stage, Stats, establish, worker_gone,
+};
 
 const CONNECT: &str = "confer::connect";
+
+/// Receives the reports of a client's tasks.
+pub(super) trait Reports: Send + Sync {
+    /// An attempt entered a stage of connecting.
+    fn entered(&self, attempt: AttemptId, stage: Stage);
+    /// An attempt verified an enclave. It waits until [`Dial::approve`] is called.
+    fn verified(&self, attempt: AttemptId, evidenced: Arc<Evidenced>);
+    fn attempt_failed(&self, attempt: AttemptId, error: Error);
+    /// Whether the client makes its first connection.
+    fn is_first(&self) -> bool;
+    /// An attempt made a connection. `None`: the attempt is over, so drop the connection.
+    fn connected(
+        &self,
+        attempt: AttemptId,
+        session: &Session,
+        evidenced: Arc<Evidenced>,
+    ) -> Option<ConnectionId>;
+    /// A connection has ended, after its requests.
+    fn lost(&self, connection: ConnectionId, why: Error);
+    /// Acts on what is due, and returns the next deadline.
+    fn tick(&self) -> Option<Instant>;
+    /// The timer's task has ended.
+    fn timer_ended(&self);
+}
 
 /// Everything that a client's tasks need. The last task to end drops it, which reports that the
 /// client has ended.
@@ -23,14 +49,14 @@ pub struct Means {
     pub log: Log,
     /// The thread on which `log` is dropped: it owns the application's data.
     pub callbacks: Option<Arc<Callbacks>>,
+    pub stats: Arc<Stats>,
     pub ended: Arc<Latch>,
 }
 
 impl Means {
-    /// Writes a notice to the log.
-    pub(super) fn record(&self, client: &Lifecycle, notice: &Notice) {
+    /// Writes a notice to the log. `was_connected`: the client had a connection at any time.
+    pub(super) fn record(&self, notice: &Notice, was_connected: bool) {
         let log = &self.log;
-        let was_connected = client.was_connected();
         match notice {
             Notice::Stage(stage) => {
                 log.record(Level::Debug, CONNECT, || format!("stage {}", stage.name()));
@@ -111,7 +137,7 @@ impl Dial {
 
 /// Starts an attempt to connect. It reports to the client.
 pub(super) fn dial(
-    client: Weak<Lifecycle>,
+    client: Weak<dyn Reports>,
     attempt: AttemptId,
     token: Token,
     orders: Orders,
@@ -166,7 +192,7 @@ fn ended_early() -> Error {
 
 /// Connects and verifies, within the time limit for all of it.
 async fn connect(
-    client: &Weak<Lifecycle>,
+    client: &Weak<dyn Reports>,
     means: &Means,
     attempt: AttemptId,
     token: &Token,
@@ -210,9 +236,7 @@ async fn connect(
         }
     };
     // The first connection is reported when its key set is in the cache file, for the next process.
-    let first = client
-        .upgrade()
-        .is_some_and(|client| client.phase() == Phase::Connecting);
+    let first = client.upgrade().is_some_and(|client| client.is_first());
     if first && let Some(failure) = settings.keys.kept().await {
         means.log.record(Level::Warn, "confer::keys", || failure);
     }
@@ -221,22 +245,22 @@ async fn connect(
 
 /// Puts a new connection to use: starts its task on this worker, whose event loop has its socket.
 fn serve(
-    client: &Weak<Lifecycle>,
+    client: &Weak<dyn Reports>,
     attempt: AttemptId,
     established: Established,
     runtime: &Arc<Runtime>,
     means: &Arc<Means>,
 ) {
-    let Some(client) = client.upgrade() else {
+    let Some(owner) = client.upgrade() else {
         return;
     };
     let evidenced = established.evidenced.clone();
-    let (session, task) = Session::new(established, means.settings.limits, client.stats.clone());
-    let Some(connection) = client.connected(attempt, &session, evidenced) else {
+    let (session, task) = Session::new(established, means.settings.limits, means.stats.clone());
+    let Some(connection) = owner.connected(attempt, &session, evidenced) else {
         return;
     };
     let mut end = ConnectionEnd {
-        client: client.weak(),
+        client: client.clone(),
         connection,
         why: worker_gone(),
         runtime: Some(runtime.clone()),
@@ -252,7 +276,7 @@ fn serve(
 
 /// Reports the end of a connection, even if its worker died.
 struct ConnectionEnd {
-    client: Weak<Lifecycle>,
+    client: Weak<dyn Reports>,
     connection: ConnectionId,
     why: Error,
     runtime: Option<Arc<Runtime>>,
@@ -262,7 +286,11 @@ struct ConnectionEnd {
 impl Drop for ConnectionEnd {
     fn drop(&mut self) {
         if let Some(client) = self.client.upgrade() {
-            client.lost(self.connection, self.why.clone(), &self.means);
+            let why = self.why.clone();
+            self.means.log.record(Level::Info, "confer::session", || {
+                format!("the connection ended: {why}")
+            });
+            client.lost(self.connection, why);
         }
         // Before `means`, as in `dial`.
         self.runtime = None;
@@ -271,7 +299,7 @@ impl Drop for ConnectionEnd {
 
 /// Starts the timer, which runs while the core has a deadline.
 pub(super) fn timer(
-    client: Weak<Lifecycle>,
+    client: Weak<dyn Reports>,
     earlier: Arc<Notify>,
     runtime: &Runtime,
 ) -> Result<()> {

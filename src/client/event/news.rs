@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result, Status};
-use crate::lifecycle::{Lifecycle, Question, QuestionKind, TokenReason};
+use crate::lifecycle::{Asker, Question, QuestionKind, TokenReason};
 use crate::session::Stage;
 
 /// One event of a client.
@@ -53,14 +53,14 @@ pub enum ClientEvent {
 
 /// A question that can be answered.
 pub struct Asked {
-    client: Weak<Lifecycle>,
+    asker: Weak<dyn Asker>,
     pub(crate) id: u64,
 }
 
 impl ClientEvent {
-    pub(crate) fn question(client: Weak<Lifecycle>, question: &Question) -> ClientEvent {
+    pub(crate) fn question(question: &Question, asker: Weak<dyn Asker>) -> ClientEvent {
         let asked = Asked {
-            client,
+            asker,
             id: question.id,
         };
         match &question.kind {
@@ -79,8 +79,8 @@ impl ClientEvent {
 
 impl Asked {
     /// Returns the client that asks.
-    pub(super) fn client(&self) -> Result<Arc<Lifecycle>> {
+    pub(super) fn asker(&self) -> Result<Arc<dyn Asker>> {
         let over = || Error::new(Status::Stale, "the question is over");
-        self.client.upgrade().ok_or_else(over)
+        self.asker.upgrade().ok_or_else(over)
     }
 }

@@ -55,7 +55,7 @@ impl Event {
     pub fn answer_token(&self, token: &str) -> Result<()> {
         let asked = self.token_question()?;
         let token = Token::new(token)?;
-        asked.client()?.answer_token(asked.id, Ok(token))
+        asked.asker()?.answer_token(asked.id, Ok(token))
     }
 
     /// Answers that the application gives no token, for a reason without secrets.
@@ -64,7 +64,7 @@ impl Event {
         let reason: String = reason.chars().take(MAX_REASON).collect();
         let message = format!("the application gave no token: {reason}");
         let answer = Err(Error::new(Status::Token, message));
-        asked.client()?.answer_token(asked.id, answer)
+        asked.asker()?.answer_token(asked.id, answer)
     }
 
     /// Answers a release question.
@@ -75,6 +75,6 @@ impl Event {
                 "event: it is not CONFER_EVENT_ASK_RELEASE",
             ));
         };
-        asked.client()?.answer_release(asked.id, accept)
+        asked.asker()?.answer_release(asked.id, accept)
     }
 }

@@ -5,8 +5,9 @@ use std::sync::{Arc, MutexGuard, Weak};
 use super::{Lifecycle, Place, State, count};
 use crate::error::{Error, Result, Status};
 use crate::lifecycle::core::{Action, AttemptId, ConnectionId, Notice, Phase, RequestId};
-use crate::lifecycle::observer::{News, Observer};
-use crate::lifecycle::tasks::{self, Dial, Means};
+use crate::lifecycle::observer::{Asker, News, Observer};
+use crate::lifecycle::request::Owner;
+use crate::lifecycle::tasks::{self, Dial, Means, Reports};
 use crate::net::Token;
 use crate::panics;
 
@@ -71,12 +72,13 @@ impl Lifecycle {
         state.watches.retain(|watch| watch.strong_count() > 0);
         state.watches.push(Arc::downgrade(&watch));
         let (present, question) = (state.core.present(), state.question.clone());
+        let asker: Weak<dyn Asker> = self.weak();
         Box::new(move || {
             for notice in &present {
-                watch.notice(self, &News::Notice(notice));
+                watch.notice(&News::Notice(notice));
             }
             if let Some(question) = &question {
-                watch.notice(self, &News::Asked(question));
+                watch.notice(&News::Asked(question, &asker));
             }
         })
     }
@@ -92,10 +94,10 @@ impl Lifecycle {
         Some(Box::new(move || {
             tell(&|news| {
                 if let News::Notice(notice) = news {
-                    means.record(self, notice);
+                    means.record(notice, self.was_connected());
                 }
                 for watch in &watches {
-                    watch.notice(self, news);
+                    watch.notice(news);
                 }
             });
         }))
@@ -147,7 +149,10 @@ impl Lifecycle {
             Action::Ask(question) => {
                 state.question = Some(question.clone());
                 let means = state.means.clone()?;
-                self.telling(state, means, move |tell| tell(&News::Asked(&question)))
+                let asker: Weak<dyn Asker> = self.weak();
+                self.telling(state, means, move |tell| {
+                    tell(&News::Asked(&question, &asker))
+                })
             }
             Action::Withdraw { question } => {
                 state.question = None;

@@ -9,7 +9,7 @@ use crate::attestation::Evidenced;
 use crate::error::{Error, Result};
 use crate::host::{Callbacks, Hold, Runtime};
 use crate::lifecycle::core::{Phase, closed};
-use crate::lifecycle::observer::Observer;
+use crate::lifecycle::observer::{Asker, Observer};
 use crate::net::Token;
 use crate::session::Limits;
 
@@ -18,16 +18,6 @@ impl Lifecycle {
     /// pause.
     pub fn network_changed(&self) {
         self.input(|core, now| core.network_changed(now));
-    }
-
-    /// Answers a token question. Fails if it is over.
-    pub fn answer_token(&self, question: u64, answer: Result<Token>) -> Result<()> {
-        self.input(|core, now| core.answer_token(question, answer, now))
-    }
-
-    /// Answers a release question. Fails if it is over.
-    pub fn answer_release(&self, question: u64, accept: bool) -> Result<()> {
-        self.input(|core, now| core.answer_release(question, accept, now))
     }
 
     /// Gives the client a fresh token without a question.
@@ -154,5 +144,15 @@ impl Lifecycle {
         parked.for_each(|stream| stream.end(closed()));
         self.earlier.notify_one(); // ends the timer's task
         drop(runtime);
+    }
+}
+
+impl Asker for Lifecycle {
+    fn answer_token(&self, question: u64, answer: Result<Token>) -> Result<()> {
+        self.input(|core, now| core.answer_token(question, answer, now))
+    }
+
+    fn answer_release(&self, question: u64, accept: bool) -> Result<()> {
+        self.input(|core, now| core.answer_release(question, accept, now))
     }
 }

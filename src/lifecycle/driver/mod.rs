@@ -27,11 +27,11 @@ use super::core::{
 };
 use super::observer::Observer;
 use super::policy::Now;
-use super::request::{Counted, Exchange, Job, Parts};
-use super::tasks::{Dial, Means};
+use super::request::{Counted, Exchange, Job, Owner, Parts};
+use super::tasks::{Dial, Means, Reports};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Result, Status};
-use crate::host::{Callbacks, Latch, Level, Runtime};
+use crate::host::{Callbacks, Latch, Runtime};
 use crate::net::Token;
 use crate::random;
 use crate::session::{Bounds, Limits, MAX_BODY, Receiver, Request, Session, Stage, Stats};
@@ -123,7 +123,7 @@ impl Lifecycle {
             unsent: Arc::default(),
             kept: Arc::default(),
             ended: means.ended.clone(),
-            stats: Arc::default(),
+            stats: means.stats.clone(),
             attempts: Attempts::default(),
             earlier: Arc::default(),
             state: Mutex::new(State {
@@ -170,7 +170,10 @@ impl Lifecycle {
         given
     }
 
-    // --- requests -------------------------------------------------------------------------------
+    /// Creates the handle of a request that was not sent yet.
+    pub fn exchange(&self) -> Exchange {
+        Exchange::new(self.weak())
+    }
 
     /// Sends a request, or lets it wait for a connection. If this fails, the receiver gets the
     /// error too.
@@ -246,37 +249,6 @@ impl Lifecycle {
         })
     }
 
-    /// Cancels the request that `request` names, under the lock.
-    pub(super) fn cancel(&self, request: impl FnOnce() -> RequestId) {
-        let mut state = self.state();
-        let request = request();
-        state.core.cancel(request);
-        self.act(state);
-    }
-
-    /// Called when the reader of a request's answer has made room.
-    pub(super) fn resume(&self, request: RequestId) {
-        let state = self.state();
-        if let Some(Place::On { connection, .. }) = state.requests.get(&request)
-            && let Some(session) = state.connections.get(connection)
-        {
-            session.resume();
-        }
-    }
-
-    /// Takes back a request that has ended on its connection.
-    pub(super) fn came_back(&self, id: RequestId, job: Job, result: Result<()>, lost: bool) {
-        let mut state = self.state();
-        let ended = Ended {
-            result,
-            lost,
-            repeatable: job.is_repeatable(),
-        };
-        state.requests.insert(id, Place::Here(job));
-        state.core.request_ended(id, ended, Now::read());
-        self.act(state);
-    }
-
     /// Registers a stream between two requests: a close of the client ends it.
     pub fn park(&self, stream: Weak<dyn Parked>) {
         let mut state = self.state();
@@ -292,26 +264,58 @@ impl Lifecycle {
             stream.end(closed());
         }
     }
+}
 
-    // --- attempts and connections ---------------------------------------------------------------
+impl Owner for Lifecycle {
+    fn cancel(&self, exchange: &Exchange) {
+        let mut state = self.state();
+        state.core.cancel(exchange.refuse());
+        self.act(state);
+    }
 
-    pub(super) fn entered(&self, attempt: AttemptId, stage: Stage) {
+    fn resume(&self, request: RequestId) {
+        let state = self.state();
+        if let Some(Place::On { connection, .. }) = state.requests.get(&request)
+            && let Some(session) = state.connections.get(connection)
+        {
+            session.resume();
+        }
+    }
+
+    fn came_back(&self, id: RequestId, job: Job, result: Result<()>, lost: bool) {
+        let mut state = self.state();
+        let ended = Ended {
+            result,
+            lost,
+            repeatable: job.is_repeatable(),
+        };
+        state.requests.insert(id, Place::Here(job));
+        state.core.request_ended(id, ended, Now::read());
+        self.act(state);
+    }
+}
+
+impl Reports for Lifecycle {
+    fn entered(&self, attempt: AttemptId, stage: Stage) {
         self.input(|core, _| core.entered(attempt, stage));
     }
 
-    pub(super) fn verified(&self, attempt: AttemptId, evidenced: Arc<Evidenced>) {
+    fn verified(&self, attempt: AttemptId, evidenced: Arc<Evidenced>) {
         self.input(|core, now| core.verified(attempt, evidenced, now));
     }
 
-    pub(super) fn attempt_failed(&self, attempt: AttemptId, error: Error) {
+    fn is_first(&self) -> bool {
+        self.phase() == Phase::Connecting
+    }
+
+    fn attempt_failed(&self, attempt: AttemptId, error: Error) {
         let mut state = self.state();
         state.dials.remove(&attempt);
         state.core.attempt_failed(attempt, error, Now::read());
         self.act(state);
     }
 
-    /// An attempt made a connection. `None`: the attempt is over, so drop the connection.
-    pub(super) fn connected(
+    fn connected(
         &self,
         attempt: AttemptId,
         session: &Session,
@@ -327,11 +331,7 @@ impl Lifecycle {
         Some(connection)
     }
 
-    /// A connection has ended, after its requests.
-    pub(super) fn lost(&self, connection: ConnectionId, why: Error, means: &Means) {
-        means.log.record(Level::Info, "confer::session", || {
-            format!("the connection ended: {why}")
-        });
+    fn lost(&self, connection: ConnectionId, why: Error) {
         let mut state = self.state();
         // Dropped outside the lock: it may hold requests, which come back here.
         let session = state.connections.remove(&connection);
@@ -340,8 +340,7 @@ impl Lifecycle {
         drop(session);
     }
 
-    /// Acts on what is due, and returns the next deadline.
-    pub(super) fn tick(&self) -> Option<Instant> {
+    fn tick(&self) -> Option<Instant> {
         let mut state = self.state();
         state.timer = None;
         state.core.tick(Now::read());
@@ -352,8 +351,7 @@ impl Lifecycle {
         timer
     }
 
-    /// The timer's task has ended.
-    pub(super) fn timer_ended(&self) {
+    fn timer_ended(&self) {
         let mut state = self.state();
         state.timer = None;
         self.act(state);

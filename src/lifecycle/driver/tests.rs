@@ -35,6 +35,7 @@ fn client(runtime: Arc<Runtime>, idle: Duration) -> (Arc<Lifecycle>, AttemptId) 
         },
         log: Log::default(),
         callbacks: None,
+        stats: Arc::default(),
         ended: Arc::default(),
     };
     let token = Token::new("t").unwrap();
@@ -117,7 +118,7 @@ fn request(client: &Lifecycle) -> mpsc::Receiver<Result<()>> {
         upload: None,
         pace: Pace::Events,
     };
-    let exchange = Exchange::new(client);
+    let exchange = client.exchange();
     let receiver = Box::new(Ends(ends));
     client.request(request, &exchange, receiver).unwrap();
     ended
@@ -145,8 +146,7 @@ fn connection_that_breaks_before_the_sending_loses_no_request() {
         let ended = request(&client);
         // The core has decided to send it on this connection, which breaks now.
         drop(task);
-        let means = client.state().means.clone().unwrap();
-        let lose = || client.lost(first, worker_gone(), &means);
+        let lose = || client.lost(first, worker_gone());
         if loss_is_reported {
             lose();
         }
