@@ -1,7 +1,6 @@
 //! The tasks of a client: an attempt to connect, a connection, and a timer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
@@ -12,9 +11,7 @@ use crate::error::{Error, Result, Status};
 use crate::host::{Callbacks, Hold, Latch, Level, Log, Runtime, watch};
 use crate::net::Token;
 use crate::panics;
-use crate::session::{
-    Approval, Established, Session, Settings, Stage, Stats, establish, worker_gone,
-};
+use crate::session::{Approved, Established, Session, Settings, Stage, Stats, verify, worker_gone};
 
 const CONNECT: &str = "confer::connect";
 
@@ -106,13 +103,13 @@ impl Drop for Means {
 
 /// The driver's hold on an attempt. Dropping it ends the attempt.
 pub(super) struct Dial {
-    approve: Option<oneshot::Sender<()>>,
+    approve: Option<oneshot::Sender<Approved>>,
     _stop: oneshot::Sender<()>,
 }
 
 /// The attempt's side of [`Dial`].
 pub(super) struct Orders {
-    approved: oneshot::Receiver<()>,
+    approved: oneshot::Receiver<Approved>,
     stopped: oneshot::Receiver<()>,
 }
 
@@ -128,9 +125,9 @@ impl Dial {
     }
 
     /// Lets the attempt complete its handshake.
-    pub(super) fn approve(&mut self) {
+    pub(super) fn approve(&mut self, approved: Approved) {
         if let Some(approve) = self.approve.take() {
-            let _ = approve.send(());
+            let _ = approve.send(approved);
         }
     }
 }
@@ -190,13 +187,13 @@ fn ended_early() -> Error {
     Error::new(Status::System, message)
 }
 
-/// Connects and verifies, within the time limit for all of it.
+/// Connects and verifies, waits for the approval, and completes the handshake.
 async fn connect(
     client: &Weak<dyn Reports>,
     means: &Means,
     attempt: AttemptId,
     token: &Token,
-    approved: oneshot::Receiver<()>,
+    approved: oneshot::Receiver<Approved>,
 ) -> Result<Established> {
     let settings = &means.settings;
     let limit = settings.limits.connect;
@@ -205,36 +202,21 @@ async fn connect(
             client.entered(attempt, stage);
         }
     };
-    let (approved, asks) = (Mutex::new(Some(approved)), AtomicBool::new(false));
-    let asks = &asks;
-    let approval: Approval<'_> = &|evidenced| {
-        let approved = approved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        Box::pin(async move {
-            if let Some(client) = client.upgrade() {
-                client.verified(attempt, evidenced);
-            }
-            let approved = approved.ok_or_else(cancelled)?;
-            asks.store(true, Ordering::Relaxed);
-            let approved = approved.await.map_err(|_| cancelled());
-            asks.store(false, Ordering::Relaxed);
-            approved
-        })
+    let overdue = |_| {
+        let message = format!("connecting: no result within {} ms", limit.as_millis());
+        Error::new(Status::StageTimeout, message)
     };
-    let work = establish(settings, token, &watch, approval);
-    let mut work = std::pin::pin!(work);
-    let established = loop {
-        match tokio::time::timeout(limit, work.as_mut()).await {
-            Ok(result) => break result?,
-            Err(_) if asks.load(Ordering::Relaxed) => {} // a question has its own limit
-            Err(_) => {
-                let message = format!("connecting: no result within {} ms", limit.as_millis());
-                return Err(Error::new(Status::StageTimeout, message));
-            }
-        }
-    };
+    let began = Instant::now();
+    let verified = tokio::time::timeout(limit, verify(settings, token, &watch)).await;
+    let proven = verified.map_err(overdue)??;
+    let left = limit.saturating_sub(began.elapsed());
+    if let Some(client) = client.upgrade() {
+        client.verified(attempt, proven.evidenced().clone());
+    }
+    // The limit does not count this wait: a question has its own limit.
+    let approved = approved.await.map_err(|_| cancelled())?;
+    let completed = tokio::time::timeout(left, proven.complete(approved)).await;
+    let established = completed.map_err(overdue)??;
     // The first connection is reported when its key set is in the cache file, for the next process.
     let first = client.upgrade().is_some_and(|client| client.is_first());
     if first && let Some(failure) = settings.keys.kept().await {

@@ -2,10 +2,9 @@
 //!
 //! No request can be sent before verification: message 3 comes from
 //! [`Unverified::accept`](crate::noise::Unverified::accept), which takes the proof of a verified
-//! report.
+//! report. Only [`Proven::complete`] calls it, which takes the approval of the enclave.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,6 +37,28 @@ pub struct Settings {
     pub limits: Limits,
 }
 
+/// The approval of a verified enclave: its release needs no question, or the application accepted
+/// it.
+pub struct Approved(());
+
+impl Approved {
+    /// Grants it. Only the core of a client's life does this.
+    pub(crate) fn grant() -> Approved {
+        Approved(())
+    }
+}
+
+/// A connection to a verified enclave that needs an approval. Message 3 was not sent yet.
+pub struct Proven {
+    socket: Socket,
+    unverified: Unverified,
+    verified: Verified,
+    evidenced: Arc<Evidenced>,
+    /// The limit of the last stage, and the time left of it.
+    limit: Duration,
+    left: Duration,
+}
+
 /// A connection to a verified enclave that does not run yet.
 pub struct Established {
     /// The upgraded socket.
@@ -53,11 +74,6 @@ pub const TOTAL: &str = "total";
 
 /// Called when a stage begins.
 pub type Watch<'a> = &'a (dyn Fn(Stage) + Sync);
-
-/// Called when an enclave is verified, before message 3. An error refuses the enclave.
-pub type Approval<'a> = &'a (dyn Fn(Arc<Evidenced>) -> Approving<'a> + Sync);
-/// The future of an [`Approval`].
-pub type Approving<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// Runs one stage within its time limit.
 pub async fn stage<T>(
@@ -88,14 +104,9 @@ impl Run<'_> {
     }
 }
 
-/// Connects, verifies, and completes the handshake. The error names the stage, and holds the report
-/// of a refused enclave.
-pub async fn establish(
-    settings: &Settings,
-    token: &Token,
-    watch: Watch<'_>,
-    approval: Approval<'_>,
-) -> Result<Established> {
+/// Connects and verifies the enclave. The error names the stage, and holds the report of a refused
+/// enclave.
+pub async fn verify(settings: &Settings, token: &Token, watch: Watch<'_>) -> Result<Proven> {
     let Settings {
         endpoint,
         route,
@@ -181,18 +192,35 @@ pub async fn establish(
     };
 
     let limit = limits.of(Stage::Verify);
-    let left = limit.saturating_sub(began.elapsed());
-    // It has its own time limit.
-    approval(evidenced.clone()).await?;
-    let (message, channel) = unverified.accept(&verified).map_err(noise_error)?;
-    let sent = tokio::time::timeout(left, send(&mut socket, message)).await;
-    sent.unwrap_or_else(|_| Err(timed_out(Stage::Verify.name(), limit)))
-        .map_err(|error| error.during(Stage::Verify.name()))?;
-    Ok(Established {
+    Ok(Proven {
         socket,
-        channel,
+        unverified,
+        verified,
         evidenced,
+        limit,
+        left: limit.saturating_sub(began.elapsed()),
     })
+}
+
+impl Proven {
+    /// Returns the evidence, and the report about it.
+    pub fn evidenced(&self) -> &Arc<Evidenced> {
+        &self.evidenced
+    }
+
+    /// Completes the handshake: sends message 3, within the time that the stage has left.
+    pub async fn complete(mut self, _: Approved) -> Result<Established> {
+        let accepted = self.unverified.accept(&self.verified);
+        let (message, channel) = accepted.map_err(noise_error)?;
+        let sent = tokio::time::timeout(self.left, send(&mut self.socket, message)).await;
+        sent.unwrap_or_else(|_| Err(timed_out(Stage::Verify.name(), self.limit)))
+            .map_err(|error| error.during(Stage::Verify.name()))?;
+        Ok(Established {
+            socket: self.socket,
+            channel,
+            evidenced: self.evidenced,
+        })
+    }
 }
 
 /// Exchanges messages 1 and 2.

@@ -29,7 +29,9 @@ mod stats;
 mod upload;
 
 pub use core::{Data, Left, MAX_CHUNK, MAX_UPLOADS, Piece};
-pub use establish::{Approval, Established, Settings, TOTAL, Watch, establish, rejection, stage};
+pub use establish::{
+    Approved, Established, Proven, Settings, TOTAL, Watch, rejection, stage, verify,
+};
 pub use handle::{Session, WeakSession};
 pub use limits::{BOUND_BYTES, BOUND_REQUESTS, Bounds, Idle, Limits, MAX_BODY, Pace};
 pub use lost::worker_gone;

@@ -296,7 +296,7 @@ impl Core {
                     approved: true,
                 };
             }
-            self.actions.push_back(Action::Approve { attempt: id });
+            self.approve(id);
             return Ok(());
         }
         self.actions.push_back(Action::Abort { attempt: id });

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, Question, QuestionKind};
 use super::{
-    Action, AttemptId, Connected, ConnectionId, Core, Live, Notice, State, closed, differs, expired,
+    Action, AttemptId, Connected, ConnectionId, Core, Live, Notice, State, closed, expired,
 };
 use crate::attestation::Evidenced;
 use crate::error::{Error, Status};
 use crate::lifecycle::policy::{Born, LOOK, Now};
+use crate::session::Approved;
 
 /// Most replaced connections that may finish their requests. Before another one is added, the
 /// oldest is closed.
@@ -31,7 +32,7 @@ impl Core {
         let before = before.filter(|before| differs(before, &evidenced));
         let (true, Some(before)) = (asks, before) else {
             current.approve();
-            return self.actions.push_back(Action::Approve { attempt });
+            return self.approve(attempt);
         };
         let due = now.monotonic + limit;
         current.ask_release(number, due);
@@ -42,6 +43,13 @@ impl Core {
                 now: evidenced,
             },
         }));
+    }
+
+    /// Lets an attempt complete its handshake.
+    pub(super) fn approve(&mut self, attempt: AttemptId) {
+        let approved = Approved::grant();
+        self.actions
+            .push_back(Action::Approve { attempt, approved });
     }
 
     /// An approved attempt made a connection. Returns its number; the driver runs it from now on.
@@ -226,4 +234,8 @@ impl Core {
         }
         self.pause(None, now);
     }
+}
+
+fn differs(before: &Evidenced, now: &Evidenced) -> bool {
+    before.report.manifest_sha256 != now.report.manifest_sha256
 }

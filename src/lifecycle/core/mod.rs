@@ -29,7 +29,7 @@ use crate::error::{Error, Progress, Result, Status};
 use crate::lifecycle::policy::{Born, Now, Reconnect, Renew};
 use crate::net::Token;
 use crate::random::Random;
-use crate::session::Stage;
+use crate::session::{Approved, Stage};
 
 use attempt::Attempt;
 pub use attempt::{Question, QuestionKind, TokenReason};
@@ -69,7 +69,10 @@ pub enum Action {
     /// `attempt_failed`.
     Dial { attempt: AttemptId, token: Token },
     /// The release is accepted: complete the handshake.
-    Approve { attempt: AttemptId },
+    Approve {
+        attempt: AttemptId,
+        approved: Approved,
+    },
     /// Drop the attempt. It must report nothing more.
     Abort { attempt: AttemptId },
     /// Send a request. `again`: it was given to an earlier connection, so its upload begins again.
@@ -491,10 +494,6 @@ fn is_token_refusal(error: &Error) -> bool {
         error.status(),
         Status::Unauthorized | Status::PaymentRequired
     )
-}
-
-fn differs(before: &Evidenced, now: &Evidenced) -> bool {
-    before.report.manifest_sha256 != now.report.manifest_sha256
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ impl Sim {
                 assert!(self.begun.insert(attempt), "dials twice");
                 self.dials.insert(attempt, token);
             }
-            Action::Approve { attempt } => {
+            Action::Approve { attempt, .. } => {
                 let enclave = self.verified.get(&attempt);
                 let manifest = &enclave.expect("approves what was verified").report;
                 let manifest = &manifest.manifest_sha256;

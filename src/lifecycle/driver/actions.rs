@@ -107,8 +107,8 @@ impl Lifecycle {
     fn perform(&self, state: &mut State, action: Action) -> Option<Box<dyn FnOnce() + '_>> {
         match action {
             Action::Dial { attempt, token } => self.dial(state, attempt, token),
-            Action::Approve { attempt } => {
-                state.dials.get_mut(&attempt)?.approve();
+            Action::Approve { attempt, approved } => {
+                state.dials.get_mut(&attempt)?.approve(approved);
                 None
             }
             Action::Abort { attempt } => {
