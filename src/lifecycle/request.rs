@@ -57,8 +57,8 @@ impl Exchange {
         self.request.load(Ordering::Relaxed) != 0
     }
 
-    /// Refuses later requests, and returns the number of the last one. The caller holds the client's
-    /// lock.
+    /// Refuses later requests, and returns the number of the last one. The caller holds the
+    /// client's lock.
     pub(super) fn refuse(&self) -> RequestId {
         self.cancelled.store(true, Ordering::Release);
         self.request.load(Ordering::Relaxed)
