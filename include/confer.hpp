@@ -25,9 +25,11 @@
 //             client's events; client::watch() gives them to functions, which also answer
 //             questions for a token or about another release.
 // Tools       When the model calls a chat_request::tool() that has a function, this file runs it,
-//             before the stream shows the call. std::string(std::string_view arguments) answers at
-//             once. void(const confer::event &call) can copy the call, and answer the copy later
-//             on any thread. It runs in pull_stream::next() or on the client's callback thread.
+//             before the stream shows the call, which then wants no answer from its reader.
+//             std::string(std::string_view arguments) answers at once. void(const confer::event
+//             &call) can copy the call, and answer the copy later on any thread. It runs in
+//             pull_stream::next() or on the client's callback thread. Each stream has a copy of
+//             its request's functions.
 // Lifetimes   A std::string_view lives as long as the object that returned it. An `event` is lent
 //             during its callback, or until the stream is read again. A copy of it outlives the
 //             loan. Copies of a `report` or an `error` share it.
@@ -35,8 +37,7 @@
 //             arrives in on_done and stream::wait(). The model receives a tool's exception as the
 //             result. An exception in a token or release function refuses the question, without
 //             its text. All other exceptions are dropped. The clients of one `config` share its
-//             log function and the streams of one request its tools: they call it in turns, but on
-//             different threads.
+//             log function: they call it in turns, but on different threads.
 // Destructors The destructor of a stream with functions cancels it and waits until its functions
 //             have returned and were destroyed, so they may refer to local variables. It does not
 //             wait in a callback or a forked child. No other destructor waits: functions that read
@@ -403,6 +404,9 @@ void *give(Function function) {
 }  // namespace detail
 
 inline std::string_view version() { return confer_version_string(); }
+// Returns the version of the loaded library. Equal to CONFER_VERSION_NUMBER if it matches the
+// headers.
+inline std::uint32_t version_number() noexcept { return confer_version_number(); }
 
 // The library's threads, for the whole process.
 namespace runtime {
@@ -519,10 +523,11 @@ private:
 // One event of a stream. Streams and callbacks lend it. A copy outlives the loan.
 class event {
 public:
-    event(const event &other) : kept_(other.keep()), handle_(kept_.get()) {}
+    event(const event &other) : kept_(other.keep()), handle_(kept_.get()), taken_(other.taken_) {}
     event &operator=(const event &other) {
         kept_ = other.keep();
         handle_ = kept_.get();
+        taken_ = other.taken_;
         return *this;
     }
 
@@ -562,8 +567,9 @@ public:
         return detail::known<std::chrono::microseconds>(confer_event_round_trip_us(handle_));
     }
 
-    // Returns whether this is a call or a question that the application must answer.
-    bool wants_answer() const noexcept { return confer_event_wants_answer(handle_); }
+    // Returns whether this is a call or a question that the application must answer. False for a
+    // call that a tool's function took.
+    bool wants_answer() const noexcept { return !taken_ && confer_event_wants_answer(handle_); }
 
     // A call of a tool. The arguments are text from the model, which may break the schema.
     detail::text tool_call_id() const { return detail::view(confer_event_tool_call_id, handle_); }
@@ -613,6 +619,7 @@ private:
 
     std::shared_ptr<const confer_event> kept_;  // null for a loan
     const confer_event *handle_;
+    bool taken_ = false;  // by a tool's function, which answers
 };
 
 // Returns a tool's result. The arguments live during the call.
@@ -627,25 +634,27 @@ namespace detail {
 class tools {
 public:
     void add(std::string_view name, tool_call_function function) {
-        functions_.emplace(name, std::make_shared<shared<tool_call_function>>(std::move(function)));
+        functions_.emplace(name, std::move(function));
     }
-    // Runs the tool that an event calls.
-    void run(const event &call) const {
+    // Runs the tool that an event calls. Returns whether it has a function.
+    bool run(const event &call) const {
         const auto found = call.wants_answer() ? functions_.find(call.tool_name().value_or("")) : functions_.end();
-        if (found == functions_.end()) return;
+        if (found == functions_.end()) return false;
         std::string failure = "the tool failed";
         try {
-            return found->second->run(call);
+            found->second(call);
+            return true;
         } catch (const std::exception &exception) {
             failure = exception.what();
         } catch (...) {
         }
         // The call may have its answer already.
         (void)confer_event_fail_tool(call.get(), failure.data(), failure.size(), nullptr);
+        return true;
     }
 
 private:
-    std::map<std::string, std::shared_ptr<shared<tool_call_function>>, std::less<>> functions_;
+    std::map<std::string, tool_call_function, std::less<>> functions_;
 };
 
 }  // namespace detail
@@ -836,7 +845,8 @@ struct client_functions {
 // What pull_stream and stream have in common.
 class stream_base {
 public:
-    // Any thread, even in a callback.
+    // Ends the stream with CONFER_E_CANCELLED, unless it has ended. Allowed on any thread and in a
+    // callback.
     void cancel() const noexcept { confer_stream_cancel(handle_.get()); }
     // Returns the number of events that a watch dropped because nobody read them.
     std::uint64_t dropped() const noexcept { return confer_stream_dropped(handle_.get()); }
@@ -871,7 +881,10 @@ public:
             }
         }
     }
+    // Throws std::ios_base::failure for a stream that failed before, such as a file that could not
+    // be opened, and for one that fails now.
     bool upload(std::istream &from) const {
+        if (from.fail()) throw std::ios_base::failure("confer::upload: the document's stream has failed before");
         return upload([&](std::uint8_t *buffer, std::size_t size) {
             from.read(reinterpret_cast<char *>(buffer), static_cast<std::streamsize>(size));
             if (from.bad()) throw std::ios_base::failure("confer::upload: cannot read the document");
@@ -982,8 +995,8 @@ private:
     static std::int32_t on_event(void *data, confer_stream *, const confer_event *lent) noexcept {
         shared &self = of(data);
         try {
-            const event received(lent);
-            self.tools.run(received);
+            event received(lent);
+            received.taken_ = self.tools.run(received);
             return !self.functions.on_event || self.functions.on_event(received) == flow::go_on ? 0 : 1;
         } catch (...) {
             self.thrown = std::current_exception();
@@ -1029,7 +1042,7 @@ public:
     std::string collect(milliseconds timeout = forever) {
         const char *bytes = nullptr;
         std::size_t length = 0;
-        current_.handle_ = nullptr;
+        lend(nullptr);
         if (detail::call(confer_stream_collect, handle_.get(), timeout, &bytes, &length) == CONFER_TIMEOUT)
             throw error(CONFER_TIMEOUT);
         ended_ = true;
@@ -1078,9 +1091,12 @@ public:
         : stream_base(std::move(other)),
           tools_(std::move(other.tools_)),
           current_(other.current_.handle_),
-          ended_(other.ended_) {}
+          ended_(other.ended_) {
+        current_.taken_ = other.current_.taken_;
+    }
     pull_stream &operator=(pull_stream &&other) noexcept {
         current_.handle_ = other.current_.handle_;
+        current_.taken_ = other.current_.taken_;
         ended_ = other.ended_;
         tools_ = std::move(other.tools_);
         stream_base::operator=(std::move(other));
@@ -1111,17 +1127,29 @@ private:
     }
 
     const event *take(milliseconds timeout) {
-        current_.handle_ = nullptr;
-        const confer_status status = detail::call(confer_stream_next, handle_.get(), timeout, &current_.handle_);
+        lend(nullptr);
+        const confer_event *lent = nullptr;
+        const confer_status status = detail::call(confer_stream_next, handle_.get(), timeout, &lent);
         ended_ = status == CONFER_END;
         if (status != CONFER_OK) return nullptr;
-        tools_.run(current_);
+        lend(lent);
+        runs_tool_ = true;
+        current_.taken_ = tools_.run(current_);
+        runs_tool_ = false;
         return &current_;
+    }
+
+    // Ends the loan of the event before. A tool still uses it if it reads its own stream.
+    void lend(const confer_event *next) {
+        if (runs_tool_) throw error(CONFER_E_BUSY);
+        current_.handle_ = next;
+        current_.taken_ = false;
     }
 
     detail::tools tools_;
     event current_;
     bool ended_ = false;
+    bool runs_tool_ = false;
 };
 
 // A client for its whole life: connecting, connected, reconnecting, ended.
@@ -1198,7 +1226,7 @@ private:
     static void deliver(const client_functions &functions, const event &event) noexcept {
         try {
             if (event.type() == event_type::ask_token && functions.token)
-                event.answer_token(functions.token(event.token_reason().value()));
+                give_token(functions, event);
             else if (event.type() == event_type::ask_release && functions.release)
                 event.answer_release(functions.release(event.previous_report().value(), event.report().value()));
             else if (functions.on_event) functions.on_event(event);
@@ -1207,6 +1235,16 @@ private:
             if (functions.token)
                 (void)confer_event_refuse_token(event.get(), "the token function failed", CONFER_NTS, nullptr);
             if (functions.release) (void)confer_event_answer_release(event.get(), false, nullptr);
+        }
+    }
+
+    static void give_token(const client_functions &functions, const event &question) {
+        const std::string token = functions.token(question.token_reason().value());
+        try {
+            question.answer_token(token);
+        } catch (const error &invalid) {
+            // The library's message names the mistake, and never repeats the token.
+            (void)confer_event_refuse_token(question.get(), invalid.what(), CONFER_NTS, nullptr);
         }
     }
 

@@ -8,6 +8,8 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <limits>
 #include <mutex>
 #include <sstream>
 #include <string>
@@ -369,24 +371,33 @@ void ready_function_wakes_a_reader() {
     CHECK(alive.use_count() == 1 && text_of(std::move(slow)) == "You said: x");
 }
 
+// The message names the argument.
+template <class Function>
+void refused(confer_status status, std::string_view argument, Function function) {
+    const confer::error error = fails(function);
+    if (error.status() != status || std::string_view(error.what()).rfind(argument, 0) != 0)
+        throw std::runtime_error(std::string(argument) + " got " + std::string(error.name()) + ": " + error.what());
+}
+
 void arguments_are_refused_by_name() {
     confer::config config;
-    CHECK(fails([&] { config.endpoint("http://example.com"); }).status() == CONFER_E_INVALID_URL);
-    CHECK(fails([&] { config.proxy("ftp://proxy.test"); }).status() == CONFER_E_INVALID_URL);
-    CHECK(fails([&] { config.roots(confer::roots(-1)); }).status() == CONFER_E_INVALID_ARGUMENT);
-    CHECK(fails([&] { config.roots_pem("none"); }).status() == CONFER_E_INVALID_ARGUMENT);
+    refused(CONFER_E_INVALID_URL, "endpoint: ", [&] { config.endpoint("http://example.com"); });
+    refused(CONFER_E_INVALID_URL, "proxy: ", [&] { config.proxy("ftp://proxy.test"); });
+    refused(CONFER_E_INVALID_ARGUMENT, "roots: ", [&] { config.roots(confer::roots(-1)); });
+    refused(CONFER_E_INVALID_ARGUMENT, "pem: ", [&] { config.roots_pem("none"); });
     config.proxy("http://me@proxy.test").proxy("").roots(confer::roots::bundled);
-    CHECK(fails([&] { config.duration(confer::duration::idle_events, -1ms); }).status() == CONFER_E_INVALID_ARGUMENT);
-    CHECK(fails([&] { config.limit(confer::limit::requests, 0); }).status() == CONFER_E_INVALID_ARGUMENT);
-    CHECK(fails([&] { config.ask(confer::ask(4)); }).status() == CONFER_E_INVALID_ARGUMENT);
-    CHECK(fails([&] { confer::policy::parse("{}"); }).status() == CONFER_E_INVALID_POLICY);
-    CHECK(fails([&] { confer::policy::load("/nonexistent"); }).status() == CONFER_E_FILE);
+    refused(CONFER_E_INVALID_ARGUMENT, "CONFER_DURATION_IDLE_EVENTS: ",
+            [&] { config.duration(confer::duration::idle_events, -1ms); });
+    refused(CONFER_E_INVALID_ARGUMENT, "CONFER_LIMIT_REQUESTS: ", [&] { config.limit(confer::limit::requests, 0); });
+    refused(CONFER_E_INVALID_ARGUMENT, "questions: ", [&] { config.ask(confer::ask(4)); });
+    refused(CONFER_E_INVALID_POLICY, "policy: ", [&] { confer::policy::parse("{}"); });
+    refused(CONFER_E_FILE, "path: /nonexistent: ", [&] { confer::policy::load("/nonexistent"); });
     confer::chat_request request;
-    CHECK(fails([&] { request.message(confer::role::user, "\xff"); }).status() == CONFER_E_INVALID_UTF8);
-    CHECK(fails([&] { request.property("temperature", "{"); }).status() == CONFER_E_INVALID_JSON);
-    CHECK(fails([&] { request.document_json("[]"); }).status() == CONFER_E_INVALID_JSON);
-    CHECK(fails([&] { confer::client::connect(config); }).status() == CONFER_E_INVALID_ARGUMENT);
-    CHECK(fails([&] { confer::client::start(config); }).status() == CONFER_E_INVALID_ARGUMENT);
+    refused(CONFER_E_INVALID_UTF8, "content: ", [&] { request.message(confer::role::user, "\xff"); });
+    refused(CONFER_E_INVALID_JSON, "json: ", [&] { request.property("temperature", "{"); });
+    refused(CONFER_E_INVALID_JSON, "json: ", [&] { request.document_json("[]"); });
+    refused(CONFER_E_INVALID_ARGUMENT, "token: ", [&] { confer::client::connect(config); });
+    refused(CONFER_E_INVALID_ARGUMENT, "token: ", [&] { confer::client::start(config); });
 }
 
 void constants_have_their_names() {
@@ -552,6 +563,14 @@ void document_is_uploaded_from_each_source() {
     });
     fails<std::length_error>(
         [&] { client.pull(written).upload([](std::uint8_t *, std::size_t size) { return size + 1; }); });
+    // A file that is not there, and a source that was read before.
+    std::ifstream missing("/nonexistent");
+    std::istringstream spent(lines);
+    spent.ignore(std::numeric_limits<std::streamsize>::max()).get();
+    confer::extraction_request endless = extraction();
+    endless.document_stream();
+    for (std::istream *source : {static_cast<std::istream *>(&missing), static_cast<std::istream *>(&spent)})
+        fails<std::ios_base::failure>([&] { client.pull(endless).upload(*source); });
     confer::pull_stream cancelled = client.pull(written);
     cancelled.cancel();
     CHECK(fails([&] { cancelled.next(); }).status() == CONFER_E_CANCELLED);
@@ -630,6 +649,79 @@ void tools_run_until_an_answer_calls_none() {
     CHECK(answers.size() == 1 && said == "The tools answered: by hand");
     CHECK(fails([&] { client.pull(plain).collect(); }).status() == CONFER_E_INVALID_ARGUMENT);
     CHECK(client.close(10s) && alive.use_count() == 1);
+}
+
+// Of two tools, one has a function. The application answers the calls of the other.
+void call_that_a_function_took_wants_no_answer() {
+    enclave local;
+    confer::client client = connect(local);
+    const auto wanted = [&](std::string_view prompt, bool pulled) {
+        confer::chat_request request = ask(prompt);
+        std::optional<confer::event> late;
+        request.tool("clock", "", "{}", [&](const confer::event &call) {
+            CHECK(call.wants_answer());
+            late = call;
+        });
+        request.tool("stove", "", "{}");
+        bool wants = false;
+        std::string text;
+        const auto take = [&](const confer::event &event) {
+            if (event.type() == confer::event_type::client_tool_call) {
+                const confer::event copy = event;
+                wants = event.wants_answer();
+                CHECK(copy.wants_answer() == wants && confer::event(copy).wants_answer() == wants);
+                // The copy that the function made still wants its answer.
+                if (late) CHECK(late->wants_answer());
+                (late ? *late : event).answer_tool(late ? "noon" : "hot");
+            }
+            if (event.type() == confer::event_type::token) text += event.content().value();
+            return confer::flow::go_on;
+        };
+        if (pulled)
+            for (const confer::event &event : client.pull(request)) take(event);
+        else client.stream(request, {take, {}}).wait();
+        CHECK(text == (late ? "The tools answered: noon" : "The tools answered: hot"));
+        return wants;
+    };
+    for (const bool pulled : {false, true}) {
+        CHECK(!wanted("/client-tools 1 clock {}", pulled));
+        CHECK(wanted("/client-tools 1 stove {}", pulled));
+    }
+}
+
+void tool_can_use_its_own_request() {
+    enclave local;
+    confer::client client = connect(local);
+    confer::chat_request request = ask("/client-tools 1 clock {}");
+    int depth = 0;
+    request.tool("clock", "", "{}", [&](std::string_view) {
+        return ++depth == 3 ? std::string("noon") : text_of(client.pull(request));
+    });
+    CHECK(text_of(client.pull(request)) == "The tools answered: The tools answered: The tools answered: noon" && depth == 3);
+    // Another thread runs the tool of the inner stream.
+    depth = 1;
+    confer::chat_request outer = ask("/client-tools 1 clock {}");
+    outer.tool("clock", "", "{}", [&](std::string_view) {
+        if (++depth == 3) return std::string("noon");
+        client.stream(outer, {}).wait();
+        return std::string("night");
+    });
+    CHECK(text_of(client.pull(outer)) == "The tools answered: night" && depth == 3);
+
+    // A tool cannot read its own stream.
+    std::optional<confer::pull_stream> own;
+    confer_status told = CONFER_OK;
+    confer::chat_request circular = ask("/client-tools 1 clock {}");
+    circular.tool("clock", "", "{}", [&](std::string_view) {
+        told = fails([&] { own->next(); }).status();
+        CHECK(fails([&] { own->collect(); }).status() == told);
+        return std::string("noon");
+    });
+    own.emplace(client.pull(circular));
+    std::string text;
+    for (const confer::event &event : *own)
+        if (event.type() == confer::event_type::token) text += event.content().value();
+    CHECK(told == CONFER_E_BUSY && text == "The tools answered: noon");
 }
 
 void failing_chat_adds_nothing_to_its_conversation() {
@@ -731,6 +823,7 @@ void token_function_answers_or_refuses() {
     const confer::error invalid = fails([&] { started([](confer::token_reason) { return std::string("two words"); }); });
     CHECK(invalid.status() == CONFER_E_TOKEN && !invalid.retryable());
     CHECK(std::string_view(invalid.what()).find("words") == std::string_view::npos);
+    CHECK(std::string_view(invalid.what()).find("white space") != std::string_view::npos);
 
     // A refusal through the event, with its reason.
     confer::client client = confer::client::start(asking(local));
@@ -813,6 +906,7 @@ void runtime_ends_with_the_last_client() {
     enclave local;
     CHECK(confer::version() == std::to_string(CONFER_VERSION_MAJOR) + '.' + std::to_string(CONFER_VERSION_MINOR) + '.' +
                                    std::to_string(CONFER_VERSION_PATCH));
+    CHECK(confer::version_number() == CONFER_VERSION_NUMBER);
     {
         confer::client client = connect(local);
         CHECK(!confer::runtime::wait(0ms));
@@ -880,6 +974,8 @@ int main(int argc, char **argv) {
         PROMISE(every_route_works),
         PROMISE(document_is_uploaded_from_each_source),
         PROMISE(tools_run_until_an_answer_calls_none),
+        PROMISE(call_that_a_function_took_wants_no_answer),
+        PROMISE(tool_can_use_its_own_request),
         PROMISE(failing_chat_adds_nothing_to_its_conversation),
         PROMISE(broken_connection_is_replaced_with_a_fresh_token),
         PROMISE(token_function_answers_or_refuses),

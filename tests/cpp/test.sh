@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds and runs the example and the promises of confer.hpp. The promises run as C++17 and C++20,
-# and under valgrind if it is installed. Needs `make lib enclave`.
+# Compares confer.hpp with confer.h. Runs the program in confer.hpp, the example, and the promises:
+# as C++17 and C++20, with sanitizers if clang is installed, and under valgrind if it is installed.
+# Needs `make lib enclave`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -18,32 +19,61 @@ diff <(sed -n 's/^#define CONFER_\([A-Z_]*\) .*/\1/p' include/confer.h | grep -v
     awk '{ name = $3; sub(/^CONFER_[A-Z]+_/, "", name); print tolower(name) == $1 ? substr($3, 8) : $0 }' | sort) ||
   { echo "confer.hpp has other constants than confer.h"; exit 1; }
 
-# compile STANDARD SOURCE PROGRAM
+# confer.hpp calls each function of confer.h.
+functions=$(sed -nE 's/^[a-z][a-z0-9_ ]*[ *](confer_[a-z0-9_]+)\(.*/\1/p' include/confer.h | sort)
+(($(wc -l <<<"$functions") > 190)) || { echo "confer.h has too few functions: $functions"; exit 1; }
+unused=$(comm -23 <(cat <<<"$functions") <(grep -v '^ *//' include/confer.hpp | grep -oE '\bconfer_[a-z0-9_]+' | sort -u))
+[[ -z $unused ]] || { echo "confer.hpp does not use $unused"; exit 1; }
+
+# compile COMPILER STANDARD SOURCE PROGRAM OPTION...
 compile() {
-  "$CXX" "-std=c++$1" -Wall -Wextra -Wpedantic -Werror -O1 -g -Iinclude "$2" -o "$3" -Lbuild/lib -lconfer -pthread \
+  "$1" "-std=c++$2" -Wall -Wextra -Wpedantic -Werror -O1 -g -Iinclude "$3" -o "$4" "${@:5}" -Lbuild/lib -lconfer -pthread \
     -Wl,-rpath,"$PWD/build/lib"
 }
 
-# The program at the top of confer.hpp compiles.
-sed -n '/^\/\/     #include <confer.hpp>/,/^\/\/     }$/s|^// \{0,5\}||p' include/confer.hpp >"$OUT/hello.cpp"
-compile 17 "$OUT/hello.cpp" "$OUT/hello"
+# Runs a command with the URL, token and policy of an enclave that ends afterwards. Checks its
+# answer.
+asks() {
+  local started answer
+  coproc ENCLAVE { exec "$CONFER_ENCLAVE" --exit-with-stdin --state "$CONFER_ENCLAVE_STATE"; }
+  read -r started <&"${ENCLAVE[0]}"
+  of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }
+  answer=$(CONFER_TOKEN=$(of token) URL=$(of url) POLICY=$(of policy) "${@:3}" 2>"$OUT/answer.log") ||
+    { cat "$OUT/answer.log"; exit 1; }
+  exec {ENCLAVE[1]}>&-
+  wait "$ENCLAVE_PID" || true
+  [[ $answer == "$2" ]] || { echo "$1 answered: $answer"; exit 1; }
+  echo "$1: $answer"
+}
 
-compile 17 examples/cpp/chat.cpp "$OUT/chat"
-coproc ENCLAVE { exec "$CONFER_ENCLAVE" --exit-with-stdin --state "$CONFER_ENCLAVE_STATE"; }
-read -r started <&"${ENCLAVE[0]}"
-of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }
-answer=$(CONFER_TOKEN=$(of token) "$OUT/chat" --url "$(of url)" --policy "$(of policy)" "hello there" 2>"$OUT/chat.log") ||
-  { cat "$OUT/chat.log"; exit 1; }
-exec {ENCLAVE[1]}>&-
-wait "$ENCLAVE_PID" || true
-[[ $answer == "You said: hello there" ]] || { echo "the example answered: $answer"; exit 1; }
-echo "example: $answer"
+# The program at the top of confer.hpp compiles. For the local enclave it needs two more settings.
+sed -n '/^\/\/     #include <confer.hpp>/,/^\/\/     }$/s|^// \{0,5\}||p' include/confer.hpp >"$OUT/hello.cpp"
+compile "$CXX" 17 "$OUT/hello.cpp" "$OUT/hello"
+sed 's/confer::config()/&.endpoint(std::getenv("URL")).policy(confer::policy::load(std::getenv("POLICY")))/' \
+  "$OUT/hello.cpp" >"$OUT/hello-local.cpp"
+compile "$CXX" 17 "$OUT/hello-local.cpp" "$OUT/hello-local"
+asks "the program of confer.hpp" "You said: Hello!" "$OUT/hello-local"
+
+compile "$CXX" 17 examples/cpp/chat.cpp "$OUT/chat"
+chat() { "$OUT/chat" --url "$URL" --policy "$POLICY" "hello there"; }
+asks "the example" "You said: hello there" chat
 
 for standard in 17 20; do
-  compile $standard tests/cpp/promises.cpp "$OUT/promises$standard"
+  compile "$CXX" $standard tests/cpp/promises.cpp "$OUT/promises$standard"
   echo "C++$standard"
   "$OUT/promises$standard"
 done
+
+if command -v clang++ >/dev/null; then
+  for standard in 17 20; do
+    compile clang++ $standard tests/cpp/promises.cpp "$OUT/promises-sanitized" -fsanitize=address,undefined \
+      -fno-sanitize-recover=all
+    echo "C++$standard with sanitizers"
+    "$OUT/promises-sanitized"
+  done
+else
+  echo "SKIP C++ with sanitizers: clang is not installed"
+fi
 
 if command -v valgrind >/dev/null; then
   echo "C++17 under valgrind"
