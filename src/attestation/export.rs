@@ -9,11 +9,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::evidence::MAX_EVIDENCE;
+use super::evidence::{self, MAX_EVIDENCE};
 use super::hex;
-use super::ita::{JwkSet, MAX_KEY_SET};
+use super::ita::{JwkSet, MAX_KEY_SET, Token};
 use super::json::{self, JsonError, Node, ShapeError};
-use super::{Report, Verifier};
+use super::report::Report;
+use super::verifier::{Verifier, readable_token};
 
 /// The largest readable export: a key set, the evidence in base64, and the rest.
 pub const MAX_EXPORT: usize = MAX_KEY_SET + 2 * MAX_EVIDENCE;
@@ -93,6 +94,26 @@ impl Export {
             self.jwks.as_ref(),
             at.unwrap_or(self.captured_at),
         )
+    }
+}
+
+impl Verifier {
+    /// Returns the inputs to repeat a verification.
+    pub fn export(
+        &self,
+        evidence: &[u8],
+        server_key: &[u8; 32],
+        fetched: Option<&JwkSet>,
+        captured_at: u64,
+    ) -> Export {
+        let (read, _) = evidence::read(evidence);
+        let kid = readable_token(&read).and_then(|token| Token::new(token).kid());
+        Export {
+            captured_at,
+            server_key: *server_key,
+            evidence: evidence.to_vec(),
+            jwks: kid.and_then(|kid| self.key(&kid, fetched)).map(JwkSet::of),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::chain::{self, TrustedKey};
 use super::keys::Jwk;
-use crate::attestation::Memory;
+use crate::attestation::memory::Memory;
 use crate::attestation::report::Finding;
 
 /// Number of remembered keys. Intel signs with one key, and with two during a change.

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Attempt, Question, QuestionKind};
-use super::{
-    Action, AttemptId, Connected, ConnectionId, Core, Live, Notice, State, closed, expired,
+use super::attempt::Attempt;
+use super::errors::{closed, expired};
+use super::interface::{
+    Action, AttemptId, Connected, ConnectionId, Notice, Question, QuestionKind,
 };
+use super::{Core, Live, State};
 use crate::attestation::Evidenced;
 use crate::error::{Error, Status};
 use crate::lifecycle::policy::{Born, LOOK, Now};

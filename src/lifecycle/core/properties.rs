@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::sim::*;
 use super::*;
-use crate::lifecycle::policy::LOOK;
+use crate::lifecycle::policy::{LOOK, Reconnect, Renew};
+use crate::session::Stage;
 
 /// One thing that happens. Numbers choose among what there is.
 #[derive(Clone, Debug)]

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{ConnectionId, Now, RequestId};
+use super::interface::{ConnectionId, RequestId};
 use crate::error::{Error, Progress, Result, Status};
+use crate::lifecycle::policy::Now;
 
 /// The place of a request. Between two connections it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

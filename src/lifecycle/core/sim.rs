@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::*;
 use crate::attestation::{Policy, Verifier};
+use crate::lifecycle::policy::{Reconnect, Renew};
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 /// When the clocks of a simulation begin, in Unix seconds.

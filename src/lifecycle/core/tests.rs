@@ -4,6 +4,7 @@ use super::connections::{MAX_RETIRED, SETTLED};
 use super::sim::*;
 use super::*;
 use crate::error::Retry;
+use crate::lifecycle::policy::Renew;
 
 fn token(text: &str) -> Token {
     Token::new(text).unwrap()
