@@ -24,8 +24,8 @@ type StageBegan struct{ Stage Stage }
 // Connected says that a verified connection serves.
 type Connected struct {
 	Report *Report
-	// ReleaseChanged says that the release has changed since the previous Connected of this watch, also
-	// if it has changed back.
+	// ReleaseChanged says that the release has changed since the previous Connected of this watch,
+	// also if it has changed back.
 	ReleaseChanged bool
 }
 
@@ -120,13 +120,13 @@ func (r TokenReason) String() string { return C.GoString(C.confer_token_reason_n
 // ctx ends, or the loop is left, only the watch ends.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[ClientEvent, error] {
 	return func(yield func(ClientEvent, error) bool) {
-		if err := c.report(ctx, yield); err != nil {
+		if err := c.runWatch(ctx, yield); err != nil {
 			yield(nil, err)
 		}
 	}
 }
 
-func (c *Client) report(ctx context.Context, yield func(ClientEvent, error) bool) error {
+func (c *Client) runWatch(ctx context.Context, yield func(ClientEvent, error) bool) error {
 	if err := ended(ctx); err != nil {
 		return err
 	}
@@ -135,6 +135,7 @@ func (c *Client) report(ctx context.Context, yield func(ClientEvent, error) bool
 		return err
 	}
 	defer C.confer_stream_free(stream)
+	defer runtime.KeepAlive(c) // a watch does not keep its client alive
 	var dropped uint64
 	return readStream(ctx, stream, func(event *C.confer_event) bool {
 		if now := uint64(C.confer_stream_dropped(stream)); now > dropped {

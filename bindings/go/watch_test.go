@@ -63,7 +63,8 @@ func TestClientStartsAtOnceAndItsRequestsWait(t *testing.T) {
 	if !connected.Report.Verified() || connected.ReleaseChanged {
 		t.Errorf("got %+v", connected)
 	}
-	// A watch that is opened late begins with the state. Leaving or cancelling one ends only the watch.
+	// A watch that is opened late begins with the state. Leaving or cancelling one ends only the
+	// watch.
 	for event, err := range client.Watch(t.Context()) {
 		if _, ok := event.(confer.Connected); !ok || err != nil {
 			t.Errorf("got %+v, %v", event, err)
@@ -381,6 +382,53 @@ func TestWatchAnswersReleaseQuestions(t *testing.T) {
 	}
 	if !until[confer.Connected](events).ReleaseChanged {
 		t.Error("the release did not change")
+	}
+}
+
+// A loop over a client's events uses the client, so the garbage collector must not free it.
+func TestWatchedClientIsNotCollected(t *testing.T) {
+	config := startEnclave(t, "none")
+	token := config.Token
+	config.Token, config.Ask = "", confer.AskToken
+	for event, err := range watchOnly(t, config) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch event := event.(type) {
+		case *confer.TokenQuestion:
+			collectGarbage()
+			if err := event.Answer(token); err != nil {
+				t.Fatal(err)
+			}
+		case confer.Connected:
+			return
+		}
+	}
+	t.Error("the watch ended")
+}
+
+// watchOnly starts a client and keeps only its watch.
+func watchOnly(t *testing.T, config confer.Config) iter.Seq2[confer.ClientEvent, error] {
+	client, err := confer.Start(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client.Watch(t.Context())
+}
+
+// collectGarbage returns after the cleanups of earlier garbage.
+func collectGarbage() {
+	for range 3 {
+		over := make(chan bool)
+		runtime.AddCleanup(new([64]byte), func(over chan bool) { close(over) }, over)
+		for done := false; !done; {
+			runtime.GC()
+			select {
+			case <-over:
+				done = true
+			default:
+			}
+		}
 	}
 }
 
