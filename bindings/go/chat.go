@@ -50,11 +50,11 @@ type ChatRequest struct {
 	Messages []Message
 	// Model defaults to the service's model.
 	Model string
-	// WebSearch allows the enclave to send search queries, made from the conversation, to an external
-	// search service.
+	// WebSearch allows the enclave to send search queries, made from the conversation, to an
+	// external search service.
 	WebSearch bool
-	// Whole requests the answer as one EventBody instead of events. It runs no tools and continues no
-	// conversation.
+	// Whole requests the answer as one EventBody instead of events. It runs no tools and continues
+	// no conversation.
 	Whole bool
 
 	Temperature       *float64 // randomness of the choice: 0 or more
@@ -73,19 +73,19 @@ type ChatRequest struct {
 	// Tools are the tools that the model may call.
 	Tools []Tool
 	// ToolRounds, if not 0, answers calls of tools in this chat: each EventClientToolCall of a tool
-	// without Run then wants an answer. All rounds are one sequence, with an EventCompletion at the end
-	// of each. If the model still calls tools after this many rounds, the chat fails with ErrToolRounds.
-	// Default: 16 if a tool has Run. Otherwise the chat ends with the calls, and the application sends
-	// the results with its next request.
+	// without Run then wants an answer. All rounds are one sequence, with an EventCompletion at the
+	// end of each. If the model still calls tools after this many rounds, the chat fails with
+	// ErrToolRounds. Default: 16 if a tool has Run. Otherwise the chat ends with the calls, and the
+	// application sends the results with its next request.
 	ToolRounds uint32
 	// ToolTimeout limits the time of each call. Default: 5 minutes.
 	ToolTimeout time.Duration
-	// Conversation is continued by this chat: its messages are sent first, and a complete answer adds
-	// the request's messages and the model's. A failed or cancelled answer adds nothing.
+	// Conversation is continued by this chat: its messages are sent first, and a complete answer
+	// adds the request's messages and the model's. A failed or cancelled answer adds nothing.
 	Conversation *Conversation
 
-	// Properties are further properties of the request, with any JSON values, such as those of later
-	// servers.
+	// Properties are further properties of the request, with any JSON values, such as those of
+	// later servers.
 	Properties map[string]any
 }
 
@@ -127,20 +127,20 @@ type Event struct {
 	// JSON.
 	JSON string
 
-	// The Content of an EventBody need not be text, and may end inside a character. FullContent is a server
-	// tool's whole result: put it into the history if calls of client tools follow.
+	// The Content of an EventBody need not be text, and may end inside a character. FullContent is
+	// a server tool's whole result: put it into the history if calls of client tools follow.
 	Content, FullContent                string
 	ToolCallID, ToolName, ToolArguments string
 
 	// PendingToolCalls says that the application must run tools and send a new request with their
 	// results.
 	PendingToolCalls bool
-	// ContextTokens and MaxContextTokens are the used and available tokens, -1 if the server does not
-	// state them.
+	// ContextTokens and MaxContextTokens are the used and available tokens, -1 if the server does
+	// not state them.
 	ContextTokens, MaxContextTokens int64
 
-	// Transferred is the number of bytes received, or sent of a document, out of Total. Both are -1 if
-	// unknown, and for other events.
+	// Transferred is the number of bytes received, or sent of a document, out of Total. Both are -1
+	// if unknown, and for other events.
 	Transferred, Total int64
 
 	kept *kept
@@ -150,7 +150,7 @@ type Event struct {
 // When ctx ends, the stream ends too. Leaving the loop cancels the rest of the answer. Each use of
 // the sequence sends the request again.
 //
-// A waiting stream occupies one thread.
+// A goroutine that waits for an event occupies a thread of the system.
 func (c *Client) Chat(ctx context.Context, request ChatRequest) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if err := c.chat(ctx, request, yield); err != nil {
@@ -162,25 +162,15 @@ func (c *Client) Chat(ctx context.Context, request ChatRequest) iter.Seq2[Event,
 func (c *Client) chat(ctx context.Context, request ChatRequest, yield func(Event, error) bool) error {
 	tools := newToolRunner(ctx, request)
 	defer tools.end()
-	left := false
-	err := c.pull(ctx, request.native, func(lent *C.confer_event) bool {
-		event := tools.take(readEvent(lent))
-		if left = left || !yield(event, nil); !left {
-			return true
-		}
-		// A loop that is left at the last event has the whole answer. Reading the stream to its end adds
-		// the answer to the conversation too.
-		return event.Type == EventCompletion && !event.PendingToolCalls
-	})
-	if left {
-		return nil
-	}
-	return err
+	return c.pull(ctx, request.native, func(lent *C.confer_event) bool { return yield(tools.take(readEvent(lent)), nil) })
 }
 
 // Collect sends a request and returns the whole text of its answer, without reasoning, at most
 // 32 MiB. After rounds of tools it is the text of the last one. If the chat fails, Collect also
-// returns the text that arrived. If tools without Run want answers, it returns ErrInvalidArgument.
+// returns the text that arrived.
+//
+// With rounds of tools, each tool needs Run. Otherwise Collect returns ErrInvalidArgument at once,
+// because only a loop over Chat can answer the calls.
 func (c *Client) Collect(ctx context.Context, request ChatRequest) (string, error) {
 	if !request.runsItsTools() {
 		return c.collect(ctx, request.native)
@@ -217,7 +207,7 @@ const maxCollected = 32 << 20
 func (r ChatRequest) native() (sendable, error) {
 	properties, err := documentsOf(r.Properties, "property")
 	if err != nil {
-		return nil, err
+		return sendable{}, err
 	}
 	var native *C.confer_chat_request
 	var a attempt
@@ -307,16 +297,13 @@ func (r ChatRequest) native() (sendable, error) {
 			return C.confer_chat_request_set_property(native, key, keyLength, text, length, e)
 		})
 	}
-	return made(&a, chatHandle{native})
+	return made(&a, sendable{
+		send: func(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
+			return C.confer_chat_stream(client, native, nil, stream, e)
+		},
+		free: func() { C.confer_chat_request_free(native) },
+	})
 }
-
-type chatHandle struct{ handle *C.confer_chat_request }
-
-func (h chatHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
-	return C.confer_chat_stream(client, h.handle, nil, stream, e)
-}
-
-func (h chatHandle) free() { C.confer_chat_request_free(h.handle) }
 
 // optional sets a value unless it is nil.
 func optional[T any](a *attempt, value *T, set func(T, **C.confer_error) C.confer_status) {

@@ -23,7 +23,7 @@ import (
 // connection.
 func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	var took time.Duration
-	err := c.pull(ctx, func() (sendable, error) { return pingHandle{}, nil }, func(event *C.confer_event) bool {
+	err := c.pull(ctx, newPing, func(event *C.confer_event) bool {
 		if us := C.confer_event_round_trip_us(event); us >= 0 {
 			took = time.Duration(us) * time.Microsecond
 		}
@@ -32,13 +32,14 @@ func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	return took, err
 }
 
-type pingHandle struct{}
-
-func (pingHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
-	return C.confer_ping_stream(client, nil, stream, e)
+func newPing() (sendable, error) {
+	return sendable{
+		send: func(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
+			return C.confer_ping_stream(client, nil, stream, e)
+		},
+		free: func() {},
+	}, nil
 }
-
-func (pingHandle) free() {}
 
 // EmbeddingsRequest is a request for the embeddings of 1 to 64 texts.
 type EmbeddingsRequest struct {
@@ -69,30 +70,25 @@ func (c *Client) Embed(ctx context.Context, request EmbeddingsRequest) ([][]floa
 }
 
 func (r EmbeddingsRequest) native() (sendable, error) {
-	var h embeddingsHandle
+	var native *C.confer_embeddings_request
 	var a attempt
-	a.call(func(e **C.confer_error) C.confer_status { return C.confer_embeddings_request_new(&h.handle, e) })
+	a.call(func(e **C.confer_error) C.confer_status { return C.confer_embeddings_request_new(&native, e) })
 	for _, text := range r.Texts {
 		a.call(func(e **C.confer_error) C.confer_status {
 			content, length := bytesOf(text)
-			return C.confer_embeddings_request_add_text(h.handle, content, length, e)
+			return C.confer_embeddings_request_add_text(native, content, length, e)
 		})
 	}
 	a.call(func(e **C.confer_error) C.confer_status {
-		return C.confer_embeddings_request_set_is_query(h.handle, C.bool(r.IsQuery), e)
+		return C.confer_embeddings_request_set_is_query(native, C.bool(r.IsQuery), e)
 	})
-	return made(&a, h)
+	return made(&a, sendable{
+		send: func(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
+			return C.confer_embeddings_stream(client, native, nil, stream, e)
+		},
+		free: func() { C.confer_embeddings_request_free(native) },
+	})
 }
-
-type embeddingsHandle struct {
-	handle *C.confer_embeddings_request
-}
-
-func (h embeddingsHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
-	return C.confer_embeddings_stream(client, h.handle, nil, stream, e)
-}
-
-func (h embeddingsHandle) free() { C.confer_embeddings_request_free(h.handle) }
 
 // FetchRequest is a request for a page, which the enclave fetches. The page's server, and anyone
 // who sees the enclave's traffic, can see the fetch, but not its user.
@@ -111,29 +107,26 @@ func (c *Client) Fetch(ctx context.Context, request FetchRequest) (string, error
 }
 
 func (r FetchRequest) native() (sendable, error) {
-	var h fetchHandle
+	var native *C.confer_fetch_request
 	var a attempt
 	a.call(func(e **C.confer_error) C.confer_status {
 		url, length := bytesOf(r.URL)
-		return C.confer_fetch_request_new(url, length, &h.handle, e)
+		return C.confer_fetch_request_new(url, length, &native, e)
 	})
 	for name, value := range r.Headers {
 		a.call(func(e **C.confer_error) C.confer_status {
 			key, keyLength := bytesOf(name)
 			text, length := bytesOf(value)
-			return C.confer_fetch_request_set_header(h.handle, key, keyLength, text, length, e)
+			return C.confer_fetch_request_set_header(native, key, keyLength, text, length, e)
 		})
 	}
-	return made(&a, h)
+	return made(&a, sendable{
+		send: func(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
+			return C.confer_fetch_stream(client, native, nil, stream, e)
+		},
+		free: func() { C.confer_fetch_request_free(native) },
+	})
 }
-
-type fetchHandle struct{ handle *C.confer_fetch_request }
-
-func (h fetchHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
-	return C.confer_fetch_stream(client, h.handle, nil, stream, e)
-}
-
-func (h fetchHandle) free() { C.confer_fetch_request_free(h.handle) }
 
 // Ending says how the answer to a RawRequest ends, because nothing on the wire shows it. A wrong
 // one loses the rest of an answer, or waits for more until the idle limit.
@@ -166,29 +159,26 @@ func (c *Client) Raw(ctx context.Context, request RawRequest) iter.Seq2[Event, e
 }
 
 func (r RawRequest) native() (sendable, error) {
-	var h rawHandle
+	var native *C.confer_raw_request
 	var a attempt
 	a.call(func(e **C.confer_error) C.confer_status {
 		verb, verbLength := bytesOf(r.Verb)
 		path, pathLength := bytesOf(r.Path)
-		return C.confer_raw_request_new(verb, verbLength, path, pathLength, C.int32_t(r.Ending), &h.handle, e)
+		return C.confer_raw_request_new(verb, verbLength, path, pathLength, C.int32_t(r.Ending), &native, e)
 	})
 	if r.Body != "" {
 		a.call(func(e **C.confer_error) C.confer_status {
 			text, length := bytesOf(r.Body)
-			return C.confer_raw_request_set_body(h.handle, text, length, e)
+			return C.confer_raw_request_set_body(native, text, length, e)
 		})
 	}
-	return made(&a, h)
+	return made(&a, sendable{
+		send: func(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
+			return C.confer_raw_stream(client, native, nil, stream, e)
+		},
+		free: func() { C.confer_raw_request_free(native) },
+	})
 }
-
-type rawHandle struct{ handle *C.confer_raw_request }
-
-func (h rawHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
-	return C.confer_raw_stream(client, h.handle, nil, stream, e)
-}
-
-func (h rawHandle) free() { C.confer_raw_request_free(h.handle) }
 
 // ExtractionRequest uploads a document: Reader, Path or Bytes. Servers accept at most 50 MiB, newer
 // ones 1 byte to 256 MiB.
@@ -199,10 +189,11 @@ type ExtractionRequest struct {
 	Bytes []byte
 	// Path, if not empty, is a regular file, which is read during the upload.
 	Path string
-	// Reader, if not nil, is read during the upload, in a goroutine that ends before Extract returns.
-	// If it is an io.Closer, Extract closes it, which must end a Read that waits.
+	// Reader, if not nil, is read during the upload, in a goroutine that ends before Extract
+	// returns. If it is an io.Closer, Extract closes it, which must end a Read that waits.
 	Reader io.Reader
-	// Length is the number of bytes of Reader, 0 if unknown. Newer servers refuse an unknown length.
+	// Length is the number of bytes of Reader, 0 if unknown. Newer servers refuse an unknown
+	// length.
 	Length int64
 	// Options of the extraction: "content_type" and "image_export_mode" (strings), "ocr",
 	// "table_structure" and "include_images" (true or false), or options of later servers. Default:
@@ -210,8 +201,8 @@ type ExtractionRequest struct {
 	Options map[string]any
 	// MaxAnswer is the largest answer in bytes; a larger one fails with ErrLimit. Default: 256 MiB.
 	MaxAnswer int64
-	// Progress is called with the bytes sent and the total, -1 if unknown, in the goroutine that called
-	// Extract. May be nil.
+	// Progress is called with the bytes sent and the total, -1 if unknown, in the goroutine that
+	// called Extract. May be nil.
 	Progress func(sent, total int64)
 }
 
@@ -310,64 +301,59 @@ func (w uploadWriter) Write(bytes []byte) (int, error) {
 func (r ExtractionRequest) native() (sendable, error) {
 	options, err := documentsOf(r.Options, "option")
 	if err != nil {
-		return nil, err
+		return sendable{}, err
 	}
 	filename := r.Filename
 	if filename == "" && r.Path != "" {
 		filename = filepath.Base(r.Path)
 	}
-	var h extractionHandle
+	var native *C.confer_extraction_request
 	var a attempt
 	a.call(func(e **C.confer_error) C.confer_status {
 		text, length := bytesOf(filename)
-		return C.confer_extraction_request_new(text, length, &h.handle, e)
+		return C.confer_extraction_request_new(text, length, &native, e)
 	})
 	a.call(func(e **C.confer_error) C.confer_status {
 		switch {
 		case r.Reader != nil && r.Length == 0:
-			return C.confer_extraction_request_set_document_stream(h.handle, -1, e)
+			return C.confer_extraction_request_set_document_stream(native, -1, e)
 		case r.Reader != nil:
-			return C.confer_extraction_request_set_document_stream(h.handle, C.int64_t(r.Length), e)
+			return C.confer_extraction_request_set_document_stream(native, C.int64_t(r.Length), e)
 		case r.Path != "":
 			path, length := bytesOf(r.Path)
-			return C.confer_extraction_request_set_document_file(h.handle, path, length, e)
+			return C.confer_extraction_request_set_document_file(native, path, length, e)
 		}
 		bytes := (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(r.Bytes)))
-		return C.confer_extraction_request_set_document_bytes(h.handle, bytes, C.size_t(len(r.Bytes)), e)
+		return C.confer_extraction_request_set_document_bytes(native, bytes, C.size_t(len(r.Bytes)), e)
 	})
 	for name, value := range options {
 		a.call(func(e **C.confer_error) C.confer_status {
 			key, keyLength := bytesOf(name)
 			text, length := bytesOf(value)
-			return C.confer_extraction_request_set_option(h.handle, key, keyLength, text, length, e)
+			return C.confer_extraction_request_set_option(native, key, keyLength, text, length, e)
 		})
 	}
-	return made(&a, h)
+	return made(&a, sendable{
+		send: func(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
+			return C.confer_extraction_stream(client, native, nil, stream, e)
+		},
+		free: func() { C.confer_extraction_request_free(native) },
+	})
 }
 
-type extractionHandle struct {
-	handle *C.confer_extraction_request
+// sendable is a request of any kind, whose handle it owns.
+type sendable struct {
+	send func(*C.confer_client, **C.confer_stream, **C.confer_error) C.confer_status
+	free func()
 }
 
-func (h extractionHandle) send(client *C.confer_client, stream **C.confer_stream, e **C.confer_error) C.confer_status {
-	return C.confer_extraction_stream(client, h.handle, nil, stream, e)
-}
-
-func (h extractionHandle) free() { C.confer_extraction_request_free(h.handle) }
-
-// sendable is the handle of a request of any kind.
-type sendable interface {
-	send(*C.confer_client, **C.confer_stream, **C.confer_error) C.confer_status
-	free()
-}
-
-// made returns the handle, or frees it if a call failed.
-func made(a *attempt, handle sendable) (sendable, error) {
+// made returns the request, or frees it if a call failed.
+func made(a *attempt, request sendable) (sendable, error) {
 	if err := a.err(); err != nil {
-		handle.free()
-		return nil, err
+		request.free()
+		return sendable{}, err
 	}
-	return handle, nil
+	return request, nil
 }
 
 // pull makes a request, sends it, and lends each event to take. When take returns false, it cancels

@@ -116,7 +116,8 @@ func (r *toolRunner) take(event Event) Event {
 	return event
 }
 
-// end cancels the tools and waits for them. Freeing a call fails it, so the stream ends before.
+// end cancels the tools, waits for them, and frees their calls. Freeing an open call answers it
+// with an error, which can begin another round. So the stream must be freed before.
 func (r *toolRunner) end() {
 	r.cancel()
 	r.running.Wait()
