@@ -191,8 +191,9 @@ func (c *Client) Counters() Counters {
 	}
 }
 
-// Close ends the client and all its streams, which fail with ErrClosed. It may be called again. In
-// Config.Log it fails with ErrWouldDeadlock.
+// Close ends the client and all its streams, which fail with ErrClosed. It waits without a limit,
+// until a running call of Config.Log returns and the system ends the client's name look-ups and
+// file accesses. It may be called again. In Config.Log it fails with ErrWouldDeadlock.
 func (c *Client) Close() error {
 	if err := c.close(); err != nil {
 		return err

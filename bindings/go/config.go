@@ -36,21 +36,21 @@ type Config struct {
 	// Endpoint is the WebSocket's URL with its path, without the token. Default: Confer's service.
 	Endpoint string
 	// Token is the account's token. Required, unless TokenProvider or AskToken is set. Printing a
-	// Config does not show it. But fmt prints all of a Config in an unexported field of another struct,
-	// because it calls no method of such a field.
+	// Config does not show it. But fmt prints all of a Config in an unexported field of another
+	// struct, because it calls no method of such a field.
 	Token string `json:"-"`
-	// TokenProvider gives tokens: for the first connection if Token is empty, for later connections,
-	// before a token expires, and after the server refused one. It runs in a goroutine with a context
-	// that ends when the token is no longer needed, at the latest with the client. An error refuses the
-	// question: a connection that needs a token then fails with ErrToken, and is not retried. The error
-	// is not repeated anywhere.
+	// TokenProvider gives tokens: for the first connection if Token is empty, for later
+	// connections, before a token expires, and after the server refused one. It runs in a goroutine
+	// with a context that ends when the token is no longer needed, at the latest with the client.
+	// An error refuses the question: a connection that needs a token then fails with ErrToken, and
+	// is not retried. The error is not repeated anywhere.
 	TokenProvider func(context.Context, TokenReason) (string, error) `json:"-"`
 	// AcceptRelease decides whether an enclave that satisfies the policy is accepted although its
 	// release differs from the previous connection's. If it is not, the client ends with
 	// ErrReleaseRefused. It runs like TokenProvider. Default: the policy decides.
 	AcceptRelease func(ctx context.Context, previous, now *Report) bool `json:"-"`
-	// Ask says which questions the application answers in a loop over Client.Watch. Start such a client
-	// with Start: Connect has no watch.
+	// Ask says which questions the application answers in a loop over Client.Watch. Start such a
+	// client with Start: Connect has no watch.
 	Ask Questions
 	// Policy says which enclaves are trusted. Default: ProductionPolicy.
 	Policy *Policy
@@ -65,16 +65,16 @@ type Config struct {
 	// Proxy is http://host:port or socks5://host:port, or with credentials
 	// http://user:password@host:port. Printing a Config does not show it. Default: no proxy.
 	Proxy string `json:"-"`
-	// ProxyFromEnvironment uses HTTPS_PROXY, ALL_PROXY and NO_PROXY at the time of Start, unless Proxy
-	// is set.
+	// ProxyFromEnvironment uses HTTPS_PROXY, ALL_PROXY and NO_PROXY at the time of Start, unless
+	// Proxy is set.
 	ProxyFromEnvironment bool
 	// Roots selects the TLS roots. RootsPEM, if set, replaces them with the application's.
 	Roots    Roots
 	RootsPEM string
 
 	// Log receives the log's records up to LogLevel, LogInfo if it is zero. Records never contain a
-	// token, prompt, answer or key. It runs on a thread of the library: a slow one delays the log.
-	// Default: no log.
+	// token, prompt, answer or key. It runs on a thread of the library: a slow one delays the log
+	// and Client.Close. Default: no log.
 	Log      func(level LogLevel, target, message string) `json:"-"`
 	LogLevel LogLevel
 }
@@ -107,8 +107,8 @@ const (
 	DurationIdleEvents     DurationKey = C.CONFER_DURATION_IDLE_EVENTS   // silence in a streamed answer
 	DurationIdleOther      DurationKey = C.CONFER_DURATION_IDLE_OTHER    // silence in another answer
 	DurationMaxAge         DurationKey = C.CONFER_DURATION_MAX_AGE       // until a connection is replaced
-	DurationFirstRetry     DurationKey = C.CONFER_DURATION_FIRST_RETRY   // doubles with each failure
-	DurationLongestRetry   DurationKey = C.CONFER_DURATION_LONGEST_RETRY // at most
+	DurationFirstRetry     DurationKey = C.CONFER_DURATION_FIRST_RETRY   // longest first delay; doubles with each failure
+	DurationLongestRetry   DurationKey = C.CONFER_DURATION_LONGEST_RETRY // longest delay
 )
 
 // String returns the name of the constant in confer.h, such as "CONFER_DURATION_CONNECT".
@@ -124,10 +124,11 @@ const (
 	LimitUnfinished   LimitKey = C.CONFER_LIMIT_UNFINISHED    // bytes of incomplete messages
 	LimitUnsent       LimitKey = C.CONFER_LIMIT_UNSENT        // bytes of unsent requests; above this, new ones fail with ErrTooMany
 	LimitRequests     LimitKey = C.CONFER_LIMIT_REQUESTS      // open requests
-	// LimitAttempts is the number of attempts to connect again that may fail in a row. Default 0: the
-	// client ends with its connection. Every new connection is fully verified. An unsent request is sent
-	// on the next connection. A sent one fails, and Error.Progress says how far it had come: no request
-	// that may have been carried out is sent twice.
+	// LimitAttempts is the number of attempts to connect that may fail in a row, including the
+	// first one; after the last the client ends with its error. Default 0: the client ends with its
+	// connection. Every new connection is fully verified. An unsent request is sent on the next
+	// connection. A sent one fails, and Error.Progress says how far it had come: no request that
+	// may have been carried out is sent twice.
 	LimitAttempts LimitKey = C.CONFER_LIMIT_ATTEMPTS
 )
 

@@ -41,8 +41,8 @@ type Error struct {
 	// RetryDelay is the delay that the peer requested, negative if it requested none.
 	RetryDelay time.Duration
 	Progress   Progress
-	// PeerText is the enclave's reason for refusing a request or closing the connection. It may repeat
-	// parts of the request: show it to the user, but do not log it.
+	// PeerText is the enclave's reason for refusing a request or closing the connection. It may
+	// repeat parts of the request: show it to the user, but do not log it.
 	PeerText string
 	// Report is the refused enclave's report, for ErrRejected.
 	Report *Report

@@ -4,7 +4,9 @@ package confer_test
 
 import (
 	"errors"
+	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -41,20 +43,75 @@ var (
 	outcomes      = regexp.MustCompile(`^CONFER_OUTCOME_(\w+)$`)
 )
 
-// Each constant of the header exists in Go with its name, and has the header's number.
-func TestTablesMatchTheHeader(t *testing.T) {
+// Functions of the header that the package does not call, and what it does instead.
+var unused = map[*regexp.Regexp]string{
+	regexp.MustCompile(`^confer_(connect|client_wait)$`):                    "Connect and Wait read a watch, because a context can end it",
+	regexp.MustCompile(`^confer_(error|report)_clone$`):                     "Error and Report are copies",
+	regexp.MustCompile(`^confer_report_\w+$`):                               "Report reads the JSON",
+	regexp.MustCompile(`^confer_extraction_request_set_document_callback$`): "Extract writes what it reads from its Reader",
+	regexp.MustCompile(`^confer_stream_fd$`):                                "a goroutine waits for the stream",
+	regexp.MustCompile(`^confer_(counter|outcome)_name$`):                   "Counters has fields, and Outcome is the name",
+	regexp.MustCompile(`^confer_version_number$`):                           "Version has the same as text",
+}
+
+func TestEachFunctionOfTheHeaderIsUsed(t *testing.T) {
 	header, err := os.ReadFile("../../include/confer.h")
 	if err != nil {
 		t.Fatal(err)
 	}
-	sources := ""
-	for _, name := range []string{"status.go", "error.go", "chat.go", "request.go", "config.go", "confer.go", "watch.go", "log.go", "report.go"} {
+	code := regexp.MustCompile(`(?m)^\s*//.*$`).ReplaceAllString(packageSources(t), "")
+	functions := regexp.MustCompile(`(?m)^[a-z][a-z0-9_ ]*[ *](confer_[a-z0-9_]+)\(`).FindAllStringSubmatch(string(header), -1)
+	if len(functions) < 190 {
+		t.Fatalf("only %d functions were found in the header", len(functions))
+	}
+	left := maps.Clone(unused)
+	for _, match := range functions {
+		if regexp.MustCompile(`\b` + match[1] + `\b`).MatchString(code) {
+			continue
+		}
+		known := false
+		for pattern := range unused {
+			if pattern.MatchString(match[1]) {
+				known = true
+				delete(left, pattern)
+			}
+		}
+		if !known {
+			t.Errorf("the package does not use %s", match[1])
+		}
+	}
+	for pattern := range left {
+		t.Errorf("the package uses %v", pattern)
+	}
+}
+
+// packageSources returns the package's files without its tests.
+func packageSources(t *testing.T) (sources string) {
+	t.Helper()
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
 		source, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		sources += string(source)
 	}
+	return sources
+}
+
+// Each constant of the header exists in Go with its name, and has the header's number.
+func TestTablesMatchTheHeader(t *testing.T) {
+	header, err := os.ReadFile("../../include/confer.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := packageSources(t)
 	repeated := map[string]string{}
 	for _, match := range regexp.MustCompile(`(?m)^\t(\w+) +\w+ += C\.(CONFER_\w+)`).FindAllStringSubmatch(sources, -1) {
 		repeated[match[2]] = match[1]

@@ -107,7 +107,8 @@ type Report struct {
 		Advisories []string `json:"advisories"`
 	} `json:"tdx"`
 	Checks []Check `json:"checks"`
-	// TimingsUS has the duration of each stage of connecting in microseconds, by its name in the JSON.
+	// TimingsUS has the duration of each stage of connecting in microseconds, by its name in the
+	// JSON.
 	TimingsUS map[string]int64 `json:"timings_us"`
 
 	// JSON is the complete report. Evidence can be kept for VerifyEvidence.

@@ -230,15 +230,26 @@ func TestChangedNetworkIsProbedAtOnce(t *testing.T) {
 
 func TestInvalidSettingsAreRefusedByName(t *testing.T) {
 	config := startEnclave(t, "none")
-	refused := func(want error, set func(*confer.Config)) {
+	// The message begins with the name of the argument or key.
+	refused := func(want confer.Status, named string, set func(*confer.Config)) {
 		t.Helper()
 		changed := config
 		set(&changed)
-		client, err := confer.Connect(t.Context(), changed)
-		if !errors.Is(err, want) {
-			t.Errorf("got %v", err)
+		var failure *confer.Error
+		if client, err := confer.Connect(t.Context(), changed); err == nil {
+			t.Error("connected")
+			client.Close()
+		} else if !errors.As(err, &failure) || failure.Status != want || !strings.HasPrefix(failure.Message, named+": ") {
+			t.Errorf("%s: got %v", named, err)
 		}
-		if client != nil {
+	}
+	accepted := func(set func(*confer.Config)) {
+		t.Helper()
+		changed := config
+		set(&changed)
+		if client, err := confer.Connect(t.Context(), changed); err != nil {
+			t.Error(err)
+		} else {
 			client.Close()
 		}
 	}
@@ -248,31 +259,31 @@ func TestInvalidSettingsAreRefusedByName(t *testing.T) {
 	limited := func(key confer.LimitKey, value uint64) func(*confer.Config) {
 		return func(c *confer.Config) { c.Limits = map[confer.LimitKey]uint64{key: value} }
 	}
-	refused(confer.ErrInvalidArgument, lasting(confer.DurationMaxAge, time.Second))
-	refused(confer.ErrInvalidArgument, lasting(confer.DurationMaxAge, time.Microsecond))
-	refused(confer.ErrInvalidArgument, lasting(confer.DurationMaxAge, -time.Microsecond))
-	refused(nil, lasting(confer.DurationMaxAge, 0))
-	refused(confer.ErrInvalidArgument, lasting(confer.DurationProbe, -1*time.Second))
-	refused(confer.ErrInvalidArgument, lasting(confer.DurationFirstRetry, -time.Second))
-	refused(confer.ErrInvalidArgument, lasting(-1, time.Second))
-	refused(confer.ErrInvalidArgument, limited(confer.LimitUnfinished, 1))
-	refused(confer.ErrInvalidArgument, limited(-1, 1))
-	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Ask = 1 << 20 })
-	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Token = "" })
-	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Log, c.LogLevel = func(confer.LogLevel, string, string) {}, 99 })
-	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.Roots = -1 })
-	refused(confer.ErrInvalidArgument, func(c *confer.Config) { c.RootsPEM = "none" })
-	refused(confer.ErrInvalidURL, func(c *confer.Config) { c.Proxy = "ftp://proxy.test" })
+	refused(confer.ErrInvalidArgument, "CONFER_DURATION_MAX_AGE", lasting(confer.DurationMaxAge, time.Second))
+	refused(confer.ErrInvalidArgument, "CONFER_DURATION_MAX_AGE", lasting(confer.DurationMaxAge, time.Microsecond))
+	refused(confer.ErrInvalidArgument, "CONFER_DURATION_MAX_AGE", lasting(confer.DurationMaxAge, -time.Microsecond))
+	accepted(lasting(confer.DurationMaxAge, 0))
+	refused(confer.ErrInvalidArgument, "CONFER_DURATION_PROBE", lasting(confer.DurationProbe, -1*time.Second))
+	refused(confer.ErrInvalidArgument, "CONFER_DURATION_FIRST_RETRY", lasting(confer.DurationFirstRetry, -time.Second))
+	refused(confer.ErrInvalidArgument, "duration", lasting(-1, time.Second))
+	refused(confer.ErrInvalidArgument, "CONFER_LIMIT_UNFINISHED", limited(confer.LimitUnfinished, 1))
+	refused(confer.ErrInvalidArgument, "limit", limited(-1, 1))
+	refused(confer.ErrInvalidArgument, "questions", func(c *confer.Config) { c.Ask = 1 << 20 })
+	refused(confer.ErrInvalidArgument, "token", func(c *confer.Config) { c.Token = "" })
+	refused(confer.ErrInvalidArgument, "level", func(c *confer.Config) { c.Log, c.LogLevel = func(confer.LogLevel, string, string) {}, 99 })
+	refused(confer.ErrInvalidArgument, "roots", func(c *confer.Config) { c.Roots = -1 })
+	refused(confer.ErrInvalidArgument, "pem", func(c *confer.Config) { c.RootsPEM = "none" })
+	refused(confer.ErrInvalidURL, "proxy", func(c *confer.Config) { c.Proxy = "ftp://proxy.test" })
 	// A proxy cannot lead to this machine.
-	refused(confer.ErrInvalidURL, func(c *confer.Config) { c.Proxy = "socks5://proxy.test" })
+	refused(confer.ErrInvalidURL, "endpoint", func(c *confer.Config) { c.Proxy = "socks5://proxy.test" })
 	t.Setenv("HTTPS_PROXY", "ftp://proxy.test")
-	refused(nil, func(c *confer.Config) {})
-	refused(confer.ErrInvalidURL, func(c *confer.Config) { c.ProxyFromEnvironment = true })
+	accepted(func(c *confer.Config) {})
+	refused(confer.ErrInvalidURL, "HTTPS_PROXY", func(c *confer.Config) { c.ProxyFromEnvironment = true })
 	t.Setenv("HTTPS_PROXY", "http://proxy.test")
-	refused(nil, func(c *confer.Config) { c.ProxyFromEnvironment = true })
+	accepted(func(c *confer.Config) { c.ProxyFromEnvironment = true })
 	t.Setenv("SSL_CERT_FILE", "/nonexistent")
 	t.Setenv("SSL_CERT_DIR", "/nonexistent")
-	refused(confer.ErrFile, func(c *confer.Config) { c.Roots = confer.RootsSystem })
+	refused(confer.ErrFile, "roots", func(c *confer.Config) { c.Roots = confer.RootsSystem })
 
 	limited(confer.LimitRequests, 1)(&config)
 	client := connect(t, config)

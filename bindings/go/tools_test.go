@@ -59,8 +59,8 @@ func TestToolsRunUntilAnAnswerCallsNone(t *testing.T) {
 		!strings.Contains(text, "noon") {
 		t.Errorf("got %q, %v", text, err)
 	}
-	// The model receives an error for a failing tool, for an answer that is no text, and for an unknown
-	// tool.
+	// The model receives an error for a failing tool, for an answer that is no text, and for an
+	// unknown tool.
 	failing := func(context.Context, string) (string, error) { return "", errors.New("it stands") }
 	if text, err := textOf(client.Chat(t.Context(), withTools(`/client-tools 1 clock {}`, failing))); err != nil || text != "The tools answered: Error: it stands" {
 		t.Errorf("got %q, %v", text, err)
