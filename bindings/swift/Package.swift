@@ -10,7 +10,6 @@ let package = Package(
         .systemLibrary(name: "CConfer", pkgConfig: "confer"),
         .target(name: "Confer", dependencies: ["CConfer"]),
         .executableTarget(name: "ConferChat", dependencies: ["Confer"]),
-        .executableTarget(name: "ConferHello", dependencies: ["Confer"]),
         .testTarget(name: "ConferTests", dependencies: ["Confer"]),
     ],
     swiftLanguageModes: [.v6]

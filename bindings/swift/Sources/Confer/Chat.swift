@@ -28,8 +28,8 @@ public struct ChatRequest: Sendable {
     /// Allows the enclave to send search queries, made from the conversation, to an external search
     /// service.
     public var allowsWebSearch = false
-    /// Requests the answer in pieces, `Event.body`, instead of events. Runs no tools and continues
-    /// no conversation.
+    /// Requests the answer as one `Event.body` instead of events. Runs no tools and continues no
+    /// conversation.
     public var isWhole = false
 
     // A property that is nil has the server's default. Values outside the bounds of newer servers
@@ -68,7 +68,8 @@ public struct ChatRequest: Sendable {
     /// Default: 16 if a tool has a function. Otherwise the stream ends with the first completion,
     /// and the application sends the results with its next request.
     public var maxToolRounds: UInt32?
-    /// Time limit of an answer. After it, the model receives an error.
+    /// Time limit of an answer. After it, the model receives an error, and the task of the tool's
+    /// function is cancelled.
     public var toolTimeout = Duration.seconds(300)
     /// The conversation that this chat continues. Its messages are sent first, and a complete
     /// answer adds the request's messages and the model's. A failed or cancelled answer adds
@@ -94,20 +95,15 @@ public struct ChatRequest: Sendable {
     func native() throws -> Handle {
         let request = try Handle(free: confer_chat_request_free) { confer_chat_request_new($0, $1) }
         for message in messages {
-            try call { error in
-                switch message {
-                case .text(let role, let content):
-                    withText(content) {
-                        confer_chat_request_add_message(request.pointer, role.rawValue, $0, $1, error)
-                    }
-                case .json(let json):
-                    withText(json) { confer_chat_request_add_message_json(request.pointer, $0, $1, error) }
+            switch message {
+            case .text(let role, let content):
+                try Confer.set(request, to: content) {
+                    confer_chat_request_add_message($0, role.rawValue, $1, $2, $3)
                 }
+            case .json(let json): try Confer.set(request, to: json, confer_chat_request_add_message_json)
             }
         }
-        if let model {
-            try call { error in withText(model) { confer_chat_request_set_model(request.pointer, $0, $1, error) } }
-        }
+        if let model { try Confer.set(request, to: model, confer_chat_request_set_model) }
         try call { confer_chat_request_set_web_search(request.pointer, allowsWebSearch, $0) }
         try call { confer_chat_request_set_streaming(request.pointer, !isWhole, $0) }
         func set<Value>(_ value: Value?, _ setter: (OpaquePointer?, Value, ErrorOutput?) -> confer_status) throws {
@@ -125,9 +121,7 @@ public struct ChatRequest: Sendable {
         try set(json, confer_chat_request_set_json)
         try set(thinking, confer_chat_request_set_thinking)
         for document in documents {
-            try call { error in
-                withText(document.json) { confer_chat_request_add_document_json(request.pointer, $0, $1, error) }
-            }
+            try Confer.set(request, to: document.json, confer_chat_request_add_document_json)
         }
         for tool in tools { try tool.add(to: request) }
         if let rounds = maxToolRounds ?? (functions.isEmpty ? nil : 16) {

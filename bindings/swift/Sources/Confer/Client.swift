@@ -41,7 +41,8 @@ public final class Client: Sendable {
         return client
     }
 
-    /// Waits until the client is connected. Throws its error if it has ended or ends during the wait.
+    /// Waits until the client is connected. Throws its error if it has ended or ends during the
+    /// wait.
     public func waitUntilConnected() async throws {
         let events = try watch()
         while try call({ confer_client_wait(handle.pointer, 0, $0) }) == CONFER_TIMEOUT { _ = try await events.next() }
@@ -64,7 +65,7 @@ public final class Client: Sendable {
     /// Gives a fresh token unasked. It answers an open question; otherwise the next attempt to
     /// connect uses it.
     public func setToken(_ token: String) throws {
-        try call { error in withText(token) { confer_client_set_token(handle.pointer, $0, $1, error) } }
+        try set(handle, to: token, confer_client_set_token)
     }
 
     /// Returns the report of the current connection, or of the last one.
@@ -109,6 +110,10 @@ public final class Client: Sendable {
 
     /// Ends the client in any state and all its streams, which fail with `.closed`. May be called
     /// again.
+    ///
+    /// Waits without a limit, until a running call of `Configuration.log` returns and the system
+    /// ends the client's name look-ups and file accesses. Cancelling the task does not end the
+    /// wait.
     public func close() async throws {
         try await waiting { [handle] in try call { confer_close(handle.pointer, -1, $0) } }
     }

@@ -83,13 +83,13 @@ public struct TokenQuestion: Sendable {
 
     /// After an invalid token, the question stays open.
     public func answer(_ token: String) throws {
-        try call { error in withText(token) { confer_event_answer_token(event.pointer, $0, $1, error) } }
+        try set(event, to: token, confer_event_answer_token)
     }
 
     /// Gives no token. The reason becomes part of errors and of the log, so it must not contain a
     /// secret.
     public func refuse(_ reason: String) throws {
-        try call { error in withText(reason) { confer_event_refuse_token(event.pointer, $0, $1, error) } }
+        try set(event, to: reason, confer_event_refuse_token)
     }
 }
 

@@ -24,13 +24,13 @@ public struct Configuration: Sendable {
     public var jwksCacheFile: String?
 
     /// Called if there is no token, for each further connection, after the server refused a token,
-    /// and a minute before a token expires, if it is a JWT with an expiry. When the question is over,
-    /// its task is cancelled.
+    /// and a minute before a token expires, if it is a JWT with an expiry. When the question is
+    /// over, its task is cancelled.
     public var tokenProvider: TokenProvider?
     /// Default: the policy decides.
     public var releaseDecision: ReleaseDecision?
-    /// The questions that the application answers through ``Client/events``, in addition to those with
-    /// a closure above.
+    /// The questions that the application answers through ``Client/events``, in addition to those
+    /// with a closure above.
     public var asks: Questions = []
 
     /// Also replaces a connection before its evidence expires.
@@ -70,7 +70,7 @@ public struct Configuration: Sendable {
 
     /// A time, in whole milliseconds.
     public enum DurationKey: Int32, Sendable, CaseIterable {
-        /// Time limits of connecting.
+        /// Time limits of the stages of connecting, and of all stages together.
         case stageResolve = 0
         case stageTCP = 1
         case stageTLS = 2
@@ -82,26 +82,30 @@ public struct Configuration: Sendable {
         case connect = 100
         /// Time limit of an answer to a question.
         case answer = 101
-        /// The interval of pings, and the longest wait for an answer.
+        /// The interval between pings.
         case keepalive = 102
+        /// Longest silence after a ping. Then the connection fails with `.deadPeer`.
         case deadPeer = 103
         /// Longest silence after ``Client/networkChanged()``.
         case probe = 104
-        /// Longest silence during a request: of streamed chats, and of others.
+        /// Longest silence in a streamed answer. Then it fails with `.streamIdle`.
         case idleEvents = 105
+        /// Longest silence before or in any other answer. Then it fails with `.streamIdle`.
         case idleOther = 106
-        /// The age at which a new, verified connection replaces the current one. If `attempts` is 0,
-        /// the client ends at this age with `.expired`.
+        /// The age at which a new, verified connection replaces the current one. If `attempts` is
+        /// 0, the client ends at this age with `.expired`.
         case maxAge = 107
-        /// Longest random pause before the first attempt. It doubles with each failure up to
-        /// `longestRetry`.
+        /// Longest delay before the first retry. Doubles with each failure. The delay is a random
+        /// part of it.
         case firstRetry = 108
+        /// Longest delay before any retry.
         case longestRetry = 109
     }
 
     /// A limit of memory or number.
     public enum LimitKey: Int32, Sendable, CaseIterable {
-        /// Unread bytes of a stream. Above this, the socket is not read if no other request is open.
+        /// Unread bytes of a stream. Above this, the socket is not read if no other request is
+        /// open.
         case streamRest = 0
         /// Unread bytes of a stream. Above this, it fails with `.slowConsumer`.
         case streamUnread = 1
@@ -113,9 +117,11 @@ public struct Configuration: Sendable {
         case unsent = 4
         /// Number of open requests.
         case requests = 5
-        /// Number of failed attempts to connect again in a row, after which the client ends with
-        /// the last error. Default: 0. Every new connection is fully verified. A request
-        /// that was not sent is sent on it. Any other fails, and the error's progress says how far it had come.
+        /// Number of attempts to connect that may fail in a row, including the first one. After the
+        /// last, the client ends with its error. Default 0: the client ends with its connection.
+        ///
+        /// Every new connection is fully verified. An unsent request is sent on the next
+        /// connection. A sent one fails, and the error's progress says how far it had come.
         case attempts = 6
     }
 
@@ -147,14 +153,9 @@ public struct Configuration: Sendable {
 
     func native() throws -> Handle {
         let config = try Handle(free: confer_config_free) { confer_config_new($0, $1) }
-        typealias SetText = (OpaquePointer?, UnsafePointer<CChar>?, Int, ErrorOutput?) -> confer_status
-        func set(_ value: String?, _ setter: SetText) throws {
-            guard let value else { return }
-            try call { error in withText(value) { setter(config.pointer, $0, $1, error) } }
-        }
-        try set(token, confer_config_set_token)
-        try set(endpoint, confer_config_set_endpoint)
-        try set(jwksCacheFile, confer_config_set_jwks_cache_file)
+        if let token { try set(config, to: token, confer_config_set_token) }
+        if let endpoint { try set(config, to: endpoint, confer_config_set_endpoint) }
+        if let jwksCacheFile { try set(config, to: jwksCacheFile, confer_config_set_jwks_cache_file) }
         for (key, value) in durations {
             try call { confer_config_set_duration_ms(config.pointer, key.rawValue, value.milliseconds, $0) }
         }
@@ -168,13 +169,13 @@ public struct Configuration: Sendable {
         try call { confer_config_set_ask(config.pointer, questions.rawValue, $0) }
         switch proxy {
         case .none: break
-        case .url(let url): try set(url, confer_config_set_proxy)
+        case .url(let url): try set(config, to: url, confer_config_set_proxy)
         case .environment: try call { confer_config_set_proxy_from_environment(config.pointer, $0) }
         }
         switch roots {
         case .bundled: try call { confer_config_set_roots(config.pointer, CONFER_ROOTS_BUNDLED, $0) }
         case .system: try call { confer_config_set_roots(config.pointer, CONFER_ROOTS_SYSTEM, $0) }
-        case .pem(let certificates): try set(certificates, confer_config_set_roots_pem)
+        case .pem(let certificates): try set(config, to: certificates, confer_config_set_roots_pem)
         }
         if let log {
             try call {
@@ -205,7 +206,7 @@ extension Duration {
     var milliseconds: UInt64 {
         let (seconds, attoseconds) = components
         guard seconds >= 0, attoseconds >= 0, seconds < 1 << 40 else { return .max }
-        // Rounds up, because 0 may mean "any".
+        // Rounds up, because 0 may turn a time off.
         return UInt64(seconds) * 1_000 + UInt64((attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000)
     }
 }

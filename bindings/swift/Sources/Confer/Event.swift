@@ -39,12 +39,12 @@ public enum Event: Sendable, Hashable {
         /// Answers with the tool's result, from any task. An answer after the stream's end is
         /// dropped. A second answer throws `.stale`.
         public func answer(_ content: String) throws {
-            try call { error in withText(content) { confer_event_answer_tool(question?.pointer, $0, $1, error) } }
+            try set(question, to: content, confer_event_answer_tool)
         }
 
         /// Answers that the tool failed. The model reads the reason.
         public func fail(_ reason: String) throws {
-            try call { error in withText(reason) { confer_event_fail_tool(question?.pointer, $0, $1, error) } }
+            try set(question, to: reason, confer_event_fail_tool)
         }
     }
     public struct ToolResponse: Sendable, Hashable {
@@ -71,15 +71,29 @@ public enum Event: Sendable, Hashable {
         public let total: Int64?
     }
 
-    /// Copies an event, which is lent until the next one. Starts the function of a called tool.
-    init(_ event: OpaquePointer, running functions: [String: Tool.Function], in tasks: Tasks) {
+    /// Copies an event, which is lent until the next one. Starts the function of a called tool, and
+    /// cancels it after the time limit.
+    init(
+        _ event: OpaquePointer, running functions: [String: Tool.Function], for limit: Duration, in tasks: Tasks
+    ) {
         self.init(event)
         guard case .clientToolCall(var call) = self, call.wantsAnswer, let function = functions[call.name] else { return }
         tasks.start { [call] in
-            do {
-                try call.answer(await function(call.arguments))
-            } catch {
-                try? call.fail("\(error)")
+            await withTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    do {
+                        try call.answer(await function(call.arguments))
+                    } catch {
+                        try? call.fail("\(error)")
+                    }
+                }
+                group.addTask {
+                    // The library answers with the same text at about the same time.
+                    guard (try? await Task.sleep(for: limit)) != nil else { return }
+                    try? call.fail("no answer within \(limit.milliseconds) ms")
+                }
+                await group.next()
+                group.cancelAll()
             }
         }
         call.question = nil

@@ -28,17 +28,19 @@ extension EventStream where Element == Event {
     /// Reads to the end and returns the whole answer, at most 32 MiB: the text of a chat, after its
     /// last round of tools, or the bytes of another answer.
     ///
-    /// Throws `.invalidArgument` for a chat whose tools want answers, because these come as events.
+    /// Throws `.invalidArgument` for a chat with rounds of tools, that is with a tool's function or
+    /// `ChatRequest.maxToolRounds`: read its events in a loop, which runs the functions.
     public func collect() async throws -> Data { try await source.get().collect() }
 
-    /// Like ``collect()``, as text.
+    /// Like ``collect()``, as text. Refuses the same chats.
     public func text() async throws -> String { String(decoding: try await collect(), as: UTF8.self) }
 
     /// The part of the answer that ``collect()`` has read, also after it failed.
     public var collected: Data { (try? source.get().collected) ?? Data() }
 
     /// Writes the next bytes of a document with `Document.Source.stream`, and waits until the
-    /// library has taken them. Writing does not wait for a reader of the answer. One task at a time may write.
+    /// library has taken them. Writing does not wait for a reader of the answer. One task at a time
+    /// may write.
     ///
     /// Throws `.stale` if the upload has ended, for example because the answer came early: read it.
     public func write(_ bytes: Data) async throws { try await source.get().write(bytes) }

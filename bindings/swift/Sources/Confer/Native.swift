@@ -46,10 +46,11 @@ func call(_ function: (ErrorOutput) -> confer_status) throws -> confer_status {
 }
 
 /// Runs a call that waits, on a thread outside Swift's pool.
-func waiting(for function: @escaping @Sendable () throws -> Void) async throws {
+@discardableResult
+func waiting<Result: Sendable>(for function: @escaping @Sendable () throws -> Result) async throws -> Result {
     try await withCheckedThrowingContinuation { continuation in
         // Dispatch gives each queue a thread, so that one that waits delays no other.
-        DispatchQueue(label: "confer.wait").async { continuation.resume(with: Result(catching: function)) }
+        DispatchQueue(label: "confer.wait").async { continuation.resume(with: .init(catching: function)) }
     }
 }
 
@@ -59,6 +60,14 @@ func withText<Result>(_ text: String, _ body: (UnsafePointer<CChar>?, Int) -> Re
     return text.withUTF8 { bytes in
         bytes.withMemoryRebound(to: CChar.self) { body($0.baseAddress, $0.count) }
     }
+}
+
+/// Calls a setter with a text.
+func set(
+    _ handle: Handle?, to value: String,
+    _ setter: (OpaquePointer?, UnsafePointer<CChar>?, Int, ErrorOutput?) -> confer_status
+) throws {
+    try call { error in withText(value) { setter(handle?.pointer, $0, $1, error) } }
 }
 
 /// Calls a setter with a name and a value.

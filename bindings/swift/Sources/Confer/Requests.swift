@@ -44,19 +44,18 @@ public struct Document: Sendable {
             withText(filename) { confer_extraction_request_new($0, $1, request, error) }
         }
         for (name, json) in options { try set(request, name, to: json, confer_extraction_request_set_option) }
-        try call { error in
-            switch source {
-            case .data(let data):
+        switch source {
+        case .data(let data):
+            try call { error in
                 data.withUnsafeBytes { bytes in
                     let start = bytes.bindMemory(to: UInt8.self)
                     return confer_extraction_request_set_document_bytes(
                         request.pointer, start.baseAddress, start.count, error)
                 }
-            case .file(let path):
-                withText(path) { confer_extraction_request_set_document_file(request.pointer, $0, $1, error) }
-            case .stream(let length):
-                confer_extraction_request_set_document_stream(request.pointer, length ?? -1, error)
             }
+        case .file(let path): try set(request, to: path, confer_extraction_request_set_document_file)
+        case .stream(let length):
+            try call { confer_extraction_request_set_document_stream(request.pointer, length ?? -1, $0) }
         }
         return request
     }
@@ -65,8 +64,8 @@ public struct Document: Sendable {
 extension Client {
     /// Sends a chat at once and streams its answer.
     public func chat(_ request: ChatRequest) -> Answer {
-        let functions = request.functions
-        return answer(request.native, confer_chat_stream) { Event($0, running: functions, in: $1) }
+        let (functions, limit) = (request.functions, request.toolTimeout)
+        return answer(request.native, confer_chat_stream) { Event($0, running: functions, for: limit, in: $1) }
     }
 
     /// Sends a ping and returns its round trip. The library also sends pings itself, to keep the
@@ -83,9 +82,7 @@ extension Client {
     public func embed(_ texts: [String], asQueries: Bool) async throws -> [[Float]] {
         let request = try Handle(free: confer_embeddings_request_free) { confer_embeddings_request_new($0, $1) }
         try call { confer_embeddings_request_set_is_query(request.pointer, asQueries, $0) }
-        for text in texts {
-            try call { error in withText(text) { confer_embeddings_request_add_text(request.pointer, $0, $1, error) } }
-        }
+        for text in texts { try set(request, to: text, confer_embeddings_request_add_text) }
         let answer = try source { confer_embeddings_stream(handle.pointer, request.pointer, $0, $1, $2) }
         var rows: [[Float]] = []
         while let event = try await answer.next() { if case .embeddings(let all) = event { rows = all } }
@@ -119,9 +116,7 @@ extension Client {
                     withText(path) { confer_raw_request_new(verb, verbCount, $0, $1, ending.rawValue, request, error) }
                 }
             }
-            if let body {
-                try call { error in withText(body) { confer_raw_request_set_body(request.pointer, $0, $1, error) } }
-            }
+            if let body { try set(request, to: body, confer_raw_request_set_body) }
             return request
         }, confer_raw_stream)
     }

@@ -24,9 +24,7 @@ public final class Conversation: Sendable {
 
     /// Appends a message. A conversation holds at most 32 MiB.
     public func add(_ role: ChatRequest.Role, _ content: String) throws {
-        try call { error in
-            withText(content) { confer_conversation_add_message(handle.pointer, role.rawValue, $0, $1, error) }
-        }
+        try set(handle, to: content) { confer_conversation_add_message($0, role.rawValue, $1, $2, $3) }
     }
 
     /// Drops all messages after the first `count`.
@@ -49,7 +47,8 @@ public final class Conversation: Sendable {
 public struct Tool: Sendable {
     /// Runs the tool. The arguments are text from the model, which may break the tool's schema
     /// or not be JSON. If it throws, the model receives an error as the result, and
-    /// continues. When the chat ends first, its task is cancelled.
+    /// continues. When the chat ends first, or after `ChatRequest.toolTimeout`, its task is
+    /// cancelled.
     public typealias Function = @Sendable (_ arguments: String) async throws -> String
 
     /// Unique in a request.

@@ -62,6 +62,12 @@ func text(of answer: Answer) async throws -> String {
     return text
 }
 
+/// Checks that a call fails, and that its message begins with the name of the argument.
+func refused(_ status: Status, _ argument: String, _ call: () async throws -> Void) async throws {
+    let error = try await failure(call)
+    #expect(error.status == status && error.message.hasPrefix(argument + ": "), "\(argument): \(error)")
+}
+
 /// Returns the error of a failing call.
 func failure(_ call: () async throws -> Void) async throws -> ConferError {
     do {

@@ -207,10 +207,38 @@ extension Promises {
         #expect(await notes.next() == "cancelled")
         await #expect(throws: CancellationError.self) { try await task.value }
 
-        // The model receives an error for a tool that is too slow.
-        request.toolTimeout = .milliseconds(20)
+        try await client.close()
+    }
+
+    @Test func toolIsCancelledAtItsTimeLimit() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        let (calls, cancelled) = (Notes<Void>(), Notes<Void>())
+        var request = ChatRequest("/endless-tool clock {}")
+        request.tools = [
+            Tool(name: "clock", description: "") { _ in
+                calls.add(())
+                guard calls.all.count == 1 else { return "noon" }
+                defer { cancelled.add(()) }
+                try await Task.sleep(for: .seconds(3600))
+                return ""
+            }
+        ]
+        request.toolTimeout = .milliseconds(1)
+        request.maxToolRounds = 1000
+        // The chat goes on after the limit of its first call, and ends with an error if that call
+        // is not cancelled.
+        for try await _ in client.chat(request) where !cancelled.all.isEmpty { break }
+        #expect(cancelled.all.count == 1)
+
+        // The model receives an error.
+        request.messages = [.text(.user, "/tool-rounds 2 clock {}")]
+        request.tools[0].run = { _ in
+            try await Task.sleep(for: .seconds(3600))
+            return ""
+        }
         let answer = try await text(of: client.chat(request))
-        #expect(answer.contains("no answer within 20 ms"))
+        #expect(answer == "The tools answered: Error: no answer within 1 ms | Error: no answer within 1 ms")
         try await client.close()
     }
 
@@ -315,22 +343,22 @@ extension Promises {
 
     @Test func invalidSettingsAreRefusedByName() async throws {
         let enclave = try Enclave()
-        func refusal(_ change: (inout Configuration) -> Void) async throws -> Status {
+        func refused(_ status: Status, _ argument: String, _ change: (inout Configuration) -> Void) async throws {
             var configuration = enclave.configuration
             change(&configuration)
-            return try await failure { [configuration] in _ = try await Client.connect(configuration) }.status
+            try await ConferTests.refused(status, argument) { [configuration] in _ = try await Client.connect(configuration) }
         }
-        #expect(try await refusal { $0.durations[.maxAge] = .seconds(1) } == .invalidArgument)
-        #expect(try await refusal { $0.durations[.maxAge] = .microseconds(1) } == .invalidArgument)
-        #expect(try await refusal { $0.durations[.probe] = .seconds(-1) } == .invalidArgument)
-        #expect(try await refusal { $0.durations[.firstRetry] = .zero } == .invalidArgument)
-        #expect(try await refusal { $0.limits[.unfinished] = 1 } == .invalidArgument)
-        #expect(try await refusal { $0.asks = .init(rawValue: 4) } == .invalidArgument)
-        #expect(try await refusal { $0.token = nil } == .invalidArgument)
-        #expect(try await refusal { $0.roots = .pem("none") } == .invalidArgument)
-        #expect(try await refusal { $0.proxy = .url("ftp://proxy.test") } == .invalidURL)
+        try await refused(.invalidArgument, "CONFER_DURATION_MAX_AGE") { $0.durations[.maxAge] = .seconds(1) }
+        try await refused(.invalidArgument, "CONFER_DURATION_MAX_AGE") { $0.durations[.maxAge] = .microseconds(1) }
+        try await refused(.invalidArgument, "CONFER_DURATION_PROBE") { $0.durations[.probe] = .seconds(-1) }
+        try await refused(.invalidArgument, "CONFER_DURATION_FIRST_RETRY") { $0.durations[.firstRetry] = .zero }
+        try await refused(.invalidArgument, "CONFER_LIMIT_UNFINISHED") { $0.limits[.unfinished] = 1 }
+        try await refused(.invalidArgument, "questions") { $0.asks = .init(rawValue: 4) }
+        try await refused(.invalidArgument, "token") { $0.token = nil }
+        try await refused(.invalidArgument, "pem") { $0.roots = .pem("none") }
+        try await refused(.invalidURL, "proxy") { $0.proxy = .url("ftp://proxy.test") }
         // A proxy cannot lead to this machine.
-        #expect(try await refusal { $0.proxy = .url("socks5://proxy.test") } == .invalidURL)
+        try await refused(.invalidURL, "endpoint") { $0.proxy = .url("socks5://proxy.test") }
 
         var configuration = enclave.configuration
         configuration.proxy = .environment
