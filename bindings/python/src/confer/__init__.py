@@ -1,0 +1,142 @@
+"""A client for Confer's attested inference service: libconfer for Python.
+
+    with confer.Client(confer.Config(token=token)) as client:
+        for event in client.chat("Hello!"):
+            if isinstance(event, confer.Token):
+                print(event.text, end="")
+
+The library verifies the enclave's software before it sends a request. `AsyncClient` does the same
+for asyncio. Failures are of type `Error`.
+"""
+
+from ._async import AsyncChatStream, AsyncClient, AsyncConfig, AsyncStream, AsyncUpload
+from ._client import Client
+from ._config import Config, Policy, log_to, verify_evidence
+from ._constants import (
+    Ask,
+    Counter,
+    Duration,
+    Ending,
+    EventType,
+    Limit,
+    LogLevel,
+    Outcome,
+    Progress,
+    Role,
+    Roots,
+    Stage,
+    State,
+    Status,
+    TokenReason,
+    __version__,
+)
+from ._errors import (
+    AnswerError,
+    EndedError,
+    Error,
+    NetworkError,
+    ProtocolError,
+    UsageError,
+    VerificationError,
+)
+from ._events import (
+    Answered,
+    Body,
+    ChatEvent,
+    ClientEvent,
+    Completion,
+    Connected,
+    Disconnected,
+    Embeddings,
+    OtherEvent,
+    Pong,
+    ReleaseQuestion,
+    RequestEvent,
+    Retry,
+    ServerToolCall,
+    ServerToolResponse,
+    StageBegan,
+    Thinking,
+    Token,
+    TokenQuestion,
+    ToolCall,
+    UploadEvent,
+    UploadProgress,
+)
+from ._report import Report, ReportCheck
+from ._requests import ChatRequest, Conversation, Document, Message, Readable, Tool
+from ._runtime import set_unread_limit, set_workers, version, wait_for_threads
+from ._stream import ChatStream, Stream, Upload
+
+__all__ = [
+    "AnswerError",
+    "Answered",
+    "Ask",
+    "AsyncChatStream",
+    "AsyncClient",
+    "AsyncConfig",
+    "AsyncStream",
+    "AsyncUpload",
+    "Body",
+    "ChatEvent",
+    "ChatRequest",
+    "ChatStream",
+    "Client",
+    "ClientEvent",
+    "Completion",
+    "Config",
+    "Connected",
+    "Conversation",
+    "Counter",
+    "Disconnected",
+    "Document",
+    "Duration",
+    "Embeddings",
+    "EndedError",
+    "Ending",
+    "Error",
+    "EventType",
+    "Limit",
+    "LogLevel",
+    "Message",
+    "NetworkError",
+    "OtherEvent",
+    "Outcome",
+    "Policy",
+    "Pong",
+    "Progress",
+    "ProtocolError",
+    "Readable",
+    "ReleaseQuestion",
+    "Report",
+    "ReportCheck",
+    "RequestEvent",
+    "Retry",
+    "Role",
+    "Roots",
+    "ServerToolCall",
+    "ServerToolResponse",
+    "Stage",
+    "StageBegan",
+    "State",
+    "Status",
+    "Stream",
+    "Thinking",
+    "Token",
+    "TokenQuestion",
+    "TokenReason",
+    "Tool",
+    "ToolCall",
+    "Upload",
+    "UploadEvent",
+    "UploadProgress",
+    "UsageError",
+    "VerificationError",
+    "__version__",
+    "log_to",
+    "set_unread_limit",
+    "set_workers",
+    "verify_evidence",
+    "version",
+    "wait_for_threads",
+]

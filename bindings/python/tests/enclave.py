@@ -1,0 +1,91 @@
+"""A local enclave for a test: a separate process, which ends with its stdin."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import unittest
+from urllib.parse import urlsplit
+
+import confer
+
+PROGRAM = os.environ["CONFER_ENCLAVE"]
+STATE = os.environ["CONFER_ENCLAVE_STATE"]
+
+
+class Enclave:
+    """A running enclave, and the settings of a client for it."""
+
+    def __init__(self, *options: str) -> None:
+        self._process = subprocess.Popen(
+            [PROGRAM, "--exit-with-stdin", "--state", STATE, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        started = json.loads(self._process.stdout.readline())
+        self.url: str = started["url"]
+        self.token: str = started["token"]
+        self.policy = confer.Policy.load(started["policy"])
+
+    def config(self) -> confer.Config:
+        return confer.Config(token=self.token, endpoint=self.url, policy=self.policy)
+
+    def async_config(self) -> confer.AsyncConfig:
+        return confer.AsyncConfig(token=self.token, endpoint=self.url, policy=self.policy)
+
+    def kill(self) -> None:
+        """Ends it as in a crash."""
+        self._process.kill()
+        self.end()
+
+    def end(self) -> None:
+        self._process.communicate()
+
+    def again(self, *options: str) -> list[str]:
+        """The options of another enclave on the same port, with the same token."""
+        return ["--port", str(urlsplit(self.url).port), "--token", self.token, *options]
+
+
+#: Retries that hardly pause.
+RETRYING: dict[confer.Duration, float] = {
+    confer.Duration.FIRST_RETRY: 0.001,
+    confer.Duration.LONGEST_RETRY: 0.02,
+}
+
+
+class EnclaveTest(unittest.TestCase):
+    """A test that starts enclaves."""
+
+    def enclave(self, *options: str) -> Enclave:
+        enclave = Enclave(*options)
+        self.addCleanup(enclave.end)
+        return enclave
+
+    def client(self, config: confer.Config | Enclave | None = None) -> confer.Client:
+        """A connected client, by default of a new enclave without faults."""
+        if config is None:
+            config = self.enclave()
+        if isinstance(config, Enclave):
+            config = config.config()
+        client = confer.Client(config)
+        self.addCleanup(client.close)
+        client.wait()
+        return client
+
+
+def library_threads() -> int:
+    """Counts the threads of the library in this process."""
+    count = 0
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm") as name:
+                count += name.read().startswith("confer-")
+        except OSError:
+            pass  # it has ended
+    return count
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
