@@ -171,6 +171,14 @@ keep_promises() {
   done
 }
 
+keep_promises_of_vectors() {
+  [ -e /usr/include/cjson/cJSON.h ] || { echo 'SKIP vectors: cJSON is not installed (libcjson-dev)'; return; }
+  "$CC" "${C11[@]}" tests/c/vectors.c -o "$OUT/vectors" "${LINK[@]}" -lcjson || { failed=$((failed + 1)); return; }
+  local files
+  mapfile -t files < <(find tests/vectors -maxdepth 1 -name '*.json' ! -name schema.json | LC_ALL=C sort)
+  run vectors "$OUT/vectors" "${files[@]}"
+}
+
 # Programs that end while the library connects, in C and C++, linked with the shared and the static library. The
 # code that runs at the end is in the program, or in a library that the loader ends after libconfer.
 keep_promises_of_leaving() {
@@ -208,6 +216,8 @@ command -v valgrind >/dev/null || { with_valgrind='' && echo 'SKIP valgrind: it 
 
 if [ "$*" = leave ]; then
   keep_promises_of_leaving
+elif [ "$*" = vectors ]; then
+  keep_promises_of_vectors
 elif [ $# -gt 0 ]; then
   keep_promises "$@"
 else
@@ -226,6 +236,7 @@ else
   try 'the library draws its randomness from the kernel, not from CPU jitter' has_no_jitter_entropy
   try 'programs link shared and static, and run' links_in_every_way
   keep_promises "${PROGRAMS[@]}" "${PLAIN[@]}"
+  keep_promises_of_vectors
   keep_promises_of_leaving
   keep_promises_of_unloading
 fi

@@ -52,10 +52,10 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                             fields.pending_tool_calls = map.next_value::<Scalar<'de>>()?.flag()
                         }
                         "context_tokens" => {
-                            fields.context_tokens = map.next_value::<Scalar<'de>>()?.number()
+                            fields.context_tokens = map.next_value::<Scalar<'de>>()?.count()
                         }
                         "max_context_tokens" => {
-                            fields.max_context_tokens = map.next_value::<Scalar<'de>>()?.number()
+                            fields.max_context_tokens = map.next_value::<Scalar<'de>>()?.count()
                         }
                         _ => drop(map.next_value::<IgnoredAny>()?),
                     }
@@ -90,11 +90,11 @@ impl<'a> Scalar<'a> {
             None
         }
     }
-    fn number(self) -> Option<i64> {
-        if let Scalar::Number(number) = self {
-            Some(number)
-        } else {
-            None
+    /// Returns a number of tokens. 0 means not known (protocol.md section 5).
+    fn count(self) -> Option<i64> {
+        match self {
+            Scalar::Number(number) if number > 0 => Some(number),
+            _ => None,
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) enum Outgoing {
     /// Bytes that bypass WebSocket; needs `Twist::Tap`.
     Raw(&'static [u8]),
     /// A WebSocket text message.
-    Text(&'static str),
+    Text(String),
     /// Close with this code, then end the connection.
     Close(u16),
     /// Drop the connection without a close frame.

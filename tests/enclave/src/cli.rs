@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::Faulty;
 use crate::faults::{self, Twist};
+use crate::script::Script;
 use crate::server::{Server, Times};
 use crate::tokens::{Class, Tokens};
 use crate::upstream::Upstream;
@@ -15,7 +16,8 @@ usage: confer-enclave [--server 0.1.14|newer] [--port N] [--key-port N] [--state
                       [--silence-ms N] [--silence-check-ms N] [--upload-timeout-ms N]
                       [--token TOKEN]… [--expired-token TOKEN]… [--unauthorized-token TOKEN]…
                       [--fault NAME [--fault-from N] [--fault-until M]] [--log FILE]
-                      [--upstream URL [--upstream-model M]] [--exit-with-stdin]
+                      [--upstream URL [--upstream-model M]] [--script FILE] [--exit-with-stdin]
+       confer-enclave --export DIR [--state DIR] [--fault NAME]
        confer-enclave --list-faults
 ";
 
@@ -37,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) log: Option<PathBuf>,
     pub(crate) faulty: Faulty,
     pub(crate) upstream: Option<Upstream>,
+    pub(crate) script: Option<Script>,
+    pub(crate) export: Option<PathBuf>,
     pub(crate) exit_with_stdin: bool,
 }
 
@@ -76,6 +80,8 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             "--fault-until" => until = Some(number(&argument, value()?)?),
             "--upstream" => upstream = Some(value()?),
             "--upstream-model" => model = Some(value()?),
+            "--script" => options.script = Some(Script::read(value()?.as_ref())?),
+            "--export" => options.export = Some(value()?.into()),
             "--exit-with-stdin" => options.exit_with_stdin = true,
             "--list-faults" => return Ok(Command::ListFaults),
             "--help" => return Ok(Command::Help),

@@ -131,6 +131,7 @@ impl Connection<'_> {
             refusal: class.refusal(),
             asked: false,
             taken: 0,
+            script: None,
         };
         // The first to end stops the others; answers in progress find the outbox closed.
         let served = async {
@@ -342,6 +343,8 @@ struct Reader<'a> {
     asked: bool,
     /// Bytes of all frames so far.
     taken: usize,
+    /// Receives all messages, if a script plays.
+    script: Option<mpsc::UnboundedSender<Asked>>,
 }
 
 impl Reader<'_> {
@@ -351,6 +354,15 @@ impl Reader<'_> {
             self.connection.number,
             outbox.clone(),
         );
+        if self.connection.enclave.script.is_some() {
+            let (script, asked) = mpsc::unbounded_channel();
+            self.script = Some(script);
+            tokio::spawn(play(
+                Arc::clone(self.connection.enclave),
+                asked,
+                outbox.clone(),
+            ));
+        }
         let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         let mut plaintext = vec![0; MAX_MESSAGE];
         loop {
@@ -415,6 +427,10 @@ impl Reader<'_> {
         outbox: &Outbox,
     ) -> Result<(), Failure> {
         self.log(&asked);
+        if let Some(script) = &self.script {
+            let _ = script.send(asked); // the script may have failed
+            return Ok(());
+        }
         let mute = self.has(|twist| matches!(twist, Twist::Mute));
         if mute || is_ping(&asked) && self.has(|twist| matches!(twist, Twist::NoPongs)) {
             return Ok(());
@@ -498,7 +514,13 @@ impl Reader<'_> {
     }
 }
 
-fn is_ping(asked: &Asked) -> bool {
+async fn play(enclave: Arc<Enclave>, asked: mpsc::UnboundedReceiver<Asked>, outbox: Outbox) {
+    if let Some(script) = &enclave.script {
+        script.play(asked, outbox).await;
+    }
+}
+
+pub(crate) fn is_ping(asked: &Asked) -> bool {
     matches!(asked, Asked::Open { verb, path, .. } if verb == "GET" && path == "/ping")
 }
 

@@ -13,6 +13,7 @@ mod key_server;
 mod log;
 mod noise;
 mod routes;
+mod script;
 mod server;
 mod tokens;
 mod upgrade;
@@ -21,10 +22,12 @@ mod wire;
 mod world;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -40,6 +43,8 @@ use world::{Kept, World};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Open files that a few thousand connections need; many shells allow 1,024, or 256.
 const OPEN_FILES: u64 = 10_000;
+/// URL of the key set in an exported policy, which has no key server.
+const NO_KEYS: &str = "http://127.0.0.1:9/keys";
 
 /// The reason why something ended, for the log and for stderr.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -53,6 +58,7 @@ pub(crate) struct Enclave {
     pub(crate) tokens: tokens::Tokens,
     pub(crate) log: log::Log,
     pub(crate) upstream: Option<upstream::Upstream>,
+    pub(crate) script: Option<script::Script>,
     faulty: Faulty,
 }
 
@@ -140,6 +146,9 @@ fn allow_many_connections() {
 }
 
 fn start(options: Options) -> Result<(), Failure> {
+    if let Some(folder) = options.export.clone() {
+        return export(options, &folder);
+    }
     allow_many_connections();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -148,6 +157,36 @@ fn start(options: Options) -> Result<(), Failure> {
     let served = runtime.block_on(serve(options));
     runtime.shutdown_background();
     served
+}
+
+/// Writes the evidence that a connection would get, and the policy and the key set, to a folder.
+fn export(options: Options, folder: &Path) -> Result<(), Failure> {
+    let twists = options.faulty.worldwide();
+    let world = World::new(
+        kept(options.state.as_deref())?,
+        None,
+        NO_KEYS.into(),
+        twists,
+    )?;
+    let key = noise::StaticKey::generate()?.public;
+    let evidence = BASE64_STANDARD.encode(world.evidence(&key, twists)?);
+    let export = json!({
+        "version": 1, "captured_at": world::time::now(), "server_key": world::hex(&key),
+        "evidence_base64": evidence, "jwks": null,
+    });
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("evidence.json"), export.to_string())?;
+    std::fs::write(folder.join("policy.json"), world.policy)?;
+    std::fs::write(folder.join("keys.json"), world.key_set)?;
+    Ok(())
+}
+
+fn kept(state: Option<&Path>) -> Result<Kept, Failure> {
+    let Some(path) = state else {
+        return Kept::generate();
+    };
+    files::kept(path)?;
+    Kept::load_or_generate(&path.join("world.json"))
 }
 
 /// Creates the world, prints its address, and serves until a signal stops it.
@@ -168,13 +207,7 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
     let listener = TcpListener::bind(("127.0.0.1", options.port)).await?;
     let key_listener = TcpListener::bind(("127.0.0.1", options.key_port)).await?;
 
-    let kept = match &options.state {
-        Some(path) => {
-            files::kept(path)?;
-            Kept::load_or_generate(&path.join("world.json"))?
-        }
-        None => Kept::generate()?,
-    };
+    let kept = kept(options.state.as_deref())?;
     let key_set_url = format!("http://{}{}", key_listener.local_addr()?, key_server::PATH);
     let release = options.release.as_deref();
     let world = World::new(kept, release, key_set_url, options.faulty.worldwide())?;
@@ -196,6 +229,7 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
         tokens: options.tokens,
         log,
         upstream: options.upstream,
+        script: options.script,
         faulty: options.faulty,
     });
     let line = json!({
@@ -208,10 +242,13 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
     out.flush()?;
 
     tokio::spawn(key_server::serve(key_listener, Arc::clone(&enclave)));
-    tokio::spawn(accept(listener, enclave));
+    tokio::spawn(accept(listener, Arc::clone(&enclave)));
     stop.push(Box::pin(closed_stdin(options.exit_with_stdin)));
     futures_util::future::select_all(stop).await;
-    Ok(())
+    match &enclave.script {
+        Some(script) => script.outcome().await,
+        None => Ok(()),
+    }
 }
 
 type Ending = std::pin::Pin<Box<dyn Future<Output = ()>>>;

@@ -448,7 +448,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "websocket-text",
         "a WebSocket text message",
         &[Twist::Answer(|_| {
-            then([Step::Send(Outgoing::Text("hello"))])
+            then([Step::Send(Outgoing::Text("hello".into()))])
         })],
     ),
     ends(
