@@ -38,10 +38,12 @@ $(LIB): FORCE
 	$(CARGO) rustc --release --lib --locked --target-dir target --crate-type cdylib,staticlib
 	@mkdir -p build/lib
 	@cmp -s target/release/libconfer.so build/lib/libconfer.so.$(VERSION) || \
-	  { cp target/release/libconfer.so build/lib/new && mv build/lib/new build/lib/libconfer.so.$(VERSION) && \
-	    cp target/release/libconfer.a build/lib/new && mv build/lib/new build/lib/libconfer.a; }
+	  { cp target/release/libconfer.so build/lib/new && mv build/lib/new build/lib/libconfer.so.$(VERSION); }
 	@ln -sf libconfer.so.$(VERSION) build/lib/libconfer.so.0
 	@ln -sf libconfer.so.0 build/lib/libconfer.so
+	@for from in target/release/libconfer.a scripts/static-library docs/symbols-in-versions; do \
+	  [ build/lib/libconfer.a -nt $$from ] || exec scripts/static-library target/release/libconfer.a build/lib/libconfer.a; \
+	done
 
 header:
 	CONFER_UPDATE_HEADER=1 $(CARGO) test --quiet --locked --test header committed_header
@@ -83,8 +85,9 @@ toolchains:
 
 # --- packaging ------------------------------------------------------------------------------------
 
-# Libraries that a program needs with the static library. A test links with these.
-LIBS_PRIVATE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+# Libraries that a program needs with the static library. A test links with these. The unwinder is
+# not listed: compilers add -lgcc_s, or -lgcc_eh to a fully static program.
+LIBS_PRIVATE := -lutil -lrt -lpthread -lm -ldl
 INTO := $(DESTDIR)$(PREFIX)
 
 # Builds nothing, so that `sudo make install` runs no compiler as root.

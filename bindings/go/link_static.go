@@ -4,5 +4,5 @@ package confer
 
 // The system libraries are those in Libs.private of confer.pc.
 
-// #cgo LDFLAGS: -l:libconfer.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+// #cgo LDFLAGS: -l:libconfer.a -lutil -lrt -lpthread -lm -ldl
 import "C"
