@@ -1160,7 +1160,7 @@ public:
     static client connect(const config &from) {
         return client(detail::make<confer_client>(confer_connect, from.get()));
     }
-    // Begins to connect and returns at once. Retries up to limit::attempts times. Requests can be
+    // Begins to connect and returns at once. Retries as limit::attempts says. Requests can be
     // started at once and wait for the connection. close() ends the attempt.
     static client start(const config &from) {
         return client(detail::make<confer_client>(confer_connect_start, from.get()));

@@ -54,6 +54,24 @@ func TestChatIsARange(t *testing.T) {
 	}
 }
 
+func TestTwoStreamsShareAConnection(t *testing.T) {
+	client := connect(t, startEnclave(t, "none"))
+	first, stopFirst := iter.Pull2(client.Chat(t.Context(), ask("/tokens 100 4")))
+	defer stopFirst()
+	second, stopSecond := iter.Pull2(client.Chat(t.Context(), ask("/tokens 100 4")))
+	defer stopSecond()
+	for range 101 {
+		one, err, _ := first()
+		two, otherErr, _ := second()
+		if err != nil || otherErr != nil || one.Type != two.Type || one.Content != two.Content {
+			t.Fatalf("got %v and %v, %v and %v", one, two, err, otherErr)
+		}
+	}
+	if _, _, more := first(); more || client.Counters().Connections != 1 {
+		t.Errorf("%d connections", client.Counters().Connections)
+	}
+}
+
 func TestRequestContainsAllItsFields(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
 	request := ask("/echo-request")
@@ -193,9 +211,16 @@ func TestEvidenceVerifiesAgain(t *testing.T) {
 		len(report.Policy.SHA256) != 64 || report.Release.Signer == "" || len(report.TDX.RTMR1) != 96 || len(report.Checks) < 15 || len(report.TimingsUS) < 5 {
 		t.Errorf("got %s", report.JSON)
 	}
-	if _, err := confer.VerifyEvidence(report.Evidence, nil, time.Time{}); !errors.Is(err, confer.ErrRejected) {
-		t.Errorf("the production policy says %v", err)
+	refused := func(check string, policy *confer.Policy, at time.Time) {
+		t.Helper()
+		var failure *confer.Error
+		if _, err := confer.VerifyEvidence(report.Evidence, policy, at); !errors.As(err, &failure) || failure.Status != confer.ErrRejected ||
+			failure.CheckID != check || failure.Report.Verified() {
+			t.Errorf("%s: got %v", check, err)
+		}
 	}
+	refused("ita.key", nil, time.Time{})
+	refused("ita.time", config.Policy, time.Unix(report.ExpiresAt, 0).Add(time.Hour))
 	// This enclave's keys came from its key server, so the export contains them.
 	if again, err := confer.VerifyEvidence(report.Evidence, config.Policy, time.Time{}); err != nil || !again.Verified() {
 		t.Errorf("its own policy says %v", err)

@@ -86,6 +86,19 @@ void range_based_for_reads_an_answer() {
     CHECK(fails([&] { (void)client.pull(ask("too late")); }).status() == CONFER_E_CLOSED);
 }
 
+void two_streams_share_a_connection() {
+    enclave local;
+    confer::client client = connect(local);
+    confer::pull_stream first = client.pull(ask("/tokens 100 4")), second = client.pull(ask("/tokens 100 4"));
+    int tokens = 0;
+    for (const confer::event *one = first.next(), *two = second.next(); one && two; one = first.next(), two = second.next()) {
+        CHECK(one->type() == two->type() && one->content() == two->content());
+        tokens += one->type() == confer::event_type::token;
+    }
+    CHECK(tokens == 100 && first.ended() && client.counter(confer::counter::connections) == 1);
+    CHECK(text_of(std::move(second)).empty());
+}
+
 void callbacks_receive_an_answer() {
     enclave local;
     confer::client client = connect(local);
@@ -136,8 +149,13 @@ void evidence_verifies_again() {
     CHECK(report.timing(confer::stage::all) >= report.timing(confer::stage::verify).value());
     CHECK(!report.timing(confer::stage::proxy));
     const confer::policy policy = confer::policy::load(local.policy);
-    CHECK(report.policy_sha256() == policy.sha256());
-    CHECK(fails([&] { verify_evidence(report.evidence(), confer::policy::production()); }).status() == CONFER_E_REJECTED);
+    CHECK(report.policy_sha256() == policy.sha256() && report.policy_name() == policy.name());
+    const confer::report again = verify_evidence(report.evidence(), policy);
+    CHECK(again.verified() && again.check_count() == report.check_count() && !again.timing(confer::stage::verify));
+    CHECK(verify_evidence(report.evidence(), policy, report.verified_at()).verified());
+    const confer::error late = fails([&] { verify_evidence(report.evidence(), policy, *report.expires_at() + 3600); });
+    CHECK(late.status() == CONFER_E_REJECTED && late.check_id() == "ita.time" && !late.report()->verified());
+    CHECK(fails([&] { verify_evidence(report.evidence(), confer::policy::production()); }).check_id() == "ita.key");
 }
 
 void refused_request_has_its_http_status() {
@@ -377,6 +395,42 @@ void refused(confer_status status, std::string_view argument, Function function)
     const confer::error error = fails(function);
     if (error.status() != status || std::string_view(error.what()).rfind(argument, 0) != 0)
         throw std::runtime_error(std::string(argument) + " got " + std::string(error.name()) + ": " + error.what());
+}
+
+void policy_can_be_read_back() {
+    const confer::policy production = confer::policy::production();
+    const confer::policy again = confer::policy::parse(production.json());
+    CHECK(again.json() == production.json() && again.sha256() == production.sha256() && again.sha256().size() == 64);
+    CHECK(!again.name().empty() && confer::policy::strict().sha256() != production.sha256());
+}
+
+void counters_count() {
+    enclave local;
+    confer::client client = connect(local);
+    using counter = confer::counter;
+    const std::uint64_t sent = client.counter(counter::messages_sent), received = client.counter(counter::messages_received);
+    for (const confer::event &event : client.pull(confer::ping())) CHECK(event.type() == confer::event_type::pong);
+    CHECK(client.counter(counter::messages_sent) == sent + 1 && client.counter(counter::messages_received) == received + 1);
+    CHECK(client.counter(counter::connections) == 1 && client.counter(counter::failed_attempts) == 0);
+    // Bytes are counted after their content was handled.
+    while (client.counter(counter::bytes_sent) == 0 || client.counter(counter::bytes_received) == 0) std::this_thread::yield();
+    CHECK(client.counter(counter(-1)) == 0);
+}
+
+void log_goes_to_its_function_without_secrets() {
+    enclave local;
+    std::mutex mutex;
+    std::string records;
+    confer::config config = configuration(local);
+    config.log(confer::log_level::debug, [&](confer::log_level level, std::string_view target, std::string_view message) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        records.append(name(level)).append(" ").append(target).append(" ").append(message).append("\n");
+    });
+    confer::client client = confer::client::connect(config);
+    CHECK(text_of(client.pull(ask("s3cret"))) == "You said: s3cret" && client.close(10s));
+    const std::lock_guard<std::mutex> lock(mutex);
+    CHECK(records.find("CONFER_LOG_INFO confer") != std::string::npos && records.find("CONFER_LOG_DEBUG") != std::string::npos);
+    CHECK(records.find("s3cret") == std::string::npos && records.find(local.token) == std::string::npos);
 }
 
 void arguments_are_refused_by_name() {
@@ -953,6 +1007,7 @@ int main(int argc, char **argv) {
     } promises[] = {
 #define PROMISE(name) {#name, name}
         PROMISE(range_based_for_reads_an_answer),
+        PROMISE(two_streams_share_a_connection),
         PROMISE(callbacks_receive_an_answer),
         PROMISE(refused_enclave_throws_with_check_and_report),
         PROMISE(evidence_verifies_again),
@@ -968,6 +1023,9 @@ int main(int argc, char **argv) {
         PROMISE(copies_outlive_their_loan),
         PROMISE(whole_answer_is_collected),
         PROMISE(ready_function_wakes_a_reader),
+        PROMISE(policy_can_be_read_back),
+        PROMISE(counters_count),
+        PROMISE(log_goes_to_its_function_without_secrets),
         PROMISE(arguments_are_refused_by_name),
         PROMISE(constants_have_their_names),
         PROMISE(request_contains_all_its_fields),

@@ -25,6 +25,19 @@ struct Promises {
         try await client.close()
     }
 
+    @Test func twoStreamsShareAConnection() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        var first = client.chat(ChatRequest("/tokens 100 4")).makeAsyncIterator()
+        var second = client.chat(ChatRequest("/tokens 100 4")).makeAsyncIterator()
+        for _ in 0..<101 {
+            let (one, two) = (try await first.next(), try await second.next())
+            #expect(one != nil && one == two)
+        }
+        #expect(try await first.next() == nil && client.counter(.connections) == 1)
+        try await client.close()
+    }
+
     @Test func requestContainsAllItsProperties() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
@@ -112,8 +125,11 @@ struct Promises {
         #expect(report.content.policy.name == policy.name && report.content.policy.sha256 == policy.sha256)
         let again = try Report.verify(evidence: report.evidence, policy: policy)
         #expect(again.isVerified && again.timing(of: .verify) == nil)
-        #expect(
-            try await failure { _ = try Report.verify(evidence: report.evidence, policy: .production()) }.status == .rejected)
+        let other = try await failure { _ = try Report.verify(evidence: report.evidence, policy: .production()) }
+        #expect(other.status == .rejected && other.checkID == "ita.key")
+        let expired = Date(timeIntervalSince1970: Double(try #require(report.content.expiresAt) + 3600))
+        let late = try await failure { _ = try Report.verify(evidence: report.evidence, policy: policy, at: expired) }
+        #expect(late.status == .rejected && late.checkID == "ita.time" && late.report?.isVerified == false)
         try await client.close()
     }
 

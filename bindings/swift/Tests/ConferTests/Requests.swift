@@ -320,6 +320,11 @@ extension Promises {
             _ = try await Client.connect(Configuration(endpoint: at.endpoint, policy: at.policy) { _ in "" })
         }
         #expect(empty.status == .token)
+        // The message names the mistake, and does not repeat the token.
+        let invalid = try await failure {
+            _ = try await Client.connect(Configuration(endpoint: at.endpoint, policy: at.policy) { _ in "s3 cret" })
+        }
+        #expect(invalid.status == .token && invalid.message.contains("white space") && !invalid.message.contains("s3 cret"))
     }
 
     @Test func changedNetworkIsProbedAtOnce() async throws {
