@@ -145,6 +145,10 @@
  *              without it, from /dev/urandom. If a sandbox filter refuses them, every call that
  *              returns a status returns CONFER_E_SYSTEM, not retryable. Install a filter before the
  *              first call: if it refuses getrandom later, the cryptography aborts the process.
+ * Platforms    This header is the same on all platforms. Windows has neither fork nor signals, and
+ *              confer_stream_fd() fails there: event loops use `on_ready`. iOS gives applications no
+ *              list of its authorities, so CONFER_ROOTS_SYSTEM fails there. A program for Windows
+ *              that links the static library defines CONFER_STATIC.
  * Output       The library prints nothing and uses no global logger. Its only changes to the
  *              process are a fork handler and an exit handler, which are removed when it is
  *              unloaded.
@@ -992,8 +996,8 @@ confer_status confer_config_set_proxy_from_environment(confer_config *config, co
  * Clients of one configuration resume each other's TLS sessions until its roots are set again. All
  * clients with the bundled roots resume each other's.
  *
- * Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate;
- * CONFER_E_INVALID_ARGUMENT. A failed call keeps the previous roots.
+ * Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate, and on
+ * iOS; CONFER_E_INVALID_ARGUMENT. A failed call keeps the previous roots.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_config_set_roots(confer_config *config, int32_t roots, confer_error **error);
@@ -2791,9 +2795,9 @@ const char *confer_stream_text(const confer_stream *stream, size_t *len);
  * Returns a descriptor for poll(), epoll, kqueue or an event loop. It is readable while
  * confer_stream_next() can return at once (level-triggered), so also after the end: then take it
  * out of the set. It belongs to the stream: do not read, write or close it, and do not use it
- * after the stream was freed.
+ * after the stream was freed. Windows has no such descriptor: use `on_ready` there.
  *
- * Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks.
+ * Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks, and on Windows.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_stream_fd(confer_stream *stream, int *fd, confer_error **error);

@@ -2,7 +2,7 @@
 //! when the connection will soon take it, so memory holds only a part of a document.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -175,7 +175,7 @@ impl Source for FromFile {
         FILES.run(&self.waiter, move |thread| {
             let read = thread.and_then(|running| {
                 let mut bytes = vec![0; len];
-                let read = file.read_exact_at(&mut bytes, at);
+                let read = read_exact_at(&file, &mut bytes, at);
                 drop(running);
                 let what = format_args!("the document: at byte {at}");
                 match read {
@@ -194,6 +194,26 @@ impl Source for FromFile {
             Box::new(FromFile::new(file.clone(), length))
         }))
     }
+}
+
+/// Fills `bytes` from a position. Several requests may read one file at once.
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, at)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                bytes = &mut bytes[read..];
+                at += read as u64;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Read by the application on the callback thread, where it is dropped too.

@@ -45,17 +45,37 @@ struct Inner {
 
 /// Explains a lack of descriptors or memory, if that is the reason, and names the system's limit.
 pub fn shortage(reason: &io::Error) -> Option<&'static str> {
-    match reason.raw_os_error()? {
-        libc::EMFILE => Some(
-            "this process has all the files and sockets open that it may have; close some, or raise the limit (RLIMIT_NOFILE, ulimit -n)",
-        ),
-        libc::ENFILE => Some(
-            "the system has all the files and sockets open that it may have (on Linux fs.file-max)",
-        ),
-        libc::ENOBUFS | libc::ENOMEM => Some("the system has no memory for it"),
-        _ => None,
-    }
+    let number = reason.raw_os_error()?;
+    let is =
+        |(numbers, limit): &(&[i32], &'static str)| numbers.contains(&number).then_some(*limit);
+    SHORTAGES.iter().find_map(is)
 }
+
+/// The system's error numbers for a lack of something, and the limit.
+#[cfg(unix)]
+const SHORTAGES: [(&[i32], &str); 3] = [
+    (
+        &[libc::EMFILE],
+        "this process has all the files and sockets open that it may have; close some, or raise the limit (RLIMIT_NOFILE, ulimit -n)",
+    ),
+    (
+        &[libc::ENFILE],
+        "the system has all the files and sockets open that it may have (on Linux fs.file-max)",
+    ),
+    (&[libc::ENOBUFS, libc::ENOMEM], NO_MEMORY),
+];
+#[cfg(windows)]
+const SHORTAGES: [(&[i32], &str); 2] = [
+    // ERROR_TOO_MANY_OPEN_FILES, WSAEMFILE
+    (
+        &[4, 10_024],
+        "this process has all the files and sockets open that it may have; close some",
+    ),
+    // ERROR_NOT_ENOUGH_MEMORY, ERROR_OUTOFMEMORY, ERROR_NO_SYSTEM_RESOURCES,
+    // ERROR_COMMITMENT_LIMIT, WSAENOBUFS
+    (&[8, 14, 1_450, 1_455, 10_055], NO_MEMORY),
+];
+const NO_MEMORY: &str = "the system has no memory for it";
 
 /// Longest kept text of the peer. The protocol calls it short.
 const MAX_PEER_TEXT: usize = 1_024;

@@ -129,8 +129,8 @@ pub unsafe extern "C" fn confer_config_set_proxy_from_environment(
 /// Clients of one configuration resume each other's TLS sessions until its roots are set again. All
 /// clients with the bundled roots resume each other's.
 ///
-/// Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate;
-/// CONFER_E_INVALID_ARGUMENT. A failed call keeps the previous roots.
+/// Errors: CONFER_E_FILE if the system's store cannot be read or has no usable certificate, and on
+/// iOS; CONFER_E_INVALID_ARGUMENT. A failed call keeps the previous roots.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_config_set_roots(
     config: *mut confer_config,

@@ -180,9 +180,9 @@ pub unsafe extern "C" fn confer_stream_text(
 /// Returns a descriptor for poll(), epoll, kqueue or an event loop. It is readable while
 /// confer_stream_next() can return at once (level-triggered), so also after the end: then take it
 /// out of the set. It belongs to the stream: do not read, write or close it, and do not use it
-/// after the stream was freed.
+/// after the stream was freed. Windows has no such descriptor: use `on_ready` there.
 ///
-/// Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks.
+/// Errors: CONFER_E_SYSTEM; CONFER_E_INVALID_ARGUMENT for a stream with callbacks, and on Windows.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_fd(
     stream: *mut confer_stream,

@@ -29,8 +29,13 @@ pub(super) fn bundled() -> Arc<ClientConfig> {
     BUNDLED.clone()
 }
 
-/// Reads the system's roots again.
+/// Reads the system's roots again. Fails on systems that give applications no list of them.
 pub(super) fn system() -> Result<Arc<ClientConfig>> {
+    if cfg!(all(target_vendor = "apple", not(target_os = "macos"))) {
+        let message = "roots: this system gives applications no list of its authorities; \
+                       use CONFER_ROOTS_BUNDLED or confer_config_set_roots_pem()";
+        return Err(Error::new(Status::File, message));
+    }
     from_store(rustls_native_certs::load_native_certs())
 }
 
