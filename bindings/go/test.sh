@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests the Go binding against build/lib with the race detector, then links it statically and through
-# pkg-config. Needs `make lib enclave`. Exits with 77 if no recent Go is installed.
+# Tests the Go binding against build/lib with the race detector, then links it statically, fully
+# statically and through pkg-config. Needs `make lib enclave`. Exits with 77 if no recent Go is installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly TREE=$(cd -P ../.. && pwd)
@@ -24,6 +24,12 @@ mkdir -p "$CONFER_ENCLAVE_STATE" "$TREE/build/tests/go"
 
 in_tree=(env CGO_CFLAGS="-O2 -g -I$TREE/include" CGO_LDFLAGS="-L$TREE/build/lib -Wl,-rpath,$TREE/build/lib")
 "${in_tree[@]}" "$go" vet ./...
+staticcheck=$(command -v staticcheck || echo "${CONFER_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/libconfer}/go-tools/staticcheck")
+if [[ -x $staticcheck ]]; then
+  PATH=$(dirname "$(command -v "$go")"):$PATH "${in_tree[@]}" "$staticcheck" ./...
+else
+  echo "SKIP staticcheck: it is not installed"
+fi
 # -count: Go's cache of results does not know the enclave and the library.
 "${in_tree[@]}" "$go" test -race -count=1 ./...
 
@@ -70,6 +76,13 @@ if ldd "$TREE/build/tests/go/chat-static" | grep libconfer; then
   echo "the static program needs libconfer.so"
   exit 1
 fi
+# The linker warns that glibc loads its own shared libraries to resolve names.
+"${in_tree[@]}" "$go" build -tags confer_static -ldflags '-extldflags -static' -o "$TREE/build/tests/go/chat-fully-static" \
+  ./examples/chat 2>/dev/null
+if ldd "$TREE/build/tests/go/chat-fully-static" 2>/dev/null; then
+  echo "the fully static program needs shared libraries"
+  exit 1
+fi
 
 echo "linked through pkg-config"
 if command -v pkg-config >/dev/null; then
@@ -87,7 +100,7 @@ else
   echo "SKIP Go through pkg-config: pkg-config is not installed"
 fi
 chat() { "$1" -url "$URL" -policy "$POLICY" "hello there" 2>/dev/null; }
-for program in chat-static chat; do
+for program in chat-static chat-fully-static chat; do
   [[ -x $TREE/build/tests/go/$program ]] || continue
   answer=$(with_enclave chat "$TREE/build/tests/go/$program")
   [[ $answer == "You said: hello there" ]] || { echo "$program answered: $answer"; exit 1; }
