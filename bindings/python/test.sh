@@ -36,7 +36,7 @@ readonly PYTHON=$OUT/venv/bin/python
 "$OUT/venv/bin/pip" --quiet install --no-index --no-deps "$wheel"
 # -X dev shows resources that a test forgets.
 "$PYTHON" -X dev -W error -m unittest discover --top-level-directory . --start-directory tests 2>&1 | tee "$OUT/tests.log"
-if grep -E 'Exception ignored|Warning:' "$OUT/tests.log"; then
+if grep -E 'Exception ignored|Warning:|never retrieved' "$OUT/tests.log"; then
   echo "the tests left an ignored exception or a warning"
   exit 1
 fi

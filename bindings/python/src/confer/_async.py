@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import TypeVar, Union, cast
 
 from . import _abi as c
-from ._client import BaseClient, answer, decided, refuse
+from ._client import BaseClient, answer, calls_back, decided, refuse
 from ._config import BaseConfig
-from ._constants import Ending, Status
+from ._constants import Ending, Status, TokenReason
 from ._errors import Check, Error, made
 from ._events import (
+    Answered,
     Body,
     ChatEvent,
     ClientEvent,
@@ -30,6 +31,7 @@ from ._events import (
     UploadEvent,
 )
 from ._native import Owned, destroyed, registered, target
+from ._report import Report
 from ._requests import (
     ChatRequest,
     Document,
@@ -59,24 +61,83 @@ class AsyncConfig(BaseConfig[Union[str, Awaitable[str]], Union[bool, Awaitable[b
     of the event loop. Only `log` runs on a thread of the library."""
 
 
-class _Ready:
-    """Wakes a task when the library calls on_ready."""
+class _Wake:
+    """Wakes the task that reads a stream."""
+
+    async def wait(self, deadline: float | None) -> None:
+        """Waits until the stream may have an event, or until the loop's time is `deadline`."""
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+        timer = None if deadline is None else loop.call_at(deadline, _resolve, woken)
+        self._arm(loop, woken)
+        try:
+            await woken
+        finally:
+            self._disarm(loop)
+            if timer is not None:
+                timer.cancel()
+
+    def clear(self) -> None:
+        """Forgets earlier wake-ups, before an event is taken."""
+
+    def _arm(self, loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
+        raise NotImplementedError
+
+    def _disarm(self, loop: asyncio.AbstractEventLoop) -> None:
+        raise NotImplementedError
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _Descriptor(_Wake):
+    """Waits until the stream's descriptor is readable. It is readable while an event waits."""
+
+    def __init__(self, stream: Owned[c.confer_stream]) -> None:
+        self._stream = stream
+        self._fd = ctypes.c_int(-1)
+
+    def _arm(self, loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
+        if self._fd.value < 0:
+            check = Check()
+            check(c.confer_stream_fd(self._stream.raw, ctypes.byref(self._fd), check.error))
+        loop.add_reader(self._fd.value, _resolve, woken)
+
+    def _disarm(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(self._fd.value)
+
+
+class _Ready(_Wake):
+    """Waits until the library calls on_ready, on its thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._event = asyncio.Event()
+        self._ready = False
+        self._woken: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._event.set)
+            self._loop.call_soon_threadsafe(self._set)
         except RuntimeError:
             pass  # the loop is closed
 
     def clear(self) -> None:
-        self._event.clear()
+        self._ready = False
 
-    async def wait(self) -> None:
-        await self._event.wait()
+    def _set(self) -> None:
+        self._ready = True
+        if self._woken is not None:
+            _resolve(self._woken)
+
+    def _arm(self, loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
+        self._woken = woken
+        if self._ready:
+            _resolve(woken)
+
+    def _disarm(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._woken = None
 
 
 def _wake_up(user_data: int, _stream: c.confer_stream) -> None:
@@ -88,39 +149,12 @@ def _wake_up(user_data: int, _stream: c.confer_stream) -> None:
 _on_ready = c.on_ready_fn(_wake_up)
 
 
-class _Descriptor:
-    """Wakes a task when the stream's descriptor is readable."""
-
-    def __init__(self, stream: Owned[c.confer_stream]) -> None:
-        self._stream = stream
-        self._fd = ctypes.c_int(-1)
-
-    def clear(self) -> None:
-        pass  # the descriptor stays readable while an event waits
-
-    async def wait(self) -> None:
-        if self._fd.value < 0:
-            check = Check()
-            check(c.confer_stream_fd(self._stream.raw, ctypes.byref(self._fd), check.error))
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._fd.value, _resolve, readable)
-        try:
-            await readable
-        finally:
-            loop.remove_reader(self._fd.value)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _open(client: Owned[c.confer_client], start: Start) -> tuple[Owned[c.confer_stream], _Ready | _Descriptor]:
+def _open(client: Owned[c.confer_client], start: Start) -> tuple[Owned[c.confer_stream], _Wake]:
     if _DESCRIPTORS:
         stream = open_stream(client, start)
         return stream, _Descriptor(stream)
     ready = _Ready()
+    calls_back(client)
     table = c.confer_stream_callbacks(
         size=ctypes.sizeof(c.confer_stream_callbacks),
         user_data=registered(ready),
@@ -137,10 +171,11 @@ class AsyncStream(BaseStream[E]):
     task that reads it.
     """
 
-    def __init__(self, opened: tuple[Owned[c.confer_stream], _Ready | _Descriptor]) -> None:
+    def __init__(self, opened: tuple[Owned[c.confer_stream], _Wake]) -> None:
         super().__init__(opened[0])
         self._wake = opened[1]
         self._turn = 0
+        self._awaited = False
 
     async def __aenter__(self) -> AsyncStream[E]:
         return self
@@ -177,6 +212,9 @@ class AsyncStream(BaseStream[E]):
 
     async def _until(self, take: Callable[[], T | None], timeout: float | None) -> T | None:
         """Calls `take` until it has a result or the stream has ended."""
+        if self._awaited:
+            raise made(Status.BUSY, "another task reads this stream")
+        self._awaited = True
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None or timeout == math.inf else loop.time() + timeout
         try:
@@ -188,22 +226,14 @@ class AsyncStream(BaseStream[E]):
                 taken = take()
                 if taken is not None or self._ended:
                     return taken
-                if deadline is None:
-                    await self._wake.wait()
-                    continue
-                left = deadline - loop.time()
-                if left <= 0:
+                if deadline is not None and deadline <= loop.time():
                     raise TimeoutError("nothing came in time")
-                wait = asyncio.ensure_future(self._wake.wait())
-                try:
-                    await asyncio.wait([wait], timeout=left)
-                finally:
-                    wait.cancel()
-                if wait.done() and not wait.cancelled():
-                    wait.result()
+                await self._wake.wait(deadline)
         except asyncio.CancelledError:
             self._close()
             raise
+        finally:
+            self._awaited = False
 
     def _delivered(self, event: E) -> E:
         return event
@@ -212,17 +242,19 @@ class AsyncStream(BaseStream[E]):
 class AsyncChatStream(AsyncStream[ChatEvent]):
     """The events of a chat. Runs the tools that have a function, each call in a task."""
 
-    def __init__(self, opened: tuple[Owned[c.confer_stream], _Ready | _Descriptor], request: ChatRequest) -> None:
+    def __init__(self, opened: tuple[Owned[c.confer_stream], _Wake], request: ChatRequest) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
         super().__init__(opened)
         self._functions = functions_of(request)
         self._tool_timeout = request.tool_timeout
         self._collected: Collected | None = Collected() if self._functions else None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def __del__(self) -> None:
         for task in self._tasks:
-            if not task.get_loop().is_closed():
-                task.cancel()
+            try:
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            except RuntimeError:
+                pass  # the loop is closed
 
     async def __aenter__(self) -> AsyncChatStream:
         return self
@@ -291,7 +323,7 @@ async def _awaited(result: T | Awaitable[T]) -> T:
 class AsyncUpload(BaseUpload, AsyncStream[UploadEvent]):
     """A document on its way, and its content: UploadProgress, then Body with JSON in pieces."""
 
-    def __init__(self, opened: tuple[Owned[c.confer_stream], _Ready | _Descriptor], source: Source | None) -> None:
+    def __init__(self, opened: tuple[Owned[c.confer_stream], _Wake], source: Source | None) -> None:
         super().__init__(opened)
         self._source = source
 
@@ -340,7 +372,7 @@ class AsyncClient(BaseClient):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.close()
+        await self.aclose()
 
     async def wait(self) -> None:
         """Waits until the client is connected. Raises the client's error if it has ended."""
@@ -353,7 +385,7 @@ class AsyncClient(BaseClient):
             raise error from provider
         raise made(Status.CLOSED, "the client was closed")
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Ends the client and its streams, and waits for its callbacks. It can be called again."""
         if not self._close(0):
             await asyncio.to_thread(self._close, -1)
@@ -364,7 +396,13 @@ class AsyncClient(BaseClient):
     def watch(self) -> AsyncStream[ClientEvent]:
         """Opens a stream of the client's events. It begins with the present state and any open
         question. It ends after a close, or with the client's error."""
-        return AsyncStream(_open(self._handle, c.confer_client_watch))
+        try:
+            return AsyncStream(_open(self._handle, c.confer_client_watch))
+        except Error as error:
+            if error.status != Status.CLOSED:
+                raise
+            # The end of a closed client cannot come by callbacks, and needs no wait.
+            return AsyncStream((open_stream(self._handle, c.confer_client_watch), _Ready()))
 
     def chat(self, request: ChatRequest | str) -> AsyncChatStream:
         """Sends a chat, and returns the stream of its answer."""
@@ -391,6 +429,8 @@ class AsyncClient(BaseClient):
         written or read from an open file. Newer servers need it. `options`: such as content_type.
         """
         start, source = start_extraction(filename, document, length, options or {})
+        if source is not None:
+            calls_back(self._handle)
         return AsyncUpload(_open(self._handle, start), source)
 
     def fetch(self, url: str, headers: Mapping[str, str] | None = None) -> AsyncStream[Body]:
@@ -414,24 +454,49 @@ async def _answer_all(
 ) -> None:
     """Answers a client's questions. Refers to a watch, and not to the client, so that a forgotten
     client still ends."""
-    async with watch:
-        try:
-            async for event in watch:
-                if isinstance(event, TokenQuestion) and config.token_provider:
-                    try:
-                        token = await _awaited(config.token_provider(event.reason))
-                    except Exception as failure:
-                        failures[:] = [failure]
-                        # The exception may contain a secret.
-                        refuse(event, "the token provider failed")
-                    else:
-                        answer(event, token)
-                elif isinstance(event, ReleaseQuestion) and config.accept_release:
-                    try:
-                        accept = bool(await _awaited(config.accept_release(event.previous, event.now)))
-                    except Exception as failure:
-                        failures[:] = [failure]
-                        accept = False
-                    decided(event, accept)
-        except Error:
-            pass  # the client's own error
+    # One question is open at a time. Its function is cancelled when the question is over.
+    running: asyncio.Task[None] | None = None
+    try:
+        async for event in watch:
+            if not isinstance(event, (TokenQuestion, ReleaseQuestion, Answered)):
+                continue
+            if running is not None:
+                running.cancel()
+                running = None
+            if isinstance(event, TokenQuestion) and config.token_provider:
+                running = asyncio.ensure_future(_give_token(event, config.token_provider, failures))
+            elif isinstance(event, ReleaseQuestion) and config.accept_release:
+                running = asyncio.ensure_future(_decide(event, config.accept_release, failures))
+    except Error:
+        pass  # the client's own error
+    finally:
+        if running is not None:
+            running.cancel()
+
+
+async def _give_token(
+    question: TokenQuestion,
+    provider: Callable[[TokenReason], str | Awaitable[str]],
+    failures: list[BaseException],
+) -> None:
+    try:
+        token = await _awaited(provider(question.reason))
+    except Exception as failure:
+        failures[:] = [failure]
+        # The exception may contain a secret.
+        refuse(question, "the token provider failed")
+    else:
+        answer(question, token)
+
+
+async def _decide(
+    question: ReleaseQuestion,
+    decide: Callable[[Report, Report], bool | Awaitable[bool]],
+    failures: list[BaseException],
+) -> None:
+    accept = False
+    try:
+        accept = bool(await _awaited(decide(question.previous, question.now)))
+    except Exception as failure:
+        failures[:] = [failure]
+    decided(question, accept)

@@ -26,16 +26,22 @@ from ._requests import (
 )
 from ._stream import ChatStream, Stream, Upload, open_stream, waits
 
-_open: weakref.WeakSet[Owned[c.confer_client]] = weakref.WeakSet()
-#: How long the end of the process waits for callbacks.
+#: The clients whose threads may call Python: for a log, or for a document in an open file.
+_calling: weakref.WeakSet[Owned[c.confer_client]] = weakref.WeakSet()
+#: How long the end of the process waits for them.
 _EXIT_MS = 10_000
+
+
+def calls_back(client: Owned[c.confer_client]) -> None:
+    """Notes that a thread of the library may call Python."""
+    _calling.add(client)
 
 
 @atexit.register
 def _close_all() -> None:
-    """Ends the callbacks of all clients, because they must not run after the interpreter's end."""
+    """Ends all callbacks, because they must not run after the end of the interpreter."""
     for timeout_ms in (0, _EXIT_MS):
-        for client in list(_open):
+        for client in list(_calling):
             error = c.confer_error()
             c.confer_close(client.raw, timeout_ms, ctypes.byref(error))
             c.confer_error_free(error)
@@ -49,7 +55,8 @@ class BaseClient:
         check, client = Check(), c.confer_client()
         check(c.confer_connect_start(native.raw, ctypes.byref(client), check.error))
         self._handle = Owned(client, c.confer_client_free)
-        _open.add(self._handle)
+        if config.log is not None:
+            calls_back(self._handle)
 
     @property
     def state(self) -> State:
@@ -170,6 +177,8 @@ class Client(BaseClient):
         written or read from an open file. Newer servers need it. `options`: such as content_type.
         """
         start, source = start_extraction(filename, document, length, options or {})
+        if source is not None:
+            calls_back(self._handle)
         return Upload(open_stream(self._handle, start), source)
 
     def fetch(self, url: str, headers: Mapping[str, str] | None = None) -> Stream[Body]:

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from . import _abi as c
 from ._constants import Ask, Duration, Limit, LogLevel, Roots, TokenReason
-from ._errors import Check
+from ._errors import Check, milliseconds
 from ._native import Owned, destroyed, registered, target, text, utf8
 from ._report import Report, read_report
 
@@ -166,7 +166,7 @@ class BaseConfig(Generic[TokenT, AcceptT]):
             value = os.fsencode(self.jwks_cache_file)
             check(c.confer_config_set_jwks_cache_file(config, value, len(value), error))
         for duration, seconds in self.durations.items():
-            check(c.confer_config_set_duration_ms(config, duration, round(seconds * 1000), error))
+            check(c.confer_config_set_duration_ms(config, duration, milliseconds(repr(duration), seconds), error))
         for limit, number in self.limits.items():
             check(c.confer_config_set_limit(config, limit, number, error))
         if self.renew_with_evidence:

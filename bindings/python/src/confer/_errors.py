@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 
 from . import _abi as c
 from ._constants import Progress, Status
@@ -103,6 +104,13 @@ def read_error(handle: c.confer_error) -> Error | None:
     report = c.confer_error_report(handle)
     error.report = read_report(report) if report else None
     return error
+
+
+def milliseconds(name: str, seconds: float) -> int:
+    """Converts a time for the library. Rounds up, because 0 turns some times off."""
+    if not 0 <= seconds < 1e15:
+        raise made(Status.INVALID_ARGUMENT, f"{name}: expected a time in seconds, found {seconds}")
+    return math.ceil(round(seconds * 1000, 6))
 
 
 class Check:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Union
 
 from . import _abi as c
 from ._constants import Ending, Role
-from ._errors import Check
+from ._errors import Check, milliseconds
 from ._native import Owned, destroyed, known, registered, target, text, utf8
 
 #: Starts a request: client, callbacks, stream and error as in confer_chat_stream().
@@ -190,7 +190,7 @@ def start_chat(request: ChatRequest) -> Start:
             )
         )
     if rounds := request._rounds():
-        limit = round(request.tool_timeout * 1000)
+        limit = milliseconds("tool_timeout", request.tool_timeout)
         check(c.confer_chat_request_set_tool_rounds(chat, rounds, limit, error))
     if request.conversation is not None:
         check(c.confer_chat_request_set_conversation(chat, request.conversation._handle.raw, error))
@@ -201,6 +201,8 @@ def start_chat(request: ChatRequest) -> Start:
 
 
 def start_embeddings(texts: Sequence[str], is_query: bool) -> Start:
+    if isinstance(texts, str):
+        raise TypeError("embed takes several texts: put one into a list")
     check, made = Check(), c.confer_embeddings_request()
     check(c.confer_embeddings_request_new(ctypes.byref(made), check.error))
     owned = Owned(made, c.confer_embeddings_request_free)
@@ -254,7 +256,7 @@ class Source:
 
 #: A document's content: its bytes, the path of a file, or an open binary file, which a thread of
 #: the library reads.
-Document = Union[bytes, "os.PathLike[str]", Readable]
+Document = Union[bytes, bytearray, memoryview, "os.PathLike[str]", Readable]
 
 
 def start_extraction(
@@ -271,11 +273,14 @@ def start_extraction(
     source = None
     if document is None:
         check(c.confer_extraction_request_set_document_stream(request, size, error))
-    elif isinstance(document, bytes):
-        check(c.confer_extraction_request_set_document_bytes(request, document, len(document), error))
+    elif isinstance(document, (bytes, bytearray, memoryview)):
+        value = bytes(document)
+        check(c.confer_extraction_request_set_document_bytes(request, value, len(value), error))
     elif isinstance(document, os.PathLike):
         value = os.fsencode(document)
         check(c.confer_extraction_request_set_document_file(request, value, len(value), error))
+    elif not hasattr(document, "read"):
+        raise TypeError(f"a document is bytes, a path or an open binary file, not {type(document).__name__}")
     else:
         source = Source(document)
         data = registered(source)

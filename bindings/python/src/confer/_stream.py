@@ -61,8 +61,11 @@ class BaseStream(Generic[E]):
     @property
     def received(self) -> bytes:
         """The part of an answer that `collect` or `text` has read, also after a failure."""
-        with self._reading:
+        self._acquire()
+        try:
             return raw(c.confer_stream_text, self._handle.raw) or b""
+        finally:
+            self._reading.release()
 
     @property
     def dropped(self) -> int:
@@ -76,6 +79,9 @@ class BaseStream(Generic[E]):
     def _lock(self) -> None:
         if self._closed:
             raise made(Status.CANCELLED, "this stream was closed")
+        self._acquire()
+
+    def _acquire(self) -> None:
         if not self._reading.acquire(blocking=False):
             raise made(Status.BUSY, "another thread reads this stream")
 
