@@ -49,12 +49,19 @@ public:
     }
     enclave(const enclave &) = delete;
     enclave &operator=(const enclave &) = delete;
-    ~enclave() {
-        close(stdin_);
-        waitpid(pid_, nullptr, 0);
-    }
+    ~enclave() { end(); }
+    // Ends the enclave and returns whether it succeeded: it fails if a client left its script.
+    bool succeeds() { return end() == 0; }
 
 private:
+    int end() {
+        int status = -1;
+        if (pid_ == 0) return status;
+        close(stdin_);
+        waitpid(pid_, &status, 0);
+        pid_ = 0;
+        return status;
+    }
     static std::string variable(const char *name) {
         const char *value = std::getenv(name);
         if (value == nullptr) throw std::runtime_error(std::string(name) + " is not set");

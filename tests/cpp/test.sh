@@ -75,6 +75,14 @@ else
   echo "SKIP C++ with sanitizers: clang is not installed"
 fi
 
+if [[ -e /usr/include/nlohmann/json.hpp ]]; then
+  compile 17 tests/cpp/vectors.cpp "$OUT/vectors"
+  mapfile -t vectors < <(find tests/vectors -maxdepth 1 -name '*.json' ! -name schema.json | LC_ALL=C sort)
+  "$OUT/vectors" "${vectors[@]}"
+else
+  echo "SKIP C++ vectors: nlohmann-json3-dev is not installed"
+fi
+
 if command -v valgrind >/dev/null; then
   echo "C++17 under valgrind"
   # Statics of the library are reachable through inner pointers, which valgrind reports as possibly

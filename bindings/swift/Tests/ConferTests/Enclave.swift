@@ -50,6 +50,12 @@ final class Enclave: @unchecked Sendable {
         process.waitUntilExit()
     }
 
+    /// Ends the enclave. False if a client left its script.
+    func succeeds() -> Bool {
+        stop()
+        return process.terminationStatus == 0
+    }
+
     func connect() async throws -> Client { try await Client.connect(configuration) }
 }
 
