@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly TREE=$(cd -P ../.. && pwd)
+rm -f "$TREE/build/tests/go/tests.log"
 
 go=
 for candidate in go "${CONFER_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/libconfer}/go/bin/go"; do
@@ -31,7 +32,7 @@ else
   echo "SKIP staticcheck: it is not installed"
 fi
 # -count: Go's cache of results does not know the enclave and the library.
-"${in_tree[@]}" "$go" test -race -count=1 ./...
+"${in_tree[@]}" "$go" test -race -count=1 -v ./... | tee "$TREE/build/tests/go/tests.log" | grep -v '^=== '
 
 # Runs a command with the URL, token and policy of an enclave that ends afterwards.
 with_enclave() {

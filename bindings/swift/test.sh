@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly TREE=$(cd -P ../.. && pwd)
 readonly OUT=$TREE/build/tests/swift
+rm -f "$OUT/tests.log"
 
 "$TREE/scripts/swift" --version >/dev/null 2>&1 || { echo "Swift 6.0 is not installed: see make toolchains"; exit 77; }
 
@@ -21,7 +22,7 @@ PC
 options=(--scratch-path "$OUT/build" --pkg-config-path "$OUT" -Xswiftc -warnings-as-errors
          -Xlinker -rpath -Xlinker "$TREE/build/lib")
 
-"$TREE/scripts/swift" test --disable-xctest "${options[@]}"
+"$TREE/scripts/swift" test --disable-xctest "${options[@]}" 2>&1 | tee "$OUT/tests.log"
 
 # Runs a command with the URL, token and policy of an enclave that ends afterwards. Checks its
 # answer.

@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 readonly CXX=${CXX:-g++} OUT=build/tests/cpp
+rm -f "$OUT/tests.log"
 command -v "$CXX" >/dev/null || { echo "$CXX is not installed"; exit 77; }
 export CONFER_ENCLAVE=${CONFER_ENCLAVE:-$PWD/build/bin/confer-enclave}
 export CONFER_ENCLAVE_STATE=${CONFER_ENCLAVE_STATE:-$PWD/build/tests/enclave-state}
@@ -61,7 +62,7 @@ asks "the example" "You said: hello there" chat
 for standard in 17 20; do
   compile "$CXX" $standard tests/cpp/promises.cpp "$OUT/promises$standard"
   echo "C++$standard"
-  "$OUT/promises$standard"
+  "$OUT/promises$standard" | tee "$OUT/tests.log"
 done
 
 if command -v clang++ >/dev/null; then
