@@ -1,5 +1,5 @@
-// vectors.cpp: runs the conformance vectors of tests/vectors through confer.hpp. Their README defines
-// the form of the results.
+// vectors.cpp: runs the conformance vectors of tests/vectors through confer.hpp. Their README
+// defines the form of the results.
 //
 // vectors FILE... compares each vector's results with those in its file.
 

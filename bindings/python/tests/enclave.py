@@ -41,7 +41,13 @@ class Enclave:
         self.end()
 
     def end(self) -> None:
-        self._process.communicate()
+        if self._process.returncode is None:
+            self._process.communicate()
+
+    def status(self) -> int:
+        """Ends it, and returns its exit status: 1 if a client left its script."""
+        self.end()
+        return self._process.returncode
 
     def again(self, *options: str) -> list[str]:
         """The options of another enclave on the same port, with the same token."""
