@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly TREE=$(cd -P ../.. && pwd)
 readonly OUT=$TREE/build/tests/python
+rm -rf "$OUT"
 readonly TOOLS=${CONFER_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/libconfer}/python
 
 [[ -e $TOOLS/.complete ]] || { echo "the tools for Python packages are not installed: see make toolchains"; exit 77; }
@@ -13,7 +14,6 @@ export CONFER_ENCLAVE=${CONFER_ENCLAVE:-$TREE/build/bin/confer-enclave}
 export CONFER_ENCLAVE_STATE=${CONFER_ENCLAVE_STATE:-$TREE/build/tests/enclave-state}
 export PYTHONDONTWRITEBYTECODE=1
 unset CONFER_LIBRARY CONFER_WHEEL_PLATFORM PYTHONPATH
-rm -rf "$OUT"
 mkdir -p "$OUT" "$CONFER_ENCLAVE_STATE"
 
 "$TOOLS/bin/python" generate.py --check
@@ -35,7 +35,7 @@ fi
 readonly PYTHON=$OUT/venv/bin/python
 "$OUT/venv/bin/pip" --quiet install --no-index --no-deps "$wheel"
 # -X dev shows resources that a test forgets.
-"$PYTHON" -X dev -W error -m unittest discover --top-level-directory . --start-directory tests 2>&1 | tee "$OUT/tests.log"
+"$PYTHON" -X dev -W error -m unittest discover --verbose --top-level-directory . --start-directory tests 2>&1 | tee "$OUT/tests.log"
 if grep -E 'Exception ignored|Warning:|never retrieved' "$OUT/tests.log"; then
   echo "the tests left an ignored exception or a warning"
   exit 1

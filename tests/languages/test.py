@@ -17,6 +17,7 @@ LANGUAGES = {
     "C++": (["include/confer.hpp"], "cpp", r"^ok +(\w+)$"),
     "Go": (["bindings/go/*.go"], "go", r"^--- PASS: (\w+) "),
     "Swift": (["bindings/swift/Sources/Confer/*.swift"], "swift", r"^✔ Test (\w+)\(\) passed"),
+    "Python": (["bindings/python/src/confer/*.py"], "python", r"^(test_\w+) \(.*\) \.\.\. ok$"),
 }
 # Names of the languages themselves.
 STANDARD = {"context.Context", "Task.cancel"}

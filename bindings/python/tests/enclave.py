@@ -51,7 +51,10 @@ class Enclave:
 
     def again(self, *options: str) -> list[str]:
         """The options of another enclave on the same port, with the same token."""
-        return ["--port", str(urlsplit(self.url).port), "--token", self.token, *options]
+        return [*self.at_its_port(), "--token", self.token, *options]
+
+    def at_its_port(self) -> list[str]:
+        return ["--port", str(urlsplit(self.url).port)]
 
 
 #: Retries that hardly pause.
@@ -75,9 +78,14 @@ class EnclaveTest(unittest.TestCase):
             config = self.enclave()
         if isinstance(config, Enclave):
             config = config.config()
+        client = self.started(config)
+        client.wait()
+        return client
+
+    def started(self, config: confer.Config) -> confer.Client:
+        """A client that begins to connect."""
         client = confer.Client(config)
         self.addCleanup(client.close)
-        client.wait()
         return client
 
 

@@ -29,12 +29,6 @@ def retrying(enclave: Enclave) -> confer.Config:
 
 
 class Watching(EnclaveTest):
-    def started(self, config: confer.Config) -> confer.Client:
-        """A client that begins to connect."""
-        client = confer.Client(config)
-        self.addCleanup(client.close)
-        return client
-
     def test_client_starts_at_once_and_its_requests_wait(self) -> None:
         client = self.started(self.enclave().config())
         watch = client.watch()
@@ -110,7 +104,7 @@ class Watching(EnclaveTest):
         self.assertGreater(watch.dropped, 0)
 
 
-class Questions(Watching):
+class Questions(EnclaveTest):
     def asking(self, enclave: Enclave) -> confer.Config:
         config = retrying(enclave)
         config.token, config.ask = None, confer.Ask.TOKEN
@@ -155,7 +149,7 @@ class Questions(Watching):
 
         def provider(reason: confer.TokenReason) -> str:
             reasons.append(reason)
-            return enclave.token
+            return "fresh" if len(reasons) > 1 else enclave.token
 
         config.token, config.token_provider = None, provider
         client = self.client(config)
@@ -163,7 +157,8 @@ class Questions(Watching):
         until(watch, confer.Connected)
         enclave.kill()
         until(watch, confer.Disconnected)
-        self.enclave(*enclave.again())
+        # The next enclave takes only the fresh token.
+        self.enclave(*enclave.at_its_port(), "--token", "fresh")
         until(watch, confer.Connected)
         self.assertEqual(reasons[:2], [confer.TokenReason.FIRST, confer.TokenReason.RECONNECT])
 
