@@ -10,7 +10,9 @@ CXX      ?= c++
 CFLAGS   ?= -O2 -g
 CXXFLAGS ?= -O2 -g
 PREFIX   ?= /usr/local
+LIBDIR   ?= $(PREFIX)/lib
 DESTDIR  ?=
+STRIP    ?= strip
 
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 # Only the tests set WERROR=-Werror: a newer compiler's warnings must not break a user's build.
@@ -19,7 +21,7 @@ LIB      := build/lib/libconfer.so
 ENCLAVE  := build/bin/confer-enclave
 EXAMPLES := $(patsubst examples/%.c,build/examples/%,$(wildcard examples/c/*.c))
 
-.PHONY: all lib enclave header examples demo demo-all test bench limits toolchains install clean FORCE
+.PHONY: all lib enclave header examples demo demo-all test bench limits toolchains install dist deb clean FORCE
 
 all: lib examples
 
@@ -88,23 +90,36 @@ toolchains:
 # Libraries that a program needs with the static library. A test links with these. The unwinder is
 # not listed: compilers add -lgcc_s, or -lgcc_eh to a fully static program.
 LIBS_PRIVATE := -lutil -lrt -lpthread -lm -ldl
-INTO := $(DESTDIR)$(PREFIX)
+
+# Fills in a file of packaging/. The path from a CMake package to its prefix depends on LIBDIR.
+TO_PREFIX = $(shell realpath --canonicalize-missing --relative-to='$(LIBDIR)/cmake/confer' '$(PREFIX)')
+FILL = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+       -e 's|@LIBS_PRIVATE@|$(LIBS_PRIVATE)|' -e 's|@TO_PREFIX@|$(TO_PREFIX)|'
 
 # Builds nothing, so that `sudo make install` runs no compiler as root.
 install:
 	@test -e build/lib/libconfer.so.$(VERSION) || { echo "nothing is built yet: make lib" >&2; exit 1; }
-	install -d "$(INTO)/lib/pkgconfig" "$(INTO)/include" "$(INTO)/share/confer"
-	install -m 755 build/lib/libconfer.so.$(VERSION) "$(INTO)/lib/"
-	strip --strip-unneeded "$(INTO)/lib/libconfer.so.$(VERSION)"
-	ln -sf libconfer.so.$(VERSION) "$(INTO)/lib/libconfer.so.0"
-	ln -sf libconfer.so.0 "$(INTO)/lib/libconfer.so"
-	install -m 644 build/lib/libconfer.a "$(INTO)/lib/"
-	strip --strip-debug "$(INTO)/lib/libconfer.a"
-	install -m 644 include/confer.h include/confer.hpp "$(INTO)/include/"
-	install -m 644 tests/c/valgrind.supp "$(INTO)/share/confer/"
-	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: confer' \
-	  'Description: Client for attested inference by Confer' 'Version: $(VERSION)' 'Libs: -L$${libdir} -lconfer' \
-	  'Libs.private: $(LIBS_PRIVATE)' 'Cflags: -I$${includedir}' > "$(INTO)/lib/pkgconfig/confer.pc"
+	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/confer" "$(DESTDIR)$(PREFIX)/include" \
+	  "$(DESTDIR)$(PREFIX)/share/confer"
+	install -m 755 build/lib/libconfer.so.$(VERSION) "$(DESTDIR)$(LIBDIR)/"
+	install -m 644 build/lib/libconfer.a "$(DESTDIR)$(LIBDIR)/"
+	$(STRIP) --strip-unneeded "$(DESTDIR)$(LIBDIR)/libconfer.so.$(VERSION)"
+	$(STRIP) --strip-debug "$(DESTDIR)$(LIBDIR)/libconfer.a"
+	ln -sf libconfer.so.$(VERSION) "$(DESTDIR)$(LIBDIR)/libconfer.so.0"
+	ln -sf libconfer.so.0 "$(DESTDIR)$(LIBDIR)/libconfer.so"
+	install -m 644 include/confer.h include/confer.hpp "$(DESTDIR)$(PREFIX)/include/"
+	install -m 644 tests/c/valgrind.supp "$(DESTDIR)$(PREFIX)/share/confer/"
+	$(FILL) packaging/confer.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/confer.pc"
+	$(FILL) packaging/confer-config.cmake.in > "$(DESTDIR)$(LIBDIR)/cmake/confer/confer-config.cmake"
+	$(FILL) packaging/confer-config-version.cmake.in > "$(DESTDIR)$(LIBDIR)/cmake/confer/confer-config-version.cmake"
+
+# The archive of a release: build/dist/libconfer-VERSION-TARGET.tar.gz
+dist: $(LIB)
+	@scripts/dist
+
+# build/deb/*.deb, for the Debian release of this machine.
+deb: $(LIB)
+	@scripts/deb
 
 clean:
 	rm -rf build

@@ -1,48 +1,161 @@
 #!/usr/bin/env bash
-# Builds programs with the files of `make install`: shared and static, with pkg-config, in another
-# folder.
+# Builds and runs programs outside the tree with what `make install`, `make dist` and `make deb`
+# give. Each program asks the local enclave.
+#
+# Needs what `make lib enclave` builds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-command -v pkg-config >/dev/null 2>&1 || { echo "pkg-config is not installed"; exit 77; }
+tree=$PWD
+for tool in pkg-config cmake python3; do
+  command -v $tool >/dev/null 2>&1 || { echo "$tool is not installed"; exit 77; }
+done
 
+cc=${CC:-cc}
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 into=$(mktemp -d)
 trap 'rm -rf "$into"' EXIT
-make --no-print-directory install DESTDIR="$into" PREFIX=/usr >/dev/null 2>"$into/log" || { cat "$into/log"; exit 1; }
+export CONFER_ENCLAVE=${CONFER_ENCLAVE:-$tree/build/bin/confer-enclave}
+unset PKG_CONFIG_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH
+mkdir "$into/state"
 
-export PKG_CONFIG_PATH=$into/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$into
-export PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
-cat > "$into/version.c" <<'C'
-#include <confer.h>
-#include <stdio.h>
-int main(void) {
-    confer_policy *policy = NULL;
-    confer_error *error = NULL;
-    if (confer_version_number() != CONFER_VERSION_NUMBER) return 1;
-    if (confer_policy_production(&policy, &error) != CONFER_OK) return 2;
-    printf("%s %s\n", confer_version_string(), confer_policy_name(policy, NULL));
-    confer_policy_free(policy);
-    return 0;
-}
-C
 passed=0
 expect() { # NAME WANTED FOUND
   if [ "$2" = "$3" ]; then passed=$((passed + 1)); echo "ok: $1"; else echo "FAILED: $1: expected '$2', found '$3'"; exit 1; fi
 }
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-cc=${CC:-cc}
+# Shows the output of a command only if it fails.
+quiet() { "$@" >"$into/log" 2>&1 || { tail -40 "$into/log"; echo "FAILED: $*"; exit 1; }; }
 
-$cc -Wall -Werror "$into/version.c" $(pkg-config --cflags --libs confer) -o "$into/shared"
-expect "a program links the shared library" "$version confer-production" \
-  "$(LD_LIBRARY_PATH=$into/usr/lib "$into/shared")"
+# Runs a command with the enclave's token in CONFER_TOKEN, and its URL and policy for @URL and
+# @POLICY.
+asks() {
+  local started
+  coproc ENCLAVE { exec "$CONFER_ENCLAVE" --exit-with-stdin --state "$into/state"; }
+  read -r started <&"${ENCLAVE[0]}"
+  of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }
+  local words=("${@/#@URL/$(of url)}")
+  words=("${words[@]/#@POLICY/$(of policy)}")
+  CONFER_TOKEN=$(of token) "${words[@]}" 2>"$into/log" || { cat "$into/log"; exit 1; }
+  exec {ENCLAVE[1]}>&-
+  wait "$ENCLAVE_PID" || true
+}
+answer="You said: Hello!"
+needs() { readelf --dynamic "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'; }
+hello() { # NAME PROGRAM LIBRARY: runs a build of hello.c that needs libconfer.so.0, or no such library
+  expect "$1" "$answer" "$(asks "$2" @URL @POLICY)"
+  expect "$1: its libconfer" "$3" "$(needs "$2" | grep libconfer || true)"
+}
+# Copies the examples, so that no path into the tree is left.
+copy_examples() { rm -rf "$into/examples" && cp -r examples "$into/"; }
 
-# Links the archive itself, with the libraries that confer.pc lists.
-libs=$(pkg-config --static --libs confer | sed "s|-lconfer|$into/usr/lib/libconfer.a|")
-$cc -Wall -Werror "$into/version.c" $(pkg-config --cflags confer) $libs -o "$into/static"
-expect "a program links the static library" "$version confer-production" "$("$into/static")"
-expect "the static program needs no libconfer.so" "" "$(ldd "$into/static" | grep -o libconfer || true)"
+# ---- make install --------------------------------------------------------------------------------
+
+prefix=$into/prefix
+copy_examples
+quiet make --no-print-directory install PREFIX="$prefix"
 expect "loader and linker find their links" \
   "libconfer.so.0 libconfer.so.$version" \
-  "$(readlink "$into/usr/lib/libconfer.so") $(readlink "$into/usr/lib/libconfer.so.0")"
-size=$(stat -c %s "$into/usr/lib/libconfer.so.$version")
-echo "libconfer.so: $size bytes stripped"
+  "$(readlink "$prefix/lib/libconfer.so") $(readlink "$prefix/lib/libconfer.so.0")"
+echo "libconfer.so: $(stat -c %s "$prefix/lib/libconfer.so.$version") bytes stripped"
+
+export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+quiet make -C "$into/examples/pkg-config"
+hello "a Makefile with pkg-config" "$into/examples/pkg-config/hello" libconfer.so.0
+hello "the static library with pkg-config" "$into/examples/pkg-config/hello-static" ""
+hello "a fully static program with pkg-config" "$into/examples/pkg-config/hello-fully-static" ""
+expect "a fully static program needs no library" "" "$(needs "$into/examples/pkg-config/hello-fully-static")"
+
+quiet "${CXX:-c++}" -std=c++17 "$into/examples/cpp/chat.cpp" $(pkg-config --cflags --libs confer) -Wl,-rpath,"$prefix/lib" -o "$into/chat-cpp"
+expect "a C++ program" "$answer" "$(asks "$into/chat-cpp" --url @URL --policy @POLICY Hello!)"
+
+go=
+for candidate in go "${CONFER_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/libconfer}/go/bin/go"; do
+  if [[ $("$candidate" version 2>/dev/null) =~ go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 24)); then
+    go=$candidate
+    break
+  fi
+done
+if [ -n "$go" ]; then
+  quiet env GOTOOLCHAIN=local CGO_LDFLAGS="-Wl,-rpath,$prefix/lib" "$go" -C bindings/go build -tags confer_pkgconfig -o "$into/chat-go" ./examples/chat
+  expect "a Go program" "$answer" "$(asks "$into/chat-go" -url @URL -policy @POLICY Hello!)"
+else
+  echo "SKIP the installed library in Go: Go 1.24 or newer is not installed"
+fi
+unset PKG_CONFIG_PATH
+
+# CMake uses the installation in another place, whose path has a space.
+mv "$prefix" "$into/another place"
+with_cmake() { # PREFIX: builds examples/cmake
+  copy_examples
+  quiet cmake -S "$into/examples/cmake" -B "$into/examples/build" -DCMAKE_PREFIX_PATH="$1" -DCMAKE_C_FLAGS="-Wall -Werror"
+  quiet cmake --build "$into/examples/build"
+}
+with_cmake "$into/another place"
+hello "a CMake project, after the installation moved" "$into/examples/build/hello" libconfer.so.0
+hello "the static library with CMake" "$into/examples/build/hello-static" ""
+
+mkdir "$into/find"
+found() { # ARGUMENTS of find_package: prints whether it finds the package
+  printf '%s\n' 'cmake_minimum_required(VERSION 3.10)' 'project(find C)' "find_package(confer $1 REQUIRED)" >"$into/find/CMakeLists.txt"
+  rm -rf "$into/find/build"
+  cmake -S "$into/find" -B "$into/find/build" -DCMAKE_PREFIX_PATH="$into/another place" >"$into/log" 2>&1 && echo yes || echo no
+}
+major=${version%%.*}
+expect "CMake finds this version, and refuses newer and incompatible ones" "yes yes yes no no no" \
+  "$(found "") $(found "$major") $(found "$version EXACT") $(found "$major.999") $(found $((major + 1))) $(found "$version.1 EXACT")"
+
+# ---- make dist -----------------------------------------------------------------------------------
+
+archive=$(scripts/dist)
+mkdir "$into/dist"
+tar --extract --file="$archive" --directory="$into/dist" --strip-components=1
+expect "the archive has its checksum" ok "$(cd build/dist && sha256sum --quiet --check "$(basename "$archive").sha256" && echo ok)"
+expect "each file in the archive has its checksum" ok "$(cd "$into/dist" && sha256sum --quiet --check SHA256SUMS && echo ok)"
+PKG_CONFIG_PATH=$into/dist/lib/pkgconfig quiet make -C "$into/dist/share/doc/libconfer/examples/pkg-config" hello hello-static
+hello "the archive's examples" "$into/dist/share/doc/libconfer/examples/pkg-config/hello" libconfer.so.0
+hello "the archive's examples, static" "$into/dist/share/doc/libconfer/examples/pkg-config/hello-static" ""
+
+# The debug information names the crates whose code is in the library. Crates without functions
+# are not in it.
+listed() {
+  python3 -c 'import json, sys
+for part in json.load(open(sys.argv[1]))["components"]: print(part["name"] + "-" + part["version"])' "$into/dist/share/doc/libconfer/libconfer.cdx.json"
+}
+linked() { grep -ao '/registry/src/[^/]*/[A-Za-z0-9_-]*-[0-9][0-9a-z.+-]*/' build/lib/libconfer.so | sed 's|.*/\([^/]*\)/$|\1|'; }
+listed | LC_ALL=C sort >"$into/listed"
+linked | LC_ALL=C sort -u >"$into/linked"
+expect "the debug information names crates" yes "$([ "$(wc -l <"$into/linked")" -gt 50 ] && echo yes || echo no)"
+expect "the bill of materials lists each crate in the library" "" "$(LC_ALL=C comm -13 "$into/listed" "$into/linked")"
+expect "it lists no crate that only builds or tests" "" "$(grep -E '^(prost-build|protox|syn|cbindgen|proptest|cc)-' "$into/listed" || true)"
+licences=$into/dist/share/doc/libconfer/THIRD-PARTY-LICENCES.txt
+expect "the licences name each of them" "" \
+  "$(grep -v '^Rust ' "$into/listed" | while read -r crate; do grep -qF "${crate%-*} ${crate##*-}: " "$licences" || echo "$crate"; done)"
+
+# ---- make deb ------------------------------------------------------------------------------------
+
+if ! command -v dh >/dev/null 2>&1; then
+  echo "SKIP Debian packages: debhelper is not installed"
+else
+  quiet scripts/deb
+  # A root folder with the machine's list of packages, so that dpkg checks the dependencies.
+  # Needs no privileges.
+  root=$into/root
+  mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates" "$root/var/lib/dpkg/triggers"
+  cp /var/lib/dpkg/status "$root/var/lib/dpkg/"
+  cp /var/lib/dpkg/arch "$root/var/lib/dpkg/" 2>/dev/null || true
+  in_root() { quiet dpkg --root="$root" --force-not-root --force-script-chrootless --no-triggers --log="$root/dpkg.log" "$@"; }
+  files() { find "$root/usr" ! -type d 2>/dev/null | wc -l; }
+  in_root --install build/deb/libconfer0_*.deb build/deb/libconfer-dev_*.deb
+  multiarch=$("$cc" -print-multiarch 2>/dev/null || gcc -print-multiarch)
+  lib=$root/usr/lib/$multiarch
+  with_cmake "$root/usr"
+  hello "the packages, with CMake" "$into/examples/build/hello" libconfer.so.0
+  export PKG_CONFIG_LIBDIR=$lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
+  quiet "$cc" "$into/examples/c/hello.c" $(pkg-config --cflags --libs confer) -o "$into/hello-deb"
+  expect "the packages, with pkg-config" "$answer" "$(LD_LIBRARY_PATH=$lib asks "$into/hello-deb" @URL @POLICY)"
+  in_root --remove libconfer-dev
+  expect "without libconfer-dev, programs still run" "$answer" "$(LD_LIBRARY_PATH=$lib asks "$into/hello-deb" @URL @POLICY)"
+  in_root --purge libconfer0 libconfer-dev
+  expect "the packages leave no file" 0 "$(files)"
+fi
+
 echo "$passed passed, 0 failed"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Links the installed libconfer.a with other static libraries: Rust, Rust with another aws-lc, and OpenSSL. Each
-# program connects to the local enclave, chats, and uses the other library.
+# Links the installed libconfer.a with other static libraries: Rust, Rust with another aws-lc,
+# and OpenSSL. Each program connects to the local enclave, chats, and uses the other library.
 #
 # Needs what `make lib enclave` builds.
 set -uo pipefail
@@ -33,7 +33,7 @@ try() {
   fi
 }
 
-# ---- the archive ------------------------------------------------------------------------------------------------------
+# ---- the archive ---------------------------------------------------------------------------------
 
 expected() { sed '/^#/d; s/ .*//' docs/symbols-in-versions; }
 globals() { nm --extern-only --defined-only "$libconfer" | awk 'NF > 2 {print $2, $3}'; }
@@ -53,7 +53,7 @@ unused_parts_are_dropped() {
     (($(code_size "$into/part") * 4 < $(code_size "$into/whole")))
 }
 
-# ---- programs ---------------------------------------------------------------------------------------------------------
+# ---- programs ------------------------------------------------------------------------------------
 
 # The neighbours are libraries with one function, `neighbour`. aws-lc is built with the enclave's.
 build_rust() { # features
