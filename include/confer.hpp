@@ -28,8 +28,8 @@
 //             before the stream shows the call, which then wants no answer from its reader.
 //             std::string(std::string_view arguments) answers at once. void(const confer::event
 //             &call) can copy the call, and answer the copy later on any thread. It runs in
-//             pull_stream::next() or on the client's callback thread. Each stream has a copy of
-//             its request's functions.
+//             pull_stream::next() or on the client's callback thread. There it cannot read this
+//             stream: CONFER_E_BUSY. Each stream has a copy of its request's functions.
 // Lifetimes   A std::string_view lives as long as the object that returned it. An `event` is lent
 //             during its callback, or until the stream is read again. A copy of it outlives the
 //             loan. Copies of a `report` or an `error` share it.
