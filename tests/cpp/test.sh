@@ -77,7 +77,7 @@ else
 fi
 
 if [[ -e /usr/include/nlohmann/json.hpp ]]; then
-  compile 17 tests/cpp/vectors.cpp "$OUT/vectors"
+  compile "$CXX" 17 tests/cpp/vectors.cpp "$OUT/vectors"
   mapfile -t vectors < <(find tests/vectors -maxdepth 1 -name '*.json' ! -name schema.json | LC_ALL=C sort)
   "$OUT/vectors" "${vectors[@]}"
 else
