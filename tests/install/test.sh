@@ -82,6 +82,9 @@ else
 fi
 unset PKG_CONFIG_PATH
 
+python() { PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=bindings/python/src CONFER_LIBRARY=$prefix/lib/libconfer.so.0 python3 "$@"; }
+expect "a Python program" "$answer" "$(asks python bindings/python/examples/chat.py --url @URL --policy @POLICY Hello!)"
+
 # CMake uses the installation in another place, whose path has a space.
 mv "$prefix" "$into/another place"
 with_cmake() { # PREFIX: builds examples/cmake
