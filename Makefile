@@ -21,7 +21,7 @@ LIB      := build/lib/libconfer.so
 ENCLAVE  := build/bin/confer-enclave
 EXAMPLES := $(patsubst examples/%.c,build/examples/%,$(wildcard examples/c/*.c))
 
-.PHONY: all lib enclave header examples demo demo-all test bench limits toolchains install dist deb clean FORCE
+.PHONY: all lib enclave header examples demo demo-all test bench limits toolchains cross cross-toolchains install dist deb clean FORCE
 
 all: lib examples
 
@@ -84,6 +84,15 @@ limits: $(LIB) $(ENCLAVE)
 
 toolchains:
 	@scripts/toolchains
+
+# --- other platforms: docs/targets.md ---------------------------------------------------------------
+
+cross: $(ENCLAVE)
+	scripts/cross
+	tests/cross/test.sh
+
+cross-toolchains:
+	@scripts/cross-toolchains
 
 # --- packaging ------------------------------------------------------------------------------------
 

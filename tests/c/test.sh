@@ -2,7 +2,8 @@
 # The C API as a C program meets it: the header in every dialect, the built library's symbols and needs, and the promises
 # of tests/c/*.c, each program plain and under valgrind. `tests/c/test.sh NAME…` runs only these programs.
 #
-# Needs what `make lib enclave` builds. Another library or enclave: LIB_DIR, CONFER_ENCLAVE.
+# Needs what `make lib enclave` builds. Another library or enclave: LIB_DIR, CONFER_ENCLAVE. For another CPU: CC, and in
+# RUNNER the command that runs a program, without valgrind.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -164,7 +165,8 @@ keep_promises() {
     [[ " ${EACH_SERVER[*]} " != *" $name "* ]] || servers=(0.1.14 newer)
     for server in "${servers[@]}"; do
       export CONFER_ENCLAVE_SERVER=$server
-      run "$name, $server" "$OUT/$name"
+      # shellcheck disable=SC2086 # a list of words
+      run "$name, $server" ${RUNNER:-} "$OUT/$name"
       [ -z "$with_valgrind" ] || [[ " ${PLAIN[*]} " == *" $name "* ]] ||
         run "$name, $server, valgrind" "${VALGRIND[@]}" "${leaks[@]}" "$OUT/$name"
     done
@@ -212,6 +214,7 @@ keep_promises_of_unloading() {
 }
 
 with_valgrind=1
+[ -z "${RUNNER:-}" ] || with_valgrind=''
 command -v valgrind >/dev/null || { with_valgrind='' && echo 'SKIP valgrind: it is not installed; the programs run plain'; }
 
 if [ "$*" = leave ]; then

@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# Checks what scripts/cross built: that each library exports the functions of the header and nothing
+# else, and needs nothing but the system; and runs tests/cross/promises.c against the local enclave
+# where this machine can run the target. `tests/cross/test.sh TARGET…` checks only these targets.
+#
+# Another enclave: CONFER_ENCLAVE.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+source scripts/cross-settings
+
+ENCLAVE=${CONFER_ENCLAVE:-build/bin/confer-enclave}
+[[ -x $ENCLAVE ]] || { echo "$ENCLAVE is missing: make enclave"; exit 1; }
+OUT=$(mktemp -d)
+trap 'rm -rf "$OUT"' EXIT
+C=(-std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -g -D_POSIX_C_SOURCE=200809L -Iinclude tests/cross/promises.c)
+C_PROGRAMS=(statuses input connect callbacks streams reentrancy pull cancel free slow cache clients requests writes tools
+            reconnect watch secrets)
+head -c 3000000 /dev/urandom >"$OUT/document"
+
+passed=0 failed=0
+try() { # name, command…
+  local name=$1
+  shift
+  if "$@" >"$OUT/log" 2>&1; then passed=$((passed + 1)) && echo "ok: $name"; else
+    failed=$((failed + 1))
+    echo "FAILED: $name"
+    sed 's/^/    /' "$OUT/log" | head -${LINES_SHOWN:-20}
+  fi
+}
+
+# ---- symbols --------------------------------------------------------------------------------------
+
+listed() { sed '/^#/d; s/ .*//' docs/symbols-in-versions | LC_ALL=C sort; }
+# The exported names of a library in any format; Apple's have an underscore in front.
+exported() {
+  case $1 in
+    *.so) llvm-nm --dynamic --defined-only --format=just-symbols "$1" ;;
+    *.dll) llvm-readobj --coff-exports "$1" | sed -n 's/^ *Name: //p' ;;
+    *.dylib) llvm-nm --extern-only --defined-only --format=just-symbols "$1" | sed 's/^_//' ;;
+  esac | LC_ALL=C sort
+}
+defined() { llvm-nm --extern-only --defined-only --format=just-symbols "$1" 2>/dev/null | sed '/:$/d; /^$/d; s/^_\(confer_\)/\1/' | LC_ALL=C sort -u; }
+exports_the_header() { diff <(listed) <(exported "$1"); }
+# A static library that exports nothing else lives beside others; the weak DW.ref.* are shared.
+defines_only_the_header() { diff <(listed) <(defined "$1" | grep -v '^DW\.ref\.'); }
+defines_the_header() { LC_ALL=C comm -23 <(listed) <(defined "$1") | { ! grep .; }; }
+# An import library has for each function its stub and its pointer.
+imports_the_header() { diff <(listed) <(defined "$1" | sed -n 's/^__imp_//p'); }
+
+# ---- running --------------------------------------------------------------------------------------
+
+keep_promises() { # command…
+  local line url token policy status
+  coproc ENCLAVE_PROCESS { exec "$ENCLAVE" --state "$OUT/state" --exit-with-stdin 2>"$OUT/enclave.log"; }
+  local pid=$ENCLAVE_PROCESS_PID input=${ENCLAVE_PROCESS[1]}
+  read -r line <&"${ENCLAVE_PROCESS[0]}"
+  field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$line"; }
+  url=$(field url) token=$(field token) policy=$(field policy)
+  "$@" "$url" "$token" "$policy" "$OUT/document"
+  status=$?
+  exec {input}>&-
+  wait "$pid"
+  return $status
+}
+
+# Compares the enclave's hash of the uploaded file, too.
+run() { # name, command…
+  local name=$1
+  shift
+  try "$name" keep_promises "$@"
+  sed -n 's/\r$//; /ok$/p' "$OUT/log" | tee "$OUT/kept"
+  try "$name: the enclave received the file as it is" grep -q "SHA-256 $(sha256sum "$OUT/document" | cut -d' ' -f1)" "$OUT/kept"
+}
+
+needs_at_most_glibc() { # version, file
+  local newest
+  newest=$(llvm-readelf --version-info "$2" | grep -o 'GLIBC_[0-9.]*' | sort --version-sort --unique | tail -1)
+  echo "needs $newest"
+  [[ $(printf '%s\nGLIBC_%s\n' "$newest" "$1" | sort --version-sort | tail -1) == "GLIBC_$1" ]]
+}
+needs_only() { # pattern of libraries, file
+  llvm-readelf --dynamic-table "$2" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | tee "$OUT/needed"
+  [[ -s $OUT/needed ]] && ! grep -Evx "$1" "$OUT/needed"
+}
+
+# ---- targets --------------------------------------------------------------------------------------
+
+linux_glibc() { # cpu, command that runs a program
+  local target=$1-linux-gnu lib=build/cross/$1-linux-gnu/lib
+  try "$target: libconfer.so exports the header's functions" exports_the_header "$lib/libconfer.so"
+  try "$target: libconfer.a exports the header's functions" defines_only_the_header "$lib/libconfer.a"
+  try "$target: libconfer.so runs with glibc $GLIBC" needs_at_most_glibc "$GLIBC" "$lib/libconfer.so"
+  try "$target: libconfer.so needs the system only" \
+    needs_only 'lib(c|m|gcc_s|pthread|dl|rt|util)\.so\.[0-9]+|ld-linux.*\.so\.[0-9]+' "$lib/libconfer.so"
+  use_zig "$target.$GLIBC"
+  try "$target: a program links libconfer.so" scripts/zig-cc "${C[@]}" -o "$OUT/shared" -L"$lib" -lconfer -Wl,-rpath,"$PWD/$lib"
+  run "$target: a program with libconfer.so keeps the promises" "${@:2}" "$OUT/shared"
+  try "$target: a program links libconfer.a" scripts/zig-cc "${C[@]}" -o "$OUT/static" "$lib/libconfer.a" -lunwind -lpthread -lm -ldl
+  run "$target: a program with libconfer.a keeps the promises" "${@:2}" "$OUT/static"
+}
+x86_64-linux-gnu() { linux_glibc x86_64; }
+aarch64-linux-gnu() {
+  local -r qemu=(qemu-aarch64 -L /usr/aarch64-linux-gnu)
+  linux_glibc aarch64 "${qemu[@]}"
+  # qemu changes the meaning of limits, forks and filters of system calls, so the programs about them are left out.
+  try "aarch64-linux-gnu: programs of tests/c" env CC="$PWD/scripts/zig-cc" RUNNER="${qemu[*]}" CONFER_ENCLAVE="$ENCLAVE" \
+    LIB_DIR=build/cross/aarch64-linux-gnu/lib tests/c/test.sh "${C_PROGRAMS[@]}"
+  cat "$OUT/log"
+}
+
+x86_64-windows() {
+  local lib=build/cross/x86_64-windows/lib cc=x86_64-w64-mingw32-gcc-posix
+  system_dlls_only() { llvm-readobj --coff-imports "$1" | sed -n 's/^ *Name: //p' | sort -u | tee "$OUT/needed"
+    [[ -s $OUT/needed ]] && ! grep -Evix "$WINDOWS_DLLS" "$OUT/needed"; }
+  try "x86_64-windows: confer.dll exports the header's functions" exports_the_header "$lib/confer.dll"
+  try "x86_64-windows: libconfer.dll.a imports the header's functions" imports_the_header "$lib/libconfer.dll.a"
+  try "x86_64-windows: libconfer.a defines the header's functions" defines_the_header "$lib/libconfer.a"
+  try "x86_64-windows: confer.dll needs the system only" system_dlls_only "$lib/confer.dll"
+  try "x86_64-windows: a program links confer.dll" "$cc" "${C[@]}" -o "$OUT/shared.exe" "$lib/libconfer.dll.a" -static
+  # shellcheck disable=SC2086 # a list of words
+  try "x86_64-windows: a program links libconfer.a" "$cc" -DCONFER_STATIC "${C[@]}" -o "$OUT/static.exe" "$lib/libconfer.a" -static $WINDOWS_LIBS
+  cp "$lib/confer.dll" "$OUT/"
+  # Debian 12's wine lacks a DLL that Rust's standard library asks for random numbers.
+  x86_64-w64-mingw32-gcc -shared -o "$OUT/bcryptprimitives.dll" tests/cross/bcryptprimitives.c -ladvapi32
+  export WINEPREFIX=$OUT/wine WINEDEBUG=-all WINEDLLOVERRIDES='mscoree,mshtml=;bcryptprimitives=n'
+  run "x86_64-windows: a program with confer.dll keeps the promises" /usr/lib/wine/wine64 "$OUT/shared.exe"
+  run "x86_64-windows: a program with libconfer.a keeps the promises" /usr/lib/wine/wine64 "$OUT/static.exe"
+}
+
+cross_main "$@"
+echo "$passed passed, $failed failed"
+[[ $failed == 0 ]]
