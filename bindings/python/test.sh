@@ -55,6 +55,8 @@ with_enclave() {
 # README's first program. For the local enclave it needs two more settings.
 sed -n '/^```python$/,/^```$/p' README.md | sed '1d; /^```$/,$d' |
   sed 's/confer.Config(/&endpoint=os.environ["URL"], policy=confer.Policy.load(os.environ["POLICY"]), /' >"$OUT/hello.py"
+# A user's type checker finds the types in the wheel.
+(cd "$OUT" && "$TOOLS/bin/mypy" --strict --cache-dir mypy-wheel --python-executable "$PYTHON" hello.py "$TREE"/bindings/python/examples/*.py)
 answer=$(with_enclave "$PYTHON" hello.py)
 [[ $answer == "You said: Hello!" ]] || { echo "README's program answered: $answer"; exit 1; }
 echo "README's program: $answer"
@@ -63,3 +65,8 @@ chat() { "$PYTHON" "$TREE/bindings/python/examples/chat.py" --url "$URL" --polic
 answer=$(with_enclave chat) || { cat "$OUT/chat.log"; exit 1; }
 [[ $answer == "You said: hello there" ]] || { echo "the example answered: $answer"; exit 1; }
 echo "examples/chat.py: $answer"
+
+together() { "$PYTHON" "$TREE/bindings/python/examples/together.py" --url "$URL" --policy "$POLICY" one two; }
+answer=$(with_enclave together)
+[[ $answer == $'one: You said: one\ntwo: You said: two' ]] || { echo "the example answered: $answer"; exit 1; }
+echo "examples/together.py: ${answer//$'\n'/, }"

@@ -246,7 +246,8 @@ class Questions(EnclaveTest):
             return enclave.token
 
         config.token, config.token_provider = None, provider
-        confer.Client(config)
+        client = confer.Client(config)
         asked.wait()
+        del client
         gc.collect()
         confer.wait_for_threads()

@@ -355,13 +355,13 @@ class AsyncClient(BaseClient):
     """
 
     def __init__(self, config: AsyncConfig | None = None) -> None:
+        loop = asyncio.get_running_loop()
         config = config or AsyncConfig()
         super().__init__(config)
         self._failures: list[BaseException] = []
         self._answers: asyncio.Task[None] | None = None
         if config.token_provider is not None or config.accept_release is not None:
-            answers = _answer_all(config, self.watch(), self._failures)
-            self._answers = asyncio.get_running_loop().create_task(answers)
+            self._answers = loop.create_task(_answer_all(config, self.watch(), self._failures))
 
     async def __aenter__(self) -> AsyncClient:
         try:
