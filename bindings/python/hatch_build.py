@@ -2,6 +2,7 @@
 
 CONFER_LIBRARY is the library's path; by default it is the tree's build/lib. CONFER_WHEEL_PLATFORM is
 the platform of a library that is not for Linux with glibc, such as macosx_11_0_arm64 or win_amd64.
+STRIP is the program that strips a library of another platform, such as aarch64-linux-gnu-strip.
 """
 
 from __future__ import annotations
@@ -29,10 +30,8 @@ class CustomBuildHook(BuildHookInterface[Any]):
         self.scratch = tempfile.mkdtemp()
         copy = Path(self.scratch, NAMES.get(library.suffix, "libconfer.so.0"))
         shutil.copyfile(library, copy)
-        platform = os.environ.get("CONFER_WHEEL_PLATFORM")
-        if platform is None:
-            platform = glibc_platform(copy.read_bytes())
-            subprocess.run(["strip", "--strip-unneeded", copy], check=True)
+        subprocess.run([os.environ.get("STRIP", "strip"), "--strip-unneeded", copy], check=True)
+        platform = os.environ.get("CONFER_WHEEL_PLATFORM") or glibc_platform(copy.read_bytes())
         # No compiled extension: any Python 3 can use it.
         build_data["tag"] = f"py3-none-{platform}"
         build_data["pure_python"] = False
