@@ -179,6 +179,7 @@ keep_promises_of_vectors() {
   local files
   mapfile -t files < <(find tests/vectors -maxdepth 1 -name '*.json' ! -name schema.json | LC_ALL=C sort)
   run vectors "$OUT/vectors" "${files[@]}"
+  [ -z "$with_valgrind" ] || run 'vectors, valgrind' "${VALGRIND[@]}" "${LEAKS[@]}" "$OUT/vectors" "${files[@]}"
 }
 
 # Programs that end while the library connects, in C and C++, linked with the shared and the static library. The
