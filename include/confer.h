@@ -125,9 +125,9 @@
  * Fork         In a forked child of a process that used the library, every call that returns a
  *              status returns CONFER_E_FORKED. Getters are safe there, and freeing does nothing.
  *              Clients read as ended, and descriptors must not be polled. The library calls no
- *              `destroy` there for what it was given before. A program started with exec is not affected. If a name look-up was in progress at the
- *              fork, the C library's resolver may stay locked in the child: call getaddrinfo()
- *              there only after exec.
+ *              `destroy` there for what it was given before. A program started with exec is not
+ *              affected. If a name look-up was in progress at the fork, the C library's resolver
+ *              may stay locked in the child: call getaddrinfo() there only after exec.
  * Exit         A process may end at any time, even while the library connects. Nothing has to be
  *              closed first. The destructor of a static C++ object may close and free. Functions
  *              with __attribute__((destructor)) must not call the library: in a statically linked
@@ -708,8 +708,9 @@ int32_t confer_error_http_status(const confer_error *error);
  *       _FORKED, _FILE, _TOO_LARGE, _STALE,
  *       _NOT_CONNECTED
  *     CONFER_E_BUSY, _TOO_MANY                       yes
- *     CONFER_E_SYSTEM                                yes; no if the system refuses random bytes,
- *                                                    because a sandbox filter stays
+ *     CONFER_E_SYSTEM                                yes; no if the process is ending, or the
+ *                                                    system refuses random bytes, because
+ *                                                    a sandbox filter stays
  *     CONFER_E_CANCELLED, _CLOSED, _STOPPED,         no
  *       _PANIC
  *     CONFER_E_TOKEN                                 yes: asks for a token again; no if nobody
@@ -2596,8 +2597,8 @@ void confer_raw_request_free(confer_raw_request *request);
  *
  * Set `size` to `sizeof(confer_stream_callbacks)` and unused members to NULL, for example by
  * `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy, NULL}`. A smaller
- * size, of an older header, is accepted. A larger one is accepted if all members unknown to this
- * version are zero.
+ * size, of an older header, is accepted. A larger one, of at most 1,024 bytes, is accepted if all
+ * members unknown to this version are zero.
  *
  * The table has two uses. With `on_event`, the library delivers the events. With `on_ready`, it
  * wakes the application, which takes them with confer_stream_next() or confer_stream_collect() on
@@ -2636,7 +2637,8 @@ typedef struct {
      * Called when an event or the end is ready to be taken. Then call confer_stream_next() with a
      * timeout of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an
      * error. The next call comes after everything was taken, and one more comes for the end. A
-     * call can come after another thread has taken everything, but not after confer_stream_free().
+     * call can come after another thread has taken everything. None begins after
+     * confer_stream_free(), but one that has begun can last longer than a free on another thread.
      * After confer_close(), `on_done` may come without a call of `on_ready`. NULL: the library
      * delivers the events to `on_event`.
      */
@@ -3255,7 +3257,8 @@ const confer_report *confer_event_previous_report(const confer_event *event);
 
 /**
  * Returns the error of CONFER_EVENT_DISCONNECTED, or of the failed attempt before
- * CONFER_EVENT_RETRY; NULL for the first retry after a lost connection, and for other events.
+ * CONFER_EVENT_RETRY; NULL for the first retry after a lost connection, for the first attempt to
+ * replace a connection unless an earlier one to replace it failed, and for other events.
  * Borrowed from the event.
  */
 CONFER_API

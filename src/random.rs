@@ -1,10 +1,11 @@
 //! Random numbers that protect nothing (SplitMix64). They spread pauses, and name messages.
 
-/// Returns a random seed, or 0 if the system has no random numbers.
+use std::hash::{BuildHasher, RandomState};
+
+/// Returns a random seed. It comes from the standard library, because only workers may ask aws-lc
+/// for random numbers (`host/exit.rs`), and every thread asks here.
 pub fn seed() -> u64 {
-    let mut bytes = [0; 8];
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    u64::from_ne_bytes(bytes)
+    RandomState::new().hash_one(())
 }
 
 /// A sequence of random numbers. Its first 2^64 numbers all differ.

@@ -170,6 +170,28 @@ fn ffi_imports_only_client_and_leaves() {
     assert_eq!(wrong, [""; 0]);
 }
 
+/// A thread that first asks aws-lc when the process ends aborts it (`src/host/exit.rs`). So only
+/// files that run on workers may ask. An application's thread runs all others.
+#[test]
+fn only_workers_ask_aws_lc_for_random_numbers() {
+    let asks = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+        shipped.contains("rand::fill") || shipped.contains("rand::System")
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let relative = |path: PathBuf| path.strip_prefix(root).unwrap().to_path_buf();
+    let mut asking: Vec<_> = sources().into_iter().filter(asks).map(relative).collect();
+    asking.sort();
+    let expected = [
+        "src/attestation/world.rs", // tests
+        "src/host/exit.rs",
+        "src/noise/handshake.rs",
+        "src/noise/resolver.rs",
+    ];
+    assert_eq!(asking, expected.map(PathBuf::from));
+}
+
 #[test]
 fn unguarded_exports_are_found() {
     let cases = [

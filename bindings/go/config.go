@@ -122,7 +122,7 @@ const (
 	LimitStreamUnread LimitKey = C.CONFER_LIMIT_STREAM_UNREAD // unread on a stream; above this, it fails with ErrSlowConsumer
 	LimitClientUnread LimitKey = C.CONFER_LIMIT_CLIENT_UNREAD // unread on all streams
 	LimitUnfinished   LimitKey = C.CONFER_LIMIT_UNFINISHED    // bytes of incomplete messages
-	LimitUnsent       LimitKey = C.CONFER_LIMIT_UNSENT        // bytes of unsent requests; above this, new ones fail with ErrTooMany
+	LimitUnsent       LimitKey = C.CONFER_LIMIT_UNSENT        // bytes of unsent requests; above this, new ones fail with ErrTooMany, or ErrTooLarge if one exceeds it
 	LimitRequests     LimitKey = C.CONFER_LIMIT_REQUESTS      // open requests
 	// LimitAttempts is the number of attempts to connect that may fail in a row, including the
 	// first one; after the last the client ends with its error. Default 0: the client ends with its

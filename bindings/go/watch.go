@@ -36,7 +36,7 @@ type Disconnected struct{ Err error }
 type Retry struct {
 	Attempt uint32 // counts attempts in a row from 1; a client's first attempt has no event
 	Delay   time.Duration
-	Err     error // of the attempt before; nil for the first retry after a lost connection
+	Err     error // of the attempt before; nil for the first retry after a lost connection or of a renewal
 }
 
 // TokenQuestion asks for a token, within DurationAnswer: see AskToken.

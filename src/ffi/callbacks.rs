@@ -16,8 +16,8 @@ use crate::error::{Error, Result, Status};
 ///
 /// Set `size` to `sizeof(confer_stream_callbacks)` and unused members to NULL, for example by
 /// `confer_stream_callbacks c = {sizeof c, data, on_event, on_done, destroy, NULL}`. A smaller
-/// size, of an older header, is accepted. A larger one is accepted if all members unknown to this
-/// version are zero.
+/// size, of an older header, is accepted. A larger one, of at most 1,024 bytes, is accepted if all
+/// members unknown to this version are zero.
 ///
 /// The table has two uses. With `on_event`, the library delivers the events. With `on_ready`, it
 /// wakes the application, which takes them with confer_stream_next() or confer_stream_collect() on
@@ -60,7 +60,8 @@ pub struct confer_stream_callbacks {
     /// Called when an event or the end is ready to be taken. Then call confer_stream_next() with a
     /// timeout of 0, here or on another thread, until it returns CONFER_TIMEOUT, CONFER_END or an
     /// error. The next call comes after everything was taken, and one more comes for the end. A
-    /// call can come after another thread has taken everything, but not after confer_stream_free().
+    /// call can come after another thread has taken everything. None begins after
+    /// confer_stream_free(), but one that has begun can last longer than a free on another thread.
     /// After confer_close(), `on_done` may come without a call of `on_ready`. NULL: the library
     /// delivers the events to `on_event`.
     pub on_ready: Option<unsafe extern "C" fn(user_data: *mut c_void, stream: *mut confer_stream)>,

@@ -94,7 +94,8 @@ pub unsafe extern "C" fn confer_event_previous_report(
 }
 
 /// Returns the error of CONFER_EVENT_DISCONNECTED, or of the failed attempt before
-/// CONFER_EVENT_RETRY; NULL for the first retry after a lost connection, and for other events.
+/// CONFER_EVENT_RETRY; NULL for the first retry after a lost connection, for the first attempt to
+/// replace a connection unless an earlier one to replace it failed, and for other events.
 /// Borrowed from the event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_error(event: *const confer_event) -> *const confer_error {

@@ -75,8 +75,9 @@ pub unsafe extern "C" fn confer_error_http_status(error: *const confer_error) ->
 ///       _FORKED, _FILE, _TOO_LARGE, _STALE,
 ///       _NOT_CONNECTED
 ///     CONFER_E_BUSY, _TOO_MANY                       yes
-///     CONFER_E_SYSTEM                                yes; no if the system refuses random bytes,
-///                                                    because a sandbox filter stays
+///     CONFER_E_SYSTEM                                yes; no if the process is ending, or the
+///                                                    system refuses random bytes, because
+///                                                    a sandbox filter stays
 ///     CONFER_E_CANCELLED, _CLOSED, _STOPPED,         no
 ///       _PANIC
 ///     CONFER_E_TOKEN                                 yes: asks for a token again; no if nobody

@@ -136,11 +136,19 @@ pub fn block_signals_with(without_signals: WithoutSignals) {
     let _ = WITHOUT_SIGNALS.set(without_signals);
 }
 
+/// The stack of each thread, whatever `RUST_MIN_STACK` says. Callbacks run on it (`confer.h`).
+const STACK: usize = 2 << 20;
+
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let (mut body, mut thread) = (Some(body), None);
     let mut start = || {
         let body = body.take().expect("it is called once");
-        thread = Some(Builder::new().name(name.into()).spawn(body));
+        thread = Some(
+            Builder::new()
+                .name(name.into())
+                .stack_size(STACK)
+                .spawn(body),
+        );
     };
     match WITHOUT_SIGNALS.get() {
         Some(without_signals) => without_signals(&mut start),

@@ -57,8 +57,6 @@ fn ended(client: &Client) -> Failure {
 fn noticed_in_time(since: Instant) {
     let took = since.elapsed();
     assert!(took < KEEPALIVE + DEAD_PEER + SLACK, "only after {took:?}");
-    // On a busy machine the last byte may have moved before `since`.
-    assert!(took > DEAD_PEER / 2, "after {took:?} already");
 }
 
 #[test]

@@ -94,9 +94,25 @@ fn open_and_unsent_requests_have_settable_limits() {
     let refused = pull(&client, &"x".repeat(70_000)).err().unwrap();
     assert_eq!(refused.status(), CONFER_E_TOO_LARGE, "no time helps");
     assert!(!refused.retryable());
+    assert!(refused.message().contains("CONFER_LIMIT_UNSENT"));
     read(&pull(&client, &"x".repeat(60_000)).unwrap())
         .1
         .unwrap();
+}
+
+#[test]
+fn unsent_requests_are_refused_above_their_sum() {
+    let enclave = Enclave::start(None);
+    let config = asking(&enclave);
+    config.set_limit(CONFER_LIMIT_UNSENT, 64 << 10);
+    let client = start(&config); // nobody answers, so nothing is sent
+    let long = "x".repeat(40_000);
+    let first = pull(&client, &long).unwrap();
+    let refused = pull(&client, &long).err().unwrap();
+    assert_eq!(refused.status(), CONFER_E_TOO_MANY);
+    assert!(refused.retryable());
+    drop(first);
+    until("there is room", || pull(&client, &long).is_ok());
 }
 
 #[test]

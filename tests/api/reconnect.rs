@@ -228,10 +228,12 @@ fn close_ends_an_attempt_and_waiting_requests() {
     enclave.kill();
     watch.until(&Lost(CONFER_E_CONNECTION_LOST));
     let waiting = pull(&client, PROMPT).unwrap();
+    let began = Instant::now();
     assert_eq!(
         call(|e| unsafe { confer_close(client.0, 5_000, e) }).unwrap(),
         CONFER_OK
     );
+    assert!(began.elapsed() < PATIENCE);
     assert_eq!(read(&waiting).1.unwrap_err().status(), CONFER_E_CLOSED);
     watch.until(&Ended(CONFER_OK));
 }
@@ -274,7 +276,11 @@ fn request_waits_for_a_connection_within_its_idle_limit() {
         (failure.status(), failure.progress()),
         (CONFER_E_STREAM_IDLE, CONFER_PROGRESS_NOT_SENT)
     );
-    assert!(began.elapsed() > Duration::from_millis(650));
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(700) && took < PATIENCE,
+        "{took:?}"
+    );
 }
 
 #[test]
@@ -849,6 +855,8 @@ fn failing_renewal_keeps_the_working_connection() {
         assert_eq!(answer.matches('x').count(), 120);
         check(&client).unwrap();
         assert_eq!(enclave.requests(CHATS).len(), 1);
+        // The request began another renewal, which says why the last one failed.
+        watch.until(&Failed(CONFER_E_REJECTED));
     }
 }
 
@@ -881,7 +889,7 @@ fn connection_without_reconnecting_ends_at_its_age() {
     let client = connect(&config).unwrap();
     let failure = read(&pull(&client, "/silent").unwrap()).1.unwrap_err();
     assert_eq!(failure.status(), CONFER_E_EXPIRED);
-    assert!(began.elapsed() > Duration::from_secs(8));
+    assert!(began.elapsed() >= Duration::from_secs(10));
     assert_eq!(
         pull(&client, PROMPT).err().unwrap().status(),
         CONFER_E_EXPIRED
@@ -905,7 +913,7 @@ fn expiring_token_is_replaced_in_time_without_a_storm() {
     });
     watch.until(&Connected(false));
     assert!(
-        began.elapsed() > Duration::from_secs(9),
+        began.elapsed() >= Duration::from_secs(10),
         "{:?}",
         began.elapsed()
     );

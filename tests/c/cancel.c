@@ -211,7 +211,9 @@ static void each_stage_has_a_timeout_named_in_its_error(void) {
         place_open(&place, &stalls[i]);
         confer_client *client = NULL;
         CHECK_OK(confer_config_set_duration_ms(place.config, stalls[i].stage, 100, &error));
-        CHECK_ERROR(CONFER_E_STAGE_TIMEOUT, names[stalls[i].stage], confer_connect(place.config, &client, &error));
+        char message[64];
+        snprintf(message, sizeof message, "%s: no result within 100 ms", names[stalls[i].stage]);
+        CHECK_ERROR(CONFER_E_STAGE_TIMEOUT, message, confer_connect(place.config, &client, &error));
         CHECK(client == NULL);
         place_close(&place);
     }
@@ -236,7 +238,7 @@ static void all_stages_together_have_a_timeout(void) {
     place_open(&place, &(struct stall){"message1-stall", "ws", CONFER_STAGE_HANDSHAKE});
     confer_client *client = NULL;
     CHECK_OK(confer_config_set_duration_ms(place.config, CONFER_DURATION_CONNECT, 300, &error));
-    CHECK_STATUS(CONFER_E_STAGE_TIMEOUT, confer_connect(place.config, &client, &error));
+    CHECK_ERROR(CONFER_E_STAGE_TIMEOUT, "no result within 300 ms", confer_connect(place.config, &client, &error));
     place_close(&place);
 }
 

@@ -379,13 +379,13 @@ static void without_a_token_there_is_no_connection(void) {
     enclave_close(client);
     frees.react = free_question;
     client = start_asking(&frees, 0, 50);
-    CHECK_ERROR(CONFER_E_TOKEN, "50 ms", confer_client_wait(client, -1, &error));
+    CHECK_ERROR(CONFER_E_TOKEN, "gave no token within 50 ms", confer_client_wait(client, -1, &error));
     line_ends(&frees, CONFER_E_TOKEN);
     enclave_close(client);
     keeps.react = keep_question;
     keeps.data = &late;
     client = start_asking(&keeps, 0, 50);
-    CHECK_ERROR(CONFER_E_TOKEN, "50 ms", confer_client_wait(client, -1, &error));
+    CHECK_ERROR(CONFER_E_TOKEN, "gave no token within 50 ms", confer_client_wait(client, -1, &error));
     line_ends(&keeps, CONFER_E_TOKEN);
     IS_STALE(confer_event_answer_token(late, enclave.token, SIZE_MAX, &error));
     enclave_close(client);

@@ -61,7 +61,8 @@ pub(crate) unsafe fn bytes<'a>(text: *const c_char, len: usize, name: &str) -> R
 /// `bytes` is NULL or readable for `len` bytes.
 pub(crate) unsafe fn data<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
     if len == usize::MAX {
-        let message = "len: SIZE_MAX means NUL-terminated text; bytes need their number";
+        let message =
+            "len: SIZE_MAX means NUL-terminated text; a document needs its length in bytes";
         return Err(Error::new(Status::InvalidArgument, message));
     }
     // SAFETY: passed on.

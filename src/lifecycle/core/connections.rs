@@ -72,6 +72,7 @@ impl Core {
             connection,
             born,
             renewal: None,
+            renewal_error: None,
             look,
         };
         if let State::Connected(old) = std::mem::replace(&mut self.state, State::Connected(live)) {
@@ -230,11 +231,12 @@ impl Core {
         }
         let number = self.failures + 1;
         live.renewal = Some(Attempt::new(number));
+        let error = live.renewal_error.take();
         if number == 1 {
-            self.notify_attempt(number, Duration::ZERO, None);
+            self.notify_attempt(number, Duration::ZERO, error);
             return self.next_step(now); // no pause while a connection works
         }
-        self.pause(None, now);
+        self.pause(error, now);
     }
 }
 

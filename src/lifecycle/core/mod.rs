@@ -59,6 +59,8 @@ struct Live {
     born: Born,
     /// An attempt to replace it.
     renewal: Option<Attempt>,
+    /// The error with which the last renewal failed.
+    renewal_error: Option<Error>,
     /// The next time to check whether it must be replaced.
     look: Option<Instant>,
 }

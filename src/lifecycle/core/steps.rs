@@ -230,6 +230,7 @@ impl Core {
         self.failures = 0;
         if let State::Connected(live) = &mut self.state {
             live.renewal = None;
+            live.renewal_error = Some(error.clone());
         }
         self.finish_waiting(error);
     }

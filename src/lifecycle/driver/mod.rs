@@ -225,7 +225,12 @@ impl Lifecycle {
         let len = request.body.len();
         let most = MAX_BODY.min(unsent);
         if len > most {
-            let message = format!("the request has {len} bytes (at most {most})");
+            let whose = if unsent < MAX_BODY {
+                ", CONFER_LIMIT_UNSENT"
+            } else {
+                ""
+            };
+            let message = format!("the request has {len} bytes (at most {most}{whose})");
             return Err(Error::new(Status::TooLarge, message));
         }
         let bound = if goes_on { usize::MAX } else { unsent };

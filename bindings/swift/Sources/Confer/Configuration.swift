@@ -113,7 +113,7 @@ public struct Configuration: Sendable {
         case clientUnread = 2
         /// Bytes of incomplete messages.
         case unfinished = 3
-        /// Bytes of unsent requests. Above this, new requests fail with `.tooMany`.
+        /// Bytes of unsent requests. Above this, new requests fail with `.tooMany`, or with `.tooLarge` if one exceeds it.
         case unsent = 4
         /// Number of open requests.
         case requests = 5
