@@ -388,7 +388,7 @@ func libraryThreads(t *testing.T) (count int) {
 	return count
 }
 
-func TestTokenIsNeverPrinted(t *testing.T) {
+func TestSecretsAreNeverPrinted(t *testing.T) {
 	config := confer.Config{Endpoint: "http://elsewhere.example/", Token: "s3cret", Proxy: "http://me:s3cret@proxy.test"}
 	_, err := confer.Connect(t.Context(), config)
 	if !errors.Is(err, confer.ErrInvalidURL) {
@@ -400,9 +400,21 @@ func TestTokenIsNeverPrinted(t *testing.T) {
 			t.Errorf("got %s, %v", text, err)
 		}
 	}
+	message := confer.Message{Content: "s3cret"}
+	request.Messages = []confer.Message{message}
+	printed := []any{
+		config, &config, err, request, &request, message, request.Messages,
+		confer.Event{Content: "s3cret", JSON: "s3cret", ToolArguments: "s3cret"},
+		confer.EmbeddingsRequest{Texts: []string{"s3cret"}},
+		confer.FetchRequest{URL: "https://s3cret.test"},
+		confer.RawRequest{Body: "s3cret"},
+		confer.ExtractionRequest{Bytes: []byte("s3cret")},
+	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x", "%q"} {
-		if text := fmt.Sprintf(verb+" "+verb+" %+v "+verb, config, &config, err, request); strings.Contains(text, "s3cret") || strings.Contains(text, "733363726574") {
-			t.Errorf("%s: %s", verb, text)
+		for _, value := range printed {
+			if text := fmt.Sprintf(verb, value); strings.Contains(text, "s3cret") || strings.Contains(text, "733363726574") {
+				t.Errorf("%T, %s: %s", value, verb, text)
+			}
 		}
 	}
 }

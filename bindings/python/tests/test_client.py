@@ -129,13 +129,22 @@ class Errors(EnclaveTest):
             self.client().chat("\udcff")
         self.assertEqual(caught.exception.status, Status.INVALID_UTF8)
 
-    def test_token_is_never_printed(self) -> None:
+    def test_secrets_are_never_printed(self) -> None:
         config = confer.Config(token="s3cret", proxy="http://me:s3cret@proxy.test", endpoint="http://elsewhere.test/")
         with self.assertRaises(confer.UsageError) as caught:
             confer.Client(config)
         request = confer.ChatRequest("s3cret", documents=[{"encryptionKey": "s3cret"}])
         message = confer.Message("s3cret")
-        for value in (config, caught.exception, request, message):
+        answer = (
+            confer.Token("s3cret", "s3cret"),
+            confer.Thinking("s3cret", "s3cret"),
+            confer.ServerToolCall("id", "search", "s3cret", "s3cret"),
+            confer.ServerToolResponse("id", "search", "s3cret", "s3cret", "s3cret"),
+            confer.ToolCall("id", "clock", "s3cret", "s3cret", None),
+            confer.Body(b"s3cret", 6, 6),
+            confer.OtherEvent(confer.EventType.TOKEN, "s3cret"),
+        )
+        for value in (config, caught.exception, request, message, *answer):
             self.assertNotIn("s3cret", f"{value} {value!r}")
         with self.assertRaises(confer.UsageError) as bad:
             confer.Client(confer.Config(token="s3cret \udcff"))

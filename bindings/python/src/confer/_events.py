@@ -20,7 +20,7 @@ from ._report import Report, read_report
 class Token:
     """Text to append to the answer."""
 
-    text: str
+    text: str = field(repr=False)
     #: The received event. All events of a chat have it.
     json: str = field(repr=False)
 
@@ -29,7 +29,7 @@ class Token:
 class Thinking:
     """Reasoning text."""
 
-    text: str
+    text: str = field(repr=False)
     json: str = field(repr=False)
 
 
@@ -40,7 +40,7 @@ class ServerToolCall:
     id: str | None
     name: str | None
     #: JSON text.
-    arguments: str | None
+    arguments: str | None = field(repr=False)
     json: str = field(repr=False)
 
 
@@ -50,7 +50,7 @@ class ServerToolResponse:
 
     id: str | None
     name: str | None
-    content: str | None
+    content: str | None = field(repr=False)
     #: The complete result, which a message history needs. `content` can be a shorter one.
     full_content: str | None = field(repr=False)
     json: str = field(repr=False)
@@ -67,7 +67,7 @@ class ToolCall:
     id: str | None
     name: str | None
     #: JSON text.
-    arguments: str | None
+    arguments: str | None = field(repr=False)
     json: str = field(repr=False)
     _event: Owned[c.confer_event] | None = field(repr=False, compare=False)
 
@@ -102,7 +102,7 @@ class Completion:
 class Body:
     """A piece of an answer that does not come in events. It may end within a character."""
 
-    content: bytes
+    content: bytes = field(repr=False)
     #: The received bytes, with this piece, and the length of the answer.
     received: int
     total: int | None
@@ -120,7 +120,7 @@ class UploadProgress:
 class Embeddings:
     """The answer to an embeddings request: one row for each text."""
 
-    rows: list[list[float]]
+    rows: list[list[float]] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class OtherEvent:
     """An event of a type that this version does not know."""
 
     type: EventType
-    json: str | None
+    json: str | None = field(repr=False)
 
 
 # --- events of clients ----------------------------------------------------------------------------

@@ -246,7 +246,7 @@ struct Promises {
         #expect(try await failure { _ = try await text(of: client.chat(ChatRequest("x"))) }.status == .closed)
     }
 
-    @Test func tokenIsNeverPrinted() async throws {
+    @Test func secretsAreNeverPrinted() async throws {
         var configuration = Configuration(token: "s3cret", endpoint: "http://elsewhere.example/")
         configuration.proxy = .url("http://me:s3cret@proxy.test")
         let document = StoredDocument(json: #"{"encryptionKey":"s3cret"}"#)
@@ -256,6 +256,11 @@ struct Promises {
         dump(configuration, to: &printed)
         dump(error, to: &printed)
         dump(document, to: &printed)
+        let request = ChatRequest("s3cret")
+        let event = Event.token("s3cret")
+        printed += "\(request) \(String(reflecting: request)) \(request.messages) \(event) \(String(reflecting: [event]))"
+        dump(request, to: &printed)
+        dump(event, to: &printed)
         #expect(!printed.contains("s3cret"))
     }
 
