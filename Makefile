@@ -21,7 +21,7 @@ LIB      := build/lib/libconfer.so
 ENCLAVE  := build/bin/confer-enclave
 EXAMPLES := $(patsubst examples/%.c,build/examples/%,$(wildcard examples/c/*.c))
 
-.PHONY: all lib enclave header examples demo demo-all test bench limits toolchains cross cross-toolchains install dist deb clean FORCE
+.PHONY: all lib enclave header examples demo demo-all test bench limits docs toolchains cross cross-toolchains install dist deb clean FORCE
 
 all: lib examples
 
@@ -84,6 +84,12 @@ limits: $(LIB) $(ENCLAVE)
 
 toolchains:
 	@scripts/toolchains
+
+# --- the documentation site: build/docs -------------------------------------------------------------
+
+docs:
+	$(CARGO) doc --no-deps --lib --locked --target-dir target
+	@scripts/docs target/doc
 
 # --- other platforms: docs/targets.md ---------------------------------------------------------------
 

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Doxygen's filter for include/confer.h: prints the header with its plain comments in Doxygen's form.
+
+Tables and programs become <pre> blocks, because their columns are aligned by spaces. Names in them still link."""
+
+import html
+import re
+import sys
+
+header = open(sys.argv[1], encoding="utf-8").read()
+# Doxygen links functions by itself, and constants and types if they have a `#`.
+linked = set(re.findall(r"^#define (CONFER_\w+)", header, re.M)) | set(re.findall(r"\b(confer_\w+);", header))
+
+
+def group(source: str) -> str:
+    return source.removeprefix("src/ffi/").removesuffix(".rs")
+
+
+def links(text: str) -> str:
+    """Escapes a text, and links the names in it."""
+    text = re.sub(r"[\\%#@]", r"\\\g<0>", html.escape(text, quote=False))
+    return re.sub(r"\bconfer_\w+\b(?!\()|\bCONFER_\w+\b", lambda name: "#" * (name[0] in linked) + name[0], text)
+
+
+def prose(text: str) -> str:
+    parts = text.split("`")
+    return "".join(f"<code>{links(part)}</code>" if at % 2 else links(part) for at, part in enumerate(parts))
+
+
+def is_aligned(paragraph: str) -> bool:
+    """Whether a paragraph is a table: below its head is a rule of dashes."""
+    return bool(re.search(r"^-{3,}[- ]*$", paragraph, re.M))
+
+
+def blocks(text: str) -> str:
+    """Converts paragraphs; those that are indented or aligned keep their lines."""
+    done: list[str] = []
+    preformatted: list[str] = []
+    for paragraph in [*re.split(r"\n{2,}", text.strip("\n")), None]:
+        if paragraph is not None and (paragraph.startswith("    ") or is_aligned(paragraph)):
+            preformatted.append(paragraph)
+            continue
+        if preformatted:
+            joined = "\n\n".join(preformatted)
+            depth = min(len(line) - len(line.lstrip()) for line in joined.split("\n") if line)
+            lines = "\n".join(line[depth:] for line in joined.split("\n"))
+            done.append(f"<pre class=\"fragment\">{prose(lines)}</pre>")
+            preformatted = []
+        if paragraph is not None:
+            # An indented block can follow its sentence without an empty line.
+            prefix, _, rest = paragraph.partition("\n    ")
+            done.append(prose(prefix))
+            if rest:
+                done.append(blocks("    " + rest))
+    return "\n\n".join(done)
+
+
+def comment(body: str) -> str:
+    return re.sub(r"^ \* ?", "", body, flags=re.M)
+
+
+def opening(body: str) -> str:
+    """Converts the comment at the top of the header into the main page."""
+    title, _, text = comment(body).strip().partition("\n")
+    page = [f"@file\n@mainpage {title.split(':')[0]}"]
+    start, *chapters = re.split(r"^([A-Z ]{8,})$", text, flags=re.M)
+    page.append(blocks(start))
+    for name, chapter in zip(chapters[::2], chapters[1::2]):
+        page.append(f"@section {name.replace(' ', '_').lower()} {name.capitalize()}")
+        if name == "CONTENTS":
+            rows = re.findall(r"^(\S.*?) {2,}(\w+\.rs) +(.*)$", chapter, re.M)
+            page.append("\n".join(f"- @ref {group(source)} \"{section}\": {prose(names)}" for section, source, names in rows))
+        elif name == "CONVENTIONS":
+            for item, told in re.findall(r"^(\w+) +(.*\n(?:(?: {13}.*)?\n)*)", chapter + "\n", re.M):
+                page.append(f"@subsection {item.lower()} {item}\n\n{blocks(re.sub(r'^ {13}', '', told, flags=re.M))}")
+        else:
+            page.append(blocks(chapter))
+    return "/**\n" + "\n\n".join(page) + "\n*/"
+
+
+def banner(match: re.Match[str]) -> str:
+    """Converts the banner of a section into a group of Doxygen, which ends at the next one."""
+    title, source, text = re.match(r" \* (.*): (\S+)\n \*\n(.*)", match[1], re.S).groups()
+    return f"/** @}} */\n/**\n@defgroup {group(source)} {title}\n{prose(comment(text))}\n@{{\n*/"
+
+
+header = re.sub(r"\A/\*\n(.*?)\n \*/", lambda match: opening(match[1]), header, flags=re.S)
+header = re.sub(r"^/\*\*\n( \*.*?)\n \*/", lambda match: f"/**\n{blocks(comment(match[1]))}\n*/", header, flags=re.M | re.S)
+header = re.sub(r"^/\* ={9,}\n(.*?)\n \* ={9,} \*/", banner, header, flags=re.M | re.S)
+header = header.replace("/** @} */\n", "", 1).replace("\n#ifdef __cplusplus\n} // extern", "\n/** @} */\n#ifdef __cplusplus\n} // extern")
+# These comments are plain in the header.
+header = re.sub(r"^/\* (CONFER_|The length)", r"/** \1", header, flags=re.M)
+print(header)

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Builds the documentation site without rustdoc, and follows its links. The build fails if Doxygen or Sphinx warns: about a
+# page or example that is missing, or a function that confer.h lacks. Exits with 77 if the tools are not installed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+scripts/docs
+python3 tests/docs/links.py build/docs
