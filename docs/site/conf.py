@@ -37,6 +37,7 @@ html_sidebars = {
 names_of_c = {
     member.findtext("name"): f"c/{member.findtext('anchorfile')}#{member.findtext('anchor')}"
     for member in ElementTree.parse(os.environ["CONFER_TAGS"]).iter("member")
+    if member.findtext("name").upper().startswith("CONFER_")
 }
 
 

@@ -8,8 +8,8 @@ import re
 import sys
 
 header = open(sys.argv[1], encoding="utf-8").read()
-# Doxygen links functions by itself, and constants and types if they have a `#`.
-linked = set(re.findall(r"^#define (CONFER_\w+)", header, re.M)) | set(re.findall(r"\b(confer_\w+);", header))
+# Doxygen links `confer_function()`, and these names if a `#` precedes them.
+linked = {*re.findall(r"^#define (CONFER_\w+)", header, re.M), *re.findall(r"\b(confer_\w+)(?:;|\()", header)}
 
 
 def group(source: str) -> str:
@@ -18,7 +18,7 @@ def group(source: str) -> str:
 
 def links(text: str) -> str:
     """Escapes a text, and links the names in it."""
-    text = re.sub(r"[\\%#@]", r"\\\g<0>", html.escape(text, quote=False))
+    text = re.sub(r"[\\%#@]", r"\\\g<0>", html.escape(text, quote=False).replace('"', "&quot;"))
     return re.sub(r"\bconfer_\w+\b(?!\()|\bCONFER_\w+\b", lambda name: "#" * (name[0] in linked) + name[0], text)
 
 
@@ -56,7 +56,7 @@ def blocks(text: str) -> str:
 
 
 def comment(body: str) -> str:
-    return re.sub(r"^ \* ?", "", body, flags=re.M)
+    return re.sub(r"^ +\* ?", "", body, flags=re.M)
 
 
 def opening(body: str) -> str:
@@ -64,7 +64,7 @@ def opening(body: str) -> str:
     title, _, text = comment(body).strip().partition("\n")
     page = [f"@file\n@mainpage {title.split(':')[0]}"]
     start, *chapters = re.split(r"^([A-Z ]{8,})$", text, flags=re.M)
-    page.append(blocks(start))
+    page += ["The <a href=\"../index.html\">guide</a> explains how to use it, in all languages.", blocks(start)]
     for name, chapter in zip(chapters[::2], chapters[1::2]):
         page.append(f"@section {name.replace(' ', '_').lower()} {name.capitalize()}")
         if name == "CONTENTS":
@@ -85,9 +85,10 @@ def banner(match: re.Match[str]) -> str:
 
 
 header = re.sub(r"\A/\*\n(.*?)\n \*/", lambda match: opening(match[1]), header, flags=re.S)
-header = re.sub(r"^/\*\*\n( \*.*?)\n \*/", lambda match: f"/**\n{blocks(comment(match[1]))}\n*/", header, flags=re.M | re.S)
+header = re.sub(r"^ */\*\*\n( +\*.*?)\n +\*/", lambda match: f"/**\n{blocks(comment(match[1]))}\n*/", header, flags=re.M | re.S)
 header = re.sub(r"^/\* ={9,}\n(.*?)\n \* ={9,} \*/", banner, header, flags=re.M | re.S)
-header = header.replace("/** @} */\n", "", 1).replace("\n#ifdef __cplusplus\n} // extern", "\n/** @} */\n#ifdef __cplusplus\n} // extern")
+# No group ends before the first one; the last one ends with the declarations.
+header = header.replace("/** @} */\n", "", 1).replace("#ifdef __cplusplus\n}", "/** @} */\n#ifdef __cplusplus\n}")
 # These comments are plain in the header.
 header = re.sub(r"^/\* (CONFER_|The length)", r"/** \1", header, flags=re.M)
 print(header)
