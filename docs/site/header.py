@@ -8,7 +8,7 @@ import re
 import sys
 
 header = open(sys.argv[1], encoding="utf-8").read()
-# Doxygen links `confer_function()`, and these names if a `#` precedes them.
+# Doxygen links a name after a `#`, and fails if it is unknown. So each `confer_function()` must exist.
 linked = {*re.findall(r"^#define (CONFER_\w+)", header, re.M), *re.findall(r"\b(confer_\w+)(?:;|\()", header)}
 
 
@@ -19,7 +19,8 @@ def group(source: str) -> str:
 def links(text: str) -> str:
     """Escapes a text, and links the names in it."""
     text = re.sub(r"[\\%#@]", r"\\\g<0>", html.escape(text, quote=False).replace('"', "&quot;"))
-    return re.sub(r"\bconfer_\w+\b(?!\()|\bCONFER_\w+\b", lambda name: "#" * (name[0] in linked) + name[0], text)
+    names = r"\bconfer_\w+\(\)|\bconfer_\w+\b(?!\()|\bCONFER_\w+\b"
+    return re.sub(names, lambda name: "#" * (name[0] in linked or name[0].endswith("()")) + name[0], text)
 
 
 def prose(text: str) -> str:
