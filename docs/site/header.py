@@ -6,6 +6,10 @@ Tables and programs become <pre> blocks, because their columns are aligned by sp
 import html
 import re
 import sys
+from itertools import groupby
+from textwrap import dedent
+
+EMPTY_LINE = "\n\n"
 
 header = open(sys.argv[1], encoding="utf-8").read()
 # Doxygen links a name after a `#`, and fails if it is unknown. So each `confer_function()` must exist.
@@ -28,32 +32,22 @@ def prose(text: str) -> str:
     return "".join(f"<code>{links(part)}</code>" if at % 2 else links(part) for at, part in enumerate(parts))
 
 
-def is_aligned(paragraph: str) -> bool:
-    """Whether a paragraph is a table: below its head is a rule of dashes."""
-    return bool(re.search(r"^-{3,}[- ]*$", paragraph, re.M))
+def keeps_lines(paragraph: str) -> bool:
+    """Whether a paragraph is indented, or is a table: a rule of dashes is below its head."""
+    return paragraph.startswith("    ") or bool(re.search(r"^-{3,}[- ]*$", paragraph, re.M))
 
 
 def blocks(text: str) -> str:
-    """Converts paragraphs; those that are indented or aligned keep their lines."""
+    """Converts paragraphs of prose, tables and programs."""
+    # An indented block can follow its sentence without an empty line.
+    text = re.sub(r"^(\S.*\n)(?=    )", r"\1\n", text, flags=re.M)
     done: list[str] = []
-    preformatted: list[str] = []
-    for paragraph in [*re.split(r"\n{2,}", text.strip("\n")), None]:
-        if paragraph is not None and (paragraph.startswith("    ") or is_aligned(paragraph)):
-            preformatted.append(paragraph)
-            continue
-        if preformatted:
-            joined = "\n\n".join(preformatted)
-            depth = min(len(line) - len(line.lstrip()) for line in joined.split("\n") if line)
-            lines = "\n".join(line[depth:] for line in joined.split("\n"))
-            done.append(f"<pre class=\"fragment\">{prose(lines)}</pre>")
-            preformatted = []
-        if paragraph is not None:
-            # An indented block can follow its sentence without an empty line.
-            prefix, _, rest = paragraph.partition("\n    ")
-            done.append(prose(prefix))
-            if rest:
-                done.append(blocks("    " + rest))
-    return "\n\n".join(done)
+    for kept, paragraphs in groupby(re.split(r"\n{2,}", text.strip("\n")), keeps_lines):
+        if kept:
+            done.append(f'<pre class="fragment">{prose(dedent(EMPTY_LINE.join(paragraphs)))}</pre>')
+        else:
+            done += map(prose, paragraphs)
+    return EMPTY_LINE.join(done)
 
 
 def comment(body: str) -> str:
@@ -76,7 +70,7 @@ def opening(body: str) -> str:
                 page.append(f"@subsection {item.lower()} {item}\n\n{blocks(re.sub(r'^ {13}', '', told, flags=re.M))}")
         else:
             page.append(blocks(chapter))
-    return "/**\n" + "\n\n".join(page) + "\n*/"
+    return f"/**\n{EMPTY_LINE.join(page)}\n*/"
 
 
 def banner(match: re.Match[str]) -> str:
