@@ -1,6 +1,7 @@
 """Sphinx's settings for the documentation site. scripts/docs runs Sphinx.
 
-The source folder is the whole tree, so that links between README.md, docs and the bindings' READMEs hold as they are."""
+The source folder is the whole tree, so that links between README.md, docs and the bindings' READMEs
+work unchanged."""
 
 import os
 import re
@@ -19,7 +20,7 @@ exclude_patterns = [".*", "build", "target", "tests", "src", "benches"]
 myst_heading_anchors = 3
 # Some examples in READMEs leave out a part, with `…`.
 suppress_warnings = ["misc.highlighting_failure"]
-# [text](c:page.html#anchor) in a page of the guide is a link into the C reference. tests/docs checks it.
+# In pages of the guide, [text](c:page.html#anchor) links to the C reference. tests/docs follows it.
 myst_url_schemes = {"http": None, "https": None, "c": "../../c/{{path}}#{{fragment}}"}
 
 templates_path = ["templates"]
@@ -43,7 +44,7 @@ names_of_c = {
 
 
 def link_names(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    """Links each function and constant of confer.h to the C reference. Warns about a function that confer.h lacks."""
+    """Links names of confer.h to the C reference. Warns about a function that confer.h lacks."""
     for literal in list(doctree.findall(nodes.literal)):
         text = literal.astext()
         place = names_of_c.get(text.removesuffix("()"))

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Doxygen's filter for include/confer.h: prints the header with its plain comments in Doxygen's form.
+"""Doxygen's filter for include/confer.h: prints the header, with its comments in Doxygen's form.
 
-Tables and programs become <pre> blocks, because their columns are aligned by spaces. Names in them still link."""
+Tables and programs become <pre> blocks, because spaces align their columns. Names in them still
+link."""
 
 import html
 import re
@@ -12,7 +13,8 @@ from textwrap import dedent
 EMPTY_LINE = "\n\n"
 
 header = open(sys.argv[1], encoding="utf-8").read()
-# Doxygen links a name after a `#`, and fails if it is unknown. So each `confer_function()` must exist.
+# Doxygen links a name after a `#`, and fails if it is unknown. So each `confer_function()` must
+# exist.
 linked = {*re.findall(r"^#define (CONFER_\w+)", header, re.M), *re.findall(r"\b(confer_\w+)(?:;|\()", header)}
 
 
