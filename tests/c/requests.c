@@ -71,7 +71,8 @@ static void receive(confer_stream *stream, struct outcome *outcome) {
         CHECK_OK(confer_##kind##_stream(client, request, NULL, &stream, &error));                                     \
         return stream;                                                                                                \
     }                                                                                                                 \
-    static inline void send_##kind(confer_client *client, confer_##kind##_request *request, struct outcome *outcome) { \
+    __attribute__((unused)) static void send_##kind(confer_client *client, confer_##kind##_request *request,          \
+                                                    struct outcome *outcome) {                                        \
         confer_stream *stream = pull_##kind(client, request);                                                         \
         confer_##kind##_request_free(request);                                                                        \
         receive(stream, outcome);                                                                                     \

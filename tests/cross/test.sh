@@ -127,6 +127,51 @@ x86_64-windows() {
   run "x86_64-windows: a program with libconfer.a keeps the promises" /usr/lib/wine/wine64 "$OUT/static.exe"
 }
 
+# ---- Apple: nothing can run here, so programs are only linked ---------------------------------------
+
+load_commands() { llvm-objdump --macho --arch="$2" --private-headers "$1" 2>/dev/null; } # file, CPU
+has_cpus() { [[ $("$LIPO" -archs "$1" | tr ' ' '\n' | sort | xargs) == "${*:2}" ]]; } # file, CPUs in order
+thin() { "$LIPO" -thin "$2" -output "$OUT/thin.${1##*.}" "$1" 2>/dev/null || cp "$1" "$OUT/thin.${1##*.}"; } # file, CPU
+cpu_exports_the_header() { thin "$1" "$2" && exports_the_header "$OUT/thin.dylib"; }
+cpu_defines_the_header() { thin "$1" "$2" && defines_the_header "$OUT/thin.${1##*.}"; }
+dylib_is_installable() { # file, CPU
+  load_commands "$1" "$2" >"$OUT/commands"
+  named() { grep -A2 "cmd $1" "$OUT/commands" | sed -n 's/^ *name \(.*\) (.*/\1/p' | sort; }
+  diff <(named LC_ID_DYLIB) - <<<'@rpath/libconfer.0.dylib' &&
+    diff <(named LC_LOAD_DYLIB) <(printf '%s\n' "${MACOS_LIBRARIES[@]}") &&
+    grep -A4 'cmd LC_BUILD_VERSION' "$OUT/commands" | grep "minos $MACOS" && grep LC_CODE_SIGNATURE "$OUT/commands"
+}
+readonly MACOS_LIBRARIES=(/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation
+                          /System/Library/Frameworks/Security.framework/Versions/A/Security
+                          /usr/lib/libSystem.B.dylib)
+
+# Links a program against the folder that stands for Apple's SDK.
+links() { # Zig's target, CPU, platform, its oldest version, options of the linker…
+  local sdk=$OUT/sdk-$3
+  use_zig "$1"
+  export CONFER_ZIG_INCLUDE
+  CONFER_ZIG_INCLUDE=$(dirname "$CONFER_ZIG")/lib/libc/include/any-darwin-any
+  [[ -d $sdk ]] || scripts/apple-sdk "$sdk" "$3" build/cross/macos-arm64/lib/libconfer.a || return 1
+  scripts/zig-cc -std=c11 -Wall -Wextra -Wpedantic -Werror -Iinclude -c tests/cross/promises.c -o "$OUT/promises.o" &&
+    llvm rust-lld -flavor darwin -arch "$2" -platform_version "$3" "$4" "$4" -syslibroot "$sdk" "$OUT/promises.o" "${@:5}" \
+      -lSystem -framework Security -framework CoreFoundation -o "$OUT/linked"
+}
+
+macos() {
+  local lib=build/cross/macos/lib cpu zig
+  try "macos: libconfer.0.dylib is for both CPUs" has_cpus $lib/libconfer.0.dylib arm64 x86_64
+  try "macos: libconfer.a is for both CPUs" has_cpus $lib/libconfer.a arm64 x86_64
+  for cpu in arm64 x86_64; do
+    zig=${cpu/arm64/aarch64}-macos.$MACOS
+    try "macos, $cpu: libconfer.0.dylib exports the header's functions" cpu_exports_the_header $lib/libconfer.0.dylib $cpu
+    try "macos, $cpu: libconfer.a defines the header's functions" cpu_defines_the_header $lib/libconfer.a $cpu
+    try "macos, $cpu: install name, system libraries, oldest system, signature" dylib_is_installable $lib/libconfer.0.dylib $cpu
+    try "macos, $cpu: a program links libconfer.dylib" links "$zig" $cpu macos $MACOS $lib/libconfer.dylib
+    try "macos, $cpu: a program links libconfer.a" links "$zig" $cpu macos $MACOS $lib/libconfer.a
+    try "macos, $cpu: a program loads the whole of libconfer.a" links "$zig" $cpu macos $MACOS -force_load $lib/libconfer.a
+  done
+}
+
 cross_main "$@"
 echo "$passed passed, $failed failed"
 [[ $failed == 0 ]]
