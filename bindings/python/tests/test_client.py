@@ -207,6 +207,9 @@ class Ends(EnclaveTest):
         self.assertEqual(descriptors(), files)
 
     def test_interrupt_ends_a_wait(self) -> None:
+        # A job in the background of a shell begins without Python's handler.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
         stream = self.client().chat("/silent")
         next(stream)
         main = threading.get_ident()
@@ -235,8 +238,13 @@ next(stream)
 watch = client.watch()
 if sys.argv[1] == "raise":
     raise SystemExit(3)
+if sys.argv[1] == "drop":
+    del client, stream, watch
+if sys.argv[1] == "connect":
+    client = confer.Client(config)
+    del client
 """
-        for how, status in (("fall", 0), ("raise", 3)):
+        for how, status in (("fall", 0), ("raise", 3), *[("drop", 0), ("connect", 0)] * 4):
             ended = subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True)
             self.assertEqual((ended.returncode, ended.stderr), (status, ""))
 

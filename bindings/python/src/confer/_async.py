@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeVar, Union, cast
 
 from . import _abi as c
-from ._client import BaseClient, answer, calls_back, decided, refuse
+from ._client import BaseClient, answer, decided, refuse
 from ._config import BaseConfig
 from ._constants import Ending, Status, TokenReason
 from ._errors import Check, Error, made
@@ -154,7 +154,6 @@ def _open(client: Owned[c.confer_client], start: Start) -> tuple[Owned[c.confer_
         stream = open_stream(client, start)
         return stream, _Descriptor(stream)
     ready = _Ready()
-    calls_back(client)
     table = c.confer_stream_callbacks(
         size=ctypes.sizeof(c.confer_stream_callbacks),
         user_data=registered(ready),
@@ -277,7 +276,7 @@ class AsyncChatStream(AsyncStream[ChatEvent]):
 
     async def text(self, timeout: float | None = None) -> str:
         """Reads to the end, and returns the text of the answer, without its reasoning."""
-        return (await self.collect(timeout)).decode()
+        return (await self.collect(timeout)).decode(errors="replace")
 
     async def aclose(self) -> None:
         """Cancels the request and its tools, and waits for the tools."""
@@ -429,8 +428,6 @@ class AsyncClient(BaseClient):
         written or read from an open file. Newer servers need it. `options`: such as content_type.
         """
         start, source = start_extraction(filename, document, length, options or {})
-        if source is not None:
-            calls_back(self._handle)
         return AsyncUpload(_open(self._handle, start), source)
 
     def fetch(self, url: str, headers: Mapping[str, str] | None = None) -> AsyncStream[Body]:
@@ -481,6 +478,8 @@ async def _give_token(
 ) -> None:
     try:
         token = await _awaited(provider(question.reason))
+        if not isinstance(token, str):
+            raise TypeError(f"the token provider must return a text, not {type(token).__name__}")
     except Exception as failure:
         failures[:] = [failure]
         # The exception may contain a secret.

@@ -13,7 +13,7 @@ from ._config import BaseConfig, Config
 from ._constants import Counter, Ending, State, Status
 from ._errors import Check, Error
 from ._events import Body, ClientEvent, Embeddings, Pong, ReleaseQuestion, RequestEvent, TokenQuestion
-from ._native import Owned
+from ._native import Owned, ever_registered
 from ._report import Report, read_report
 from ._requests import (
     ChatRequest,
@@ -26,25 +26,19 @@ from ._requests import (
 )
 from ._stream import ChatStream, Stream, Upload, open_stream, waits
 
-#: The clients whose threads may call Python: for a log, or for a document in an open file.
-_calling: weakref.WeakSet[Owned[c.confer_client]] = weakref.WeakSet()
-#: How long the end of the process waits for them.
+_clients: weakref.WeakSet[Owned[c.confer_client]] = weakref.WeakSet()
+#: How long the end of the process waits for the library's threads, if they may call Python: for a
+#: log, for a document in an open file, or to wake an event loop.
 _EXIT_MS = 10_000
-
-
-def calls_back(client: Owned[c.confer_client]) -> None:
-    """Notes that a thread of the library may call Python."""
-    _calling.add(client)
 
 
 @atexit.register
 def _close_all() -> None:
     """Ends all callbacks, because they must not run after the end of the interpreter."""
-    for timeout_ms in (0, _EXIT_MS):
-        for client in list(_calling):
-            error = c.confer_error()
-            c.confer_close(client.raw, timeout_ms, ctypes.byref(error))
-            c.confer_error_free(error)
+    for client in list(_clients):
+        c.confer_close(client.raw, 0, None)
+    if ever_registered():
+        c.confer_runtime_wait(_EXIT_MS, None)
 
 
 class BaseClient:
@@ -55,8 +49,7 @@ class BaseClient:
         check, client = Check(), c.confer_client()
         check(c.confer_connect_start(native.raw, ctypes.byref(client), check.error))
         self._handle = Owned(client, c.confer_client_free)
-        if config.log is not None:
-            calls_back(self._handle)
+        _clients.add(self._handle)
 
     @property
     def state(self) -> State:
@@ -177,8 +170,6 @@ class Client(BaseClient):
         written or read from an open file. Newer servers need it. `options`: such as content_type.
         """
         start, source = start_extraction(filename, document, length, options or {})
-        if source is not None:
-            calls_back(self._handle)
         return Upload(open_stream(self._handle, start), source)
 
     def fetch(self, url: str, headers: Mapping[str, str] | None = None) -> Stream[Body]:
@@ -228,6 +219,10 @@ class _Answers:
             self.failure = failure
             # The exception may contain a secret.
             refuse(question, "the token provider failed")
+            return
+        if not isinstance(token, str):
+            self.failure = TypeError(f"the token provider must return a text, not {type(token).__name__}")
+            refuse(question, str(self.failure))
             return
         answer(question, token)
 

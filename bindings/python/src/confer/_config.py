@@ -129,13 +129,13 @@ class BaseConfig(Generic[TokenT, AcceptT]):
     #: Replaces a connection also when its evidence expires.
     renew_with_evidence: bool = False
     #: Gives a token when the client asks for one. An exception refuses the question.
-    token_provider: Callable[[TokenReason], TokenT] | None = None
+    token_provider: Callable[[TokenReason], TokenT] | None = field(default=None, repr=False)
     #: Decides about a release that differs from the previous one. Receives both reports.
-    accept_release: Callable[[Report, Report], AcceptT] | None = None
+    accept_release: Callable[[Report, Report], AcceptT] | None = field(default=None, repr=False)
     #: The questions that the application answers as events of `Client.watch`.
     ask: Ask = Ask(0)
     #: Receives the log, on a thread of the library. See also `log_to`.
-    log: Log | None = None
+    log: Log | None = field(default=None, repr=False)
     log_level: LogLevel = LogLevel.DEBUG
 
     def _native(self) -> Owned[c.confer_config]:
@@ -160,8 +160,8 @@ class BaseConfig(Generic[TokenT, AcceptT]):
             check(c.confer_config_set_roots_pem(config, value, len(value), error))
         else:
             check(c.confer_config_set_roots(config, self.roots, error))
-        if self.policy is not None:
-            check(c.confer_config_set_policy(config, self.policy._handle.raw, error))
+        if (policy := self.policy) is not None:
+            check(c.confer_config_set_policy(config, policy._handle.raw, error))
         if self.jwks_cache_file is not None:
             value = os.fsencode(self.jwks_cache_file)
             check(c.confer_config_set_jwks_cache_file(config, value, len(value), error))

@@ -17,14 +17,21 @@ class Owned(Generic[H]):
     """A handle that this object frees.
 
     It is freed only when the last reference to this object ends, and every call holds one. So no
-    thread uses a freed handle, also after a close.
+    thread uses a freed handle, also after a close. Copies are the same object.
     """
 
-    __slots__ = ("__weakref__", "_free", "raw")
+    __slots__ = ("__weakref__", "_free", "_keeps", "raw")
 
-    def __init__(self, raw: H, free: Callable[[H], None]) -> None:
+    def __init__(self, raw: H, free: Callable[[H], None], keeps: object = None) -> None:
         self.raw = raw
         self._free = free
+        self._keeps = keeps
+
+    def __copy__(self) -> Owned[H]:
+        return self
+
+    def __deepcopy__(self, _: object) -> Owned[H]:
+        return self
 
     def __del__(self) -> None:
         # At the end of the process, freeing could run a callback in an interpreter that has ended.
@@ -64,13 +71,20 @@ def known(number: int) -> int | None:
 # library removes each with `destroyed`.
 _callables: dict[int, Any] = {}
 _numbers = itertools.count(1)
+_last_number = 0
 
 
 def registered(target: Any) -> int:
     """Keeps an object for callbacks until the library destroys it."""
-    number = next(_numbers)
+    global _last_number
+    number = _last_number = next(_numbers)
     _callables[number] = target
     return number
+
+
+def ever_registered() -> bool:
+    """Whether a thread of the library may call Python, or has."""
+    return _last_number > 0
 
 
 def target(user_data: int) -> Any:

@@ -192,8 +192,8 @@ def start_chat(request: ChatRequest) -> Start:
     if rounds := request._rounds():
         limit = milliseconds("tool_timeout", request.tool_timeout)
         check(c.confer_chat_request_set_tool_rounds(chat, rounds, limit, error))
-    if request.conversation is not None:
-        check(c.confer_chat_request_set_conversation(chat, request.conversation._handle.raw, error))
+    if (conversation := request.conversation) is not None:
+        check(c.confer_chat_request_set_conversation(chat, conversation._handle.raw, error))
     for key, content in request.properties.items():
         name, value = utf8(key), _json(content)
         check(c.confer_chat_request_set_property(chat, name, len(name), value, len(value), error))

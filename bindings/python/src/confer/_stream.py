@@ -256,7 +256,7 @@ class ChatStream(Stream[ChatEvent]):
 
     def text(self, timeout: float | None = None) -> str:
         """Reads to the end, and returns the text of the answer, without its reasoning."""
-        return self.collect(timeout).decode()
+        return self.collect(timeout).decode(errors="replace")
 
     def _delivered(self, event: ChatEvent) -> ChatEvent:
         if not isinstance(event, ToolCall) or not event.wants_answer:
@@ -328,7 +328,7 @@ class Upload(BaseUpload, Stream[UploadEvent]):
 
 
 def open_stream(client: Owned[c.confer_client], start: Start, callbacks: Any = None) -> Owned[c.confer_stream]:
-    """Starts a request, or opens a watch."""
+    """Starts a request, or opens a watch. A request keeps its client, as in the library."""
     check, stream = Check(), c.confer_stream()
     check(start(client.raw, callbacks, ctypes.byref(stream), check.error))
-    return Owned(stream, c.confer_stream_free)
+    return Owned(stream, c.confer_stream_free, None if start is c.confer_client_watch else client)
