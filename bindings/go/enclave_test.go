@@ -89,7 +89,7 @@ func (e *enclave) again(t *testing.T, options ...string) *enclave {
 // retrying returns the configuration with retries that hardly pause.
 func (e *enclave) retrying() confer.Config {
 	config := e.config
-	config.Limits = map[confer.LimitKey]uint64{confer.LimitAttempts: 1000}
+	config.Limits = map[confer.LimitKey]uint64{confer.LimitAttempts: 1_000_000}
 	config.Durations = map[confer.DurationKey]time.Duration{
 		confer.DurationFirstRetry: time.Millisecond, confer.DurationLongestRetry: 20 * time.Millisecond,
 	}

@@ -8,7 +8,7 @@ import sys
 try:
     import jsonschema
 except ImportError:
-    sys.exit(print("python3-jsonschema is not installed: see make toolchains") or 77)
+    sys.exit(print("jsonschema is not installed: see make toolchains") or 77)
 
 here = pathlib.Path(__file__).parent
 schema = json.loads((here / "schema.json").read_text())

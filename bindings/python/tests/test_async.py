@@ -302,7 +302,7 @@ class Life(AsyncTest):
                 return accept
 
             config.token, config.token_provider, config.accept_release = None, provider, decide
-            config.durations, config.limits = RETRYING, {confer.Limit.ATTEMPTS: 1000}
+            config.durations, config.limits = RETRYING, {confer.Limit.ATTEMPTS: 1_000_000}
             async with self.client(config) as client:
                 watch = client.watch()
                 self.assertIsInstance(await watch.next(), confer.Connected)

@@ -24,7 +24,7 @@ def until(watch: confer.Stream[confer.ClientEvent], kind: type[E]) -> E:
 
 def retrying(enclave: Enclave) -> confer.Config:
     config = enclave.config()
-    config.durations, config.limits = RETRYING, {confer.Limit.ATTEMPTS: 1000}
+    config.durations, config.limits = RETRYING, {confer.Limit.ATTEMPTS: 1_000_000}
     return config
 
 
