@@ -26,7 +26,7 @@ mkdir -p "$CONFER_ENCLAVE_STATE" "$TREE/build/tests/go"
 in_tree=(env CGO_CFLAGS="-O2 -g -I$TREE/include" CGO_LDFLAGS="-L$TREE/build/lib -Wl,-rpath,$TREE/build/lib")
 "${in_tree[@]}" "$go" vet ./...
 staticcheck=${CONFER_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/libconfer}/go-tools/staticcheck
-[[ -x $staticcheck ]] || staticcheck=$(command -v staticcheck)
+[[ -x $staticcheck ]] || staticcheck=$(command -v staticcheck || true)
 if [[ -x $staticcheck ]]; then
   PATH=$(dirname "$(command -v "$go")"):$PATH "${in_tree[@]}" "$staticcheck" ./...
 else
