@@ -389,13 +389,15 @@ func libraryThreads(t *testing.T) (count int) {
 }
 
 func TestSecretsAreNeverPrinted(t *testing.T) {
-	config := confer.Config{Endpoint: "http://elsewhere.example/", Token: "s3cret", Proxy: "http://me:s3cret@proxy.test"}
+	config := confer.Config{Endpoint: "http://elsewhere.example/?key=s3cret", Token: "s3cret", Proxy: "http://me:s3cret@proxy.test"}
 	_, err := confer.Connect(t.Context(), config)
 	if !errors.Is(err, confer.ErrInvalidURL) {
 		t.Errorf("got %v", err)
 	}
 	request := confer.ChatRequest{Documents: []confer.StoredDocument{`{"encryptionKey":"s3cret"}`}}
-	for _, value := range []any{config, request} {
+	kept := config
+	kept.Endpoint = "" // JSON keeps settings
+	for _, value := range []any{kept, request, confer.Error{PeerText: "s3cret"}} {
 		if text, err := json.Marshal(value); err != nil || strings.Contains(string(text), "s3cret") {
 			t.Errorf("got %s, %v", text, err)
 		}
@@ -404,6 +406,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	request.Messages = []confer.Message{message}
 	printed := []any{
 		config, &config, err, request, &request, message, request.Messages,
+		confer.Error{PeerText: "s3cret"}, &confer.Error{PeerText: "s3cret"},
 		confer.Event{Content: "s3cret", JSON: "s3cret", ToolArguments: "s3cret"},
 		confer.EmbeddingsRequest{Texts: []string{"s3cret"}},
 		confer.FetchRequest{URL: "https://s3cret.test"},

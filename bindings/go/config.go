@@ -146,10 +146,8 @@ const (
 // String returns the name of the constant in confer.h, such as "CONFER_ROOTS_BUNDLED".
 func (r Roots) String() string { return C.GoString(C.confer_roots_name(C.int32_t(r))) }
 
-// Format omits token and proxy, whatever the verb.
-func (c Config) Format(to fmt.State, _ rune) {
-	fmt.Fprintf(to, "confer.Config{Endpoint: %q}", c.Endpoint)
-}
+// Format omits the content, whatever the verb: token, proxy and endpoint can contain secrets.
+func (c Config) Format(to fmt.State, _ rune) { fmt.Fprint(to, "confer.Config") }
 
 func (c Config) native() (*C.confer_config, error) {
 	var native *C.confer_config

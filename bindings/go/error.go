@@ -9,6 +9,7 @@ import "C"
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -43,7 +44,7 @@ type Error struct {
 	Progress   Progress
 	// PeerText is the enclave's reason for refusing a request or closing the connection. It may
 	// repeat parts of the request: show it to the user, but do not log it.
-	PeerText string
+	PeerText string `json:"-"`
 	// Report is the refused enclave's report, for ErrRejected.
 	Report *Report
 
@@ -59,6 +60,11 @@ func (e *Error) Error() string {
 		text += ": " + e.causes[len(e.causes)-1].Error()
 	}
 	return text
+}
+
+// Format writes Error, whatever the verb, because PeerText may repeat a prompt.
+func (e Error) Format(to fmt.State, verb rune) {
+	fmt.Fprintf(to, fmt.FormatString(to, verb), e.Error())
 }
 
 // Unwrap returns the status and, if a context or a reader ended the call, its error and cause.

@@ -130,11 +130,12 @@ class Errors(EnclaveTest):
         self.assertEqual(caught.exception.status, Status.INVALID_UTF8)
 
     def test_secrets_are_never_printed(self) -> None:
-        config = confer.Config(token="s3cret", proxy="http://me:s3cret@proxy.test", endpoint="http://elsewhere.test/")
+        config = confer.Config(token="s3cret", proxy="http://me:s3cret@proxy.test", endpoint="http://elsewhere.test/?key=s3cret")
         with self.assertRaises(confer.UsageError) as caught:
             confer.Client(config)
         request = confer.ChatRequest("s3cret", documents=[{"encryptionKey": "s3cret"}])
         message = confer.Message("s3cret")
+        tool = confer.Tool("clock", "s3cret", {"type": "object", "title": "s3cret"})
         answer = (
             confer.Token("s3cret", "s3cret"),
             confer.Thinking("s3cret", "s3cret"),
@@ -144,7 +145,7 @@ class Errors(EnclaveTest):
             confer.Body(b"s3cret", 6, 6),
             confer.OtherEvent(confer.EventType.TOKEN, "s3cret"),
         )
-        for value in (config, caught.exception, request, message, *answer):
+        for value in (config, caught.exception, request, message, tool, *answer):
             self.assertNotIn("s3cret", f"{value} {value!r}")
         with self.assertRaises(confer.UsageError) as bad:
             confer.Client(confer.Config(token="s3cret \udcff"))

@@ -111,7 +111,7 @@ class BaseConfig(Generic[TokenT, AcceptT]):
     #: The account's token.
     token: str | None = field(default=None, repr=False)
     #: The URL of the WebSocket. Default: Confer's service.
-    endpoint: str | None = None
+    endpoint: str | None = field(default=None, repr=False)
     #: What is trusted. Default: `Policy.production`.
     policy: Policy | None = field(default=None, repr=False)
     #: `http://` or `socks5://` URL of a proxy, also with credentials.

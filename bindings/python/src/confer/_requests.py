@@ -35,12 +35,12 @@ class Tool:
     """A tool that the model may call."""
 
     name: str
-    description: str = ""
+    description: str = field(default="", repr=False)
     #: The JSON Schema of the arguments.
-    parameters: Mapping[str, object] = field(default_factory=lambda: {"type": "object"})
+    parameters: Mapping[str, object] = field(default_factory=lambda: {"type": "object"}, repr=False)
     #: Runs the tool. An AsyncClient also takes coroutine functions. The model receives the text of an
     #: exception as "Error: …". Without a function, the tool's calls are events.
-    run: ToolFunction | None = None
+    run: ToolFunction | None = field(default=None, repr=False)
 
 
 class Conversation:

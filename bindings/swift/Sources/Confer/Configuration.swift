@@ -195,9 +195,9 @@ public struct Configuration: Sendable {
 }
 
 extension Configuration: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
-    public var description: String { "Configuration(endpoint: \(endpoint ?? "default"))" }
+    public var description: String { "Configuration" }
     public var debugDescription: String { description }
-    public var customMirror: Mirror { Mirror(self, children: ["endpoint": endpoint as Any]) }
+    public var customMirror: Mirror { Mirror(self, children: []) }
 }
 
 extension Duration {

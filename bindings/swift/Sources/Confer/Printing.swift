@@ -43,3 +43,15 @@ extension ChatRequest.Message: CustomStringConvertible, CustomDebugStringConvert
     public var debugDescription: String { description }
     public var customMirror: Mirror { Mirror(self, children: []) }
 }
+
+extension Event.Piece: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    public var description: String { "Piece(\(content.count) bytes)" }
+    public var debugDescription: String { description }
+    public var customMirror: Mirror { Mirror(self, children: []) }
+}
+
+extension Document: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    public var description: String { "Document" }
+    public var debugDescription: String { description }
+    public var customMirror: Mirror { Mirror(self, children: []) }
+}

@@ -247,7 +247,7 @@ struct Promises {
     }
 
     @Test func secretsAreNeverPrinted() async throws {
-        var configuration = Configuration(token: "s3cret", endpoint: "http://elsewhere.example/")
+        var configuration = Configuration(token: "s3cret", endpoint: "http://elsewhere.example/?key=s3cret")
         configuration.proxy = .url("http://me:s3cret@proxy.test")
         let document = StoredDocument(json: #"{"encryptionKey":"s3cret"}"#)
         let error = try await failure { [configuration] in _ = try await Client.connect(configuration) }
