@@ -174,15 +174,7 @@ fn ffi_imports_only_client_and_leaves() {
 /// files that run on workers may ask. An application's thread runs all others.
 #[test]
 fn only_workers_ask_aws_lc_for_random_numbers() {
-    let asks = |path: &PathBuf| {
-        let text = fs::read_to_string(path).unwrap();
-        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
-        shipped.contains("rand::fill") || shipped.contains("rand::System")
-    };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let relative = |path: PathBuf| path.strip_prefix(root).unwrap().to_path_buf();
-    let mut asking: Vec<_> = sources().into_iter().filter(asks).map(relative).collect();
-    asking.sort();
+    let asking = files_that_contain(&["rand::fill", "rand::System"]);
     let expected = [
         "src/attestation/world.rs", // tests
         "src/host/exit.rs",
@@ -190,6 +182,36 @@ fn only_workers_ask_aws_lc_for_random_numbers() {
         "src/noise/resolver.rs",
     ];
     assert_eq!(asking, expected.map(PathBuf::from));
+}
+
+/// Without an approval no message 3 is sent. Only the core of a client's life knows the answer of
+/// the application, so only it may grant one.
+#[test]
+fn only_the_core_grants_approvals() {
+    let granting = files_that_contain(&["Approved::grant(", "Approved(())"]);
+    let expected = [
+        "src/lifecycle/core/connections.rs",
+        "src/session/establish.rs", // the definition
+    ];
+    assert_eq!(granting, expected.map(PathBuf::from));
+}
+
+/// Files of `src` whose text before their tests contains one of the words.
+fn files_that_contain(words: &[&str]) -> Vec<PathBuf> {
+    let contains = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+        words.iter().any(|word| shipped.contains(word))
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let relative = |path: PathBuf| path.strip_prefix(root).unwrap().to_path_buf();
+    let mut found: Vec<_> = sources()
+        .into_iter()
+        .filter(contains)
+        .map(relative)
+        .collect();
+    found.sort();
+    found
 }
 
 #[test]
