@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"runtime"
 	"strings"
 	"time"
 )
@@ -153,7 +152,11 @@ type Event struct {
 // A goroutine that waits for an event occupies a thread of the system.
 func (c *Client) Chat(ctx context.Context, request ChatRequest) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		if err := c.chat(ctx, request, yield); err != nil {
+		err := ended(ctx)
+		if err == nil {
+			err = c.chat(ctx, request, yield)
+		}
+		if err != nil {
 			yield(Event{}, err)
 		}
 	}
@@ -206,6 +209,9 @@ const maxCollected = 32 << 20
 // native makes the request's handle.
 func (r ChatRequest) native() (sendable, error) {
 	properties, err := documentsOf(r.Properties, "property")
+	if err == nil && r.Conversation != nil {
+		err = r.Conversation.owner.made("conversation")
+	}
 	if err != nil {
 		return sendable{}, err
 	}
@@ -285,10 +291,11 @@ func (r ChatRequest) native() (sendable, error) {
 		})
 	}
 	if r.Conversation != nil {
-		a.call(func(e **C.confer_error) C.confer_status {
-			return C.confer_chat_request_set_conversation(native, r.Conversation.handle, e)
+		r.Conversation.owner.use(func(conversation *C.confer_conversation) {
+			a.call(func(e **C.confer_error) C.confer_status {
+				return C.confer_chat_request_set_conversation(native, conversation, e)
+			})
 		})
-		runtime.KeepAlive(r.Conversation)
 	}
 	for name, document := range properties {
 		a.call(func(e **C.confer_error) C.confer_status {

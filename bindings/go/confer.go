@@ -19,7 +19,7 @@
 // README.md says how to find it.
 package confer
 
-// The client: its life from Start to Close. Prevents use of a freed handle.
+// The client: its life from Start to Close.
 
 /*
 #include <confer.h>
@@ -28,18 +28,13 @@ import "C"
 
 import (
 	"context"
-	"runtime"
-	"sync"
 	"time"
 	"unsafe"
 )
 
 // Client is a client for its whole life: connecting, connected, reconnecting, ended.
 type Client struct {
-	// Locked for reading to use the handle, and for writing to free it.
-	mu      sync.RWMutex
-	handle  *C.confer_client
-	cleanup runtime.Cleanup
+	owner *owner[*C.confer_client]
 }
 
 // State is the state of a client. Later versions may add states.
@@ -49,7 +44,7 @@ const (
 	StateConnecting   State = C.CONFER_CLIENT_CONNECTING   // makes its first connection
 	StateConnected    State = C.CONFER_CLIENT_CONNECTED    // has a verified connection
 	StateReconnecting State = C.CONFER_CLIENT_RECONNECTING // lost its connection, and makes another one
-	StateEnded        State = C.CONFER_CLIENT_ENDED        // has ended: see Check
+	StateEnded        State = C.CONFER_CLIENT_ENDED        // has ended: see Err
 )
 
 // String returns the name of the constant in confer.h, such as "CONFER_CLIENT_CONNECTED".
@@ -68,7 +63,7 @@ func Connect(ctx context.Context, config Config) (*Client, error) {
 	}
 	if err := client.Wait(ctx); err != nil {
 		// Not Close, which would wait for a name look-up.
-		client.free()
+		client.owner.free()
 		return nil, err
 	}
 	return client, nil
@@ -82,17 +77,16 @@ func Start(config Config) (*Client, error) {
 		return nil, err
 	}
 	defer C.confer_config_free(native)
-	client := new(Client)
-	err = do(func(e **C.confer_error) C.confer_status { return C.confer_connect_start(native, &client.handle, e) })
+	var handle *C.confer_client
+	err = do(func(e **C.confer_error) C.confer_status { return C.confer_connect_start(native, &handle, e) })
 	if err != nil {
 		return nil, err
 	}
-	// Frees a client that is never closed.
-	client.cleanup = runtime.AddCleanup(client, func(handle *C.confer_client) { C.confer_client_free(handle) }, client.handle)
+	client := &Client{own(handle, func(handle *C.confer_client) { C.confer_client_free(handle) })}
 	if config.TokenProvider != nil || config.AcceptRelease != nil {
 		questions, err := client.watch()
 		if err != nil {
-			client.free()
+			client.owner.free()
 			return nil, err
 		}
 		go config.answer(questions)
@@ -111,19 +105,18 @@ func (c *Client) Wait(ctx context.Context) error {
 			return nil
 		}
 	}
-	return closed()
+	return takeError(C.CONFER_E_CLOSED, nil)
 }
 
 // State returns the client's state.
-func (c *Client) State() State {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return State(C.confer_client_state(c.handle))
+func (c *Client) State() (state State) {
+	c.owner.use(func(client *C.confer_client) { state = State(C.confer_client_state(client)) })
+	return state
 }
 
-// Check returns the error with which the client ended, or nil while it lives. A client that
+// Err returns the error with which the client ended, or nil while it lives. A client that
 // reconnects also lives between two connections: see State.
-func (c *Client) Check() error {
+func (c *Client) Err() error {
 	return c.call(func(handle *C.confer_client, e **C.confer_error) C.confer_status {
 		return C.confer_client_check(handle, e)
 	})
@@ -174,70 +167,60 @@ type Counters struct {
 }
 
 // Counters returns the client's counters. After Close they are zero.
-func (c *Client) Counters() Counters {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	read := func(counter C.int32_t) uint64 { return uint64(C.confer_client_counter(c.handle, counter)) }
-	return Counters{
-		BytesSent:        read(C.CONFER_COUNTER_BYTES_SENT),
-		BytesReceived:    read(C.CONFER_COUNTER_BYTES_RECEIVED),
-		MessagesSent:     read(C.CONFER_COUNTER_MESSAGES_SENT),
-		MessagesReceived: read(C.CONFER_COUNTER_MESSAGES_RECEIVED),
-		PingsSent:        read(C.CONFER_COUNTER_PINGS_SENT),
-		PingsAnswered:    read(C.CONFER_COUNTER_PINGS_ANSWERED),
-		RoundTrip:        time.Duration(read(C.CONFER_COUNTER_ROUND_TRIP_US)) * time.Microsecond,
-		Connections:      read(C.CONFER_COUNTER_CONNECTIONS),
-		FailedAttempts:   read(C.CONFER_COUNTER_FAILED_ATTEMPTS),
-	}
+func (c *Client) Counters() (counters Counters) {
+	c.owner.use(func(client *C.confer_client) {
+		read := func(counter C.int32_t) uint64 { return uint64(C.confer_client_counter(client, counter)) }
+		counters = Counters{
+			BytesSent:        read(C.CONFER_COUNTER_BYTES_SENT),
+			BytesReceived:    read(C.CONFER_COUNTER_BYTES_RECEIVED),
+			MessagesSent:     read(C.CONFER_COUNTER_MESSAGES_SENT),
+			MessagesReceived: read(C.CONFER_COUNTER_MESSAGES_RECEIVED),
+			PingsSent:        read(C.CONFER_COUNTER_PINGS_SENT),
+			PingsAnswered:    read(C.CONFER_COUNTER_PINGS_ANSWERED),
+			RoundTrip:        time.Duration(read(C.CONFER_COUNTER_ROUND_TRIP_US)) * time.Microsecond,
+			Connections:      read(C.CONFER_COUNTER_CONNECTIONS),
+			FailedAttempts:   read(C.CONFER_COUNTER_FAILED_ATTEMPTS),
+		}
+	})
+	return counters
 }
 
 // Close ends the client and all its streams, which fail with ErrClosed. It waits without a limit,
 // until a running call of Config.Log returns and the system ends the client's name look-ups and
 // file accesses. It may be called again. In Config.Log it fails with ErrWouldDeadlock.
 func (c *Client) Close() error {
-	if err := c.close(); err != nil {
+	err := c.owner.do(func(client *C.confer_client, e **C.confer_error) C.confer_status {
+		if client == nil {
+			return C.CONFER_OK
+		}
+		return C.confer_close(client, -1, e)
+	})
+	if err != nil {
 		return err
 	}
-	c.free()
+	c.owner.free()
 	return nil
 }
 
-func (c *Client) close() error {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.handle == nil {
-		return nil
-	}
-	return do(func(e **C.confer_error) C.confer_status { return C.confer_close(c.handle, -1, e) })
-}
-
-// free ends a client that is not closed, in the background.
-func (c *Client) free() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cleanup.Stop()
-	C.confer_client_free(c.handle)
-	c.handle = nil
-}
-
-// call calls a function with the handle, unless it was freed.
+// call calls a function with the handle. After Close it returns ErrClosed.
 func (c *Client) call(function func(*C.confer_client, **C.confer_error) C.confer_status) error {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.handle == nil {
-		return closed()
-	}
-	return do(func(e **C.confer_error) C.confer_status { return function(c.handle, e) })
+	return c.owner.do(func(client *C.confer_client, e **C.confer_error) C.confer_status {
+		if client == nil {
+			return C.CONFER_E_CLOSED
+		}
+		return function(client, e)
+	})
 }
 
-func closed() error { return madeHere(ErrClosed, ErrClosed.Error()) }
-
-// ended returns an error if ctx has ended.
+// ended returns an error if ctx has ended, or is nil.
 func ended(ctx context.Context) error {
+	if ctx == nil {
+		return madeHere(ErrInvalidArgument, "ctx: it is nil")
+	}
 	if ctx.Err() == nil {
 		return nil
 	}
-	return madeHere(ErrCancelled, ErrCancelled.Error()).because(ctx)
+	return takeError(C.CONFER_E_CANCELLED, nil).because(ctx)
 }
 
 // readStream lends each event of a stream to take until it returns false. Cancelling the stream

@@ -317,8 +317,8 @@ func TestCloseEndsStreamsAndIsFinal(t *testing.T) {
 	if _, err := client.Report(); !errors.Is(err, confer.ErrClosed) {
 		t.Errorf("Report: %v", err)
 	}
-	if err := client.Check(); !errors.Is(err, confer.ErrClosed) {
-		t.Errorf("Check: %v", err)
+	if err := client.Err(); !errors.Is(err, confer.ErrClosed) {
+		t.Errorf("Err: %v", err)
 	}
 	if _, err := textOf(client.Chat(t.Context(), ask("x"))); !errors.Is(err, confer.ErrClosed) {
 		t.Errorf("Chat: %v", err)

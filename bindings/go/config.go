@@ -25,7 +25,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"runtime"
 	"runtime/cgo"
 	"slices"
 	"time"
@@ -150,6 +149,11 @@ func (r Roots) String() string { return C.GoString(C.confer_roots_name(C.int32_t
 func (c Config) Format(to fmt.State, _ rune) { fmt.Fprint(to, "confer.Config") }
 
 func (c Config) native() (*C.confer_config, error) {
+	if c.Policy != nil {
+		if err := c.Policy.owner.made("policy"); err != nil {
+			return nil, err
+		}
+	}
 	var native *C.confer_config
 	var a attempt
 	text := func(value string, set func(*C.char, C.size_t, **C.confer_error) C.confer_status) {
@@ -216,10 +220,9 @@ func (c Config) native() (*C.confer_config, error) {
 		})
 	}
 	if c.Policy != nil {
-		a.call(func(e **C.confer_error) C.confer_status {
-			return C.confer_config_set_policy(native, c.Policy.handle, e)
+		c.Policy.owner.use(func(policy *C.confer_policy) {
+			a.call(func(e **C.confer_error) C.confer_status { return C.confer_config_set_policy(native, policy, e) })
 		})
-		runtime.KeepAlive(c.Policy)
 	}
 	if err := a.err(); err != nil {
 		C.confer_config_free(native)

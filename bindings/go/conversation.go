@@ -7,17 +7,10 @@ package confer
 */
 import "C"
 
-import (
-	"runtime"
-	"sync"
-)
-
 // Conversation is a history of messages. It exists only in this process: the library stores
 // nothing.
 type Conversation struct {
-	handle *C.confer_conversation
-	// Held while the text of JSON is lent.
-	lent sync.Mutex
+	owner *owner[*C.confer_conversation]
 }
 
 // NewConversation returns a conversation without messages.
@@ -36,50 +29,55 @@ func ParseConversation(document string) (*Conversation, error) {
 }
 
 func newConversation(make func(**C.confer_conversation, **C.confer_error) C.confer_status) (*Conversation, error) {
-	conversation := new(Conversation)
-	err := do(func(e **C.confer_error) C.confer_status { return make(&conversation.handle, e) })
-	if err != nil {
+	var handle *C.confer_conversation
+	if err := do(func(e **C.confer_error) C.confer_status { return make(&handle, e) }); err != nil {
 		return nil, err
 	}
-	runtime.AddCleanup(conversation, func(handle *C.confer_conversation) { C.confer_conversation_free(handle) }, conversation.handle)
-	return conversation, nil
+	return &Conversation{own(handle, func(handle *C.confer_conversation) { C.confer_conversation_free(handle) })}, nil
 }
 
 // JSON returns the conversation with all messages, so protect it like them.
 func (c *Conversation) JSON() string {
-	defer runtime.KeepAlive(c)
-	c.lent.Lock()
-	defer c.lent.Unlock()
-	return textOf(func(n *C.size_t) *C.char { return C.confer_conversation_json(c.handle, n) })
+	if c.owner == nil {
+		return ""
+	}
+	// The text is lent until another call for it.
+	c.owner.mu.Lock()
+	defer c.owner.mu.Unlock()
+	return textOf(func(n *C.size_t) *C.char { return C.confer_conversation_json(c.owner.handle, n) })
 }
 
 // Add appends a message. A conversation holds at most 32 MiB.
 func (c *Conversation) Add(role Role, content string) error {
-	defer runtime.KeepAlive(c)
-	return do(func(e **C.confer_error) C.confer_status {
+	return c.owner.do(func(conversation *C.confer_conversation, e **C.confer_error) C.confer_status {
 		text, length := bytesOf(content)
-		return C.confer_conversation_add_message(c.handle, C.int32_t(role), text, length, e)
+		return C.confer_conversation_add_message(conversation, C.int32_t(role), text, length, e)
 	})
 }
 
 // Truncate drops all messages after the first count.
 func (c *Conversation) Truncate(count int) error {
-	defer runtime.KeepAlive(c)
-	return do(func(e **C.confer_error) C.confer_status {
-		return C.confer_conversation_truncate(c.handle, C.size_t(max(count, 0)), e)
+	if count < 0 {
+		return madeHere(ErrInvalidArgument, "count: it is negative")
+	}
+	return c.owner.do(func(conversation *C.confer_conversation, e **C.confer_error) C.confer_status {
+		return C.confer_conversation_truncate(conversation, C.size_t(count), e)
 	})
 }
 
 // Len returns the number of messages.
-func (c *Conversation) Len() int {
-	defer runtime.KeepAlive(c)
-	return int(C.confer_conversation_message_count(c.handle))
+func (c *Conversation) Len() (count int) {
+	c.owner.use(func(conversation *C.confer_conversation) {
+		count = int(C.confer_conversation_message_count(conversation))
+	})
+	return count
 }
 
 // ContextTokens returns the tokens at the last completion, and the maximum; -1 if unknown.
 func (c *Conversation) ContextTokens() (used, most int64) {
-	defer runtime.KeepAlive(c)
-	var max C.int64_t
-	used = int64(C.confer_conversation_context_tokens(c.handle, &max))
-	return used, int64(max)
+	maximum := C.int64_t(-1)
+	c.owner.use(func(conversation *C.confer_conversation) {
+		used = int64(C.confer_conversation_context_tokens(conversation, &maximum))
+	})
+	return used, int64(maximum)
 }

@@ -10,7 +10,9 @@ import "C"
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
+	"unsafe"
 )
 
 // Progress says how far a request had come.
@@ -70,8 +72,11 @@ func (e Error) Format(to fmt.State, verb rune) {
 // Unwrap returns the status and, if a context or a reader ended the call, its error and cause.
 func (e *Error) Unwrap() []error { return append([]error{e.Status}, e.causes...) }
 
-// takeError reads an error and frees it.
+// takeError reads an error and frees it. It is NULL if this package found the failure.
 func takeError(status C.confer_status, failure *C.confer_error) *Error {
+	if failure == nil {
+		return madeHere(Status(status), Status(status).Error())
+	}
 	defer C.confer_error_free(failure)
 	err := readError(failure)
 	err.Status = Status(status)
@@ -122,5 +127,5 @@ func textOf(get func(*C.size_t) *C.char) string {
 	if text == nil {
 		return ""
 	}
-	return C.GoStringN(text, C.int(length))
+	return strings.Clone(unsafe.String((*byte)(unsafe.Pointer(text)), length))
 }

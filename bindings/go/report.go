@@ -10,13 +10,12 @@ import "C"
 
 import (
 	"encoding/json"
-	"runtime"
 	"time"
 )
 
 // Policy says which enclaves are trusted, as one JSON document. Immutable. Clients that share a
 // policy connect faster.
-type Policy struct{ handle *C.confer_policy }
+type Policy struct{ owner *owner[*C.confer_policy] }
 
 // ProductionPolicy returns the built-in policy for Confer's service.
 func ProductionPolicy() (*Policy, error) {
@@ -50,27 +49,29 @@ func newPolicy(make func(**C.confer_policy, **C.confer_error) C.confer_status) (
 	if err := do(func(e **C.confer_error) C.confer_status { return make(&handle, e) }); err != nil {
 		return nil, err
 	}
-	policy := &Policy{handle}
-	runtime.AddCleanup(policy, func(handle *C.confer_policy) { C.confer_policy_free(handle) }, handle)
-	return policy, nil
+	return &Policy{own(handle, func(handle *C.confer_policy) { C.confer_policy_free(handle) })}, nil
 }
 
 // JSON returns the exact bytes of the document.
 func (p *Policy) JSON() string {
-	defer runtime.KeepAlive(p)
-	return textOf(func(n *C.size_t) *C.char { return C.confer_policy_json(p.handle, n) })
+	return p.text(func(policy *C.confer_policy, n *C.size_t) *C.char { return C.confer_policy_json(policy, n) })
 }
 
 // Name returns the policy's name.
 func (p *Policy) Name() string {
-	defer runtime.KeepAlive(p)
-	return textOf(func(n *C.size_t) *C.char { return C.confer_policy_name(p.handle, n) })
+	return p.text(func(policy *C.confer_policy, n *C.size_t) *C.char { return C.confer_policy_name(policy, n) })
 }
 
 // SHA256 returns the digest of the document's exact bytes, 64 hex digits, as in reports.
 func (p *Policy) SHA256() string {
-	defer runtime.KeepAlive(p)
-	return textOf(func(n *C.size_t) *C.char { return C.confer_policy_sha256(p.handle, n) })
+	return p.text(func(policy *C.confer_policy, n *C.size_t) *C.char { return C.confer_policy_sha256(policy, n) })
+}
+
+func (p *Policy) text(get func(*C.confer_policy, *C.size_t) *C.char) (text string) {
+	p.owner.use(func(policy *C.confer_policy) {
+		text = textOf(func(n *C.size_t) *C.char { return get(policy, n) })
+	})
+	return text
 }
 
 // Report says why an enclave was trusted or refused, check by check. Unknown texts and times are
@@ -142,19 +143,19 @@ func (r *Report) Verified() bool { return r.Verdict == "verified" }
 // zero time the time of the evidence's capture. If the evidence is refused, the error's Report says
 // why.
 func VerifyEvidence(evidence string, policy *Policy, at time.Time) (*Report, error) {
-	var trusted *C.confer_policy
-	if policy != nil {
-		defer runtime.KeepAlive(policy)
-		if trusted = policy.handle; trusted == nil {
-			return nil, madeHere(ErrInvalidArgument, "policy: it was not made by a function of this package")
-		}
+	if policy == nil {
+		policy = new(Policy)
+	} else if err := policy.owner.made("policy"); err != nil {
+		return nil, err
 	}
 	seconds := C.int64_t(-1)
 	if !at.IsZero() {
-		seconds = C.int64_t(at.Unix())
+		if seconds = C.int64_t(at.Unix()); seconds < 0 {
+			return nil, madeHere(ErrInvalidArgument, "at: it is before 1970")
+		}
 	}
 	var report *C.confer_report
-	err := do(func(e **C.confer_error) C.confer_status {
+	err := policy.owner.do(func(trusted *C.confer_policy, e **C.confer_error) C.confer_status {
 		text, length := bytesOf(evidence)
 		return C.confer_evidence_verify(text, length, trusted, seconds, &report, e)
 	})

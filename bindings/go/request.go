@@ -192,8 +192,8 @@ type ExtractionRequest struct {
 	// Reader, if not nil, is read during the upload, in a goroutine that ends before Extract
 	// returns. If it is an io.Closer, Extract closes it, which must end a Read that waits.
 	Reader io.Reader
-	// Length is the number of bytes of Reader, 0 if unknown. Newer servers refuse an unknown
-	// length.
+	// Length is the number of bytes of Reader, 0 or negative if unknown. Newer servers refuse an
+	// unknown length.
 	Length int64
 	// Options of the extraction: "content_type" and "image_export_mode" (strings), "ocr",
 	// "table_structure" and "include_images" (true or false), or options of later servers. Default:
@@ -226,11 +226,14 @@ func (c *Client) Extract(ctx context.Context, request ExtractionRequest) (answer
 	if request.Reader != nil {
 		uploaded := make(chan error, 1)
 		go func() {
-			failure := upload(stream, request.Reader)
-			if failure != nil {
-				C.confer_stream_cancel(stream)
-			}
-			uploaded <- failure
+			failure := errNoResult
+			defer func() {
+				if failure != nil {
+					C.confer_stream_cancel(stream)
+				}
+				uploaded <- failure
+			}()
+			failure = upload(stream, request.Reader)
 		}()
 		defer func() {
 			C.confer_stream_cancel(stream) // wakes a write
@@ -300,6 +303,9 @@ func (w uploadWriter) Write(bytes []byte) (int, error) {
 
 func (r ExtractionRequest) native() (sendable, error) {
 	options, err := documentsOf(r.Options, "option")
+	if err == nil && r.MaxAnswer < 0 {
+		err = madeHere(ErrInvalidArgument, "MaxAnswer: it is negative")
+	}
 	if err != nil {
 		return sendable{}, err
 	}
@@ -315,7 +321,7 @@ func (r ExtractionRequest) native() (sendable, error) {
 	})
 	a.call(func(e **C.confer_error) C.confer_status {
 		switch {
-		case r.Reader != nil && r.Length == 0:
+		case r.Reader != nil && r.Length <= 0:
 			return C.confer_extraction_request_set_document_stream(native, -1, e)
 		case r.Reader != nil:
 			return C.confer_extraction_request_set_document_stream(native, C.int64_t(r.Length), e)
@@ -399,8 +405,8 @@ func (c *Client) start(ctx context.Context, make func() (sendable, error)) (stre
 		return nil, err
 	}
 	defer request.free()
-	err = c.call(func(handle *C.confer_client, e **C.confer_error) C.confer_status {
-		return request.send(handle, &stream, e)
+	err = c.call(func(client *C.confer_client, e **C.confer_error) C.confer_status {
+		return request.send(client, &stream, e)
 	})
 	return stream, err
 }

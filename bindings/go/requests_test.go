@@ -193,7 +193,7 @@ func TestBrokenConnectionIsReplaced(t *testing.T) {
 	if text, err := textOf(client.Chat(t.Context(), ask("again"))); err != nil || text != "You said: again" {
 		t.Errorf("got %q, %v", text, err)
 	}
-	if err := client.Check(); err != nil || client.State() != confer.StateConnected || client.Counters().Connections != 2 {
+	if err := client.Err(); err != nil || client.State() != confer.StateConnected || client.Counters().Connections != 2 {
 		t.Errorf("%v, %+v", err, client.Counters())
 	}
 	if report, err := client.Report(); err != nil || !report.Verified() {
@@ -212,8 +212,8 @@ func TestChangedNetworkIsProbedAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 	for client.Counters().Connections < 2 {
-		if t.Context().Err() != nil || client.Check() != nil {
-			t.Fatalf("%v, %+v", client.Check(), client.Counters())
+		if t.Context().Err() != nil || client.Err() != nil {
+			t.Fatalf("%v, %+v", client.Err(), client.Counters())
 		}
 		runtime.Gosched()
 	}

@@ -100,17 +100,20 @@ func (r *toolRunner) take(event Event) Event {
 		defer r.running.Done()
 		ctx, cancel := context.WithTimeout(r.ctx, r.timeout)
 		defer cancel()
-		answer, err := run(ctx, call.ToolArguments)
-		if r.ctx.Err() != nil {
-			return // an answer could begin another round before the stream is cancelled
-		}
-		if err == nil {
-			err = call.AnswerTool(answer)
-		}
-		if err != nil {
-			// If the call is over, nobody needs this answer.
-			_ = call.FailTool(err.Error())
-		}
+		result, err := "", errNoResult
+		defer func() {
+			if r.ctx.Err() != nil {
+				return // an answer could begin another round before the stream is cancelled
+			}
+			if err == nil {
+				err = call.AnswerTool(result)
+			}
+			if err != nil {
+				// If the call is over, nobody needs this answer.
+				_ = call.FailTool(err.Error())
+			}
+		}()
+		result, err = run(ctx, call.ToolArguments)
 	}(event)
 	event.kept = nil
 	return event
@@ -134,7 +137,7 @@ func (e Event) WantsAnswer() bool { return e.kept != nil }
 // AnswerTool answers a tool call with the tool's result. If the chat has ended, it drops the
 // answer. ErrStale: the call was answered before, or failed at its time limit.
 func (e Event) AnswerTool(content string) error {
-	return e.kept.answer(func(event *C.confer_event, failure **C.confer_error) C.confer_status {
+	return answer(e.kept, func(event *C.confer_event, failure **C.confer_error) C.confer_status {
 		text, length := bytesOf(content)
 		return C.confer_event_answer_tool(event, text, length, failure)
 	})
@@ -143,7 +146,7 @@ func (e Event) AnswerTool(content string) error {
 // FailTool answers a tool call with a failure. The model reads "Error: " and the reason, and
 // continues. Otherwise like AnswerTool.
 func (e Event) FailTool(reason string) error {
-	return e.kept.answer(func(event *C.confer_event, failure **C.confer_error) C.confer_status {
+	return answer(e.kept, func(event *C.confer_event, failure **C.confer_error) C.confer_status {
 		text, length := bytesOf(reason)
 		return C.confer_event_fail_tool(event, text, length, failure)
 	})

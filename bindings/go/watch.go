@@ -9,6 +9,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"runtime"
 	"time"
@@ -135,7 +136,7 @@ func (c *Client) runWatch(ctx context.Context, yield func(ClientEvent, error) bo
 		return err
 	}
 	defer C.confer_stream_free(stream)
-	defer runtime.KeepAlive(c) // a watch does not keep its client alive
+	defer runtime.KeepAlive(c.owner) // a watch does not keep its client alive
 	var dropped uint64
 	return readStream(ctx, stream, func(event *C.confer_event) bool {
 		if now := uint64(C.confer_stream_dropped(stream)); now > dropped {
@@ -150,12 +151,12 @@ func (c *Client) runWatch(ctx context.Context, yield func(ClientEvent, error) bo
 
 // watch opens a stream of the client's events, nil after Close.
 func (c *Client) watch() (stream *C.confer_stream, err error) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.handle == nil {
-		return nil, nil
-	}
-	err = do(func(e **C.confer_error) C.confer_status { return C.confer_client_watch(c.handle, nil, &stream, e) })
+	err = c.owner.do(func(client *C.confer_client, e **C.confer_error) C.confer_status {
+		if client == nil {
+			return C.CONFER_OK
+		}
+		return C.confer_client_watch(client, nil, &stream, e)
+	})
 	return stream, err
 }
 
@@ -186,7 +187,7 @@ func readClientEvent(event *C.confer_event) ClientEvent {
 // Answer gives a token. After an invalid one the question stays open. ErrStale: the question is
 // over.
 func (q *TokenQuestion) Answer(token string) error {
-	return q.kept.answer(func(event *C.confer_event, e **C.confer_error) C.confer_status {
+	return answer(q.kept, func(event *C.confer_event, e **C.confer_error) C.confer_status {
 		text, length := bytesOf(token)
 		return C.confer_event_answer_token(event, text, length, e)
 	})
@@ -195,7 +196,7 @@ func (q *TokenQuestion) Answer(token string) error {
 // Refuse gives no token. The reason becomes part of errors and of the log, so it must not contain a
 // secret. ErrStale: the question is over.
 func (q *TokenQuestion) Refuse(reason string) error {
-	return q.kept.answer(func(event *C.confer_event, e **C.confer_error) C.confer_status {
+	return answer(q.kept, func(event *C.confer_event, e **C.confer_error) C.confer_status {
 		text, length := bytesOf(reason)
 		return C.confer_event_refuse_token(event, text, length, e)
 	})
@@ -204,7 +205,7 @@ func (q *TokenQuestion) Refuse(reason string) error {
 // Answer accepts this release, and no other, or refuses it, which ends the client with
 // ErrReleaseRefused. ErrStale: the question is over.
 func (q *ReleaseQuestion) Answer(accept bool) error {
-	return q.kept.answer(func(event *C.confer_event, e **C.confer_error) C.confer_status {
+	return answer(q.kept, func(event *C.confer_event, e **C.confer_error) C.confer_status {
 		return C.confer_event_answer_release(event, C.bool(accept), e)
 	})
 }
@@ -241,45 +242,44 @@ func (c Config) answer(watch *C.confer_stream) {
 // giveToken answers with the provider's token. It ignores the error of an answer that is no longer
 // needed.
 func (c Config) giveToken(ctx context.Context, question *TokenQuestion) {
-	defer question.kept.free()
-	token, err := c.TokenProvider(ctx, question.Reason)
-	if err != nil {
-		// The provider's error may contain a secret.
-		_ = question.Refuse("the token provider failed")
-	} else if err := question.Answer(token); err != nil {
-		// The library's message names the mistake, and never repeats the token.
-		_ = question.Refuse(err.(*Error).Message)
-	}
+	token, err := "", errNoResult
+	defer func() {
+		defer question.kept.free()
+		if err != nil {
+			// The provider's error may contain a secret.
+			_ = question.Refuse("the token provider failed")
+		} else if err := question.Answer(token); err != nil {
+			// The library's message names the mistake, and never repeats the token.
+			_ = question.Refuse(err.(*Error).Message)
+		}
+	}()
+	token, err = c.TokenProvider(ctx, question.Reason)
 }
 
 func (c Config) decide(ctx context.Context, question *ReleaseQuestion) {
-	defer question.kept.free()
-	_ = question.Answer(c.AcceptRelease(ctx, question.Previous, question.Now))
+	accept := false
+	defer func() {
+		defer question.kept.free()
+		_ = question.Answer(accept)
+	}()
+	accept = c.AcceptRelease(ctx, question.Previous, question.Now)
 }
+
+// errNoResult is the error of a function that ended its goroutine with runtime.Goexit, as
+// testing.T.FailNow does.
+var errNoResult = errors.New("the function did not return")
 
 // kept owns a clone of an event that wants an answer. If nobody answers, freeing it fails a tool
 // call at once; a question fails at its time limit.
-type kept struct {
-	handle  *C.confer_event
-	cleanup runtime.Cleanup
-}
+type kept = owner[*C.confer_event]
 
 func keep(event *C.confer_event) *kept {
-	k := &kept{handle: C.confer_event_clone(event)}
-	k.cleanup = runtime.AddCleanup(k, func(handle *C.confer_event) { C.confer_event_free(handle) }, k.handle)
-	return k
+	return own(C.confer_event_clone(event), func(clone *C.confer_event) { C.confer_event_free(clone) })
 }
 
-// free frees the clone before the garbage collector does. Nothing may use it afterwards.
-func (k *kept) free() {
-	k.cleanup.Stop()
-	C.confer_event_free(k.handle)
-}
-
-func (k *kept) answer(give func(*C.confer_event, **C.confer_error) C.confer_status) error {
-	if k == nil {
+func answer(question *kept, give func(*C.confer_event, **C.confer_error) C.confer_status) error {
+	if question == nil {
 		return madeHere(ErrInvalidArgument, "this event wants no answer")
 	}
-	defer runtime.KeepAlive(k)
-	return do(func(e **C.confer_error) C.confer_status { return give(k.handle, e) })
+	return question.do(give)
 }

@@ -104,7 +104,7 @@ func TestRefusedEnclaveEndsEveryWaitWithItsReport(t *testing.T) {
 	client := start(t, startEnclave(t, "binding-other-key"))
 	waiting := watching(t, client).end()
 	_, chat := client.Collect(t.Context(), ask("never sent"))
-	for what, err := range map[string]error{"Watch": waiting, "Wait": client.Wait(t.Context()), "Check": client.Check(), "Chat": chat} {
+	for what, err := range map[string]error{"Watch": waiting, "Wait": client.Wait(t.Context()), "Err": client.Err(), "Chat": chat} {
 		var refused *confer.Error
 		if !errors.Is(err, confer.ErrRejected) || !errors.As(err, &refused) || refused.Report == nil ||
 			refused.CheckID != "tdx.key_binding" || refused.Progress != confer.NotSent {
@@ -134,7 +134,7 @@ func TestContextEndsOnlyTheWait(t *testing.T) {
 	if err := <-waited; !errors.Is(err, confer.ErrCancelled) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if err := client.Check(); err != nil || client.State() != confer.StateConnecting {
+	if err := client.Err(); err != nil || client.State() != confer.StateConnecting {
 		t.Errorf("got %v, %v", err, client.State())
 	}
 }
