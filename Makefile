@@ -128,7 +128,7 @@ install:
 	$(FILL) packaging/confer-config.cmake.in > "$(DESTDIR)$(LIBDIR)/cmake/confer/confer-config.cmake"
 	$(FILL) packaging/confer-config-version.cmake.in > "$(DESTDIR)$(LIBDIR)/cmake/confer/confer-config-version.cmake"
 
-# The archive of a release: build/dist/libconfer-VERSION-TARGET.tar.gz
+# The packages of a release, in build/dist: an archive and a Python wheel.
 dist: $(LIB)
 	@scripts/dist
 

@@ -1,4 +1,4 @@
-//go:build confer_pkgconfig && !confer_static
+//go:build confer_pkgconfig
 
 package confer
 

@@ -1,4 +1,4 @@
-//go:build confer_static
+//go:build linux && !confer_shared && !confer_pkgconfig
 
 package confer
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests the Go binding against build/lib with the race detector, then links it statically, fully
-# statically and through pkg-config. Needs `make lib enclave`. Exits with 77 if no recent Go is installed.
+# Tests the Go binding against build/lib with the race detector, then links it in each way that README
+# names. Needs `make lib enclave`. Exits with 77 if no recent Go is installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly TREE=$(cd -P ../.. && pwd)
@@ -23,19 +23,19 @@ mkdir -p "$CONFER_ENCLAVE_STATE" "$TREE/build/tests/go"
 
 [[ -z $("$("$go" env GOROOT)/bin/gofmt" -l .) ]] || { echo "gofmt would change files"; exit 1; }
 
-in_tree=(env CGO_CFLAGS="-O2 -g -I$TREE/include" CGO_LDFLAGS="-L$TREE/build/lib -Wl,-rpath,$TREE/build/lib")
-"${in_tree[@]}" "$go" vet ./...
+"$go" vet ./...
 staticcheck=${CONFER_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/libconfer}/go-tools/staticcheck
 [[ -x $staticcheck ]] || staticcheck=$(command -v staticcheck || true)
 if [[ -x $staticcheck ]]; then
-  PATH=$(dirname "$(command -v "$go")"):$PATH "${in_tree[@]}" "$staticcheck" -checks all ./...
+  PATH=$(dirname "$(command -v "$go")"):$PATH "$staticcheck" -checks all ./...
 else
   echo "SKIP staticcheck: it is not installed"
 fi
 # -count: Go's cache of results does not know the enclave and the library.
-"${in_tree[@]}" "$go" test -race -count=1 -v ./... | tee "$TREE/build/tests/go/tests.log" | grep -v '^=== '
+shared=(env CGO_LDFLAGS="-Wl,-rpath,$TREE/build/lib" "$go" test -tags confer_shared -count=1)
+"${shared[@]}" -race -v ./... | tee "$TREE/build/tests/go/tests.log" | grep -v '^=== '
 # From Go 1.25 on, the address sanitizer reports memory of the library that nothing refers to any more.
-"${in_tree[@]}" "$go" test -asan -count=1 -run '^TestNothingIsLeft' .
+"${shared[@]}" -asan -run '^TestNothingIsLeft' .
 
 # Runs a command with the URL, token and policy of an enclave that ends afterwards.
 with_enclave() {
@@ -48,15 +48,14 @@ with_enclave() {
   wait "$ENCLAVE_PID" || true
 }
 
-# README's first program compiles in a module set up as README says. For the local enclave it needs
-# two more settings.
+# README's first program compiles in another module. For the local enclave it needs two more settings.
 hello=$TREE/build/tests/go/hello
 rm -rf "$hello"
 mkdir -p "$hello"
-printf 'module hello\n\ngo 1.24\n\n%s\nreplace libconfer/confer => %s\n' "$(sed -n '/^require libconfer/p' README.md)" "$PWD" \
-  >"$hello/go.mod"
+"$go" -C "$hello" mod init hello
+"$go" -C "$hello" mod edit -require=libconfer/confer@v0.0.0 -replace=libconfer/confer="$PWD"
 sed -n '/^```go$/,/^```$/p' README.md | sed '1d; /^```$/,$d' >"$hello/main.go"
-(cd "$hello" && "${in_tree[@]}" "$go" vet .)
+(cd "$hello" && "$go" vet .)
 sed -i 's/confer.Config{/&Endpoint: os.Getenv("URL"), Policy: policy, /' "$hello/main.go"
 cat >"$hello/policy.go" <<'GO'
 package main
@@ -69,19 +68,19 @@ import (
 
 var policy, _ = confer.LoadPolicy(os.Getenv("POLICY"))
 GO
-(cd "$hello" && "${in_tree[@]}" "$go" build -o hello .)
+(cd "$hello" && "$go" build -o hello .)
 answer=$(with_enclave "$hello/hello")
 [[ $answer == "You said: Hello!" ]] || { echo "README's program answered: $answer"; exit 1; }
 echo "README's program: $answer"
 
 echo "linked statically"
-"${in_tree[@]}" "$go" build -tags confer_static -o "$TREE/build/tests/go/chat-static" ./examples/chat
+"$go" build -o "$TREE/build/tests/go/chat-static" ./examples/chat
 if ldd "$TREE/build/tests/go/chat-static" | grep libconfer; then
   echo "the static program needs libconfer.so"
   exit 1
 fi
 # The linker warns that glibc loads its own shared libraries to resolve names.
-"${in_tree[@]}" "$go" build -tags confer_static -ldflags '-extldflags -static' -o "$TREE/build/tests/go/chat-fully-static" \
+"$go" build -tags netgo,osusergo -ldflags '-linkmode external -extldflags -static' -o "$TREE/build/tests/go/chat-fully-static" \
   ./examples/chat 2>/dev/null
 if ldd "$TREE/build/tests/go/chat-fully-static" 2>/dev/null; then
   echo "the fully static program needs shared libraries"

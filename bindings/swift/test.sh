@@ -59,16 +59,7 @@ import Foundation
 
 func variable(_ name: String) -> String { ProcessInfo.processInfo.environment["CONFER_TEST_" + name]! }
 SWIFT
-cat >"$hello/Package.swift" <<SWIFT
-// swift-tools-version: 6.0
-import PackageDescription
-
-let package = Package(
-    name: "hello",
-    platforms: [.macOS(.v13)],
-$(sed -n '/^dependencies:/,/^```$/p' README.md | sed "/^\`\`\`/d; s|\.\./libconfer/bindings/swift|$PWD|")
-)
-SWIFT
+sed -n '/swift-tools-version/,/^```$/p' README.md | sed "/^\`\`\`/d; s|CONFER/share/confer/swift|$PWD|" >"$hello/Package.swift"
 cd "$hello"
 "$TREE/scripts/swift" build "${options[@]/#$OUT\/build/$OUT/hello-build}"
 program() { "$TREE/scripts/swift" run --skip-build "${options[@]/#$OUT\/build/$OUT/hello-build}" hello; }

@@ -15,7 +15,7 @@ project = "libconfer"
 html_title = "libconfer"
 root_doc = "docs/guide/index"
 extensions = ["myst_parser"]
-include_patterns = ["*.md", "docs/**.md", "bindings/*/README.md"]
+include_patterns = ["*.md", "docs/**.md", "bindings/*/README.md", "packaging/README.md"]
 exclude_patterns = [".*", "build", "target", "tests", "src", "benches"]
 myst_heading_anchors = 3
 # Some examples in READMEs leave out a part, with `…`.

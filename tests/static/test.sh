@@ -87,7 +87,7 @@ both_work_in_go() { # Go's linker flags, libraries…
   shift
   (cd tests/static/go &&
     GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_CFLAGS="-O1 -I$into/usr/include" CGO_LDFLAGS="-L$lib $*" \
-      "$go" build -tags confer_static,netgo,osusergo -ldflags "$flags" -o "$into/beside" .) &&
+      "$go" build -tags netgo,osusergo -ldflags "$flags" -o "$into/beside" .) &&
     [ "$("$into/beside")" = "both work" ]
 }
 fully_static_in_go() { both_work_in_go "-linkmode external -extldflags -static" "$@" && is_static; }
