@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Tests the Python package: its types, its wheel, and the installed wheel against the local enclave.
+# `test.sh PYTHON…` also runs the tests with other interpreters.
 # Needs `make lib enclave`. Exits with 77 if its tools are not installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -18,28 +19,49 @@ mkdir -p "$OUT" "$CONFER_ENCLAVE_STATE"
 
 "$TOOLS/bin/python" generate.py --check
 "$TOOLS/bin/mypy" --cache-dir "$OUT/mypy"
-PYRIGHT_PYTHON_CACHE_DIR=$TOOLS/pyright PYRIGHT_PYTHON_IGNORE_WARNINGS=1 "$TOOLS/bin/pyright" --pythonpath "$TOOLS/bin/python"
+PYRIGHT_PYTHON_IGNORE_WARNINGS=1 "$TOOLS/bin/pyright" --pythonpath "$TOOLS/bin/python"
 
 "$TOOLS/bin/python" -m build --wheel --no-isolation --outdir "$OUT" . >"$OUT/build.log" 2>&1 || { cat "$OUT/build.log"; exit 1; }
 wheel=$(echo "$OUT"/*.whl)
 if [[ $wheel == *-manylinux_* ]]; then
   # The name must have the platform that auditwheel finds in the symbols.
-  platform=$(sed 's/.*-\(manylinux_.*\)\.whl/\1/' <<<"$wheel")
-  shown=$("$TOOLS/bin/auditwheel" show "$wheel" | tr '\n' ' ')
-  [[ $shown == *"is consistent with the following platform tag: \"$platform\""* ]] || { echo "auditwheel: $shown"; exit 1; }
-  echo "auditwheel: $platform"
+  fits() {
+    local platform
+    platform=$(sed 's/.*-\(manylinux_.*\)\.whl/\1/' <<<"$1")
+    shown=$("$TOOLS/bin/auditwheel" show "$1" | tr '\n' ' ')
+    [[ $shown == *"is consistent with the following platform tag: \"$platform\""* ]]
+  }
+  fits "$wheel" || { echo "auditwheel: $shown"; exit 1; }
+  echo "auditwheel: ${wheel##*-none-}"
+  mkdir "$OUT/old"
+  old=$OUT/old/$(basename "$wheel" | sed 's/manylinux_2_[0-9]*/manylinux_2_17/')
+  cp "$wheel" "$old"
+  ! fits "$old" || { echo "auditwheel does not see that a platform is too old"; exit 1; }
 fi
 
 # From here on only the wheel is used.
 "$TOOLS/bin/python" -m venv "$OUT/venv"
 readonly PYTHON=$OUT/venv/bin/python
 "$OUT/venv/bin/pip" --quiet install --no-index --no-deps "$wheel"
+
+# The wheel has the licences of all code in it, and the bill of materials.
+packed=$(echo "$OUT"/venv/lib/python3*/site-packages/libconfer-*.dist-info)
+mkdir "$OUT/licences"
+(cd "$TREE" && scripts/dependencies "$OUT/licences")
+cmp "$OUT/licences/THIRD-PARTY-LICENCES.txt" "$packed/licenses/THIRD-PARTY-LICENCES.txt"
+cmp "$OUT/licences/libconfer.cdx.json" "$packed/sboms/libconfer.cdx.json"
+for licence in LICENSE-MIT LICENSE-APACHE; do cmp "$TREE/$licence" "$packed/licenses/$licence"; done
+[[ $(grep -c '^License-File: ' "$packed/METADATA") == 3 ]] || { echo "METADATA does not name the licences"; exit 1; }
+
 # -X dev shows resources that a test forgets.
-"$PYTHON" -X dev -W error -m unittest discover --verbose --top-level-directory . --start-directory tests 2>&1 | tee "$OUT/tests.log"
-if grep -E 'Exception ignored|Warning:|never retrieved' "$OUT/tests.log"; then
-  echo "the tests left an ignored exception or a warning"
-  exit 1
-fi
+tests() { # python, log
+  "$1" -X dev -W error -m unittest discover --verbose --top-level-directory . --start-directory tests 2>&1 | tee "$2"
+  if grep -E 'Exception ignored|Warning:|never retrieved' "$2"; then
+    echo "the tests left an ignored exception or a warning"
+    exit 1
+  fi
+}
+tests "$PYTHON" "$OUT/tests.log"
 
 # Runs a command with the URL, token and policy of an enclave that ends afterwards.
 with_enclave() {
@@ -70,3 +92,10 @@ together() { "$PYTHON" "$TREE/bindings/python/examples/together.py" --url "$URL"
 answer=$(with_enclave together)
 [[ $answer == $'one: You said: one\ntwo: You said: two' ]] || { echo "the example answered: $answer"; exit 1; }
 echo "examples/together.py: ${answer//$'\n'/, }"
+
+for other in "$@"; do
+  folder=$OUT/$("$other" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+  "$other" -m venv "$folder"
+  "$folder/bin/pip" --quiet install --no-index --no-deps "$wheel"
+  tests "$folder/bin/python" "$folder/tests.log"
+done

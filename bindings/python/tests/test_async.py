@@ -147,11 +147,14 @@ class Chats(AsyncTest):
 class Tools(AsyncTest):
     async def test_calls_run_at_once(self) -> None:
         async with self.client() as client:
-            together = asyncio.Barrier(2) if hasattr(asyncio, "Barrier") else None
+            begun, both = 0, asyncio.Event()
 
             async def clock(arguments: str) -> str:
-                if together is not None:
-                    await together.wait()
+                nonlocal begun
+                begun += 1
+                if begun == 2:
+                    both.set()
+                await both.wait()
                 return "noon"
 
             request = ChatRequest("/client-tools 2 clock {}", tools=[Tool("clock", run=clock)])
@@ -179,11 +182,11 @@ class Tools(AsyncTest):
 
     async def test_tool_ends_with_its_chat(self) -> None:
         ended = 0
-        started = asyncio.Event()
+        begun = asyncio.Semaphore(0)
 
         async def waits(_: str) -> str:
             nonlocal ended
-            started.set()
+            begun.release()
             try:
                 return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
             finally:
@@ -194,19 +197,21 @@ class Tools(AsyncTest):
             async with client.chat(request) as stream:
                 while not isinstance(await stream.next(), confer.Completion):
                     pass
-                await started.wait()
+                for _ in range(3):
+                    await begun.acquire()
             self.assertEqual(ended, 3)
             # Cancelled while it waits.
-            started.clear()
             task = asyncio.create_task(client.chat(request).text())
-            await started.wait()
+            for _ in range(3):
+                await begun.acquire()
             task.cancel()
             with self.assertRaises(asyncio.CancelledError):
                 await task
             # A stream that is dropped.
-            started.clear()
             async for event in client.chat(request):
                 if isinstance(event, confer.Completion):
+                    for _ in range(3):
+                        await begun.acquire()
                     break
             gc.collect()
             while ended < 9:

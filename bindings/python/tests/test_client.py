@@ -181,6 +181,7 @@ class Ends(EnclaveTest):
 
     def test_nothing_is_left(self) -> None:
         enclave = self.enclave()
+        gc.collect()
         threads, files = threading.active_count(), descriptors()
         config = enclave.config()
         config.token, config.token_provider = None, lambda reason: enclave.token

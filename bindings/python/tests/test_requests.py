@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 import threading
+import tracemalloc
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -338,6 +339,16 @@ class Others(EnclaveTest):
         stopped.close()
         with self.assertRaises(confer.EndedError):
             stopped.collect()
+
+    def test_write_copies_only_a_piece(self) -> None:
+        size = 64 << 20
+        content = bytearray(size)
+        upload = self.client(self.enclave("--fault", "upload-not-read")).extract("a.pdf", length=size)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        with self.assertRaises(TimeoutError):
+            upload.write(content, timeout=0.02)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 2 << 20)
 
     def test_write_waits_no_longer_than_it_should(self) -> None:
         client = self.client(self.enclave("--fault", "upload-not-read"))

@@ -52,8 +52,6 @@ T = TypeVar("T")
 _DESCRIPTORS = sys.platform != "win32"
 #: A stream that is never empty lets other tasks run after so many events.
 _TURN = 64
-#: A write that would wait goes to a thread in pieces of this size.
-_PIECE = 1 << 20
 
 
 class AsyncConfig(BaseConfig[Union[str, Awaitable[str]], Union[bool, Awaitable[bool]]]):
@@ -336,9 +334,9 @@ class AsyncUpload(BaseUpload, AsyncStream[UploadEvent]):
         left = memoryview(content).cast("B")
         try:
             while left:
-                written = self._write(left[:_PIECE], 0)
+                written = self._write(left, 0)
                 if not written:
-                    written = await asyncio.to_thread(self._write, left[:_PIECE], -1)
+                    written = await asyncio.to_thread(self._write, left, -1)
                 left = left[written:]
         except asyncio.CancelledError:
             self._close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import threading
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 
@@ -35,10 +36,16 @@ _EXIT_MS = 10_000
 @atexit.register
 def _close_all() -> None:
     """Ends all callbacks, because they must not run after the end of the interpreter."""
-    for client in list(_clients):
+    if not ever_registered():
+        return
+    clients = list(_clients)
+    for client in clients:
         c.confer_close(client.raw, 0, None)
-    if ever_registered():
-        c.confer_runtime_wait(_EXIT_MS, None)
+    deadline = time.monotonic() + _EXIT_MS / 1000
+    for client in clients:
+        c.confer_close(client.raw, max(int((deadline - time.monotonic()) * 1000), 0), None)
+    # Clients that were freed a moment ago.
+    c.confer_runtime_wait(max(int((deadline - time.monotonic()) * 1000), 0), None)
 
 
 class BaseClient:

@@ -25,6 +25,8 @@ E = TypeVar("E")
 _SIGNALS_MS = 100
 #: The limit of confer_stream_collect().
 _MAX_COLLECTED = 32 << 20
+#: A document is copied and written in pieces of this size: the library keeps no more unsent.
+_PIECE = 1 << 20
 
 
 def waits(timeout: float | None) -> Iterator[int]:
@@ -289,8 +291,9 @@ class BaseUpload(BaseStream[UploadEvent]):
         check(c.confer_stream_finish(self._handle.raw, check.error))
 
     def _write(self, content: memoryview, timeout_ms: int) -> int:
+        """Writes the first bytes, at most a piece, and returns how many."""
         check, written = Check(), ctypes.c_size_t()
-        piece = bytes(content)
+        piece = bytes(content[:_PIECE])
         check(
             c.confer_stream_write(
                 self._handle.raw, piece, len(piece), timeout_ms, ctypes.byref(written), check.error
