@@ -43,8 +43,8 @@ type Message struct {
 }
 
 // ChatRequest is a chat request. A field that is zero or nil has its default, which is the server's
-// unless stated; Ptr makes pointers. Values outside the bounds of newer servers are
-// ErrInvalidArgument.
+// unless stated; [Ptr] makes pointers. Values outside the bounds of newer servers are
+// [ErrInvalidArgument].
 type ChatRequest struct {
 	Messages []Message
 	// Model defaults to the service's model.
@@ -88,7 +88,7 @@ type ChatRequest struct {
 	Properties map[string]any
 }
 
-// Ptr returns a pointer to a value, for optional fields of a ChatRequest.
+// Ptr returns a pointer to a value, for optional fields of a [ChatRequest].
 func Ptr[T any](value T) *T { return &value }
 
 // StoredDocument names a document that the service stores, as a JSON object. Servers need
@@ -99,7 +99,7 @@ type StoredDocument string
 // Format omits the content, whatever the verb.
 func (d StoredDocument) Format(to fmt.State, _ rune) { fmt.Fprint(to, "confer.StoredDocument") }
 
-// EventType is the type of an Event. Later versions may add types.
+// EventType is the type of an [Event]. Later versions may add types.
 type EventType int32
 
 const (
@@ -172,8 +172,8 @@ func (c *Client) chat(ctx context.Context, request ChatRequest, yield func(Event
 // 32 MiB. After rounds of tools it is the text of the last one. If the chat fails, Collect also
 // returns the text that arrived.
 //
-// With rounds of tools, each tool needs Run. Otherwise Collect returns ErrInvalidArgument at once,
-// because only a loop over Chat can answer the calls.
+// With rounds of tools, each tool needs Run. Otherwise Collect returns [ErrInvalidArgument] at
+// once, because only a loop over Chat can answer the calls.
 func (c *Client) Collect(ctx context.Context, request ChatRequest) (string, error) {
 	if !request.runsItsTools() {
 		return c.collect(ctx, request.native)

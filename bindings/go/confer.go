@@ -1,6 +1,6 @@
 // Package confer is a client for Confer's attested inference service: libconfer for Go.
 //
-// Connect verifies the enclave before it sends a request. A Client then streams chats:
+// [Connect] verifies the enclave before it sends a request. A [Client] then streams chats:
 //
 //	client, err := confer.Connect(ctx, confer.Config{Token: token})
 //	if err != nil {
@@ -14,9 +14,10 @@
 //		fmt.Print(event.Content)
 //	}
 //
-// Failures are of type *Error; tell them apart with errors.Is(err, confer.ErrRejected) and the
-// like. Several goroutines may use any value at once. The package needs cgo and libconfer;
-// README.md says how to find it.
+// Failures are of type [*Error]; tell them apart with errors.Is(err, confer.ErrRejected) and the
+// like. Several goroutines may use any value at once. A copy of a [Client], [Policy],
+// [Conversation] or [Event] stands for the same one. The package needs cgo and libconfer; README.md
+// says how to find it.
 package confer
 
 // The client: its life from Start to Close.
@@ -51,8 +52,8 @@ const (
 func (s State) String() string { return C.GoString(C.confer_client_state_name(C.int32_t(s))) }
 
 // Connect starts a client and waits until it has a verified connection. When ctx ends, so does
-// connecting. If the enclave is refused, the error's Report says why. A failed attempt is retried
-// as LimitAttempts allows.
+// connecting. If the enclave is refused, [Error.Report] says why. A failed attempt is retried
+// as [LimitAttempts] allows.
 func Connect(ctx context.Context, config Config) (*Client, error) {
 	if err := ended(ctx); err != nil {
 		return nil, err
@@ -115,7 +116,7 @@ func (c *Client) State() (state State) {
 }
 
 // Err returns the error with which the client ended, or nil while it lives. A client that
-// reconnects also lives between two connections: see State.
+// reconnects also lives between two connections: see [Client.State].
 func (c *Client) Err() error {
 	return c.call(func(handle *C.confer_client, e **C.confer_error) C.confer_status {
 		return C.confer_client_check(handle, e)
@@ -145,7 +146,7 @@ func (c *Client) SetToken(token string) error {
 }
 
 // NetworkChanged must be called when the network has changed or the machine has slept. It checks at
-// once, within DurationProbe, whether the connection is alive. A pending retry skips the rest of
+// once, within [DurationProbe], whether the connection is alive. A pending retry skips the rest of
 // its delay. It never waits.
 func (c *Client) NetworkChanged() error {
 	return c.call(func(handle *C.confer_client, e **C.confer_error) C.confer_status {
@@ -185,9 +186,9 @@ func (c *Client) Counters() (counters Counters) {
 	return counters
 }
 
-// Close ends the client and all its streams, which fail with ErrClosed. It waits without a limit,
-// until a running call of Config.Log returns and the system ends the client's name look-ups and
-// file accesses. It may be called again. In Config.Log it fails with ErrWouldDeadlock.
+// Close ends the client and all its streams, which fail with [ErrClosed]. It waits without a limit,
+// until a running call of [Config.Log] returns and the system ends the client's name look-ups and
+// file accesses. It may be called again. In [Config.Log] it fails with [ErrWouldDeadlock].
 func (c *Client) Close() error {
 	err := c.owner.do(func(client *C.confer_client, e **C.confer_error) C.confer_status {
 		if client == nil {

@@ -42,7 +42,8 @@ type Config struct {
 	// connections, before a token expires, and after the server refused one. It runs in a goroutine
 	// with a context that ends when the token is no longer needed, at the latest with the client.
 	// An error refuses the question: a connection that needs a token then fails with ErrToken, and
-	// is not retried. The error is not repeated anywhere.
+	// is not retried. The error is not repeated anywhere. A panic ends the program, as in any
+	// goroutine.
 	TokenProvider func(context.Context, TokenReason) (string, error) `json:"-"`
 	// AcceptRelease decides whether an enclave that satisfies the policy is accepted although its
 	// release differs from the previous connection's. If it is not, the client ends with
@@ -73,7 +74,8 @@ type Config struct {
 
 	// Log receives the log's records up to LogLevel, LogInfo if it is zero. Records never contain a
 	// token, prompt, answer or key. It runs on a thread of the library: a slow one delays the log
-	// and Client.Close. Default: no log.
+	// and Client.Close. A panic and runtime.Goexit, which testing.T.FailNow calls, end the program.
+	// Default: no log.
 	Log      func(level LogLevel, target, message string) `json:"-"`
 	LogLevel LogLevel
 }
@@ -86,7 +88,8 @@ const (
 	AskRelease Questions = C.CONFER_ASK_RELEASE // the application answers *ReleaseQuestion
 )
 
-// DurationKey is a key of Config.Durations. confer_config_set_duration_ms has defaults and bounds.
+// DurationKey is a key of [Config.Durations]. confer_config_set_duration_ms has defaults and
+// bounds.
 type DurationKey int32
 
 const (
@@ -113,7 +116,7 @@ const (
 // String returns the name of the constant in confer.h, such as "CONFER_DURATION_CONNECT".
 func (k DurationKey) String() string { return C.GoString(C.confer_duration_name(C.int32_t(k))) }
 
-// LimitKey is a key of Config.Limits. confer_config_set_limit has defaults and bounds.
+// LimitKey is a key of [Config.Limits]. confer_config_set_limit has defaults and bounds.
 type LimitKey int32
 
 const (

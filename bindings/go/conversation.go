@@ -20,7 +20,7 @@ func NewConversation() (*Conversation, error) {
 	})
 }
 
-// ParseConversation parses the result of Conversation.JSON.
+// ParseConversation parses the result of [Conversation.JSON].
 func ParseConversation(document string) (*Conversation, error) {
 	return newConversation(func(handle **C.confer_conversation, e **C.confer_error) C.confer_status {
 		text, length := bytesOf(document)

@@ -5,6 +5,8 @@ package confer_test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -30,41 +32,51 @@ func startEnclave(t *testing.T, fault string, options ...string) confer.Config {
 
 func launch(t *testing.T, options ...string) *enclave {
 	t.Helper()
+	launched, err := newEnclave(options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(launched.end)
+	return launched
+}
+
+func newEnclave(options ...string) (*enclave, error) {
 	program, state := os.Getenv("CONFER_ENCLAVE"), os.Getenv("CONFER_ENCLAVE_STATE")
 	if program == "" || state == "" {
-		t.Fatal("CONFER_ENCLAVE and CONFER_ENCLAVE_STATE are not set: run test.sh")
+		return nil, errors.New("CONFER_ENCLAVE and CONFER_ENCLAVE_STATE are not set: run test.sh")
 	}
 	command := exec.Command(program, append([]string{"--exit-with-stdin", "--state", state}, options...)...)
 	stdin, err := command.StdinPipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	stdout, err := command.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	command.Stderr = os.Stderr
 	if err := command.Start(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	end := func() {
 		stdin.Close()
 		command.Wait()
 	}
-	t.Cleanup(end)
 	var started struct{ URL, Token, Policy string }
 	line, err := bufio.NewReader(stdout).ReadBytes('\n')
 	if err == nil {
 		err = json.Unmarshal(line, &started)
 	}
 	if err != nil {
-		t.Fatalf("the enclave did not start: %v", err)
+		end()
+		return nil, fmt.Errorf("the enclave did not start: %w", err)
 	}
 	policy, err := confer.LoadPolicy(started.Policy)
 	if err != nil {
-		t.Fatal(err)
+		end()
+		return nil, err
 	}
-	return &enclave{confer.Config{Endpoint: started.URL, Token: started.Token, Policy: policy}, command, end}
+	return &enclave{confer.Config{Endpoint: started.URL, Token: started.Token, Policy: policy}, command, end}, nil
 }
 
 // kill ends the enclave as in a crash.

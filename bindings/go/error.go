@@ -27,7 +27,7 @@ const (
 // String returns the name of the constant in confer.h, such as "CONFER_PROGRESS_NOT_SENT".
 func (p Progress) String() string { return C.GoString(C.confer_progress_name(C.int32_t(p))) }
 
-// Error says why a call or a stream failed. errors.Is finds its Status and, if a context or a
+// Error says why a call or a stream failed. errors.Is finds its [Status] and, if a context or a
 // document's reader ended the call, its error.
 type Error struct {
 	Status Status
@@ -64,7 +64,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Format writes Error, whatever the verb, because PeerText may repeat a prompt.
+// Format writes the text of [Error.Error], whatever the verb, because PeerText may repeat a prompt.
 func (e Error) Format(to fmt.State, verb rune) {
 	fmt.Fprintf(to, fmt.FormatString(to, verb), e.Error())
 }

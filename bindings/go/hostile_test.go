@@ -788,6 +788,7 @@ func TestReadersThatBreakTheirContract(t *testing.T) {
 	for what, read := range map[string]func([]byte) (int, error){
 		"unexpected end": func([]byte) (int, error) { return 0, io.ErrUnexpectedEOF },
 		"no bytes":       func([]byte) (int, error) { return 0, io.EOF },
+		"nothing":        func([]byte) (int, error) { return 0, nil },
 		"endless":        func(buffer []byte) (int, error) { return len(buffer), nil },
 	} {
 		_, err := client.Extract(t.Context(), confer.ExtractionRequest{Filename: "a.txt", Length: 1 << 20, Reader: readerFunc(read)})

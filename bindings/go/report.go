@@ -22,7 +22,7 @@ func ProductionPolicy() (*Policy, error) {
 	return newPolicy(func(p **C.confer_policy, e **C.confer_error) C.confer_status { return C.confer_policy_production(p, e) })
 }
 
-// StrictPolicy returns ProductionPolicy, but refuses machines whose firmware needs an update or
+// StrictPolicy returns [ProductionPolicy], but refuses machines whose firmware needs an update or
 // another configuration.
 func StrictPolicy() (*Policy, error) {
 	return newPolicy(func(p **C.confer_policy, e **C.confer_error) C.confer_status { return C.confer_policy_strict(p, e) })
@@ -119,9 +119,9 @@ type Report struct {
 
 // Check is one verification check.
 type Check struct {
-	ID       string  `json:"id"`
+	ID       string  `json:"id"` // such as "tdx.key_binding"
 	Outcome  Outcome `json:"outcome"`
-	Detail   string  `json:"detail"`
+	Detail   string  `json:"detail"` // one English sentence
 	Expected string  `json:"expected"`
 	Observed string  `json:"observed"`
 }
@@ -139,8 +139,8 @@ const (
 // Verified returns whether every check passed or warned.
 func (r *Report) Verified() bool { return r.Verdict == "verified" }
 
-// VerifyEvidence verifies exported evidence again, offline. A nil policy means ProductionPolicy, a
-// zero time the time of the evidence's capture. If the evidence is refused, the error's Report says
+// VerifyEvidence verifies exported evidence again, offline. A nil policy means [ProductionPolicy],
+// a zero time the time of the evidence's capture. If the evidence is refused, [Error.Report] says
 // why.
 func VerifyEvidence(evidence string, policy *Policy, at time.Time) (*Report, error) {
 	if policy == nil {

@@ -8,6 +8,7 @@ package confer
 import "C"
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -128,7 +129,7 @@ func (r FetchRequest) native() (sendable, error) {
 	})
 }
 
-// Ending says how the answer to a RawRequest ends, because nothing on the wire shows it. A wrong
+// Ending says how the answer to a [RawRequest] ends, because nothing on the wire shows it. A wrong
 // one loses the rest of an answer, or waits for more until the idle limit.
 type Ending int32
 
@@ -280,7 +281,8 @@ func (r ExtractionRequest) read(ctx context.Context, stream *C.confer_stream) (j
 // upload writes a document to its stream. An upload that has ended early is no error: the stream
 // has the reason.
 func upload(stream *C.confer_stream, document io.Reader) error {
-	_, err := io.Copy(uploadWriter{stream}, document)
+	// A bufio.Reader fails when the document returns nothing again and again.
+	_, err := io.Copy(uploadWriter{stream}, bufio.NewReaderSize(document, 64<<10))
 	if err == nil {
 		err = do(func(e **C.confer_error) C.confer_status { return C.confer_stream_finish(stream, e) })
 	}

@@ -12,7 +12,7 @@ import "time"
 // Version returns the library's version, such as "0.1.0".
 func Version() string { return C.GoString(C.confer_version_string()) }
 
-// SetWorkers sets the number of the library's worker threads: 1 to 64, default 2. ErrBusy while
+// SetWorkers sets the number of the library's worker threads: 1 to 64, default 2. [ErrBusy] while
 // another number of workers runs.
 func SetWorkers(count int) error {
 	return do(func(e **C.confer_error) C.confer_status {
@@ -22,7 +22,7 @@ func SetWorkers(count int) error {
 
 // SetUnreadLimit sets how many unread bytes all streams of the process may have together: 64 KiB to
 // 1 TiB, default 1 GiB. Above this, streams with more than an equal share fail with
-// ErrSlowConsumer.
+// [ErrSlowConsumer].
 func SetUnreadLimit(bytes uint64) error {
 	return do(func(e **C.confer_error) C.confer_status {
 		return C.confer_runtime_set_unread_limit(C.uint64_t(bytes), e)

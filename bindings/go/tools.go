@@ -28,8 +28,8 @@ type Tool struct {
 
 // ToolFunc runs a tool in a goroutine. The arguments are text from the model, which may break the
 // tool's schema or not be JSON. If Run fails, the model receives the error as the result, and
-// continues. ctx ends with the chat, or after ChatRequest.ToolTimeout. The chat's sequence ends
-// after the function has returned.
+// continues. ctx ends with the chat, or after [ChatRequest.ToolTimeout]. The chat's sequence ends
+// after the function has returned. A panic in it ends the program, as in any goroutine.
 type ToolFunc = func(ctx context.Context, arguments string) (string, error)
 
 const (
@@ -135,7 +135,7 @@ func (r *toolRunner) end() {
 func (e Event) WantsAnswer() bool { return e.kept != nil }
 
 // AnswerTool answers a tool call with the tool's result. If the chat has ended, it drops the
-// answer. ErrStale: the call was answered before, or failed at its time limit.
+// answer. [ErrStale]: the call was answered before, or failed at its time limit.
 func (e Event) AnswerTool(content string) error {
 	return answer(e.kept, func(event *C.confer_event, failure **C.confer_error) C.confer_status {
 		text, length := bytesOf(content)

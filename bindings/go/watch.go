@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// ClientEvent is one of StageBegan, Connected, Disconnected, Retry, *TokenQuestion,
-// *ReleaseQuestion, Answered, Dropped and OtherEvent.
+// ClientEvent is one of [StageBegan], [Connected], [Disconnected], [Retry], [*TokenQuestion],
+// [*ReleaseQuestion], [Answered], [Dropped] and [OtherEvent].
 type ClientEvent interface{ clientEvent() }
 
 // StageBegan says that a stage of connecting began.
@@ -40,14 +40,14 @@ type Retry struct {
 	Err     error // of the attempt before; nil for the first retry after a lost connection or of a renewal
 }
 
-// TokenQuestion asks for a token, within DurationAnswer: see AskToken.
+// TokenQuestion asks for a token, within [DurationAnswer]: see [AskToken].
 type TokenQuestion struct {
 	Reason TokenReason
 	kept   *kept
 }
 
-// ReleaseQuestion asks whether another release than before is accepted, within DurationAnswer: see
-// AskRelease.
+// ReleaseQuestion asks whether another release than before is accepted, within [DurationAnswer]:
+// see [AskRelease].
 type ReleaseQuestion struct {
 	Previous, Now *Report
 	kept          *kept
@@ -184,7 +184,7 @@ func readClientEvent(event *C.confer_event) ClientEvent {
 	}
 }
 
-// Answer gives a token. After an invalid one the question stays open. ErrStale: the question is
+// Answer gives a token. After an invalid one the question stays open. [ErrStale]: the question is
 // over.
 func (q *TokenQuestion) Answer(token string) error {
 	return answer(q.kept, func(event *C.confer_event, e **C.confer_error) C.confer_status {
@@ -194,7 +194,7 @@ func (q *TokenQuestion) Answer(token string) error {
 }
 
 // Refuse gives no token. The reason becomes part of errors and of the log, so it must not contain a
-// secret. ErrStale: the question is over.
+// secret. [ErrStale]: the question is over.
 func (q *TokenQuestion) Refuse(reason string) error {
 	return answer(q.kept, func(event *C.confer_event, e **C.confer_error) C.confer_status {
 		text, length := bytesOf(reason)
@@ -203,7 +203,7 @@ func (q *TokenQuestion) Refuse(reason string) error {
 }
 
 // Answer accepts this release, and no other, or refuses it, which ends the client with
-// ErrReleaseRefused. ErrStale: the question is over.
+// [ErrReleaseRefused]. [ErrStale]: the question is over.
 func (q *ReleaseQuestion) Answer(accept bool) error {
 	return answer(q.kept, func(event *C.confer_event, e **C.confer_error) C.confer_status {
 		return C.confer_event_answer_release(event, C.bool(accept), e)
