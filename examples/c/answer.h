@@ -47,14 +47,14 @@ static inline void show_event(const confer_event *event) {
 }
 
 /* Waits for an event. Returns CONFER_TIMEOUT if that takes too long. */
-static inline confer_status next_event(confer_stream *stream, int fd, const confer_event **event, confer_error **error) {
+static inline confer_status next_event(confer_stream *stream, const confer_event **event, confer_error **error) {
     int64_t since = now_ms();
     for (;;) {
         if (interrupted) confer_stream_cancel(stream); /* checked here too, because events may come without a pause */
         confer_status status = confer_stream_next(stream, 0, event, error);
         if (status != CONFER_TIMEOUT) return status;
         if (fflush(stdout) != 0) return CONFER_E_FILE; /* show the received text before waiting for more */
-        if (wait_for(fd, options.timeout_ms, since) == TIMED_OUT) return CONFER_TIMEOUT;
+        if (wait_for(false, options.timeout_ms, since) == TIMED_OUT) return CONFER_TIMEOUT;
     }
 }
 
@@ -62,6 +62,7 @@ static inline confer_status next_event(confer_stream *stream, int fd, const conf
 static inline confer_status start_answer(confer_client *client, const confer_conversation *conversation,
                                   const char *question, size_t question_len, confer_stream **stream,
                                   confer_error **error) {
+    const confer_stream_callbacks waking = {sizeof waking, NULL, NULL, NULL, NULL, on_ready};
     confer_chat_request *request = NULL;
     confer_status status = confer_chat_request_new(&request, error);
     if (status == CONFER_OK && options.model != NULL)
@@ -69,7 +70,7 @@ static inline confer_status start_answer(confer_client *client, const confer_con
     if (status == CONFER_OK) status = confer_chat_request_set_conversation(request, conversation, error);
     if (status == CONFER_OK)
         status = confer_chat_request_add_message(request, CONFER_ROLE_USER, question, question_len, error);
-    if (status == CONFER_OK) status = confer_chat_stream(client, request, NULL, stream, error);
+    if (status == CONFER_OK) status = confer_chat_stream(client, request, &waking, stream, error);
     confer_chat_request_free(request);
     return status;
 }
@@ -82,11 +83,10 @@ static inline int ask(confer_client *client, const confer_conversation *conversa
     confer_stream *stream = NULL;
     confer_error *error = NULL;
     const confer_event *event = NULL;
-    int fd = -1, output_error = 0;
+    int output_error = 0;
 
     confer_status status = start_answer(client, conversation, question, question_len, &stream, &error);
-    if (status == CONFER_OK) status = confer_stream_fd(stream, &fd, &error);
-    while (status == CONFER_OK && (status = next_event(stream, fd, &event, &error)) == CONFER_OK) {
+    while (status == CONFER_OK && (status = next_event(stream, &event, &error)) == CONFER_OK) {
         show_event(event);
         if (ferror(stdout)) status = CONFER_E_FILE;
     }

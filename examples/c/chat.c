@@ -11,7 +11,7 @@
  *
  * This file has the conversation. options.h reads the command line, connecting.h makes the first connection, watch.h shows
  * its changes, answer.h asks, waiting.h waits and handles Ctrl-C, messages.h and terminal.h write to the terminal,
- * checklist.h shows the report, and common.h has the shared code of the examples.
+ * checklist.h writes the report, common.h has the shared code of the examples, and portable.h differs on Windows.
  *
  * Exit: 0 answered, 2 usage, 3 enclave refused, 4 could not connect or connection lost, 5 request refused or failed, 130
  * interrupted. A request that is too large and an answer that cannot be written exit with 5, too. After a failure the last
@@ -34,53 +34,41 @@ static bool goes_on(bool lives, bool terminal) {
 }
 
 /*
- * Reads a line like getline(), and polls before each byte, so that Ctrl-C works in an unfinished line. Returns -1 at the end
- * of the input, after Ctrl-C, and when the client ends.
+ * Reads a line, without its end. It waits before each byte, so that Ctrl-C works in an unfinished line. Returns false at the
+ * end of the input, after Ctrl-C, and when the client ends.
  */
-static ssize_t read_line(char **line, size_t *size) {
-    size_t len = 0;
-    for (int byte = 0; byte != '\n';) {
-        char *larger = len + 2 > *size ? realloc(*line, *size = 2 * len + 128) : *line;
-        if (larger == NULL || phase == ENDED) return -1;
-        *line = larger;
-        if (wait_for(STDIN_FILENO, -1, -1) != READY) return -1;
-        if ((byte = getchar()) == EOF) break;
-        (*line)[len++] = (char)byte;
+static bool read_line(struct text *line) {
+    line->len = 0;
+    for (;;) {
+        if (phase == ENDED || wait_for(true, -1, -1) != READABLE) return false;
+        int byte = read_byte();
+        if (byte == EOF) return line->len > 0;
+        add(line, &(char){(char)byte}, byte != '\n');
+        if (byte == '\n') return true;
     }
-    (*line)[len] = '\0';
-    return len > 0 ? (ssize_t)len : -1;
 }
 
 /* Asks line by line. */
 static int converse(confer_client *client, const confer_conversation *conversation) {
     bool terminal = isatty(STDIN_FILENO);
-    char *line = NULL;
-    size_t size = 0;
+    struct text line = {0};
     int code = ANSWERED;
-    setvbuf(stdin, NULL, _IONBF, 0); /* poll() does not see buffered input */
     if (terminal) fprintf(stderr, "%sAsk anything. Ctrl-C stops an answer; /quit or Ctrl-D ends.%s\n", dim, plain);
     while (code == ANSWERED) {
         if (terminal) set_prompt(true);
         bool lives = false;
-        ssize_t len = read_line(&line, &size);
+        bool read = read_line(&line);
         if (terminal) set_prompt(false);
-        if (terminal && len < 0) fputc('\n', stderr);
+        if (terminal && !read) fputc('\n', stderr);
         if (interrupted) code = INTERRUPTED;
         else if (phase == ENDED) code = say_end_of_client();
-        if (len > 0 && line[len - 1] == '\n') line[--len] = '\0';
-        if (code != ANSWERED || len < 0 || strcmp(line, "/quit") == 0) break;
-        if (len == 0) continue;
-        code = ask(client, conversation, line, (size_t)len, &lives);
+        if (code != ANSWERED || !read || strcmp(line.text, "/quit") == 0) break;
+        if (line.len == 0) continue;
+        code = ask(client, conversation, line.text, line.len, &lives);
         if ((code != ANSWERED || interrupted) && goes_on(lives, terminal)) code = ANSWERED;
     }
-    free(line);
+    free(line.text);
     return code;
-}
-
-/* A closed standard descriptor would become the number of a socket: fill the gap with one that refuses its use. */
-static void fill_standard_descriptors(void) {
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) exit(FAILED);
 }
 
 int main(int argc, char **argv) {
@@ -88,10 +76,11 @@ int main(int argc, char **argv) {
     confer_conversation *conversation = NULL;
     confer_error *error = NULL;
 
-    fill_standard_descriptors();
+    if (!fill_standard_descriptors()) return FAILED;
     use_terminal();
     int code = read_options(argc, argv);
-    if (code == 0 && !catch_interrupts()) code = say_last_line(CONFER_E_SYSTEM, "signals: %s", strerror(errno));
+    if (code == 0 && !(prepare_to_wait() && catch_ctrl_c(on_interrupt)))
+        code = say_last_line(CONFER_E_SYSTEM, "signals: %s", strerror(errno));
     if (code == 0 && confer_conversation_new(&conversation, &error) != CONFER_OK) code = say_error(error);
     if (code == 0) {
         confer_status status = connect_and_verify(&client);

@@ -1,6 +1,6 @@
 /*
- * common.h: shared code of the examples: exit codes, the last line on standard error, and text that is safe to
- * print. For the small examples also the options --url, --policy and --token, and a verified connection.
+ * common.h: shared code of the examples: exit codes, the last line on standard error, text that grows, and text
+ * that is safe to print. For the small examples also the options --url, --policy and --token, and a verified connection.
  */
 #ifndef COMMON_H
 #define COMMON_H
@@ -8,6 +8,7 @@
 #include <confer.h>
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,41 @@ static inline int exit_code(confer_status status) {
     if (status == CONFER_E_EVENT || (verified != NULL && of_a_request)) return FAILED;
     if (status < 200) return USAGE;
     return status < 600 ? NO_CONNECTION : FAILED;
+}
+
+/* Writes the last line, for scripts, and returns the exit code. */
+static inline int last_line(confer_status status, const char *what, const char *why) {
+    fprintf(stderr, "confer: %s: %s%s\n", confer_status_name(status), what, why);
+    return exit_code(status);
+}
+
+/* Text that grows. Begin with {0}, and free `text`, which ends with a NUL. */
+struct text {
+    char *text; /* NULL: empty */
+    size_t len, size;
+};
+
+static inline void add(struct text *to, const char *bytes, size_t len) {
+    if (to->size - to->len <= len) {
+        to->size = 2 * to->size + len + 128;
+        to->text = realloc(to->text, to->size);
+        if (to->text == NULL) exit(last_line(CONFER_E_SYSTEM, "memory: ", strerror(ENOMEM)));
+    }
+    memcpy(to->text + to->len, bytes, len);
+    to->text[to->len += len] = '\0';
+}
+
+/* Adds what printf() would print. */
+static inline void add_format(struct text *to, const char *format, ...) {
+    va_list arguments, again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    int len = vsnprintf(NULL, 0, format, arguments);
+    char *printed = len >= 0 ? malloc((size_t)len + 1) : NULL;
+    if (printed != NULL) add(to, printed, (size_t)vsnprintf(printed, (size_t)len + 1, format, again));
+    free(printed);
+    va_end(again);
+    va_end(arguments);
 }
 
 /* Passes only newline and tab: other control characters of a model could move the cursor, or worse. */
@@ -84,12 +120,6 @@ struct service {
 struct own_option {
     const char *name, **value;
 };
-
-/* Writes the last line, for scripts, and returns the exit code. */
-static inline int last_line(confer_status status, const char *what, const char *why) {
-    fprintf(stderr, "confer: %s: %s%s\n", confer_status_name(status), what, why);
-    return exit_code(status);
-}
 
 /* Reports the end, frees the error, and returns the exit code. */
 static inline int end_with(confer_status status, confer_error *error) {

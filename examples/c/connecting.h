@@ -42,7 +42,7 @@ static inline confer_status configure(confer_config *config, confer_error **erro
 static inline confer_status wait_until_connected(confer_error **error) {
     int64_t since = now_ms();
     fputs("Connecting …\n", stderr);
-    while (phase == CONNECTING && !interrupted) wait_for(-1, -1, since);
+    while (phase == CONNECTING && !interrupted) wait_for(false, -1, since);
     hide_waiting();
     if (phase == CONNECTED) return CONFER_OK;
     if (phase == CONNECTING) return CONFER_E_CANCELLED;
@@ -52,7 +52,7 @@ static inline confer_status wait_until_connected(confer_error **error) {
 }
 
 static inline bool write_file(const char *path, const char *data, size_t len) {
-    FILE *file = fopen(path, "w");
+    FILE *file = fopen(path, "wb");
     bool written = file != NULL && fwrite(data, 1, len, file) == len;
     return file != NULL && fclose(file) == 0 && written;
 }
@@ -62,7 +62,10 @@ static inline const char *keep_report(const confer_report *report) {
     size_t json_len, evidence_len;
     const char *json = confer_report_json(report, &json_len);
     const char *evidence = confer_report_evidence(report, &evidence_len);
-    show_report(stderr, report);
+    struct text lines = {0};
+    show_report(&lines, report);
+    fwrite(lines.text, 1, lines.len, stderr);
+    free(lines.text);
     if (options.report != NULL && !write_file(options.report, json, json_len)) return options.report;
     if (options.evidence != NULL && !write_file(options.evidence, evidence, evidence_len)) return options.evidence;
     return NULL;

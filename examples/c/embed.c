@@ -22,7 +22,8 @@ struct texts {
     size_t count;
 };
 
-static confer_status add(struct texts *texts, confer_embeddings_request *request, const char *text, confer_error **error) {
+static confer_status add_text(struct texts *texts, confer_embeddings_request *request, const char *text,
+                              confer_error **error) {
     confer_status status = confer_embeddings_request_add_text(request, text, CONFER_NTS, error);
     if (status != CONFER_OK) return status;
     char **more = realloc(texts->text, (texts->count + 1) * sizeof *more), *copy = strdup(text);
@@ -33,14 +34,14 @@ static confer_status add(struct texts *texts, confer_embeddings_request *request
 }
 
 static confer_status add_lines(struct texts *texts, confer_embeddings_request *request, FILE *file, confer_error **error) {
-    char *line = NULL;
-    size_t size = 0;
+    struct text line = {0};
     confer_status status = CONFER_OK;
-    for (ssize_t len; status == CONFER_OK && (len = getline(&line, &size, file)) >= 0;) {
-        if (len > 0 && line[len - 1] == '\n') line[len - 1] = '\0';
-        if (*line != '\0') status = add(texts, request, line, error);
+    for (int byte = 0; status == CONFER_OK && byte != EOF;) {
+        line.len = 0;
+        while ((byte = getc(file)) != EOF && byte != '\n') add(&line, &(char){(char)byte}, 1);
+        if (line.len > 0 && *line.text != '\0') status = add_text(texts, request, line.text, error);
     }
-    free(line);
+    free(line.text);
     return status;
 }
 
@@ -97,7 +98,7 @@ int main(int argc, char **argv) {
     if (at >= 0) {
         bool from_lines = at == argc;
         confer_status status = confer_embeddings_request_new(&request, &error);
-        for (; at < argc && status == CONFER_OK; at++) status = add(&texts, request, argv[at], &error);
+        for (; at < argc && status == CONFER_OK; at++) status = add_text(&texts, request, argv[at], &error);
         if (from_lines && status == CONFER_OK) status = add_lines(&texts, request, stdin, &error);
         if (status == CONFER_OK && texts.count == 0) {
             misused(usage, "there is no text", "");

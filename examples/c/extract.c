@@ -14,7 +14,6 @@
 #include "terminal.h"
 
 #include <inttypes.h>
-#include <sys/stat.h>
 
 /* --- progress ------------------------------------------------------------------------------------------------- */
 
@@ -61,8 +60,7 @@ static confer_status set_type(confer_extraction_request *request, const char *ty
 
 static confer_status extraction_of(const char *path, const char *type, confer_extraction_request **request,
                                    confer_error **error) {
-    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
-    confer_status status = confer_extraction_request_new(name, CONFER_NTS, request, error);
+    confer_status status = confer_extraction_request_new(name_of_file(path), CONFER_NTS, request, error);
     if (status == CONFER_OK) status = confer_extraction_request_set_document_file(*request, path, CONFER_NTS, error);
     if (status == CONFER_OK && type != NULL) status = set_type(*request, type, error);
     return status;
@@ -105,7 +103,7 @@ static confer_status next_event(confer_stream *stream, const confer_event **even
 }
 
 /* Sends the document, and collects the answer in `kept`, because half a JSON text is useless. */
-static confer_status extract(confer_client *client, const confer_extraction_request *request, FILE *kept,
+static confer_status extract(confer_client *client, const confer_extraction_request *request, struct text *kept,
                              confer_error **error) {
     struct progress up = {"sent", -1}, down = {"received", -1};
     confer_stream *stream = NULL;
@@ -122,7 +120,7 @@ static confer_status extract(confer_client *client, const confer_extraction_requ
         } else if (type == CONFER_EVENT_BODY) {
             const char *piece = confer_event_content(event, &len);
             int64_t received = confer_event_received(event, &total);
-            fwrite(piece, 1, len, kept);
+            add(kept, piece, len);
             show(&down, received, total);
         }
     }
@@ -139,9 +137,8 @@ int main(int argc, char **argv) {
     confer_client *client = NULL;
     confer_extraction_request *request = NULL;
     confer_error *error = NULL;
-    char *json = NULL, why[256] = "";
-    size_t len = 0;
-    FILE *kept = NULL;
+    struct text json = {0};
+    char why[256] = "";
     int at = read_service(argc, argv, usage, &service, own), code = USAGE;
     if (at >= 0 && at + 1 != argc) at = misused(usage, "there must be one file", "");
     if (at >= 0 && timeout != NULL && !read_timeout(timeout, &service.timeout_ms))
@@ -152,16 +149,14 @@ int main(int argc, char **argv) {
         if (status == CONFER_OK) status = check_size(argv[at], "", why, sizeof why);
         if (status == CONFER_OK) status = connect_to(&service, &client, &error);
         if (status == CONFER_OK) status = check_size(argv[at], service.proxy_version, why, sizeof why);
-        if (status == CONFER_OK && (kept = open_memstream(&json, &len)) == NULL) status = CONFER_E_SYSTEM;
-        if (status == CONFER_OK) status = extract(client, request, kept, &error);
-        if (kept != NULL && fclose(kept) != 0 && status == CONFER_END) status = CONFER_E_SYSTEM;
+        if (status == CONFER_OK) status = extract(client, request, &json, &error);
         if (status == CONFER_END) {
-            print_text(stdout, json, len);
+            print_text(stdout, json.text, json.len);
             putchar('\n');
         }
         code = *why != '\0' ? last_line(status, why, "") : end_with(status, error);
     }
-    free(json);
+    free(json.text);
     confer_extraction_request_free(request);
     disconnect(&service, client);
     return code;

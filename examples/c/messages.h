@@ -6,8 +6,6 @@
 
 #include "terminal.h"
 
-#include <stdarg.h>
-
 /*
  * Every writer holds the lock of `stderr`, which guards these variables too: say_warning() runs on a thread of the library.
  */

@@ -8,30 +8,19 @@
 #define TERMINAL_H
 
 #include "common.h"
-
-#include <poll.h>
-#include <sys/ioctl.h>
-#include <time.h>
+#include "portable.h"
 
 static const char *bold = "", *dim = "", *red = "", *green = "", *yellow = "", *plain = "";
 static bool live;          /* a terminal whose cursor can be moved */
 static bool waiting_shown; /* after the cursor */
 
 static inline void use_terminal(void) {
-    const char *kind = getenv("TERM");
-    if (!isatty(STDERR_FILENO)) return;
-    live = kind == NULL || strcmp(kind, "dumb") != 0;
+    live = terminal_moves_cursor();
     if (!live || getenv("NO_COLOR") != NULL) return;
     bold = "\033[1m", dim = "\033[2m", red = "\033[31m", green = "\033[32m", yellow = "\033[33m", plain = "\033[0m";
 }
 
 /* --- waiting ------------------------------------------------------------------------------------------------------- */
-
-static inline int64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* Shows a waiting time of a second or more after the cursor, which does not move. */
 static inline void show_waiting(int64_t since_ms) {
@@ -46,7 +35,7 @@ static inline void hide_waiting(void) {
     waiting_shown = false;
 }
 
-/* Returns the time for poll(): until the next second is shown, or `left_ms` is over. Negative: no limit. */
+/* Returns how long to wait: until the next second is shown, or `left_ms` is over. Negative: no limit. */
 static inline int64_t until_next_second(int64_t since_ms, int64_t left_ms) {
     int64_t next = 1000 - (now_ms() - since_ms) % 1000;
     if (!live) return left_ms;
@@ -54,11 +43,6 @@ static inline int64_t until_next_second(int64_t since_ms, int64_t left_ms) {
 }
 
 /* --- lines above a prompt ------------------------------------------------------------------------------------------ */
-
-static inline size_t columns_of_terminal(void) {
-    struct winsize size;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
 
 /* Counts the bytes of `text` that fit into one line of the terminal, without the line break. Colours take no room. */
 static inline size_t one_line(const char *text, size_t columns) {
@@ -81,18 +65,16 @@ static inline size_t one_line(const char *text, size_t columns) {
  * line exists below (ESC D scrolls at the bottom), insert one, and return.
  */
 static inline void write_above(const char *lines) {
-    size_t columns = columns_of_terminal(), size;
-    char *written = NULL;
-    FILE *out = open_memstream(&written, &size);
-    if (out == NULL) return;
+    size_t columns = columns_of_terminal();
+    struct text out = {0};
     while (*lines != '\0') {
         size_t len = one_line(lines, columns);
-        fprintf(out, "\033D\033[A\0337\r\033[L%.*s\0338\033[B", (int)len, lines);
+        add_format(&out, "\033D\033[A\0337\r\033[L%.*s\0338\033[B", (int)len, lines);
         lines += len;
         lines += *lines == '\n';
     }
-    if (fclose(out) == 0) fwrite(written, 1, size, stderr); /* in one write: the terminal echoes typed text in between */
-    free(written);
+    fwrite(out.text, 1, out.len, stderr); /* in one write: the terminal echoes typed text in between */
+    free(out.text);
 }
 
 #endif

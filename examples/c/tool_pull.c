@@ -9,11 +9,11 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include "common.h"
-
-#include <poll.h>
+#include "portable.h"
 
 static struct service service;
 static confer_stream *watch; /* the client's own events */
+static const confer_stream_callbacks waking = {sizeof waking, NULL, NULL, NULL, NULL, on_ready};
 
 /* CONFER_E_STALE means that the answer came too late. That changes nothing. */
 static confer_status answered(confer_status status) { return status == CONFER_E_STALE ? CONFER_OK : status; }
@@ -57,20 +57,25 @@ static confer_status on_chat(const confer_event *event) {
     return CONFER_OK;
 }
 
-/* Takes one event, if there is one. A descriptor stays readable until all of its stream's events are taken. */
-static confer_status take(confer_stream *stream, confer_status on_event(const confer_event *), confer_error **error) {
+/* Takes the events that are ready. For later ones the library calls on_ready(), which ends the next pause_for(). */
+static confer_status take_all(confer_stream *stream, confer_status on_event(const confer_event *), confer_error **error) {
     const confer_event *event = NULL;
-    confer_status status = confer_stream_next(stream, 0, &event, error);
-    return status == CONFER_OK ? on_event(event) : status == CONFER_TIMEOUT ? CONFER_OK : status;
+    confer_status status = CONFER_OK;
+    while (status == CONFER_OK && (status = confer_stream_next(stream, 0, &event, error)) == CONFER_OK)
+        status = on_event(event);
+    return status == CONFER_TIMEOUT ? CONFER_OK : status;
 }
 
-/* Waits until `fd` is readable, and handles the watch's events during the wait. */
-static confer_status wait_for(int fd, confer_error **error) {
-    struct pollfd polled[] = {{fd, POLLIN, 0}, {-1, POLLIN, 0}};
-    confer_status status = confer_stream_fd(watch, &polled[1].fd, error);
-    while (status == CONFER_OK && polled[0].revents == 0) {
-        if (poll(polled, 2, -1) < 0 && errno != EINTR) return CONFER_E_SYSTEM;
-        status = take(watch, on_client, error);
+/* Reads a line, and handles the watch's events in between. Returns CONFER_END at the end of the input. */
+static confer_status read_line(struct text *line, confer_error **error) {
+    confer_status status = CONFER_OK;
+    line->len = 0;
+    while ((status = take_all(watch, on_client, error)) == CONFER_OK) {
+        if (pause_for(true, -1) != READABLE) continue;
+        int byte = read_byte();
+        if (byte == EOF && line->len == 0) return CONFER_END;
+        add(line, &(char){(char)byte}, byte != EOF && byte != '\n');
+        if (byte == EOF || byte == '\n') return CONFER_OK;
     }
     return status;
 }
@@ -83,7 +88,7 @@ static confer_status start(confer_client **client, confer_error **error) {
     if (status == CONFER_OK) status = confer_config_set_limit(config, CONFER_LIMIT_ATTEMPTS, 20, error);
     if (status == CONFER_OK) status = confer_config_set_duration_ms(config, CONFER_DURATION_LONGEST_RETRY, 2000, error);
     if (status == CONFER_OK) status = confer_connect_start(config, client, error);
-    if (status == CONFER_OK) status = confer_client_watch(*client, NULL, &watch, error);
+    if (status == CONFER_OK) status = confer_client_watch(*client, &waking, &watch, error);
     confer_config_free(config);
     return status;
 }
@@ -93,16 +98,17 @@ static confer_status ask(confer_client *client, const char *text, confer_error *
     static const char parameters[] = "{\"type\": \"object\", \"properties\": {\"celsius\": {\"type\": \"number\"}}}";
     confer_stream *chat = NULL;
     confer_chat_request *request = NULL;
-    int fd = -1;
     confer_status status = confer_chat_request_new(&request, error);
     if (status == CONFER_OK) status = confer_chat_request_add_message(request, CONFER_ROLE_USER, text, CONFER_NTS, error);
     if (status == CONFER_OK)
         status = confer_chat_request_add_tool(request, "fahrenheit", CONFER_NTS, "Converts a temperature.", CONFER_NTS,
                                               parameters, CONFER_NTS, error);
     if (status == CONFER_OK) status = confer_chat_request_set_tool_rounds(request, 16, 300000, error);
-    if (status == CONFER_OK) status = confer_chat_stream(client, request, NULL, &chat, error);
-    if (status == CONFER_OK) status = confer_stream_fd(chat, &fd, error);
-    while (status == CONFER_OK && (status = wait_for(fd, error)) == CONFER_OK) status = take(chat, on_chat, error);
+    if (status == CONFER_OK) status = confer_chat_stream(client, request, &waking, &chat, error);
+    while (status == CONFER_OK && (status = take_all(chat, on_chat, error)) == CONFER_OK) {
+        pause_for(false, -1);
+        status = take_all(watch, on_client, error);
+    }
     if (status == CONFER_END) putchar('\n'), fflush(stdout);
     confer_stream_free(chat);
     confer_chat_request_free(request);
@@ -112,22 +118,18 @@ static confer_status ask(confer_client *client, const char *text, confer_error *
 int main(int argc, char **argv) {
     confer_client *client = NULL;
     confer_error *error = NULL;
-    char line[4096];
+    struct text line = {0};
     int at = read_service(argc, argv, "tool_pull [--url URL] [--policy FILE] [--token TOKEN]", &service,
                           &(struct own_option){NULL, NULL});
     if (at != argc) return at < 0 ? USAGE : last_line(CONFER_E_INVALID_ARGUMENT, "prompts come from the input", "");
-    setvbuf(stdin, NULL, _IONBF, 0); /* poll() does not see what waits in a buffer */
-    confer_status status = start(&client, &error);
-    while (status == CONFER_OK && (status = wait_for(STDIN_FILENO, &error)) == CONFER_OK) {
-        if (fgets(line, sizeof line, stdin) == NULL) break;
-        line[strcspn(line, "\n")] = '\0';
-        status = ask(client, line, &error);
-    }
+    confer_status status = prepare_to_wait() ? start(&client, &error) : CONFER_E_SYSTEM;
+    while (status == CONFER_OK && (status = read_line(&line, &error)) == CONFER_OK) status = ask(client, line.text, &error);
     verified = confer_client_state(client) == CONFER_CLIENT_CONNECTED ? client : NULL;
     int code = end_with(status, error);
     if (client != NULL && confer_close(client, 2000, NULL) != CONFER_OK) fputs("Closing takes a while.\n", stderr);
     confer_stream_free(watch);
     confer_client_free(client);
     free(service.token);
+    free(line.text);
     return code;
 }

@@ -8,8 +8,6 @@
  * last line on standard error is "confer: STATUS_NAME: message".
  */
 
-#define _POSIX_C_SOURCE 200809L
-
 #include <confer.h>
 
 #include <errno.h>

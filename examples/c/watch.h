@@ -10,24 +10,23 @@
 static enum { CONNECTING, CONNECTED, ENDED } phase; /* of the client */
 static confer_error *end_of_client;                 /* why it ended, for the last line */
 static confer_stream *watch;
-static int watch_fd = -1;
 
-static inline void describe(FILE *out, const confer_event *event) {
+static inline void describe(struct text *out, const confer_event *event) {
     const char *why = confer_error_message(confer_event_error(event), NULL);
     switch (confer_event_type(event)) {
     case CONFER_EVENT_DISCONNECTED:
-        fprintf(out, "%s!%s The connection is lost: %s\n", yellow, plain, why);
+        add_format(out, "%s!%s The connection is lost: %s\n", yellow, plain, why);
         break;
     case CONFER_EVENT_RETRY:
-        if (why != NULL) fprintf(out, "%s!%s That failed: %s\n", yellow, plain, why);
-        fprintf(out, "%sConnecting again in %.1f s, attempt %" PRIu32 "%s\n", dim,
+        if (why != NULL) add_format(out, "%s!%s That failed: %s\n", yellow, plain, why);
+        add_format(out, "%sConnecting again in %.1f s, attempt %" PRIu32 "%s\n", dim,
                 (double)confer_event_delay_ms(event) / 1000, confer_event_attempt(event), plain);
         break;
     case CONFER_EVENT_CONNECTED:
         if (!confer_event_release_changed(event)) {
-            fprintf(out, "%s✓%s Connected again, and verified: the same release as before\n", green, plain);
+            add_format(out, "%s✓%s Connected again, and verified: the same release as before\n", green, plain);
         } else {
-            fprintf(out, "%s!%s Connected again, and verified: another release than before\n", yellow, plain);
+            add_format(out, "%s!%s Connected again, and verified: another release than before\n", yellow, plain);
             show_release(out, confer_event_report(event));
         }
         break;
@@ -36,23 +35,20 @@ static inline void describe(FILE *out, const confer_event *event) {
 
 /* Shows an event, or the report of an enclave that was refused when reconnecting. The last line shows other errors. */
 static inline void show_client_event(const confer_event *event, const confer_report *refused) {
-    char *lines = NULL;
-    size_t len;
-    FILE *out = open_memstream(&lines, &len);
-    if (out != NULL && event != NULL) describe(out, event);
-    if (out != NULL && refused != NULL) show_report(out, refused);
-    if (out != NULL && fclose(out) == 0 && len > 0) {
+    struct text lines = {0};
+    if (event != NULL) describe(&lines, event);
+    if (refused != NULL) show_report(&lines, refused);
+    if (lines.len > 0) {
         flockfile(stderr);
-        interject(lines);
+        interject(lines.text);
         funlockfile(stderr);
     }
-    free(lines);
+    free(lines.text);
 }
 
 static inline void end_client(confer_error *error) {
     phase = ENDED;
     end_of_client = error;
-    watch_fd = -1;
 }
 
 /* Before the first connection there is nothing to show, and a failed attempt is the end. */
@@ -86,14 +82,14 @@ static inline int say_end_of_client(void) {
 }
 
 static inline confer_status watch_client(confer_client *client, confer_error **error) {
-    confer_status status = confer_client_watch(client, NULL, &watch, error);
-    return status == CONFER_OK ? confer_stream_fd(watch, &watch_fd, error) : status;
+    const confer_stream_callbacks waking = {sizeof waking, NULL, NULL, NULL, NULL, on_ready};
+    return confer_client_watch(client, &waking, &watch, error);
 }
 
 static inline void stop_watching(void) {
     confer_error_free(end_of_client);
     confer_stream_free(watch);
-    end_of_client = NULL, watch = NULL, watch_fd = -1;
+    end_of_client = NULL, watch = NULL;
 }
 
 #endif

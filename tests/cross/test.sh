@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Checks what scripts/cross built: that each library exports the functions of the header and nothing
 # else, and needs nothing but the system; and runs tests/cross/promises.c against the local enclave
-# where this machine can run the target. `tests/cross/test.sh TARGET…` checks only these targets.
+# where this machine can run the target. Also compiles the examples for each target, and runs them
+# under wine. `tests/cross/test.sh TARGET…` checks only these targets.
 #
 # Another enclave: CONFER_ENCLAVE.
 set -uo pipefail
@@ -81,6 +82,30 @@ needs_at_most_glibc() { # version, file
 needs_only() { # pattern of libraries, file
   llvm-readelf --dynamic-table "$2" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | tee "$OUT/needed"
   [[ -s $OUT/needed ]] && ! grep -Evx "$1" "$OUT/needed"
+}
+
+# ---- examples -------------------------------------------------------------------------------------
+
+# Compiles each example into $OUT/examples/NAME.
+examples() { # target, compiler, options of the linker…
+  local source
+  mkdir -p "$OUT/examples"
+  for source in examples/c/*.c; do
+    "$2" -std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -Iinclude "$source" -o "$OUT/examples/$(basename "$source" .c)" "${@:3}" ||
+      return 1
+  done
+}
+compile_examples() { try "$1: the examples link" examples "$@"; }
+
+# Runs them as `make demo-all` does.
+run_examples() { # target, command that runs a program…
+  local program
+  mkdir -p "$OUT/run"
+  for program in "$OUT"/examples/*; do
+    printf '#!/bin/bash\nset -o pipefail\n%s %s "$@" | sed -u "s/\\r$//"\n' "${*:2}" "$program" >"$OUT/run/$(basename "$program" .exe)"
+  done
+  chmod +x "$OUT/run"/*
+  try "$1: the examples run" env CONFER_EXAMPLES="$OUT/run" scripts/demo-all
 }
 
 # ---- targets --------------------------------------------------------------------------------------
