@@ -22,7 +22,72 @@
 
 enum pause { WOKEN, READABLE, TIMED_OUT };
 
-#ifdef _WIN32
+#ifndef _WIN32
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+
+static int wake_pipe[2];
+
+static inline bool prepare_to_wait(void) {
+    return pipe(wake_pipe) == 0 && fcntl(wake_pipe[0], F_SETFL, O_NONBLOCK) == 0 &&
+           fcntl(wake_pipe[1], F_SETFL, O_NONBLOCK) == 0;
+}
+
+/* Ends the main thread's present or next wait. Allowed in a handler of signals. */
+static inline void wake(void) {
+    int saved = errno;
+    ssize_t written = write(wake_pipe[1], "", 1); /* a full pipe does the same */
+    (void)written;
+    errno = saved;
+}
+
+/* Waits for wake(), with `input` also for a byte of standard input, but not longer than `ms` (negative: no limit). */
+static inline enum pause pause_for(bool input, int64_t ms) {
+    struct pollfd watched[] = {{wake_pipe[0], POLLIN, 0}, {input ? STDIN_FILENO : -1, POLLIN, 0}};
+    char drained[16];
+    int ready = poll(watched, 2, (int)ms);
+    while (ready > 0 && watched[0].revents != 0 && read(wake_pipe[0], drained, sizeof drained) > 0) continue;
+    return ready == 0 ? TIMED_OUT : ready > 0 && watched[1].revents != 0 ? READABLE : WOKEN;
+}
+
+/* Reads the byte that pause_for() found, or EOF. It is not buffered: poll() does not see what waits in a buffer. */
+static inline int read_byte(void) {
+    unsigned char byte;
+    return read(STDIN_FILENO, &byte, 1) == 1 ? byte : EOF;
+}
+
+static inline bool catch_ctrl_c(void handler(int)) {
+    /* A write() continues after the signal, because stdio treats EINTR as an error. poll() returns in any case. */
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe becomes an error of write() */
+    return sigaction(SIGINT, &action, NULL) == 0;
+}
+
+static inline bool terminal_moves_cursor(void) {
+    const char *kind = getenv("TERM");
+    return isatty(STDERR_FILENO) && (kind == NULL || strcmp(kind, "dumb") != 0);
+}
+
+static inline size_t columns_of_terminal(void) {
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+static inline const char *name_of_file(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+/* A closed standard descriptor would become the number of a socket: fill the gap with one that refuses its use. */
+static inline bool fill_standard_descriptors(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) return false;
+    return true;
+}
+
+#else
 
 #include <io.h>
 #include <windows.h>
@@ -110,71 +175,6 @@ static inline const char *name_of_file(const char *path) {
 }
 
 static inline bool fill_standard_descriptors(void) { return true; } /* sockets have no such numbers */
-
-#else
-
-#include <fcntl.h>
-#include <poll.h>
-#include <sys/ioctl.h>
-
-static int wake_pipe[2];
-
-static inline bool prepare_to_wait(void) {
-    return pipe(wake_pipe) == 0 && fcntl(wake_pipe[0], F_SETFL, O_NONBLOCK) == 0 &&
-           fcntl(wake_pipe[1], F_SETFL, O_NONBLOCK) == 0;
-}
-
-/* Ends the main thread's present or next wait. Allowed in a handler of signals. */
-static inline void wake(void) {
-    int saved = errno;
-    ssize_t written = write(wake_pipe[1], "", 1); /* a full pipe does the same */
-    (void)written;
-    errno = saved;
-}
-
-/* Waits for wake(), with `input` also for a byte of standard input, but not longer than `ms` (negative: no limit). */
-static inline enum pause pause_for(bool input, int64_t ms) {
-    struct pollfd watched[] = {{wake_pipe[0], POLLIN, 0}, {input ? STDIN_FILENO : -1, POLLIN, 0}};
-    char drained[16];
-    int ready = poll(watched, 2, (int)ms);
-    while (ready > 0 && watched[0].revents != 0 && read(wake_pipe[0], drained, sizeof drained) > 0) continue;
-    return ready == 0 ? TIMED_OUT : ready > 0 && watched[1].revents != 0 ? READABLE : WOKEN;
-}
-
-/* Reads the byte that pause_for() found, or EOF. It is not buffered: poll() does not see what waits in a buffer. */
-static inline int read_byte(void) {
-    unsigned char byte;
-    return read(STDIN_FILENO, &byte, 1) == 1 ? byte : EOF;
-}
-
-static inline bool catch_ctrl_c(void handler(int)) {
-    /* A write() continues after the signal, because stdio treats EINTR as an error. poll() returns in any case. */
-    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe becomes an error of write() */
-    return sigaction(SIGINT, &action, NULL) == 0;
-}
-
-static inline bool terminal_moves_cursor(void) {
-    const char *kind = getenv("TERM");
-    return isatty(STDERR_FILENO) && (kind == NULL || strcmp(kind, "dumb") != 0);
-}
-
-static inline size_t columns_of_terminal(void) {
-    struct winsize size;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
-static inline const char *name_of_file(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
-}
-
-/* A closed standard descriptor would become the number of a socket: fill the gap with one that refuses its use. */
-static inline bool fill_standard_descriptors(void) {
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) return false;
-    return true;
-}
 
 #endif
 

@@ -122,6 +122,8 @@ linux_glibc() { # cpu, command that runs a program
   run "$target: a program with libconfer.so keeps the promises" "${@:2}" "$OUT/shared"
   try "$target: a program links libconfer.a" scripts/zig-cc "${C[@]}" -o "$OUT/static" "$lib/libconfer.a" -lunwind -lpthread -lm -ldl
   run "$target: a program with libconfer.a keeps the promises" "${@:2}" "$OUT/static"
+  compile_examples "$target" scripts/zig-cc -L"$lib" -lconfer -lm -pthread -Wl,-rpath,"$PWD/$lib"
+  run_examples "$target" "${@:2}"
 }
 x86_64-linux-gnu() { linux_glibc x86_64; }
 aarch64-linux-gnu() {
@@ -150,6 +152,8 @@ x86_64-windows() {
   export WINEPREFIX=$OUT/wine WINEDEBUG=-all WINEDLLOVERRIDES='mscoree,mshtml=;bcryptprimitives=n'
   run "x86_64-windows: a program with confer.dll keeps the promises" /usr/lib/wine/wine64 "$OUT/shared.exe"
   run "x86_64-windows: a program with libconfer.a keeps the promises" /usr/lib/wine/wine64 "$OUT/static.exe"
+  compile_examples x86_64-windows "$cc" "$lib/libconfer.dll.a" -static
+  WINEPATH=$OUT run_examples x86_64-windows /usr/lib/wine/wine64
 }
 
 # ---- Apple: nothing can run here, so programs are only linked ---------------------------------------
@@ -170,16 +174,21 @@ readonly MACOS_LIBRARIES=(/System/Library/Frameworks/CoreFoundation.framework/Ve
                           /System/Library/Frameworks/Security.framework/Versions/A/Security
                           /usr/lib/libSystem.B.dylib)
 
-# Links a program against the folder that stands for Apple's SDK.
+# Links tests/cross/promises.c, or $SOURCE, against the folder that stands for Apple's SDK.
 links() { # Zig's target, CPU, platform, its oldest version, options of the linker…
   local sdk=$OUT/sdk-$3
   use_zig "$1"
   export CONFER_ZIG_INCLUDE
   CONFER_ZIG_INCLUDE=$(dirname "$CONFER_ZIG")/lib/libc/include/any-darwin-any
   [[ -d $sdk ]] || scripts/apple-sdk "$sdk" "$3" build/cross/macos-arm64/lib/libconfer.a || return 1
-  scripts/zig-cc -std=c11 -Wall -Wextra -Wpedantic -Werror -Iinclude -c tests/cross/promises.c -o "$OUT/promises.o" &&
+  scripts/zig-cc -std=c11 -Wall -Wextra -Wpedantic -Werror -Iinclude -c "${SOURCE:-tests/cross/promises.c}" -o "$OUT/promises.o" &&
     llvm rust-lld -flavor darwin -arch "$2" -platform_version "$3" "$4" "$4" -syslibroot "$sdk" "$OUT/promises.o" "${@:5}" \
       -lSystem -framework Security -framework CoreFoundation -o "$OUT/linked"
+}
+
+links_examples() { # arguments of links
+  local SOURCE
+  for SOURCE in examples/c/*.c; do links "$@" || return 1; done
 }
 
 macos() {
@@ -194,6 +203,7 @@ macos() {
     try "macos, $cpu: a program links libconfer.dylib" links "$zig" $cpu macos $MACOS $lib/libconfer.dylib
     try "macos, $cpu: a program links libconfer.a" links "$zig" $cpu macos $MACOS $lib/libconfer.a
     try "macos, $cpu: a program loads the whole of libconfer.a" links "$zig" $cpu macos $MACOS -force_load $lib/libconfer.a
+    try "macos, $cpu: the examples link" links_examples "$zig" $cpu macos $MACOS $lib/libconfer.dylib
   done
 }
 
