@@ -1,5 +1,5 @@
 # make demo      builds everything, starts the local enclave, and chats with it from C
-# make demo-all  does the same with every example, and restarts the enclave while three of them run
+# make demo-all  does the same with every example, also in other languages, and restarts the enclave
 # make test      runs all tests whose tools are installed, and lists the skipped ones
 #
 # The other targets are for work on the library. Output goes to build/ and cargo's target folders.
@@ -88,8 +88,7 @@ toolchains:
 # --- the documentation site: build/docs -------------------------------------------------------------
 
 docs:
-	$(CARGO) doc --no-deps --lib --locked --target-dir target
-	@scripts/docs target/doc
+	@scripts/docs
 
 # --- other platforms: docs/targets.md ---------------------------------------------------------------
 

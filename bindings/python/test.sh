@@ -4,31 +4,30 @@
 # Needs `make lib enclave`. Exits with 77 if its tools are not installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-readonly TREE=$(cd -P ../.. && pwd)
+source ../../scripts/tools
+source ../../tests/enclave.sh
 readonly OUT=$TREE/build/tests/python
 rm -rf "$OUT"
-readonly TOOLS=${CONFER_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/libconfer}/python
 
-[[ -e $TOOLS/.complete ]] || { echo "the tools for Python packages are not installed: see make toolchains"; exit 77; }
+[[ -e $PYTHON_TOOLS/.complete ]] || { echo "the tools for Python packages are not installed: see make toolchains"; exit 77; }
 
-export CONFER_ENCLAVE=${CONFER_ENCLAVE:-$TREE/build/bin/confer-enclave}
-export CONFER_ENCLAVE_STATE=${CONFER_ENCLAVE_STATE:-$TREE/build/tests/enclave-state}
 export PYTHONDONTWRITEBYTECODE=1
 unset CONFER_LIBRARY CONFER_WHEEL_PLATFORM PYTHONPATH
-mkdir -p "$OUT" "$CONFER_ENCLAVE_STATE"
+mkdir -p "$OUT"
+: >"$OUT/tests.log"
 
-"$TOOLS/bin/python" generate.py --check
-"$TOOLS/bin/mypy" --cache-dir "$OUT/mypy"
-PYRIGHT_PYTHON_IGNORE_WARNINGS=1 "$TOOLS/bin/pyright" --pythonpath "$TOOLS/bin/python"
+"$PYTHON_TOOLS/bin/python" generate.py --check
+"$PYTHON_TOOLS/bin/mypy" --cache-dir "$OUT/mypy"
+PYRIGHT_PYTHON_IGNORE_WARNINGS=1 "$PYTHON_TOOLS/bin/pyright" --pythonpath "$PYTHON_TOOLS/bin/python"
 
-"$TOOLS/bin/python" -m build --wheel --no-isolation --outdir "$OUT" . >"$OUT/build.log" 2>&1 || { cat "$OUT/build.log"; exit 1; }
+"$PYTHON_TOOLS/bin/python" -m build --wheel --no-isolation --outdir "$OUT" . >"$OUT/build.log" 2>&1 || { cat "$OUT/build.log"; exit 1; }
 wheel=$(echo "$OUT"/*.whl)
 if [[ $wheel == *-manylinux_* ]]; then
   # The name must have the platform that auditwheel finds in the symbols.
   fits() {
     local platform
     platform=$(sed 's/.*-\(manylinux_.*\)\.whl/\1/' <<<"$1")
-    shown=$("$TOOLS/bin/auditwheel" show "$1" | tr '\n' ' ')
+    shown=$("$PYTHON_TOOLS/bin/auditwheel" show "$1" | tr '\n' ' ')
     [[ $shown == *"is consistent with the following platform tag: \"$platform\""* ]]
   }
   fits "$wheel" || { echo "auditwheel: $shown"; exit 1; }
@@ -40,7 +39,7 @@ if [[ $wheel == *-manylinux_* ]]; then
 fi
 
 # From here on only the wheel is used.
-"$TOOLS/bin/python" -m venv "$OUT/venv"
+"$PYTHON_TOOLS/bin/python" -m venv "$OUT/venv"
 readonly PYTHON=$OUT/venv/bin/python
 "$OUT/venv/bin/pip" --quiet install --no-index --no-deps "$wheel"
 
@@ -63,35 +62,15 @@ tests() { # python, log
 }
 tests "$PYTHON" "$OUT/tests.log"
 
-# Runs a command with the URL, token and policy of an enclave that ends afterwards.
-with_enclave() {
-  local started
-  coproc ENCLAVE { exec "$CONFER_ENCLAVE" --exit-with-stdin --state "$CONFER_ENCLAVE_STATE"; }
-  read -r started <&"${ENCLAVE[0]}"
-  of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }
-  (cd "$OUT" && CONFER_TOKEN=$(of token) URL=$(of url) POLICY=$(of policy) "$@")
-  exec {ENCLAVE[1]}>&-
-  wait "$ENCLAVE_PID" || true
-}
-
 # README's first program. For the local enclave it needs two more settings.
 sed -n '/^```python$/,/^```$/p' README.md | sed '1d; /^```$/,$d' |
-  sed 's/confer.Config(/&endpoint=os.environ["URL"], policy=confer.Policy.load(os.environ["POLICY"]), /' >"$OUT/hello.py"
+  sed 's/confer.Config(/&endpoint=os.environ["CONFER_TEST_URL"], policy=confer.Policy.load(os.environ["CONFER_TEST_POLICY"]), /' >"$OUT/hello.py"
 # A user's type checker finds the types in the wheel.
-(cd "$OUT" && "$TOOLS/bin/mypy" --strict --cache-dir mypy-wheel --python-executable "$PYTHON" hello.py "$TREE"/bindings/python/examples/*.py)
-answer=$(with_enclave "$PYTHON" hello.py)
-[[ $answer == "You said: Hello!" ]] || { echo "README's program answered: $answer"; exit 1; }
-echo "README's program: $answer"
-
-chat() { "$PYTHON" "$TREE/bindings/python/examples/chat.py" --url "$URL" --policy "$POLICY" "hello there" 2>"$OUT/chat.log"; }
-answer=$(with_enclave chat) || { cat "$OUT/chat.log"; exit 1; }
-[[ $answer == "You said: hello there" ]] || { echo "the example answered: $answer"; exit 1; }
-echo "examples/chat.py: $answer"
-
-together() { "$PYTHON" "$TREE/bindings/python/examples/together.py" --url "$URL" --policy "$POLICY" one two; }
-answer=$(with_enclave together)
-[[ $answer == $'one: You said: one\ntwo: You said: two' ]] || { echo "the example answered: $answer"; exit 1; }
-echo "examples/together.py: ${answer//$'\n'/, }"
+(cd "$OUT" && "$PYTHON_TOOLS/bin/mypy" --strict --cache-dir mypy-wheel --python-executable "$PYTHON" hello.py "$TREE"/bindings/python/examples/*.py)
+answers "README's program" "You said: Hello!" "$PYTHON" "$OUT/hello.py"
+answers examples/chat.py "You said: hello there" "$PYTHON" examples/chat.py --url @URL --policy @POLICY "hello there"
+answers examples/together.py $'one: You said: one\ntwo: You said: two' \
+  "$PYTHON" examples/together.py --url @URL --policy @POLICY one two
 
 for other in "$@"; do
   folder=$OUT/$("$other" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')

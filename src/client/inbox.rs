@@ -37,7 +37,7 @@ pub trait Signal: Send + Sync {
     fn clear(&self);
 }
 
-/// The result of [`Inbox::next`].
+/// The result of `Inbox::next`.
 pub enum Next<T> {
     /// The next entry.
     Item(T),

@@ -7,6 +7,8 @@
 
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // the contract above; the header is the manual
+// Indented lines are for the header: tables and C programs.
+#![allow(rustdoc::invalid_rust_codeblocks)]
 
 mod support;
 

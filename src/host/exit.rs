@@ -28,7 +28,7 @@ pub(super) fn draw_first() -> Result<()> {
 }
 
 /// Prevents new workers. Call it when the process ends, before its destructors run. Waits for
-/// threads in [`draw_first`].
+/// threads in `draw_first`.
 pub fn process_ends() {
     *ends() = true;
 }

@@ -108,7 +108,7 @@ impl KeySource {
         Ok(state.keys.clone())
     }
 
-    /// Waits up to [`MAX_WRITE`] until the cache file is written. Returns the reason of a failure.
+    /// Waits up to `MAX_WRITE` until the cache file is written. Returns the reason of a failure.
     /// A failure stops no connection, and the wait does not count towards its time limits.
     pub async fn kept(&self) -> Option<String> {
         let writing = self.state().writing.take()?;

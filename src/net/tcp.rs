@@ -91,7 +91,7 @@ fn interleaved(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// Connects to one of the addresses; see [`race`]. If all fail, the error lists each failure.
+/// Connects to one of the addresses; see `race`. If all fail, the error lists each failure.
 pub async fn connect(addresses: &[SocketAddr], proxy: Option<&Proxy>) -> Result<Counted> {
     match race(addresses, ATTEMPT_DELAY, connect_to).await {
         Ok(stream) => {

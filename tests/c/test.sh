@@ -31,6 +31,9 @@ done
 OUT=$(mktemp -d)
 export CONFER_ENCLAVE_STATE=$OUT/state CONFER_PLUGIN=$OUT/plugin.so
 mkdir "$CONFER_ENCLAVE_STATE"
+# The promises that were kept, for tests/languages.
+KEPT=$OUT/kept
+[ $# -gt 0 ] || { KEPT=build/tests/c/tests.log && mkdir -p build/tests/c && : >"$KEPT"; }
 trap 'rm -rf "$OUT"' EXIT
 
 passed=0 failed=0
@@ -136,6 +139,7 @@ run() { # name, command…
     echo "FAILED: $name (exit $status)"
     sed 's/^/    /' "$OUT/log" | head -200
   else
+    grep '^  .* ok$' "$OUT/log" >>"$KEPT"
     printf '%-28s %d promises kept\n' "$name" "$kept"
   fi
 }

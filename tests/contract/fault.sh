@@ -4,8 +4,9 @@
 # check of LINE may fail in the report, and a replay must have the same checks. Prints "ok NAME"
 # or "not ok NAME: why".
 set -uo pipefail
-. "$(dirname "$0")/enclave.sh"
 work=$1 line=$2
+CONFER_ENCLAVE_STATE=$work/state
+. "$(dirname "$0")/examples.sh"
 field() { sed -n 's/.*"'"$1"'":"\([^"]*\)".*/\1/p' <<<"$line"; }
 name=$(field fault) status=$(field status) check=$(field check) outcome=$(field outcome)
 dir=$work/fault-$name
@@ -20,7 +21,7 @@ case $status/$name in
     limit=10 ;;
   *) limit=50 ;;
 esac
-start_enclave "$work/state" --fault "$name"
+start_enclave --fault "$name"
 printf '%s' "$token" >"$work/tokens/$name"
 CONFER_TOKEN=$token timeout 60 "$chat" --url "$url" --policy "$policy" --timeout "$limit" --json --report report --evidence evidence \
   --once "$PROMPT" >out 2>err

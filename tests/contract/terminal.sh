@@ -74,18 +74,18 @@ confer_status confer_client_check(const confer_client *client, confer_error **er
     return CONFER_OK;
 }
 END
-"${CC:-cc}" -shared -fPIC -I"$root/include" lives_once.c -o lives_once.so -ldl || bad "lives_once.c does not compile"
+"${CC:-cc}" -shared -fPIC -I"$TREE/include" lives_once.c -o lives_once.so -ldl || bad "lives_once.c does not compile"
 current=ended preload=$work/lives_once.so begin
 type_ '/slow 50 1000' && key Enter
 sees answer_to_break_begins 'slow1 '
 stop_enclave
 port=${url##*:}
-start_enclave "$work/state" --port "${port%%/*}" --token "$token" --fault debug-debuggable
+start_enclave --port "${port%%/*}" --token "$token" --fault debug-debuggable
 sees end_between_two_answers_is_the_last_line '^confer: CONFER_E_REJECTED: '
 sees end_between_two_answers_gives_the_exit_code '^exit 3$'
 end
 stop_enclave
-start_enclave "$work/state" --port "${port%%/*}" --token "$token"
+start_enclave --port "${port%%/*}" --token "$token"
 
 current=failed begin
 type_ '/status 503' && key Enter
@@ -107,7 +107,7 @@ sees next_attempt_is_shown_while_typing 'attempt [4-9]$'
 holds half_typed_text_stays_below_messages is_last '> half-typed'
 holds lost_connection_gives_one_message test "$(screen | grep -c 'The connection is lost')" = 1
 port=${url##*:}
-start_enclave "$work/state" --port "${port%%/*}" --token "$token"
+start_enclave --port "${port%%/*}" --token "$token"
 sees new_connection_is_shown_while_typing '^✓ Connected again, and verified: the same release as before$'
 holds half_typed_text_stays_after_reconnecting is_last '> half-typed'
 type_ ' text' && key Enter
@@ -117,9 +117,9 @@ end
 
 current=extract
 stop_enclave
-start_enclave "$work/state" --fault upload-never-answered
+start_enclave --fault upload-never-answered
 CONFER_TOKEN=$token tmux new-session -d -x 100 -y 24 \
-  "'$root/build/examples/c/extract' --url '$url' --policy '$policy' --timeout 10 --type text/plain '$policy'; echo exit \$?; cat"
+  "'$TREE/build/examples/c/extract' --url '$url' --policy '$policy' --timeout 10 --type text/plain '$policy'; echo exit \$?; cat"
 sees upload_shows_a_bar '^sent     \[#{40}\] 100 %'
 sees waiting_for_the_extraction_shows_seconds '^… [0-9]+ s$'
 sees timeout_ends_an_extraction '^confer: CONFER_E_STREAM_IDLE: nothing came'
@@ -128,5 +128,5 @@ holds ended_extraction_shows_no_seconds not shows '… [0-9]+ s'
 end
 
 stop_enclave
-start_enclave "$work/state"
+start_enclave
 printf '%s' "$token" >tokens/terminal

@@ -3,16 +3,17 @@
 # each of its faults.
 # Needs `make examples enclave`. Prints "N passed, N failed" at the end.
 set -uo pipefail
-. "$(dirname "$0")/enclave.sh"
+work=$(mktemp -d)
+CONFER_ENCLAVE_STATE=$work/state
+. "$(dirname "$0")/examples.sh"
+trap 'stop_enclave; [ ! -e "$work"/tmux-* ] || tmux kill-server 2>/dev/null; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 here=$(cd "$(dirname "$0")" && pwd)
 
 for program in "$chat" "$verify" "$enclave"; do
   [ -x "$program" ] || { echo "$program is not built: make examples enclave"; exit 1; }
 done
-work=$(mktemp -d)
 mkdir "$work/tokens"
-trap 'stop_enclave; [ ! -e "$work"/tmux-* ] || tmux kill-server 2>/dev/null; rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
 cd "$work" || exit 1
 export PROMPT='secret-prompt Grüße 👩‍🚀 "quoted" \back'
 unset CONFER_TOKEN
@@ -50,7 +51,7 @@ until_() { local tries=400; until "$@" 2>/dev/null; do [ $((tries -= 1)) -gt 0 ]
 stuck_in_write() { grep -q 'pipe_w' "/proc/$(cat "$1")/wchan"; }
 signal_handled() { not grep -qE '^(SigPnd|ShdPnd):.*[1-9a-f]' "/proc/$(cat "$1")/status"; }
 
-start_enclave "$work/state"
+start_enclave
 printf '%s' "$token" >tokens/main
 
 # --- answers
@@ -196,7 +197,7 @@ talk silent 5 CONFER_E_STREAM_IDLE --timeout 8 --once /silent
 
 # --- the small examples
 small() { # NAME CODE STATUS EXAMPLE ARGUMENT…: `input` is its standard input
-  local name=$1 want=$2 status=$3 example=$root/build/examples/c/$4
+  local name=$1 want=$2 status=$3 example=$TREE/build/examples/c/$4
   shift 4
   CONFER_TOKEN=$token timeout 60 "$example" --url "$url" --policy "$policy" "$@" >"$name.out" 2>"$name.err" <<<"${input:-}"
   judge "$name" $? "$want" "$status"
@@ -225,7 +226,7 @@ small embed_wrong_token 4 CONFER_E_UPGRADE embed --token secret-but-wrong x
 small embed_no_policy 2 CONFER_E_FILE embed --policy no-such-file x
 for example in extract embed tool_callbacks tool_pull; do
   case $example in tool_*) argument= ;; *) argument=$policy ;; esac
-  CONFER_TOKEN=$token timeout 60 "$root/build/examples/c/$example" --url "$url" --policy "$policy" $argument \
+  CONFER_TOKEN=$token timeout 60 "$TREE/build/examples/c/$example" --url "$url" --policy "$policy" $argument \
     <<<Hello >/dev/full 2>"full_$example.err"
   judge "full_$example" $? 5 CONFER_E_FILE
 done
@@ -287,41 +288,41 @@ wait $broken
 judge broken $? 4 CONFER_E_CONNECTION_LOST
 holds done_line_has_connection_lost test "$(tail -n 1 broken.out)" = '{"type":"done","status":"CONFER_E_CONNECTION_LOST"}'
 until_ grep -q 'Connecting again' later.err
-start_enclave "$work/state" --port "${port%%/*}" --token "$token" --fault debug-debuggable
+start_enclave --port "${port%%/*}" --token "$token" --fault debug-debuggable
 wait $later
 judge later $? 3 CONFER_E_REJECTED
 holds lost_connection_is_reported grep -q 'The connection is lost' later.err
 holds later_refusal_shows_its_failed_check grep -q '✗ tdx.debug' later.err
 stop_enclave
 for fault in accept-stall upgrade-stall message1-stall key-server-stall; do
-  start_enclave "$work/state" --fault $fault
+  start_enclave --fault $fault
   printf '%s' "$token" >"tokens/interrupt-$fault"
   interrupt "connecting_$fault" "connecting_$fault.err" --once "$PROMPT"
   stop_enclave
 done
 
 # --- documents: an answer that breaks the protocol; the size limit depends on the server's version
-start_enclave "$work/state" --fault document-no-length
+start_enclave --fault document-no-length
 printf '%s' "$token" >tokens/document-no-length
 small extract_bad_answer 5 CONFER_E_PROTOCOL extract "$policy"
 stop_enclave
 truncate -s $((50 * 1024 * 1024 + 1)) large.txt
-start_enclave "$work/state" --release 0.1.16
+start_enclave --release 0.1.16
 printf '%s' "$token" >tokens/release-16
 small extract_for_0_1_16 5 CONFER_E_TOO_LARGE extract large.txt
 holds refusal_names_version_and_limit grep -q 'version 0.1.16, takes at most 50 MiB' extract_for_0_1_16.err
 stop_enclave
-start_enclave "$work/state" --release 0.1.17
+start_enclave --release 0.1.17
 printf '%s' "$token" >tokens/release-17
-CONFER_TOKEN=$token timeout 60 "$root/build/examples/c/extract" --url "$url" --policy "$policy" large.txt >sent.out 2>sent.err
+CONFER_TOKEN=$token timeout 60 "$TREE/build/examples/c/extract" --url "$url" --policy "$policy" large.txt >sent.out 2>sent.err
 holds later_version_connects grep -q '^Verified' sent.err
 holds later_version_receives_the_document not grep -q CONFER_E_TOO_LARGE sent.err
 stop_enclave
 
 # --- the first program, which the header and README print
-start_enclave "$work/state"
+start_enclave
 printf '%s' "$token" >tokens/hello
-hello() { CONFER_TOKEN=$1 timeout 60 "$root/build/examples/c/hello" "$url" "$policy" >"$2.out" 2>"$2.err"; }
+hello() { CONFER_TOKEN=$1 timeout 60 "$TREE/build/examples/c/hello" "$url" "$policy" >"$2.out" 2>"$2.err"; }
 hello "$token" hello
 judge hello $? 0 -
 holds hello_prints_its_answer grep -q '^You said: Hello!$' hello.out

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Compares confer.hpp with confer.h. Runs the program in confer.hpp, the example, and the promises:
+# Compares confer.hpp with confer.h. Runs README's program, the example, and the promises:
 # as C++17 and C++20, with sanitizers if clang is installed, and under valgrind if it is installed.
 # Needs `make lib enclave`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source tests/enclave.sh
 
 readonly CXX=${CXX:-g++} OUT=build/tests/cpp
 rm -f "$OUT/tests.log"
 command -v "$CXX" >/dev/null || { echo "$CXX is not installed"; exit 77; }
-export CONFER_ENCLAVE=${CONFER_ENCLAVE:-$PWD/build/bin/confer-enclave}
-export CONFER_ENCLAVE_STATE=${CONFER_ENCLAVE_STATE:-$PWD/build/tests/enclave-state}
-mkdir -p "$OUT" "$CONFER_ENCLAVE_STATE"
+mkdir -p "$OUT"
+: >"$OUT/tests.log"
 
 # Each constant of confer.h is in an enumeration of confer.hpp, under its name. The others have no
 # enumeration.
@@ -32,32 +32,27 @@ compile() {
     -Wl,-rpath,"$PWD/build/lib"
 }
 
-# Runs a command with the URL, token and policy of an enclave that ends afterwards. Checks its
-# answer.
-asks() {
-  local started answer
-  coproc ENCLAVE { exec "$CONFER_ENCLAVE" --exit-with-stdin --state "$CONFER_ENCLAVE_STATE"; }
-  read -r started <&"${ENCLAVE[0]}"
-  of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }
-  answer=$(CONFER_TOKEN=$(of token) URL=$(of url) POLICY=$(of policy) "${@:3}" 2>"$OUT/answer.log") ||
-    { cat "$OUT/answer.log"; exit 1; }
-  exec {ENCLAVE[1]}>&-
-  wait "$ENCLAVE_PID" || true
-  [[ $answer == "$2" ]] || { echo "$1 answered: $answer"; exit 1; }
-  echo "$1: $answer"
-}
-
-# The program at the top of confer.hpp compiles. For the local enclave it needs two more settings.
-sed -n '/^\/\/     #include <confer.hpp>/,/^\/\/     }$/s|^// \{0,5\}||p' include/confer.hpp >"$OUT/hello.cpp"
+# README's first program, which is also in the comment at the top of confer.hpp. For the local enclave
+# it needs two more settings.
+sed -n '/^```cpp$/,/^```$/p' bindings/cpp/README.md | sed '1d; /^```$/,$d' >"$OUT/hello.cpp"
+sed -n '/^\/\/     #include <confer.hpp>/,/^\/\/     }$/s|^// \{0,5\}||p' include/confer.hpp | diff "$OUT/hello.cpp" - ||
+  { echo "confer.hpp and its README have different programs"; exit 1; }
 compile "$CXX" 17 "$OUT/hello.cpp" "$OUT/hello"
-sed 's/confer::config()/&.endpoint(std::getenv("URL")).policy(confer::policy::load(std::getenv("POLICY")))/' \
+sed 's/confer::config()/&.endpoint(std::getenv("CONFER_TEST_URL")).policy(confer::policy::load(std::getenv("CONFER_TEST_POLICY")))/' \
   "$OUT/hello.cpp" >"$OUT/hello-local.cpp"
 compile "$CXX" 17 "$OUT/hello-local.cpp" "$OUT/hello-local"
-asks "the program of confer.hpp" "You said: Hello!" "$OUT/hello-local"
+answers "README's program" "You said: Hello!" "$OUT/hello-local"
+# README's other programs are parts of one.
+{
+  printf '%s\n' '#include <confer.hpp>' '#include <iostream>' 'extern const char *schema;' 'std::string sign_in();' \
+    'bool accepts(const confer::report &, const confer::report &);' 'std::string time_in(std::string_view);' 'void parts() {'
+  awk '/^ *```cpp$/ { part = ++count > 1; next } /^ *```$/ { part = 0 } part' bindings/cpp/README.md
+  echo '}'
+} >"$OUT/parts.cpp"
+compile "$CXX" 17 "$OUT/parts.cpp" "$OUT/parts.o" -c
 
 compile "$CXX" 17 examples/cpp/chat.cpp "$OUT/chat"
-chat() { "$OUT/chat" --url "$URL" --policy "$POLICY" "hello there"; }
-asks "the example" "You said: hello there" chat
+answers "the example" "You said: hello there" "$OUT/chat" --url @URL --policy @POLICY "hello there"
 
 for standard in 17 20; do
   compile "$CXX" $standard tests/cpp/promises.cpp "$OUT/promises$standard"

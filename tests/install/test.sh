@@ -5,7 +5,7 @@
 # Needs what `make lib enclave` builds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-tree=$PWD
+source scripts/tools
 for tool in pkg-config cmake python3; do
   command -v $tool >/dev/null 2>&1 || { echo "$tool is not installed"; exit 77; }
 done
@@ -14,9 +14,9 @@ cc=${CC:-cc}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 into=$(mktemp -d)
 trap 'rm -rf "$into"' EXIT
-export CONFER_ENCLAVE=${CONFER_ENCLAVE:-$tree/build/bin/confer-enclave}
+CONFER_ENCLAVE_STATE=$into/state
+source tests/enclave.sh
 unset PKG_CONFIG_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH
-mkdir "$into/state"
 
 passed=0
 expect() { # NAME WANTED FOUND
@@ -25,19 +25,7 @@ expect() { # NAME WANTED FOUND
 # Shows the output of a command only if it fails.
 quiet() { "$@" >"$into/log" 2>&1 || { tail -40 "$into/log"; echo "FAILED: $*"; exit 1; }; }
 
-# Runs a command with the enclave's token in CONFER_TOKEN, and its URL and policy for @URL and
-# @POLICY.
-asks() {
-  local started
-  coproc ENCLAVE { exec "$CONFER_ENCLAVE" --exit-with-stdin --state "$into/state"; }
-  read -r started <&"${ENCLAVE[0]}"
-  of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }
-  local words=("${@/#@URL/$(of url)}")
-  words=("${words[@]/#@POLICY/$(of policy)}")
-  CONFER_TOKEN=$(of token) "${words[@]}" 2>"$into/log" || { cat "$into/log"; exit 1; }
-  exec {ENCLAVE[1]}>&-
-  wait "$ENCLAVE_PID" || true
-}
+asks() { with_enclave "$@" 2>"$into/log" || { cat "$into/log"; exit 1; }; }
 answer="You said: Hello!"
 needs() { readelf --dynamic "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'; }
 hello() { # NAME PROGRAM LIBRARY: runs a build of hello.c that needs libconfer.so.0, or no such library
@@ -67,18 +55,11 @@ expect "a fully static program needs no library" "" "$(needs "$into/examples/pkg
 quiet "${CXX:-c++}" -std=c++17 "$into/examples/cpp/chat.cpp" $(pkg-config --cflags --libs confer) -Wl,-rpath,"$prefix/lib" -o "$into/chat-cpp"
 expect "a C++ program" "$answer" "$(asks "$into/chat-cpp" --url @URL --policy @POLICY Hello!)"
 
-go=
-for candidate in go "${CONFER_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/libconfer}/go/bin/go"; do
-  if [[ $("$candidate" version 2>/dev/null) =~ go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 24)); then
-    go=$candidate
-    break
-  fi
-done
-if [ -n "$go" ]; then
+if go=$(find_go); then
   quiet env GOTOOLCHAIN=local CGO_LDFLAGS="-Wl,-rpath,$prefix/lib" "$go" -C bindings/go build -tags confer_pkgconfig -o "$into/chat-go" ./examples/chat
   expect "a Go program" "$answer" "$(asks "$into/chat-go" -url @URL -policy @POLICY Hello!)"
 else
-  echo "SKIP the installed library in Go: Go 1.24 or newer is not installed"
+  echo "SKIP the installed library in Go: Go $GO_MINIMUM or newer is not installed"
 fi
 unset PKG_CONFIG_PATH
 

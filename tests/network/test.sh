@@ -16,16 +16,14 @@ if ! { command -v ip && command -v tc && ip netns add "$NAME" && inside ip link 
   exit 0
 fi
 OUT=$(mktemp -d)
-trap 'exec 9>&-; ip netns del "$NAME"; rm -rf "$OUT"' EXIT
+CONFER_ENCLAVE_STATE=$OUT/state
+source tests/enclave.sh
+trap 'stop_enclave; ip netns del "$NAME"; rm -rf "$OUT"' EXIT
 
-mkfifo "$OUT/stdin"
-inside build/bin/confer-enclave --exit-with-stdin --state "$OUT/state" <"$OUT/stdin" >"$OUT/line" &
-exec 9>"$OUT/stdin"
-until [ -s "$OUT/line" ]; do sleep 0.05; done
-field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$OUT/line"; }
-CONFER_TOKEN=$(field token)
-export CONFER_TOKEN
-chat() { inside build/examples/c/chat --url "$(field url)" --policy "$(field policy)" "$@"; }
+enclave=(ip netns exec "$NAME" "$CONFER_ENCLAVE")
+start_enclave
+export CONFER_TOKEN=$token
+chat() { inside build/examples/c/chat --url "$url" --policy "$policy" "$@"; }
 
 failed=0
 check() { # name, command…

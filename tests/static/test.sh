@@ -5,7 +5,7 @@
 # Needs what `make lib enclave` builds.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-root=$PWD
+source scripts/tools
 
 CARGO=${CARGO:-cargo}
 CC=${CC:-cc}
@@ -14,8 +14,8 @@ pkg-config --exists libssl || { echo "libssl-dev is not installed"; exit 77; }
 
 into=$(mktemp -d)
 trap 'rm -rf "$into"' EXIT
-export CONFER_ENCLAVE=${CONFER_ENCLAVE:-$root/build/bin/confer-enclave} CONFER_ENCLAVE_STATE=$into/state
-mkdir "$CONFER_ENCLAVE_STATE"
+CONFER_ENCLAVE_STATE=$into/state
+source tests/enclave.sh
 make --no-print-directory install DESTDIR="$into" PREFIX=/usr >/dev/null 2>"$into/log" || { cat "$into/log"; exit 1; }
 export PKG_CONFIG_PATH=$into/usr/lib/pkgconfig
 lib=$into/usr/lib
@@ -74,13 +74,7 @@ both_work() { # libraries and flags…
 is_static() { ! readelf --dynamic "$into/beside" | grep NEEDED; }
 fully_static() { both_work -static "$@" && is_static; }
 
-go=
-for candidate in go "${CONFER_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/libconfer}/go/bin/go"; do
-  if [[ $("$candidate" version 2>/dev/null) =~ go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 24)); then
-    go=$candidate
-    break
-  fi
-done
+go=$(find_go) || true
 # cgo puts CGO_LDFLAGS before the flags of packages, so they give the order.
 both_work_in_go() { # Go's linker flags, libraries…
   local flags=$1
@@ -112,7 +106,7 @@ for neighbour in rust aws openssl; do
   try "Go, fully static, before $neighbour" fully_static_in_go -l:libconfer.a "${other[@]}"
   try "Go, fully static, after $neighbour" fully_static_in_go "${other[@]}" -l:libconfer.a
 done
-[ -n "$go" ] || echo "SKIP libconfer.a in Go: Go 1.24 or newer is not installed"
+[ -n "$go" ] || echo "SKIP libconfer.a in Go: Go $GO_MINIMUM or newer is not installed"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

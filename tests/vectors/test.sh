@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-python=${CONFER_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/libconfer}/python/bin/python
+source ../../scripts/tools
+python=$PYTHON_TOOLS/bin/python
 [[ -x $python ]] || python=python3
 exec "$python" test.py

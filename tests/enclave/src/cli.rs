@@ -12,13 +12,54 @@ use crate::tokens::{Class, Tokens};
 use crate::upstream::Upstream;
 
 pub(crate) const USAGE: &str = "\
-usage: confer-enclave [--server 0.1.14|newer] [--port N] [--key-port N] [--state DIR] [--release VERSION]
-                      [--silence-ms N] [--silence-check-ms N] [--upload-timeout-ms N]
-                      [--token TOKEN]… [--expired-token TOKEN]… [--unauthorized-token TOKEN]…
-                      [--fault NAME [--fault-from N] [--fault-until M]] [--log FILE]
-                      [--upstream URL [--upstream-model M]] [--script FILE] [--exit-with-stdin]
+usage: confer-enclave [OPTION]…
        confer-enclave --export DIR [--state DIR] [--fault NAME]
        confer-enclave --list-faults
+       confer-enclave --help
+";
+
+pub(crate) const HELP: &str = "\
+Serves Confer's protocol on a loopback port, for tests and the demo. Prints one JSON line when it is
+ready: the URL, a token that it accepts, and the path of a policy file that trusts its evidence.
+Answers a chat with \"You said: \" and the prompt. Serves until a signal ends it.
+
+What it serves
+  --server VERSION            behave like this published server: 0.1.14 or newer (default: newer)
+  --release VERSION           show another release, signed and logged in the same world
+  --upstream URL              let an OpenAI-compatible server, such as http://127.0.0.1:8000/v1,
+                              answer chats
+  --upstream-model MODEL      with this model
+  --script FILE               play the script of a test vector; end with status 1 if the client
+                              sends anything else
+
+Ports and files
+  --port N                    the port (default: a free one)
+  --key-port N                the port of the key server (default: a free one)
+  --state DIR                 keep keys, authorities and release in DIR and use them again, so that
+                              a start is quick; with both ports, a policy outlives a restart
+  --log FILE                  append a JSON line for each event, without bodies, tokens and keys
+  --export DIR                write evidence.json, policy.json and keys.json to DIR, and exit
+  --exit-with-stdin           end when standard input ends
+
+Tokens
+  --token TOKEN               accept this token (default: a new one)
+  --expired-token TOKEN       answer each request with 402
+  --unauthorized-token TOKEN  answer each request with 401; 0.1.14 refuses the connection
+                              Each can be repeated.
+
+Faults
+  --fault NAME                misbehave in this way
+  --fault-from N              only from the Nth connection on, counted from 1
+  --fault-until N             only up to the Nth connection
+  --list-faults               print a JSON line for each fault, and exit
+
+Times
+  --silence-ms N              drop a client that sent nothing for this time (default: 300000)
+  --silence-check-ms N        check for such clients at this interval (default: 120000)
+  --upload-timeout-ms N       end an upload that is not complete after this time (default: 600000)
+
+In a chat, a first line such as \"/tokens 100 20\" or \"/status 503\" asks for a special answer.
+tests/enclave/README.md lists these directives, the servers, and the events of the log.
 ";
 
 pub(crate) enum Command {

@@ -108,9 +108,12 @@ fn main() -> ExitCode {
     let options = match cli::parse(std::env::args().skip(1)) {
         Ok(Command::Serve(options)) => options,
         Ok(Command::ListFaults) => return print(&faults::list()),
-        Ok(Command::Help) => return print(cli::USAGE),
+        Ok(Command::Help) => return print(&format!("{}\n{}", cli::USAGE, cli::HELP)),
         Err(why) => {
-            eprintln!("confer-enclave: {why}\n{}", cli::USAGE);
+            eprintln!(
+                "confer-enclave: {why}\n{}--help explains the options.",
+                cli::USAGE
+            );
             return ExitCode::from(2);
         }
     };

@@ -179,3 +179,30 @@ fn other_release_has_another_manifest_and_the_same_policy() {
         assert_eq!(said(&client.events(1).await), "You said: hello");
     });
 }
+
+#[test]
+fn help_explains_each_option() {
+    let help = Command::new(env!("CARGO_BIN_EXE_confer-enclave"))
+        .arg("--help")
+        .output()
+        .expect("the enclave starts");
+    assert!(help.status.success());
+    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    // The first word of each line with an option.
+    let explained: Vec<_> = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  --"))
+        .map(|line| line.split(' ').next().expect("a name"))
+        .collect();
+    // The options that the command line has.
+    let parsed = include_str!("../src/cli.rs")
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("\"--"))
+        .filter_map(|line| line.split_once("\" =>"))
+        .map(|(name, _)| name)
+        .filter(|name| *name != "help");
+    for name in parsed {
+        assert!(explained.contains(&name), "--{name} is not explained");
+    }
+    assert!(explained.len() > 20, "{explained:?}");
+}
