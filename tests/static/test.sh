@@ -42,6 +42,16 @@ exports_only_its_functions() {
     ! globals | grep -v '^T ' | grep -vx 'V DW\.ref\.rust_eh_personality'
 }
 
+# The Makefile and scripts/cross-settings own the lists of system libraries.
+everyone_names_the_same_libraries() {
+  local unix windows
+  unix=$(sed -n 's/^LIBS_PRIVATE := //p' Makefile)
+  windows=$(source scripts/cross-settings && echo "$WINDOWS_LIBS")
+  [ -n "$unix" ] && [ -n "$windows" ] || return 1
+  grep -F -e "-l:libconfer.a $unix" bindings/go/link_static.go && grep -F -e "build/lib/libconfer.a $unix -o" README.md &&
+    grep -F -e "\`$windows\`" docs/targets.md
+}
+
 # The unused parts of the library leave a program that is linked with --gc-sections.
 system=($(pkg-config --static --libs-only-l confer | sed 's/-lconfer//'))
 code_size() { size "$1" | awk 'NR == 2 {print $1}'; }
@@ -87,6 +97,7 @@ both_work_in_go() { # Go's linker flags, libraries…
 fully_static_in_go() { both_work_in_go "-linkmode external -extldflags -static" "$@" && is_static; }
 
 try "libconfer.a exports its functions and nothing else" exports_only_its_functions
+try "README, the Go module and docs/targets.md name the libraries that libconfer.a needs" everyone_names_the_same_libraries
 try "the linker drops unused parts of libconfer.a" unused_parts_are_dropped
 cat "$into/log"
 neighbours || { echo "FAILED: the other libraries are not built"; exit 1; }
