@@ -56,8 +56,16 @@ POINTERS = {
     "const char**": "ctypes.c_void_p",
     "const confer_stream_callbacks*": "confer_stream_callbacks",
 }
-# ctypes cuts these numbers to their width without an error.
-CHECKED = {"int32_t": "Int32", "uint32_t": "UInt32", "int64_t": "Int64", "uint64_t": "UInt64", "size_t": "UInt64"}
+# Numbers that are checked, because ctypes cuts integers to their width without an error.
+CHECKED = {
+    "double": "Double",
+    "confer_status": "Int32",
+    "int32_t": "Int32",
+    "uint32_t": "UInt32",
+    "int64_t": "Int64",
+    "uint64_t": "UInt64",
+    "size_t": "UInt64",
+}
 
 
 class Header:
@@ -154,7 +162,7 @@ def abi(header: Header) -> str:
         "from collections.abc import Callable",
         "from typing import Any",
         "",
-        "from ._library import Int32, Int64, UInt32, UInt64, quick, waiting",
+        "from ._library import Double, Int32, Int64, UInt32, UInt64, quick, waiting",
         "",
     ]
     for handle in header.handles:

@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-from ._library import Int32, Int64, UInt32, UInt64, quick, waiting
+from ._library import Double, Int32, Int64, UInt32, UInt64, quick, waiting
 
 
 class confer_chat_request(ctypes.c_void_p):
@@ -87,10 +87,10 @@ class confer_stream_callbacks(ctypes.Structure):
 
 
 confer_status_name: Callable[[int], bytes] = quick(
-    "confer_status_name", ctypes.c_char_p, [ctypes.c_int32]
+    "confer_status_name", ctypes.c_char_p, [Int32]
 )
 confer_status_description: Callable[[int], bytes] = quick(
-    "confer_status_description", ctypes.c_char_p, [ctypes.c_int32]
+    "confer_status_description", ctypes.c_char_p, [Int32]
 )
 confer_error_status: Callable[[confer_error], int] = quick(
     "confer_error_status", ctypes.c_int32, [confer_error]
@@ -414,25 +414,25 @@ confer_chat_request_free: Callable[[confer_chat_request], None] = quick(
     "confer_chat_request_free", None, [confer_chat_request]
 )
 confer_chat_request_set_temperature: Callable[[confer_chat_request, float, Any], int] = waiting(
-    "confer_chat_request_set_temperature", ctypes.c_int32, [confer_chat_request, ctypes.c_double, ctypes.POINTER(confer_error)]
+    "confer_chat_request_set_temperature", ctypes.c_int32, [confer_chat_request, Double, ctypes.POINTER(confer_error)]
 )
 confer_chat_request_set_top_p: Callable[[confer_chat_request, float, Any], int] = waiting(
-    "confer_chat_request_set_top_p", ctypes.c_int32, [confer_chat_request, ctypes.c_double, ctypes.POINTER(confer_error)]
+    "confer_chat_request_set_top_p", ctypes.c_int32, [confer_chat_request, Double, ctypes.POINTER(confer_error)]
 )
 confer_chat_request_set_min_p: Callable[[confer_chat_request, float, Any], int] = waiting(
-    "confer_chat_request_set_min_p", ctypes.c_int32, [confer_chat_request, ctypes.c_double, ctypes.POINTER(confer_error)]
+    "confer_chat_request_set_min_p", ctypes.c_int32, [confer_chat_request, Double, ctypes.POINTER(confer_error)]
 )
 confer_chat_request_set_top_k: Callable[[confer_chat_request, int, Any], int] = waiting(
     "confer_chat_request_set_top_k", ctypes.c_int32, [confer_chat_request, Int32, ctypes.POINTER(confer_error)]
 )
 confer_chat_request_set_presence_penalty: Callable[[confer_chat_request, float, Any], int] = waiting(
-    "confer_chat_request_set_presence_penalty", ctypes.c_int32, [confer_chat_request, ctypes.c_double, ctypes.POINTER(confer_error)]
+    "confer_chat_request_set_presence_penalty", ctypes.c_int32, [confer_chat_request, Double, ctypes.POINTER(confer_error)]
 )
 confer_chat_request_set_frequency_penalty: Callable[[confer_chat_request, float, Any], int] = waiting(
-    "confer_chat_request_set_frequency_penalty", ctypes.c_int32, [confer_chat_request, ctypes.c_double, ctypes.POINTER(confer_error)]
+    "confer_chat_request_set_frequency_penalty", ctypes.c_int32, [confer_chat_request, Double, ctypes.POINTER(confer_error)]
 )
 confer_chat_request_set_repetition_penalty: Callable[[confer_chat_request, float, Any], int] = waiting(
-    "confer_chat_request_set_repetition_penalty", ctypes.c_int32, [confer_chat_request, ctypes.c_double, ctypes.POINTER(confer_error)]
+    "confer_chat_request_set_repetition_penalty", ctypes.c_int32, [confer_chat_request, Double, ctypes.POINTER(confer_error)]
 )
 confer_chat_request_set_max_tokens: Callable[[confer_chat_request, int, Any], int] = waiting(
     "confer_chat_request_set_max_tokens", ctypes.c_int32, [confer_chat_request, Int64, ctypes.POINTER(confer_error)]

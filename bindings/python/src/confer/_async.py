@@ -30,7 +30,7 @@ from ._events import (
     ToolCall,
     UploadEvent,
 )
-from ._native import Owned, destroyed, registered, target
+from ._native import Owned, destroyed, expected, registered, returned_text, target
 from ._report import Report
 from ._requests import (
     ChatRequest,
@@ -152,13 +152,14 @@ def _open(client: Owned[c.confer_client], start: Start) -> tuple[Owned[c.confer_
         stream = open_stream(client, start)
         return stream, _Descriptor(stream)
     ready = _Ready()
-    table = c.confer_stream_callbacks(
-        size=ctypes.sizeof(c.confer_stream_callbacks),
-        user_data=registered(ready),
-        destroy=destroyed,
-        on_ready=_on_ready,
-    )
-    return open_stream(client, start, ctypes.byref(table)), ready
+    with registered(ready) as data:
+        table = c.confer_stream_callbacks(
+            size=ctypes.sizeof(c.confer_stream_callbacks),
+            user_data=data,
+            destroy=destroyed,
+            on_ready=_on_ready,
+        )
+        return open_stream(client, start, ctypes.byref(table)), ready
 
 
 class AsyncStream(BaseStream[E]):
@@ -292,19 +293,25 @@ class AsyncChatStream(AsyncStream[ChatEvent]):
         function = self._functions.get(event.name or "")
         if function is None:
             return event
-        task = asyncio.get_running_loop().create_task(_run(event, function, self._tool_timeout))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        loop, tasks = asyncio.get_running_loop(), self._tasks
+        task = loop.create_task(_run(event, function))
+        tasks.add(task)
+        # The library's limit has failed the call by then.
+        timer = loop.call_later(self._tool_timeout, task.cancel)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            timer.cancel()
+            if not task.cancelled():
+                task.exception()  # SystemExit, which asyncio has raised
+
+        task.add_done_callback(ended)
         return replace(event, _event=None)
 
 
-async def _run(call: ToolCall, function: ToolFunction, timeout: float) -> None:
+async def _run(call: ToolCall, function: ToolFunction) -> None:
     try:
-        # The library's limit has failed the call by then.
-        result = await asyncio.wait_for(_awaited(function(call.arguments or "")), timeout)
-        if not isinstance(result, str):
-            raise TypeError(f"a tool must return a text, not {type(result).__name__}")
-        call.answer(result)
+        call.answer(returned_text("a tool", await _awaited(function(call.arguments or ""))))
     except Error as error:
         give_up(call, error.message)
     except Exception as error:
@@ -353,7 +360,7 @@ class AsyncClient(BaseClient):
 
     def __init__(self, config: AsyncConfig | None = None) -> None:
         loop = asyncio.get_running_loop()
-        config = config or AsyncConfig()
+        config = AsyncConfig() if config is None else expected(AsyncConfig, config)
         super().__init__(config)
         self._failures: list[BaseException] = []
         self._answers: asyncio.Task[None] | None = None
@@ -475,9 +482,7 @@ async def _give_token(
     failures: list[BaseException],
 ) -> None:
     try:
-        token = await _awaited(provider(question.reason))
-        if not isinstance(token, str):
-            raise TypeError(f"the token provider must return a text, not {type(token).__name__}")
+        token = returned_text("the token provider", await _awaited(provider(question.reason)))
     except Exception as failure:
         failures[:] = [failure]
         # The exception may contain a secret.

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from . import _abi as c
 from ._config import BaseConfig, Config
 from ._constants import Counter, Ending, State, Status
-from ._errors import Check, Error
+from ._errors import Check, Error, made
 from ._events import Body, ClientEvent, Embeddings, Pong, ReleaseQuestion, RequestEvent, TokenQuestion
-from ._native import Owned, ever_registered
+from ._native import Exit, Owned, ever_registered, expected, returned_text, utf8
 from ._report import Report, read_report
 from ._requests import (
     ChatRequest,
@@ -27,25 +27,32 @@ from ._requests import (
 )
 from ._stream import ChatStream, Stream, Upload, open_stream, waits
 
-_clients: weakref.WeakSet[Owned[c.confer_client]] = weakref.WeakSet()
-#: How long the end of the process waits for the library's threads, if they may call Python: for a
-#: log, for a document in an open file, or to wake an event loop.
-_EXIT_MS = 10_000
+#: The clients that live or start, by the id of their handle.
+_clients: weakref.WeakValueDictionary[int, Owned[c.confer_client]] = weakref.WeakValueDictionary()
+#: How long the end of the process waits, in seconds, for the library's threads, if they may call
+#: Python: for a log, for a document in an open file, or to wake an event loop.
+_EXIT_LIMIT = 10.0
+#: The time between two looks at the clients, in milliseconds.
+_EXIT_TURN_MS = 10
 
 
 @atexit.register
 def _close_all() -> None:
     """Ends all callbacks, because they must not run after the end of the interpreter."""
-    if not ever_registered():
-        return
-    clients = list(_clients)
-    for client in clients:
-        c.confer_close(client.raw, 0, None)
-    deadline = time.monotonic() + _EXIT_MS / 1000
-    for client in clients:
-        c.confer_close(client.raw, max(int((deadline - time.monotonic()) * 1000), 0), None)
-    # Clients that were freed a moment ago.
-    c.confer_runtime_wait(max(int((deadline - time.monotonic()) * 1000), 0), None)
+    Exit.begun = True
+    deadline = time.monotonic() + _EXIT_LIMIT
+    while True:
+        starting = False
+        for reference in _clients.valuerefs():
+            if client := reference():
+                starting |= not client.raw
+                # A client's threads end with the close that finds its callbacks ended.
+                c.confer_close(client.raw, 0, None)
+        if not ever_registered():
+            return
+        running = c.confer_runtime_wait(_EXIT_TURN_MS, None) == Status.TIMEOUT
+        if not (starting or running) or time.monotonic() > deadline:
+            return
 
 
 class BaseClient:
@@ -53,10 +60,17 @@ class BaseClient:
 
     def __init__(self, config: BaseConfig[object, object]) -> None:
         native = config._native()
-        check, client = Check(), c.confer_client()
-        check(c.confer_connect_start(native.raw, ctypes.byref(client), check.error))
-        self._handle = Owned(client, c.confer_client_free)
-        _clients.add(self._handle)
+        check, self._handle = Check(), Owned(c.confer_client(), c.confer_client_free)
+        # Before the start, so that the process cannot end in between.
+        _clients[id(self._handle)] = self._handle
+        try:
+            if Exit.begun:
+                raise made(Status.CLOSED, "the process ends")
+            check(c.confer_connect_start(native.raw, ctypes.byref(self._handle.raw), check.error))
+        except BaseException:
+            _clients.pop(id(self._handle), None)
+            Exit.pause_thread()
+            raise
 
     @property
     def state(self) -> State:
@@ -74,14 +88,13 @@ class BaseClient:
 
     def report(self) -> Report:
         """Returns the report of the connection in use, or of the last one."""
-        check, handle = Check(), c.confer_report()
-        check(c.confer_attestation_report(self._handle.raw, ctypes.byref(handle), check.error))
-        report = Owned(handle, c.confer_report_free)
+        check, report = Check(), Owned(c.confer_report(), c.confer_report_free)
+        check(c.confer_attestation_report(self._handle.raw, ctypes.byref(report.raw), check.error))
         return read_report(report.raw)
 
     def set_token(self, token: str) -> None:
         """Gives a fresh token. It answers an open question, or serves the next attempt to connect."""
-        check, value = Check(), token.encode("utf-8", "surrogatepass")
+        check, value = Check(), utf8(token)
         check(c.confer_client_set_token(self._handle.raw, value, len(value), check.error))
 
     def network_changed(self) -> None:
@@ -110,7 +123,7 @@ class Client(BaseClient):
     """
 
     def __init__(self, config: Config | None = None) -> None:
-        config = config or Config()
+        config = Config() if config is None else expected(Config, config)
         super().__init__(config)
         self._answers = None
         if config.token_provider is not None or config.accept_release is not None:
@@ -221,15 +234,11 @@ class _Answers:
         provider = self._config.token_provider
         assert provider is not None
         try:
-            token = provider(question.reason)
-        except Exception as failure:
+            token = returned_text("the token provider", provider(question.reason))
+        except BaseException as failure:
             self.failure = failure
             # The exception may contain a secret.
             refuse(question, "the token provider failed")
-            return
-        if not isinstance(token, str):
-            self.failure = TypeError(f"the token provider must return a text, not {type(token).__name__}")
-            refuse(question, str(self.failure))
             return
         answer(question, token)
 
@@ -238,7 +247,7 @@ class _Answers:
         assert decide is not None
         try:
             accept = bool(decide(question.previous, question.now))
-        except Exception as failure:
+        except BaseException as failure:
             self.failure = failure
             accept = False
         decided(question, accept)

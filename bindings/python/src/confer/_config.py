@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Generic, TypeVar
 from . import _abi as c
 from ._constants import Ask, Duration, Limit, LogLevel, Roots, TokenReason
 from ._errors import Check, milliseconds
-from ._native import Owned, destroyed, registered, target, text, utf8
+from ._native import Owned, destroyed, expected, function, registered, target, text, utf8
 from ._report import Report, read_report
 
 Log = Callable[[LogLevel, str, str], None]
@@ -32,30 +33,30 @@ class Policy:
     @staticmethod
     def production() -> Policy:
         """The built-in policy for Confer's service, which is the default."""
-        check, handle = Check(), c.confer_policy()
-        check(c.confer_policy_production(ctypes.byref(handle), check.error))
-        return Policy(Owned(handle, c.confer_policy_free))
+        check, handle = Check(), Owned(c.confer_policy(), c.confer_policy_free)
+        check(c.confer_policy_production(ctypes.byref(handle.raw), check.error))
+        return Policy(handle)
 
     @staticmethod
     def strict() -> Policy:
         """The production policy, which also refuses machines whose firmware needs an update."""
-        check, handle = Check(), c.confer_policy()
-        check(c.confer_policy_strict(ctypes.byref(handle), check.error))
-        return Policy(Owned(handle, c.confer_policy_free))
+        check, handle = Check(), Owned(c.confer_policy(), c.confer_policy_free)
+        check(c.confer_policy_strict(ctypes.byref(handle.raw), check.error))
+        return Policy(handle)
 
     @staticmethod
     def parse(document: str) -> Policy:
         """Parses a JSON document, which docs/policy.md explains."""
-        check, handle, content = Check(), c.confer_policy(), utf8(document)
-        check(c.confer_policy_parse(content, len(content), ctypes.byref(handle), check.error))
-        return Policy(Owned(handle, c.confer_policy_free))
+        check, handle, content = Check(), Owned(c.confer_policy(), c.confer_policy_free), utf8(document)
+        check(c.confer_policy_parse(content, len(content), ctypes.byref(handle.raw), check.error))
+        return Policy(handle)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Policy:
         """Reads a policy from a file."""
-        check, handle, name = Check(), c.confer_policy(), os.fsencode(path)
-        check(c.confer_policy_load(name, len(name), ctypes.byref(handle), check.error))
-        return Policy(Owned(handle, c.confer_policy_free))
+        check, handle, name = Check(), Owned(c.confer_policy(), c.confer_policy_free), os.fsencode(path)
+        check(c.confer_policy_load(name, len(name), ctypes.byref(handle.raw), check.error))
+        return Policy(handle)
 
     @property
     def json(self) -> str:
@@ -79,13 +80,12 @@ def verify_evidence(evidence: str, policy: Policy | None = None, at: float | Non
     None for the time when the evidence was captured. Raises VerificationError, with the report, if
     the evidence does not satisfy the policy.
     """
-    check, handle, content = Check(), c.confer_report(), utf8(evidence)
-    trusted = policy._handle.raw if policy else c.confer_policy()
-    seconds = -1 if at is None else int(at)
+    check, report, content = Check(), Owned(c.confer_report(), c.confer_report_free), utf8(evidence)
+    trusted = c.confer_policy() if policy is None else expected(Policy, policy)._handle.raw
+    seconds = -1 if at is None else math.floor(at)
     check(
-        c.confer_evidence_verify(content, len(content), trusted, seconds, ctypes.byref(handle), check.error)
+        c.confer_evidence_verify(content, len(content), trusted, seconds, ctypes.byref(report.raw), check.error)
     )
-    report = Owned(handle, c.confer_report_free)
     return read_report(report.raw)
 
 
@@ -140,9 +140,8 @@ class BaseConfig(Generic[TokenT, AcceptT]):
 
     def _native(self) -> Owned[c.confer_config]:
         """Makes the library's configuration."""
-        check, made = Check(), c.confer_config()
-        check(c.confer_config_new(ctypes.byref(made), check.error))
-        owned = Owned(made, c.confer_config_free)
+        check, owned = Check(), Owned(c.confer_config(), c.confer_config_free)
+        check(c.confer_config_new(ctypes.byref(owned.raw), check.error))
         config, error = owned.raw, check.error
         if self.token is not None:
             value = utf8(self.token)
@@ -161,7 +160,7 @@ class BaseConfig(Generic[TokenT, AcceptT]):
         else:
             check(c.confer_config_set_roots(config, self.roots, error))
         if (policy := self.policy) is not None:
-            check(c.confer_config_set_policy(config, policy._handle.raw, error))
+            check(c.confer_config_set_policy(config, expected(Policy, policy)._handle.raw, error))
         if self.jwks_cache_file is not None:
             value = os.fsencode(self.jwks_cache_file)
             check(c.confer_config_set_jwks_cache_file(config, value, len(value), error))
@@ -172,14 +171,14 @@ class BaseConfig(Generic[TokenT, AcceptT]):
         if self.renew_with_evidence:
             check(c.confer_config_set_renew_with_evidence(config, True, error))
         ask = self.ask
-        if self.token_provider is not None:
+        if function("token_provider", self.token_provider) is not None:
             ask |= Ask.TOKEN
-        if self.accept_release is not None:
+        if function("accept_release", self.accept_release) is not None:
             ask |= Ask.RELEASE
         check(c.confer_config_set_ask(config, ask, error))
-        if self.log is not None:
-            data = registered(self.log)
-            check(c.confer_config_set_log(config, self.log_level, _log, data, destroyed, error))
+        if function("log", self.log) is not None:
+            with registered(self.log) as data:
+                check(c.confer_config_set_log(config, self.log_level, _log, data, destroyed, error))
         return owned
 
 

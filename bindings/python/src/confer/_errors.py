@@ -7,7 +7,7 @@ import math
 
 from . import _abi as c
 from ._constants import Progress, Status
-from ._native import text
+from ._native import Exit, text
 from ._report import Report, read_report
 
 
@@ -131,4 +131,6 @@ class Check:
         finally:
             c.confer_error_free(self._handle)
             self._handle.value = None
+        if status == Status.CLOSED:
+            Exit.pause_thread()
         raise error or made(Status(status), c.confer_status_description(status).decode())

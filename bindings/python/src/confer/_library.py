@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 _NAME = {"darwin": "libconfer.0.dylib", "win32": "confer.dll"}.get(sys.platform, "libconfer.so.0")
 
@@ -51,40 +51,44 @@ def _declared(library: ctypes.CDLL, name: str, result: Any, arguments: Sequence[
     except AttributeError:
         raise ImportError(f"{_path()} has no {name}: it is another version than this package") from None
     declared.restype = result
-    declared.argtypes = list(arguments)
-    return declared
+    declared.argtypes = [kind.native if isinstance(kind, Number) else kind for kind in arguments]
+    numbers = [(index, kind) for index, kind in enumerate(arguments) if isinstance(kind, Number)]
+    if not numbers:
+        return declared
+
+    def call(*given: Any) -> Any:
+        for index, kind in numbers:
+            kind.check(name, given[index])
+        return declared(*given)
+
+    call.__name__ = name
+    return call
 
 
-class _Checked:
-    """An integer argument. ctypes would cut a number that is too large."""
+class Number(NamedTuple):
+    """The type of a number. ctypes would cut an integer that is too large, and names no function."""
 
-    low: ClassVar[int]
-    high: ClassVar[int]
-    native: ClassVar[Any]
+    native: Any
+    #: The bounds of an integer.
+    low: int = 0
+    high: int = -1
 
-    @classmethod
-    def from_param(cls, value: int) -> Any:
-        if not isinstance(value, int):
-            raise TypeError(f"expected an integer, not {type(value).__name__}")
-        if not cls.low <= value <= cls.high:
-            raise OverflowError(f"expected a number from {cls.low} to {cls.high}, found {value}")
-        return cls.native(value)
-
-
-class Int32(_Checked):
-    low, high, native = -(2**31), 2**31 - 1, ctypes.c_int32
-
-
-class UInt32(_Checked):
-    low, high, native = 0, 2**32 - 1, ctypes.c_uint32
+    def check(self, function: str, value: object) -> None:
+        if self.high < self.low:
+            if not isinstance(value, (int, float)):
+                raise TypeError(f"{function}: expected a number, not {type(value).__name__}")
+            float(value)  # OverflowError
+        elif not isinstance(value, int):
+            raise TypeError(f"{function}: expected an integer, not {type(value).__name__}")
+        elif not self.low <= value <= self.high:
+            raise OverflowError(f"{function}: expected a number from {self.low} to {self.high}")
 
 
-class Int64(_Checked):
-    low, high, native = -(2**63), 2**63 - 1, ctypes.c_int64
-
-
-class UInt64(_Checked):
-    low, high, native = 0, 2**64 - 1, ctypes.c_uint64
+Double = Number(ctypes.c_double)
+Int32 = Number(ctypes.c_int32, -(2**31), 2**31 - 1)
+UInt32 = Number(ctypes.c_uint32, 0, 2**32 - 1)
+Int64 = Number(ctypes.c_int64, -(2**63), 2**63 - 1)
+UInt64 = Number(ctypes.c_uint64, 0, 2**64 - 1)
 
 
 class Constant(IntEnum):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import sys
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, NoReturn, TypeVar
 
 from . import _abi as c
 
 H = TypeVar("H", bound=ctypes.c_void_p)
+T = TypeVar("T")
+F = TypeVar("F")
 
 
 class Owned(Generic[H]):
-    """A handle that this object frees.
+    """A handle that this object frees. It is made before the library fills it, so that an interrupt
+    loses none.
 
     It is freed only when the last reference to this object ends, and every call holds one. So no
     thread uses a freed handle, also after a close. Copies are the same object.
@@ -32,6 +37,9 @@ class Owned(Generic[H]):
 
     def __deepcopy__(self, _: object) -> Owned[H]:
         return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a handle of the library cannot be pickled: it exists only in this process")
 
     def __del__(self) -> None:
         # At the end of the process, freeing could run a callback in an interpreter that has ended.
@@ -59,7 +67,21 @@ def text_at(getter: Callable[[H, int, Any], int | None], handle: H, index: int) 
 
 def utf8(value: str) -> bytes:
     """Encodes a text. Lone surrogates become bytes that the library refuses as no UTF-8."""
-    return value.encode("utf-8", "surrogatepass")
+    return str.encode(expected(str, value), "utf-8", "surrogatepass")
+
+
+def expected(kind: type[T], value: T) -> T:
+    """Refuses a value of another type. Its content can be a secret."""
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def function(name: str, value: F) -> F:
+    """Refuses a value that cannot be called."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name}: expected a function, not {type(value).__name__}")
+    return value
 
 
 def known(number: int) -> int | None:
@@ -74,17 +96,43 @@ _numbers = itertools.count(1)
 _last_number = 0
 
 
-def registered(target: Any) -> int:
-    """Keeps an object for callbacks until the library destroys it."""
+@contextlib.contextmanager
+def registered(target: Any) -> Iterator[int]:
+    """Keeps an object for callbacks until the library destroys it, or the call that gives its number to
+    the library fails."""
     global _last_number
     number = _last_number = next(_numbers)
     _callables[number] = target
-    return number
+    try:
+        yield number
+    except BaseException:
+        _callables.pop(number, None)
+        raise
 
 
 def ever_registered() -> bool:
     """Whether a thread of the library may call Python, or has."""
     return _last_number > 0
+
+
+def returned_text(name: str, value: object) -> str:
+    """Refuses the result of an application's function if it is no text."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must return a text, not {type(value).__name__}")
+    return value
+
+
+class Exit:
+    """Whether the process ends: clients are closed because their callbacks must end."""
+
+    begun = False
+
+    @classmethod
+    def pause_thread(cls) -> None:
+        """Stops a thread of the application while the process ends. It is a daemon thread, which
+        Python stops a moment later, and should not print an error before."""
+        if cls.begun and threading.current_thread() is not threading.main_thread():
+            threading.Event().wait()
 
 
 def target(user_data: int) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Union
 from . import _abi as c
 from ._constants import Ending, Role
 from ._errors import Check, milliseconds
-from ._native import Owned, destroyed, known, registered, target, text, utf8
+from ._native import Owned, destroyed, expected, function, known, registered, target, text, utf8
 
 #: Starts a request: client, callbacks, stream and error as in confer_chat_stream().
 Start = Callable[[c.confer_client, Any, Any, Any], int]
@@ -50,13 +50,13 @@ class Conversation:
 
     def __init__(self, document: str | None = None) -> None:
         """Creates a conversation without messages, or reads one from `Conversation.json`."""
-        check, handle = Check(), c.confer_conversation()
+        check, self._handle = Check(), Owned(c.confer_conversation(), c.confer_conversation_free)
+        made = ctypes.byref(self._handle.raw)
         if document is None:
-            check(c.confer_conversation_new(ctypes.byref(handle), check.error))
+            check(c.confer_conversation_new(made, check.error))
         else:
             content = utf8(document)
-            check(c.confer_conversation_parse(content, len(content), ctypes.byref(handle), check.error))
-        self._handle = Owned(handle, c.confer_conversation_free)
+            check(c.confer_conversation_parse(content, len(content), made, check.error))
         # The library's text is valid until the next call.
         self._json = threading.Lock()
 
@@ -140,9 +140,9 @@ class ChatRequest:
 
 
 def start_chat(request: ChatRequest) -> Start:
-    check, made = Check(), c.confer_chat_request()
-    check(c.confer_chat_request_new(ctypes.byref(made), check.error))
-    owned = Owned(made, c.confer_chat_request_free)
+    expected(ChatRequest, request)
+    check, owned = Check(), Owned(c.confer_chat_request(), c.confer_chat_request_free)
+    check(c.confer_chat_request_new(ctypes.byref(owned.raw), check.error))
     chat, error = owned.raw, check.error
     messages = [request.messages] if isinstance(request.messages, str) else request.messages
     for message in messages:
@@ -183,6 +183,7 @@ def start_chat(request: ChatRequest) -> Start:
         value = _json(document)
         check(c.confer_chat_request_add_document_json(chat, value, len(value), error))
     for tool in request.tools:
+        function("Tool.run", expected(Tool, tool).run)
         name, about, schema = utf8(tool.name), utf8(tool.description), _json(tool.parameters)
         check(
             c.confer_chat_request_add_tool(
@@ -193,7 +194,7 @@ def start_chat(request: ChatRequest) -> Start:
         limit = milliseconds("tool_timeout", request.tool_timeout)
         check(c.confer_chat_request_set_tool_rounds(chat, rounds, limit, error))
     if (conversation := request.conversation) is not None:
-        check(c.confer_chat_request_set_conversation(chat, conversation._handle.raw, error))
+        check(c.confer_chat_request_set_conversation(chat, expected(Conversation, conversation)._handle.raw, error))
     for key, content in request.properties.items():
         name, value = utf8(key), _json(content)
         check(c.confer_chat_request_set_property(chat, name, len(name), value, len(value), error))
@@ -203,9 +204,8 @@ def start_chat(request: ChatRequest) -> Start:
 def start_embeddings(texts: Sequence[str], is_query: bool) -> Start:
     if isinstance(texts, str):
         raise TypeError("embed takes several texts: put one into a list")
-    check, made = Check(), c.confer_embeddings_request()
-    check(c.confer_embeddings_request_new(ctypes.byref(made), check.error))
-    owned = Owned(made, c.confer_embeddings_request_free)
+    check, owned = Check(), Owned(c.confer_embeddings_request(), c.confer_embeddings_request_free)
+    check(c.confer_embeddings_request_new(ctypes.byref(owned.raw), check.error))
     for content in texts:
         value = utf8(content)
         check(c.confer_embeddings_request_add_text(owned.raw, value, len(value), check.error))
@@ -214,9 +214,8 @@ def start_embeddings(texts: Sequence[str], is_query: bool) -> Start:
 
 
 def start_fetch(url: str, headers: Mapping[str, str]) -> Start:
-    check, made, value = Check(), c.confer_fetch_request(), utf8(url)
-    check(c.confer_fetch_request_new(value, len(value), ctypes.byref(made), check.error))
-    owned = Owned(made, c.confer_fetch_request_free)
+    check, owned, value = Check(), Owned(c.confer_fetch_request(), c.confer_fetch_request_free), utf8(url)
+    check(c.confer_fetch_request_new(value, len(value), ctypes.byref(owned.raw), check.error))
     for key, content in headers.items():
         name, value = utf8(key), utf8(content)
         check(
@@ -226,14 +225,13 @@ def start_fetch(url: str, headers: Mapping[str, str]) -> Start:
 
 
 def start_raw(verb: str, path: str, body: str | None, ending: Ending) -> Start:
-    check, made = Check(), c.confer_raw_request()
+    check, owned = Check(), Owned(c.confer_raw_request(), c.confer_raw_request_free)
     name, route = utf8(verb), utf8(path)
     check(
         c.confer_raw_request_new(
-            name, len(name), route, len(route), ending, ctypes.byref(made), check.error
+            name, len(name), route, len(route), ending, ctypes.byref(owned.raw), check.error
         )
     )
-    owned = Owned(made, c.confer_raw_request_free)
     if body is not None:
         value = utf8(body)
         check(c.confer_raw_request_set_body(owned.raw, value, len(value), check.error))
@@ -262,9 +260,9 @@ Document = Union[bytes, bytearray, memoryview, "os.PathLike[str]", Readable]
 def start_extraction(
     filename: str, document: Document | None, length: int | None, options: Mapping[str, object]
 ) -> tuple[Start, Source | None]:
-    check, made, value = Check(), c.confer_extraction_request(), utf8(filename)
-    check(c.confer_extraction_request_new(value, len(value), ctypes.byref(made), check.error))
-    owned = Owned(made, c.confer_extraction_request_free)
+    check, owned = Check(), Owned(c.confer_extraction_request(), c.confer_extraction_request_free)
+    value = utf8(filename)
+    check(c.confer_extraction_request_new(value, len(value), ctypes.byref(owned.raw), check.error))
     request, error = owned.raw, check.error
     for key, option in options.items():
         name, value = utf8(key), _json(option)
@@ -283,10 +281,12 @@ def start_extraction(
         raise TypeError(f"a document is bytes, a path or an open binary file, not {type(document).__name__}")
     else:
         source = Source(document)
-        data = registered(source)
-        check(
-            c.confer_extraction_request_set_document_callback(request, size, _read, data, destroyed, error)
-        )
+        with registered(source) as data:
+            check(
+                c.confer_extraction_request_set_document_callback(
+                    request, size, _read, data, destroyed, error
+                )
+            )
     return lambda client, *rest: c.confer_extraction_stream(client, owned.raw, *rest), source
 
 

@@ -15,7 +15,7 @@ from . import _abi as c
 from ._constants import Progress, Status
 from ._errors import Check, Error, made
 from ._events import Body, ChatEvent, Completion, Token, ToolCall, UploadEvent, read_event
-from ._native import Owned, raw
+from ._native import Owned, raw, returned_text
 from ._requests import ChatRequest, Source, Start, ToolFunction
 
 E = TypeVar("E")
@@ -63,11 +63,8 @@ class BaseStream(Generic[E]):
     @property
     def received(self) -> bytes:
         """The part of an answer that `collect` or `text` has read, also after a failure."""
-        self._acquire()
-        try:
+        with self._lent():
             return raw(c.confer_stream_text, self._handle.raw) or b""
-        finally:
-            self._reading.release()
 
     @property
     def dropped(self) -> int:
@@ -78,19 +75,21 @@ class BaseStream(Generic[E]):
         self._closed = True
         self.cancel()
 
-    def _lock(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise made(Status.CANCELLED, "this stream was closed")
-        self._acquire()
 
-    def _acquire(self) -> None:
-        if not self._reading.acquire(blocking=False):
+    def _lent(self) -> threading.Lock:
+        """Returns the lock for `with`, which an interrupt cannot leave locked. A second reader that
+        comes at the same instant waits."""
+        if self._reading.locked():
             raise made(Status.BUSY, "another thread reads this stream")
+        return self._reading
 
     def _take(self, timeout_ms: int) -> E | None:
         """Takes the next event. None after a timeout, and at the end, which sets `_ended`."""
-        self._lock()
-        try:
+        self._check_open()
+        with self._lent():
             check, event = Check(), c.confer_event()
             try:
                 status = check(
@@ -102,13 +101,11 @@ class BaseStream(Generic[E]):
                 return cast(E, read_event(event))
             self._ended = status == Status.END
             return None
-        finally:
-            self._reading.release()
 
     def _take_all(self, timeout_ms: int) -> bytes | None:
         """Reads to the end. None after a timeout."""
-        self._lock()
-        try:
+        self._check_open()
+        with self._lent():
             check, content, length = Check(), ctypes.c_void_p(), ctypes.c_size_t()
             try:
                 status = check(
@@ -126,8 +123,6 @@ class BaseStream(Generic[E]):
                 return None
             self._ended = True
             return ctypes.string_at(content, length.value) if content.value else b""
-        finally:
-            self._reading.release()
 
     def _failed(self, error: Error) -> Error:
         return error
@@ -275,9 +270,7 @@ def _text_of(result: Any) -> str:
         if inspect.iscoroutine(result):
             result.close()
         raise TypeError("a coroutine function needs an AsyncClient")
-    if not isinstance(result, str):
-        raise TypeError(f"a tool must return a text, not {type(result).__name__}")
-    return result
+    return returned_text("a tool", result)
 
 
 class BaseUpload(BaseStream[UploadEvent]):
@@ -287,11 +280,13 @@ class BaseUpload(BaseStream[UploadEvent]):
 
     def finish(self) -> None:
         """Ends a document of unknown length that was written piece by piece."""
+        self._check_open()
         check = Check()
         check(c.confer_stream_finish(self._handle.raw, check.error))
 
     def _write(self, content: memoryview, timeout_ms: int) -> int:
         """Writes the first bytes, at most a piece, and returns how many."""
+        self._check_open()
         check, written = Check(), ctypes.c_size_t()
         piece = bytes(content[:_PIECE])
         check(
@@ -332,6 +327,7 @@ class Upload(BaseUpload, Stream[UploadEvent]):
 
 def open_stream(client: Owned[c.confer_client], start: Start, callbacks: Any = None) -> Owned[c.confer_stream]:
     """Starts a request, or opens a watch. A request keeps its client, as in the library."""
-    check, stream = Check(), c.confer_stream()
-    check(start(client.raw, callbacks, ctypes.byref(stream), check.error))
-    return Owned(stream, c.confer_stream_free, None if start is c.confer_client_watch else client)
+    check, keeps = Check(), None if start is c.confer_client_watch else client
+    stream = Owned(c.confer_stream(), c.confer_stream_free, keeps)
+    check(start(client.raw, callbacks, ctypes.byref(stream.raw), check.error))
+    return stream
