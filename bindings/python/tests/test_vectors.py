@@ -118,7 +118,8 @@ class Watch:
                 self.add(event)
         except confer.Error as error:
             failure = error
-        self.ready.set()
+        finally:
+            self.ready.set()
         return {**result(failure), "events": self.events}
 
     async def run_async(self) -> Object:
@@ -128,7 +129,8 @@ class Watch:
                 self.add(event)
         except confer.Error as error:
             failure = error
-        self.ready.set()
+        finally:
+            self.ready.set()
         return {**result(failure), "events": self.events}
 
     def add(self, event: confer.ClientEvent) -> None:

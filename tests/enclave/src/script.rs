@@ -5,7 +5,6 @@
 //! connection's reader and writer do the rest.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::mem::replace;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::sync::Arc;
@@ -316,27 +315,32 @@ impl Script {
         let text = std::fs::read(file).map_err(|error| named(error.to_string()))?;
         let vector: Value =
             serde_json::from_slice(&text).map_err(|error| named(error.to_string()))?;
-        Self::parse(&vector["exchange"]["script"]).map_err(named)
+        let script = vector["exchange"].get("script");
+        Self::parse(script.ok_or_else(|| named("no exchange.script".into()))?).map_err(named)
     }
 
+    /// Null is a script without a connection.
     fn parse(script: &Value) -> Result<Self, String> {
         let mut connections = Vec::new();
-        let mut connection = Scripted::new(Greeting::default());
-        for (at, step) in script
-            .as_array()
-            .ok_or("no exchange.script")?
-            .iter()
-            .enumerate()
-        {
-            match Step::read(step)? {
-                Step::Connection(begin) => {
-                    let previous = replace(&mut connection, Scripted::new(begin.connection));
-                    connections.extend((at > 0).then_some(previous));
+        let none = Vec::new();
+        let steps = match script {
+            Value::Array(steps) => steps,
+            Value::Null => &none,
+            _ => return Err("exchange.script is no list".into()),
+        };
+        let begins = |step: &Value| step.get("connection").is_some();
+        if script.is_array() && !steps.first().is_some_and(begins) {
+            connections.push(Scripted::new(Greeting::default()));
+        }
+        for (at, step) in steps.iter().enumerate() {
+            match (Step::read(step)?, connections.last_mut()) {
+                (Step::Connection(begin), _) => connections.push(Scripted::new(begin.connection)),
+                (read, Some(connection)) => {
+                    connection.steps.push((format!("step {at}, {step}"), read));
                 }
-                read => connection.steps.push((format!("step {at}, {step}"), read)),
+                (_, None) => return Err("a step without a connection".into()),
             }
         }
-        connections.push(connection);
         if connections.iter().filter(|it| it.changes_release()).count() > 1 {
             return Err("more than one fault changes the release".into());
         }
