@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,13 +29,29 @@ type vector struct {
 		At             *int64
 	}
 	Connect  *struct{ Fault string }
-	Exchange *struct {
-		IdleMS          int64  `json:"idle_ms"`
-		UnfinishedBytes uint64 `json:"unfinished_bytes"`
-		Together        bool
-		Requests        []vectorRequest
-	}
-	Results []any
+	Exchange *vectorExchange
+	Results  []any
+}
+
+type vectorExchange struct {
+	DurationsMS  map[string]int64 `json:"durations_ms"`
+	Limits       map[string]uint64
+	Token        json.RawMessage
+	Ask          []string
+	Watch        *vectorWatch
+	Conversation json.RawMessage
+	Together     bool
+	Requests     []vectorRequest
+}
+
+type vectorWatch struct {
+	CloseAfter *int `json:"close_after"`
+	Replies    [][]vectorReply
+}
+
+type vectorReply struct {
+	Token, Refuse *string
+	Accept        bool
 }
 
 type vectorRequest struct {
@@ -48,10 +65,38 @@ type vectorRequest struct {
 	CancelAfter              *int `json:"cancel_after"`
 	Texts                    []string
 	IsQuery                  bool `json:"is_query"`
-	Filename, Document       string
+	Filename                 string
+	Document                 vectorText
+	Progress                 bool
 	URL                      string
 	Headers                  map[string]string
 	Verb, Path, Body, Ending string
+}
+
+// vectorText is a text, or a list of texts and repeated texts, joined.
+type vectorText []byte
+
+func (v *vectorText) UnmarshalJSON(document []byte) error {
+	var text string
+	if json.Unmarshal(document, &text) == nil {
+		*v = vectorText(text)
+		return nil
+	}
+	var parts []json.RawMessage
+	err := json.Unmarshal(document, &parts)
+	for _, part := range parts {
+		var repeated struct {
+			Repeat string
+			Times  int
+		}
+		if json.Unmarshal(part, &repeated.Repeat) == nil {
+			repeated.Times = 1
+		} else if err == nil {
+			err = json.Unmarshal(part, &repeated)
+		}
+		*v = append(*v, strings.Repeat(repeated.Repeat, repeated.Times)...)
+	}
+	return err
 }
 
 func TestVectors(t *testing.T) {
@@ -70,8 +115,9 @@ func TestVectors(t *testing.T) {
 			}
 			results := plain(t, vector.run(t, file))
 			if !reflect.DeepEqual(results, any(vector.Results)) {
-				shown, _ := json.MarshalIndent(results, "", " ")
-				t.Errorf("these results are not those of the vector: %s", shown)
+				expected, _ := json.MarshalIndent(vector.Results, "", " ")
+				actual, _ := json.MarshalIndent(results, "", " ")
+				t.Errorf("expected %s\nactual %s", expected, actual)
 			}
 		})
 	}
@@ -110,36 +156,170 @@ func (v vector) run(t *testing.T, file string) []object {
 		}
 		return []object{result(err)}
 	}
+	return v.Exchange.run(t, file)
+}
+
+func (e *vectorExchange) config(t *testing.T, config confer.Config) confer.Config {
+	if e.Token != nil {
+		var token *string
+		if err := json.Unmarshal(e.Token, &token); err != nil {
+			t.Fatal(err)
+		}
+		config.Token = ""
+		if token != nil {
+			config.Token = *token
+		}
+	}
+	config.Durations = map[confer.DurationKey]time.Duration{}
+	for name, ms := range e.DurationsMS {
+		config.Durations[constant[confer.DurationKey](t, name)] = time.Duration(ms) * time.Millisecond
+	}
+	config.Limits = map[confer.LimitKey]uint64{}
+	for name, value := range e.Limits {
+		config.Limits[constant[confer.LimitKey](t, name)] = value
+	}
+	for _, question := range e.Ask {
+		config.Ask |= map[string]confer.Questions{"CONFER_ASK_TOKEN": confer.AskToken, "CONFER_ASK_RELEASE": confer.AskRelease}[question]
+	}
+	return config
+}
+
+// constant returns the constant of a name in confer.h. Those of an enumeration are below 1,000.
+func constant[T interface {
+	~int32
+	String() string
+}](t *testing.T, name string) T {
+	for value := range T(1000) {
+		if value.String() == name {
+			return value
+		}
+	}
+	t.Fatalf("unknown constant %s", name)
+	return 0
+}
+
+func (e *vectorExchange) run(t *testing.T, file string) []object {
 	enclave := launch(t, "--script", file)
-	config := enclave.config
-	if idle := time.Duration(v.Exchange.IdleMS) * time.Millisecond; idle > 0 {
-		config.Durations = map[confer.DurationKey]time.Duration{confer.DurationIdleEvents: idle, confer.DurationIdleOther: idle}
+	config := e.config(t, enclave.config)
+	var client *confer.Client
+	var err error
+	if e.Watch != nil {
+		client, err = confer.Start(config)
+	} else {
+		client, err = confer.Connect(t.Context(), config)
 	}
-	if v.Exchange.UnfinishedBytes > 0 {
-		config.Limits = map[confer.LimitKey]uint64{confer.LimitUnfinished: v.Exchange.UnfinishedBytes}
-	}
-	client, err := confer.Connect(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	results := make([]object, len(v.Exchange.Requests))
+	// Closed after the events before the client's close; receives the result.
+	ready, watched := make(chan struct{}), make(chan object, 1)
+	if e.Watch != nil {
+		go func() { watched <- e.Watch.run(t, client, ready) }()
+	}
+	conversation := e.conversation(t)
+	results := make([]object, len(e.Requests))
 	var running sync.WaitGroup
-	for n, request := range v.Exchange.Requests {
+	for n, request := range e.Requests {
 		running.Add(1)
 		go func() {
 			defer running.Done()
-			results[n] = request.run(t, client)
+			results[n] = request.run(t, client, conversation)
+			if conversation != nil && request.Kind == "chat" {
+				results[n]["conversation"] = json.RawMessage(conversation.JSON())
+			}
 		}()
-		if !v.Exchange.Together {
+		if !e.Together {
 			running.Wait()
 		}
 	}
 	running.Wait()
+	if e.Watch != nil {
+		<-ready
+	}
 	client.Close()
+	if e.Watch != nil {
+		results = append(results, <-watched)
+	}
 	if enclave.end(); !enclave.command.ProcessState.Success() {
 		t.Error("the script failed")
 	}
 	return results
+}
+
+func (e *vectorExchange) conversation(t *testing.T) (conversation *confer.Conversation) {
+	var err error
+	switch string(e.Conversation) {
+	case "":
+	case "null":
+		conversation, err = confer.NewConversation()
+	default:
+		conversation, err = confer.ParseConversation(string(e.Conversation))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conversation
+}
+
+// run reads a watch to its end. It closes ready when the client is to be closed.
+func (w *vectorWatch) run(t *testing.T, client *confer.Client, ready chan struct{}) object {
+	var failure error
+	events, asked, isReady := []object{}, 0, false
+	for event, err := range client.Watch(t.Context()) {
+		if failure = err; err != nil {
+			break
+		}
+		shown := object{}
+		reply := func(answer func(vectorReply) error) {
+			statuses := []any{}
+			if asked < len(w.Replies) {
+				for _, reply := range w.Replies[asked] {
+					statuses = append(statuses, result(answer(reply))["status"])
+				}
+			}
+			shown["replies"] = statuses
+			asked++
+		}
+		switch event := event.(type) {
+		case confer.StageBegan:
+			continue
+		case confer.Connected:
+			shown["type"], shown["release_changed"] = "CONFER_EVENT_CONNECTED", event.ReleaseChanged
+		case confer.Disconnected:
+			shown["type"], shown["error"] = "CONFER_EVENT_DISCONNECTED", result(event.Err)
+		case confer.Retry:
+			shown["type"], shown["attempt"], shown["error"] = "CONFER_EVENT_RETRY", event.Attempt, nil
+			if event.Err != nil {
+				shown["error"] = result(event.Err)
+			}
+		case *confer.TokenQuestion:
+			shown["type"], shown["reason"] = "CONFER_EVENT_ASK_TOKEN", event.Reason.String()
+			reply(func(reply vectorReply) error {
+				if reply.Refuse != nil {
+					return event.Refuse(*reply.Refuse)
+				}
+				return event.Answer(*reply.Token)
+			})
+		case *confer.ReleaseQuestion:
+			shown["type"] = "CONFER_EVENT_ASK_RELEASE"
+			reply(func(reply vectorReply) error { return event.Answer(reply.Accept) })
+		case confer.Answered:
+			shown["type"] = "CONFER_EVENT_ANSWERED"
+		default:
+			t.Errorf("unknown event %v", event)
+		}
+		events = append(events, shown)
+		if !isReady && w.CloseAfter != nil && len(events) == *w.CloseAfter {
+			isReady = true
+			close(ready)
+		}
+	}
+	if !isReady {
+		close(ready)
+	}
+	shown := result(failure)
+	shown["events"] = events
+	return shown
 }
 
 func (v vector) verify(t *testing.T) object {
@@ -194,7 +374,7 @@ func result(err error) object {
 	return shown
 }
 
-func (r vectorRequest) run(t *testing.T, client *confer.Client) object {
+func (r vectorRequest) run(t *testing.T, client *confer.Client, conversation *confer.Conversation) object {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var err error
@@ -206,9 +386,9 @@ func (r vectorRequest) run(t *testing.T, client *confer.Client) object {
 	}
 	switch r.Kind {
 	case "chat":
-		events, err = r.loop(cancel, client.Chat(ctx, r.chat()))
+		events, err = r.loop(cancel, client.Chat(ctx, r.chat(conversation)))
 	case "raw":
-		events, err = r.loop(cancel, client.Raw(ctx, confer.RawRequest{Verb: r.Verb, Path: r.Path, Body: r.Body, Ending: ending(r.Ending)}))
+		events, err = r.loop(cancel, client.Raw(ctx, confer.RawRequest{Verb: r.Verb, Path: r.Path, Body: r.Body, Ending: constant[confer.Ending](t, r.Ending)}))
 	case "embeddings":
 		var values [][]float32
 		values, err = client.Embed(ctx, confer.EmbeddingsRequest{Texts: r.Texts, IsQuery: r.IsQuery})
@@ -217,7 +397,13 @@ func (r vectorRequest) run(t *testing.T, client *confer.Client) object {
 		}
 	case "extraction":
 		var answer json.RawMessage
-		answer, err = client.Extract(ctx, confer.ExtractionRequest{Filename: r.Filename, Bytes: []byte(r.Document), Options: r.Options})
+		request := confer.ExtractionRequest{Filename: r.Filename, Bytes: r.Document, Options: r.Options}
+		if r.Progress {
+			request.Progress = func(sent, total int64) {
+				events = []object{{"type": confer.EventProgress.String(), "sent": sent, "total": total}}
+			}
+		}
+		answer, err = client.Extract(ctx, request)
 		body(string(answer))
 	case "fetch":
 		var page string
@@ -235,17 +421,10 @@ func (r vectorRequest) run(t *testing.T, client *confer.Client) object {
 	return shown
 }
 
-func ending(name string) confer.Ending {
-	ending := confer.EndingOneResponse
-	for ending.String() != name {
-		ending++
-	}
-	return ending
-}
-
-func (r vectorRequest) chat() confer.ChatRequest {
+func (r vectorRequest) chat(conversation *confer.Conversation) confer.ChatRequest {
 	request := confer.ChatRequest{
-		Tools: r.Tools, ToolRounds: r.ToolRounds, Properties: r.Properties, Whole: r.Streaming != nil && !*r.Streaming,
+		Conversation: conversation,
+		Tools:        r.Tools, ToolRounds: r.ToolRounds, Properties: r.Properties, Whole: r.Streaming != nil && !*r.Streaming,
 	}
 	for _, message := range r.Messages {
 		request.Messages = append(request.Messages, confer.Message{JSON: message})
@@ -261,7 +440,12 @@ func (r vectorRequest) loop(cancel func(), answer iter.Seq2[confer.Event, error]
 		}
 		events = add(events, event)
 		if event.WantsAnswer() {
-			if err := event.AnswerTool(r.Answers[event.ToolCallID]); err != nil {
+			answer, ok := r.Answers[event.ToolCallID]
+			give := event.AnswerTool
+			if !ok {
+				answer, give = "no answer", event.FailTool
+			}
+			if err := give(answer); err != nil {
 				return events, err
 			}
 		}
@@ -282,8 +466,6 @@ func add(events []object, event confer.Event) []object {
 		return tokens
 	}
 	switch event.Type {
-	case confer.EventProgress:
-		return events
 	case confer.EventToken, confer.EventThinking:
 		shown["content"] = event.Content
 	case confer.EventBody:

@@ -134,6 +134,9 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         (None, None) => None,
         (None, Some(_)) => return Err("--upstream-model needs --upstream".into()),
     };
+    if options.script.is_some() && !options.faulty.worldwide().is_empty() {
+        return Err("a script names the faults of its connections: --fault cannot".into());
+    }
     if from.is_some() || until.is_some() {
         limit(
             &mut options.faulty,

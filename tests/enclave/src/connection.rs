@@ -59,6 +59,9 @@ pub(crate) async fn serve(stream: TcpStream, enclave: Arc<Enclave>, number: u64)
         Ok(()) => "the client left".to_owned(),
         Err(why) => why.to_string(),
     };
+    if let Some(script) = &enclave.script {
+        script.ended(number);
+    }
     enclave.log.write(number, "ended", json!({ "why": why }));
 }
 
@@ -74,6 +77,9 @@ impl Connection<'_> {
     }
 
     async fn run(&self, stream: TcpStream) -> Result<(), Failure> {
+        if let Some(script) = &self.enclave.script {
+            script.begins(self.number)?;
+        }
         stream.set_nodelay(true)?;
         if self
             .twists
@@ -96,7 +102,11 @@ impl Connection<'_> {
                 return Err("dropped by the fault".into());
             }
         }
-        let class = upgrade.class(&self.enclave.tokens, self.enclave.server);
+        let scripted = self.enclave.script.as_ref();
+        let class = match scripted.and_then(|script| script.token(self.number)) {
+            Some(token) => upgrade.brings(token).then_some(Class::Accepted),
+            None => upgrade.class(&self.enclave.tokens, self.enclave.server),
+        };
         let told = json!({ "token": class.map_or("refused", Class::name) });
         let Some(class) = class else {
             self.log("refused", told);
@@ -354,14 +364,11 @@ impl Reader<'_> {
             self.connection.number,
             outbox.clone(),
         );
-        if self.connection.enclave.script.is_some() {
-            let (script, asked) = mpsc::unbounded_channel();
-            self.script = Some(script);
-            tokio::spawn(play(
-                Arc::clone(self.connection.enclave),
-                asked,
-                outbox.clone(),
-            ));
+        if let Some(script) = &self.connection.enclave.script {
+            let (sender, asked) = mpsc::unbounded_channel();
+            self.script = Some(sender);
+            let number = self.connection.number;
+            tokio::spawn(Arc::clone(script).play(number, asked, outbox.clone()));
         }
         let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         let mut plaintext = vec![0; MAX_MESSAGE];
@@ -511,12 +518,6 @@ impl Reader<'_> {
                 }),
             ),
         }
-    }
-}
-
-async fn play(enclave: Arc<Enclave>, asked: mpsc::UnboundedReceiver<Asked>, outbox: Outbox) {
-    if let Some(script) = &enclave.script {
-        script.play(asked, outbox).await;
     }
 }
 

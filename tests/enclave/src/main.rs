@@ -58,7 +58,7 @@ pub(crate) struct Enclave {
     pub(crate) tokens: tokens::Tokens,
     pub(crate) log: log::Log,
     pub(crate) upstream: Option<upstream::Upstream>,
-    pub(crate) script: Option<script::Script>,
+    pub(crate) script: Option<Arc<script::Script>>,
     faulty: Faulty,
 }
 
@@ -100,7 +100,10 @@ impl Enclave {
     }
 
     pub(crate) fn twists(&self, connection: u64) -> &'static [Twist] {
-        self.faulty.of(connection)
+        match &self.script {
+            Some(script) => script.twists(connection),
+            None => self.faulty.of(connection),
+        }
     }
 }
 
@@ -213,7 +216,11 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
     let kept = kept(options.state.as_deref())?;
     let key_set_url = format!("http://{}{}", key_listener.local_addr()?, key_server::PATH);
     let release = options.release.as_deref();
-    let world = World::new(kept, release, key_set_url, options.faulty.worldwide())?;
+    let twists = match &options.script {
+        Some(script) => script.twists_of_release(),
+        None => options.faulty.worldwide(),
+    };
+    let world = World::new(kept, release, key_set_url, twists)?;
     // Not under `--state`, which several enclaves may share: each has another key server, and so
     // another policy.
     let policy = folder.file("policy.json");
@@ -232,7 +239,7 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
         tokens: options.tokens,
         log,
         upstream: options.upstream,
-        script: options.script,
+        script: options.script.map(Arc::new),
         faulty: options.faulty,
     });
     let line = json!({

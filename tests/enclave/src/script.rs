@@ -1,31 +1,311 @@
-//! A script: plays the server's side of one connection after its handshake (tests/vectors).
+//! A script: plays the server's side of an exchange (tests/vectors).
 //!
-//! A vector's file has its steps, and its schema defines them. Steps run in order, each once. Knows
-//! messages and frames; the connection's reader and writer do the rest.
+//! A vector's file has its steps, and its schema defines them. Steps run in order, each once. Each
+//! connection has its own steps, which begin after its handshake. Knows messages and frames; the
+//! connection's reader and writer do the rest.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use prost::Message as _;
-use serde_json::{Map, Value, json};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 
 use crate::Failure;
 use crate::answer::{Outbox, Outgoing, send};
 use crate::connection::is_ping;
-use crate::wire::{Asked, Frame, Response, cut, response, split};
+use crate::faults::{self, Twist};
+use crate::wire::{Asked, Chunk, Frame, Response, cut, response, split};
 
 /// Time for an expected message of the client, and for the connection's end. Only a failing test
 /// waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+// ---- the steps, as schema.json defines them ----------------------------------------------------
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Step {
+    Connection(Begin),
+    Request(ExpectRequest),
+    Chunk(ExpectChunk),
+    Respond(Respond),
+    Frame(SendFrame),
+    Plaintext(Sealed),
+    Binary(Binary),
+    Text(SendText),
+    Close(Close),
+    Drop(Drop),
+    Pings(Pings),
+}
+
+/// The steps after it are those of the next connection.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begin {
+    connection: Greeting,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Greeting {
+    #[serde(default)]
+    fault: Fault,
+    #[serde(default, deserialize_with = "present")]
+    token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectRequest {
+    expect: String,
+    verb: String,
+    path: String,
+    #[serde(default, deserialize_with = "present")]
+    body: Option<Body>,
+    #[serde(default, deserialize_with = "present")]
+    chunk: Option<Piece>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectChunk {
+    expect: String,
+    chunk: Piece,
+}
+
+/// A body: this text, or JSON that contains this object.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Body {
+    Text(String),
+    Json(Map<String, Value>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Piece {
+    seq: u32,
+    r#final: bool,
+    data: Text,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Respond {
+    respond: String,
+    #[serde(default, deserialize_with = "present")]
+    id: Option<Option<i64>>,
+    #[serde(default, deserialize_with = "present")]
+    status: Option<Option<i32>>,
+    #[serde(default)]
+    headers: HashMap<String, String>,
+    #[serde(default, deserialize_with = "present")]
+    json: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    body: Option<Text>,
+    #[serde(default, deserialize_with = "present")]
+    base64: Option<Base64>,
+    #[serde(default, deserialize_with = "present")]
+    each: Option<NonZeroUsize>,
+    #[serde(default, deserialize_with = "present")]
+    cut: Option<NonZeroUsize>,
+    #[serde(default, deserialize_with = "present")]
+    frames: Option<Vec<usize>>,
+    #[serde(default, deserialize_with = "present")]
+    chunk_id: Option<Option<i64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SendFrame {
+    frame: Fields,
+    #[serde(default, deserialize_with = "present")]
+    times: Option<NonZeroU32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    #[serde(default, deserialize_with = "present")]
+    chunk_id: Option<i64>,
+    #[serde(default, deserialize_with = "present")]
+    chunk_index: Option<u32>,
+    #[serde(default, deserialize_with = "present")]
+    total_chunks: Option<u32>,
+    #[serde(default, deserialize_with = "present")]
+    payload: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    plaintext: Base64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Binary {
+    binary: Base64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SendText {
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Close {
+    close: u16,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drop {
+    #[serde(rename = "drop")]
+    _drop: True,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pings {
+    pings: bool,
+}
+
+/// The value `true`.
+struct True;
+
+struct Base64(Vec<u8>);
+
+/// The twists of a fault's name.
+#[derive(Default)]
+struct Fault(&'static [Twist]);
+
+/// A text, or a list of texts and repeated texts, joined.
+struct Text(String);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Parts {
+    One(String),
+    Many(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Part {
+    Once(String),
+    Repeated(Repeated),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Repeated {
+    repeat: String,
+    times: u32,
+}
+
+impl<'de> Deserialize<'de> for True {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let is_true = bool::deserialize(from)?;
+        is_true.then_some(True).ok_or(D::Error::custom("false"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let decoded = BASE64_STANDARD.decode(String::deserialize(from)?);
+        decoded.map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fault {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let fault = faults::find(&String::deserialize(from)?);
+        let twists = fault.ok_or(D::Error::custom("unknown fault"))?.twists;
+        if twists.iter().any(Twist::is_worldwide) {
+            return Err(D::Error::custom("a fault of all connections"));
+        }
+        Ok(Self(twists))
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let shown = |part: Part| match part {
+            Part::Once(text) => text,
+            Part::Repeated(part) => part.repeat.repeat(part.times as usize),
+        };
+        Ok(Self(match Parts::deserialize(from)? {
+            Parts::One(text) => text,
+            Parts::Many(parts) => parts.into_iter().map(shown).collect(),
+        }))
+    }
+}
+
+/// Reads a property that is there, so that null is not the same as an absent one.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+impl Step {
+    fn read(step: &Value) -> Result<Self, String> {
+        let refused = |why: &str| format!("{why} (see schema.json): {step}");
+        let read = Self::deserialize(step).map_err(|error| refused(&error.to_string()))?;
+        if let Self::Respond(Respond {
+            json, body, base64, ..
+        }) = &read
+            && usize::from(json.is_some())
+                + usize::from(body.is_some())
+                + usize::from(base64.is_some())
+                > 1
+        {
+            return Err(refused("more than one of json, body and base64"));
+        }
+        Ok(read)
+    }
+}
+
+// ---- the script --------------------------------------------------------------------------------
+
 pub(crate) struct Script {
-    steps: Vec<Value>,
-    /// The outcome, once the connection has ended.
-    outcome: watch::Sender<Option<Result<(), String>>>,
+    connections: Vec<Scripted>,
+    /// The client has made more connections than the script has.
+    surpassed: AtomicBool,
+}
+
+/// One connection.
+struct Scripted {
+    greeting: Greeting,
+    /// Each with its JSON, for errors.
+    steps: Vec<(String, Step)>,
+    progress: watch::Sender<Progress>,
+}
+
+enum Progress {
+    Expected,
+    Playing,
+    Ended(Result<(), String>),
+}
+
+impl Scripted {
+    fn new(greeting: Greeting) -> Self {
+        Self {
+            greeting,
+            steps: Vec::new(),
+            progress: watch::Sender::new(Progress::Expected),
+        }
+    }
 }
 
 impl Script {
@@ -35,80 +315,192 @@ impl Script {
         let text = std::fs::read(file).map_err(|error| named(error.to_string()))?;
         let vector: Value =
             serde_json::from_slice(&text).map_err(|error| named(error.to_string()))?;
-        let steps = vector["exchange"]["script"]
-            .as_array()
-            .ok_or_else(|| named("no exchange.script".into()))?;
+        let script = vector["exchange"].get("script");
+        Self::parse(script.ok_or_else(|| named("no exchange.script".into()))?).map_err(named)
+    }
+
+    /// Null is a script without a connection.
+    fn parse(script: &Value) -> Result<Self, String> {
+        let mut connections = Vec::new();
+        let none = Vec::new();
+        let steps = match script {
+            Value::Array(steps) => steps,
+            Value::Null => &none,
+            _ => return Err("exchange.script is no list".into()),
+        };
+        let begins = |step: &Value| step.get("connection").is_some();
+        if script.is_array() && !steps.first().is_some_and(begins) {
+            connections.push(Scripted::new(Greeting::default()));
+        }
+        for (at, step) in steps.iter().enumerate() {
+            match (Step::read(step)?, connections.last_mut()) {
+                (Step::Connection(begin), _) => connections.push(Scripted::new(begin.connection)),
+                (read, Some(connection)) => {
+                    connection.steps.push((format!("step {at}, {step}"), read));
+                }
+                (_, None) => return Err("a step without a connection".into()),
+            }
+        }
+        if connections.iter().filter(|it| it.changes_release()).count() > 1 {
+            return Err("more than one fault changes the release".into());
+        }
         Ok(Self {
-            steps: steps.clone(),
-            outcome: watch::Sender::new(None),
+            connections,
+            surpassed: AtomicBool::new(false),
         })
     }
 
-    /// Plays the steps to a client. Ends with the connection.
-    pub(crate) async fn play(&self, asked: mpsc::UnboundedReceiver<Asked>, outbox: Outbox) {
-        let mut player = Player {
-            asked,
-            outbox,
-            waiting: VecDeque::new(),
-            ids: HashMap::new(),
-        };
-        let mut outcome = Ok(());
-        for (at, step) in self.steps.iter().enumerate() {
-            if let Err(why) = player.step(step).await {
-                outcome = Err(format!("step {at}: {why}: {step}"));
-                // The client must notice that the exchange has failed.
-                let _ = send(&player.outbox, Outgoing::Drop).await;
-                break;
-            }
-        }
-        if outcome.is_ok() {
-            outcome = player.leave().await;
-        }
-        self.outcome.send_replace(Some(outcome));
+    fn connection(&self, number: u64) -> Option<&Scripted> {
+        self.connections.get(usize::try_from(number).ok()? - 1)
     }
 
-    /// Waits for the end of the connection, and returns why the exchange failed, if it did.
-    pub(crate) async fn outcome(&self) -> Result<(), Failure> {
-        let mut outcome = self.outcome.subscribe();
-        let ended = outcome.wait_for(Option::is_some);
-        match tokio::time::timeout(PATIENCE, ended).await {
-            Ok(Ok(outcome)) => Ok((*outcome).clone().unwrap_or(Ok(()))?),
-            _ => Err("script: the client did not connect, or did not leave".into()),
+    /// Returns the twists of a connection.
+    pub(crate) fn twists(&self, number: u64) -> &'static [Twist] {
+        self.connection(number)
+            .map_or(&[], |it| it.greeting.fault.0)
+    }
+
+    /// Returns the twists of the connection whose fault changes the release, if there is one.
+    pub(crate) fn twists_of_release(&self) -> &'static [Twist] {
+        let mut connections = self.connections.iter();
+        let changing = connections.find(|it| it.changes_release());
+        changing.map_or(&[], |it| it.greeting.fault.0)
+    }
+
+    /// Returns the token that a connection must bring, if the script names one.
+    pub(crate) fn token(&self, number: u64) -> Option<&str> {
+        self.connection(number)?.greeting.token.as_deref()
+    }
+
+    /// Takes a new connection, unless the script has no more.
+    pub(crate) fn begins(&self, number: u64) -> Result<(), Failure> {
+        match self.connection(number) {
+            Some(_) => Ok(()),
+            None => {
+                self.surpassed.store(true, Ordering::Relaxed);
+                Err("the script has no more connections".into())
+            }
         }
     }
+
+    /// Notes that a connection has ended. Its steps may still be played.
+    pub(crate) fn ended(&self, number: u64) {
+        let Some(connection) = self.connection(number) else {
+            return;
+        };
+        connection.progress.send_if_modified(|progress| {
+            let unplayed = matches!(progress, Progress::Expected);
+            if unplayed {
+                let skipped = connection.steps.first();
+                let why = skipped.map(|(step, _)| format!("it ended before {step}"));
+                *progress = Progress::Ended(why.map_or(Ok(()), Err));
+            }
+            unplayed
+        });
+    }
+
+    /// Plays a connection's steps to the client. The returned future ends with the connection.
+    pub(crate) fn play(
+        self: Arc<Self>,
+        number: u64,
+        asked: mpsc::UnboundedReceiver<Asked>,
+        outbox: Outbox,
+    ) -> impl Future<Output = ()> {
+        if let Some(connection) = self.connection(number) {
+            connection.progress.send_replace(Progress::Playing);
+        }
+        async move {
+            let Some(connection) = self.connection(number) else {
+                return;
+            };
+            let mut player = Player {
+                asked,
+                outbox,
+                answers_pings: true,
+                waiting: VecDeque::new(),
+                ids: HashMap::new(),
+                answered: HashSet::new(),
+            };
+            let played = player.play(&connection.steps).await;
+            connection.progress.send_replace(Progress::Ended(played));
+        }
+    }
+
+    /// Waits for the end of all connections, and returns why the exchange failed, if it did.
+    pub(crate) async fn outcome(&self) -> Result<(), Failure> {
+        for (number, connection) in (1..).zip(&self.connections) {
+            let mut progress = connection.progress.subscribe();
+            let ended = progress.wait_for(|progress| matches!(progress, Progress::Ended(_)));
+            let why = match tokio::time::timeout(PATIENCE, ended).await {
+                Ok(Ok(progress)) => match &*progress {
+                    Progress::Ended(Err(why)) => why.clone(),
+                    _ => continue,
+                },
+                _ => "the client did not connect, or did not leave".into(),
+            };
+            return Err(format!("script: connection {number}: {why}").into());
+        }
+        if self.surpassed.load(Ordering::Relaxed) {
+            return Err("script: the client connected too often".into());
+        }
+        Ok(())
+    }
 }
+
+impl Scripted {
+    fn changes_release(&self) -> bool {
+        self.greeting.fault.0.iter().any(Twist::changes_release)
+    }
+}
+
+// ---- playing it --------------------------------------------------------------------------------
 
 struct Player {
     asked: mpsc::UnboundedReceiver<Asked>,
     outbox: Outbox,
+    answers_pings: bool,
     /// Messages that no step has expected yet.
     waiting: VecDeque<Asked>,
     /// Ids of the requests, by the names that the script gives them.
     ids: HashMap<String, i64>,
+    /// Ids of the requests with a response.
+    answered: HashSet<i64>,
 }
 
 impl Player {
-    async fn step(&mut self, step: &Value) -> Result<(), String> {
-        let step = step.as_object().ok_or("a step is an object")?;
-        if step.contains_key("expect") {
-            return self.expect(step).await;
+    async fn play(&mut self, steps: &[(String, Step)]) -> Result<(), String> {
+        for (shown, step) in steps {
+            if let Err(why) = self.step(step).await {
+                // The client must notice that the exchange has failed.
+                let _ = send(&self.outbox, Outgoing::Drop).await;
+                return Err(format!("{shown}: {why}"));
+            }
         }
-        let outgoing = if step.contains_key("respond") {
-            return self.respond(step).await;
-        } else if let Some(frame) = step.get("frame") {
-            Outgoing::Frames(frames(frame, step.get("times"))?)
-        } else if let Some(plaintext) = step.get("plaintext") {
-            Outgoing::Plaintext(base64(plaintext)?)
-        } else if let Some(message) = step.get("binary") {
-            Outgoing::Binary(base64(message)?)
-        } else if let Some(text) = step.get("text") {
-            Outgoing::Text(string(text)?)
-        } else if let Some(code) = step.get("close") {
-            Outgoing::Close(number(code)?)
-        } else if step.contains_key("drop") {
-            Outgoing::Drop
-        } else {
-            return Err("an unknown step".into());
+        self.leave().await
+    }
+
+    async fn step(&mut self, step: &Step) -> Result<(), String> {
+        let outgoing = match step {
+            Step::Request(wanted) => {
+                let fits = |asked: &Asked, known| wanted.fits(asked, known);
+                return self.expect(&wanted.expect, fits).await;
+            }
+            Step::Chunk(wanted) => {
+                let fits = |asked: &Asked, known| wanted.fits(asked, known);
+                return self.expect(&wanted.expect, fits).await;
+            }
+            Step::Respond(step) => return self.respond(step).await,
+            Step::Pings(step) => {
+                self.answers_pings = step.pings;
+                return Ok(());
+            }
+            Step::Connection(_) => return Err("this connection has begun".into()),
+            Step::Frame(step) => Outgoing::Frames(step.frames()),
+            Step::Plaintext(step) => Outgoing::Plaintext(step.plaintext.0.clone()),
+            Step::Binary(step) => Outgoing::Binary(step.binary.0.clone()),
+            Step::Text(step) => Outgoing::Text(step.text.clone()),
+            Step::Close(step) => Outgoing::Close(step.close),
+            Step::Drop(_) => Outgoing::Drop,
         };
         self.send(outgoing).await
     }
@@ -118,105 +510,139 @@ impl Player {
         sent.map_err(|_| "the connection has ended".to_owned())
     }
 
-    /// Waits for a message that has these fields. The order of requests that the client starts at
-    /// once does not matter.
-    async fn expect(&mut self, step: &Map<String, Value>) -> Result<(), String> {
-        let name = string(&step["expect"])?;
-        let known = self.ids.get(&name).copied();
+    /// Receives the next message. Answers pings, as every server does, unless the script forbids
+    /// it.
+    async fn next(&mut self) -> Option<Asked> {
         loop {
-            let fits = |asked: &Asked| fits(asked, known, step);
-            if let Some(at) = self.waiting.iter().position(fits) {
+            match self.asked.recv().await? {
+                Asked::Open { id, verb, path, .. }
+                    if self.answers_pings && verb == "GET" && path == "/ping" =>
+                {
+                    let pong = Outgoing::Response(response(id, 200, "PONG"));
+                    let _ = send(&self.outbox, pong).await; // the connection may have ended
+                }
+                asked => return Some(asked),
+            }
+        }
+    }
+
+    /// Waits for a message that fits, given the id of the request with this name, if it is known.
+    /// The order of requests that the client starts at once does not matter.
+    async fn expect(
+        &mut self,
+        name: &str,
+        fits: impl Fn(&Asked, Option<i64>) -> bool,
+    ) -> Result<(), String> {
+        let known = self.ids.get(name).copied();
+        loop {
+            if let Some(at) = self.waiting.iter().position(|asked| fits(asked, known)) {
                 if let Some(Asked::Open { id, .. }) = self.waiting.remove(at) {
-                    self.ids.insert(name, id);
+                    self.ids.insert(name.to_owned(), id);
                 }
                 return Ok(());
             }
-            match tokio::time::timeout(PATIENCE, self.asked.recv()).await {
+            match tokio::time::timeout(PATIENCE, self.next()).await {
                 Ok(Some(asked)) => self.waiting.push_back(asked),
-                Ok(None) => {
-                    return Err(format!("the client has left; waiting: {:?}", self.waiting));
-                }
-                Err(_) => return Err(format!("no such message; waiting: {:?}", self.waiting)),
+                Ok(None) => return Err(format!("the client has left; waiting: {}", self.shown())),
+                Err(_) => return Err(format!("no such message; waiting: {}", self.shown())),
             }
         }
     }
 
     /// Sends a response, whole, in pieces or in chosen frames.
-    async fn respond(&self, step: &Map<String, Value>) -> Result<(), String> {
-        let name = string(&step["respond"])?;
+    async fn respond(&mut self, step: &Respond) -> Result<(), String> {
         let id = *self
             .ids
-            .get(&name)
+            .get(&step.respond)
             .ok_or("a response to an unknown request")?;
-        let body = body(step)?;
-        let each = step.get("each").map_or(Ok(body.len().max(1)), number)?;
+        self.answered.insert(id);
+        let body = step.body();
+        let each = step.each.map_or(body.len().max(1), NonZeroUsize::get);
         let count = body.len().div_ceil(each).max(1);
         for piece in 0..count {
             let part = body.slice(piece * each..body.len().min((piece + 1) * each));
-            let response = altered(response(id, 200, part), step)?;
-            self.send(framed(&response, step)?).await?;
+            self.send(step.framed(&step.altered(response(id, 200, part)))?)
+                .await?;
         }
         Ok(())
     }
 
-    /// Waits until the client leaves. It must not send more than the script expects.
+    /// Waits until the client leaves. It must not send more than the script expects, except pings,
+    /// and chunks of an upload that has been answered.
     async fn leave(&mut self) -> Result<(), String> {
-        while let Some(asked) = self.asked.recv().await {
+        while let Some(asked) = self.next().await {
             self.waiting.push_back(asked);
         }
-        self.waiting.retain(|asked| !is_ping(asked));
-        match self.waiting.front() {
-            Some(asked) => Err(format!("the script does not expect {asked:?}")),
-            None => Ok(()),
+        let answered = &self.answered;
+        self.waiting.retain(|asked| match asked {
+            Asked::Continue { id, .. } => !answered.contains(id),
+            asked => !is_ping(asked),
+        });
+        match self.waiting.is_empty() {
+            true => Ok(()),
+            false => Err(format!("the script does not expect {}", self.shown())),
         }
+    }
+
+    /// Shows the messages that no step has expected.
+    fn shown(&self) -> String {
+        format!("{:.2000}", format!("{:?}", self.waiting))
     }
 }
 
-/// Returns whether a message has the fields of an `expect` step. `known` is the id that the script
-/// has given this name to.
-fn fits(asked: &Asked, known: Option<i64>, step: &Map<String, Value>) -> bool {
-    let is = |key: &str, text: &str| step.get(key).and_then(Value::as_str) == Some(text);
-    let chunk = match asked {
-        Asked::Open {
+impl ExpectRequest {
+    /// Returns whether a message has these fields. `known` is the id that the script has given this
+    /// name to.
+    fn fits(&self, asked: &Asked, known: Option<i64>) -> bool {
+        let Asked::Open {
             verb,
             path,
             body,
             chunk,
             ..
-        } => {
-            let body = step.get("body").is_none_or(|wanted| has(body, wanted));
-            if known.is_some() || !is("verb", verb) || !is("path", path) || !body {
-                return false;
-            }
-            chunk.as_ref()
-        }
-        Asked::Continue { id, chunk } => {
-            if step.contains_key("verb") || known != Some(*id) {
-                return false;
-            }
-            Some(chunk)
-        }
-    };
-    match (step.get("chunk"), chunk) {
-        (None, None) => true,
-        (Some(wanted), Some(chunk)) => {
-            let data = chunk.data.as_deref().unwrap_or_default();
-            let actual = json!({
-                "seq": chunk.seq.unwrap_or(0), "final": chunk.r#final.unwrap_or(false),
-                "data": String::from_utf8_lossy(data),
-            });
-            *wanted == actual
-        }
-        _ => false,
+        } = asked
+        else {
+            return false;
+        };
+        let has_body = self.body.as_ref().is_none_or(|wanted| wanted.is_in(body));
+        let has_chunk = match (&self.chunk, chunk) {
+            (None, None) => true,
+            (Some(wanted), Some(chunk)) => wanted.is(chunk),
+            _ => false,
+        };
+        known.is_none() && *verb == self.verb && *path == self.path && has_body && has_chunk
     }
 }
 
-/// Returns whether a body is this text, or JSON that contains this value.
-fn has(body: &str, wanted: &Value) -> bool {
-    match wanted {
-        Value::String(text) => body == text,
-        _ => serde_json::from_str(body).is_ok_and(|body| contains(&body, wanted)),
+impl ExpectChunk {
+    fn fits(&self, asked: &Asked, known: Option<i64>) -> bool {
+        matches!(asked, Asked::Continue { id, chunk } if known == Some(*id) && self.chunk.is(chunk))
     }
+}
+
+impl Piece {
+    fn is(&self, chunk: &Chunk) -> bool {
+        chunk.seq.unwrap_or(0) == self.seq
+            && chunk.r#final.unwrap_or(false) == self.r#final
+            && chunk.data.as_deref().unwrap_or_default() == self.data.0.as_bytes()
+    }
+}
+
+impl Body {
+    /// Returns whether a body is this text, or JSON that contains this object.
+    fn is_in(&self, body: &str) -> bool {
+        match self {
+            Self::Text(text) => body == text,
+            Self::Json(wanted) => contains_object(body, wanted),
+        }
+    }
+}
+
+fn contains_object(text: &str, wanted: &Map<String, Value>) -> bool {
+    serde_json::from_str(text).is_ok_and(|actual: Value| {
+        let has = |(key, wanted): (&String, &Value)| contains(&actual[key.as_str()], wanted);
+        actual.is_object() && wanted.iter().all(has)
+    })
 }
 
 /// Compares JSON, but ignores properties that `wanted` does not have. A null stands for an absent
@@ -226,7 +652,7 @@ fn contains(actual: &Value, wanted: &Value) -> bool {
         (Value::Object(_), Value::Object(wanted)) => wanted
             .iter()
             .all(|(key, wanted)| contains(&actual[key.as_str()], wanted)),
-        (Value::String(text), Value::Object(_)) => has(text, wanted),
+        (Value::String(text), Value::Object(wanted)) => contains_object(text, wanted),
         (Value::Array(actual), Value::Array(wanted)) => {
             actual.len() == wanted.len() && actual.iter().zip(wanted).all(|(a, b)| contains(a, b))
         }
@@ -234,124 +660,80 @@ fn contains(actual: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// Changes a response as a `respond` step demands. A null removes `id` or `status`.
-fn altered(mut response: Response, step: &Map<String, Value>) -> Result<Response, String> {
-    match step.get("id") {
-        None => {}
-        Some(Value::Null) => response.id = None,
-        Some(id) => response.id = Some(number(id)?),
-    }
-    match step.get("status") {
-        None => {}
-        Some(Value::Null) => response.status = None,
-        Some(status) => response.status = Some(number(status)?),
-    }
-    for (name, value) in step
-        .get("headers")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        response.headers.insert(name.clone(), string(value)?);
-    }
-    Ok(response)
-}
-
-/// Splits a response into frames, and picks those that the step names.
-fn framed(response: &Response, step: &Map<String, Value>) -> Result<Outgoing, String> {
-    let message = response.encode_to_vec().into();
-    let chunk_id = step.get("chunk_id");
-    let is_absent = chunk_id == Some(&Value::Null);
-    let chunk_id = chunk_id.filter(|_| !is_absent).map_or(Ok(0), number)?;
-    let mut frames = match step.get("cut") {
-        Some(size) => cut(&message, chunk_id, number(size)?),
-        None => split(&message, chunk_id),
-    };
-    for frame in frames.iter_mut().filter(|_| is_absent) {
-        frame.chunk_id = None;
-        frame.chunk_index = frame.chunk_index.filter(|index| *index > 0);
-    }
-    let Some(chosen) = step.get("frames").and_then(Value::as_array) else {
-        return Ok(Outgoing::Frames(frames));
-    };
-    let pick = |index: &Value| {
-        let frame = frames.get(number::<usize>(index)?);
-        frame
-            .cloned()
-            .ok_or_else(|| format!("{} frames", frames.len()))
-    };
-    Ok(Outgoing::Frames(
-        chosen.iter().map(pick).collect::<Result<_, _>>()?,
-    ))
-}
-
-/// Makes a frame, or `times` frames with consecutive chunk ids.
-fn frames(frame: &Value, times: Option<&Value>) -> Result<Vec<Frame>, String> {
-    fn field<N: TryFrom<i64>>(frame: &Value, key: &str) -> Result<Option<N>, String> {
-        frame.get(key).map(number).transpose()
-    }
-    let first = Frame {
-        chunk_id: field(frame, "chunk_id")?,
-        chunk_index: field(frame, "chunk_index")?,
-        total_chunks: field(frame, "total_chunks")?,
-        payload: frame.get("payload").map(bytes).transpose()?,
-    };
-    let times = times.map_or(Ok(1), number::<i64>)?;
-    let nth = |n| Frame {
-        chunk_id: first.chunk_id.map(|id| id + n),
-        ..first.clone()
-    };
-    Ok((0..times).map(nth).collect())
-}
-
-/// Returns the body of a `respond` step.
-fn body(step: &Map<String, Value>) -> Result<Bytes, String> {
-    match (step.get("json"), step.get("body"), step.get("base64")) {
-        (Some(json), None, None) => Ok(json.to_string().into()),
-        (None, Some(body), None) => bytes(body),
-        (None, None, Some(body)) => Ok(base64(body)?.into()),
-        (None, None, None) => Ok(Bytes::new()),
-        _ => Err("json, body or base64".into()),
-    }
-}
-
-/// Reads a text, or a list of texts and of `{"repeat": text, "times": n}`.
-fn bytes(value: &Value) -> Result<Bytes, String> {
-    let mut text = String::new();
-    for part in value
-        .as_array()
-        .map_or(std::slice::from_ref(value), Vec::as_slice)
-    {
-        match part.get("repeat") {
-            Some(repeated) => text += &string(repeated)?.repeat(number(&part["times"])?),
-            None => text += &string(part)?,
+impl Respond {
+    fn body(&self) -> Bytes {
+        match (&self.json, &self.body, &self.base64) {
+            (Some(json), ..) => json.to_string().into(),
+            (_, Some(body), _) => body.0.clone().into(),
+            (.., Some(body)) => body.0.clone().into(),
+            (None, None, None) => Bytes::new(),
         }
     }
-    Ok(text.into())
+
+    /// Changes a response as this step demands. A null removes `id` or `status`.
+    fn altered(&self, mut response: Response) -> Response {
+        response.id = self.id.unwrap_or(response.id);
+        response.status = self.status.unwrap_or(response.status);
+        response.headers.extend(self.headers.clone());
+        response
+    }
+
+    /// Splits a response into frames, and picks those that the step names.
+    fn framed(&self, response: &Response) -> Result<Outgoing, String> {
+        let message = response.encode_to_vec().into();
+        let chunk_id = self.chunk_id.unwrap_or(Some(0));
+        let mut frames = match self.cut {
+            Some(size) => cut(&message, chunk_id.unwrap_or(0), size.get()),
+            None => split(&message, chunk_id.unwrap_or(0)),
+        };
+        if chunk_id.is_none() {
+            for frame in &mut frames {
+                frame.chunk_id = None;
+                frame.chunk_index = frame.chunk_index.filter(|index| *index > 0);
+            }
+        }
+        let Some(chosen) = &self.frames else {
+            return Ok(Outgoing::Frames(frames));
+        };
+        let pick = |index: &usize| frames.get(*index).cloned();
+        let picked: Option<_> = chosen.iter().map(pick).collect();
+        let picked = picked.ok_or_else(|| format!("{} frames", frames.len()))?;
+        Ok(Outgoing::Frames(picked))
+    }
 }
 
-fn base64(value: &Value) -> Result<Vec<u8>, String> {
-    let decoded = BASE64_STANDARD.decode(string(value)?);
-    decoded.map_err(|error| error.to_string())
-}
-
-fn string(value: &Value) -> Result<String, String> {
-    let text = value.as_str();
-    text.map(str::to_owned)
-        .ok_or_else(|| format!("{value} is no text"))
-}
-
-fn number<N: TryFrom<i64>>(value: &Value) -> Result<N, String> {
-    let number = value.as_i64().and_then(|number| number.try_into().ok());
-    number.ok_or_else(|| format!("{value} is no number, or out of range"))
+impl SendFrame {
+    /// Makes the frame, or `times` frames with consecutive chunk ids.
+    fn frames(&self) -> Vec<Frame> {
+        let fields = &self.frame;
+        let nth = |n| Frame {
+            chunk_id: fields.chunk_id.map(|id| id.wrapping_add(i64::from(n))),
+            chunk_index: fields.chunk_index,
+            total_chunks: fields.total_chunks,
+            payload: fields.payload.as_ref().map(|text| text.0.clone().into()),
+        };
+        (0..self.times.map_or(1, NonZeroU32::get))
+            .map(nth)
+            .collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn respond(step: Value) -> Respond {
+        match Step::read(&step) {
+            Ok(Step::Respond(step)) => step,
+            _ => panic!("{step}"),
+        }
+    }
 
     #[test]
     fn body_may_have_more_than_expected() {
+        let has = |body: &str, wanted: &Value| Body::deserialize(wanted).unwrap().is_in(body);
         let body = r#"{"a":[1,{"b":"{\"c\":2,\"d\":3}"}],"e":5}"#;
         for wanted in [
             json!(body),
@@ -373,10 +755,11 @@ mod tests {
 
     #[test]
     fn response_is_cut_into_the_chosen_frames() {
-        let step = json!({ "cut": 4, "frames": [1, 0, 1], "chunk_id": -3 });
-        let response = altered(response(7, 200, "0123456789"), step.as_object().unwrap()).unwrap();
+        let step =
+            respond(json!({ "respond": "a", "cut": 4, "frames": [1, 0, 1], "chunk_id": -3 }));
+        let response = step.altered(response(7, 200, "0123456789"));
         let whole = response.encode_to_vec();
-        let Ok(Outgoing::Frames(frames)) = framed(&response, step.as_object().unwrap()) else {
+        let Ok(Outgoing::Frames(frames)) = step.framed(&response) else {
             panic!("no frames")
         };
         let shown: Vec<_> = frames
@@ -396,10 +779,42 @@ mod tests {
 
     #[test]
     fn text_may_repeat() {
-        assert_eq!(
-            bytes(&json!(["a", { "repeat": "bc", "times": 3 }, "d"])),
-            Ok("abcbcbcd".into())
-        );
-        assert!(bytes(&json!(["a", 1])).is_err());
+        let text = json!(["a", { "repeat": "bc", "times": 3 }, "d"]);
+        let step = respond(json!({ "respond": "a", "body": text }));
+        assert_eq!(step.body(), "abcbcbcd");
+    }
+
+    #[test]
+    fn null_removes_id_and_status() {
+        let step = respond(json!({ "respond": "a", "id": null, "status": null, "json": null }));
+        let altered = step.altered(response(7, 200, step.body()));
+        assert_eq!((altered.id, altered.status), (None, None));
+        assert_eq!(altered.body.as_deref(), Some(&b"null"[..]));
+    }
+
+    #[test]
+    fn scripts_of_all_vectors_are_accepted() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors");
+        let mut scripts = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let file = file.unwrap().path();
+            let text = std::fs::read(&file).unwrap_or_default(); // of a folder
+            let vector: Value = serde_json::from_slice(&text).unwrap_or_default();
+            if vector["exchange"].is_object() {
+                scripts += 1;
+                Script::read(&file).map(drop).unwrap();
+            }
+        }
+        assert!(scripts >= 20);
+    }
+
+    /// tests/vectors/test.py checks that schema.json refuses them too.
+    #[test]
+    fn malformed_steps_are_refused() {
+        let steps: Value =
+            serde_json::from_str(include_str!("../../vectors/malformed/steps.json")).unwrap();
+        for step in steps.as_array().unwrap() {
+            assert!(Script::parse(&json!([step])).is_err(), "{step}");
+        }
     }
 }

@@ -82,6 +82,11 @@ impl Upgrade {
         class.filter(|class| *class != Class::Unauthorized || server.opens_for_unauthorized())
     }
 
+    /// Returns whether the client brings this token.
+    pub(crate) fn brings(&self, token: &str) -> bool {
+        self.token.as_deref() == Some(token.as_bytes())
+    }
+
     /// Answers like the published server, which throws on a bad token: status 500.
     pub(crate) async fn answer(self, known: bool) -> Result<WebSocketStream<TcpStream>, Failure> {
         match &self.accept {

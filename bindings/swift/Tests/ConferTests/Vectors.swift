@@ -45,23 +45,123 @@ private func run(_ vector: Object, _ file: String) async throws -> [Any] {
     let exchange = try #require(vector["exchange"] as? Object)
     let requests = try #require(exchange["requests"] as? [Object])
     let enclave = try Enclave(options: "--script", file)
-    var configuration = enclave.configuration
-    if let idle = exchange["idle_ms"] as? Int {
-        configuration.durations = [.idleEvents: .milliseconds(idle), .idleOther: .milliseconds(idle)]
-    }
-    if let bytes = exchange["unfinished_bytes"] as? Int { configuration.limits = [.unfinished: UInt64(bytes)] }
-    let client = try await Client.connect(configuration)
+    let configuration = try adapted(enclave.configuration, exchange)
+    let client = exchange["watch"] == nil ? try await Client.connect(configuration) : try Client(configuration)
+    let watch = try (exchange["watch"] as? Object).map { Watch(json: try shown($0)) }
+    let watching = watch.map { watch in Task { try await watch.run(client) } }
     let sent = try requests.map { asked in Request(json: try shown(asked)) }
+    let conversation = try conversation(exchange)
     var results: [String] = []
     if exchange["together"] != nil {
-        let running = sent.map { request in Task { try await request.run(client) } }
+        let running = sent.map { request in Task { try await request.run(client, conversation) } }
         for task in running { results.append(try await task.value) }
     } else {
-        for request in sent { results.append(try await request.run(client)) }
+        for request in sent { results.append(try await request.run(client, conversation)) }
     }
+    if let watch { for await _ in watch.ready {} }
     try await client.close()
+    if let watching { results.append(try await watching.value) }
     #expect(enclave.succeeds(), "the script failed")
     return try results.map(parse)
+}
+
+private func adapted(_ configuration: Configuration, _ exchange: Object) throws -> Configuration {
+    var adapted = configuration
+    if let token = exchange["token"] { adapted.token = token as? String }
+    for (name, time) in exchange["durations_ms"] as? [String: Int] ?? [:] {
+        adapted.durations[try constant("CONFER_DURATION", name)] = .milliseconds(time)
+    }
+    for (name, value) in exchange["limits"] as? [String: Int] ?? [:] {
+        adapted.limits[try constant("CONFER_LIMIT", name)] = UInt64(value)
+    }
+    for question in exchange["ask"] as? [String] ?? [] {
+        adapted.asks.insert(question == "CONFER_ASK_TOKEN" ? .token : .release)
+    }
+    return adapted
+}
+
+/// Returns the case of a name in confer.h: `idleEvents` of `CONFER_DURATION_IDLE_EVENTS`.
+private func constant<Key: CaseIterable>(_ prefix: String, _ name: String) throws -> Key {
+    try #require(Key.allCases.first { constantName(prefix, $0) == name.lowercased().filter { $0 != "_" } })
+}
+
+private func constantName(_ prefix: String, _ value: Any) -> String { "\(prefix)\(value)".lowercased().filter { $0 != "_" } }
+
+/// Returns a text, or a list of texts and repeated texts, joined.
+private func joined(_ parts: Any?) throws -> String {
+    if let text = parts as? String { return text }
+    return try #require(parts as? [Any]).map { part in
+        if let text = part as? String { return text }
+        let repeated = try #require(part as? Object)
+        return String(repeating: try #require(repeated["repeat"] as? String), count: try #require(repeated["times"] as? Int))
+    }.joined()
+}
+
+private func conversation(_ exchange: Object) throws -> Conversation? {
+    guard let begun = exchange["conversation"] else { return nil }
+    return begun is Object ? try Conversation(json: shown(begun)) : try Conversation()
+}
+
+/// The watch of a client, and what the vector says about it.
+private struct Watch {
+    let json: String
+    /// Ends after the events before the client's close.
+    let ready: AsyncStream<Void>
+    private let readying: AsyncStream<Void>.Continuation
+
+    init(json: String) {
+        self.json = json
+        (ready, readying) = AsyncStream.makeStream()
+    }
+
+    /// Reads the watch to its end. Returns the result as JSON.
+    func run(_ client: Client) async throws -> String {
+        let vector = try #require(parse(json) as? Object)
+        let replies = vector["replies"] as? [[Object]] ?? []
+        var asked = 0
+        var events: [Object] = []
+        func reply(_ answer: (Object) throws -> Void) throws -> [Any] {
+            asked += 1
+            return try (asked <= replies.count ? replies[asked - 1] : []).map { reply in
+                do {
+                    try answer(reply)
+                    return "CONFER_OK"
+                } catch let error as ConferError {
+                    return error.status.description
+                }
+            }
+        }
+        var described = try await result {
+            for try await event in client.events {
+                switch event {
+                case .stage: continue
+                case .connected(_, let changed): events.append(["type": "CONFER_EVENT_CONNECTED", "release_changed": changed])
+                case .disconnected(let error):
+                    events.append(["type": "CONFER_EVENT_DISCONNECTED", "error": describe(error)])
+                case .retry(let attempt, _, let error):
+                    let error: Any = error.map { describe($0) } ?? NSNull()
+                    events.append(["type": "CONFER_EVENT_RETRY", "attempt": Int(attempt), "error": error])
+                case .askToken(let question):
+                    let reasons = ["FIRST", "RECONNECT", "EXPIRING", "REFUSED"]
+                    let statuses = try reply { reply in
+                        if let token = reply["token"] as? String { return try question.answer(token) }
+                        try question.refuse(try #require(reply["refuse"] as? String))
+                    }
+                    let reason = "CONFER_TOKEN_" + reasons[Int(question.reason.rawValue)]
+                    events.append(["type": "CONFER_EVENT_ASK_TOKEN", "reason": reason, "replies": statuses])
+                case .askRelease(let question):
+                    let statuses = try reply { try question.answer(accept: try #require($0["accept"] as? Bool)) }
+                    events.append(["type": "CONFER_EVENT_ASK_RELEASE", "replies": statuses])
+                case .answered: events.append(["type": "CONFER_EVENT_ANSWERED"])
+                case .other(let type): Issue.record("unknown event \(type)")
+                }
+                if vector["close_after"] as? Int == events.count { readying.finish() }
+            }
+        }
+        readying.finish()
+        described["events"] = events
+        return try shown(described)
+    }
 }
 
 private func verify(_ evidence: Object) throws -> Object {
@@ -106,19 +206,22 @@ private struct Request {
     let json: String
 
     /// Returns the result as JSON.
-    func run(_ client: Client) async throws -> String {
+    func run(_ client: Client, _ conversation: Conversation?) async throws -> String {
         let asked = try #require(parse(json) as? Object)
         var events = Events()
-        var described = try await result { try await send(asked, client, &events) }
+        var described = try await result { try await send(asked, client, conversation, &events) }
         described["events"] = events.list
+        if let conversation, asked["kind"] as? String == "chat" { described["conversation"] = try parse(conversation.json) }
         return try shown(described)
     }
 
-    private func send(_ asked: Object, _ client: Client, _ events: inout Events) async throws {
+    private func send(
+        _ asked: Object, _ client: Client, _ conversation: Conversation?, _ events: inout Events
+    ) async throws {
         func text(_ key: String) throws -> String { try #require(asked[key] as? String) }
         let answer: Answer
         switch try text("kind") {
-        case "chat": answer = client.chat(try chat(asked))
+        case "chat": answer = client.chat(try chat(asked, conversation))
         case "raw":
             let endings = ["CONFER_ENDING_ONE_RESPONSE", "CONFER_ENDING_COMPLETION", "CONFER_ENDING_CONTENT_LENGTH"]
             let ending = try #require(try endings.firstIndex(of: text("ending")).flatMap { Ending(rawValue: Int32($0)) })
@@ -126,7 +229,7 @@ private struct Request {
         case "fetch": answer = client.fetch(try text("url"), headers: try #require(asked["headers"] as? [String: String]))
         case "extraction":
             let options = try #require(asked["options"] as? Object).mapValues { try shown($0) }
-            answer = client.extract(Document(filename: try text("filename"), .data(Data(try text("document").utf8)), options: options))
+            answer = client.extract(Document(filename: try text("filename"), .data(Data(try joined(asked["document"]).utf8)), options: options))
         case "embeddings":
             let texts = try #require(asked["texts"] as? [String])
             events.add(.embeddings(try await client.embed(texts, asQueries: try #require(asked["is_query"] as? Bool))))
@@ -134,16 +237,22 @@ private struct Request {
         default: return events.add(.pong(roundTrip: try await client.ping()))
         }
         for try await event in answer {
+            if case .progress = event, asked["progress"] == nil { continue }
             events.add(event)
             if case .clientToolCall(let call) = event, call.wantsAnswer {
-                try call.answer(try #require((asked["answers"] as? [String: String])?[call.id]))
+                if let answer = (asked["answers"] as? [String: String])?[call.id] {
+                    try call.answer(answer)
+                } else {
+                    try call.fail("no answer")
+                }
             }
             if asked["cancel_after"] as? Int == events.list.count { answer.cancel() }
         }
     }
 
-    private func chat(_ asked: Object) throws -> ChatRequest {
+    private func chat(_ asked: Object, _ conversation: Conversation?) throws -> ChatRequest {
         var request = ChatRequest(messages: try #require(asked["messages"] as? [Object]).map { .json(try shown($0)) })
+        request.conversation = conversation
         request.isWhole = asked["streaming"] as? Bool == false
         request.maxToolRounds = (asked["tool_rounds"] as? Int).map(UInt32.init)
         request.properties = try (asked["properties"] as? Object ?? [:]).mapValues { try shown($0) }
@@ -185,7 +294,9 @@ private struct Events {
                 list.removeLast()
             }
             if !content.isEmpty { put("BODY", ["content": content]) }
-        case .progress: break
+        case .progress(let progress):
+            if list.last?["type"] as? String == "CONFER_EVENT_PROGRESS" { list.removeLast() }
+            put("PROGRESS", ["sent": progress.sent, "total": progress.total ?? NSNull()])
         case .embeddings(let rows): put("EMBEDDINGS", ["values": rows.map { $0.map(Double.init) }])
         case .pong: put("PONG", [:])
         case .other(let json): put("OTHER", ["json": (try? parse(json)) ?? NSNull()])

@@ -1487,6 +1487,13 @@ pub(super) const FAULTS: &[Fault] = &[
         "the manifest with a space more than was signed",
         &[Twist::SentManifest(|manifest| manifest + " ")],
     ),
+    accepted(
+        "release-another",
+        "another release, as good as the first",
+        &[Twist::Manifest(|manifest| {
+            manifest.replace(VERSION, "9.9.9")
+        })],
+    ),
     rejected(
         "release.digest",
         "manifest-doubled-key",
