@@ -46,6 +46,13 @@
 #ifndef CONFER_HPP
 #define CONFER_HPP
 
+#if (defined(_MSVC_LANG) ? _MSVC_LANG : __cplusplus) < 201703L
+#error "confer.hpp needs C++17 or later"
+#endif
+#if !defined(__cpp_exceptions) && !defined(_CPPUNWIND)
+#error "confer.hpp reports failures as exceptions: enable them, or use confer.h"
+#endif
+
 #include <confer.h>
 
 #include <chrono>
@@ -229,8 +236,8 @@ public:
 
     bool verified() const noexcept { return confer_report_verified(get()); }
     // The report, and the evidence for verify_evidence(), as JSON.
-    std::string_view json() const { return detail::view(confer_report_json, get()).value(); }
-    std::string_view evidence() const { return detail::view(confer_report_evidence, get()).value(); }
+    std::string_view json() const { return detail::view(confer_report_json, get()).value_or(""); }
+    std::string_view evidence() const { return detail::view(confer_report_evidence, get()).value_or(""); }
 
     std::size_t check_count() const noexcept { return confer_report_check_count(get()); }
     confer::check check(std::size_t index) const {
@@ -430,9 +437,9 @@ public:
     }
     static policy load(std::string_view path) { return policy(detail::make<confer_policy>(confer_policy_load, path)); }
 
-    std::string_view json() const { return detail::view(confer_policy_json, get()).value(); }
-    std::string_view name() const { return detail::view(confer_policy_name, get()).value(); }
-    std::string_view sha256() const { return detail::view(confer_policy_sha256, get()).value(); }
+    std::string_view json() const { return detail::view(confer_policy_json, get()).value_or(""); }
+    std::string_view name() const { return detail::view(confer_policy_name, get()).value_or(""); }
+    std::string_view sha256() const { return detail::view(confer_policy_sha256, get()).value_or(""); }
     const confer_policy *get() const noexcept { return handle_.get(); }
 
 private:
@@ -633,6 +640,15 @@ namespace detail {
 // The tools of a request that have a function, by name.
 class tools {
 public:
+    tools() = default;
+    tools(const tools &) = default;
+    tools(tools &&) = default;
+    // A map that is moved to itself may lose its content.
+    tools &operator=(tools other) noexcept {
+        functions_.swap(other.functions_);
+        return *this;
+    }
+
     void add(std::string_view name, tool_call_function function) {
         functions_.emplace(name, std::move(function));
     }
@@ -640,16 +656,18 @@ public:
     bool run(const event &call) const {
         const auto found = call.wants_answer() ? functions_.find(call.tool_name().value_or("")) : functions_.end();
         if (found == functions_.end()) return false;
-        std::string failure = "the tool failed";
+        const event kept = call;  // the function may destroy the stream, and so end the loan
+        std::string failure;
         try {
-            found->second(call);
+            found->second(kept);
             return true;
         } catch (const std::exception &exception) {
             failure = exception.what();
         } catch (...) {
         }
-        // The call may have its answer already.
-        (void)confer_event_fail_tool(call.get(), failure.data(), failure.size(), nullptr);
+        // The text may not be UTF-8. The call may have its answer already.
+        if (failure.empty() || confer_event_fail_tool(kept.get(), failure.data(), failure.size(), nullptr) != CONFER_OK)
+            (void)confer_event_fail_tool(kept.get(), "the tool failed", CONFER_NTS, nullptr);
         return true;
     }
 
@@ -716,6 +734,8 @@ public:
     // Sends the conversation's messages first. A complete answer adds the request's messages and
     // the model's.
     chat_request &conversation(const confer::conversation &continued) {
+        // For C, NULL means no conversation.
+        if (continued.get() == nullptr) throw error(CONFER_E_INVALID_ARGUMENT);
         return set(confer_chat_request_set_conversation, continued.get());
     }
     chat_request &property(std::string_view name, std::string_view json) {
@@ -1026,26 +1046,28 @@ private:
 // stream fails. One reader at a time.
 class pull_stream : public stream_base {
 public:
-    // Returns the next event, or null when the answer is complete. Also throws on a timeout.
+    // Returns the next event, or null when the answer is complete. Also throws on a timeout. The
+    // event lives until the next call of next(), poll() or collect(); a copy of it lives longer.
     const event *next(milliseconds timeout = forever) {
         const event *taken = take(timeout);
-        if (taken == nullptr && !ended_) throw error(CONFER_TIMEOUT);
+        if (taken == nullptr && !ended()) throw error(CONFER_TIMEOUT);
         return taken;
     }
     // Returns the next event, or null if no event waits or the answer is complete: see ended().
     const event *poll() { return take(milliseconds(0)); }
     // Returns whether the last read found the end.
-    bool ended() const noexcept { return ended_; }
+    bool ended() const noexcept { return reader_ && reader_->ended; }
 
-    // Reads to the end and returns the text of a chat or the bytes of another answer. Refuses a
-    // chat with tool_rounds() or a tool's function. Throws on a timeout: then call it again.
+    // Reads the rest, and returns the text of a chat or the bytes of another answer, at most 32
+    // MiB. Refuses a chat with tool_rounds() or a tool's function. Throws on a timeout: then call
+    // it again.
     std::string collect(milliseconds timeout = forever) {
         const char *bytes = nullptr;
         std::size_t length = 0;
-        lend(nullptr);
+        end_loan();
         if (detail::call(confer_stream_collect, handle_.get(), timeout, &bytes, &length) == CONFER_TIMEOUT)
             throw error(CONFER_TIMEOUT);
-        ended_ = true;
+        reader_->ended = true;
         return std::string(bytes, length);
     }
     // Returns what collect() has read so far, also after its failure.
@@ -1087,30 +1109,13 @@ public:
     iterator begin() { return iterator(this); }
     iterator end() noexcept { return {}; }
 
-    pull_stream(pull_stream &&other) noexcept
-        : stream_base(std::move(other)),
-          tools_(std::move(other.tools_)),
-          current_(other.current_.handle_),
-          ended_(other.ended_) {
-        current_.taken_ = other.current_.taken_;
-    }
-    pull_stream &operator=(pull_stream &&other) noexcept {
-        current_.handle_ = other.current_.handle_;
-        current_.taken_ = other.current_.taken_;
-        ended_ = other.ended_;
-        tools_ = std::move(other.tools_);
-        stream_base::operator=(std::move(other));
-        return *this;
-    }
-
 private:
     friend class client;
 
     template <class Request>
     pull_stream(confer_client *client, const Request &request, ready_function function)
         : stream_base(client, request, {0, nullptr, nullptr, nullptr, nullptr, on_ready}, state(function)),
-          tools_(tools_of(request)),
-          current_(nullptr) {}
+          reader_(new reader{tools_of(request), event(nullptr)}) {}
 
     static std::shared_ptr<shared> state(ready_function &function) {
         if (!function) return nullptr;
@@ -1126,30 +1131,40 @@ private:
         }
     }
 
+    // Outlives a stream that one of its own tools destroys or moves.
+    struct reader {
+        detail::tools tools;
+        event current;
+        bool ended = false;
+        bool runs_tool = false;
+    };
+
     const event *take(milliseconds timeout) {
-        lend(nullptr);
+        const std::shared_ptr<reader> self = end_loan();
         const confer_event *lent = nullptr;
         const confer_status status = detail::call(confer_stream_next, handle_.get(), timeout, &lent);
-        ended_ = status == CONFER_END;
+        self->ended = status == CONFER_END;
         if (status != CONFER_OK) return nullptr;
-        lend(lent);
-        runs_tool_ = true;
-        current_.taken_ = tools_.run(current_);
-        runs_tool_ = false;
-        return &current_;
+        self->current.handle_ = lent;
+        self->runs_tool = true;
+        self->current.taken_ = self->tools.run(self->current);
+        self->runs_tool = false;
+        if (self.use_count() == 1) throw error(CONFER_E_CANCELLED);  // the tool destroyed the stream
+        return &self->current;
     }
 
-    // Ends the loan of the event before. A tool still uses it if it reads its own stream.
-    void lend(const confer_event *next) {
-        if (runs_tool_) throw error(CONFER_E_BUSY);
-        current_.handle_ = next;
-        current_.taken_ = false;
+    // Ends the loan of the event before. A tool still uses it if it reads its own stream. Returns
+    // null after a move: C refuses the handle, which is NULL too.
+    std::shared_ptr<reader> end_loan() const {
+        if (reader_) {
+            if (reader_->runs_tool) throw error(CONFER_E_BUSY);
+            reader_->current.handle_ = nullptr;
+            reader_->current.taken_ = false;
+        }
+        return reader_;
     }
 
-    detail::tools tools_;
-    event current_;
-    bool ended_ = false;
-    bool runs_tool_ = false;
+    std::shared_ptr<reader> reader_;
 };
 
 // A client for its whole life: connecting, connected, reconnecting, ended.

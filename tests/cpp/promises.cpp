@@ -454,6 +454,155 @@ void arguments_are_refused_by_name() {
     refused(CONFER_E_INVALID_ARGUMENT, "token: ", [&] { confer::client::start(config); });
 }
 
+void invalid_texts_are_refused_and_nul_bytes_arrive() {
+    enclave local;
+    confer::client client = connect(local);
+    const std::string nul("a\0b", 3), bad("a\xff");
+    CHECK(text_of(client.pull(ask(nul))) == "You said: " + nul);
+    CHECK(text_of(client.pull(ask(std::string_view()))) == "You said nothing.");
+    refused(CONFER_E_INVALID_UTF8, "content", [&] { ask(bad); });
+    refused(CONFER_E_INVALID_UTF8, "token", [&] { client.set_token(bad); });
+    refused(CONFER_E_INVALID_ARGUMENT, "token", [&] { client.set_token(nul); });
+    refused(CONFER_E_INVALID_ARGUMENT, "path", [&] { confer::config().jwks_cache_file(nul); });
+    refused(CONFER_E_INVALID_ARGUMENT, "verb", [&] { confer::raw_request(nul, "/", confer::ending::completion); });
+    refused(CONFER_E_INVALID_ARGUMENT, "role", [&] { confer::chat_request().message(confer::role(99), "x"); });
+    refused(CONFER_E_INVALID_ARGUMENT, "temperature",
+            [&] { confer::chat_request().temperature(std::numeric_limits<double>::quiet_NaN()); });
+    refused(CONFER_E_INVALID_ARGUMENT, "timeout_ms", [&] { confer::chat_request().tool_rounds(1, -1ms); });
+    refused(CONFER_E_INVALID_ARGUMENT, "bytes", [&] { confer::extraction_request("x").document_bytes(nullptr, 5); });
+}
+
+void moved_from_objects_are_refused_and_self_moves_change_nothing() {
+    enclave local;
+    confer::client client = connect(local);
+    const auto gone = [](auto &from) { const auto taken = std::move(from); };
+    confer::config config;
+    confer::chat_request request;
+    confer::conversation conversation;
+    confer::policy policy = confer::policy::production();
+    confer::report report = client.report();
+    confer::client other = connect(local);
+    confer::pull_stream pulled = client.pull(ask("x"));
+    confer::stream streamed = client.stream(ask("x"), {});
+    gone(config), gone(request), gone(conversation), gone(policy), gone(report), gone(other), gone(pulled), gone(streamed);
+    refused(CONFER_E_INVALID_ARGUMENT, "config", [&] { config.token("x"); });
+    refused(CONFER_E_INVALID_ARGUMENT, "config", [&] { confer::client::connect(config); });
+    refused(CONFER_E_INVALID_ARGUMENT, "request", [&] { (void)client.pull(request); });
+    refused(CONFER_E_INVALID_ARGUMENT, "conversation", [&] { conversation.message(confer::role::user, "x"); });
+    refused(CONFER_E_INVALID_ARGUMENT, "", [&] { ask("x").conversation(conversation); });
+    refused(CONFER_E_INVALID_ARGUMENT, "policy", [&] { confer::config().policy(policy); });
+    CHECK(policy.json().empty() && report.json().empty() && !report.verified() && report.advisories().empty());
+    refused(CONFER_E_INVALID_ARGUMENT, "client", [&] { (void)other.stream(ask("x"), {}); });
+    refused(CONFER_E_INVALID_ARGUMENT, "client", [&] { other.close(); });
+    CHECK(other.state() == confer::client_state::ended);
+    refused(CONFER_E_INVALID_ARGUMENT, "stream", [&] { pulled.next(); });
+    refused(CONFER_E_INVALID_ARGUMENT, "stream", [&] { pulled.collect(); });
+    CHECK(!pulled.ended() && pulled.text().empty());
+    refused(CONFER_E_INVALID_ARGUMENT, "", [&] { streamed.wait(); });
+    pulled.cancel(), streamed.cancel();
+    pulled = client.pull(ask("again"));
+    CHECK(pulled.collect() == "You said: again");
+
+    confer::chat_request tools = ask("/client-tools 1 clock {}");
+    tools.tool("clock", "", "{}", [](std::string_view) { return std::string("noon"); });
+    const auto to_itself = [](auto &object) {
+        auto &same = object;
+        object = std::move(same);
+    };
+    to_itself(tools), to_itself(client);
+    confer::pull_stream stream = client.pull(tools);
+    to_itself(stream);
+    CHECK(text_of(std::move(stream)) == "The tools answered: noon");
+}
+
+// An event's loan is not the stream object's, and a tool may do with its stream what it likes.
+void pull_stream_can_be_moved_and_destroyed_at_any_time() {
+    enclave local;
+    confer::client client = connect(local);
+    std::optional<confer::pull_stream> stream(client.pull(ask("hello")));
+    const confer::event *event = stream->next();
+    confer::pull_stream moved = std::move(*stream);
+    CHECK(event->content() == "You ");
+
+    std::optional<confer::pull_stream> target;
+    confer::chat_request moving = ask("/client-tools 1 clock {}");
+    moving.tool("clock", "", "{}", [&](std::string_view) {
+        target.emplace(std::move(*stream));
+        return std::string("noon");
+    });
+    stream.emplace(client.pull(moving));
+    CHECK(stream->next()->type() == confer::event_type::client_tool_call);
+    refused(CONFER_E_INVALID_ARGUMENT, "stream", [&] { stream->next(); });
+    CHECK(text_of(std::move(*target)) == "The tools answered: noon");
+
+    confer::chat_request destroying = ask("/client-tools 1 clock {}");
+    destroying.tool("clock", "", "{}", [&](std::string_view arguments) {
+        stream.reset();
+        return std::string(arguments);
+    });
+    for (const bool polls : {false, true}) {
+        stream.emplace(client.pull(destroying));
+        const confer::error error = fails([&] {
+            if (!polls) stream->next();
+            else while (stream->poll() == nullptr) std::this_thread::yield();
+        });
+        CHECK(error.status() == CONFER_E_CANCELLED && !stream);
+    }
+}
+
+void callback_can_destroy_its_stream_and_its_client() {
+    enclave local;
+    auto alive = std::make_shared<int>(0);
+    const auto until_over = [&] { while (alive.use_count() > 1) std::this_thread::yield(); };
+    confer::client client = connect(local);
+    std::mutex starting;
+    std::optional<confer::stream> stream;
+    const auto start = [&](confer::stream_functions functions) {
+        const std::lock_guard<std::mutex> lock(starting);
+        stream.emplace(client.stream(ask("/slow 1 100000"), std::move(functions)));
+    };
+    const auto destroy = [&] {
+        const std::lock_guard<std::mutex> lock(starting);
+        stream.reset();
+    };
+    std::atomic<bool> done = false;
+    start({[&, alive](const confer::event &) {
+               destroy();
+               return confer::flow::go_on;
+           },
+           [&, alive](std::exception_ptr failure) { done = failure != nullptr; }});
+    until_over();
+    CHECK(done && !stream);
+    start({[](const confer::event &) { return confer::flow::stop; }, [&, alive](std::exception_ptr) { destroy(); }});
+    until_over();
+    CHECK(!stream);
+    bool begun = false;
+    {
+        confer::pull_stream pulled = client.pull(ask("/slow 1 100000"), [&, alive] { begun = true; });
+        CHECK(pulled.next() != nullptr);
+    }
+    until_over();
+    CHECK(begun);
+
+    auto last = std::make_shared<confer::client>(connect(local));
+    confer::stream outlives = last->stream(ask("x"), {[last](const confer::event &) mutable {
+                                                          last.reset();
+                                                          return confer::flow::go_on;
+                                                      },
+                                                      {}});
+    last.reset();
+    outlives.wait();
+    confer::client closing = connect(local);
+    CHECK(fails([&] {
+              closing.stream(ask("/slow 1 100000"), {[&](const confer::event &) {
+                                                         CHECK(!closing.close(0ms));
+                                                         return confer::flow::go_on;
+                                                     },
+                                                     {}})
+                  .wait();
+          }).status() == CONFER_E_CLOSED);
+}
+
 void constants_have_their_names() {
     const std::pair<std::string_view, std::string_view> names[] = {
         {confer::name(confer::event_type::ask_token), "CONFER_EVENT_ASK_TOKEN"},
@@ -667,6 +816,13 @@ void tools_run_until_an_answer_calls_none() {
     failing.tool("clock", "", "{}", [](std::string_view) -> std::string { throw std::runtime_error("it stands"); });
     CHECK(text_of(client.pull(failing)) == "The tools answered: Error: it stands");
 
+    // An exception whose text the model cannot read.
+    for (const char *text : {"a\xff", ""}) {
+        confer::chat_request odd = ask("/client-tools 1 clock {}");
+        odd.tool("clock", "", "{}", [text](std::string_view) -> std::string { throw std::runtime_error(text); });
+        CHECK(text_of(client.pull(odd)) == "The tools answered: Error: the tool failed");
+    }
+
     // One answers later from another thread, one never.
     std::thread later;
     confer::chat_request patient = ask("/client-tools 1 clock {}");
@@ -699,7 +855,7 @@ void tools_run_until_an_answer_calls_none() {
                           },
                           {}})
         .wait();
-    for (std::thread &answer : answers) answer.join();
+    for (std::thread &thread : answers) thread.join();
     CHECK(answers.size() == 1 && said == "The tools answered: by hand");
     CHECK(fails([&] { client.pull(plain).collect(); }).status() == CONFER_E_INVALID_ARGUMENT);
     CHECK(client.close(10s) && alive.use_count() == 1);
@@ -1027,6 +1183,10 @@ int main(int argc, char **argv) {
         PROMISE(counters_count),
         PROMISE(log_goes_to_its_function_without_secrets),
         PROMISE(arguments_are_refused_by_name),
+        PROMISE(invalid_texts_are_refused_and_nul_bytes_arrive),
+        PROMISE(moved_from_objects_are_refused_and_self_moves_change_nothing),
+        PROMISE(pull_stream_can_be_moved_and_destroyed_at_any_time),
+        PROMISE(callback_can_destroy_its_stream_and_its_client),
         PROMISE(constants_have_their_names),
         PROMISE(request_contains_all_its_fields),
         PROMISE(every_route_works),

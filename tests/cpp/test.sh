@@ -26,9 +26,11 @@ functions=$(sed -nE 's/^[a-z][a-z0-9_ ]*[ *](confer_[a-z0-9_]+)\(.*/\1/p' includ
 unused=$(comm -23 <(cat <<<"$functions") <(grep -v '^ *//' include/confer.hpp | grep -oE '\bconfer_[a-z0-9_]+' | sort -u))
 [[ -z $unused ]] || { echo "confer.hpp does not use $unused"; exit 1; }
 
+warnings=(-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wold-style-cast -Werror)
+
 # compile COMPILER STANDARD SOURCE PROGRAM OPTION...
 compile() {
-  "$1" "-std=c++$2" -Wall -Wextra -Wpedantic -Werror -O1 -g -Iinclude "$3" -o "$4" "${@:5}" -Lbuild/lib -lconfer -pthread \
+  "$1" "-std=c++$2" "${warnings[@]}" -O1 -g -Iinclude "$3" -o "$4" "${@:5}" -Lbuild/lib -lconfer -pthread \
     -Wl,-rpath,"$PWD/build/lib"
 }
 
@@ -53,6 +55,22 @@ compile "$CXX" 17 "$OUT/parts.cpp" "$OUT/parts.o" -c
 
 compile "$CXX" 17 examples/cpp/chat.cpp "$OUT/chat"
 answers "the example" "You said: hello there" "$OUT/chat" --url @URL --policy @POLICY "hello there"
+
+# The header compiles wherever an application includes it, and says what it cannot do without.
+compilers=("$CXX")
+if command -v clang++ >/dev/null && [[ $CXX != clang++ ]]; then compilers+=(clang++); fi
+for compiler in "${compilers[@]}"; do
+  for standard in 17 20 2b; do
+    "$compiler" "-std=c++$standard" "${warnings[@]}" -Iinclude -DSECOND -c tests/cpp/include.cpp -o "$OUT/second.o"
+    compile "$compiler" "$standard" tests/cpp/include.cpp "$OUT/include" -fno-rtti "$OUT/second.o"
+    "$OUT/include"
+  done
+  refused=$("$compiler" -std=c++17 -fno-exceptions -Iinclude -fsyntax-only tests/cpp/include.cpp 2>&1) || true
+  refused+=$("$compiler" -std=c++14 -Iinclude -fsyntax-only tests/cpp/include.cpp 2>&1) || true
+  [[ $refused == *"confer.hpp reports failures as exceptions"*"confer.hpp needs C++17"* ]] ||
+    { echo "$compiler: no clear error without exceptions or C++17: $refused"; exit 1; }
+  echo "confer.hpp compiles with $compiler"
+done
 
 for standard in 17 20; do
   compile "$CXX" $standard tests/cpp/promises.cpp "$OUT/promises$standard"

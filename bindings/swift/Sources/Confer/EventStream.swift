@@ -4,15 +4,17 @@ import CConfer
 import Foundation
 
 /// A sequence of events. Unread ones wait in the library, within its limits, and a waiting reader
-/// blocks no thread. Several tasks can read one stream: each event reaches one of them.
+/// blocks no thread. Several tasks can read one stream: each event reaches one of them, and a
+/// failure all of them. After the end, a stream has no more events.
 ///
-/// Cancelling a reading task, or releasing the stream, cancels it. A failed start is thrown by the
-/// first read.
+/// Cancelling a reading task, or releasing the stream, cancels it. A failed start is thrown by each
+/// read.
 public struct EventStream<Element: Sendable>: AsyncSequence, Sendable {
     let source: Result<Source<Element>, any Error>
 
     init(_ start: () throws -> Source<Element>) { source = Result(catching: start) }
 
+    /// Returns an iterator over the events that nobody has read yet.
     public func makeAsyncIterator() -> AsyncThrowingStream<Element, any Error>.Iterator {
         AsyncThrowingStream { [source] in try await source.get().next() }.makeAsyncIterator()
     }
@@ -56,12 +58,14 @@ extension EventStream where Element == ClientEvent {
 }
 
 /// A stream of the library. Its `on_ready` wakes the tasks that wait for it.
-final class Source<Element: Sendable>: Sendable {
+final class Source<Element: Sendable>: @unchecked Sendable {
     private let stream: Handle
     private let signal: Signal
     private let read: @Sendable (OpaquePointer, Tasks) throws -> Element
-    /// An event and a collected text are lent until the next call.
+    /// An event and a collected text are lent until the next call. Guards `failure`.
     private let turns = NSLock()
+    /// The library reports it once.
+    private var failure: (any Error)?
 
     /// `start` begins the stream with callbacks. `read` copies an event. Its tasks are cancelled
     /// when the stream ends.
@@ -87,8 +91,16 @@ final class Source<Element: Sendable>: Sendable {
 
     func next() async throws -> Element? {
         try await take { stream -> Element?? in
+            if let failure { throw failure }
             var event: OpaquePointer?
-            switch try call({ confer_stream_next(stream, 0, &event, $0) }) {
+            let status: confer_status
+            do {
+                status = try call { confer_stream_next(stream, 0, &event, $0) }
+            } catch {
+                failure = error
+                throw error
+            }
+            switch status {
             case CONFER_OK: return try read(event!, signal.tasks)
             case CONFER_END: return .some(nil)
             default: return nil

@@ -355,6 +355,6 @@ private func read(_ path: String) throws -> String {
     try String(contentsOf: package.appendingPathComponent(path).standardizedFileURL, encoding: .utf8)
 }
 
-private func openDescriptors() -> Int {
+func openDescriptors() -> Int {
     (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count) ?? 0
 }
