@@ -63,7 +63,8 @@ expect "the licences name each of them" "" \
 coproc ENCLAVE { exec "${CONFER_ENCLAVE:-$tree/build/bin/confer-enclave}" --exit-with-stdin --state "$into/state"; }
 read -r started <&"${ENCLAVE[0]}"
 of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }
-CONFER_TOKEN=$(of token) URL=$(of url) POLICY=$(of policy)
+CONFER_TOKEN=$(of token) URL=$(of url) POLICY=$into/policy.json
+cp "$(of policy)" "$POLICY"
 export CONFER_TOKEN URL POLICY
 
 # Prints blocks of code under a heading of a README: all, or the first.
