@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and runs programs outside the tree with what `make install`, `make dist` and `make deb`
-# give. Each program asks the local enclave.
+# Builds and runs programs outside the tree with what `make install` and `make deb` give. Each program
+# asks the local enclave.
 #
 # Needs what `make lib enclave` builds.
 set -euo pipefail
@@ -86,33 +86,6 @@ found() { # ARGUMENTS of find_package: prints whether it finds the package
 major=${version%%.*}
 expect "CMake finds this version, and refuses newer and incompatible ones" "yes yes yes no no no" \
   "$(found "") $(found "$major") $(found "$version EXACT") $(found "$major.999") $(found $((major + 1))) $(found "$version.1 EXACT")"
-
-# ---- make dist -----------------------------------------------------------------------------------
-
-archive=$(CONFER_WHEEL=no scripts/dist)
-mkdir "$into/dist"
-tar --extract --file="$archive" --directory="$into/dist" --strip-components=1
-expect "the archive has its checksum" ok "$(cd build/dist && sha256sum --quiet --check SHA256SUMS && echo ok)"
-expect "each file in the archive has its checksum" ok "$(cd "$into/dist" && sha256sum --quiet --check SHA256SUMS && echo ok)"
-PKG_CONFIG_PATH=$into/dist/lib/pkgconfig quiet make -C "$into/dist/share/doc/libconfer/examples/pkg-config" hello hello-static
-hello "the archive's examples" "$into/dist/share/doc/libconfer/examples/pkg-config/hello" libconfer.so.0
-hello "the archive's examples, static" "$into/dist/share/doc/libconfer/examples/pkg-config/hello-static" ""
-
-# The debug information names the crates whose code is in the library. Crates without functions
-# are not in it.
-listed() {
-  python3 -c 'import json, sys
-for part in json.load(open(sys.argv[1]))["components"]: print(part["name"] + "-" + part["version"])' "$into/dist/share/doc/libconfer/libconfer.cdx.json"
-}
-linked() { grep -ao '/registry/src/[^/]*/[A-Za-z0-9_-]*-[0-9][0-9a-z.+-]*/' build/lib/libconfer.so | sed 's|.*/\([^/]*\)/$|\1|'; }
-listed | LC_ALL=C sort >"$into/listed"
-linked | LC_ALL=C sort -u >"$into/linked"
-expect "the debug information names crates" yes "$([ "$(wc -l <"$into/linked")" -gt 50 ] && echo yes || echo no)"
-expect "the bill of materials lists each crate in the library" "" "$(LC_ALL=C comm -13 "$into/listed" "$into/linked")"
-expect "it lists no crate that only builds or tests" "" "$(grep -E '^(prost-build|protox|syn|cbindgen|proptest|cc)-' "$into/listed" || true)"
-licences=$into/dist/share/doc/libconfer/THIRD-PARTY-LICENCES.txt
-expect "the licences name each of them" "" \
-  "$(grep -v '^Rust ' "$into/listed" | while read -r crate; do grep -qF "${crate%-*} ${crate##*-}: " "$licences" || echo "$crate"; done)"
 
 # ---- make deb ------------------------------------------------------------------------------------
 
