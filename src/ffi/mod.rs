@@ -6,7 +6,8 @@
 //! readable for their length. NULL is always checked.
 
 #![allow(unsafe_code)]
-#![allow(clippy::missing_safety_doc)] // the contract above; the header is the manual
+// The contract above is the safety section of each function.
+#![allow(clippy::missing_safety_doc)]
 // Indented lines are for the header: tables and C programs.
 #![allow(rustdoc::invalid_rust_codeblocks)]
 
