@@ -21,7 +21,7 @@ LIB      := build/lib/libconfer.so
 ENCLAVE  := build/bin/confer-enclave
 EXAMPLES := $(patsubst examples/%.c,build/examples/%,$(wildcard examples/c/*.c))
 
-.PHONY: all lib enclave header examples demo demo-all test bench limits docs toolchains cross cross-toolchains install dist deb clean FORCE
+.PHONY: all lib enclave header examples demo demo-all test bench limits docs toolchains cross xcframework cross-toolchains install dist deb clean FORCE
 
 all: lib examples
 
@@ -95,6 +95,10 @@ docs:
 cross: $(ENCLAVE)
 	scripts/cross
 	tests/cross/test.sh
+
+# Confer.xcframework, of static frameworks for iOS, its simulator and macOS.
+xcframework:
+	scripts/cross macos ios
 
 cross-toolchains:
 	@scripts/cross-toolchains

@@ -2,8 +2,8 @@
 # The C API as a C program meets it: the header in every dialect, the built library's symbols and needs, and the promises
 # of tests/c/*.c, each program plain and under valgrind. `tests/c/test.sh NAME…` runs only these programs.
 #
-# Needs what `make lib enclave` builds. Another library or enclave: LIB_DIR, CONFER_ENCLAVE. For another CPU: CC, and in
-# RUNNER the command that runs a program, without valgrind.
+# Needs what `make lib enclave` builds. Another library or enclave: LIB_DIR, CONFER_ENCLAVE. For another target: CC, LINK
+# (the words that link the library), and in RUNNER the command that runs a program, without valgrind.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -13,7 +13,7 @@ export CONFER_ENCLAVE=${CONFER_ENCLAVE:-build/bin/confer-enclave}
 WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
 C11=(-std=c11 -D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
 LEAVER=(-D_POSIX_C_SOURCE=200809L "${WARNINGS[@]}" -O1 -g -pthread -Iinclude)
-LINK=(-L"$LIB_DIR" -lconfer -Wl,-rpath,"$LIB_DIR")
+read -ra LINK <<<"${LINK:--L$LIB_DIR -lconfer -Wl,-rpath,$LIB_DIR}"
 PROGRAMS=(statuses input connect callbacks streams reentrancy pull cancel free slow cache clients requests writes tools
           reconnect watch clock secrets forks starved workers descriptors)
 # Not under valgrind, which has its own signal masks and makes system calls that these refuse.
@@ -25,7 +25,7 @@ VALGRIND=(valgrind --quiet --error-exitcode=99 --child-silent-after-fork=yes --k
           --read-inline-info=no)
 LEAKS=(--leak-check=full --suppressions=tests/c/valgrind.supp)
 
-for file in "$LIB_DIR/libconfer.so" "$LIB_DIR/libconfer.a" "$CONFER_ENCLAVE"; do
+for file in "$LIB_DIR/libconfer.a" "$CONFER_ENCLAVE"; do
   [ -e "$file" ] || { echo "$file is missing: make lib enclave"; exit 1; }
 done
 OUT=$(mktemp -d)

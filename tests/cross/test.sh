@@ -16,6 +16,9 @@ trap 'rm -rf "$OUT"' EXIT
 C=(-std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -g -D_POSIX_C_SOURCE=200809L -Iinclude tests/cross/promises.c)
 C_PROGRAMS=(statuses input connect callbacks streams reentrancy pull cancel free slow cache clients requests writes tools
             reconnect watch secrets)
+# qemu changes the meaning of limits and of filters of system calls. Other programs replace functions
+# of the C library, which a fully static program cannot.
+NATIVE_PROGRAMS=(descriptors sandbox threads)
 head -c 3000000 /dev/urandom >"$OUT/document"
 
 passed=0 failed=0
@@ -108,6 +111,13 @@ run_examples() { # target, command that runs a program…
   try "$1: the examples run" env CONFER_EXAMPLES="$OUT/run" scripts/demo-all
 }
 
+# The programs of tests/c, which count the promises that they keep.
+c_programs() { # target, programs…
+  try "$1: programs of tests/c" env CC="$PWD/scripts/zig-cc" CONFER_ENCLAVE="$ENCLAVE" LIB_DIR="build/cross/$1/lib" \
+    tests/c/test.sh "${@:2}"
+  cat "$OUT/log"
+}
+
 # ---- targets --------------------------------------------------------------------------------------
 
 linux_glibc() { # cpu, command that runs a program
@@ -129,10 +139,28 @@ x86_64-linux-gnu() { linux_glibc x86_64; }
 aarch64-linux-gnu() {
   local -r qemu=(qemu-aarch64 -L /usr/aarch64-linux-gnu)
   linux_glibc aarch64 "${qemu[@]}"
-  # qemu changes the meaning of limits, forks and filters of system calls, so the programs about them are left out.
-  try "aarch64-linux-gnu: programs of tests/c" env CC="$PWD/scripts/zig-cc" RUNNER="${qemu[*]}" CONFER_ENCLAVE="$ENCLAVE" \
-    LIB_DIR=build/cross/aarch64-linux-gnu/lib tests/c/test.sh "${C_PROGRAMS[@]}"
-  cat "$OUT/log"
+  RUNNER="${qemu[*]}" c_programs aarch64-linux-gnu "${C_PROGRAMS[@]}"
+}
+
+x86_64-linux-musl() {
+  local lib=$PWD/build/cross/x86_64-linux-musl/lib
+  is_static() { [[ -x $1 ]] && ! llvm-readelf --program-headers --dynamic-table "$1" | grep -E 'INTERP|NEEDED'; }
+  # Zig has no -l:libconfer.a, and with -static finds libconfer.a by -lconfer.
+  build_in_go() {
+    (cd bindings/go && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=1 CC=$OLDPWD/scripts/zig-cc \
+      CGO_CFLAGS="-O2 -I$OLDPWD/include" CGO_LDFLAGS="-L$lib" "$GO" build -tags confer_shared,netgo,osusergo \
+      -ldflags '-linkmode external -extldflags "-static -lunwind"' -o "$OUT/chat" ./examples/chat)
+  }
+  ask_in_go() { CONFER_TOKEN=$2 "$OUT/chat" -url "$1" -policy "$3" "hello there" | grep -x 'You said: hello there'; }
+  try "x86_64-linux-musl: libconfer.a exports the header's functions" defines_only_the_header "$lib/libconfer.a"
+  use_zig x86_64-linux-musl
+  try "x86_64-linux-musl: a C program links libconfer.a" scripts/zig-cc "${C[@]}" -static -o "$OUT/static" "$lib/libconfer.a" -lunwind
+  try "x86_64-linux-musl: the C program is fully static" is_static "$OUT/static"
+  run "x86_64-linux-musl: the C program keeps the promises" "$OUT/static"
+  RUNNER=env LINK="-static $lib/libconfer.a -lunwind" c_programs x86_64-linux-musl "${C_PROGRAMS[@]}" "${NATIVE_PROGRAMS[@]}"
+  try "x86_64-linux-musl: a Go program links libconfer.a" build_in_go
+  try "x86_64-linux-musl: the Go program is fully static" is_static "$OUT/chat"
+  try "x86_64-linux-musl: the Go program receives an answer" keep_promises ask_in_go
 }
 
 x86_64-windows() {
@@ -160,9 +188,8 @@ x86_64-windows() {
 
 load_commands() { llvm-objdump --macho --arch="$2" --private-headers "$1" 2>/dev/null; } # file, CPU
 has_cpus() { [[ $("$LIPO" -archs "$1" | tr ' ' '\n' | sort | xargs) == "${*:2}" ]]; } # file, CPUs in order
-thin() { "$LIPO" -thin "$2" -output "$OUT/thin.${1##*.}" "$1" 2>/dev/null || cp "$1" "$OUT/thin.${1##*.}"; } # file, CPU
-cpu_exports_the_header() { thin "$1" "$2" && exports_the_header "$OUT/thin.dylib"; }
-cpu_defines_the_header() { thin "$1" "$2" && defines_the_header "$OUT/thin.${1##*.}"; }
+cpu_exports_the_header() { "$LIPO" -thin "$2" -output "$OUT/thin.dylib" "$1" && exports_the_header "$OUT/thin.dylib"; } # file, CPU
+cpu_defines_the_header() { "$LIPO" -thin "$2" -output "$OUT/thin.a" "$1" && defines_the_header "$OUT/thin.a"; }
 dylib_is_installable() { # file, CPU
   load_commands "$1" "$2" >"$OUT/commands"
   named() { grep -A2 "cmd $1" "$OUT/commands" | sed -n 's/^ *name \(.*\) (.*/\1/p' | sort; }
@@ -204,6 +231,22 @@ macos() {
     try "macos, $cpu: a program links libconfer.a" links "$zig" $cpu macos $MACOS $lib/libconfer.a
     try "macos, $cpu: a program loads the whole of libconfer.a" links "$zig" $cpu macos $MACOS -force_load $lib/libconfer.a
     try "macos, $cpu: the examples link" links_examples "$zig" $cpu macos $MACOS $lib/libconfer.dylib
+  done
+}
+
+ios() {
+  local framework=build/cross/Confer.xcframework device simulator cpu
+  device=$framework/ios-arm64 simulator=$framework/ios-arm64_x86_64-simulator
+  try "ios: Confer.xcframework is as Xcode expects it" tests/cross/xcframework.py $framework "$IOS" "$MACOS"
+  try "ios: the framework defines the header's functions" defines_the_header $device/CConfer.framework/CConfer
+  try "ios: a program links the framework" links "aarch64-ios.$IOS" arm64 ios "$IOS" -F$device -framework CConfer
+  try "ios: a program loads the whole of it" \
+    links "aarch64-ios.$IOS" arm64 ios "$IOS" -force_load $device/CConfer.framework/CConfer
+  for cpu in arm64 x86_64; do
+    try "ios simulator, $cpu: the framework defines the header's functions" \
+      cpu_defines_the_header $simulator/CConfer.framework/CConfer $cpu
+    try "ios simulator, $cpu: a program links the framework" \
+      links "${cpu/arm64/aarch64}-ios.$IOS-simulator" $cpu ios-simulator 14.0 -F$simulator -framework CConfer
   done
 }
 
