@@ -103,7 +103,7 @@ static void enosys(void) {
 
 static void enosys_and_no_device(void) {
     sandbox_refuse(SYS_getrandom, ENOSYS);
-    sandbox_refuse(SYS_openat, ENOENT);
+    sandbox_refuse_open(ENOENT);
     every_call_is_refused(false);
 }
 
@@ -115,7 +115,7 @@ static void enosys_and_no_answer_of_the_device(void) {
 
 static void enosys_and_no_descriptor(void) {
     sandbox_refuse(SYS_getrandom, ENOSYS);
-    sandbox_refuse(SYS_openat, EMFILE);
+    sandbox_refuse_open(EMFILE);
     every_call_is_refused(true);
 }
 

@@ -28,4 +28,12 @@ static inline void sandbox_refuse(long number, int reason) {
     CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
 }
 
+/* Makes opening a file fail: glibc calls openat, musl calls open. */
+static inline void sandbox_refuse_open(int reason) {
+    sandbox_refuse(SYS_openat, reason);
+#ifdef SYS_open
+    sandbox_refuse(SYS_open, reason);
+#endif
+}
+
 #endif
