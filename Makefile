@@ -96,9 +96,11 @@ cross: $(ENCLAVE)
 	scripts/cross
 	tests/cross/test.sh
 
-# Confer.xcframework, of static frameworks for iOS, its simulator and macOS.
+# Confer.xcframework, of static frameworks for iOS, its simulator and macOS, also for the Swift package.
 xcframework:
 	scripts/cross macos ios
+	rm -rf bindings/swift/Confer.xcframework
+	cp -R build/cross/Confer.xcframework bindings/swift/
 
 cross-toolchains:
 	@scripts/cross-toolchains

@@ -14,6 +14,14 @@ mkdir -p "$OUT"
 : >"$OUT/tests.log"
 export WERROR=-Werror
 
+# On a Mac the package takes the XCFramework.
+CONFER_XCFRAMEWORK=1 "$TREE/scripts/swift" package --scratch-path "$OUT/manifest" dump-package >"$OUT/manifest.json"
+python3 - "$OUT/manifest.json" <<'PY'
+import json, sys
+targets = {target["name"]: target for target in json.load(open(sys.argv[1]))["targets"]}
+assert targets["CConfer"]["type"] == "binary" and targets["CConfer"]["path"] == "Confer.xcframework", targets["CConfer"]
+PY
+
 swift_in_tree "$OUT" test --disable-xctest 2>&1 | tee "$OUT/tests.log"
 
 # Swift may run in a separate folder, so the policy must be visible there.
