@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 
 	"libconfer/confer"
@@ -19,7 +20,9 @@ func main() {
 	url := flag.String("url", "", "the WebSocket's URL; default: Confer's own service")
 	policy := flag.String("policy", "", "a policy file; default: the production policy")
 	flag.Parse()
-	if flag.NArg() == 0 {
+	// Go's options end at the first other word. One after the prompt would become a part of it.
+	misplaced := slices.ContainsFunc(flag.Args(), func(word string) bool { return strings.HasPrefix(word, "-") })
+	if flag.NArg() == 0 || misplaced {
 		fmt.Fprintln(os.Stderr, "usage: chat [-url URL] [-policy FILE] PROMPT")
 		os.Exit(2)
 	}
