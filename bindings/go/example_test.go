@@ -12,15 +12,20 @@ import (
 	"libconfer/confer"
 )
 
-// local returns a configuration for an enclave on this machine, which ends with the test. For
-// Confer's service, confer.Config{Token: token} is enough.
+// local returns a configuration for an enclave on this machine. For Confer's service,
+// confer.Config{Token: token} is enough.
 var local = sync.OnceValue(func() confer.Config { return enclaveFor("none") })
+
+// enclavesOfExamples run until the program ends. As garbage, their pipes would be closed, which ends
+// them.
+var enclavesOfExamples []*enclave
 
 func enclaveFor(fault string) confer.Config {
 	launched, err := newEnclave("--fault", fault)
 	if err != nil {
 		log.Fatal(err)
 	}
+	enclavesOfExamples = append(enclavesOfExamples, launched)
 	return launched.config
 }
 
