@@ -5,7 +5,7 @@
 //! connection's reader and writer do the rest.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use prost::Message as _;
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
@@ -51,7 +51,7 @@ enum Step {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Begin {
-    connection: Greeting,
+    connection: Object<Greeting>,
 }
 
 #[derive(Deserialize, Default)]
@@ -72,14 +72,14 @@ struct ExpectRequest {
     #[serde(default, deserialize_with = "present")]
     body: Option<Body>,
     #[serde(default, deserialize_with = "present")]
-    chunk: Option<Piece>,
+    chunk: Option<Object<Piece>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExpectChunk {
     expect: String,
-    chunk: Piece,
+    chunk: Object<Piece>,
 }
 
 /// A body: this text, or JSON that contains this object.
@@ -115,11 +115,11 @@ struct Respond {
     #[serde(default, deserialize_with = "present")]
     base64: Option<Base64>,
     #[serde(default, deserialize_with = "present")]
-    each: Option<NonZeroUsize>,
+    each: Option<NonZeroU32>,
     #[serde(default, deserialize_with = "present")]
-    cut: Option<NonZeroUsize>,
+    cut: Option<NonZeroU32>,
     #[serde(default, deserialize_with = "present")]
-    frames: Option<Vec<usize>>,
+    frames: Option<Vec<u32>>,
     #[serde(default, deserialize_with = "present")]
     chunk_id: Option<Option<i64>>,
 }
@@ -127,7 +127,7 @@ struct Respond {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SendFrame {
-    frame: Fields,
+    frame: Object<Fields>,
     #[serde(default, deserialize_with = "present")]
     times: Option<NonZeroU32>,
 }
@@ -182,6 +182,9 @@ struct Pings {
     pings: bool,
 }
 
+/// A JSON object: serde would also read the fields from a list.
+struct Object<T>(T);
+
 /// The value `true`.
 struct True;
 
@@ -205,7 +208,7 @@ enum Parts {
 #[serde(untagged)]
 enum Part {
     Once(String),
-    Repeated(Repeated),
+    Repeated(Object<Repeated>),
 }
 
 #[derive(Deserialize)]
@@ -213,6 +216,14 @@ enum Part {
 struct Repeated {
     repeat: String,
     times: u32,
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let object = Map::<String, Value>::deserialize(from)?;
+        let read = T::deserialize(Value::Object(object));
+        read.map(Self).map_err(D::Error::custom)
+    }
 }
 
 impl<'de> Deserialize<'de> for True {
@@ -244,7 +255,7 @@ impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let shown = |part: Part| match part {
             Part::Once(text) => text,
-            Part::Repeated(part) => part.repeat.repeat(part.times as usize),
+            Part::Repeated(Object(part)) => part.repeat.repeat(part.times as usize),
         };
         Ok(Self(match Parts::deserialize(from)? {
             Parts::One(text) => text,
@@ -261,7 +272,8 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Op
 impl Step {
     fn read(step: &Value) -> Result<Self, String> {
         let refused = |why: &str| format!("{why} (see schema.json): {step}");
-        let read = Self::deserialize(step).map_err(|error| refused(&error.to_string()))?;
+        let read = Object::<Self>::deserialize(step).map(|read| read.0);
+        let read = read.map_err(|error| refused(&error.to_string()))?;
         if let Self::Respond(Respond {
             json, body, base64, ..
         }) = &read
@@ -334,7 +346,7 @@ impl Script {
         }
         for (at, step) in steps.iter().enumerate() {
             match (Step::read(step)?, connections.last_mut()) {
-                (Step::Connection(begin), _) => connections.push(Scripted::new(begin.connection)),
+                (Step::Connection(begin), _) => connections.push(Scripted::new(begin.connection.0)),
                 (read, Some(connection)) => {
                     connection.steps.push((format!("step {at}, {step}"), read));
                 }
@@ -557,7 +569,9 @@ impl Player {
             .ok_or("a response to an unknown request")?;
         self.answered.insert(id);
         let body = step.body();
-        let each = step.each.map_or(body.len().max(1), NonZeroUsize::get);
+        let each = step
+            .each
+            .map_or(body.len().max(1), |each| each.get() as usize);
         let count = body.len().div_ceil(each).max(1);
         for piece in 0..count {
             let part = body.slice(piece * each..body.len().min((piece + 1) * each));
@@ -607,7 +621,7 @@ impl ExpectRequest {
         let has_body = self.body.as_ref().is_none_or(|wanted| wanted.is_in(body));
         let has_chunk = match (&self.chunk, chunk) {
             (None, None) => true,
-            (Some(wanted), Some(chunk)) => wanted.is(chunk),
+            (Some(wanted), Some(chunk)) => wanted.0.is(chunk),
             _ => false,
         };
         known.is_none() && *verb == self.verb && *path == self.path && has_body && has_chunk
@@ -616,7 +630,7 @@ impl ExpectRequest {
 
 impl ExpectChunk {
     fn fits(&self, asked: &Asked, known: Option<i64>) -> bool {
-        matches!(asked, Asked::Continue { id, chunk } if known == Some(*id) && self.chunk.is(chunk))
+        matches!(asked, Asked::Continue { id, chunk } if known == Some(*id) && self.chunk.0.is(chunk))
     }
 }
 
@@ -683,7 +697,7 @@ impl Respond {
         let message = response.encode_to_vec().into();
         let chunk_id = self.chunk_id.unwrap_or(Some(0));
         let mut frames = match self.cut {
-            Some(size) => cut(&message, chunk_id.unwrap_or(0), size.get()),
+            Some(size) => cut(&message, chunk_id.unwrap_or(0), size.get() as usize),
             None => split(&message, chunk_id.unwrap_or(0)),
         };
         if chunk_id.is_none() {
@@ -695,7 +709,7 @@ impl Respond {
         let Some(chosen) = &self.frames else {
             return Ok(Outgoing::Frames(frames));
         };
-        let pick = |index: &usize| frames.get(*index).cloned();
+        let pick = |index: &u32| frames.get(*index as usize).cloned();
         let picked: Option<_> = chosen.iter().map(pick).collect();
         let picked = picked.ok_or_else(|| format!("{} frames", frames.len()))?;
         Ok(Outgoing::Frames(picked))
@@ -705,7 +719,7 @@ impl Respond {
 impl SendFrame {
     /// Makes the frame, or `times` frames with consecutive chunk ids.
     fn frames(&self) -> Vec<Frame> {
-        let fields = &self.frame;
+        let fields = &self.frame.0;
         let nth = |n| Frame {
             chunk_id: fields.chunk_id.map(|id| id.wrapping_add(i64::from(n))),
             chunk_index: fields.chunk_index,

@@ -20,7 +20,8 @@ extension Promises {
     @Test(arguments: names()) func vector(_ name: String) async throws {
         let vector = try #require(parse(read(name)) as? Object)
         let results = try await run(vector, folder.appendingPathComponent(name).path)
-        #expect(try shown(results) == shown(try #require(vector["results"])))
+        let (expected, actual) = (try shown(try #require(vector["results"])), try shown(results))
+        #expect(actual == expected, "expected \(expected)\nactual \(actual)")
     }
 }
 
