@@ -5,16 +5,17 @@
 # Needs what `make lib enclave` builds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-tree=$PWD
-cache=${CONFER_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/libconfer}
+source scripts/tools
 for tool in pkg-config cmake python3; do
   command -v $tool >/dev/null 2>&1 || { echo "$tool is not installed"; exit 77; }
 done
 
 # In the tree, because Swift may run in a separate folder that shows only the tree.
-into=$tree/build/tests/packages
+into=$TREE/build/tests/packages
 rm -rf "$into"
-mkdir -p "$into/state"
+mkdir -p "$into"
+CONFER_ENCLAVE_STATE=$into/state
+source tests/enclave.sh
 unset PKG_CONFIG_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH CONFER_LIBRARY CONFER_WHEEL CONFER_TOKEN CONFER
 unset CGO_CFLAGS CGO_LDFLAGS GOFLAGS
 
@@ -36,8 +37,11 @@ cp $packed "$into/"
 archive=$(echo "$into"/libconfer-*/)
 archive=${archive%/}
 expect "each file in the archive has its checksum" ok "$(cd "$archive" && sha256sum --quiet --check SHA256SUMS && echo ok)"
-expect "a text in the archive links to no file, whose place may differ" "" \
-  "$(grep -rnE --include='*.md' '\]\([^)]' "$archive" | grep -vE '\]\((https?:|#)' || true)"
+# Prints the links of a text to files, whose place may differ.
+links() { awk '/^ *```/ { code = !code } !code' "$@" | grep -oE '\]\([^)]+' | grep -vE '\((https?:|#)' || true; }
+mapfile -t texts < <(find "$archive" -name '*.md')
+expect "the archive has its texts" 5 ${#texts[@]}
+expect "they link to no file" "" "$(links "${texts[@]}")"
 
 # ---- the lists of dependencies --------------------------------------------------------------------
 
@@ -60,12 +64,9 @@ expect "the licences name each of them" "" \
 # ---- the READMEs' commands ------------------------------------------------------------------------
 
 # One enclave answers all programs. It ends with this script.
-coproc ENCLAVE { exec "${CONFER_ENCLAVE:-$tree/build/bin/confer-enclave}" --exit-with-stdin --state "$into/state"; }
-read -r started <&"${ENCLAVE[0]}"
-of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$started"; }
-CONFER_TOKEN=$(of token) URL=$(of url) POLICY=$into/policy.json
-cp "$(of policy)" "$POLICY"
-export CONFER_TOKEN URL POLICY
+start_enclave
+cp "$policy" "$into/policy.json"
+export CONFER_TOKEN=$token URL=$url POLICY=$into/policy.json
 
 # Prints blocks of code under a heading of a README: all, or the first.
 blocks() { # README HEADING LANGUAGE [first]
@@ -97,15 +98,12 @@ export CONFER=$archive
 
 first_program C 4
 first_program C++ 1
+new_program
+blocks "$archive/share/confer/cpp/README.md" "# libconfer for C++" cpp first |
+  sed 's/confer::config()/&.endpoint(std::getenv("URL")).policy(confer::policy::load(std::getenv("POLICY")))/' >hello.cpp
+follow "the commands of the README for C++" 1 "$(blocks "$archive/share/confer/cpp/README.md" "## Use it" sh)"
 
-go=
-for candidate in go "$cache/go/bin/go"; do
-  if [[ $("$candidate" version 2>/dev/null) =~ go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 24)); then
-    go=$(command -v "$candidate")
-    break
-  fi
-done
-if [ -n "$go" ]; then
+if go=$(find_go); then
   export PATH=$(dirname "$go"):$PATH GOTOOLCHAIN=local GOPROXY=off
   first_program Go 1
   module=$archive/share/confer/go
@@ -126,11 +124,11 @@ if [ -n "$go" ]; then
   unset CGO_LDFLAGS PKG_CONFIG_PATH
   expect "these programs are" "static, fully static, shared, shared, " "$kinds"
 else
-  echo "SKIP the packages in Go: Go 1.24 or newer is not installed"
+  echo "SKIP the packages in Go: Go $GO_MINIMUM or newer is not installed"
 fi
 
-if "$tree/scripts/swift" --version >/dev/null 2>&1; then
-  swift="swift() { '$tree/scripts/swift' \"\$@\"; }"
+if "$TREE/scripts/swift" --version >/dev/null 2>&1; then
+  swift="swift() { '$TREE/scripts/swift' \"\$@\"; }"
   first_program Swift 1 "$swift"
   package=$archive/share/confer/swift
   new_program
@@ -150,18 +148,18 @@ fi
 
 if [ $status = 0 ]; then
   export PIP_NO_INDEX=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-  python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' && python3 -c 'import ensurepip' 2>/dev/null ||
-    PATH=$cache/python/bin:$PATH
+  # The tools' Python can make virtual environments.
+  [ ! -e "$PYTHON_TOOLS/.complete" ] || PATH=$PYTHON_TOOLS/bin:$PATH
   first_program Python 1
   new_program
   cp "$into"/libconfer-*.whl .
-  unzipped=$(python3 -c 'import sys, zipfile
+  description=$(python3 -c 'import sys, zipfile
 wheel = zipfile.ZipFile(sys.argv[1])
 print(next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith("METADATA")))' libconfer-*.whl)
-  expect "the text in the wheel links to no file" "" "$(grep -E '\]\([^)]' <<<"$unzipped" | grep -vE '\]\((https?:|#)' || true)"
-  blocks "$tree/bindings/python/README.md" "# libconfer for Python" python first |
+  expect "the text in the wheel links to no file" "" "$(links <<<"$description")"
+  blocks "$TREE/bindings/python/README.md" "# libconfer for Python" python first |
     sed 's/confer.Config(/&endpoint=os.environ["URL"], policy=confer.Policy.load(os.environ["POLICY"]), /' >hello.py
-  follow "the wheel's commands" 1 "$(blocks "$tree/bindings/python/README.md" "## Use it" sh)"
+  follow "the wheel's commands" 1 "$(blocks "$TREE/bindings/python/README.md" "## Use it" sh)"
 else
   echo "SKIP the Python wheel: the packages build and hatchling are not installed"
 fi
