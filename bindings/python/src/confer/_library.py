@@ -102,3 +102,7 @@ class Constant(IntEnum):
         member._name_ = f"UNKNOWN_{value}"
         member._value_ = value
         return member
+
+    def __reduce_ex__(self, _: object) -> tuple[type[Constant], tuple[int]]:
+        # Some versions of Python 3.11 copy a member by its name.
+        return type(self), (self._value_,)

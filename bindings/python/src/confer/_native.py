@@ -122,6 +122,11 @@ def returned_text(name: str, value: object) -> str:
     return value
 
 
+def on_main_thread() -> bool:
+    # Without threading.current_thread(), which keeps an entry for each thread of the library.
+    return threading.get_ident() == threading.main_thread().ident
+
+
 class Exit:
     """Whether the process ends: clients are closed because their callbacks must end."""
 
@@ -131,7 +136,7 @@ class Exit:
     def pause_thread(cls) -> None:
         """Stops a thread of the application while the process ends. It is a daemon thread, which
         Python stops a moment later, and should not print an error before."""
-        if cls.begun and threading.current_thread() is not threading.main_thread():
+        if cls.begun and not on_main_thread():
             threading.Event().wait()
 
 

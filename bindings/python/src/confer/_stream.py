@@ -15,7 +15,7 @@ from . import _abi as c
 from ._constants import Progress, Status
 from ._errors import Check, Error, made
 from ._events import Body, ChatEvent, Completion, Token, ToolCall, UploadEvent, read_event
-from ._native import Owned, raw, returned_text
+from ._native import Owned, on_main_thread, raw, returned_text
 from ._requests import ChatRequest, Source, Start, ToolFunction
 
 E = TypeVar("E")
@@ -31,7 +31,7 @@ _PIECE = 1 << 20
 
 def waits(timeout: float | None) -> Iterator[int]:
     """Yields the milliseconds of each wait in C until `timeout` seconds have passed."""
-    slice_ms = _SIGNALS_MS if threading.current_thread() is threading.main_thread() else -1
+    slice_ms = _SIGNALS_MS if on_main_thread() else -1
     if timeout is None or timeout == math.inf:
         while True:
             yield slice_ms
