@@ -237,7 +237,8 @@ macos() {
 ios() {
   local framework=build/cross/Confer.xcframework device simulator cpu
   device=$framework/ios-arm64 simulator=$framework/ios-arm64_x86_64-simulator
-  try "ios: Confer.xcframework is as Xcode expects it" tests/cross/xcframework.py $framework "$IOS" "$MACOS"
+  try "ios: Confer.xcframework is as Xcode expects it" tests/cross/xcframework.py $framework build/dist/Confer.xcframework.zip \
+    "$IOS" "$MACOS"
   try "ios: the framework defines the header's functions" defines_the_header $device/CConfer.framework/CConfer
   try "ios: a program links the framework" links "aarch64-ios.$IOS" arm64 ios "$IOS" -F$device -framework CConfer
   try "ios: a program loads the whole of it" \
