@@ -51,6 +51,18 @@ defines_the_header() { LC_ALL=C comm -23 <(listed) <(defined "$1") | { ! grep .;
 # An import library has for each function its stub and its pointer.
 imports_the_header() { diff <(listed) <(defined "$1" | sed -n 's/^__imp_//p'); }
 
+# Makes $OUT/neighbour.a, a second static library in Rust with the same standard library and aws-lc: ours
+# with the names that cargo gave it, and with other names of its functions.
+neighbour() { # folder in build/cross, what is in front of C's names
+  { awk '{print $2, $1}' "build/cross/$1/renames" && listed | sed "s/.*/$2& $2other_&/"; } >"$OUT/renames" &&
+    llvm rust-objcopy --redefine-syms="$OUT/renames" "build/cross/$1/lib/libconfer.a" "$OUT/neighbour.a"
+}
+# The names that our library and that one share are those of imports and of the compiler's functions.
+shares_no_name() { # folder in build/cross
+  defined "$OUT/neighbour.a" | grep -E '^_?(_R|_ZN|rust_|aws_lc)' >"$OUT/names" && [[ $(wc -l <"$OUT/names") -gt 1000 ]] &&
+    ! LC_ALL=C comm -12 "$OUT/names" <(defined "build/cross/$1/lib/libconfer.a") | grep .
+}
+
 # ---- running --------------------------------------------------------------------------------------
 
 keep_promises() { # command…
@@ -174,12 +186,17 @@ x86_64-windows() {
   try "x86_64-windows: a program links confer.dll" "$cc" "${C[@]}" -o "$OUT/shared.exe" "$lib/libconfer.dll.a" -static
   # shellcheck disable=SC2086 # a list of words
   try "x86_64-windows: a program links libconfer.a" "$cc" -DCONFER_STATIC "${C[@]}" -o "$OUT/static.exe" "$lib/libconfer.a" -static $WINDOWS_LIBS
+  try "x86_64-windows: the names of a second static library in Rust are free" eval 'neighbour x86_64-windows "" && shares_no_name x86_64-windows'
+  # shellcheck disable=SC2086 # a list of words
+  try "x86_64-windows: a program links libconfer.a and that library" "$cc" -DCONFER_STATIC "${C[@]}" -o "$OUT/beside.exe" \
+    -Wl,-u,other_confer_connect "$OUT/neighbour.a" "$lib/libconfer.a" -static $WINDOWS_LIBS
   cp "$lib/confer.dll" "$OUT/"
   # Debian 12's wine lacks a DLL that Rust's standard library asks for random numbers.
   x86_64-w64-mingw32-gcc -shared -o "$OUT/bcryptprimitives.dll" tests/cross/bcryptprimitives.c -ladvapi32
   export WINEPREFIX=$OUT/wine WINEDEBUG=-all WINEDLLOVERRIDES='mscoree,mshtml=;bcryptprimitives=n'
   run "x86_64-windows: a program with confer.dll keeps the promises" /usr/lib/wine/wine64 "$OUT/shared.exe"
   run "x86_64-windows: a program with libconfer.a keeps the promises" /usr/lib/wine/wine64 "$OUT/static.exe"
+  run "x86_64-windows: a program with both keeps the promises" /usr/lib/wine/wine64 "$OUT/beside.exe"
   compile_examples x86_64-windows "$cc" "$lib/libconfer.dll.a" -static
   WINEPATH=$OUT run_examples x86_64-windows /usr/lib/wine/wine64
 }
@@ -218,6 +235,14 @@ links_examples() { # arguments of links
   for SOURCE in examples/c/*.c; do links "$@" || return 1; done
 }
 
+# Loads the whole of a library and of a second one in Rust, in both orders.
+lives_beside() { # folder in build/cross, library, then as for links
+  neighbour "$1" _ && shares_no_name "$1" && links "${@:3}" -force_load "$2" -force_load "$OUT/neighbour.a" &&
+    links "${@:3}" -force_load "$OUT/neighbour.a" -force_load "$2"
+}
+# Without these tables, a panic in the library would end the process.
+unwinds() { [[ $(llvm-dwarfdump --eh-frame "$OUT/linked" | tee "$OUT/tables" | grep -c 'LSDA Address') -gt 1000 ]] || { tail -3 "$OUT/tables"; false; }; }
+
 macos() {
   local lib=build/cross/macos/lib cpu zig
   try "macos: libconfer.0.dylib is for both CPUs" has_cpus $lib/libconfer.0.dylib arm64 x86_64
@@ -230,6 +255,9 @@ macos() {
     try "macos, $cpu: a program links libconfer.dylib" links "$zig" $cpu macos $MACOS $lib/libconfer.dylib
     try "macos, $cpu: a program links libconfer.a" links "$zig" $cpu macos $MACOS $lib/libconfer.a
     try "macos, $cpu: a program loads the whole of libconfer.a" links "$zig" $cpu macos $MACOS -force_load $lib/libconfer.a
+    try "macos, $cpu: the program has the tables for unwinding" unwinds
+    try "macos, $cpu: a program loads it and a second static library in Rust" \
+      lives_beside macos-$cpu $lib/libconfer.a "$zig" $cpu macos $MACOS
     try "macos, $cpu: the examples link" links_examples "$zig" $cpu macos $MACOS $lib/libconfer.dylib
   done
 }
@@ -237,16 +265,22 @@ macos() {
 ios() {
   local framework=build/cross/Confer.xcframework device simulator cpu
   device=$framework/ios-arm64 simulator=$framework/ios-arm64_x86_64-simulator
-  try "ios: Confer.xcframework is as Xcode expects it" tests/cross/xcframework.py $framework "$IOS" "$MACOS"
+  try "ios: Confer.xcframework is as Xcode expects it" tests/cross/xcframework.py $framework build/dist/Confer.xcframework.zip \
+    "$IOS" "$MACOS"
   try "ios: the framework defines the header's functions" defines_the_header $device/CConfer.framework/CConfer
   try "ios: a program links the framework" links "aarch64-ios.$IOS" arm64 ios "$IOS" -F$device -framework CConfer
   try "ios: a program loads the whole of it" \
     links "aarch64-ios.$IOS" arm64 ios "$IOS" -force_load $device/CConfer.framework/CConfer
+  try "ios: the program has the tables for unwinding" unwinds
+  try "ios: a program loads it and a second static library in Rust" \
+    lives_beside ios-arm64 $device/CConfer.framework/CConfer "aarch64-ios.$IOS" arm64 ios "$IOS"
   for cpu in arm64 x86_64; do
     try "ios simulator, $cpu: the framework defines the header's functions" \
       cpu_defines_the_header $simulator/CConfer.framework/CConfer $cpu
     try "ios simulator, $cpu: a program links the framework" \
       links "${cpu/arm64/aarch64}-ios.$IOS-simulator" $cpu ios-simulator 14.0 -F$simulator -framework CConfer
+    try "ios simulator, $cpu: a program loads it and a second static library in Rust" \
+      lives_beside ios-simulator-$cpu $simulator/CConfer.framework/CConfer "${cpu/arm64/aarch64}-ios.$IOS-simulator" $cpu ios-simulator 14.0
   done
 }
 

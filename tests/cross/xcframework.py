@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
 """Checks the structure of an XCFramework of static frameworks as Xcode does.
 
-    tests/cross/xcframework.py XCFRAMEWORK OLDEST_IOS OLDEST_MACOS
+    tests/cross/xcframework.py XCFRAMEWORK ZIP OLDEST_IOS OLDEST_MACOS
 
 Checks the property lists, the module maps, the headers, and in each library the CPUs, the platform
 and the oldest system of every object file. Compares the privacy manifests with the calls that the
 libraries make.
 """
 
+import hashlib
 import plistlib
 import re
+import stat
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -127,8 +130,28 @@ def check_framework(framework: Path, bundle_platform: str, oldest: str) -> None:
         check((framework / "Versions/Current").is_symlink(), f"{framework}: macOS wants Versions/Current")
 
 
+def check_zip(packed: Path, root: Path) -> None:
+    """Compares the ZIP file with the folder, link by link."""
+    want = {str(it.relative_to(root.parent)) for it in root.rglob("*") if it.is_symlink() or it.is_file()}
+    with zipfile.ZipFile(packed) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        check({name for name in entries if name.startswith(root.name)} == want, f"{packed}: other files than {root}")
+        for name in want:
+            path, mode = root.parent / name, entries[name].external_attr >> 16
+            check(stat.S_ISLNK(mode) == path.is_symlink(), f"{packed}: {name}: mode {mode:o}")
+            content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+            check(archive.read(name) == content, f"{packed}: {name} differs")
+        for name in ("LICENSE-APACHE", "LICENSE-MIT"):
+            check(archive.read(name) == (ROOT / name).read_bytes(), f"{packed}: {name}")
+        for system in ("ios", "macos"):
+            check(b"aws-lc" in archive.read(f"{system}/THIRD-PARTY-LICENCES.txt"), f"{packed}: licences for {system}")
+            check(f"{system}/libconfer.cdx.json" in entries, f"{packed}: bill of materials for {system}")
+    checksum = hashlib.sha256(packed.read_bytes()).hexdigest()
+    check(packed.with_name(packed.name + ".sha256").read_text() == f"{checksum}  {packed.name}\n", f"{packed}: checksum")
+
+
 def main() -> None:
-    root, ios, macos = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    root, packed, ios, macos = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
     info = plistlib.loads((root / "Info.plist").read_bytes())
     check(info.get("CFBundlePackageType") == "XFWK", "CFBundlePackageType is not XFWK")
     check(info.get("XCFrameworkFormatVersion") == "1.0", "XCFrameworkFormatVersion is not 1.0")
@@ -152,6 +175,7 @@ def main() -> None:
     check(found == set(PLATFORMS), f"platforms {found}")
     folders = {path.name for path in root.iterdir() if path.is_dir()}
     check(folders == {it["LibraryIdentifier"] for it in info["AvailableLibraries"]}, f"folders {folders}")
+    check_zip(packed, root)
     print(f"{len(found)} frameworks")
 
 
