@@ -1,8 +1,10 @@
 // confer.hpp: confer.h for C++17 and later, header-only.
 //
 // Handles are move-only and freed by their destructors. Failures are exceptions of type
-// confer::error. Callbacks are std::function. confer.h documents each call with its defaults and
-// bounds; this file only adds what C++ needs. No exception ever crosses into C.
+// confer::error. Callbacks are std::function. confer.h has the whole contract of each call, under
+// the same name. No exception ever crosses into C. After a move, calls throw
+// CONFER_E_INVALID_ARGUMENT, and getters return nothing. get() returns the handle for calls of
+// confer.h, NULL after a move.
 //
 //     #include <confer.hpp>
 //     #include <cstdlib>
@@ -93,35 +95,44 @@ enum class event_type : std::int32_t {
     retry = CONFER_EVENT_RETRY, ask_token = CONFER_EVENT_ASK_TOKEN, ask_release = CONFER_EVENT_ASK_RELEASE,
     answered = CONFER_EVENT_ANSWERED,
 };
+// The author of a message.
 enum class role : std::int32_t {
     user = CONFER_ROLE_USER, assistant = CONFER_ROLE_ASSISTANT, system = CONFER_ROLE_SYSTEM,
     developer = CONFER_ROLE_DEVELOPER, tool_call = CONFER_ROLE_TOOL_CALL, tool_response = CONFER_ROLE_TOOL_RESPONSE,
 };
+// The end of the answer to a raw_request.
 enum class ending : std::int32_t {
     one_response = CONFER_ENDING_ONE_RESPONSE, completion = CONFER_ENDING_COMPLETION,
     content_length = CONFER_ENDING_CONTENT_LENGTH,
 };
+// How far a failed request had come.
 enum class progress : std::int32_t {
     not_sent = CONFER_PROGRESS_NOT_SENT, maybe_sent = CONFER_PROGRESS_MAYBE_SENT,
     partly_answered = CONFER_PROGRESS_PARTLY_ANSWERED,
 };
+// The result of a check. Fail and skip refuse the enclave.
 enum class outcome : std::int32_t {
     pass = CONFER_OUTCOME_PASS, warn = CONFER_OUTCOME_WARN, fail = CONFER_OUTCOME_FAIL, skip = CONFER_OUTCOME_SKIP,
 };
+// A stage of connecting, or all of them for times.
 enum class stage : std::int32_t {
     resolve = CONFER_STAGE_RESOLVE, tcp = CONFER_STAGE_TCP, tls = CONFER_STAGE_TLS, upgrade = CONFER_STAGE_UPGRADE,
     handshake = CONFER_STAGE_HANDSHAKE, key_set = CONFER_STAGE_KEY_SET, verify = CONFER_STAGE_VERIFY,
     proxy = CONFER_STAGE_PROXY, all = CONFER_STAGE_ALL,
 };
+// The state of a client. Only ended is final.
 enum class client_state : std::int32_t {
     connecting = CONFER_CLIENT_CONNECTING, connected = CONFER_CLIENT_CONNECTED,
     reconnecting = CONFER_CLIENT_RECONNECTING, ended = CONFER_CLIENT_ENDED,
 };
+// Why a client needs a token.
 enum class token_reason : std::int32_t {
     first = CONFER_TOKEN_FIRST, reconnect = CONFER_TOKEN_RECONNECT, expiring = CONFER_TOKEN_EXPIRING,
     refused = CONFER_TOKEN_REFUSED,
 };
+// The authorities that the TLS connection trusts.
 enum class roots : std::int32_t { bundled = CONFER_ROOTS_BUNDLED, system = CONFER_ROOTS_SYSTEM };
+// The keys of config::duration().
 enum class duration : std::int32_t {
     stage_resolve = CONFER_DURATION_STAGE_RESOLVE, stage_tcp = CONFER_DURATION_STAGE_TCP,
     stage_tls = CONFER_DURATION_STAGE_TLS, stage_upgrade = CONFER_DURATION_STAGE_UPGRADE,
@@ -132,14 +143,17 @@ enum class duration : std::int32_t {
     idle_other = CONFER_DURATION_IDLE_OTHER, max_age = CONFER_DURATION_MAX_AGE,
     first_retry = CONFER_DURATION_FIRST_RETRY, longest_retry = CONFER_DURATION_LONGEST_RETRY,
 };
+// The keys of config::limit().
 enum class limit : std::int32_t {
     stream_rest = CONFER_LIMIT_STREAM_REST, stream_unread = CONFER_LIMIT_STREAM_UNREAD,
     client_unread = CONFER_LIMIT_CLIENT_UNREAD, unfinished = CONFER_LIMIT_UNFINISHED, unsent = CONFER_LIMIT_UNSENT,
     requests = CONFER_LIMIT_REQUESTS, attempts = CONFER_LIMIT_ATTEMPTS,
 };
+// How important a record of the log is.
 enum class log_level : std::int32_t {
     error = CONFER_LOG_ERROR, warn = CONFER_LOG_WARN, info = CONFER_LOG_INFO, debug = CONFER_LOG_DEBUG,
 };
+// The keys of client::counter().
 enum class counter : std::int32_t {
     bytes_sent = CONFER_COUNTER_BYTES_SENT, bytes_received = CONFER_COUNTER_BYTES_RECEIVED,
     messages_sent = CONFER_COUNTER_MESSAGES_SENT, messages_received = CONFER_COUNTER_MESSAGES_RECEIVED,
@@ -151,6 +165,7 @@ enum class counter : std::int32_t {
 
 // The questions that the application answers.
 enum class ask : std::uint32_t { nothing = 0, token = CONFER_ASK_TOKEN, release = CONFER_ASK_RELEASE };
+// Joins questions.
 constexpr ask operator|(ask a, ask b) noexcept {
     return static_cast<ask>(static_cast<std::uint32_t>(a) | static_cast<std::uint32_t>(b));
 }
@@ -234,11 +249,13 @@ public:
     // Owns `taken`.
     explicit report(confer_report *taken) : handle_(taken, confer_report_free) {}
 
+    // Returns whether the enclave is trusted.
     bool verified() const noexcept { return confer_report_verified(get()); }
     // The report, and the evidence for verify_evidence(), as JSON.
     std::string_view json() const { return detail::view(confer_report_json, get()).value_or(""); }
     std::string_view evidence() const { return detail::view(confer_report_evidence, get()).value_or(""); }
 
+    // The checks, in their order. Throws std::out_of_range for a wrong index.
     std::size_t check_count() const noexcept { return confer_report_check_count(get()); }
     confer::check check(std::size_t index) const {
         if (index >= check_count()) throw std::out_of_range("confer::report::check");
@@ -249,24 +266,35 @@ public:
                 detail::view(confer_report_check_observed, get(), index)};
     }
 
+    // The next functions return a value of the report, or nullopt if it is unknown. This one: the
+    // platform, such as "TDX".
     detail::text platform() const { return detail::view(confer_report_platform, get()); }
+    // The applied policy and its SHA-256, 64 hex digits.
     detail::text policy_name() const { return detail::view(confer_report_policy_name, get()); }
     detail::text policy_sha256() const { return detail::view(confer_report_policy_sha256, get()); }
+    // The enclave's URL without its query. Nullopt in an offline verification.
     detail::text endpoint() const { return detail::view(confer_report_endpoint, get()); }
+    // The Noise key that the enclave proved to hold, 64 hex digits.
     detail::text server_key() const { return detail::view(confer_report_server_key, get()); }
+    // The SHA-256 of the release's manifest, 64 hex digits, and the release's versions.
     detail::text manifest_sha256() const { return detail::view(confer_report_manifest_sha256, get()); }
     detail::text image_version() const { return detail::view(confer_report_image_version, get()); }
     detail::text proxy_version() const { return detail::view(confer_report_proxy_version, get()); }
+    // The email address in the signing certificate, and the identity provider that confirmed it.
     detail::text signer() const { return detail::view(confer_report_signer, get()); }
     detail::text issuer() const { return detail::view(confer_report_issuer, get()); }
+    // The URL of the transparency log with the signature.
     detail::text log_url() const { return detail::view(confer_report_log_url, get()); }
+    // The measurements of the virtual firmware and of the running software, 96 hex digits each.
     detail::text mrtd() const { return detail::view(confer_report_mrtd, get()); }
     detail::text rtmr0() const { return detail::view(confer_report_rtmr0, get()); }
     detail::text rtmr1() const { return detail::view(confer_report_rtmr1, get()); }
     detail::text rtmr2() const { return detail::view(confer_report_rtmr2, get()); }
     detail::text rtmr3() const { return detail::view(confer_report_rtmr3, get()); }
+    // The patch level according to Intel, such as "UpToDate", and its date in RFC 3339 format.
     detail::text tcb_status() const { return detail::view(confer_report_tcb_status, get()); }
     detail::text tcb_date() const { return detail::view(confer_report_tcb_date, get()); }
+    // The security version of the TDX module.
     std::optional<std::int64_t> seam_svn() const { return detail::known(confer_report_seam_svn(get())); }
     // Intel's security advisories that apply to the machine.
     std::vector<std::string_view> advisories() const {
@@ -274,10 +302,12 @@ public:
         for (std::size_t at = 0; at < all.size(); ++at) all[at] = *detail::view(confer_report_advisory, get(), at);
         return all;
     }
+    // The index of the log entry, and when the log added it, in Unix seconds.
     std::optional<std::int64_t> log_index() const { return detail::known(confer_report_log_index(get())); }
     std::optional<std::int64_t> log_integrated_time() const {
         return detail::known(confer_report_log_integrated_time(get()));
     }
+    // The time of the verification and the expiry of Intel's token, in Unix seconds.
     std::optional<std::int64_t> verified_at() const { return detail::known(confer_report_verified_at(get())); }
     std::optional<std::int64_t> expires_at() const { return detail::known(confer_report_expires_at(get())); }
     // The duration of a stage of connecting, or of all stages for stage::all.
@@ -307,18 +337,24 @@ public:
     explicit error(confer_status status, confer_error *taken = nullptr)
         : error(status, std::shared_ptr<const confer_error>(taken, confer_error_free)) {}
 
+    // Returns the CONFER_E_* constant.
     confer_status status() const noexcept { return status_; }
     // The constant's name, such as "CONFER_E_REJECTED".
     std::string_view name() const noexcept { return confer_status_name(status_); }
+    // The check that refused the enclave, such as "tdx.key_binding".
     detail::text check_id() const { return detail::view(confer_error_check_id, get()); }
+    // The HTTP status of a refused upgrade or request.
     std::optional<std::int32_t> http_status() const {
         const std::int32_t status = confer_error_http_status(get());
         return status ? std::optional<std::int32_t>(status) : std::nullopt;
     }
+    // Returns whether the same call may succeed later. Repeating may do harm: see progress().
     bool retryable() const noexcept { return confer_error_retryable(get()); }
+    // The delay that the peer requested.
     std::optional<milliseconds> retry_delay() const {
         return detail::known<milliseconds>(confer_error_retry_delay_ms(get()));
     }
+    // Returns how far the request had come.
     confer::progress progress() const noexcept { return confer::progress(confer_error_progress(get())); }
     // The enclave's reason. Do not log it: it may repeat parts of the request.
     detail::text peer_text() const { return detail::view(confer_error_peer_text, get()); }
@@ -410,6 +446,7 @@ void *give(Function function) {
 
 }  // namespace detail
 
+// Returns the version of the loaded library as text, such as "0.1.0".
 inline std::string_view version() { return confer_version_string(); }
 // Returns the version of the loaded library. Equal to CONFER_VERSION_NUMBER if it matches the
 // headers.
@@ -418,7 +455,9 @@ inline std::uint32_t version_number() noexcept { return confer_version_number();
 // The library's threads, for the whole process.
 namespace runtime {
 
+// Sets the number of worker threads: 1 to 64, default 2. CONFER_E_BUSY while others run.
 inline void set_workers(std::size_t count) { detail::call(confer_runtime_set_workers, count); }
+// Sets how many unread bytes all streams may have together. Default: 1 GiB.
 inline void set_unread_limit(std::uint64_t bytes) { detail::call(confer_runtime_set_unread_limit, bytes); }
 // Returns whether no thread of the library runs, false after the timeout.
 inline bool wait(milliseconds timeout = forever) {
@@ -430,8 +469,11 @@ inline bool wait(milliseconds timeout = forever) {
 // The trusted parties and values. Immutable.
 class policy {
 public:
+    // The built-in policy for Confer's service.
     static policy production() { return policy(detail::make<confer_policy>(confer_policy_production)); }
+    // Like production(), but refuses machines whose firmware needs an update.
     static policy strict() { return policy(detail::make<confer_policy>(confer_policy_strict)); }
+    // Reads a policy document, from text or from a file.
     static policy parse(std::string_view json) {
         return policy(detail::make<confer_policy>(confer_policy_parse, json));
     }
@@ -453,25 +495,36 @@ inline report verify_evidence(std::string_view evidence, const policy &trusted, 
     return report(detail::make<confer_report>(confer_evidence_verify, evidence, trusted.get(), at.value_or(-1)));
 }
 
+// Receives a record of the log. It must return quickly.
 using log_function = std::function<void(log_level level, std::string_view target, std::string_view message)>;
 
-// The settings of clients. Setters return the configuration, for chaining.
+// The settings of clients. Setters return the configuration, for chaining: to keep one, name it
+// before its setters are called.
 class config : public detail::settings<config, confer_config, confer_config_free> {
 public:
     config() : settings(detail::make<confer_config>(confer_config_new)) {}
 
+    // The WebSocket's URL with its path, without the token. Default: Confer's service.
     config &endpoint(std::string_view url) { return set(confer_config_set_endpoint, url); }
+    // The account's token. Never logged.
     config &token(std::string_view token) { return set(confer_config_set_token, token); }
+    // "http://[user:password@]host:port" or "socks5://host:port". Empty: none, the default.
     config &proxy(std::string_view url) { return set(confer_config_set_proxy, url); }
+    // HTTPS_PROXY, ALL_PROXY and NO_PROXY, at the time of connecting.
     config &proxy_from_environment() { return set(confer_config_set_proxy_from_environment); }
+    // The TLS roots: Mozilla's list by default. They do not affect the verification.
     config &roots(confer::roots roots) { return set(confer_config_set_roots, roots); }
+    // The application's TLS roots.
     config &roots_pem(std::string_view pem) { return set(confer_config_set_roots_pem, pem); }
+    // A file that stores Intel's key sets for other processes. Default: none.
     config &jwks_cache_file(std::string_view path) { return set(confer_config_set_jwks_cache_file, path); }
+    // The trusted enclaves. Default: policy::production().
     config &policy(const confer::policy &trusted) { return set(confer_config_set_policy, trusted.get()); }
     // A negative time exceeds every bound, so it is refused.
     config &duration(confer::duration key, milliseconds time) {
         return set(confer_config_set_duration_ms, key, static_cast<std::uint64_t>(time.count()));
     }
+    // confer_config_set_limit() has a table of defaults and bounds.
     config &limit(confer::limit key, std::uint64_t value) { return set(confer_config_set_limit, key, value); }
     // Also replaces a connection when its evidence expires.
     config &renew_with_evidence(bool renew) { return set(confer_config_set_renew_with_evidence, renew); }
@@ -504,6 +557,7 @@ public:
 
     // Lives until the next call of this function. Contains all messages.
     std::string_view json() const { return detail::view(confer_conversation_json, get()).value_or(""); }
+    // Appends a message. A conversation holds at most 32 MiB.
     conversation &message(role from, std::string_view content) {
         detail::call(confer_conversation_add_message, handle_.get(), from, content);
         return *this;
@@ -538,13 +592,17 @@ public:
         return *this;
     }
 
+    // Returns the type, which may be one of a later version.
     event_type type() const noexcept { return event_type(confer_event_type(handle_)); }
     // Empty for event_type::body and higher numbers, which have no JSON.
     std::string_view json() const { return detail::view(confer_event_json, handle_).value_or(""); }
     // For event_type::body it need not be text, and may end inside a character.
     detail::text content() const { return detail::view(confer_event_content, handle_); }
+    // The whole result of event_type::server_tool_response, for a history of messages.
     detail::text full_content() const { return detail::view(confer_event_full_content, handle_); }
+    // For event_type::completion: the application must run tools and send their results.
     bool pending_tool_calls() const noexcept { return confer_event_pending_tool_calls(handle_); }
+    // For event_type::completion: the tokens that the chat uses, and the maximum.
     std::optional<std::int64_t> context_tokens() const { return detail::known(confer_event_context_tokens(handle_)); }
     std::optional<std::int64_t> max_context_tokens() const {
         return detail::known(confer_event_max_context_tokens(handle_));
@@ -582,6 +640,7 @@ public:
     detail::text tool_call_id() const { return detail::view(confer_event_tool_call_id, handle_); }
     detail::text tool_name() const { return detail::view(confer_event_tool_name, handle_); }
     detail::text tool_arguments() const { return detail::view(confer_event_tool_arguments, handle_); }
+    // Gives the result, or the reason why there is no result. CONFER_E_STALE after an answer.
     void answer_tool(std::string_view content) const { detail::call(confer_event_answer_tool, handle_, content); }
     void fail_tool(std::string_view reason) const { detail::call(confer_event_fail_tool, handle_, reason); }
 
@@ -593,6 +652,7 @@ public:
     std::optional<confer::report> previous_report() const {
         return detail::keep(confer_event_previous_report(handle_));
     }
+    // Whether the release has changed since the last connection that this watch reported.
     bool release_changed() const noexcept { return confer_event_release_changed(handle_); }
     // Why the connection broke, or the attempt before event_type::retry failed.
     std::optional<confer::error> error() const {
@@ -683,23 +743,35 @@ public:
     static constexpr auto start = confer_chat_stream;
     chat_request() : settings(detail::make<confer_chat_request>(confer_chat_request_new)) {}
 
+    // Adds a message. The second form sends a JSON object unchanged.
     chat_request &message(role from, std::string_view content) {
         return set(confer_chat_request_add_message, from, content);
     }
     chat_request &message_json(std::string_view json) { return set(confer_chat_request_add_message_json, json); }
+    // Default: the service's model.
     chat_request &model(std::string_view name) { return set(confer_chat_request_set_model, name); }
+    // Allows the enclave to send search queries to an external search service.
     chat_request &web_search(bool allowed) { return set(confer_chat_request_set_web_search, allowed); }
     // False: the answer is one event_type::body.
     chat_request &streaming(bool in_events) { return set(confer_chat_request_set_streaming, in_events); }
+    // Randomness of the choice: 0 or more.
     chat_request &temperature(double value) { return set(confer_chat_request_set_temperature, value); }
+    // Samples from tokens with this share of the probability: above 0, up to 1.
     chat_request &top_p(double value) { return set(confer_chat_request_set_top_p, value); }
+    // Least probability of a token, relative to the likeliest: 0 to 1.
     chat_request &min_p(double value) { return set(confer_chat_request_set_min_p, value); }
+    // Samples from this many most likely tokens: 1 or more, or -1 for all.
     chat_request &top_k(std::int32_t value) { return set(confer_chat_request_set_top_k, value); }
+    // Penalties for a token that has occurred, and for each occurrence: -2 to 2.
     chat_request &presence_penalty(double value) { return set(confer_chat_request_set_presence_penalty, value); }
     chat_request &frequency_penalty(double value) { return set(confer_chat_request_set_frequency_penalty, value); }
+    // Divides the weight of a token that has occurred: above 0.
     chat_request &repetition_penalty(double value) { return set(confer_chat_request_set_repetition_penalty, value); }
+    // Most tokens of the answer: 1 or more.
     chat_request &max_tokens(std::int64_t count) { return set(confer_chat_request_set_max_tokens, count); }
+    // The answer must be JSON.
     chat_request &json(bool wanted) { return set(confer_chat_request_set_json, wanted); }
+    // The model reasons before it answers, in event_type::thinking.
     chat_request &thinking(bool wanted) { return set(confer_chat_request_set_thinking, wanted); }
     // A stored document, as a JSON object.
     chat_request &document_json(std::string_view json) { return set(confer_chat_request_add_document_json, json); }
@@ -726,6 +798,8 @@ public:
                         call.answer_tool(function(call.tool_arguments().value_or("")));
                     }));
     }
+    // Answers calls of tools on the same stream, in at most `max_rounds` rounds, each call within
+    // `timeout`. After them the stream fails with CONFER_E_TOOL_ROUNDS.
     chat_request &tool_rounds(std::uint32_t max_rounds, milliseconds timeout) {
         set(confer_chat_request_set_tool_rounds, max_rounds, static_cast<std::uint64_t>(timeout.count()));
         has_rounds_ = true;
@@ -738,6 +812,7 @@ public:
         if (continued.get() == nullptr) throw error(CONFER_E_INVALID_ARGUMENT);
         return set(confer_chat_request_set_conversation, continued.get());
     }
+    // A further property, such as one of a later server, with its JSON value.
     chat_request &property(std::string_view name, std::string_view json) {
         return set(confer_chat_request_set_property, name, json);
     }
@@ -756,7 +831,9 @@ public:
     static constexpr auto start = confer_embeddings_stream;
     embeddings_request() : settings(detail::make<confer_embeddings_request>(confer_embeddings_request_new)) {}
 
+    // Adds a text.
     embeddings_request &text(std::string_view content) { return set(confer_embeddings_request_add_text, content); }
+    // Whether the texts are queries, not passages.
     embeddings_request &is_query(bool query) { return set(confer_embeddings_request_set_is_query, query); }
 };
 
@@ -772,13 +849,17 @@ public:
     explicit extraction_request(std::string_view filename)
         : settings(detail::make<confer_extraction_request>(confer_extraction_request_new, filename)) {}
 
+    // "content_type" or "image_export_mode" (strings), "ocr", "table_structure" or "include_images"
+    // (true or false), or an option of a later server, with its JSON value.
     extraction_request &option(std::string_view name, std::string_view json) {
         return set(confer_extraction_request_set_option, name, json);
     }
+    // Sends bytes in memory, which are copied.
     extraction_request &document_bytes(const void *bytes, std::size_t size) {
         return set(confer_extraction_request_set_document_bytes, static_cast<const std::uint8_t *>(bytes), size);
     }
     extraction_request &document_bytes(std::string_view bytes) { return document_bytes(bytes.data(), bytes.size()); }
+    // Sends a regular file, which is read during the upload.
     extraction_request &document_file(std::string_view path) {
         return set(confer_extraction_request_set_document_file, path);
     }
@@ -810,6 +891,7 @@ public:
     explicit fetch_request(std::string_view url)
         : settings(detail::make<confer_fetch_request>(confer_fetch_request_new, url)) {}
 
+    // Adds a header. Others can see the fetch, but not its user.
     fetch_request &header(std::string_view name, std::string_view value) {
         return set(confer_fetch_request_set_header, name, value);
     }
@@ -822,6 +904,7 @@ public:
     raw_request(std::string_view verb, std::string_view path, ending ending)
         : settings(detail::make<confer_raw_request>(confer_raw_request_new, verb, path, ending)) {}
 
+    // The body, usually JSON. Default: none.
     raw_request &body(std::string_view content) { return set(confer_raw_request_set_body, content); }
 };
 
@@ -836,6 +919,7 @@ struct watch {
     static constexpr auto start = confer_client_watch;
 };
 
+// Whether a stream continues after an event.
 enum class flow { go_on, stop };
 
 // The callbacks of a stream. Either may be empty.
@@ -1187,6 +1271,7 @@ public:
         return detail::call(confer_client_wait, handle_.get(), timeout) == CONFER_OK;
     }
 
+    // Returns the state now.
     client_state state() const noexcept { return client_state(confer_client_state(handle_.get())); }
     // Throws the error with which the client ended, if it has ended.
     void check() const { detail::call(confer_client_check, handle_.get()); }
@@ -1202,6 +1287,7 @@ public:
     // Call this when the network has changed or the machine has slept. Checks at once whether the
     // connection is alive. Never waits.
     void network_changed() const { detail::call(confer_client_network_changed, handle_.get()); }
+    // Returns a number that the client counts, over all its connections.
     std::uint64_t counter(confer::counter key) const noexcept {
         return confer_client_counter(handle_.get(), detail::number(key));
     }

@@ -5,10 +5,15 @@ import Foundation
 
 /// A chat request.
 public struct ChatRequest: Sendable {
+    /// The author of a message.
     public enum Role: Int32, Sendable, CaseIterable {
+        /// The person who asks.
         case user = 0
+        /// The model.
         case assistant = 1
+        /// Instructions of the service.
         case system = 2
+        /// Instructions of the application.
         case developer = 3
         /// The content is JSON text with `toolCallId`, `toolName` and `toolArguments`.
         case toolCall = 4
@@ -16,12 +21,15 @@ public struct ChatRequest: Sendable {
         case toolResponse = 5
     }
 
-    public enum Message: Sendable {
+    /// A message of the chat.
+    public enum Message: Sendable, Hashable {
+        /// Text of an author.
         case text(Role, String)
         /// A JSON object that is sent unchanged, such as a message with `imageRefs`.
         case json(String)
     }
 
+    /// The messages, in their order. With a `conversation`, they follow its messages.
     public var messages: [Message]
     /// Default: the service's model.
     public var model: String?
@@ -80,6 +88,7 @@ public struct ChatRequest: Sendable {
     /// unchanged.
     public var properties: [String: String] = [:]
 
+    /// Makes a request with these messages.
     public init(messages: [Message], model: String? = nil) {
         self.messages = messages
         self.model = model
@@ -141,8 +150,10 @@ public struct ChatRequest: Sendable {
 /// `contentType`, `sourceBytes`, `sourceObjectKey` and `encryptionKey`. The last is only for the
 /// enclave: printing a document never shows it.
 public struct StoredDocument: Sendable, Hashable {
+    /// The document, as the service returned it when it was stored.
     public var json: String
 
+    /// Names a document that the service stores.
     public init(json: String) { self.json = json }
 }
 

@@ -4,7 +4,8 @@ import CConfer
 
 /// A client for its whole life: one connection to a verified enclave, or several in succession, see
 /// `Configuration.LimitKey.attempts`. It lives until it is closed, or until it and its answers are
-/// released.
+/// released. A closure that captures its client, such as a token provider, keeps it until it is
+/// closed: capture it weakly.
 ///
 ///     let client = try await Client.connect(Configuration(token: token))
 ///     for try await event in client.chat(ChatRequest("Hello!")) {
@@ -14,6 +15,7 @@ import CConfer
 public final class Client: Sendable {
     let handle: Handle
 
+    /// The states of a client. Only `ended` is final.
     public enum State: Int32, Sendable, CaseIterable {
         /// Making the first connection.
         case connecting = 0
@@ -48,6 +50,7 @@ public final class Client: Sendable {
         while try call({ confer_client_wait(handle.pointer, 0, $0) }) == CONFER_TIMEOUT { _ = try await events.next() }
     }
 
+    /// The state now.
     public var state: State {
         // A state of a later version: neither connected nor ended.
         State(rawValue: confer_client_state(handle.pointer)) ?? .reconnecting
@@ -88,17 +91,22 @@ public final class Client: Sendable {
         try call { confer_client_network_changed(handle.pointer, $0) }
     }
 
+    /// Returns a number that the client counts. It starts at 0 and continues over reconnects.
     public func counter(_ counter: Counter) -> UInt64 { confer_client_counter(handle.pointer, counter.rawValue) }
 
+    /// What a client counts.
     public enum Counter: Int32, Sendable, CaseIterable {
-        /// Of sockets, including TLS and WebSocket.
+        /// Sent bytes of sockets, including TLS and WebSocket.
         case bytesSent = 0
+        /// Received bytes of sockets, including TLS and WebSocket.
         case bytesReceived = 1
         /// Complete messages: requests, chunks of documents, pings.
         case messagesSent = 2
+        /// Complete messages of the enclave.
         case messagesReceived = 3
         /// Keepalive pings.
         case pingsSent = 4
+        /// Keepalive pings that the enclave answered.
         case pingsAnswered = 5
         /// The last ping's round trip in microseconds, 0 before the first.
         case roundTripUS = 6

@@ -4,13 +4,21 @@ import CConfer
 
 /// A stage of connecting.
 public enum Stage: Int32, Sendable, CaseIterable {
+    /// Looking up the host name of the endpoint or the proxy.
     case resolve = 0
+    /// Connecting by TCP, over all addresses of the name.
     case tcp = 1
+    /// Negotiating TLS.
     case tls = 2
+    /// Upgrading to a WebSocket.
     case upgrade = 3
+    /// Messages 1 and 2 of the Noise handshake.
     case handshake = 4
+    /// Finding or fetching Intel's key set.
     case keySet = 5
+    /// Verifying the evidence and sending message 3.
     case verify = 6
+    /// Opening a tunnel through the proxy.
     case proxy = 7
     /// All stages together, for times.
     case all = 100
@@ -40,11 +48,13 @@ public enum ClientEvent: Sendable {
     /// The next attempt comes after a delay. `error` is that of the failed attempt before, or nil
     /// after a lost connection.
     case retry(attempt: UInt32, delay: Duration, error: ConferError?)
+    /// The client needs a token: see `Configuration.asks`.
     case askToken(TokenQuestion)
+    /// The enclave has another release: see `Configuration.asks`.
     case askRelease(ReleaseQuestion)
     /// The open question is over: it was answered, or nobody needs the answer any more.
     case answered
-    /// An unknown type.
+    /// An event of a later version, with its number.
     case other(type: Int32)
 
     /// Copies an event, which is lent.
@@ -73,6 +83,7 @@ public enum ClientEvent: Sendable {
 /// The client needs a token: see `Configuration.asks`. The first answer wins. An answer to a
 /// question that is over throws `.stale` and changes nothing.
 public struct TokenQuestion: Sendable {
+    /// Why the client needs it.
     public let reason: TokenReason
     private let event: Handle
 
@@ -81,7 +92,7 @@ public struct TokenQuestion: Sendable {
         self.event = Handle(confer_event_clone(event), free: confer_event_free)
     }
 
-    /// After an invalid token, the question stays open.
+    /// Answers with a token. After an invalid one, the question stays open.
     public func answer(_ token: String) throws {
         try set(event, to: token, confer_event_answer_token)
     }
@@ -96,6 +107,7 @@ public struct TokenQuestion: Sendable {
 /// The enclave satisfies the policy, but its release differs from the previous one. The first
 /// answer wins. An answer to a question that is over throws `.stale` and changes nothing.
 public struct ReleaseQuestion: Sendable {
+    /// The reports of the last connection and of the enclave that the question is about.
     public let previous, now: Report
     private let event: Handle
 

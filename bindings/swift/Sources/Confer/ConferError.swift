@@ -3,18 +3,9 @@
 import CConfer
 import Foundation
 
-/// How far a request had come.
-public enum Progress: Int32, Sendable, CaseIterable {
-    /// Nothing of it was sent.
-    case notSent = 0
-    /// The enclave may have acted on it.
-    case maybeSent = 1
-    /// The enclave had begun to answer.
-    case partlyAnswered = 2
-}
-
 /// Why a call or a stream failed.
 public struct ConferError: Error, Sendable {
+    /// How it failed.
     public let status: Status
     /// For developers and logs. Never contains a token, prompt, answer or key.
     public let message: String
@@ -27,12 +18,23 @@ public struct ConferError: Error, Sendable {
     public let isRetryable: Bool
     /// The delay that the peer requested.
     public let retryDelay: Duration?
+    /// How far the request had come.
     public let progress: Progress
     /// The enclave's reason for refusing a request or closing the connection. It may repeat parts
     /// of the request: show it to the user, but do not log it.
     public let peerText: String?
     /// The refused enclave's report, for `.rejected`.
     public let report: Report?
+
+    /// How far a request had come.
+    public enum Progress: Int32, Sendable, CaseIterable {
+        /// Nothing of it was sent.
+        case notSent = 0
+        /// The enclave may have acted on it.
+        case maybeSent = 1
+        /// The enclave had begun to answer.
+        case partlyAnswered = 2
+    }
 
     /// Reads an error and frees it.
     init(_ status: confer_status, taking error: OpaquePointer?) {
@@ -58,7 +60,9 @@ public struct ConferError: Error, Sendable {
 }
 
 extension ConferError: CustomStringConvertible, CustomReflectable, LocalizedError {
+    /// The status and the message. Contains no secret.
     public var description: String { "\(status): \(message)" }
+    /// The same text, as `localizedDescription`.
     public var errorDescription: String? { description }
     /// Omits `peerText`, which is only for the user.
     public var customMirror: Mirror {

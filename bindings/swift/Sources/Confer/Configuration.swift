@@ -12,6 +12,7 @@ public struct Configuration: Sendable {
     /// `DurationKey.answer`. If not, the client ends with `.releaseRefused`.
     public typealias ReleaseDecision = @Sendable (_ previous: Report, _ now: Report) async -> Bool
 
+    /// Receives a record of the log.
     public typealias Log = @Sendable (LogLevel, _ target: String, _ message: String) -> Void
 
     /// The account's token. Printing a configuration never shows it.
@@ -25,9 +26,10 @@ public struct Configuration: Sendable {
 
     /// Called if there is no token, for each further connection, after the server refused a token,
     /// and a minute before a token expires, if it is a JWT with an expiry. When the question is
-    /// over, its task is cancelled.
+    /// over, its task is cancelled. The client keeps the closure until it ends, so the closure must
+    /// capture the client weakly.
     public var tokenProvider: TokenProvider?
-    /// Default: the policy decides.
+    /// Decides about another release. Default: the policy decides.
     public var releaseDecision: ReleaseDecision?
     /// The questions that the application answers through ``Client/events``, in addition to those
     /// with a closure above.
@@ -35,31 +37,40 @@ public struct Configuration: Sendable {
 
     /// Also replaces a connection before its evidence expires.
     public var renewsWithEvidence = false
-    /// Times and limits. Those that are missing have the library's default: see confer.h.
+    /// Times. Those that are missing have the default of confer.h.
     public var durations: [DurationKey: Duration] = [:]
+    /// Limits of memory and numbers. Those that are missing have the default of confer.h.
     public var limits: [LimitKey: UInt64] = [:]
 
+    /// The proxy of every connection.
     public var proxy = Proxy.none
+    /// The authorities that the TLS connection trusts.
     public var roots = Roots.bundled
 
     /// Receives the log up to `logLevel`, on a thread of each client. It must return quickly. No
     /// record contains a token, prompt, answer or key.
     public var log: Log?
+    /// The least important level that `log` receives.
     public var logLevel = LogLevel.info
 
+    /// Makes a configuration with a token.
     public init(token: String? = nil, endpoint: String? = nil, policy: Policy? = nil) {
         self.token = token
         self.endpoint = endpoint
         self.policy = policy
     }
 
+    /// Makes a configuration that asks a closure for each token.
     public init(endpoint: String? = nil, policy: Policy? = nil, tokenProvider: @escaping TokenProvider) {
         self.init(token: nil, endpoint: endpoint, policy: policy)
         self.tokenProvider = tokenProvider
     }
 
+    /// Kinds of questions.
     public struct Questions: OptionSet, Sendable {
+        /// The bits of CONFER_ASK_TOKEN and CONFER_ASK_RELEASE.
         public let rawValue: UInt32
+        /// Makes a set from its bits.
         public init(rawValue: UInt32) { self.rawValue = rawValue }
 
         /// Asked with `ClientEvent.askToken`.
@@ -70,15 +81,23 @@ public struct Configuration: Sendable {
 
     /// A time, in whole milliseconds.
     public enum DurationKey: Int32, Sendable, CaseIterable {
-        /// Time limits of the stages of connecting, and of all stages together.
+        /// Time limit of looking up a host name.
         case stageResolve = 0
+        /// Time limit of connecting by TCP.
         case stageTCP = 1
+        /// Time limit of negotiating TLS.
         case stageTLS = 2
+        /// Time limit of the WebSocket upgrade.
         case stageUpgrade = 3
+        /// Time limit of the Noise handshake.
         case stageHandshake = 4
+        /// Time limit of fetching Intel's key set.
         case stageKeySet = 5
+        /// Time limit of verifying.
         case stageVerify = 6
+        /// Time limit of opening a tunnel through the proxy.
         case stageProxy = 7
+        /// Time limit of all stages together.
         case connect = 100
         /// Time limit of an answer to a question.
         case answer = 101
@@ -113,7 +132,8 @@ public struct Configuration: Sendable {
         case clientUnread = 2
         /// Bytes of incomplete messages.
         case unfinished = 3
-        /// Bytes of unsent requests. Above this, new requests fail with `.tooMany`, or with `.tooLarge` if one exceeds it.
+        /// Bytes of unsent requests. Above this, new requests fail with `.tooMany`, or with
+        /// `.tooLarge` if one exceeds it.
         case unsent = 4
         /// Number of open requests.
         case requests = 5
@@ -125,14 +145,21 @@ public struct Configuration: Sendable {
         case attempts = 6
     }
 
+    /// How important a record of the log is.
     public enum LogLevel: Int32, Sendable, CaseIterable {
+        /// Something failed.
         case error = 1
+        /// Something works, but needs attention.
         case warn = 2
+        /// Connections begin and end.
         case info = 3
+        /// Details for those who search for a fault.
         case debug = 4
     }
 
+    /// How a client reaches its endpoint.
     public enum Proxy: Sendable, Hashable {
+        /// Directly.
         case none
         /// `http://host:port` or `socks5://host:port`, or with credentials
         /// `http://user:password@host:port`.

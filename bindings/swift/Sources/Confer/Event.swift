@@ -28,7 +28,10 @@ public enum Event: Sendable, Hashable {
     /// The exact JSON of an unknown type.
     case other(json: String)
 
-    public struct ToolCall: Sendable, Hashable {
+    /// A call of a tool.
+    public struct ToolCall: Sendable, Hashable, Identifiable {
+        /// The call's id, the tool's name, and its arguments: text from the model, which need not
+        /// be JSON.
         public let id, name, arguments: String
         fileprivate var question: Handle?
 
@@ -47,27 +50,36 @@ public enum Event: Sendable, Hashable {
             try set(question, to: reason, confer_event_fail_tool)
         }
     }
+    /// The result of a server's tool.
     public struct ToolResponse: Sendable, Hashable {
+        /// The call's id, the tool's name, and its result, which may be shortened.
         public let id, name, content: String
         /// The whole result. Put it into the history if calls of client tools follow.
         public let fullContent: String?
     }
+    /// The end of an answer, or of a round of tools.
     public struct Completion: Sendable, Hashable {
         /// The application must run tools and send a new request with their results.
         public let pendingToolCalls: Bool
+        /// Tokens of the context that the chat uses, and the maximum. Nil if the server did not
+        /// say.
         public let contextTokens, maxContextTokens: Int64?
     }
 
+    /// A piece of an answer without events.
     public struct Piece: Sendable, Hashable {
         /// Need not be text, and may end inside a character.
         public let content: Data
-        /// Bytes received so far, with this piece, and the total.
+        /// Bytes received so far, with this piece.
         public let received: Int64
+        /// Bytes of the whole answer, if known.
         public let total: Int64?
     }
+    /// The progress of an upload.
     public struct Transfer: Sendable, Hashable {
-        /// Bytes of the document sent so far, and the total.
+        /// Bytes of the document sent so far.
         public let sent: Int64
+        /// Bytes of the document, if known.
         public let total: Int64?
     }
 

@@ -61,8 +61,9 @@ extension EventStream where Element == ClientEvent {
 final class Source<Element: Sendable>: @unchecked Sendable {
     private let stream: Handle
     private let signal: Signal
-    private let read: @Sendable (OpaquePointer, Tasks) throws -> Element
-    /// An event and a collected text are lent until the next call. Guards `failure`.
+    /// Nil after the end, because it keeps the functions of tools, which may keep this stream.
+    private var read: (@Sendable (OpaquePointer, Tasks) throws -> Element)?
+    /// An event and a collected text are lent until the next call. Guards `failure` and `read`.
     private let turns = NSLock()
     /// The library reports it once.
     private var failure: (any Error)?
@@ -97,12 +98,14 @@ final class Source<Element: Sendable>: @unchecked Sendable {
             do {
                 status = try call { confer_stream_next(stream, 0, &event, $0) }
             } catch {
-                failure = error
+                (failure, read) = (error, nil)
                 throw error
             }
             switch status {
-            case CONFER_OK: return try read(event!, signal.tasks)
-            case CONFER_END: return .some(nil)
+            case CONFER_OK: return try read?(event!, signal.tasks)
+            case CONFER_END:
+                read = nil
+                return .some(nil)
             default: return nil
             }
         }

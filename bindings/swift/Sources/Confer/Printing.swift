@@ -55,3 +55,9 @@ extension Document: CustomStringConvertible, CustomDebugStringConvertible, Custo
     public var debugDescription: String { description }
     public var customMirror: Mirror { Mirror(self, children: []) }
 }
+
+/// A tool has a property named `description`.
+extension Tool: CustomDebugStringConvertible, CustomReflectable {
+    public var debugDescription: String { "Tool(name: \(name))" }
+    public var customMirror: Mirror { Mirror(self, children: []) }
+}

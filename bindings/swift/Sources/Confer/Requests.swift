@@ -17,7 +17,9 @@ public enum Ending: Int32, Sendable, CaseIterable {
 /// A document for ``Client/extract(_:)``. Servers accept at most 50 MiB, newer ones 1 byte to 256
 /// MiB.
 public struct Document: Sendable {
+    /// The origin of the bytes.
     public enum Source: Sendable {
+        /// Bytes in memory.
         case data(Data)
         /// The path of a regular file, which is read during the upload.
         case file(String)
@@ -25,14 +27,16 @@ public struct Document: Sendable {
         case stream(length: Int64?)
     }
 
-    /// Sent to the server.
+    /// The name, which is sent to the server.
     public var filename: String
+    /// The origin of the bytes.
     public var source: Source
     /// Options of the extraction, each a JSON value: "content_type" and "image_export_mode"
     /// (strings), "ocr", "table_structure" and "include_images" (true or false), or options of
     /// later servers. Default: the server's.
     public var options: [String: String]
 
+    /// Makes a document for an upload.
     public init(filename: String, _ source: Source, options: [String: String] = [:]) {
         self.filename = filename
         self.source = source

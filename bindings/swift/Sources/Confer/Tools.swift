@@ -1,15 +1,15 @@
 // Conversations and tools.
 
 import CConfer
-import Dispatch
 import Foundation
 
 /// A history of messages. It exists only in this process: the library stores nothing.
 public final class Conversation: Sendable {
     let handle: Handle
     /// The JSON is lent until the next call.
-    private let turns = DispatchQueue(label: "confer.conversation")
+    private let turns = NSLock()
 
+    /// Begins an empty conversation.
     public init() throws { handle = try Handle(free: confer_conversation_free) { confer_conversation_new($0, $1) } }
 
     /// Parses the result of ``json``.
@@ -20,7 +20,7 @@ public final class Conversation: Sendable {
     }
 
     /// The conversation with all messages, so protect it like them.
-    public var json: String { turns.sync { text { confer_conversation_json(handle.pointer, $0) } ?? "" } }
+    public var json: String { turns.withLock { text { confer_conversation_json(handle.pointer, $0) } ?? "" } }
 
     /// Appends a message. A conversation holds at most 32 MiB.
     public func add(_ role: ChatRequest.Role, _ content: String) throws {
@@ -46,7 +46,7 @@ public final class Conversation: Sendable {
 /// A tool that the model may call.
 public struct Tool: Sendable {
     /// Runs the tool. The arguments are text from the model, which may break the tool's schema
-    /// or not be JSON. If it throws, the model receives an error as the result, and
+    /// or not be JSON. If it throws, the model receives the error's description as the result, and
     /// continues. When the chat ends first, or after `ChatRequest.toolTimeout`, its task is
     /// cancelled.
     public typealias Function = @Sendable (_ arguments: String) async throws -> String
@@ -60,6 +60,7 @@ public struct Tool: Sendable {
     /// Runs the tool's calls. If nil, the application does: see `ChatRequest.maxToolRounds`.
     public var run: Function?
 
+    /// Makes a tool. Without `run`, the application answers its calls.
     public init(name: String, description: String, parameters: String = #"{"type":"object"}"#, run: Function? = nil) {
         self.name = name
         self.description = description

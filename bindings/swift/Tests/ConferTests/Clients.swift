@@ -241,7 +241,7 @@ extension Promises {
         let client = try await Client.connect(configuration)
         #expect(try await text(of: client.chat(ChatRequest("s3cret"))) == "You said: s3cret")
         while !records.all.contains(where: { $0.hasPrefix("info") }) { await Task.yield() }
-        #expect(try await !Library.waitForThreads(.zero))
+        #expect(try await !Library.waitForThreads(timeout: .zero))
         try await client.close()
         let token = try #require(configuration.token)
         #expect(records.all.contains { $0.hasPrefix("debug") })

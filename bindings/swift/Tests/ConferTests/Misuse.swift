@@ -27,8 +27,8 @@ private final class Alive: @unchecked Sendable {
 }
 
 extension Promises {
-    /// A task that is cancelled at any point throws `CancellationError` or completes, and leaves the
-    /// client as it was.
+    /// A task that is cancelled at any point throws `CancellationError` or completes. The client
+    /// continues.
     @Test func taskCanBeCancelledAtAnyPoint() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
@@ -240,22 +240,31 @@ extension Promises {
     @Test func closuresCanCloseTheirClientAndCancelTheirStream() async throws {
         let enclave = try Enclave()
         let client = try await enclave.connect()
-        let stream = Notes<Answer>()
+        let alive = Alive()
+        do {
+            // The stream keeps its tool, and the tool its stream, until the stream's end.
+            let (stream, token) = (Notes<Answer>(), alive.token())
+            var request = ChatRequest("/client-tools 1 clock {}")
+            request.tools = [
+                Tool(name: "clock", description: "") { _ in
+                    token.use()
+                    stream.all.first?.cancel()
+                    return "noon"
+                }
+            ]
+            stream.add(client.chat(request))
+            #expect(try await failure { for try await _ in stream.all[0] {} }.status == .cancelled)
+        }
+        await alive.ends()
+
         var request = ChatRequest("/client-tools 1 clock {}")
         request.tools = [
             Tool(name: "clock", description: "") { _ in
-                stream.all.first?.cancel()
+                try await client.close()
                 return "noon"
             }
         ]
-        let answer = client.chat(request)
-        stream.add(answer)
-        #expect(try await failure { for try await _ in answer {} }.status == .cancelled)
-        request.tools[0].run = { _ in
-            try await client.close()
-            return "noon"
-        }
-        #expect(try await failure { for try await _ in client.chat(request) {} }.status == .closed)
+        #expect(try await failure { [request] in for try await _ in client.chat(request) {} }.status == .closed)
         #expect(client.state == .ended)
     }
 

@@ -261,6 +261,9 @@ struct Promises {
         printed += "\(request) \(String(reflecting: request)) \(request.messages) \(event) \(String(reflecting: [event]))"
         dump(request, to: &printed)
         dump(event, to: &printed)
+        let tool = Tool(name: "clock", description: "s3cret", parameters: #"{"title":"s3cret"}"#)
+        printed += "\(tool) \(String(reflecting: tool))"
+        dump(tool, to: &printed)
         #expect(!printed.contains("s3cret"))
     }
 
@@ -305,7 +308,7 @@ struct Promises {
     compare(Configuration.LimitKey.self, "CONFER_LIMIT_")
     compare(Configuration.LogLevel.self, "CONFER_LOG_")
     compare(Ending.self, "CONFER_ENDING_")
-    compare(Progress.self, "CONFER_PROGRESS_")
+    compare(ConferError.Progress.self, "CONFER_PROGRESS_")
     compare(Stage.self, "CONFER_STAGE_")
     compare(TokenReason.self, "CONFER_TOKEN_")
     for outcome in Report.Check.Outcome.allCases { header["CONFER_OUTCOME_\(outcome.rawValue.uppercased())"] = nil }
@@ -320,6 +323,19 @@ struct Promises {
     #expect(rest.sorted() == ["CONFER_END", "CONFER_OK", "CONFER_TIMEOUT"])
 }
 
+/// Every public name has a comment for the documentation. (Printing.swift has only conformances.)
+@Test func publicNamesHaveComments() throws {
+    for file in try sources() where file != "Printing.swift" {
+        let lines = try read("Sources/Confer/" + file).split(separator: "\n", omittingEmptySubsequences: false)
+            .map { $0.trimmingCharacters(in: .whitespaces) }
+        for (line, before) in zip(lines.dropFirst(), lines) {
+            guard line.hasPrefix("public ") || line.contains(/^case `?\w+`?( = |\(\w|$)/) else { continue }
+            let conforms = line.contains(/(description|debugDescription|customMirror): (String|Mirror) \{/)
+            #expect(before.hasPrefix("///") || conforms, "\(file): \(line)")
+        }
+    }
+}
+
 /// The package calls every function of the header, or has a reason not to.
 @Test func packageUsesEachFunctionOfTheHeader() throws {
     var left = [
@@ -331,9 +347,7 @@ struct Promises {
         "_name": "the cases of enumerations have names in Swift",
         "version_number": "Library.version has the same as text",
     ]
-    let folder = package.appendingPathComponent("Sources/Confer").standardizedFileURL
-    let files = try FileManager.default.contentsOfDirectory(atPath: folder.path)
-    let code = try files.map { try read("Sources/Confer/" + $0).replacing(/(?m)^ *\/\/.*$/, with: "") }.joined()
+    let code = try sources().map { try read("Sources/Confer/" + $0).replacing(/(?m)^ *\/\/.*$/, with: "") }.joined()
     let used = Set(code.matches(of: /\bconfer_([a-z0-9_]+)/).map { String($0.1) })
     let functions = try read("../../include/confer.h").matches(of: /(?m)^[a-z][a-z0-9_ ]*[ *]confer_([a-z0-9_]+)\(/)
         .map { String($0.1) }
@@ -350,6 +364,11 @@ struct Promises {
 }
 
 private let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..")
+
+private func sources() throws -> [String] {
+    try FileManager.default.contentsOfDirectory(
+        atPath: package.appendingPathComponent("Sources/Confer").standardizedFileURL.path)
+}
 
 private func read(_ path: String) throws -> String {
     try String(contentsOf: package.appendingPathComponent(path).standardizedFileURL, encoding: .utf8)
