@@ -116,13 +116,16 @@ TO_PREFIX = $(shell realpath --canonicalize-missing --relative-to='$(LIBDIR)/cma
 FILL = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
        -e 's|@LIBS_PRIVATE@|$(LIBS_PRIVATE)|' -e 's|@TO_PREFIX@|$(TO_PREFIX)|'
 
+# The folder of the libraries to install; also build/cross/TARGET/lib.
+BUILT ?= build/lib
+
 # Builds nothing, so that `sudo make install` runs no compiler as root.
 install:
-	@test -e build/lib/libconfer.so.$(VERSION) || { echo "nothing is built yet: make lib" >&2; exit 1; }
+	@test -e "$(BUILT)/libconfer.so.$(VERSION)" || { echo "nothing is built yet: make lib" >&2; exit 1; }
 	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/confer" "$(DESTDIR)$(PREFIX)/include" \
 	  "$(DESTDIR)$(PREFIX)/share/confer"
-	install -m 755 build/lib/libconfer.so.$(VERSION) "$(DESTDIR)$(LIBDIR)/"
-	install -m 644 build/lib/libconfer.a "$(DESTDIR)$(LIBDIR)/"
+	install -m 755 "$(BUILT)/libconfer.so.$(VERSION)" "$(DESTDIR)$(LIBDIR)/"
+	install -m 644 "$(BUILT)/libconfer.a" "$(DESTDIR)$(LIBDIR)/"
 	$(STRIP) --strip-unneeded "$(DESTDIR)$(LIBDIR)/libconfer.so.$(VERSION)"
 	$(STRIP) --strip-debug "$(DESTDIR)$(LIBDIR)/libconfer.a"
 	ln -sf libconfer.so.$(VERSION) "$(DESTDIR)$(LIBDIR)/libconfer.so.0"

@@ -32,9 +32,9 @@
 //             &call) can copy the call, and answer the copy later on any thread. It runs in
 //             pull_stream::next() or on the client's callback thread. There it cannot read this
 //             stream: CONFER_E_BUSY. Each stream has a copy of its request's functions.
-// Lifetimes   A std::string_view lives as long as the object that returned it. An `event` is lent
-//             during its callback, or until the stream is read again. A copy of it outlives the
-//             loan. Copies of a `report` or an `error` share it.
+// Lifetimes   A std::string_view lives as long as the object that returned it, unless the comment of
+//             its function says otherwise. An `event` is lent during its callback, or until the
+//             stream is read again, and so are its views. A copy of it outlives the loan. Copies of a `report` or an `error` share it.
 // Callbacks   Run on the client's callback thread. An exception in on_event stops the stream and
 //             arrives in on_done and stream::wait(). The model receives a tool's exception as the
 //             result. An exception in a token or release function refuses the question, without

@@ -19,7 +19,10 @@ start_enclave() {
   policy=$(sed -n 's/.*"policy":"\([^"]*\)".*/\1/p' <<<"$ready")
 }
 
-stop_enclave() { { kill "$enclave_pid" && wait "$enclave_pid"; } 2>/dev/null || true; }
+stop_enclave() {
+  { kill "$enclave_pid" && wait "$enclave_pid"; } 2>/dev/null || true
+  enclave_pid=
+}
 
 # with_enclave COMMAND…: runs a command with an enclave. CONFER_TOKEN has the token. The words @URL
 # and @POLICY become the URL and the policy file, which are also in CONFER_TEST_URL and

@@ -125,11 +125,7 @@ func closing(t *testing.T) func(*confer.Client, error) *confer.Client {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() {
-			if err := client.Close(); err != nil {
-				t.Error(err)
-			}
-		})
+		t.Cleanup(func() { closed(t, client) })
 		return client
 	}
 }

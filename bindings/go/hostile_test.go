@@ -195,8 +195,8 @@ func TestCopiesShareTheirHandle(t *testing.T) {
 		t.Error(err)
 	}
 	expect(t, "the copy", other.Err(), confer.ErrClosed)
-	report, err := confer.ParsePolicy(policy.JSON())
-	if err != nil || report.SHA256() != policy.SHA256() {
+	again, err := confer.ParsePolicy(policy.JSON())
+	if err != nil || again.SHA256() != policy.SHA256() {
 		t.Errorf("got %v", err)
 	}
 }
@@ -482,35 +482,29 @@ func TestPanicInALoopCanBeRecovered(t *testing.T) {
 func TestCloseInsideOfFunctions(t *testing.T) {
 	enclave := launch(t)
 	config := enclave.config
-	closes := func(client *confer.Client) {
-		t.Helper()
-		if err := client.Close(); err != nil {
-			t.Error(err)
-		}
-	}
 	client := connect(t, config)
 	for event, err := range client.Chat(t.Context(), ask("/slow 1 100000")) {
 		if err == nil {
-			closes(client)
+			closed(t, client)
 		} else if event.Type != 0 || !errors.Is(err, confer.ErrClosed) {
 			t.Errorf("a chat's loop: %v, %v", event, err)
 		}
 	}
 	client = connect(t, config)
 	for _, err := range client.Watch(t.Context()) {
-		if closes(client); err != nil {
+		if closed(t, client); err != nil {
 			t.Errorf("a watch's loop: %v", err)
 		}
 	}
 	client = connect(t, config)
-	closing := func(context.Context, string) (string, error) { closes(client); return "noon", nil }
+	closing := func(context.Context, string) (string, error) { closed(t, client); return "noon", nil }
 	expect(t, "a tool", lastError(client.Chat(t.Context(), withTools("/client-tools 1 clock {}", closing))), confer.ErrClosed)
 	client = connect(t, config)
-	request := confer.ExtractionRequest{Filename: "a.txt", Bytes: make([]byte, 1<<20), Progress: func(int64, int64) { closes(client) }}
+	request := confer.ExtractionRequest{Filename: "a.txt", Bytes: make([]byte, 1<<20), Progress: func(int64, int64) { closed(t, client) }}
 	_, err := client.Extract(t.Context(), request)
 	expect(t, "Progress", err, confer.ErrClosed)
 	client = connect(t, config)
-	closer := readerFunc(func(buffer []byte) (int, error) { closes(client); return len(buffer), nil })
+	closer := readerFunc(func(buffer []byte) (int, error) { closed(t, client); return len(buffer), nil })
 	_, err = client.Extract(t.Context(), confer.ExtractionRequest{Filename: "a.txt", Length: 1 << 20, Reader: closer})
 	expect(t, "Reader", err, confer.ErrClosed)
 
@@ -518,7 +512,7 @@ func TestCloseInsideOfFunctions(t *testing.T) {
 	asking := config
 	asking.Token = ""
 	asking.TokenProvider = func(context.Context, confer.TokenReason) (string, error) {
-		closes(<-started)
+		closed(t, <-started)
 		return config.Token, nil
 	}
 	client = start(t, asking)
@@ -785,15 +779,19 @@ func TestChildrenInheritNoDescriptor(t *testing.T) {
 // A reader that breaks its contract fails the upload.
 func TestReadersThatBreakTheirContract(t *testing.T) {
 	client := connect(t, startEnclave(t, "none"))
-	for what, read := range map[string]func([]byte) (int, error){
-		"unexpected end": func([]byte) (int, error) { return 0, io.ErrUnexpectedEOF },
-		"no bytes":       func([]byte) (int, error) { return 0, io.EOF },
-		"nothing":        func([]byte) (int, error) { return 0, nil },
-		"endless":        func(buffer []byte) (int, error) { return len(buffer), nil },
+	for what, reader := range map[string]struct {
+		read   func([]byte) (int, error)
+		status confer.Status
+		cause  error // nil: none
+	}{
+		"unexpected end": {func([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }, confer.ErrCancelled, io.ErrUnexpectedEOF},
+		"no bytes":       {func([]byte) (int, error) { return 0, io.EOF }, confer.ErrInvalidArgument, nil},
+		"nothing":        {func([]byte) (int, error) { return 0, nil }, confer.ErrCancelled, io.ErrNoProgress},
+		"endless":        {func(buffer []byte) (int, error) { return len(buffer), nil }, confer.ErrCancelled, confer.ErrInvalidArgument},
 	} {
-		_, err := client.Extract(t.Context(), confer.ExtractionRequest{Filename: "a.txt", Length: 1 << 20, Reader: readerFunc(read)})
-		var failure *confer.Error
-		if !errors.As(err, &failure) {
+		request := confer.ExtractionRequest{Filename: "a.txt", Length: 1 << 20, Reader: readerFunc(reader.read)}
+		_, err := client.Extract(t.Context(), request)
+		if !errors.Is(err, reader.status) || reader.cause != nil && !errors.Is(err, reader.cause) {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}

@@ -61,7 +61,7 @@ if ldd "$TREE/build/tests/go/chat-static" | grep libconfer; then
 fi
 # The linker warns that glibc loads its own shared libraries to resolve names.
 "$go" build -tags netgo,osusergo -ldflags '-linkmode external -extldflags -static' -o "$TREE/build/tests/go/chat-fully-static" \
-  ./examples/chat 2>/dev/null
+  ./examples/chat 2>"$TREE/build/tests/go/static.log" || { cat "$TREE/build/tests/go/static.log"; exit 1; }
 if ldd "$TREE/build/tests/go/chat-fully-static" 2>/dev/null; then
   echo "the fully static program needs shared libraries"
   exit 1

@@ -194,7 +194,7 @@ func constant[T interface {
 			return value
 		}
 	}
-	t.Fatalf("unknown constant %s", name)
+	t.Errorf("unknown constant %s", name)
 	return 0
 }
 
@@ -214,7 +214,10 @@ func (e *vectorExchange) run(t *testing.T, file string) []object {
 	// Closed after the events before the client's close; receives the result.
 	ready, watched := make(chan struct{}), make(chan object, 1)
 	if e.Watch != nil {
-		go func() { watched <- e.Watch.run(t, client, ready) }()
+		// Opened before the requests, so that no event is missed.
+		opened := make(chan struct{})
+		go func() { watched <- e.Watch.run(t, client, sync.OnceFunc(func() { close(opened) }), ready) }()
+		<-opened
 	}
 	conversation := e.conversation(t)
 	results := make([]object, len(e.Requests))
@@ -261,11 +264,14 @@ func (e *vectorExchange) conversation(t *testing.T) (conversation *confer.Conver
 	return conversation
 }
 
-// run reads a watch to its end. It closes ready when the client is to be closed.
-func (w *vectorWatch) run(t *testing.T, client *confer.Client, ready chan struct{}) object {
+// run reads a watch to its end. It calls opened at its first event, and closes ready when the client is to
+// be closed.
+func (w *vectorWatch) run(t *testing.T, client *confer.Client, opened func(), ready chan struct{}) object {
+	defer opened()
 	var failure error
 	events, asked, isReady := []object{}, 0, false
 	for event, err := range client.Watch(t.Context()) {
+		opened()
 		if failure = err; err != nil {
 			break
 		}

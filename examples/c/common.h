@@ -43,12 +43,16 @@ struct text {
     size_t len, size;
 };
 
+/* Makes room for this many more bytes and the NUL. */
+static inline void reserve(struct text *to, size_t len) {
+    if (to->size - to->len > len) return;
+    to->size = 2 * to->size + len + 128;
+    to->text = realloc(to->text, to->size);
+    if (to->text == NULL) exit(last_line(CONFER_E_SYSTEM, "memory: ", strerror(ENOMEM)));
+}
+
 static inline void add(struct text *to, const char *bytes, size_t len) {
-    if (to->size - to->len <= len) {
-        to->size = 2 * to->size + len + 128;
-        to->text = realloc(to->text, to->size);
-        if (to->text == NULL) exit(last_line(CONFER_E_SYSTEM, "memory: ", strerror(ENOMEM)));
-    }
+    reserve(to, len);
     memcpy(to->text + to->len, bytes, len);
     to->text[to->len += len] = '\0';
 }
@@ -59,9 +63,11 @@ static inline void add_format(struct text *to, const char *format, ...) {
     va_start(arguments, format);
     va_copy(again, arguments);
     int len = vsnprintf(NULL, 0, format, arguments);
-    char *printed = len >= 0 ? malloc((size_t)len + 1) : NULL;
-    if (printed != NULL) add(to, printed, (size_t)vsnprintf(printed, (size_t)len + 1, format, again));
-    free(printed);
+    if (len >= 0) {
+        reserve(to, (size_t)len);
+        vsnprintf(to->text + to->len, (size_t)len + 1, format, again);
+        to->len += (size_t)len;
+    }
     va_end(again);
     va_end(arguments);
 }

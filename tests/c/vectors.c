@@ -127,11 +127,11 @@ static void add_event(cJSON *events, const confer_event *event) {
         cJSON_DeleteItemFromArray(events, cJSON_GetArraySize(events) - 1);
     if (type == CONFER_EVENT_BODY && last != NULL && strcmp(text_of(last, "type"), "CONFER_EVENT_BODY") == 0) {
         const char *before = text_of(last, "content");
-        char *joined = malloc(strlen(before) + strlen(content) + 1);
-        CHECK(joined != NULL);
-        strcpy(stpcpy(joined, before), content);
-        cJSON_SetValuestring(cJSON_GetObjectItemCaseSensitive(last, "content"), joined);
-        free(joined);
+        char *longer = malloc(strlen(before) + strlen(content) + 1);
+        CHECK(longer != NULL);
+        strcpy(stpcpy(longer, before), content);
+        cJSON_SetValuestring(cJSON_GetObjectItemCaseSensitive(last, "content"), longer);
+        free(longer);
         return;
     }
     cJSON *to = cJSON_CreateObject(), *row;

@@ -51,7 +51,7 @@ answers "README's program" "You said: Hello!" "$OUT/hello-local"
   awk '/^ *```cpp$/ { part = ++count > 1; next } /^ *```$/ { part = 0 } part' bindings/cpp/README.md
   echo '}'
 } >"$OUT/parts.cpp"
-compile "$CXX" 17 "$OUT/parts.cpp" "$OUT/parts.o" -c
+"$CXX" -std=c++17 "${warnings[@]}" -Iinclude -fsyntax-only "$OUT/parts.cpp"
 
 compile "$CXX" 17 examples/cpp/chat.cpp "$OUT/chat"
 answers "the example" "You said: hello there" "$OUT/chat" --url @URL --policy @POLICY "hello there"

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Checks what scripts/cross built: that each library exports the functions of the header and nothing
 # else, and needs nothing but the system; and runs tests/cross/promises.c against the local enclave
-# where this machine can run the target. Also compiles the examples for each target, and runs them
-# under wine. `tests/cross/test.sh TARGET…` checks only these targets.
+# where this machine can run the target. Also compiles the examples for each target but iOS, and runs them
+# where it can. `tests/cross/test.sh TARGET…` checks only these targets.
 #
 # Another enclave: CONFER_ENCLAVE.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/cross-settings
 
-ENCLAVE=${CONFER_ENCLAVE:-build/bin/confer-enclave}
-[[ -x $ENCLAVE ]] || { echo "$ENCLAVE is missing: make enclave"; exit 1; }
 OUT=$(mktemp -d)
+CONFER_ENCLAVE_STATE=$OUT/state
+source tests/enclave.sh
+[[ -x $CONFER_ENCLAVE ]] || { echo "$CONFER_ENCLAVE is missing: make enclave"; exit 1; }
 trap 'rm -rf "$OUT"' EXIT
 C=(-std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -g -D_POSIX_C_SOURCE=200809L -Iinclude tests/cross/promises.c)
 C_PROGRAMS=(statuses input connect callbacks streams reentrancy pull cancel free slow cache clients requests writes tools
@@ -58,26 +59,23 @@ neighbour() { # folder in build/cross, what is in front of C's names
     llvm rust-objcopy --redefine-syms="$OUT/renames" "build/cross/$1/lib/libconfer.a" "$OUT/neighbour.a"
 }
 # The names that our library and that one share are those of imports and of the compiler's functions.
+readonly SHARED='___chkstk_ms|__[a-z0-9]+|fm(ax|in)imumf?|lgammaf?_r|roundevenf?|.*_imports_lib_iname|_head_.*|(__imp_|\.refptr\.).*'
 shares_no_name() { # folder in build/cross
-  defined "$OUT/neighbour.a" | grep -E '^_?(_R|_ZN|rust_|aws_lc)' >"$OUT/names" && [[ $(wc -l <"$OUT/names") -gt 1000 ]] &&
-    ! LC_ALL=C comm -12 "$OUT/names" <(defined "build/cross/$1/lib/libconfer.a") | grep .
+  defined "$OUT/neighbour.a" >"$OUT/names" && [[ $(grep -cE '^_?(_R|_ZN)' "$OUT/names") -gt 1000 ]] &&
+    ! LC_ALL=C comm -12 "$OUT/names" <(defined "build/cross/$1/lib/libconfer.a") |
+      LC_ALL=C comm -23 - <(sed -n 's/^__imp_//p' "$OUT/names" | LC_ALL=C sort) | grep -Evx "$SHARED"
 }
 
 # ---- running --------------------------------------------------------------------------------------
 
-keep_promises() { # command…
-  local line url token policy status
-  coproc ENCLAVE_PROCESS { exec "$ENCLAVE" --state "$OUT/state" --exit-with-stdin 2>"$OUT/enclave.log"; }
-  local pid=$ENCLAVE_PROCESS_PID input=${ENCLAVE_PROCESS[1]}
-  read -r line <&"${ENCLAVE_PROCESS[0]}"
-  field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$line"; }
-  url=$(field url) token=$(field token) policy=$(field policy)
+# In a subshell, because start_enclave exits if it fails.
+keep_promises() ( # command…
+  start_enclave
   "$@" "$url" "$token" "$policy" "$OUT/document"
   status=$?
-  exec {input}>&-
-  wait "$pid"
-  return $status
-}
+  stop_enclave
+  exit $status
+)
 
 # Compares the enclave's hash of the uploaded file, too.
 run() { # name, command…
@@ -125,7 +123,7 @@ run_examples() { # target, command that runs a program…
 
 # The programs of tests/c, which count the promises that they keep.
 c_programs() { # target, programs…
-  try "$1: programs of tests/c" env CC="$PWD/scripts/zig-cc" CONFER_ENCLAVE="$ENCLAVE" LIB_DIR="build/cross/$1/lib" \
+  try "$1: programs of tests/c" env CC="$PWD/scripts/zig-cc" LIB_DIR="build/cross/$1/lib" \
     tests/c/test.sh "${@:2}"
   cat "$OUT/log"
 }
@@ -156,11 +154,12 @@ aarch64-linux-gnu() {
 
 x86_64-linux-musl() {
   local lib=$PWD/build/cross/x86_64-linux-musl/lib
-  is_static() { [[ -x $1 ]] && ! llvm-readelf --program-headers --dynamic-table "$1" | grep -E 'INTERP|NEEDED'; }
+  is_static() { llvm-readelf --program-headers --dynamic-table "$1" >"$OUT/headers" && grep LOAD "$OUT/headers" &&
+    ! grep -E 'INTERP|NEEDED' "$OUT/headers"; }
   # Zig has no -l:libconfer.a, and with -static finds libconfer.a by -lconfer.
   build_in_go() {
     (cd bindings/go && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=1 CC=$OLDPWD/scripts/zig-cc \
-      CGO_CFLAGS="-O2 -I$OLDPWD/include" CGO_LDFLAGS="-L$lib" "$GO" build -tags confer_shared,netgo,osusergo \
+      CGO_CFLAGS="-O2 -I$OLDPWD/include" CGO_LDFLAGS="-L$lib" "$(find_go)" build -tags confer_shared,netgo,osusergo \
       -ldflags '-linkmode external -extldflags "-static -lunwind"' -o "$OUT/chat" ./examples/chat)
   }
   ask_in_go() { CONFER_TOKEN=$2 "$OUT/chat" -url "$1" -policy "$3" "hello there" | grep -x 'You said: hello there'; }
@@ -170,6 +169,8 @@ x86_64-linux-musl() {
   try "x86_64-linux-musl: the C program is fully static" is_static "$OUT/static"
   run "x86_64-linux-musl: the C program keeps the promises" "$OUT/static"
   RUNNER=env LINK="-static $lib/libconfer.a -lunwind" c_programs x86_64-linux-musl "${C_PROGRAMS[@]}" "${NATIVE_PROGRAMS[@]}"
+  compile_examples x86_64-linux-musl scripts/zig-cc -static "$lib/libconfer.a" -lunwind
+  run_examples x86_64-linux-musl
   try "x86_64-linux-musl: a Go program links libconfer.a" build_in_go
   try "x86_64-linux-musl: the Go program is fully static" is_static "$OUT/chat"
   try "x86_64-linux-musl: the Go program receives an answer" keep_promises ask_in_go

@@ -38,7 +38,7 @@ archive=$(echo "$into"/libconfer-*/)
 archive=${archive%/}
 expect "each file in the archive has its checksum" ok "$(cd "$archive" && sha256sum --quiet --check SHA256SUMS && echo ok)"
 # Prints the links of a text to files, whose place may differ.
-links() { awk '/^ *```/ { code = !code } !code' "$@" | grep -oE '\]\([^)]+' | grep -vE '\((https?:|#)' || true; }
+links() { awk 'FNR == 1 { code = 0 } /^ *```/ { code = !code } !code' "$@" | grep -oE '\]\([^)]+' | grep -vE '\((https?:|#)' || true; }
 mapfile -t texts < <(find "$archive" -name '*.md')
 expect "the archive has its texts" 5 ${#texts[@]}
 expect "they link to no file" "" "$(links "${texts[@]}")"
@@ -147,6 +147,8 @@ else
 fi
 
 if [ $status = 0 ]; then
+  glibc=$(sed -n 's/.* need glibc \([0-9.]*\) or newer.*/\1/p' "$readme")
+  expect "the archive's README names the glibc of the wheel" "manylinux_${glibc/./_}" "$(basename "$into"/*.whl | grep -o 'manylinux_[0-9]*_[0-9]*')"
   export PIP_NO_INDEX=1 PIP_DISABLE_PIP_VERSION_CHECK=1
   # The tools' Python can make virtual environments.
   [ ! -e "$PYTHON_TOOLS/.complete" ] || PATH=$PYTHON_TOOLS/bin:$PATH

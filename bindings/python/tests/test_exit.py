@@ -37,7 +37,7 @@ class Endless:
         return bytes(min(size, 4096))
 """
 
-#: Name, exit code and program. A name that ends in digits runs so often.
+#: Name, exit code and program.
 PROGRAMS: dict[str, tuple[int, str]] = {
     "client, stream and watch in globals": (
         0,
@@ -57,7 +57,7 @@ next(stream)
 sys.exit(3)
 """,
     ),
-    "everything dropped a moment before: 4": (
+    "everything dropped a moment before": (
         0,
         """
 config.token_provider = lambda reason: os.environ["TOKEN"]
@@ -67,7 +67,7 @@ next(stream)
 del client, stream
 """,
     ),
-    "connecting: 4": (
+    "connecting": (
         0,
         """
 client = confer.Client(config)
@@ -356,6 +356,9 @@ def use(confer, config):
     next(stream)
 """
 
+#: Programs that race with the library's threads run several times.
+REPEATED = {"everything dropped a moment before": 4, "connecting": 4}
+
 LATE_HANDLER = """
 import atexit, os
 @atexit.register
@@ -395,7 +398,7 @@ class Ends(EnclaveTest):
 
     def test_process_may_end_at_any_time(self) -> None:
         for name, (code, program) in PROGRAMS.items():
-            for _ in range(int(name.partition(": ")[2] or 1)):
+            for _ in range(REPEATED.get(name, 1)):
                 with self.subTest(name):
                     self.assertEqual(self.ended("-c", BEGIN + program), (code, ""))
 
@@ -403,6 +406,24 @@ class Ends(EnclaveTest):
         program = LATE_HANDLER + BEGIN + PROGRAMS["client, stream and watch in globals"][1]
         for log in ("", "config.log = None"):
             self.assertEqual(self.ended("-c", program.replace("client =", f"{log}\nclient =", 1)), (0, ""))
+
+    def test_handler_from_before_the_import_waits_for_a_daemon_thread(self) -> None:
+        before = "import atexit\natexit.register(lambda: worker.join())\n"
+        program = """
+client = confer.Client(config)
+begun = threading.Event()
+def work():
+    try:
+        while True:
+            client.chat("x").text()
+            begun.set()
+    except confer.EndedError:
+        pass
+worker = threading.Thread(target=work, daemon=True)
+worker.start()
+begun.wait()
+"""
+        self.assertEqual(self.ended("-c", before + BEGIN + program), (0, ""))
 
     def test_client_of_an_early_module_is_closed(self) -> None:
         with tempfile.TemporaryDirectory() as folder:

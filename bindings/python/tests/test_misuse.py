@@ -116,11 +116,6 @@ class Types(EnclaveTest):
                     refused += 1
                     if getattr(error, "status", None) is not Status.FILE:  # a path
                         self.assertNotIn("s3cret", str(error))
-                except Exception as error:
-                    # A value that is no mapping.
-                    self.assertIsInstance(error, AttributeError, number)
-                    self.assertIn("attribute 'items'", str(error), number)
-                    refused += 1
             self.assertGreater(refused, 5, number)
         confer.set_workers(2)
         self.assertEqual(client.chat("still here").text(), "You said: still here")
@@ -405,6 +400,10 @@ class Races(EnclaveTest):
         config.token, config.token_provider = None, lambda reason: token
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self.addCleanup(signal.signal, signal.SIGINT, before)
+        # A destructor cannot raise: Python reports its exception here, and goes on.
+        swallowed: list[object] = []
+        self.addCleanup(setattr, sys, "unraisablehook", sys.unraisablehook)
+        sys.unraisablehook = lambda unraised: swallowed.append(unraised.exc_type)
         main, used, ended = threading.get_ident(), threading.Event(), threading.Event()
 
         def interrupt() -> None:
@@ -434,7 +433,9 @@ class Races(EnclaveTest):
         self.assertEqual(client.chat("x").text(), "You said: x")
         client.close()
         del client
-        self.nothing_is_left()
+        self.assertLessEqual(set(swallowed), {KeyboardInterrupt})
+        if not swallowed:  # an interrupted destructor may keep its handle
+            self.nothing_is_left()
 
 
 class Loops(EnclaveTest):

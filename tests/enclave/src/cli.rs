@@ -30,7 +30,7 @@ What it serves
                               answer chats
   --upstream-model MODEL      with this model
   --script FILE               play the script of a test vector; end with status 1 if the client
-                              sends anything else
+                              sends anything else, or connects more or less often
 
 Ports and files
   --port N                    the port (default: a free one)

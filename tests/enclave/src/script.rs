@@ -526,10 +526,9 @@ impl Player {
     /// it.
     async fn next(&mut self) -> Option<Asked> {
         loop {
-            match self.asked.recv().await? {
-                Asked::Open { id, verb, path, .. }
-                    if self.answers_pings && verb == "GET" && path == "/ping" =>
-                {
+            let asked = self.asked.recv().await?;
+            match asked {
+                Asked::Open { id, .. } if self.answers_pings && is_ping(&asked) => {
                     let pong = Outgoing::Response(response(id, 200, "PONG"));
                     let _ = send(&self.outbox, pong).await; // the connection may have ended
                 }

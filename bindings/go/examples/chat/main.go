@@ -20,8 +20,11 @@ func main() {
 	url := flag.String("url", "", "the WebSocket's URL; default: Confer's own service")
 	policy := flag.String("policy", "", "a policy file; default: the production policy")
 	flag.Parse()
-	// Go's options end at the first other word. One after the prompt would become a part of it.
-	misplaced := slices.ContainsFunc(flag.Args(), func(word string) bool { return strings.HasPrefix(word, "-") })
+	// Go's options end at the first other word. One after it would become a part of the prompt.
+	misplaced := slices.ContainsFunc(flag.Args(), func(word string) bool {
+		name, isOption := strings.CutPrefix(strings.Replace(word, "--", "-", 1), "-")
+		return isOption && flag.Lookup(strings.SplitN(name, "=", 2)[0]) != nil
+	})
 	if flag.NArg() == 0 || misplaced {
 		fmt.Fprintln(os.Stderr, "usage: chat [-url URL] [-policy FILE] PROMPT")
 		os.Exit(2)

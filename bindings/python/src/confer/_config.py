@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from . import _abi as c
 from ._constants import Ask, Duration, Limit, LogLevel, Roots, TokenReason
 from ._errors import Check, milliseconds
-from ._native import Owned, destroyed, expected, function, registered, target, text, utf8
+from ._native import Owned, destroyed, expected, function, pairs, registered, target, text, utf8
 from ._report import Report, read_report
 
 Log = Callable[[LogLevel, str, str], None]
@@ -164,9 +164,9 @@ class BaseConfig(Generic[TokenT, AcceptT]):
         if self.jwks_cache_file is not None:
             value = os.fsencode(self.jwks_cache_file)
             check(c.confer_config_set_jwks_cache_file(config, value, len(value), error))
-        for duration, seconds in self.durations.items():
+        for duration, seconds in pairs("durations", self.durations):
             check(c.confer_config_set_duration_ms(config, duration, milliseconds(repr(duration), seconds), error))
-        for limit, number in self.limits.items():
+        for limit, number in pairs("limits", self.limits):
             check(c.confer_config_set_limit(config, limit, number, error))
         if self.renew_with_evidence:
             check(c.confer_config_set_renew_with_evidence(config, True, error))

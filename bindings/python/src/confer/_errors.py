@@ -108,6 +108,8 @@ def read_error(handle: c.confer_error) -> Error | None:
 
 def milliseconds(name: str, seconds: float) -> int:
     """Converts a time for the library. Rounds up, because 0 turns some times off."""
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name}: expected a time in seconds, not {type(seconds).__name__}")
     if not 0 <= seconds < 1e15:
         raise made(Status.INVALID_ARGUMENT, f"{name}: expected a time in seconds, found {seconds}")
     return math.ceil(round(seconds * 1000, 6))

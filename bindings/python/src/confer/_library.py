@@ -69,26 +69,25 @@ class Number(NamedTuple):
     """The type of a number. ctypes would cut an integer that is too large, and names no function."""
 
     native: Any
-    #: The bounds of an integer.
-    low: int = 0
-    high: int = -1
+    #: The bounds of an integer. Without them it is a double.
+    bounds: tuple[int, int] | None = None
 
     def check(self, function: str, value: object) -> None:
-        if self.high < self.low:
+        if self.bounds is None:
             if not isinstance(value, (int, float)):
                 raise TypeError(f"{function}: expected a number, not {type(value).__name__}")
             float(value)  # OverflowError
         elif not isinstance(value, int):
             raise TypeError(f"{function}: expected an integer, not {type(value).__name__}")
-        elif not self.low <= value <= self.high:
-            raise OverflowError(f"{function}: expected a number from {self.low} to {self.high}")
+        elif not self.bounds[0] <= value <= self.bounds[1]:
+            raise OverflowError(f"{function}: expected a number from {self.bounds[0]} to {self.bounds[1]}")
 
 
 Double = Number(ctypes.c_double)
-Int32 = Number(ctypes.c_int32, -(2**31), 2**31 - 1)
-UInt32 = Number(ctypes.c_uint32, 0, 2**32 - 1)
-Int64 = Number(ctypes.c_int64, -(2**63), 2**63 - 1)
-UInt64 = Number(ctypes.c_uint64, 0, 2**64 - 1)
+Int32 = Number(ctypes.c_int32, (-(2**31), 2**31 - 1))
+UInt32 = Number(ctypes.c_uint32, (0, 2**32 - 1))
+Int64 = Number(ctypes.c_int64, (-(2**63), 2**63 - 1))
+UInt64 = Number(ctypes.c_uint64, (0, 2**64 - 1))
 
 
 class Constant(IntEnum):

@@ -7,7 +7,8 @@ import ctypes
 import itertools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from typing import Any, Generic, NoReturn, TypeVar
 
 from . import _abi as c
@@ -15,11 +16,16 @@ from . import _abi as c
 H = TypeVar("H", bound=ctypes.c_void_p)
 T = TypeVar("T")
 F = TypeVar("F")
+K = TypeVar("K")
+V = TypeVar("V")
+
+#: How long a thread pauses that uses a client while the process ends, in seconds.
+_PAUSE = 5.0
 
 
 class Owned(Generic[H]):
     """A handle that this object frees. It is made before the library fills it, so that an interrupt
-    loses none.
+    of making loses none.
 
     It is freed only when the last reference to this object ends, and every call holds one. So no
     thread uses a freed handle, also after a close. Copies are the same object.
@@ -115,6 +121,13 @@ def ever_registered() -> bool:
     return _last_number > 0
 
 
+def pairs(name: str, value: Mapping[K, V]) -> ItemsView[K, V]:
+    """The items of a mapping that the application gave."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}: expected a mapping, not {type(value).__name__}")
+    return value.items()
+
+
 def returned_text(name: str, value: object) -> str:
     """Refuses the result of an application's function if it is no text."""
     if not isinstance(value, str):
@@ -134,10 +147,11 @@ class Exit:
 
     @classmethod
     def pause_thread(cls) -> None:
-        """Stops a thread of the application while the process ends. It is a daemon thread, which
-        Python stops a moment later, and should not print an error before."""
+        """Delays a thread of the application while the process ends. Python stops a daemon thread a
+        moment later, which should print no error before. If an exit handler waits for the thread,
+        it gets its error after the delay."""
         if cls.begun and not on_main_thread():
-            threading.Event().wait()
+            time.sleep(_PAUSE)
 
 
 def target(user_data: int) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Union
 from . import _abi as c
 from ._constants import Ending, Role
 from ._errors import Check, milliseconds
-from ._native import Owned, destroyed, expected, function, known, registered, target, text, utf8
+from ._native import Owned, destroyed, expected, function, known, pairs, registered, target, text, utf8
 
 #: Starts a request: client, callbacks, stream and error as in confer_chat_stream().
 Start = Callable[[c.confer_client, Any, Any, Any], int]
@@ -195,7 +195,7 @@ def start_chat(request: ChatRequest) -> Start:
         check(c.confer_chat_request_set_tool_rounds(chat, rounds, limit, error))
     if (conversation := request.conversation) is not None:
         check(c.confer_chat_request_set_conversation(chat, expected(Conversation, conversation)._handle.raw, error))
-    for key, content in request.properties.items():
+    for key, content in pairs("properties", request.properties):
         name, value = utf8(key), _json(content)
         check(c.confer_chat_request_set_property(chat, name, len(name), value, len(value), error))
     return lambda client, *rest: c.confer_chat_stream(client, owned.raw, *rest)
@@ -216,7 +216,7 @@ def start_embeddings(texts: Sequence[str], is_query: bool) -> Start:
 def start_fetch(url: str, headers: Mapping[str, str]) -> Start:
     check, owned, value = Check(), Owned(c.confer_fetch_request(), c.confer_fetch_request_free), utf8(url)
     check(c.confer_fetch_request_new(value, len(value), ctypes.byref(owned.raw), check.error))
-    for key, content in headers.items():
+    for key, content in pairs("headers", headers):
         name, value = utf8(key), utf8(content)
         check(
             c.confer_fetch_request_set_header(owned.raw, name, len(name), value, len(value), check.error)
@@ -264,7 +264,7 @@ def start_extraction(
     value = utf8(filename)
     check(c.confer_extraction_request_new(value, len(value), ctypes.byref(owned.raw), check.error))
     request, error = owned.raw, check.error
-    for key, option in options.items():
+    for key, option in pairs("options", options):
         name, value = utf8(key), _json(option)
         check(c.confer_extraction_request_set_option(request, name, len(name), value, len(value), error))
     size = -1 if length is None else length

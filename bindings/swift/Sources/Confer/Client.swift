@@ -4,8 +4,8 @@ import CConfer
 
 /// A client for its whole life: one connection to a verified enclave, or several in succession, see
 /// `Configuration.LimitKey.attempts`. It lives until it is closed, or until it and its answers are
-/// released. A closure that captures its client, such as a token provider, keeps it until it is
-/// closed: capture it weakly.
+/// released. A token provider, a release decision or a log that captures its client keeps it alive until
+/// ``close()``: capture it weakly, or close it.
 ///
 ///     let client = try await Client.connect(Configuration(token: token))
 ///     for try await event in client.chat(ChatRequest("Hello!")) {
@@ -123,7 +123,8 @@ public final class Client: Sendable {
     /// ends the client's name look-ups and file accesses. Cancelling the task does not end the
     /// wait.
     public func close() async throws {
-        // Frees at once the threads of all writes that wait.
+        // Begins to close without a thread: writes that wait may hold every thread that the wait
+        // below could use.
         if try call({ confer_close(handle.pointer, 0, $0) }) == CONFER_OK { return }
         try await waiting { [handle] in try call { confer_close(handle.pointer, -1, $0) } }
     }

@@ -26,8 +26,8 @@ public struct Configuration: Sendable {
 
     /// Called if there is no token, for each further connection, after the server refused a token,
     /// and a minute before a token expires, if it is a JWT with an expiry. When the question is
-    /// over, its task is cancelled. The client keeps the closure until it ends, so the closure must
-    /// capture the client weakly.
+    /// over, its task is cancelled. The client keeps the closure until it ends: capture the client
+    /// weakly, or close it.
     public var tokenProvider: TokenProvider?
     /// Decides about another release. Default: the policy decides.
     public var releaseDecision: ReleaseDecision?

@@ -91,20 +91,24 @@ final class Source<Element: Sendable>: @unchecked Sendable {
     }
 
     func next() async throws -> Element? {
-        try await take { stream -> Element?? in
+        // Released after the lock: functions of tools may own what asks this stream.
+        var ended: (@Sendable (OpaquePointer, Tasks) throws -> Element)?
+        defer { withExtendedLifetime(ended) {} }
+        return try await take { stream -> Element?? in
             if let failure { throw failure }
             var event: OpaquePointer?
             let status: confer_status
             do {
                 status = try call { confer_stream_next(stream, 0, &event, $0) }
             } catch {
-                (failure, read) = (error, nil)
+                failure = error
+                swap(&ended, &read)
                 throw error
             }
             switch status {
             case CONFER_OK: return try read?(event!, signal.tasks)
             case CONFER_END:
-                read = nil
+                swap(&ended, &read)
                 return .some(nil)
             default: return nil
             }
@@ -115,7 +119,15 @@ final class Source<Element: Sendable>: @unchecked Sendable {
         try await take { stream in
             var start: UnsafePointer<CChar>?
             var count = 0
-            let status = try call { confer_stream_collect(stream, 0, &start, &count, $0) }
+            if let failure { throw failure }
+            let status: confer_status
+            do {
+                status = try call { confer_stream_collect(stream, 0, &start, &count, $0) }
+            } catch {
+                // A refusal to collect does not end the stream.
+                if (error as? ConferError)?.status != .invalidArgument { failure = error }
+                throw error
+            }
             return status == CONFER_OK ? Data(bytes: start!, count: count) : nil
         }
     }

@@ -56,7 +56,7 @@ extension Document: CustomStringConvertible, CustomDebugStringConvertible, Custo
     public var customMirror: Mirror { Mirror(self, children: []) }
 }
 
-/// A tool has a property named `description`.
+// Without CustomStringConvertible: `Tool.description` is the text for the model.
 extension Tool: CustomDebugStringConvertible, CustomReflectable {
     public var debugDescription: String { "Tool(name: \(name))" }
     public var customMirror: Mirror { Mirror(self, children: []) }

@@ -23,7 +23,13 @@ private final class Alive: @unchecked Sendable {
 
     private func add(_ change: Int) { lock.withLock { number += change } }
     func token() -> Token { Token(self) }
-    func ends() async { while count > 0 { await Task.yield() } }
+    /// Waits until nothing is alive. The limit of the test ends the wait.
+    func ends() async throws {
+        while count > 0 {
+            try Task.checkCancellation()
+            await Task.yield()
+        }
+    }
 }
 
 extension Promises {
@@ -73,6 +79,9 @@ extension Promises {
         for _ in 0..<2 {
             #expect(try await failure { for try await _ in failing {} }.status == .refused)
         }
+        let collected = client.chat(ChatRequest("/status-midstream 500"))
+        #expect(try await failure { _ = try await collected.collect() }.status == .refused)
+        #expect(try await failure { for try await _ in collected {} }.status == .refused)
         let silent = client.chat(ChatRequest("/silent"))
         try await withThrowingTaskGroup(of: Status.self) { group in
             for _ in 0..<5 {
@@ -171,7 +180,7 @@ extension Promises {
                 Task { try await client.close() }
             }
         }
-        await alive.ends()
+        try await alive.ends()
         #expect(try await Library.waitForThreads())
         #expect(openDescriptors() <= before)
     }
@@ -204,7 +213,7 @@ extension Promises {
             owner.client = client
             if closes { try await client.close() }
         }
-        await alive.ends()
+        try await alive.ends()
     }
 
     @Test func closeDoesNotWaitForClosuresThatNeverReturn() async throws {
@@ -255,7 +264,7 @@ extension Promises {
             stream.add(client.chat(request))
             #expect(try await failure { for try await _ in stream.all[0] {} }.status == .cancelled)
         }
-        await alive.ends()
+        try await alive.ends()
 
         var request = ChatRequest("/client-tools 1 clock {}")
         request.tools = [
@@ -352,7 +361,8 @@ extension Promises {
         try await client.close()
     }
 
-    /// The main actor runs other work while a client of it connects, chats, writes and closes.
+    /// The main actor runs other work while a client of it waits for a connection, for a
+    /// chat and for its end.
     @MainActor @Test func mainActorIsNeverBlocked() async throws {
         let enclave = try Enclave(fault: "message1-stall")
         let stalled = try Client(enclave.configuration)

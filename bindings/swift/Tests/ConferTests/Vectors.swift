@@ -49,7 +49,10 @@ private func run(_ vector: Object, _ file: String) async throws -> [Any] {
     let configuration = try adapted(enclave.configuration, exchange)
     let client = exchange["watch"] == nil ? try await Client.connect(configuration) : try Client(configuration)
     let watch = try (exchange["watch"] as? Object).map { Watch(json: try shown($0)) }
-    let watching = watch.map { watch in Task { try await watch.run(client) } }
+    let watching = watch.map { watch in
+        let events = client.events // opened before the requests, so that no event is missed
+        return Task { try await watch.run(events) }
+    }
     let sent = try requests.map { asked in Request(json: try shown(asked)) }
     let conversation = try conversation(exchange)
     var results: [String] = []
@@ -116,7 +119,7 @@ private struct Watch {
     }
 
     /// Reads the watch to its end. Returns the result as JSON.
-    func run(_ client: Client) async throws -> String {
+    func run(_ stream: EventStream<ClientEvent>) async throws -> String {
         let vector = try #require(parse(json) as? Object)
         let replies = vector["replies"] as? [[Object]] ?? []
         var asked = 0
@@ -133,7 +136,7 @@ private struct Watch {
             }
         }
         var described = try await result {
-            for try await event in client.events {
+            for try await event in stream {
                 switch event {
                 case .stage: continue
                 case .connected(_, let changed): events.append(["type": "CONFER_EVENT_CONNECTED", "release_changed": changed])
@@ -224,8 +227,7 @@ private struct Request {
         switch try text("kind") {
         case "chat": answer = client.chat(try chat(asked, conversation))
         case "raw":
-            let endings = ["CONFER_ENDING_ONE_RESPONSE", "CONFER_ENDING_COMPLETION", "CONFER_ENDING_CONTENT_LENGTH"]
-            let ending = try #require(try endings.firstIndex(of: text("ending")).flatMap { Ending(rawValue: Int32($0)) })
+            let ending: Ending = try constant("CONFER_ENDING", text("ending"))
             answer = client.send(try text("verb"), try text("path"), body: try text("body"), ending: ending)
         case "fetch": answer = client.fetch(try text("url"), headers: try #require(asked["headers"] as? [String: String]))
         case "extraction":
