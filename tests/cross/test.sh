@@ -61,7 +61,7 @@ neighbour() { # folder in build/cross, what is in front of C's names
 # The names that our library and that one share are those of imports and of the compiler's functions.
 readonly SHARED='___chkstk_ms|__[a-z0-9]+|fm(ax|in)imumf?|lgammaf?_r|roundevenf?|.*_imports_lib_iname|_head_.*|(__imp_|\.refptr\.).*'
 shares_no_name() { # folder in build/cross
-  defined "$OUT/neighbour.a" >"$OUT/names" && [[ $(grep -cE '^_?(_R|_ZN)' "$OUT/names") -gt 1000 ]] &&
+  defined "$OUT/neighbour.a" >"$OUT/names" && [[ $(grep -cE '^_?(_R|_ZN|aws_lc)' "$OUT/names") -gt 1000 ]] &&
     ! LC_ALL=C comm -12 "$OUT/names" <(defined "build/cross/$1/lib/libconfer.a") |
       LC_ALL=C comm -23 - <(sed -n 's/^__imp_//p' "$OUT/names" | LC_ALL=C sort) | grep -Evx "$SHARED"
 }
