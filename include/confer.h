@@ -2462,7 +2462,7 @@ confer_status confer_extraction_request_set_document_file(confer_extraction_requ
  * `user_data`: passed to `read`. `destroy`: runs once when `user_data` is no longer needed: on the
  * callback thread after the upload, complete or not, or in the call that drops a document that was
  * never sent. If this call fails, it runs before the call returns.
- * Errors: CONFER_E_INVALID_ARGUMENT without `read`.
+ * Errors: CONFER_E_INVALID_ARGUMENT without `read`, or for a `total_length` below -1.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_extraction_request_set_document_callback(confer_extraction_request *request,
@@ -2479,6 +2479,7 @@ confer_status confer_extraction_request_set_document_callback(confer_extraction_
  *
  * `total_length`: the document's length in bytes, or -1 if it is unknown. Newer servers refuse an
  * unknown length and an empty document with status 400.
+ * Errors: CONFER_E_INVALID_ARGUMENT for a `total_length` below -1.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_extraction_request_set_document_stream(confer_extraction_request *request,
@@ -2746,8 +2747,7 @@ confer_status confer_ping_stream(confer_client *client,
  * on this stream, or until the stream is freed. confer_event_clone() keeps it longer.
  *
  * Returns CONFER_OK with an event; CONFER_TIMEOUT without one; CONFER_END when the answer is
- * complete. If the stream failed, the call after the last event returns that status and error,
- * once, and then CONFER_END.
+ * complete. If the stream failed, the calls after the last event return that status and error.
  * Other errors, which do not end the stream: CONFER_E_BUSY if another thread reads this stream;
  * CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0; CONFER_E_INVALID_ARGUMENT for a
  * stream whose events go to callbacks.

@@ -55,7 +55,7 @@ impl Export {
     }
 
     fn read(value: &Value) -> Result<Export, ShapeError> {
-        let root = Node::root("export", value);
+        let root = Node::root("evidence", value);
         let root = root.exactly(
             &[
                 "version",
@@ -139,7 +139,7 @@ pub enum ExportError {
 impl fmt::Display for ExportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ExportError::Json(error) => write!(f, "export: {error}"),
+            ExportError::Json(error) => write!(f, "evidence: {error}"),
             ExportError::Shape(error) => error.fmt(f),
         }
     }
@@ -181,24 +181,24 @@ mod tests {
     fn invalid_export_is_an_error_that_names_the_key() {
         let good: Value = serde_json::from_str(&export().to_json()).unwrap();
         for (key, value, problem) in [
-            ("version", 2.into(), "export.version must be 1"),
+            ("version", 2.into(), "evidence.version must be 1"),
             (
                 "captured_at",
                 (-1).into(),
-                "export.captured_at must be a whole number",
+                "evidence.captured_at must be a whole number",
             ),
             (
                 "server_key",
                 "AB".repeat(32).into(),
-                "export.server_key must be 64 lower-case hex digits",
+                "evidence.server_key must be 64 lower-case hex digits",
             ),
             (
                 "evidence_base64",
                 "*".into(),
-                "export.evidence_base64 must be base64",
+                "evidence.evidence_base64 must be base64",
             ),
-            ("jwks", json!([]), "export.jwks must be an object"),
-            ("more", 1.into(), "export has an unknown key \"more\""),
+            ("jwks", json!([]), "evidence.jwks must be an object"),
+            ("more", 1.into(), "evidence has an unknown key \"more\""),
         ] {
             let mut other = good.clone();
             other[key] = value;

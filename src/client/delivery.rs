@@ -87,7 +87,6 @@ impl<C: Calls> Pump for Delivery<C> {
         });
         match turned {
             Turned::Done(result) => calls.done(result),
-            Turned::Over => drop(calls), // before `hold`
             // An event that came after `Waits` raised the signal, and so posted this pump again.
             Turned::Waits | Turned::GoesOn => {
                 *open() = Some(Open { calls, hold });
@@ -106,8 +105,6 @@ enum Turned {
     GoesOn,
     /// The stream has ended, and the last call is due.
     Done(Result<()>),
-    /// The last call was made before.
-    Over,
 }
 
 /// Events that one stream delivers before another has its turn.
@@ -136,7 +133,6 @@ impl<C: Calls> Delivery<C> {
                     }
                 }
                 Next::End(result) => return Turned::Done(result),
-                Next::Over => return Turned::Over,
                 Next::Empty => return Turned::Waits,
             }
         }

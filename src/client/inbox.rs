@@ -41,10 +41,8 @@ pub trait Signal: Send + Sync {
 pub enum Next<T> {
     /// The next entry.
     Item(T),
-    /// The stream's end. Returned once, then `Over`.
+    /// The stream's end. Later calls return it again.
     End(Result<()>),
-    /// The end was taken before.
-    Over,
     /// Nothing came before the deadline.
     Empty,
 }
@@ -64,7 +62,7 @@ struct State<T> {
     bytes: usize,
     /// The part of `bytes` that the meter has counted.
     metered: usize,
-    end: End,
+    end: Option<Result<()>>,
     /// The connection's task waits for room.
     paused: bool,
     /// The application gave up: entries are dropped, the end is kept.
@@ -74,12 +72,6 @@ struct State<T> {
     /// Threads that wait on `ready`.
     waiting: usize,
     signal: Option<Arc<dyn Signal>>,
-}
-
-enum End {
-    Open,
-    Ended(Result<()>),
-    Taken(Result<()>),
 }
 
 impl<T: Weighted> Inbox<T> {
@@ -98,7 +90,7 @@ impl<T: Weighted> Inbox<T> {
                 queue: VecDeque::new(),
                 bytes: 0,
                 metered: 0,
-                end: End::Open,
+                end: None,
                 paused: false,
                 discarding: false,
                 lost: None,
@@ -191,10 +183,10 @@ impl<T: Weighted> Inbox<T> {
     /// Ends the stream. Only the first end counts.
     pub fn end(&self, result: Result<()>) {
         let mut state = self.state();
-        if !matches!(state.end, End::Open) {
+        if state.end.is_some() {
             return;
         }
-        state.end = End::Ended(match state.lost {
+        state.end = Some(match state.lost {
             Some(lost) => result.and_then(|()| Err(lost())),
             None => result,
         });
@@ -203,10 +195,7 @@ impl<T: Weighted> Inbox<T> {
 
     /// The result of the stream once it has ended, whether taken or not.
     pub fn ended(&self) -> Option<Result<()>> {
-        match &self.state().end {
-            End::Open => None,
-            End::Ended(result) | End::Taken(result) => Some(result.clone()),
-        }
+        self.state().end.clone()
     }
 
     /// Reports changes to the meter.
@@ -247,14 +236,8 @@ impl<T: Weighted> Inbox<T> {
                 self.taken(state, true);
                 return Next::Item(item);
             }
-            match &state.end {
-                End::Open => {}
-                End::Ended(result) => {
-                    let result = result.clone();
-                    state.end = End::Taken(result.clone());
-                    return Next::End(result);
-                }
-                End::Taken(_) => return Next::Over,
+            if let Some(result) = &state.end {
+                return Next::End(result.clone());
             }
             state.waiting += 1;
             state = match deadline {
@@ -352,14 +335,14 @@ impl<T> State<T> {
     /// Notes that entries are dropped, and why.
     fn lose(&mut self, why: fn() -> Error) {
         self.lost.get_or_insert(why);
-        if let End::Ended(result @ Ok(())) = &mut self.end {
+        if let Some(result @ Ok(())) = &mut self.end {
             *result = Err(why());
         }
     }
 
     /// Whether `next` returns at once. After the end it always does, like a read at a file's end.
     fn has_something(&self) -> bool {
-        !self.queue.is_empty() || !matches!(self.end, End::Open)
+        !self.queue.is_empty() || self.end.is_some()
     }
 }
 
@@ -384,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_come_in_order_then_the_end_once() {
+    fn entries_come_in_order_then_the_end_at_each_call() {
         let inbox = self::inbox(|| ());
         inbox.deliver(&mut vec![1, 2]).unwrap();
         inbox.end(Ok(()));
@@ -392,12 +375,11 @@ mod tests {
         assert!(matches!(inbox.next(None), Next::Item(1)));
         assert!(matches!(inbox.next(None), Next::Item(2)));
         assert!(matches!(inbox.next(None), Next::End(Ok(()))));
-        assert!(matches!(inbox.next(None), Next::Over));
-        assert!(matches!(inbox.next(now()), Next::Over));
+        assert!(matches!(inbox.next(now()), Next::End(Ok(()))));
     }
 
     #[test]
-    fn open_inbox_without_entries_is_empty_not_over() {
+    fn open_inbox_without_entries_is_empty_not_at_its_end() {
         assert!(matches!(inbox::<usize>(|| ()).next(now()), Next::Empty));
     }
 
@@ -530,7 +512,7 @@ mod tests {
             }
             let expected = (Status::Closed, Progress::PartlyAnswered);
             assert_eq!(closed(inbox.next(now())), expected);
-            assert!(matches!(inbox.next(now()), Next::Over));
+            assert_eq!(closed(inbox.next(now())), expected);
         }
     }
 
@@ -555,7 +537,7 @@ mod tests {
         let inbox = Arc::new(inbox::<usize>(|| ()));
         let readers = [(); 2].map(|()| {
             let inbox = inbox.clone();
-            std::thread::spawn(move || matches!(inbox.next(None), Next::End(_) | Next::Over))
+            std::thread::spawn(move || matches!(inbox.next(None), Next::End(Ok(()))))
         });
         while inbox.state().waiting < 2 {
             std::thread::yield_now();

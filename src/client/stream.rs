@@ -137,7 +137,6 @@ impl Stream {
                     }
                 }
                 Next::End(result) => return Some(result),
-                Next::Over => return self.inbox.ended(),
                 Next::Empty => return None,
             }
         }

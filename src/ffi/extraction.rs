@@ -172,7 +172,7 @@ impl Read for ReadCallback {
 /// `user_data`: passed to `read`. `destroy`: runs once when `user_data` is no longer needed: on the
 /// callback thread after the upload, complete or not, or in the call that drops a document that was
 /// never sent. If this call fails, it runs before the call returns.
-/// Errors: CONFER_E_INVALID_ARGUMENT without `read`.
+/// Errors: CONFER_E_INVALID_ARGUMENT without `read`, or for a `total_length` below -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_extraction_request_set_document_callback(
     request: *mut confer_extraction_request,
@@ -193,7 +193,18 @@ pub unsafe extern "C" fn confer_extraction_request_set_document_callback(
 fn callback(total_length: i64, read: confer_read_fn, user_data: UserData) -> Result<Document> {
     let call = read.ok_or_else(|| Error::new(Status::InvalidArgument, "read: it is NULL"))?;
     let read = Box::new(ReadCallback { call, user_data });
-    Ok(Document::callback(read, u64::try_from(total_length).ok()))
+    Ok(Document::callback(read, length(total_length)?))
+}
+
+fn length(total: i64) -> Result<Option<u64>> {
+    if total == -1 {
+        return Ok(None);
+    }
+    let length = u64::try_from(total).map_err(|_| {
+        let message = format!("total_length: invalid value {total} (expected bytes, or -1)");
+        Error::new(Status::InvalidArgument, message)
+    })?;
+    Ok(Some(length))
 }
 
 /// Announces a document that the application writes to the stream with confer_stream_write(). Write
@@ -202,6 +213,7 @@ fn callback(total_length: i64, read: confer_read_fn, user_data: UserData) -> Res
 ///
 /// `total_length`: the document's length in bytes, or -1 if it is unknown. Newer servers refuse an
 /// unknown length and an empty document with status 400.
+/// Errors: CONFER_E_INVALID_ARGUMENT for a `total_length` below -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_extraction_request_set_document_stream(
     request: *mut confer_extraction_request,
@@ -209,7 +221,7 @@ pub unsafe extern "C" fn confer_extraction_request_set_document_stream(
     error: *mut *mut confer_error,
 ) -> confer_status {
     guard::done(error, || {
-        let document = Document::Written(u64::try_from(total_length).ok());
+        let document = Document::Written(length(total_length)?);
         // SAFETY: NULL or a live handle.
         unsafe { set_document(request, document) }
     })

@@ -1,6 +1,7 @@
 //! Policies. Requirements for an enclave's hardware and software: built in, or a JSON document.
 
 use std::ffi::c_char;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ impl confer_policy {
     fn give(policy: Policy) -> Result<*mut confer_policy> {
         let (json, name) = (Text::new(policy.json()), Text::new(policy.name()));
         let sha256 = text::hex(policy.sha256());
-        let verifier = Verifier::new(policy).map_err(|e| invalid(&e.to_string()))?;
+        let verifier = Verifier::new(policy).map_err(invalid)?;
         Ok(handle::give(confer_policy {
             verifier: Arc::new(verifier),
             json,
@@ -25,8 +26,8 @@ impl confer_policy {
     }
 }
 
-fn invalid(why: &str) -> Error {
-    Error::new(Status::InvalidPolicy, format!("policy: {why}"))
+fn invalid(why: impl Display) -> Error {
+    Error::new(Status::InvalidPolicy, why.to_string())
 }
 
 /// Creates the built-in policy for Confer's service. It accepts any release that Confer's release
@@ -75,7 +76,7 @@ pub unsafe extern "C" fn confer_policy_parse(
         // SAFETY: `json` is as the contract of texts says.
         let document = unsafe { text::bytes(json, json_len, "json") }?;
         out.set(confer_policy::give(
-            Policy::parse(document).map_err(|e| invalid(&e.to_string()))?,
+            Policy::parse(document).map_err(invalid)?,
         )?);
         Ok(())
     })
@@ -102,7 +103,8 @@ pub unsafe extern "C" fn confer_policy_load(
         file.take(MAX_POLICY as u64 + 1)
             .read_to_end(&mut document)
             .map_err(unreadable)?;
-        let parsed = Policy::parse(&document).map_err(|e| invalid(&format!("{path}: {e}")))?;
+        let parsed =
+            Policy::parse(&document).map_err(|e| invalid(format_args!("path: {path}: {e}")))?;
         out.set(confer_policy::give(parsed)?);
         Ok(())
     })

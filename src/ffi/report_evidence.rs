@@ -45,8 +45,8 @@ pub unsafe extern "C" fn confer_evidence_verify(
                 )
             })?),
         };
-        let invalid = |why: String| Error::new(Status::InvalidJson, format!("evidence: {why}"));
-        let export = Export::parse(file).map_err(|e| invalid(e.to_string()))?;
+        let export =
+            Export::parse(file).map_err(|e| Error::new(Status::InvalidJson, e.to_string()))?;
         let verifier = match unsafe { handle::peek(policy) } {
             Some(policy) => policy.verifier.clone(),
             None => production_verifier(),

@@ -66,8 +66,7 @@ impl Drop for Turn<'_> {
 /// on this stream, or until the stream is freed. confer_event_clone() keeps it longer.
 ///
 /// Returns CONFER_OK with an event; CONFER_TIMEOUT without one; CONFER_END when the answer is
-/// complete. If the stream failed, the call after the last event returns that status and error,
-/// once, and then CONFER_END.
+/// complete. If the stream failed, the calls after the last event return that status and error.
 /// Other errors, which do not end the stream: CONFER_E_BUSY if another thread reads this stream;
 /// CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0; CONFER_E_INVALID_ARGUMENT for a
 /// stream whose events go to callbacks.
@@ -97,7 +96,7 @@ pub unsafe extern "C" fn confer_stream_next(
                         Ok(Status::Ok)
                     }
                     Next::Empty => Ok(Status::Timeout),
-                    Next::End(Ok(())) | Next::Over => Ok(Status::End),
+                    Next::End(Ok(())) => Ok(Status::End),
                     Next::End(Err(error)) => Err(error),
                 }
             })

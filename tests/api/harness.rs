@@ -751,11 +751,8 @@ pub fn drain(stream: &Stream, mut take: impl FnMut(*const confer_event)) -> Resu
             Ok(CONFER_END) => return Ok(()),
             Ok(other) => panic!("{} within a minute", name(other)),
             Err(failure) => {
-                // The end is reported once. Later calls return `CONFER_END`.
-                assert_eq!(
-                    call(|e| unsafe { confer_stream_next(stream.0, 0, &mut event, e) }).unwrap(),
-                    CONFER_END
-                );
+                let again = call(|e| unsafe { confer_stream_next(stream.0, 0, &mut event, e) });
+                assert_eq!(again.unwrap_err().status(), failure.status());
                 return Err(failure);
             }
         }

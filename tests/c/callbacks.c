@@ -151,7 +151,7 @@ static void closing_delivers_no_backlog(void) {
     CHECK(gate_count(&open.destroyed) == 1 && open.status == CONFER_E_CLOSED);
     const confer_event *event = NULL;
     CHECK_STATUS(CONFER_E_CLOSED, confer_stream_next(pulled, 0, &event, &error));
-    CHECK_STATUS(CONFER_END, confer_stream_next(pulled, 0, &event, &error));
+    CHECK_STATUS(CONFER_E_CLOSED, confer_stream_next(pulled, 0, &event, &error));
     confer_stream_free(complete.stream);
     confer_stream_free(open.stream);
     confer_stream_free(pulled);

@@ -660,6 +660,8 @@ static void a_document_that_is_never_sent_is_destroyed_in_the_call_that_lets_go_
     confer_extraction_request *request = extraction_of(&documents[0], 10);
     CHECK_OK(confer_extraction_request_set_document_callback(request, -1, read_document, &documents[1], on_document_destroyed, &error));
     CHECK(gate_count(&documents[0].destroyed) == 1 && gate_count(&documents[1].destroyed) == 0);
+    REFUSES("total_length", confer_extraction_request_set_document_stream(request, -2, &error));
+    REFUSES("total_length", confer_extraction_request_set_document_stream(request, INT64_MIN, &error));
     REFUSES("read", confer_extraction_request_set_document_callback(request, 1, NULL, &documents[2], on_document_destroyed, &error));
     REFUSES("request", confer_extraction_request_set_document_callback(NULL, 1, read_document, &documents[3], on_document_destroyed,
                                                                        &error));

@@ -306,7 +306,7 @@ static void wake_up_comes_once_for_what_waits_and_once_for_the_end(void) {
     CHECK(gate_count(&broken.events) == 2);
     CHECK_TEXT("before the silence ", confer_event_content(chat_next(broken.stream), NULL));
     CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_stream_next(broken.stream, 0, &event, &error));
-    CHECK_STATUS(CONFER_END, confer_stream_next(broken.stream, 0, &event, &error));
+    CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_stream_next(broken.stream, 0, &event, &error));
     CHECK(gate_count(&broken.events) == 2);
     confer_stream_free(broken.stream);
     enclave_close(client);
@@ -320,7 +320,7 @@ static void failure_is_told_and_then_taken(void) {
     start_waking(&recorder, client, "/status 503");
     recorder_wait(&recorder, CONFER_E_REFUSED);
     CHECK_STATUS(CONFER_E_REFUSED, confer_stream_next(recorder.stream, 0, &event, &error));
-    CHECK_STATUS(CONFER_END, confer_stream_next(recorder.stream, 0, &event, &error));
+    CHECK_STATUS(CONFER_E_REFUSED, confer_stream_next(recorder.stream, 0, &event, &error));
     confer_stream_free(recorder.stream);
     enclave_close(client);
     enclave_stop(&enclave);
@@ -361,7 +361,7 @@ static void closing_ends_a_stream_that_nobody_reads(void) {
     CHECK_OK(confer_close(client, -1, &error)); /* it does not wait for a reader */
     CHECK(gate_count(&recorder.destroyed) == 1 && recorder.status == CONFER_E_CLOSED);
     CHECK_STATUS(CONFER_E_CLOSED, confer_stream_next(recorder.stream, 0, &event, &error));
-    CHECK_STATUS(CONFER_END, confer_stream_next(recorder.stream, 0, &event, &error));
+    CHECK_STATUS(CONFER_E_CLOSED, confer_stream_next(recorder.stream, 0, &event, &error));
     confer_stream_free(recorder.stream);
     confer_client_free(client);
     enclave_stop(&enclave);
@@ -437,7 +437,7 @@ static void collecting_goes_on_after_a_timeout(void) {
         CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_collect(stream, -1, &text, &len, &error));
         CHECK_TEXT("before the silence ", confer_stream_text(stream, NULL));
     }
-    CHECK_STATUS(CONFER_END, confer_stream_next(stream, 0, &(const confer_event *){NULL}, &error));
+    CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, 0, &(const confer_event *){NULL}, &error));
     confer_stream_free(stream);
     enclave_close(client);
     enclave_stop(&enclave);

@@ -351,7 +351,11 @@ void whole_answer_is_collected() {
     silent.cancel();
     CHECK(fails([&] { silent.collect(); }).status() == CONFER_E_CANCELLED);
     confer::pull_stream broken = client.pull(ask("/status-midstream 500"));
-    CHECK(fails([&] { broken.collect(); }).status() == CONFER_E_REFUSED && !broken.text().empty());
+    for (int reader = 0; reader < 2; reader++)
+        CHECK(fails([&] { broken.collect(); }).status() == CONFER_E_REFUSED && !broken.text().empty());
+    for (int reader = 0; reader < 2; reader++)
+        CHECK(fails([&] { for (const confer::event &event : broken) CHECK(event.json().empty()); }).status() == CONFER_E_REFUSED);
+    CHECK(!broken.ended());
     confer::pull_stream again = client.pull(ask("twice"));
     CHECK(again.collect() == "You said: twice" && again.collect() == again.text() && again.ended());
     confer::pull_stream ping = client.pull(confer::ping());

@@ -142,6 +142,8 @@ class Chats(AsyncTest):
             with self.assertRaises(confer.AnswerError):
                 await stream.text()
             self.assertNotEqual(stream.received, b"")
+            with self.assertRaises(confer.AnswerError):
+                await stream.next()
 
 
 class Tools(AsyncTest):

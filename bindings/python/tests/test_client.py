@@ -59,7 +59,8 @@ class Chats(EnclaveTest):
             for _ in stream:
                 pass
         self.assertEqual(caught.exception.status, Status.CANCELLED)
-        self.assertEqual(list(stream), [])
+        with self.assertRaises(confer.EndedError):
+            list(stream)
 
     def test_time_limits(self) -> None:
         client = self.client()
@@ -78,6 +79,9 @@ class Chats(EnclaveTest):
         error = caught.exception
         self.assertEqual((error.http_status, error.progress), (500, confer.Progress.PARTLY_ANSWERED))
         self.assertNotEqual(stream.received, b"")
+        for _ in range(2):
+            with self.assertRaises(confer.AnswerError):
+                list(stream)
 
 
 class Errors(EnclaveTest):

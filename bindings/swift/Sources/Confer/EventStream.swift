@@ -63,10 +63,8 @@ final class Source<Element: Sendable>: @unchecked Sendable {
     private let signal: Signal
     /// Nil after the end, because it keeps the functions of tools, which may keep this stream.
     private var read: (@Sendable (OpaquePointer, Tasks) throws -> Element)?
-    /// An event and a collected text are lent until the next call. Guards `failure` and `read`.
+    /// An event and a collected text are lent until the next call. Guards `read`.
     private let turns = NSLock()
-    /// The library reports it once.
-    private var failure: (any Error)?
 
     /// `start` begins the stream with callbacks. `read` copies an event. Its tasks are cancelled
     /// when the stream ends.
@@ -95,13 +93,11 @@ final class Source<Element: Sendable>: @unchecked Sendable {
         var ended: (@Sendable (OpaquePointer, Tasks) throws -> Element)?
         defer { withExtendedLifetime(ended) {} }
         return try await take { stream -> Element?? in
-            if let failure { throw failure }
             var event: OpaquePointer?
             let status: confer_status
             do {
                 status = try call { confer_stream_next(stream, 0, &event, $0) }
             } catch {
-                failure = error
                 swap(&ended, &read)
                 throw error
             }
@@ -119,15 +115,7 @@ final class Source<Element: Sendable>: @unchecked Sendable {
         try await take { stream in
             var start: UnsafePointer<CChar>?
             var count = 0
-            if let failure { throw failure }
-            let status: confer_status
-            do {
-                status = try call { confer_stream_collect(stream, 0, &start, &count, $0) }
-            } catch {
-                // A refusal to collect does not end the stream.
-                if (error as? ConferError)?.status != .invalidArgument { failure = error }
-                throw error
-            }
+            let status = try call { confer_stream_collect(stream, 0, &start, &count, $0) }
             return status == CONFER_OK ? Data(bytes: start!, count: count) : nil
         }
     }
