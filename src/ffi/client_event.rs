@@ -25,7 +25,7 @@ pub const CONFER_EVENT_ASK_RELEASE: i32 = 105;
 /// one open question at a time.
 pub const CONFER_EVENT_ANSWERED: i32 = 106;
 
-/// The first connection needs a token.
+/// The client has had no connection yet, and needs a token for one.
 pub const CONFER_TOKEN_FIRST: i32 = 0;
 /// Another connection needs a token.
 pub const CONFER_TOKEN_RECONNECT: i32 = 1;

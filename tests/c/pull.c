@@ -26,8 +26,8 @@ static void wait_lasts_its_timeout_and_ends_nothing(void) {
     CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(stream, 0, &event, &error));
     confer_stream_cancel(stream);
     CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, -1, &event, &error));
-    CHECK_STATUS(CONFER_END, confer_stream_next(stream, -1, &event, &error));
-    CHECK_STATUS(CONFER_END, confer_stream_next(stream, 0, &event, &error));
+    CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, -1, &event, &error));
+    CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, 0, &event, &error));
     CHECK(event == NULL);
     confer_stream_free(stream);
     enclave_close(client);
@@ -42,7 +42,7 @@ static void cancelling_drops_unread_events_and_is_idempotent(void) {
     for (int i = 0; i < 3; i++) confer_stream_cancel(stream);
     CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, -1, &event, &error));
     confer_stream_cancel(stream);
-    CHECK_STATUS(CONFER_END, confer_stream_next(stream, -1, &event, &error));
+    CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, -1, &event, &error));
     char text[100];
     chat_read(other, text, sizeof text);
     CHECK_TEXT("You said: the other stays", text);
@@ -106,7 +106,7 @@ static void second_reader_gets_busy(void) {
     CHECK_STATUS(CONFER_E_BUSY, confer_stream_next(stream, 10, &event, &error));
     confer_stream_cancel(stream);
     reader_join(&reader, CONFER_E_CANCELLED);
-    CHECK_STATUS(CONFER_END, confer_stream_next(stream, -1, &event, &error));
+    CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, -1, &event, &error));
     confer_stream_free(stream);
     enclave_close(client);
     enclave_stop(&enclave);
@@ -157,8 +157,8 @@ static void descriptor_is_readable_only_while_events_wait(void) {
     confer_stream_cancel(stream);
     CHECK(readable(fd, -1));
     CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, 0, &event, &error));
-    CHECK(readable(fd, 0)); /* CONFER_END is ready, any number of times */
-    CHECK_STATUS(CONFER_END, confer_stream_next(stream, 0, &event, &error));
+    CHECK(readable(fd, 0)); /* the end is ready, any number of times */
+    CHECK_STATUS(CONFER_E_CANCELLED, confer_stream_next(stream, 0, &event, &error));
     CHECK(readable(fd, 0));
     confer_stream_free(stream);
     enclave_close(client);
@@ -281,7 +281,7 @@ static void expect_end(confer_client *client, const char *prompt, confer_status 
     CHECK(confer_error_http_status(failure) == http_status && confer_error_progress(failure) == progress);
     CHECK(confer_error_report(failure) == NULL && confer_error_check_id(failure, NULL) == NULL);
     confer_error_free(failure);
-    CHECK_STATUS(CONFER_END, confer_stream_next(stream, -1, &event, &error));
+    CHECK_STATUS(expected, confer_stream_next(stream, -1, &event, &error));
     confer_stream_free(stream);
 }
 
@@ -378,7 +378,7 @@ static void lost_connection_ends_all_streams_and_later_requests(void) {
         CHECK(confer_stream_next(streams[i], -1, &event, &failure) == CONFER_E_CONNECTION_LOST && event == NULL);
         CHECK(confer_error_retryable(failure) && confer_error_progress(failure) == CONFER_PROGRESS_PARTLY_ANSWERED);
         confer_error_free(failure);
-        CHECK_STATUS(CONFER_END, confer_stream_next(streams[i], -1, &event, &error));
+        CHECK_STATUS(CONFER_E_CONNECTION_LOST, confer_stream_next(streams[i], -1, &event, &error));
         confer_stream_free(streams[i]);
     }
     confer_chat_request *request = chat_request("again");

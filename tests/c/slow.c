@@ -74,7 +74,7 @@ static void only_the_unread_stream_fails_at_its_limit(void) {
     /* An event's size is that of its JSON. An event that starts below the limit is kept whole. */
     CHECK(SIZE * tokens >= CAP - SIZE && SIZE * tokens <= CAP + SIZE);
     const confer_event *event = NULL;
-    CHECK_STATUS(CONFER_END, confer_stream_next(unread, -1, &event, &error));
+    CHECK_STATUS(CONFER_E_SLOW_CONSUMER, confer_stream_next(unread, -1, &event, &error));
     CHECK_STATUS(CONFER_TIMEOUT, confer_stream_next(beside, 0, &event, &error));
     chat_says(client, "go on", "You said: go on");
     confer_stream_free(unread);

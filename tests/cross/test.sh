@@ -13,7 +13,8 @@ OUT=$(mktemp -d)
 CONFER_ENCLAVE_STATE=$OUT/state
 source tests/enclave.sh
 [[ -x $CONFER_ENCLAVE ]] || { echo "$CONFER_ENCLAVE is missing: make enclave"; exit 1; }
-trap 'rm -rf "$OUT"' EXIT
+# Wine's server writes into its folder for a while after the last program.
+trap '[[ ! -d $OUT/wine ]] || /usr/lib/wine/wineserver64 --kill; rm -rf "$OUT"' EXIT
 C=(-std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -g -D_POSIX_C_SOURCE=200809L -Iinclude tests/cross/promises.c)
 C_PROGRAMS=(statuses input connect callbacks streams reentrancy pull cancel free slow cache clients requests writes tools
             reconnect watch secrets)
@@ -128,6 +129,19 @@ c_programs() { # target, programs…
   cat "$OUT/log"
 }
 
+# ---- other languages ------------------------------------------------------------------------------
+
+# Builds Go's example with a library for the target. Zig has no -l:libconfer.a, and with -static finds
+# libconfer.a by -lconfer.
+go_example() { # GOOS, GOARCH, C compiler, folder of the library, its further options, output, arguments of go build…
+  (cd bindings/go && GOOS=$1 GOARCH=$2 CC=$3 GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=1 \
+    CGO_CFLAGS="-O2 -I$OLDPWD/include" CGO_LDFLAGS="-L$4 $5" "$(find_go)" build -tags confer_shared "${@:7}" -o "$6" ./examples/chat)
+}
+# The answer without the carriage returns that C++ writes on Windows.
+plainly() { "$@" | tr -d '\r'; }
+# Asks with an example of chat in any language.
+receives_an_answer() ( answers "the program" "You said: hello there" plainly "$@" --url @URL --policy @POLICY "hello there" ) # command…
+
 # ---- targets --------------------------------------------------------------------------------------
 
 linux_glibc() { # cpu, command that runs a program
@@ -148,7 +162,10 @@ linux_glibc() { # cpu, command that runs a program
 x86_64-linux-gnu() { linux_glibc x86_64; }
 aarch64-linux-gnu() {
   local -r qemu=(qemu-aarch64 -L /usr/aarch64-linux-gnu)
+  local -r lib=$PWD/build/cross/aarch64-linux-gnu/lib
   linux_glibc aarch64 "${qemu[@]}"
+  try "aarch64-linux-gnu: a Go program links libconfer.so" go_example linux arm64 "$PWD/scripts/zig-cc" "$lib" "-Wl,-rpath,$lib" "$OUT/chat"
+  try "aarch64-linux-gnu: the Go program receives an answer" receives_an_answer "${qemu[@]}" "$OUT/chat"
   RUNNER="${qemu[*]}" c_programs aarch64-linux-gnu "${C_PROGRAMS[@]}"
 }
 
@@ -156,13 +173,6 @@ x86_64-linux-musl() {
   local lib=$PWD/build/cross/x86_64-linux-musl/lib
   is_static() { llvm-readelf --program-headers --dynamic-table "$1" >"$OUT/headers" && grep LOAD "$OUT/headers" &&
     ! grep -E 'INTERP|NEEDED' "$OUT/headers"; }
-  # Zig has no -l:libconfer.a, and with -static finds libconfer.a by -lconfer.
-  build_in_go() {
-    (cd bindings/go && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=1 CC=$OLDPWD/scripts/zig-cc \
-      CGO_CFLAGS="-O2 -I$OLDPWD/include" CGO_LDFLAGS="-L$lib" "$(find_go)" build -tags confer_shared,netgo,osusergo \
-      -ldflags '-linkmode external -extldflags "-static -lunwind"' -o "$OUT/chat" ./examples/chat)
-  }
-  ask_in_go() { CONFER_TOKEN=$2 "$OUT/chat" -url "$1" -policy "$3" "hello there" | grep -x 'You said: hello there'; }
   try "x86_64-linux-musl: libconfer.a exports the header's functions" defines_only_the_header "$lib/libconfer.a"
   use_zig x86_64-linux-musl
   try "x86_64-linux-musl: a C program links libconfer.a" scripts/zig-cc "${C[@]}" -static -o "$OUT/static" "$lib/libconfer.a" -lunwind
@@ -171,9 +181,10 @@ x86_64-linux-musl() {
   RUNNER=env LINK="-static $lib/libconfer.a -lunwind" c_programs x86_64-linux-musl "${C_PROGRAMS[@]}" "${NATIVE_PROGRAMS[@]}"
   compile_examples x86_64-linux-musl scripts/zig-cc -static "$lib/libconfer.a" -lunwind
   run_examples x86_64-linux-musl
-  try "x86_64-linux-musl: a Go program links libconfer.a" build_in_go
+  try "x86_64-linux-musl: a Go program links libconfer.a" go_example linux amd64 "$PWD/scripts/zig-cc" "$lib" "" "$OUT/chat" \
+    -tags confer_shared,netgo,osusergo -ldflags '-linkmode external -extldflags "-static -lunwind"'
   try "x86_64-linux-musl: the Go program is fully static" is_static "$OUT/chat"
-  try "x86_64-linux-musl: the Go program receives an answer" keep_promises ask_in_go
+  try "x86_64-linux-musl: the Go program receives an answer" receives_an_answer "$OUT/chat"
 }
 
 x86_64-windows() {
@@ -200,6 +211,11 @@ x86_64-windows() {
   run "x86_64-windows: a program with both keeps the promises" /usr/lib/wine/wine64 "$OUT/beside.exe"
   compile_examples x86_64-windows "$cc" "$lib/libconfer.dll.a" -static
   WINEPATH=$OUT run_examples x86_64-windows /usr/lib/wine/wine64
+  try "x86_64-windows: a C++ program links confer.dll" x86_64-w64-mingw32-g++-posix -std=c++17 -Wall -Wextra -Wpedantic -Werror -O1 \
+    -Iinclude examples/cpp/chat.cpp -o "$OUT/chat-cpp.exe" "$lib/libconfer.dll.a" -static
+  try "x86_64-windows: the C++ program receives an answer" receives_an_answer /usr/lib/wine/wine64 "$OUT/chat-cpp.exe"
+  try "x86_64-windows: a Go program links confer.dll" go_example windows amd64 "$cc" "$PWD/$lib" "" "$OUT/chat-go.exe"
+  try "x86_64-windows: the Go program receives an answer" receives_an_answer /usr/lib/wine/wine64 "$OUT/chat-go.exe"
 }
 
 # ---- Apple: nothing can run here, so programs are only linked ---------------------------------------
