@@ -273,7 +273,8 @@ struct Promises {
         try await refused(.invalidArgument, "CONFER_DURATION_IDLE_EVENTS") { [configuration] in
             _ = try await Client.connect(configuration)
         }
-        try await refused(.invalidPolicy, "policy") { _ = try Policy(json: "{}") }
+        let invalid = try await failure { _ = try Policy(json: "{}") }
+        #expect(invalid.status == .invalidPolicy && invalid.message == "policy lacks the key \"version\"")
         try await refused(.file, "path: /nonexistent") { _ = try Policy(contentsOfFile: "/nonexistent") }
         #expect(try Policy(json: Policy.production().json).json != Policy.strict().json)
     }
