@@ -135,7 +135,8 @@
  * Signals      The library installs no signal handler. Do not call its functions from one. Its
  *              threads block all signals except SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS
  *              and SIGABRT, which report a fault of the thread itself. So the application's threads
- *              handle all others. Threads and processes that a callback starts inherit this mask.
+ *              handle all others. Threads and processes that a callback starts inherit this mask,
+ *              and on Linux the name of its thread.
  * Stack        A thread that calls the library needs a stack of 64 KiB. Callbacks run on a stack of
  *              2 MiB.
  * Shortage     If the system refuses a thread, a descriptor or memory, the call or request fails
@@ -3215,7 +3216,7 @@ uint64_t confer_stream_dropped(const confer_stream *stream);
 #define CONFER_EVENT_ANSWERED 106
 
 /**
- * The first connection needs a token.
+ * The client has had no connection yet, and needs a token for one.
  */
 #define CONFER_TOKEN_FIRST 0
 

@@ -138,7 +138,12 @@ impl Endpoint {
             )));
         }
         // Errors do not repeat the text, because it may contain a credential.
-        let url = Url::parse(text).map_err(|e| invalid(&format!("it is not a URL: {e}")))?;
+        let url = Url::parse(text).map_err(|e| match e {
+            url::ParseError::RelativeUrlWithoutBase => {
+                invalid(&format!("it does not begin with {with_tls}://"))
+            }
+            _ => invalid(&format!("it is not a URL: {e}")),
+        })?;
         let secure = match url.scheme() {
             scheme if scheme == with_tls => true,
             scheme if scheme == plain => false,
@@ -289,6 +294,13 @@ mod tests {
             let error = Endpoint::websocket(bad).unwrap_err();
             assert_eq!(error.status(), Status::InvalidUrl, "{bad}");
             assert!(error.message().contains("use wss://"), "{error}");
+        }
+        for bad in ["", "example.com/websocket", "/websocket"] {
+            let error = Endpoint::websocket(bad).unwrap_err();
+            assert!(
+                error.message().contains("does not begin with wss://"),
+                "{error}"
+            );
         }
         let error = Endpoint::https("http://example.com/").unwrap_err();
         assert!(error.message().contains("use https://"), "{error}");
