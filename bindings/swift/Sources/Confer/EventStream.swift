@@ -7,16 +7,22 @@ import Foundation
 /// blocks no thread. Several tasks can read one stream: each event reaches one of them, and a
 /// failure all of them. After the end, a stream has no more events.
 ///
-/// Cancelling a reading task, or releasing the stream, cancels it. A failed start is thrown by each
-/// read.
+/// Cancelling a reading task cancels the stream: its loop throws `CancellationError`, unless the whole
+/// answer was delivered. Releasing the stream cancels it too. A failed start is thrown by each read.
 public struct EventStream<Element: Sendable>: AsyncSequence, Sendable {
     let source: Result<Source<Element>, any Error>
 
     init(_ start: () throws -> Source<Element>) { source = Result(catching: start) }
 
     /// Returns an iterator over the events that nobody has read yet.
-    public func makeAsyncIterator() -> AsyncThrowingStream<Element, any Error>.Iterator {
-        AsyncThrowingStream { [source] in try await source.get().next() }.makeAsyncIterator()
+    public func makeAsyncIterator() -> Iterator { Iterator(source: source) }
+
+    /// Reads a stream. It keeps the stream.
+    public struct Iterator: AsyncIteratorProtocol, Sendable {
+        fileprivate let source: Result<Source<Element>, any Error>
+
+        /// Returns the next event, or nil after a complete answer.
+        public mutating func next() async throws -> Element? { try await source.get().next() }
     }
 
     /// Ends the stream with `.cancelled`, unless it has ended. Drops unread events.

@@ -149,13 +149,56 @@ struct Promises {
         for prompt in ["/silent", "/slow 1 100000"] {
             let task = Task {
                 for try await _ in client.chat(ChatRequest(prompt)) { begin.yield() }
-                try Task.checkCancellation()
             }
             for await _ in begun { break }
             task.cancel()
             await #expect(throws: CancellationError.self) { try await task.value }
         }
         #expect(try await text(of: client.chat(ChatRequest("still here"))) == "You said: still here")
+        try await client.close()
+    }
+
+    /// A loop that ends without an error has read the whole answer, wherever it was cancelled.
+    @Test func cancelledLoopEndsOnlyAfterACompleteAnswer() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        @Sendable func cancelled() async { while !Task.isCancelled { await Task.yield() } }
+        @Sendable func read(_ prompt: String, body: @Sendable (Event) async -> Void) async throws {
+            var isComplete = false
+            for try await event in client.chat(ChatRequest(prompt)) {
+                if case .completion = event { isComplete = true }
+                await body(event)
+            }
+            #expect(isComplete)
+        }
+        let beforeTheLoop = Task {
+            await cancelled()
+            try await read("hello") { _ in }
+        }
+        let betweenTwoEvents = Task { try await read("/tokens 10 4") { _ in await cancelled() } }
+        for task in [beforeTheLoop, betweenTwoEvents] {
+            task.cancel()
+            await #expect(throws: CancellationError.self) { try await task.value }
+        }
+        let (ending, end) = AsyncStream.makeStream(of: Void.self)
+        let afterTheCompletion = Task {
+            try await read("hello") { event in
+                guard case .completion = event else { return }
+                end.yield()
+                await cancelled()
+            }
+        }
+        for await _ in ending { break }
+        afterTheCompletion.cancel()
+        try await afterTheCompletion.value
+        for yields in 0..<200 {
+            let task = Task {
+                try await read("/tokens 20 4") { _ in for _ in 0..<5 { await Task.yield() } }
+            }
+            for _ in 0..<yields * 3 { await Task.yield() }
+            task.cancel()
+            if case .failure(let error) = await task.result { #expect(error is CancellationError, "\(error)") }
+        }
         try await client.close()
     }
 
