@@ -110,6 +110,7 @@ struct Promises {
         let report = try #require(error.report)
         #expect(!report.isVerified)
         #expect(report.checks.filter { $0.outcome == .fail }.map(\.id) == ["tdx.key_binding"])
+        #expect("\(report)".hasPrefix("refused: platform TDX, ") && "\(report)".contains("\nfail tdx.key_binding: "))
     }
 
     @Test func evidenceVerifiesAgain() async throws {
@@ -121,6 +122,9 @@ struct Promises {
         #expect(report.content.tdx.rtmr1?.count == 96 && report.content.release.signer != nil)
         #expect(try #require(report.timing(of: .all)) >= #require(report.timing(of: .verify)))
         #expect(report.timing(of: .proxy) == nil)
+        let lines = "\(report)".split(separator: "\n")
+        #expect(lines.count == 1 + report.checks.count && lines[0].hasPrefix("verified: platform TDX, release "))
+        #expect(lines.dropFirst().allSatisfy { $0.contains(/^(pass|warn) [a-z0-9_.]+: \w.*\.$/) }, "\(report)")
         let policy = try #require(enclave.configuration.policy)
         #expect(report.content.policy.name == policy.name && report.content.policy.sha256 == policy.sha256)
         let again = try Report.verify(evidence: report.evidence, policy: policy)
