@@ -46,7 +46,13 @@ import Foundation
 
 func variable(_ name: String) -> String { ProcessInfo.processInfo.environment["CONFER_TEST_" + name]! }
 SWIFT
-sed -n '/swift-tools-version/,/^```$/p' README.md | sed "/^\`\`\`/d; s|CONFER/share/confer/swift|$PWD|" >"$hello/Package.swift"
+sed -n '/swift-tools-version/,/^```$/p' README.md |
+  sed "/^\`\`\`/d; s|Context.environment.*/share/confer/swift\"|\"$PWD\"|" >"$hello/Package.swift"
 cd "$hello"
 swift_in_tree "$hello" build
 answers "README's program" "You said: Hello!" with_policy swift_in_tree "$hello" run --skip-build hello
+without_token() {
+  unset CONFER_TOKEN
+  ! swift_in_tree "$hello" run --skip-build hello 2>&1
+}
+answers "README's program without a token" "CONFER_E_INVALID_ARGUMENT: token: none was set" with_policy without_token

@@ -140,8 +140,9 @@ pub unsafe extern "C" fn confer_event_tool_arguments(
     })
 }
 
-/// For a completion, returns whether the application must run tools and send a new request with
-/// their results.
+/// For a completion, returns whether the model's answer calls tools of the application. With
+/// confer_chat_request_set_tool_rounds(), the stream continues when all calls are answered. Without
+/// it, the application sends the results with its next request.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_event_pending_tool_calls(event: *const confer_event) -> bool {
     // SAFETY: NULL or a live event.

@@ -138,7 +138,7 @@ if "$TREE/scripts/swift" --version >/dev/null 2>&1; then
       >Sources/hello/main.swift
   printf '%s\n' 'import Foundation' \
     'func variable(_ name: String) -> String { ProcessInfo.processInfo.environment["CONFER_TEST_" + name]! }' >Sources/hello/variable.swift
-  blocks "$package/README.md" "## Use it" swift | sed "s|CONFER/|$CONFER/|" >Package.swift
+  blocks "$package/README.md" "## Use it" swift >Package.swift
   export CONFER_TEST_URL=$URL CONFER_TEST_POLICY=$POLICY
   follow "the Swift package's commands" 1 "$swift
 $(blocks "$package/README.md" "## Use it" sh)"

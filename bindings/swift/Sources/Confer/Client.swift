@@ -4,12 +4,12 @@ import CConfer
 
 /// A client for its whole life: one connection to a verified enclave, or several in succession, see
 /// `Configuration.LimitKey.attempts`. It lives until it is closed, or until it and its answers are
-/// released. A token provider, a release decision or a log that captures its client keeps it alive until
-/// ``close()``: capture it weakly, or close it.
+/// released. A token provider, a release decision or a log that captures its client keeps it alive
+/// until ``close()``: capture it weakly, or close it.
 ///
 ///     let client = try await Client.connect(Configuration(token: token))
 ///     for try await event in client.chat(ChatRequest("Hello!")) {
-///         if case .token(let text) = event { print(text, terminator: "") }
+///         if case .token(let text) = event { FileHandle.standardOutput.write(Data(text.utf8)) }
 ///     }
 ///     try await client.close()
 public final class Client: Sendable {
@@ -56,9 +56,10 @@ public final class Client: Sendable {
         State(rawValue: confer_client_state(handle.pointer)) ?? .reconnecting
     }
 
-    /// A new stream of the client's events. It begins with the present state and any open question.
-    /// It ends with the client: normally after ``close()``, otherwise with the client's error. If
-    /// the client was closed before, it throws `.closed`. It does not keep the client alive.
+    /// A stream of the client's events. Each access opens a new one, which begins with the present
+    /// state and any open question. It ends with the client: normally after ``close()``, otherwise
+    /// with the client's error. If the client was closed before, it throws `.closed`. It does not
+    /// keep the client alive.
     public var events: EventStream<ClientEvent> { EventStream(watch) }
 
     private func watch() throws -> Source<ClientEvent> {

@@ -36,6 +36,12 @@ public struct ConferError: Error, Sendable {
         case partlyAnswered = 2
     }
 
+    /// An error of this package.
+    init(_ status: Status, _ message: String, progress: Progress = .notSent) {
+        (self.status, self.message, self.progress, isRetryable) = (status, message, progress, false)
+        (checkID, httpStatus, retryDelay, peerText, report) = (nil, nil, nil, nil, nil)
+    }
+
     /// Reads an error and frees it.
     init(_ status: confer_status, taking error: OpaquePointer?) {
         defer { confer_error_free(error) }

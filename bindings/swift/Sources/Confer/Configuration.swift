@@ -15,9 +15,12 @@ public struct Configuration: Sendable {
     /// Receives a record of the log.
     public typealias Log = @Sendable (LogLevel, _ target: String, _ message: String) -> Void
 
-    /// The account's token. Printing a configuration never shows it.
+    /// The account's token. A client without it, `tokenProvider` and ``Questions/token`` throws
+    /// `.invalidArgument`. Printing a configuration never shows it.
     public var token: String?
-    /// The WebSocket's URL with its path, without the token. Default: Confer's service.
+    /// The WebSocket's URL with its path, at most 2,048 bytes: `wss://`, or `ws://` for a loopback
+    /// address. The library adds the token: a URL with a token, a user name or a password throws
+    /// `.invalidURL`, like any other mistake in it. Default: Confer's service.
     public var endpoint: String?
     /// The trusted enclaves. Default: `Policy.production()`.
     public var policy: Policy?

@@ -3,7 +3,8 @@
 import CConfer
 import Foundation
 
-/// One event of an answer.
+/// One event of an answer. Printing it shows only its kind, because printed values end in logs:
+/// match it to print its content.
 public enum Event: Sendable, Hashable {
     /// Text to append to the answer.
     case token(String)
@@ -15,7 +16,8 @@ public enum Event: Sendable, Hashable {
     case toolResponse(ToolResponse)
     /// The model calls a tool of the application: see `ChatRequest.maxToolRounds`.
     case clientToolCall(ToolCall)
-    /// The end of the answer.
+    /// The end of an answer of the model, and of the stream, unless a round of tools follows: see
+    /// `ChatRequest.maxToolRounds`.
     case completion(Completion)
     /// A piece of an answer that has no events.
     case body(Piece)
@@ -36,18 +38,26 @@ public enum Event: Sendable, Hashable {
         fileprivate var question: Handle?
 
         /// Whether the application must answer. Nobody else does. If it releases the call and its
-        /// copies without an answer, the model receives an error.
+        /// copies without an answer, the model receives an error. False if the tool has a function
+        /// or is not in the request, and without rounds: see `ChatRequest.maxToolRounds`.
         public var wantsAnswer: Bool { question != nil }
 
         /// Answers with the tool's result, from any task. An answer after the stream's end is
-        /// dropped. A second answer throws `.stale`.
+        /// dropped. A second answer throws `.stale`, and one to a call that wants none
+        /// `.invalidArgument`: see ``wantsAnswer``.
         public func answer(_ content: String) throws {
-            try set(question, to: content, confer_event_answer_tool)
+            try set(wanted(), to: content, confer_event_answer_tool)
         }
 
-        /// Answers that the tool failed. The model reads the reason.
+        /// Answers that the tool failed. The model reads the reason. Throws like ``answer(_:)``.
         public func fail(_ reason: String) throws {
-            try set(question, to: reason, confer_event_fail_tool)
+            try set(wanted(), to: reason, confer_event_fail_tool)
+        }
+
+        private func wanted() throws -> Handle {
+            if let question { return question }
+            let reasons = "its tool has a function or is not in the request, or maxToolRounds is not set"
+            throw ConferError(.invalidArgument, "this call wants no answer: \(reasons)")
         }
     }
     /// The result of a server's tool.
@@ -57,9 +67,11 @@ public enum Event: Sendable, Hashable {
         /// The whole result. Put it into the history if calls of client tools follow.
         public let fullContent: String?
     }
-    /// The end of an answer, or of a round of tools.
+    /// The end of an answer of the model.
     public struct Completion: Sendable, Hashable {
-        /// The application must run tools and send a new request with their results.
+        /// Whether the answer calls tools of the application. With rounds, the stream continues
+        /// when all calls are answered. Without them, the application sends the results with its
+        /// next request. See `ChatRequest.maxToolRounds`.
         public let pendingToolCalls: Bool
         /// Tokens of the context that the chat uses, and the maximum. Nil if the server did not
         /// say.

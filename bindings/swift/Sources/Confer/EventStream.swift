@@ -7,16 +7,23 @@ import Foundation
 /// blocks no thread. Several tasks can read one stream: each event reaches one of them, and a
 /// failure all of them. After the end, a stream has no more events.
 ///
-/// Cancelling a reading task, or releasing the stream, cancels it. A failed start is thrown by each
-/// read.
+/// Cancelling a reading task cancels the stream: its loop throws `CancellationError`, unless the
+/// whole answer was delivered. Releasing the stream cancels it too. A failed start is thrown by
+/// each read.
 public struct EventStream<Element: Sendable>: AsyncSequence, Sendable {
     let source: Result<Source<Element>, any Error>
 
     init(_ start: () throws -> Source<Element>) { source = Result(catching: start) }
 
     /// Returns an iterator over the events that nobody has read yet.
-    public func makeAsyncIterator() -> AsyncThrowingStream<Element, any Error>.Iterator {
-        AsyncThrowingStream { [source] in try await source.get().next() }.makeAsyncIterator()
+    public func makeAsyncIterator() -> Iterator { Iterator(source: source) }
+
+    /// Reads a stream. It keeps the stream.
+    public struct Iterator: AsyncIteratorProtocol, Sendable {
+        fileprivate let source: Result<Source<Element>, any Error>
+
+        /// Returns the next event, or nil after a complete answer.
+        public mutating func next() async throws -> Element? { try await source.get().next() }
     }
 
     /// Ends the stream with `.cancelled`, unless it has ended. Drops unread events.
@@ -27,17 +34,22 @@ public struct EventStream<Element: Sendable>: AsyncSequence, Sendable {
 public typealias Answer = EventStream<Event>
 
 extension EventStream where Element == Event {
-    /// Reads to the end and returns the whole answer, at most 32 MiB: the text of a chat, after its
-    /// last round of tools, or the bytes of another answer.
+    /// Reads to the end and returns the answer, at most 32 MiB: the text of a chat, without its
+    /// reasoning, or the bytes of another answer. After a loop that has read a part, it is the
+    /// rest.
     ///
-    /// Throws `.invalidArgument` for a chat with rounds of tools, that is with a tool's function or
-    /// `ChatRequest.maxToolRounds`: read its events in a loop, which runs the functions.
+    /// Tools with a function run, and the result is the text of the last round. A call of another
+    /// tool then gets an error as its result. A chat without such tools ends with the model's call,
+    /// so its text may be empty: read its events in a loop to see the call. With
+    /// `ChatRequest.maxToolRounds` such a chat throws `.invalidArgument`, because only a loop can
+    /// answer its calls.
     public func collect() async throws -> Data { try await source.get().collect() }
 
-    /// Like ``collect()``, as text. Refuses the same chats.
+    /// Like ``collect()``, as text.
     public func text() async throws -> String { String(decoding: try await collect(), as: UTF8.self) }
 
-    /// The part of the answer that ``collect()`` has read, also after it failed.
+    /// The part of the answer that ``collect()`` has read, also after it failed. In a chat whose
+    /// tools have functions: of the last round.
     public var collected: Data { (try? source.get().collected) ?? Data() }
 
     /// Writes the next bytes of a document with `Document.Source.stream`, and waits until the
@@ -63,14 +75,16 @@ final class Source<Element: Sendable>: @unchecked Sendable {
     private let signal: Signal
     /// Nil after the end, because it keeps the functions of tools, which may keep this stream.
     private var read: (@Sendable (OpaquePointer, Tasks) throws -> Element)?
-    /// An event and a collected text are lent until the next call. Guards `read`.
+    /// Nil unless it is a chat whose tools have functions.
+    private var lastRound: LastRound?
+    /// An event and a collected text are lent until the next call. Guards `read` and `lastRound`.
     private let turns = NSLock()
 
     /// `start` begins the stream with callbacks. `read` copies an event. Its tasks are cancelled
     /// when the stream ends.
     init(
         _ start: (UnsafePointer<confer_stream_callbacks>, HandleOutput, ErrorOutput) -> confer_status,
-        read: @escaping @Sendable (OpaquePointer, Tasks) throws -> Element
+        lastRound: LastRound? = nil, read: @escaping @Sendable (OpaquePointer, Tasks) throws -> Element
     ) throws {
         let signal = Signal()
         var callbacks = confer_stream_callbacks()
@@ -85,10 +99,12 @@ final class Source<Element: Sendable>: @unchecked Sendable {
         callbacks.destroy = { Box<Signal>.release($0) }
         stream = try Handle(free: confer_stream_free) { start(&callbacks, $0, $1) }
         self.signal = signal
+        self.lastRound = lastRound
         self.read = read
     }
 
-    func next() async throws -> Element? {
+    /// Takes the next event, and uses it before another task can take one.
+    func next(_ use: (Element) throws -> Void = { _ in }) async throws -> Element? {
         // Released after the lock: functions of tools may own what asks this stream.
         var ended: (@Sendable (OpaquePointer, Tasks) throws -> Element)?
         defer { withExtendedLifetime(ended) {} }
@@ -102,7 +118,10 @@ final class Source<Element: Sendable>: @unchecked Sendable {
                 throw error
             }
             switch status {
-            case CONFER_OK: return try read?(event!, signal.tasks)
+            case CONFER_OK:
+                let taken = try read?(event!, signal.tasks)
+                try taken.map(use)
+                return taken
             case CONFER_END:
                 swap(&ended, &read)
                 return .some(nil)
@@ -111,8 +130,12 @@ final class Source<Element: Sendable>: @unchecked Sendable {
         }
     }
 
-    func collect() async throws -> Data {
-        try await take { stream in
+    func collect() async throws -> Data where Element == Event {
+        if turns.withLock({ lastRound != nil }) {
+            while try await next({ try add($0) }) != nil {}
+            return collected
+        }
+        return try await take { stream in
             var start: UnsafePointer<CChar>?
             var count = 0
             let status = try call { confer_stream_collect(stream, 0, &start, &count, $0) }
@@ -120,8 +143,19 @@ final class Source<Element: Sendable>: @unchecked Sendable {
         }
     }
 
+    /// Called while `turns` is held.
+    private func add(_ event: Event) throws {
+        do {
+            try lastRound?.add(event)
+        } catch {
+            cancel()
+            throw error
+        }
+    }
+
     var collected: Data {
         turns.withLock {
+            if let lastRound { return lastRound.content }
             var count = 0
             guard let start = confer_stream_text(stream.pointer, &count) else { return Data() }
             return Data(bytes: start, count: count)
@@ -168,6 +202,31 @@ final class Source<Element: Sendable>: @unchecked Sendable {
         } onCancel: {
             cancel()
         }
+    }
+}
+
+/// The text of a chat with rounds of tools: that of its last round.
+struct LastRound {
+    /// The limit of confer_stream_collect().
+    private static let limit = 32 << 20
+    private(set) var content = Data()
+    private var isOver = false
+
+    mutating func add(_ event: Event) throws {
+        let piece: Data
+        switch event {
+        case .token(let text): piece = Data(text.utf8)
+        case .body(let body): piece = body.content
+        case .completion:
+            isOver = true
+            return
+        default: return
+        }
+        if isOver { self = LastRound() }
+        guard content.count + piece.count <= Self.limit else {
+            throw ConferError(.tooLarge, "the answer has more than 32 MiB: read it in a loop", progress: .partlyAnswered)
+        }
+        content += piece
     }
 }
 

@@ -64,10 +64,10 @@ func withText<Result>(_ text: String, _ body: (UnsafePointer<CChar>?, Int) -> Re
 
 /// Calls a setter with a text.
 func set(
-    _ handle: Handle?, to value: String,
+    _ handle: Handle, to value: String,
     _ setter: (OpaquePointer?, UnsafePointer<CChar>?, Int, ErrorOutput?) -> confer_status
 ) throws {
-    try call { error in withText(value) { setter(handle?.pointer, $0, $1, error) } }
+    try call { error in withText(value) { setter(handle.pointer, $0, $1, error) } }
 }
 
 /// Calls a setter with a name and a value.

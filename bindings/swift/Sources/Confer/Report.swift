@@ -183,3 +183,14 @@ public struct Report: Sendable {
         content = try decoder.decode(Content.self, from: Data(json.utf8))
     }
 }
+
+extension Report: CustomStringConvertible {
+    /// A line with the verdict, the platform and the release, and a line for each check. Contains
+    /// no secret.
+    public var description: String {
+        let verdict = isVerified ? "verified" : "refused"
+        let release = content.release.imageVersion ?? "unknown"
+        let lines = checks.map { "\($0.outcome) \($0.id): \($0.detail ?? "")" }
+        return (["\(verdict): platform \(content.platform ?? "unknown"), release \(release)"] + lines).joined(separator: "\n")
+    }
+}

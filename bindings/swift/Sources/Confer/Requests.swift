@@ -69,13 +69,15 @@ extension Client {
     /// Sends a chat at once and streams its answer.
     public func chat(_ request: ChatRequest) -> Answer {
         let (functions, limit) = (request.functions, request.toolTimeout)
-        return answer(request.native, confer_chat_stream) { Event($0, running: functions, for: limit, in: $1) }
+        return answer(request.native, confer_chat_stream, lastRound: functions.isEmpty ? nil : LastRound()) {
+            Event($0, running: functions, for: limit, in: $1)
+        }
     }
 
     /// Sends a ping and returns its round trip. The library also sends pings itself, to keep the
     /// connection.
     public func ping() async throws -> Duration {
-        let answer = try source { confer_ping_stream(handle.pointer, $0, $1, $2) }
+        let answer = try Source({ confer_ping_stream(handle.pointer, $0, $1, $2) }) { event, _ in Event(event) }
         var roundTrip = Duration.zero
         while let event = try await answer.next() { if case .pong(let time) = event { roundTrip = time } }
         return roundTrip
@@ -87,7 +89,7 @@ extension Client {
         let request = try Handle(free: confer_embeddings_request_free) { confer_embeddings_request_new($0, $1) }
         try call { confer_embeddings_request_set_is_query(request.pointer, asQueries, $0) }
         for text in texts { try set(request, to: text, confer_embeddings_request_add_text) }
-        let answer = try source { confer_embeddings_stream(handle.pointer, request.pointer, $0, $1, $2) }
+        let answer = try Source({ confer_embeddings_stream(handle.pointer, request.pointer, $0, $1, $2) }) { event, _ in Event(event) }
         var rows: [[Float]] = []
         while let event = try await answer.next() { if case .embeddings(let all) = event { rows = all } }
         return rows
@@ -125,24 +127,17 @@ extension Client {
         }, confer_raw_stream)
     }
 
-    private typealias Read = @Sendable (OpaquePointer, Tasks) throws -> Event
     private typealias Start = (
         OpaquePointer?, OpaquePointer?, UnsafePointer<confer_stream_callbacks>?, HandleOutput?, ErrorOutput?
     ) -> confer_status
 
     private func answer(
-        _ request: () throws -> Handle, _ start: Start, read: @escaping Read = { event, _ in Event(event) }
+        _ request: () throws -> Handle, _ start: Start, lastRound: LastRound? = nil,
+        read: @escaping @Sendable (OpaquePointer, Tasks) throws -> Event = { event, _ in Event(event) }
     ) -> Answer {
         Answer {
             let request = try request()
-            return try source(read: read) { start(handle.pointer, request.pointer, $0, $1, $2) }
+            return try Source({ start(handle.pointer, request.pointer, $0, $1, $2) }, lastRound: lastRound, read: read)
         }
-    }
-
-    private func source(
-        read: @escaping Read = { event, _ in Event(event) },
-        _ start: (UnsafePointer<confer_stream_callbacks>, HandleOutput, ErrorOutput) -> confer_status
-    ) throws -> Source<Event> {
-        try Source(start, read: read)
     }
 }

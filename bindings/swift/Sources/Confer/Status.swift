@@ -14,7 +14,8 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public var description: String { String(cString: confer_status_name(rawValue)) }
 
     // Mistakes of the caller.
-    /// An argument is missing or outside its bounds; the message names it.
+    /// An argument is missing or outside its bounds; the message names it. Also for a configuration
+    /// without a token, a provider of tokens and ``Configuration/Questions/token``.
     public static let invalidArgument = Status(rawValue: CONFER_E_INVALID_ARGUMENT)
     /// A text argument is not UTF-8; the message names it and the first bad byte.
     public static let invalidUTF8 = Status(rawValue: CONFER_E_INVALID_UTF8)
@@ -53,8 +54,9 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let panic = Status(rawValue: CONFER_E_PANIC)
     /// The system refused a thread, a descriptor, memory or randomness.
     public static let system = Status(rawValue: CONFER_E_SYSTEM)
-    /// No token to connect with: the application gave none, and the message has its reason, or the
-    /// server refused the only one.
+    /// No token to connect with: the provider or the answer to a ``TokenQuestion`` gave none, and
+    /// the message has the reason, or the server refused the only token. A configuration without
+    /// any of them throws ``invalidArgument`` instead.
     public static let token = Status(rawValue: CONFER_E_TOKEN)
     /// The connection reached its maximum age, or its evidence expired, and reconnecting is off.
     public static let expired = Status(rawValue: CONFER_E_EXPIRED)

@@ -7,11 +7,6 @@ import Foundation
 
 @Sendable func note(_ line: String) { FileHandle.standardError.write(Data((line + "\n").utf8)) }
 
-func checklist(_ report: Report) {
-    let marks: [Report.Check.Outcome: String] = [.pass: "✓", .warn: "!", .fail: "✗", .skip: "–"]
-    for check in report.checks { note("\(marks[check.outcome]!) \(check.id): \(check.detail ?? "")") }
-}
-
 var configuration = Configuration(token: ProcessInfo.processInfo.environment["CONFER_TOKEN"])
 var arguments = CommandLine.arguments.dropFirst()
 var prompt: String?
@@ -28,7 +23,7 @@ do {
         exit(2)
     }
     let client = try await Client.connect(configuration)
-    checklist(try client.report())
+    note("\(try client.report())")
     for try await event in client.chat(ChatRequest(prompt)) {
         if case .token(let text) = event { FileHandle.standardOutput.write(Data(text.utf8)) }
     }
@@ -36,7 +31,7 @@ do {
     try await client.close()
 } catch {
     let report = (error as? ConferError)?.report
-    if let report { checklist(report) }
+    if let report { note("\(report)") }
     note("\(error)")
     exit(report == nil ? 1 : 3)
 }

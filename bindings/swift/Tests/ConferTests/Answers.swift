@@ -17,15 +17,53 @@ extension Promises {
         let tooLong = client.chat(ChatRequest("/tokens 33 1048576"))
         let error = try await failure { _ = try await tooLong.collect() }
         #expect(error.status == .tooLarge && error.progress == .partlyAnswered)
-        var tools = ChatRequest("/client-tools 1 clock {}")
-        tools.tools = [Tool(name: "clock", description: "") { _ in "noon" }]
-        #expect(try await failure { _ = try await client.chat(tools).collect() }.status == .invalidArgument)
+        let partly = client.chat(ChatRequest("hello there"))
+        for try await _ in partly { break }
+        #expect(try await partly.text() == "said: hello there")
         let cancelled = client.chat(ChatRequest("/silent"))
         cancelled.cancel()
         #expect(try await failure { _ = try await cancelled.collect() }.status == .cancelled)
         let waiting = Task { try await client.chat(ChatRequest("/silent")).collect() }
         waiting.cancel()
         await #expect(throws: CancellationError.self) { _ = try await waiting.value }
+        try await client.close()
+    }
+
+    @Test func collectingRunsToolsAndReturnsTheLastRound() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        // Its first round has text too.
+        var request = ChatRequest("/mixed-tools clock {}")
+        request.tools = [Tool(name: "clock", description: "") { _ in "noon" }, Tool(name: "other", description: "")]
+        let answer = client.chat(request)
+        for _ in 0..<2 { #expect(try await answer.text() == "The tools answered: clear sky, 21 degrees | noon") }
+        #expect(answer.collected == Data("The tools answered: clear sky, 21 degrees | noon".utf8))
+        // Nobody can answer this call.
+        request.messages = [.text(.user, "/client-tools 1 other {}")]
+        #expect(try await client.chat(request).text().hasPrefix("The tools answered: Error: "))
+
+        request.messages = [.text(.user, "/status-midstream 500")]
+        let failing = client.chat(request)
+        #expect(try await failure { _ = try await failing.collect() }.status == .refused)
+        #expect(!failing.collected.isEmpty)
+        request.messages = [.text(.user, "/tokens 33 1048576")]
+        let tooLong = client.chat(request)
+        let error = try await failure { _ = try await tooLong.collect() }
+        #expect(error.status == .tooLarge && error.progress == .partlyAnswered && tooLong.collected.count == 32 << 20)
+        // The library refuses the completion of an answer of this length, unless it is cancelled
+        // before.
+        #expect([.cancelled, .tooLarge].contains(try await failure { _ = try await tooLong.collect() }.status))
+        request.messages = [.text(.user, "/silent")]
+        let waiting = Task { [request] in try await client.chat(request).collect() }
+        waiting.cancel()
+        await #expect(throws: CancellationError.self) { _ = try await waiting.value }
+
+        // Without functions, the calls are for the application.
+        request.messages = [.text(.user, "/client-tools 1 other {}")]
+        request.tools.removeFirst()
+        #expect(try await client.chat(request).text() == "")
+        request.maxToolRounds = 1
+        #expect(try await failure { [request] in _ = try await client.chat(request).text() }.status == .invalidArgument)
         try await client.close()
     }
 
@@ -67,7 +105,9 @@ extension Promises {
         for try await event in client.chat(request) {
             guard case .clientToolCall(let call) = event else { continue }
             #expect(!call.wantsAnswer)
-            #expect(try await failure { try call.answer("noon") }.status == .invalidArgument)
+            for answer in [call.answer, call.fail] {
+                try await refused(.invalidArgument, "this call wants no answer") { try answer("noon") }
+            }
         }
         try await client.close()
     }

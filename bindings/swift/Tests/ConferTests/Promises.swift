@@ -110,6 +110,7 @@ struct Promises {
         let report = try #require(error.report)
         #expect(!report.isVerified)
         #expect(report.checks.filter { $0.outcome == .fail }.map(\.id) == ["tdx.key_binding"])
+        #expect("\(report)".hasPrefix("refused: platform TDX, ") && "\(report)".contains("\nfail tdx.key_binding: "))
     }
 
     @Test func evidenceVerifiesAgain() async throws {
@@ -121,6 +122,9 @@ struct Promises {
         #expect(report.content.tdx.rtmr1?.count == 96 && report.content.release.signer != nil)
         #expect(try #require(report.timing(of: .all)) >= #require(report.timing(of: .verify)))
         #expect(report.timing(of: .proxy) == nil)
+        let lines = "\(report)".split(separator: "\n")
+        #expect(lines.count == 1 + report.checks.count && lines[0].hasPrefix("verified: platform TDX, release "))
+        #expect(lines.dropFirst().allSatisfy { $0.contains(/^(pass|warn) [a-z0-9_.]+: \w.*\.$/) }, "\(report)")
         let policy = try #require(enclave.configuration.policy)
         #expect(report.content.policy.name == policy.name && report.content.policy.sha256 == policy.sha256)
         let again = try Report.verify(evidence: report.evidence, policy: policy)
@@ -149,13 +153,56 @@ struct Promises {
         for prompt in ["/silent", "/slow 1 100000"] {
             let task = Task {
                 for try await _ in client.chat(ChatRequest(prompt)) { begin.yield() }
-                try Task.checkCancellation()
             }
             for await _ in begun { break }
             task.cancel()
             await #expect(throws: CancellationError.self) { try await task.value }
         }
         #expect(try await text(of: client.chat(ChatRequest("still here"))) == "You said: still here")
+        try await client.close()
+    }
+
+    /// A loop that ends without an error has read the whole answer, wherever it was cancelled.
+    @Test func cancelledLoopEndsOnlyAfterACompleteAnswer() async throws {
+        let enclave = try Enclave()
+        let client = try await enclave.connect()
+        @Sendable func cancelled() async { while !Task.isCancelled { await Task.yield() } }
+        @Sendable func read(_ prompt: String, body: @Sendable (Event) async -> Void) async throws {
+            var isComplete = false
+            for try await event in client.chat(ChatRequest(prompt)) {
+                if case .completion = event { isComplete = true }
+                await body(event)
+            }
+            #expect(isComplete)
+        }
+        let beforeTheLoop = Task {
+            await cancelled()
+            try await read("hello") { _ in }
+        }
+        let betweenTwoEvents = Task { try await read("/tokens 10 4") { _ in await cancelled() } }
+        for task in [beforeTheLoop, betweenTwoEvents] {
+            task.cancel()
+            await #expect(throws: CancellationError.self) { try await task.value }
+        }
+        let (ending, end) = AsyncStream.makeStream(of: Void.self)
+        let afterTheCompletion = Task {
+            try await read("hello") { event in
+                guard case .completion = event else { return }
+                end.yield()
+                await cancelled()
+            }
+        }
+        for await _ in ending { break }
+        afterTheCompletion.cancel()
+        try await afterTheCompletion.value
+        for yields in 0..<200 {
+            let task = Task {
+                try await read("/tokens 20 4") { _ in for _ in 0..<5 { await Task.yield() } }
+            }
+            for _ in 0..<yields * 3 { await Task.yield() }
+            task.cancel()
+            if case .failure(let error) = await task.result { #expect(error is CancellationError, "\(error)") }
+        }
         try await client.close()
     }
 
