@@ -20,7 +20,7 @@
  *         confer_stream *stream = NULL;
  *         confer_error *error = NULL;
  *         const char *answer = NULL;
- *         bool local = argc == 3; // another enclave than Confer's needs another policy
+ *         bool local = argc > 1; // another enclave than Confer's needs another policy
  *
  *         bool failed = confer_config_new(&config, &error) ||
  *                       confer_config_set_token(config, getenv("CONFER_TOKEN"), CONFER_NTS, &error) ||
@@ -45,6 +45,8 @@
  *     }
  *
  *     cc hello.c $(pkg-config --cflags --libs confer) -o hello
+ *
+ * If the library is not in a folder of the system, add -Wl,-rpath,FOLDER.
  *
  * CONTENTS
  *
@@ -2979,8 +2981,9 @@ CONFER_API
 const char *confer_event_tool_arguments(const confer_event *event, size_t *len);
 
 /**
- * For a completion, returns whether the application must run tools and send a new request with
- * their results.
+ * For a completion, returns whether the model's answer calls tools of the application. With
+ * confer_chat_request_set_tool_rounds(), the stream continues when all calls are answered. Without
+ * it, the application sends the results with its next request.
  */
 CONFER_API
 bool confer_event_pending_tool_calls(const confer_event *event);

@@ -354,8 +354,12 @@ public:
     std::optional<milliseconds> retry_delay() const {
         return detail::known<milliseconds>(confer_error_retry_delay_ms(get()));
     }
-    // Returns how far the request had come.
-    confer::progress progress() const noexcept { return confer::progress(confer_error_progress(get())); }
+    // Returns how far the request had come. Empty for a timeout, and for other errors that the
+    // library did not make.
+    std::optional<confer::progress> progress() const {
+        if (get() == nullptr) return std::nullopt;
+        return confer::progress(confer_error_progress(get()));
+    }
     // The enclave's reason. Do not log it: it may repeat parts of the request.
     detail::text peer_text() const { return detail::view(confer_error_peer_text, get()); }
     // The report of a refused enclave.
@@ -600,7 +604,9 @@ public:
     detail::text content() const { return detail::view(confer_event_content, handle_); }
     // The whole result of event_type::server_tool_response, for a history of messages.
     detail::text full_content() const { return detail::view(confer_event_full_content, handle_); }
-    // For event_type::completion: the application must run tools and send their results.
+    // For event_type::completion: the model's answer calls tools of the application. With
+    // tool_rounds() the stream continues when all are answered; otherwise the next request has the
+    // results.
     bool pending_tool_calls() const noexcept { return confer_event_pending_tool_calls(handle_); }
     // For event_type::completion: the tokens that the chat uses, and the maximum.
     std::optional<std::int64_t> context_tokens() const { return detail::known(confer_event_context_tokens(handle_)); }

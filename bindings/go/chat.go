@@ -131,8 +131,8 @@ type Event struct {
 	Content, FullContent                string
 	ToolCallID, ToolName, ToolArguments string
 
-	// PendingToolCalls says that the application must run tools and send a new request with their
-	// results.
+	// PendingToolCalls says that the model's answer calls tools of the application. With ToolRounds
+	// the stream continues when all are answered; otherwise the next request has the results.
 	PendingToolCalls bool
 	// ContextTokens and MaxContextTokens are the used and available tokens, -1 if the server does
 	// not state them.

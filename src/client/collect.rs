@@ -29,7 +29,7 @@ impl Collected {
         let added = event.answer();
         if self.bytes.len() - 1 + added.len() > MAX_COLLECTED {
             let message = format!(
-                "the answer is larger than {MAX_COLLECTED} bytes; read it with confer_stream_next()"
+                "the answer is larger than {MAX_COLLECTED} bytes; read its events one by one"
             );
             let error = Error::new(Status::TooLarge, message);
             return Err(error.with_progress(Progress::PartlyAnswered));

@@ -145,7 +145,7 @@ impl Stream {
     /// Refuses a stream whose answer is not a text, or whose tools want answers.
     pub fn can_collect(&self) -> Result<()> {
         if !matches!(self.source, Source::Request { collects: true, .. }) {
-            let message = "stream: its answer is no text, or its tools want answers; read it with confer_stream_next()";
+            let message = "stream: its answer is no text, or its tools want answers; read its events one by one";
             return Err(Error::new(Status::InvalidArgument, message));
         }
         Ok(())

@@ -106,6 +106,7 @@ fn refused<B>(endpoint: &Endpoint, token: &Token, response: &http::Response<B>) 
             " The published server answers so to a token that it does not accept: one that is malformed, expired or signed \
              by another key."
         }
+        404 => " The path of the URL is probably wrong.",
         _ if status.is_redirection() => " A redirect is not followed.",
         _ => "",
     };
@@ -113,13 +114,15 @@ fn refused<B>(endpoint: &Endpoint, token: &Token, response: &http::Response<B>) 
     let error = Error::new(Status::Upgrade, message)
         .with_http_status(code)
         .with_retry_delay(retry_after(response));
-    let error = match code {
+    match code {
+        401..=403 => token.explain(error, now),
         // An expired token is certainly the reason, or this clock is wrong. Then a fresh token does
         // no harm.
-        500 if token.ended(now).is_some() => error.with_retry(Retry::FreshToken),
+        500 if token.ended(now).is_some() => {
+            token.explain(error.with_retry(Retry::FreshToken), now)
+        }
         _ => error,
-    };
-    token.explain(error, now)
+    }
 }
 
 /// Returns `Retry-After`, if it is in seconds (RFC 9110, section 10.2.3).

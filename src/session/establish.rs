@@ -306,6 +306,7 @@ pub fn rejection(evidenced: &Arc<Evidenced>) -> Error {
     if let Some(observed) = check.observed() {
         message += &format!(" Found: {observed}.");
     }
+    message += &format!(" Policy: {}.", evidenced.report.policy.name);
     Error::new(Status::Rejected, message).with_report(Some(check.id().as_str()), evidenced.clone())
 }
 

@@ -58,7 +58,7 @@ json describe(const confer::error &error) {
     return {{"status", error.name()},
             {"check", or_null(error.check_id())},
             {"http_status", or_null(error.http_status())},
-            {"progress", confer::name(error.progress())},
+            {"progress", confer::name(error.progress().value())},
             {"retryable", error.retryable()},
             {"peer_text", or_null(error.peer_text())}};
 }

@@ -40,7 +40,7 @@ expect "each file in the archive has its checksum" ok "$(cd "$archive" && sha256
 # Prints the links of a text to files, whose place may differ.
 links() { awk 'FNR == 1 { code = 0 } /^ *```/ { code = !code } !code' "$@" | grep -oE '\]\([^)]+' | grep -vE '\((https?:|#)' || true; }
 mapfile -t texts < <(find "$archive" -name '*.md')
-expect "the archive has its texts" 5 ${#texts[@]}
+expect "the archive has its texts" 6 ${#texts[@]}
 expect "they link to no file" "" "$(links "${texts[@]}")"
 
 # ---- the lists of dependencies --------------------------------------------------------------------

@@ -42,7 +42,7 @@ pub struct Details {
     pub tool_arguments: Option<Text>,
     /// The complete result, for the history.
     pub full_content: Option<Text>,
-    /// The application must run tools.
+    /// The answer calls tools of the application.
     pub pending_tool_calls: Option<bool>,
     /// Tokens of the conversation so far.
     pub context_tokens: Option<i64>,

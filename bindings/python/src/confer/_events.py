@@ -88,9 +88,10 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Completion:
-    """The end of an answer of the model."""
+    """The end of an answer of the model: with rounds of tools, of each round."""
 
-    #: The application must run tools and send a new request with their results.
+    #: The answer calls tools of the application. With rounds of tools the stream continues when all
+    #: are answered; otherwise the next request has the results.
     pending_tool_calls: bool
     #: The tokens of the conversation, and their maximum.
     context_tokens: int | None
