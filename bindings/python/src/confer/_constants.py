@@ -408,7 +408,7 @@ class Ask(IntFlag):
 class TokenReason(Constant):
     """Why a token is needed. Later versions may add members."""
 
-    #: The first connection needs a token.
+    #: The client has had no connection yet, and needs a token for one.
     FIRST = 0
     #: Another connection needs a token.
     RECONNECT = 1
