@@ -405,7 +405,7 @@ typedef int32_t confer_status;
 #define CONFER_TIMEOUT 1
 
 /**
- * The stream is over. Not an error: everything was read.
+ * The stream is complete: everything was read. Not an error.
  */
 #define CONFER_END 2
 

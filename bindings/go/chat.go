@@ -185,6 +185,9 @@ func (c *Client) Collect(ctx context.Context, request ChatRequest) (string, erro
 		case err != nil:
 			return text.String(), err
 		case event.Type == EventCompletion:
+			if over { // a round without a text
+				text.Reset()
+			}
 			over = true
 		case event.Type != EventToken && event.Type != EventBody:
 		default:

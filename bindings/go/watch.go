@@ -107,7 +107,7 @@ func (s Stage) String() string { return C.GoString(C.confer_stage_name(C.int32_t
 type TokenReason int32
 
 const (
-	TokenFirst     TokenReason = C.CONFER_TOKEN_FIRST     // for the first connection
+	TokenFirst     TokenReason = C.CONFER_TOKEN_FIRST     // the client has had no connection yet
 	TokenReconnect TokenReason = C.CONFER_TOKEN_RECONNECT // for another connection
 	TokenExpiring  TokenReason = C.CONFER_TOKEN_EXPIRING  // the token in use ends soon
 	TokenRefused   TokenReason = C.CONFER_TOKEN_REFUSED   // the server refused the last token for good

@@ -303,6 +303,11 @@ impl<T: Weighted> Inbox<T> {
         drop(dropped); // outside the lock
     }
 
+    /// Notes that an entry was taken but not used, so the stream cannot end as complete.
+    pub fn note_loss(&self) {
+        self.state().lose(cancelled);
+    }
+
     /// Installs a signal. Raises it at once if something can be taken.
     pub fn set_signal(&self, signal: Arc<dyn Signal>) {
         let mut state = self.state();
@@ -530,6 +535,25 @@ mod tests {
             panic!("it failed");
         };
         assert_eq!(error.status(), Status::StreamIdle);
+    }
+
+    #[test]
+    fn stream_with_an_unused_entry_does_not_end_as_complete() {
+        for ended_before in [true, false] {
+            let inbox = inbox(|| ());
+            inbox.deliver(&mut vec![1]).unwrap();
+            assert!(matches!(inbox.next(now()), Next::Item(1)));
+            if ended_before {
+                inbox.end(Ok(()));
+            }
+            inbox.note_loss();
+            inbox.discard();
+            inbox.end(Ok(()));
+            let Next::End(Err(error)) = inbox.next(now()) else {
+                panic!("it lost an entry");
+            };
+            assert_eq!(error.status(), Status::Cancelled);
+        }
     }
 
     #[test]

@@ -132,6 +132,7 @@ impl Stream {
             match self.next(deadline) {
                 Next::Item(event) => {
                     if let Err(error) = collected.add(&event) {
+                        self.inbox.note_loss();
                         self.cancel();
                         return Some(Err(error));
                     }

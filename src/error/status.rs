@@ -73,7 +73,7 @@ impl Status {
             "CONFER_TIMEOUT",
             "the time limit passed without a result",
         ),
-        (Status::End, "CONFER_END", "the stream is over"),
+        (Status::End, "CONFER_END", "the stream is complete"),
         (
             Status::InvalidArgument,
             "CONFER_E_INVALID_ARGUMENT",

@@ -18,7 +18,7 @@ pub type confer_status = i32;
 pub const CONFER_OK: confer_status = 0;
 /// The time limit passed without a result. Not an error: wait again.
 pub const CONFER_TIMEOUT: confer_status = 1;
-/// The stream is over. Not an error: everything was read.
+/// The stream is complete: everything was read. Not an error.
 pub const CONFER_END: confer_status = 2;
 
 /// An argument is missing or outside its bounds; the message names it.

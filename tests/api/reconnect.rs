@@ -665,6 +665,21 @@ fn expired_token_is_not_dialled_again_after_its_refusal() {
 }
 
 #[test]
+fn wrong_path_is_not_blamed_on_the_token() {
+    let enclave = Enclave::start(Some("upgrade-404"));
+    let config = config(&enclave);
+    config.set_token(&ending_in(-3_600, "stale"));
+    let failure = connect(&config).err().unwrap();
+    assert_eq!(failure.http_status(), 404);
+    assert!(
+        failure
+            .message()
+            .contains("The path of the URL is probably wrong")
+    );
+    assert!(!failure.message().contains("expired"), "{failure:?}");
+}
+
+#[test]
 fn expired_token_is_dialled_again_after_other_trouble() {
     let token = ending_in(-3_600, "stale");
     let (enclave, network) = refusing(&token, "upgrade-503-open");

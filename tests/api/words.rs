@@ -102,6 +102,7 @@ fn clock_failures_ask_whether_the_clock_is_right() {
         let question = message.contains("This device's clock says 20")
             && message.contains(" UTC; is it right?");
         assert_eq!(question, asks, "{fault}: {message}");
+        assert!(message.contains(" Policy: local-enclave."), "{message}");
         if asks {
             let expected = message.split_once("Expected: ").unwrap().1;
             let (expected, found) = expected.split_once(" Found: ").unwrap();

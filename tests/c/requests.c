@@ -655,11 +655,13 @@ static void a_callbacks_document_is_sent_once_and_others_as_often_as_wanted(void
 }
 
 static void a_document_that_is_never_sent_is_destroyed_in_the_call_that_lets_go_of_it(void) {
-    struct document documents[4];
-    for (int at = 0; at < 4; at++) documents[at] = (struct document)DOCUMENT(10);
+    struct document documents[5];
+    for (int at = 0; at < 5; at++) documents[at] = (struct document)DOCUMENT(10);
     confer_extraction_request *request = extraction_of(&documents[0], 10);
     CHECK_OK(confer_extraction_request_set_document_callback(request, -1, read_document, &documents[1], on_document_destroyed, &error));
     CHECK(gate_count(&documents[0].destroyed) == 1 && gate_count(&documents[1].destroyed) == 0);
+    REFUSES("total_length", confer_extraction_request_set_document_callback(request, -2, read_document, &documents[4], on_document_destroyed,
+                                                                               &error));
     REFUSES("total_length", confer_extraction_request_set_document_stream(request, -2, &error));
     REFUSES("total_length", confer_extraction_request_set_document_stream(request, INT64_MIN, &error));
     REFUSES("read", confer_extraction_request_set_document_callback(request, 1, NULL, &documents[2], on_document_destroyed, &error));
@@ -667,7 +669,7 @@ static void a_document_that_is_never_sent_is_destroyed_in_the_call_that_lets_go_
                                                                        &error));
     CHECK(gate_count(&documents[1].destroyed) == 0);
     confer_extraction_request_free(request);
-    for (int at = 0; at < 4; at++) {
+    for (int at = 0; at < 5; at++) {
         CHECK(gate_count(&documents[at].destroyed) == 1 && gate_count(&documents[at].reads) == 0);
         CHECK(pthread_equal(documents[at].destroyed_by, pthread_self()));
     }

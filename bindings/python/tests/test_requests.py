@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import confer
-from confer import ChatRequest, Status, Tool, _native
+from confer import ChatRequest, Completion, Status, Token, Tool, _native
+from confer._stream import Collected
 
 from .enclave import EnclaveTest
 
@@ -197,6 +198,22 @@ class Tools(EnclaveTest):
                 self.assertTrue(event.pending_tool_calls)
         with self.assertRaises(confer.UsageError):
             client.chat(request).text()
+
+    def test_too_long_answer_with_tools_is_not_complete(self) -> None:
+        stream = self.client().chat(ChatRequest("/tokens 33 1048576", tools=[Tool("clock", run=lambda _: "noon")]))
+        with self.assertRaises(confer.Error) as caught:
+            stream.collect()
+        self.assertEqual(caught.exception.status, Status.TOO_LARGE)
+        self.assertEqual(len(stream.received), 32 << 20)
+        for _ in range(2):
+            with self.assertRaises(confer.Error):
+                stream.collect()
+
+    def test_last_round_without_a_text_is_empty(self) -> None:
+        collected = Collected()
+        for event in (Token("Let me look", ""), Completion(True, None, None, ""), Completion(False, None, None, "")):
+            collected.add(event)
+        self.assertEqual(collected.content, b"")
 
     def test_dropped_call_fails_at_once(self) -> None:
         client = self.client()

@@ -17,7 +17,7 @@ class Status(Constant):
     OK = 0
     #: The time limit passed without a result. Not an error: wait again.
     TIMEOUT = 1
-    #: The stream is over. Not an error: everything was read.
+    #: The stream is complete: everything was read. Not an error.
     END = 2
     #: An argument is missing or outside its bounds; the message names it.
     INVALID_ARGUMENT = 100

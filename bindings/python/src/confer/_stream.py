@@ -154,7 +154,10 @@ class Stream(BaseStream[E]):
         return event
 
     def next(self, timeout: float | None = None) -> E | None:
-        """Returns the next event, or None at the end. Raises TimeoutError after `timeout` seconds."""
+        """Returns the next event, or None after a complete answer. Raises TimeoutError after `timeout` seconds.
+
+        A failure is raised again by each call.
+        """
         for timeout_ms in waits(timeout):
             event = self._take(timeout_ms)
             if event is not None:
@@ -191,6 +194,8 @@ class Collected:
 
     def add(self, event: ChatEvent) -> None:
         if isinstance(event, Completion):
+            if self._over:  # a round without a text
+                self.content = b""
             self._over = True
         elif isinstance(event, (Token, Body)):
             piece = event.text.encode() if isinstance(event, Token) else event.content
@@ -249,7 +254,11 @@ class ChatStream(Stream[ChatEvent]):
             event = self.next(left)
             if event is None:
                 return self._collected.content
-            self._collected.add(event)
+            try:
+                self._collected.add(event)
+            except Error:
+                self.cancel()
+                raise
 
     def text(self, timeout: float | None = None) -> str:
         """Reads to the end, and returns the text of the answer, without its reasoning."""

@@ -26,7 +26,7 @@ public enum Stage: Int32, Sendable, CaseIterable {
 
 /// Why a client needs a token.
 public enum TokenReason: Int32, Sendable, CaseIterable {
-    /// The first connection needs a token.
+    /// The client has had no connection yet, and needs a token for one.
     case first = 0
     /// Another connection needs a token.
     case reconnect = 1

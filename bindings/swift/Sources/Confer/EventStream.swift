@@ -119,8 +119,9 @@ final class Source<Element: Sendable>: @unchecked Sendable {
             }
             switch status {
             case CONFER_OK:
-                let taken = try read?(event!, signal.tasks)
-                try taken.map(use)
+                guard let read else { throw ConferError(.cancelled, "the stream has ended") }
+                let taken = try read(event!, signal.tasks)
+                try use(taken)
                 return taken
             case CONFER_END:
                 swap(&ended, &read)
@@ -218,6 +219,7 @@ struct LastRound {
         case .token(let text): piece = Data(text.utf8)
         case .body(let body): piece = body.content
         case .completion:
+            if isOver { content = Data() }  // a round without a text
             isOver = true
             return
         default: return

@@ -1,6 +1,6 @@
 // The package's promises for answers: whole ones, calls of tools as events, written documents.
 
-import Confer
+@testable import Confer
 import Foundation
 import Testing
 
@@ -27,6 +27,13 @@ extension Promises {
         waiting.cancel()
         await #expect(throws: CancellationError.self) { _ = try await waiting.value }
         try await client.close()
+    }
+
+    @Test func lastRoundWithoutATextIsEmpty() throws {
+        var round = LastRound()
+        let completion = Event.completion(.init(pendingToolCalls: false, contextTokens: nil, maxContextTokens: nil))
+        for event in [.token("Let me look"), completion, completion] { try round.add(event) }
+        #expect(round.content.isEmpty)
     }
 
     @Test func collectingRunsToolsAndReturnsTheLastRound() async throws {
