@@ -210,9 +210,9 @@ class Tools(EnclaveTest):
                 stream.collect()
 
     def test_last_round_without_a_text_is_empty(self) -> None:
-        collected = Collected()
+        collected, stream = Collected(), self.client().chat("hello")
         for event in (Token("Let me look", ""), Completion(True, None, None, ""), Completion(False, None, None, "")):
-            collected.add(event)
+            collected.add(event, stream)
         self.assertEqual(collected.content, b"")
 
     def test_dropped_call_fails_at_once(self) -> None:

@@ -191,8 +191,10 @@ class AsyncStream(BaseStream[E]):
         return event
 
     async def next(self, timeout: float | None = None) -> E | None:
-        """Returns the next event, or None after a complete answer. Raises TimeoutError after `timeout` seconds, and
-        the stream then continues."""
+        """Returns the next event, or None after a complete answer. Raises a failure again at each call.
+
+        Raises TimeoutError after `timeout` seconds, and the stream then continues.
+        """
         event = await self._until(lambda: self._take(0), timeout)
         return None if event is None else self._delivered(event)
 
@@ -271,11 +273,7 @@ class AsyncChatStream(AsyncStream[ChatEvent]):
             event = await self.next(left)
             if event is None:
                 return self._collected.content
-            try:
-                self._collected.add(event)
-            except Error:
-                self.cancel()
-                raise
+            self._collected.add(event, self)
 
     async def text(self, timeout: float | None = None) -> str:
         """Reads to the end, and returns the text of the answer, without its reasoning."""

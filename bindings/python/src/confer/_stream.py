@@ -154,9 +154,9 @@ class Stream(BaseStream[E]):
         return event
 
     def next(self, timeout: float | None = None) -> E | None:
-        """Returns the next event, or None after a complete answer. Raises TimeoutError after `timeout` seconds.
+        """Returns the next event, or None after a complete answer. Raises a failure again at each call.
 
-        A failure is raised again by each call.
+        Raises TimeoutError after `timeout` seconds, and the stream then continues.
         """
         for timeout_ms in waits(timeout):
             event = self._take(timeout_ms)
@@ -192,7 +192,8 @@ class Collected:
         self.content = b""
         self._over = False
 
-    def add(self, event: ChatEvent) -> None:
+    def add(self, event: ChatEvent, stream: BaseStream[ChatEvent]) -> None:
+        """Adds an event of the stream. Cancels the stream if the text becomes too long."""
         if isinstance(event, Completion):
             if self._over:  # a round without a text
                 self.content = b""
@@ -204,6 +205,7 @@ class Collected:
             if len(self.content) + len(piece) > _MAX_COLLECTED:
                 error = made(Status.TOO_LARGE, "the answer has more than 32 MiB")
                 error.progress = Progress.PARTLY_ANSWERED
+                stream.cancel()  # without this piece it must not end as complete
                 raise error
             self.content += piece
 
@@ -254,11 +256,7 @@ class ChatStream(Stream[ChatEvent]):
             event = self.next(left)
             if event is None:
                 return self._collected.content
-            try:
-                self._collected.add(event)
-            except Error:
-                self.cancel()
-                raise
+            self._collected.add(event, self)
 
     def text(self, timeout: float | None = None) -> str:
         """Reads to the end, and returns the text of the answer, without its reasoning."""

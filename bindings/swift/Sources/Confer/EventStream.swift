@@ -18,7 +18,7 @@ public struct EventStream<Element: Sendable>: AsyncSequence, Sendable {
     /// Returns an iterator over the events that nobody has read yet.
     public func makeAsyncIterator() -> Iterator { Iterator(source: source) }
 
-    /// Reads a stream. It keeps the stream.
+    /// Reads a stream, and keeps it open.
     public struct Iterator: AsyncIteratorProtocol, Sendable {
         fileprivate let source: Result<Source<Element>, any Error>
 
@@ -121,7 +121,10 @@ final class Source<Element: Sendable>: @unchecked Sendable {
             case CONFER_OK:
                 guard let read else { throw ConferError(.cancelled, "the stream has ended") }
                 let taken = try read(event!, signal.tasks)
-                try use(taken)
+                do { try use(taken) } catch {
+                    swap(&ended, &self.read)
+                    throw error
+                }
                 return taken
             case CONFER_END:
                 swap(&ended, &read)

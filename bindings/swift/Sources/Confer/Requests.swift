@@ -89,7 +89,9 @@ extension Client {
         let request = try Handle(free: confer_embeddings_request_free) { confer_embeddings_request_new($0, $1) }
         try call { confer_embeddings_request_set_is_query(request.pointer, asQueries, $0) }
         for text in texts { try set(request, to: text, confer_embeddings_request_add_text) }
-        let answer = try Source({ confer_embeddings_stream(handle.pointer, request.pointer, $0, $1, $2) }) { event, _ in Event(event) }
+        let answer = try Source({ confer_embeddings_stream(handle.pointer, request.pointer, $0, $1, $2) }) { event, _ in
+            Event(event)
+        }
         var rows: [[Float]] = []
         while let event = try await answer.next() { if case .embeddings(let all) = event { rows = all } }
         return rows
