@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use common::schema::WebsocketResponse;
-use common::{Client, Enclave, End, chunk, greet, hello, opening, run, said, upgrade};
+use common::{Client, Enclave, End, PATIENCE, chunk, greet, hello, opening, run, said, upgrade};
 use prost::Message as _;
 use serde_json::{Value, json};
 use sigstore_verify::trust_root::TrustedRoot;
@@ -20,8 +20,9 @@ use sigstore_verify::types::Bundle;
 use sigstore_verify::{IdentityMatcher, VerificationPolicy, Verifier};
 use tokio_tungstenite::tungstenite::Error;
 
-/// Long compared with loopback's needs, short compared with a test's time.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+/// How long to wait for what must not come: long compared with loopback's needs, short compared with
+/// a test's time.
+const SILENCE: Duration = Duration::from_millis(1_500);
 /// A document larger than the limit of `upload-not-read`: the number of chunks, and the bytes of
 /// each.
 const PARTS: u32 = 4;
@@ -82,7 +83,10 @@ fn faults() -> Vec<Fault> {
 }
 
 /// Judges each fault of some scopes, a few in parallel. Returns the differences from the list.
-fn disagreements(scopes: &[&str], judge: impl Fn(&Enclave) -> String + Sync) -> Vec<String> {
+fn disagreements(
+    scopes: &[&str],
+    judge: impl Fn(&Enclave, &Waits) -> String + Sync,
+) -> Vec<String> {
     let mut waiting: Vec<_> = faults()
         .into_iter()
         .filter(|fault| scopes.contains(&fault.scope.as_str()))
@@ -94,7 +98,7 @@ fn disagreements(scopes: &[&str], judge: impl Fn(&Enclave) -> String + Sync) -> 
             scope.spawn(|| {
                 while let Some(fault) = { waiting.lock().expect("unpoisoned").pop() } {
                     let enclave = Enclave::with_fault(&fault.name);
-                    let judged = judge(&enclave);
+                    let judged = judge(&enclave, &Waits::listed(&fault.status));
                     if judged != fault.status {
                         let line =
                             format!("{}: listed {}, judged {judged}", fault.name, fault.status);
@@ -107,9 +111,35 @@ fn disagreements(scopes: &[&str], judge: impl Fn(&Enclave) -> String + Sync) -> 
     wrong.into_inner().expect("unpoisoned")
 }
 
+/// How long to wait: shortly where the list says that nothing comes, so that a slow machine changes
+/// no verdict.
+struct Waits {
+    connecting: Duration,
+    answer: Duration,
+    /// After a silence.
+    pong: Duration,
+}
+
+impl Waits {
+    fn listed(status: &str) -> Waits {
+        let silent = |by: &[&str]| {
+            if by.contains(&status) {
+                SILENCE
+            } else {
+                PATIENCE
+            }
+        };
+        Waits {
+            connecting: silent(&["CONFER_E_STAGE_TIMEOUT"]),
+            answer: silent(&["CONFER_E_STREAM_IDLE", "CONFER_E_DEAD_PEER"]),
+            pong: silent(&["CONFER_E_DEAD_PEER"]),
+        }
+    }
+}
+
 /// Returns the status with which connecting ends.
-async fn judge_connecting(enclave: &Enclave) -> Result<Client, &'static str> {
-    let websocket = match tokio::time::timeout(PATIENCE, upgrade(enclave, &enclave.token)).await {
+async fn judge_connecting(enclave: &Enclave, wait: Duration) -> Result<Client, &'static str> {
+    let websocket = match tokio::time::timeout(wait, upgrade(enclave, &enclave.token)).await {
         Err(_) => return Err("CONFER_E_STAGE_TIMEOUT"),
         Ok(Ok(websocket)) => websocket,
         Ok(Err(Error::Io(_) | Error::ConnectionClosed)) => return Err(LOST),
@@ -118,7 +148,7 @@ async fn judge_connecting(enclave: &Enclave) -> Result<Client, &'static str> {
         }
         Ok(Err(_)) => return Err("CONFER_E_UPGRADE"),
     };
-    let met = greet(websocket, PATIENCE).await?;
+    let met = greet(websocket, wait).await?;
     // snow accepts a point of low order; a careful client does not.
     if met.server_key == [0; 32] || met.ephemeral == [0; 32] {
         return Err("CONFER_E_HANDSHAKE");
@@ -127,17 +157,17 @@ async fn judge_connecting(enclave: &Enclave) -> Result<Client, &'static str> {
 }
 
 /// Returns the status with which one chat ends, with a ping in parallel.
-async fn judge_chat(mut client: Client) -> &'static str {
+async fn judge_chat(mut client: Client, waits: &Waits) -> &'static str {
     client.ask(2, "GET", "/ping", "").await;
     client.chat(1, "hello", true).await;
     let mut stream = Vec::new();
     loop {
-        let message = match client.message(PATIENCE).await {
+        let message = match client.message(waits.answer).await {
             Ok(message) => message,
             Err(End::Silence) => {
                 // Checks with a new ping whether the peer still answers.
                 client.ask(3, "GET", "/ping", "").await;
-                return match client.message(PATIENCE).await {
+                return match client.message(waits.pong).await {
                     Ok(_) => "CONFER_E_STREAM_IDLE",
                     Err(_) => "CONFER_E_DEAD_PEER",
                 };
@@ -184,7 +214,7 @@ fn options(length: usize) -> Value {
 }
 
 /// Returns the status with which one document ends, with a ping in parallel.
-async fn judge_document(mut client: Client) -> &'static str {
+async fn judge_document(mut client: Client, waits: &Waits) -> &'static str {
     let part = vec![b'x'; PART];
     let options = options(PARTS as usize * PART);
     client.ask(2, "GET", "/ping", "").await;
@@ -194,11 +224,11 @@ async fn judge_document(mut client: Client) -> &'static str {
     }
     let (mut length, mut taken) = (None, 0);
     loop {
-        let message = match client.message(PATIENCE).await {
+        let message = match client.message(waits.answer).await {
             Ok(message) => message,
             Err(End::Silence) => {
                 client.ask(3, "GET", "/ping", "").await;
-                return match client.message(PATIENCE).await {
+                return match client.message(waits.pong).await {
                     Ok(_) => "CONFER_E_STREAM_IDLE",
                     Err(_) => "CONFER_E_DEAD_PEER",
                 };
@@ -295,10 +325,10 @@ fn an_unknown_fault_is_refused() {
 
 #[test]
 fn connections_and_streams_end_as_listed() {
-    let wrong = disagreements(&["connect", "any", "stream"], |enclave| {
+    let wrong = disagreements(&["connect", "any", "stream"], |enclave, waits| {
         run(async {
-            match judge_connecting(enclave).await {
-                Ok(client) => judge_chat(client).await.to_owned(),
+            match judge_connecting(enclave, waits.connecting).await {
+                Ok(client) => judge_chat(client, waits).await.to_owned(),
                 Err(status) => status.to_owned(),
             }
         })
@@ -308,9 +338,9 @@ fn connections_and_streams_end_as_listed() {
 
 #[test]
 fn documents_end_as_listed() {
-    let wrong = disagreements(&["document"], |enclave| {
+    let wrong = disagreements(&["document"], |enclave, waits| {
         run(async {
-            judge_document(Client::connect(enclave).await)
+            judge_document(Client::connect(enclave).await, waits)
                 .await
                 .to_owned()
         })
@@ -385,7 +415,7 @@ fn document_larger_than_all_buffers_is_never_read_whole() {
             .send(&opening(1, &options(50 << 20), &part, false))
             .await;
         let mut seq = 1;
-        while tokio::time::timeout(PATIENCE, client.send(&chunk(1, seq, &part, false)))
+        while tokio::time::timeout(SILENCE, client.send(&chunk(1, seq, &part, false)))
             .await
             .is_ok()
         {
