@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from . import _abi as c
 from ._constants import Progress, Status
-from ._errors import Check, Error, made
+from ._errors import Error, StatusCheck, made
 from ._events import Body, ChatEvent, Completion, Token, ToolCall, UploadEvent, read_event
 from ._native import Owned, on_main_thread, raw, returned_text
 from ._requests import ChatRequest, Source, Start, ToolFunction
@@ -90,7 +90,7 @@ class BaseStream(Generic[E]):
         """Takes the next event. None after a timeout, and at the end, which sets `_ended`."""
         self._check_open()
         with self._lent():
-            check, event = Check(), c.confer_event()
+            check, event = StatusCheck(), c.confer_event()
             try:
                 status = check(
                     c.confer_stream_next(self._handle.raw, timeout_ms, ctypes.byref(event), check.error)
@@ -106,7 +106,7 @@ class BaseStream(Generic[E]):
         """Reads to the end. None after a timeout."""
         self._check_open()
         with self._lent():
-            check, content, length = Check(), ctypes.c_void_p(), ctypes.c_size_t()
+            check, content, length = StatusCheck(), ctypes.c_void_p(), ctypes.c_size_t()
             try:
                 status = check(
                     c.confer_stream_collect(
@@ -288,13 +288,13 @@ class BaseUpload(BaseStream[UploadEvent]):
     def finish(self) -> None:
         """Ends a document of unknown length that was written piece by piece."""
         self._check_open()
-        check = Check()
+        check = StatusCheck()
         check(c.confer_stream_finish(self._handle.raw, check.error))
 
     def _write(self, content: memoryview, timeout_ms: int) -> int:
         """Writes the first bytes, at most a piece, and returns how many."""
         self._check_open()
-        check, written = Check(), ctypes.c_size_t()
+        check, written = StatusCheck(), ctypes.c_size_t()
         piece = bytes(content[:_PIECE])
         check(
             c.confer_stream_write(
@@ -334,7 +334,7 @@ class Upload(BaseUpload, Stream[UploadEvent]):
 
 def open_stream(client: Owned[c.confer_client], start: Start, callbacks: Any = None) -> Owned[c.confer_stream]:
     """Starts a request, or opens a watch. A request keeps its client, as in the library."""
-    check, keeps = Check(), None if start is c.confer_client_watch else client
+    check, keeps = StatusCheck(), None if start is c.confer_client_watch else client
     stream = Owned(c.confer_stream(), c.confer_stream_free, keeps)
     check(start(client.raw, callbacks, ctypes.byref(stream.raw), check.error))
     return stream
