@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from unittest import mock
 
 import confer
-from confer import AsyncConfig, ChatRequest, Status, Tool, _async, _native
+from confer import AsyncConfig, ChatRequest, Status, Tool, _async
 
-from .enclave import RETRYING, Enclave, descriptors, library_threads
+from .enclave import RETRYING, Enclave, counted, nothing_is_left
 
 
 class AsyncTest(unittest.IsolatedAsyncioTestCase):
@@ -374,7 +374,7 @@ class Life(AsyncTest):
         config = self.enclave().async_config()
         config.log = lambda *record: None
         await asyncio.to_thread(gc.collect)
-        files = descriptors()
+        before = counted()
         for _ in range(3):
             async with confer.AsyncClient(config) as client:
                 for _ in range(20):
@@ -384,10 +384,7 @@ class Life(AsyncTest):
             del client
         gc.collect()
         await asyncio.to_thread(confer.wait_for_threads)
-        while library_threads():
-            await asyncio.sleep(0)
-        self.assertEqual(descriptors(), files)
-        self.assertEqual(_native._callables, {})
+        nothing_is_left(self, before)
         self.assertEqual(len(asyncio.all_tasks()), 1)
 
 
