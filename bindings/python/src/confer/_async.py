@@ -266,6 +266,7 @@ class AsyncChatStream(AsyncStream[ChatEvent]):
     async def collect(self, timeout: float | None = None) -> bytes:
         if self._collected is None:
             return await super().collect(timeout)
+        self._collected.check_length()
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         while True:

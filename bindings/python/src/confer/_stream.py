@@ -23,8 +23,9 @@ E = TypeVar("E")
 #: The main thread waits at most this long in C, because Python runs signal handlers only between
 #: calls. Other threads wait without a limit.
 _SIGNALS_MS = 100
-#: The limit of confer_stream_collect().
+#: The limit and the message of confer_stream_collect().
 _MAX_COLLECTED = 32 << 20
+_TOO_LONG = "the answer is larger than 33554432 bytes; read its events one by one"
 #: A document is copied and written in pieces of this size: the library keeps no more unsent.
 _PIECE = 1 << 20
 
@@ -191,6 +192,14 @@ class Collected:
     def __init__(self) -> None:
         self.content = b""
         self._over = False
+        self._too_long = False
+
+    def check_length(self) -> None:
+        """Raises the error of an answer that was too long."""
+        if self._too_long:
+            error = made(Status.TOO_LARGE, _TOO_LONG)
+            error.progress = Progress.PARTLY_ANSWERED
+            raise error
 
     def add(self, event: ChatEvent, stream: BaseStream[ChatEvent]) -> None:
         """Adds an event of the stream. Cancels the stream if the text becomes too long."""
@@ -203,10 +212,9 @@ class Collected:
             if self._over:
                 self.content, self._over = b"", False
             if len(self.content) + len(piece) > _MAX_COLLECTED:
-                error = made(Status.TOO_LARGE, "the answer has more than 32 MiB")
-                error.progress = Progress.PARTLY_ANSWERED
+                self._too_long = True
                 stream.cancel()  # without this piece it must not end as complete
-                raise error
+            self.check_length()
             self.content += piece
 
 
@@ -250,6 +258,7 @@ class ChatStream(Stream[ChatEvent]):
     def collect(self, timeout: float | None = None) -> bytes:
         if self._collected is None:
             return super().collect(timeout)
+        self._collected.check_length()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
