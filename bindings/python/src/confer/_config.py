@@ -122,9 +122,10 @@ class BaseConfig(Generic[TokenT, AcceptT]):
     roots: Roots | str = field(default=Roots.BUNDLED, repr=False)
     #: A file that keeps Intel's key set for the next process.
     jwks_cache_file: str | os.PathLike[str] | None = None
-    #: Times in seconds.
+    #: Times in seconds. `Duration` has the default and the bounds of each.
     durations: Mapping[Duration, float] = field(default_factory=dict)
-    #: Sizes and counts. `Limit.ATTEMPTS` turns reconnecting on.
+    #: Sizes and counts. `Limit` has the default and the bounds of each. `Limit.ATTEMPTS` turns
+    #: reconnecting on.
     limits: Mapping[Limit, int] = field(default_factory=dict)
     #: Replaces a connection also when its evidence expires.
     renew_with_evidence: bool = False
