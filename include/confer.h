@@ -48,6 +48,9 @@
  *
  * If the library is not in a folder of the system, add -Wl,-rpath,FOLDER.
  *
+ * Documents that this header names, such as docs/policy.md, are in the source of libconfer. They
+ * are installed in share/doc/libconfer, on Debian in share/doc/libconfer-dev.
+ *
  * CONTENTS
  *
  * Section                Source in src/ffi   Main names
@@ -235,7 +238,7 @@
  *              log records that wait for a slow callback  1,024         dropped and counted
  */
 
-/* Written by `make header` from src/ffi; do not edit. */
+/* Written by `make header` from the source in src/ffi; do not edit. */
 
 #ifndef CONFER_H
 #define CONFER_H

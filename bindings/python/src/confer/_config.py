@@ -46,7 +46,7 @@ class Policy:
 
     @staticmethod
     def parse(document: str) -> Policy:
-        """Parses a JSON document, which docs/policy.md explains."""
+        """Parses a JSON document, which docs/policy.md in the source explains."""
         check, handle, content = StatusCheck(), Owned(c.confer_policy(), c.confer_policy_free), utf8(document)
         check(c.confer_policy_parse(content, len(content), ctypes.byref(handle.raw), check.error))
         return Policy(handle)

@@ -26,7 +26,7 @@ class Check:
 class Report:
     """Why an enclave was trusted or refused, check by check. Unknown values are None.
 
-    Times are Unix seconds. docs/report.md explains each field and each check.
+    Times are Unix seconds. docs/report.md in the source explains each field and each check.
     """
 
     #: Whether every check passed or warned.
