@@ -106,7 +106,7 @@ def log_to(logger: logging.Logger) -> Log:
 
 @dataclass
 class BaseConfig(Generic[TokenT, AcceptT]):
-    """The settings of Config and AsyncConfig. confer.h has all defaults and bounds."""
+    """The settings of Config and AsyncConfig."""
 
     #: The account's token.
     token: str | None = field(default=None, repr=False)
