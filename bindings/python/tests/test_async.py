@@ -164,6 +164,16 @@ class Tools(AsyncTest):
             request.tools = [Tool("clock", run=lambda arguments: "night")]
             self.assertEqual(await client.chat(request).text(), "The tools answered: night | night")
 
+    async def test_too_long_answer_fails_again(self) -> None:
+        async with self.client() as client:
+            tools = [Tool("clock", run=lambda arguments: "noon")]
+            stream = client.chat(ChatRequest("/tokens 33 1048576", tools=tools))
+            for _ in range(2):
+                with self.assertRaises(confer.Error) as caught:
+                    await stream.collect()
+                self.assertEqual(caught.exception.status, Status.TOO_LARGE)
+                self.assertRegex(caught.exception.message, "^the answer is larger than 33554432 bytes; ")
+
     async def test_model_receives_the_failure_of_a_tool(self) -> None:
         async def fails(_: str) -> str:
             raise OSError("it stands")
