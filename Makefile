@@ -119,11 +119,14 @@ FILL = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@
 # The folder of the libraries to install; also build/cross/TARGET/lib.
 BUILT ?= build/lib
 
+# Documents that the header names, and those that they name.
+DOCUMENTS := $(addprefix docs/,limits.md policy.md report.md threat-model.md symbols-in-versions numbers-in-versions)
+
 # Builds nothing, so that `sudo make install` runs no compiler as root.
 install:
 	@test -e "$(BUILT)/libconfer.so.$(VERSION)" || { echo "nothing is built yet: make lib" >&2; exit 1; }
 	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/confer" "$(DESTDIR)$(PREFIX)/include" \
-	  "$(DESTDIR)$(PREFIX)/share/confer"
+	  "$(DESTDIR)$(PREFIX)/share/confer" "$(DESTDIR)$(PREFIX)/share/doc/libconfer/docs"
 	install -m 755 "$(BUILT)/libconfer.so.$(VERSION)" "$(DESTDIR)$(LIBDIR)/"
 	install -m 644 "$(BUILT)/libconfer.a" "$(DESTDIR)$(LIBDIR)/"
 	$(STRIP) --strip-unneeded "$(DESTDIR)$(LIBDIR)/libconfer.so.$(VERSION)"
@@ -132,6 +135,7 @@ install:
 	ln -sf libconfer.so.0 "$(DESTDIR)$(LIBDIR)/libconfer.so"
 	install -m 644 include/confer.h include/confer.hpp "$(DESTDIR)$(PREFIX)/include/"
 	install -m 644 tests/c/valgrind.supp "$(DESTDIR)$(PREFIX)/share/confer/"
+	install -m 644 $(DOCUMENTS) "$(DESTDIR)$(PREFIX)/share/doc/libconfer/docs/"
 	$(FILL) packaging/confer.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/confer.pc"
 	$(FILL) packaging/confer-config.cmake.in > "$(DESTDIR)$(LIBDIR)/cmake/confer/confer-config.cmake"
 	$(FILL) packaging/confer-config-version.cmake.in > "$(DESTDIR)$(LIBDIR)/cmake/confer/confer-config-version.cmake"

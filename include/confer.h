@@ -48,6 +48,9 @@
  *
  * If the library is not in a folder of the system, add -Wl,-rpath,FOLDER.
  *
+ * Documents that this header names, such as docs/policy.md, are in the source of libconfer. They
+ * are installed in share/doc/libconfer, on Debian in share/doc/libconfer-dev.
+ *
  * CONTENTS
  *
  * Section                Source in src/ffi   Main names
@@ -235,7 +238,7 @@
  *              log records that wait for a slow callback  1,024         dropped and counted
  */
 
-/* Written by `make header` from src/ffi; do not edit. */
+/* Written by `make header` from the source in src/ffi; do not edit. */
 
 #ifndef CONFER_H
 #define CONFER_H
@@ -2775,10 +2778,10 @@ confer_status confer_stream_next(confer_stream *stream,
  * Returns CONFER_OK with the text, and again at later calls; CONFER_TIMEOUT before the end: call
  * it again to read on. If the stream failed, it returns that status and error, and
  * confer_stream_text() has the received part.
- * Other errors: CONFER_E_TOO_LARGE above 32 MiB, which cancels the stream;
- * CONFER_E_INVALID_ARGUMENT at once for a ping and for embeddings, for a stream whose events go to
- * callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread reads this
- * stream; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
+ * Other errors: CONFER_E_TOO_LARGE above 32 MiB, which cancels the stream and is returned again at
+ * later calls; CONFER_E_INVALID_ARGUMENT at once for a ping and for embeddings, for a stream whose
+ * events go to callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread
+ * reads this stream; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
  */
 CONFER_MUST_USE CONFER_API
 confer_status confer_stream_collect(confer_stream *stream,

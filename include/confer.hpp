@@ -524,11 +524,12 @@ public:
     config &jwks_cache_file(std::string_view path) { return set(confer_config_set_jwks_cache_file, path); }
     // The trusted enclaves. Default: policy::production().
     config &policy(const confer::policy &trusted) { return set(confer_config_set_policy, trusted.get()); }
-    // A negative time exceeds every bound, so it is refused.
+    // The table of confer_config_set_duration_ms() in confer.h has defaults and bounds. A negative
+    // time exceeds every bound, so it is refused.
     config &duration(confer::duration key, milliseconds time) {
         return set(confer_config_set_duration_ms, key, static_cast<std::uint64_t>(time.count()));
     }
-    // confer_config_set_limit() has a table of defaults and bounds.
+    // The table of confer_config_set_limit() in confer.h has defaults and bounds.
     config &limit(confer::limit key, std::uint64_t value) { return set(confer_config_set_limit, key, value); }
     // Also replaces a connection when its evidence expires.
     config &renew_with_evidence(bool renew) { return set(confer_config_set_renew_with_evidence, renew); }

@@ -196,7 +196,7 @@ func (c *Client) Collect(ctx context.Context, request ChatRequest) (string, erro
 				over = false
 			}
 			if text.Len()+len(event.Content) > maxCollected {
-				tooLong := madeHere(ErrTooLarge, "an answer of more than 32 MiB")
+				tooLong := madeHere(ErrTooLarge, tooLongMessage)
 				tooLong.Progress = PartlyAnswered
 				return text.String(), tooLong
 			}
@@ -206,8 +206,11 @@ func (c *Client) Collect(ctx context.Context, request ChatRequest) (string, erro
 	return text.String(), nil
 }
 
-// The limit of confer_stream_collect(), which answers no calls of tools.
-const maxCollected = 32 << 20
+// The limit and the message of confer_stream_collect(), which answers no calls of tools.
+const (
+	maxCollected   = 32 << 20
+	tooLongMessage = "the answer is larger than 33554432 bytes; read its events one by one"
+)
 
 // native makes the request's handle.
 func (r ChatRequest) native() (sendable, error) {

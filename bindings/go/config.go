@@ -88,8 +88,8 @@ const (
 	AskRelease Questions = C.CONFER_ASK_RELEASE // the application answers *ReleaseQuestion
 )
 
-// DurationKey is a key of [Config.Durations]. confer_config_set_duration_ms has defaults and
-// bounds.
+// DurationKey is a key of [Config.Durations]. Its default and bounds are in the table of
+// confer_config_set_duration_ms in confer.h.
 type DurationKey int32
 
 const (
@@ -116,7 +116,8 @@ const (
 // String returns the name of the constant in confer.h, such as "CONFER_DURATION_CONNECT".
 func (k DurationKey) String() string { return C.GoString(C.confer_duration_name(C.int32_t(k))) }
 
-// LimitKey is a key of [Config.Limits]. confer_config_set_limit has defaults and bounds.
+// LimitKey is a key of [Config.Limits]. Its default and bounds are in the table of
+// confer_config_set_limit in confer.h.
 type LimitKey int32
 
 const (

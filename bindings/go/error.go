@@ -107,7 +107,7 @@ func readError(failure *C.confer_error) *Error {
 
 // madeHere makes an error of this package.
 func madeHere(status Status, message string) *Error {
-	return &Error{Status: status, Message: message, RetryDelay: -1}
+	return &Error{Status: status, Message: message, RetryDelay: -time.Millisecond}
 }
 
 // because notes that this context cancelled the call.

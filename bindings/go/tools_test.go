@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -172,6 +173,16 @@ func TestWholeTextIsCollected(t *testing.T) {
 	if text, err := client.Collect(t.Context(), ask("/status-midstream 500")); !errors.As(err, &failed) || failed.HTTPStatus != 500 ||
 		failed.Progress != confer.PartlyAnswered || text == "" {
 		t.Errorf("got %q, %v", text, err)
+	}
+	// The library's words, also where this package collects the text.
+	var tooLong [2]*confer.Error
+	for i, request := range []confer.ChatRequest{ask("/tokens 33 1048576"), withTools("/tokens 33 1048576", noon)} {
+		if text, err := client.Collect(t.Context(), request); !errors.As(err, &tooLong[i]) || len(text) != 32<<20 {
+			t.Fatalf("got %d bytes, %v", len(text), err)
+		}
+	}
+	if !reflect.DeepEqual(tooLong[0], tooLong[1]) || tooLong[0].Status != confer.ErrTooLarge {
+		t.Errorf("got %#v and %#v", tooLong[0], tooLong[1])
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

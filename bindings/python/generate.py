@@ -151,6 +151,21 @@ class Header:
             lines = [line[2:].strip() for line in comment.splitlines()]
             yield name, int(number), " ".join(" ".join(lines).split())
 
+    def settings(self) -> dict[str, str]:
+        """The default and the bounds of each setting, as a sentence."""
+        pattern = r"^ \*     CONFER_(DURATION|LIMIT)_(\w+) +(\S+(?: \S+)*)  +(.+)$"
+        sentences = {}
+        for kind, key, default, bounds in re.findall(pattern, self.documented, re.M):
+            if kind == "DURATION":
+                default, bounds = (re.sub(r"[\d,]*\d", in_seconds, text) for text in (default, bounds))
+            unit = "In seconds: default" if kind == "DURATION" else "Default"
+            sentences[f"CONFER_{kind}_{key}"] = f" {unit} {default}, bounds {bounds}."
+        return sentences
+
+
+def in_seconds(milliseconds: re.Match[str]) -> str:
+    return f"{int(milliseconds[0].replace(',', '')) / 1000:,.10g}"
+
 
 def abi(header: Header) -> str:
     out = [
@@ -200,6 +215,7 @@ def abi(header: Header) -> str:
 def constants(header: Header) -> str:
     members: dict[str, list[tuple[str, int, str]]] = {name: [] for name, _ in ENUMERATIONS.values()}
     version = 0
+    settings = header.settings()
     for name, number, comment in header.constants():
         if VERSION.fullmatch(name):
             version = number if name == "CONFER_VERSION_NUMBER" else version
@@ -209,7 +225,8 @@ def constants(header: Header) -> str:
             prefix, rest = "E", prefix
         if prefix not in ENUMERATIONS:
             raise ValueError(f"{name} is of an unknown enumeration: add it to ENUMERATIONS")
-        members[ENUMERATIONS[prefix][0]].append((rest, number, comment))
+        setting = settings.pop(name) if prefix in ("DURATION", "LIMIT") else ""
+        members[ENUMERATIONS[prefix][0]].append((rest, number, comment + setting))
     out = [
         '"""The constants of confer.h. Written by generate.py; do not edit."""',
         "",

@@ -1,9 +1,9 @@
 // swift-tools-version: 6.0
 import PackageDescription
 
-// On a Mac, which builds for all of Apple's systems, libconfer is the XCFramework of a release or of
-// `make xcframework`, in this folder. Elsewhere it is the installed one, found through pkg-config, or
-// with -Xcc -I and -Xlinker -L. CONFER_XCFRAMEWORK=1 chooses the XCFramework anywhere.
+// On a Mac, which builds for all of Apple's systems, libconfer is the XCFramework of a release, or of
+// `make xcframework` in a checkout, in this folder. Elsewhere it is the installed one, found through
+// pkg-config, or with -Xcc -I and -Xlinker -L. CONFER_XCFRAMEWORK=1 chooses the XCFramework anywhere.
 #if os(macOS)
 let usesXCFramework = true
 #else

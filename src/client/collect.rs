@@ -10,11 +10,15 @@ pub const MAX_COLLECTED: usize = 32 << 20;
 pub struct Collected {
     /// Followed by a NUL, so that C can borrow it.
     bytes: Vec<u8>,
+    too_long: bool,
 }
 
 impl Default for Collected {
     fn default() -> Collected {
-        Collected { bytes: vec![0] }
+        Collected {
+            bytes: vec![0],
+            too_long: false,
+        }
     }
 }
 
@@ -27,17 +31,23 @@ impl Collected {
     /// Appends the content of an event.
     pub(super) fn add(&mut self, event: &Event) -> Result<()> {
         let added = event.answer();
-        if self.bytes.len() - 1 + added.len() > MAX_COLLECTED {
-            let message = format!(
-                "the answer is larger than {MAX_COLLECTED} bytes; read its events one by one"
-            );
-            let error = Error::new(Status::TooLarge, message);
-            return Err(error.with_progress(Progress::PartlyAnswered));
-        }
+        self.too_long |= self.bytes.len() - 1 + added.len() > MAX_COLLECTED;
+        self.fits()?;
         self.bytes.pop();
         self.bytes.extend_from_slice(added);
         self.bytes.push(0);
         Ok(())
+    }
+
+    /// Refuses an answer that was too long: without the piece that did not fit it is not complete.
+    /// The bindings repeat this message, because they collect the answers of chats with tools.
+    pub(super) fn fits(&self) -> Result<()> {
+        if !self.too_long {
+            return Ok(());
+        }
+        let message =
+            format!("the answer is larger than {MAX_COLLECTED} bytes; read its events one by one");
+        Err(Error::new(Status::TooLarge, message).with_progress(Progress::PartlyAnswered))
     }
 }
 
@@ -80,5 +90,6 @@ mod tests {
         assert_eq!(refused.status(), Status::TooLarge);
         assert_eq!(collected.bytes().len(), MAX_COLLECTED + 1);
         assert!(collected.bytes().ends_with(b"x\0"));
+        assert_eq!(collected.fits().unwrap_err().status(), Status::TooLarge);
     }
 }

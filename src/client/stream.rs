@@ -122,12 +122,15 @@ impl Stream {
     /// has ended, and again at later calls.
     ///
     /// # Errors
-    /// `TooLarge`, and the stream is cancelled.
+    /// `TooLarge`, also at later calls, and the stream is cancelled.
     pub fn collect(
         &self,
         collected: &mut Collected,
         deadline: Option<Instant>,
     ) -> Option<Result<()>> {
+        if let Err(error) = collected.fits() {
+            return Some(Err(error));
+        }
         loop {
             match self.next(deadline) {
                 Next::Item(event) => {

@@ -117,10 +117,10 @@ pub unsafe extern "C" fn confer_stream_next(
 /// Returns CONFER_OK with the text, and again at later calls; CONFER_TIMEOUT before the end: call
 /// it again to read on. If the stream failed, it returns that status and error, and
 /// confer_stream_text() has the received part.
-/// Other errors: CONFER_E_TOO_LARGE above 32 MiB, which cancels the stream;
-/// CONFER_E_INVALID_ARGUMENT at once for a ping and for embeddings, for a stream whose events go to
-/// callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread reads this
-/// stream; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
+/// Other errors: CONFER_E_TOO_LARGE above 32 MiB, which cancels the stream and is returned again at
+/// later calls; CONFER_E_INVALID_ARGUMENT at once for a ping and for embeddings, for a stream whose
+/// events go to callbacks, and for a chat whose tools want answers; CONFER_E_BUSY if another thread
+/// reads this stream; CONFER_E_WOULD_DEADLOCK in a callback unless `timeout_ms` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn confer_stream_collect(
     stream: *mut confer_stream,

@@ -40,8 +40,35 @@ expect "each file in the archive has its checksum" ok "$(cd "$archive" && sha256
 # Prints the links of a text to files, whose place may differ.
 links() { awk 'FNR == 1 { code = 0 } /^ *```/ { code = !code } !code' "$@" | grep -oE '\]\([^)]+' | grep -vE '\((https?:|#)' || true; }
 mapfile -t texts < <(find "$archive" -name '*.md')
-expect "the archive has its texts" 6 ${#texts[@]}
-expect "they link to no file" "" "$(links "${texts[@]}")"
+expect "the archive has its texts" 10 ${#texts[@]}
+dead_links() { # TEXT…
+  local text link
+  for text; do
+    while read -r link; do [ -e "$(dirname "$text")/${link%%#*}" ] || echo "$text: $link"; done < <(links "$text" | cut -c3-)
+  done
+}
+expect "they link to files of the archive" "" "$(dead_links "${texts[@]}")"
+# Prints the files and targets of the tree that texts name and that a folder does not have. A paragraph may name them if it
+# says that they are in the source or in a checkout, and the changelog says so once. The header names its own source.
+not_there() { # FOLDER PATTERN…
+  python3 - "$@" <<'PY'
+import re, sys
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+have = "".join(f"/{path.relative_to(folder)}\n" for path in folder.rglob("*"))
+named = r"(?<![\w/.$}-])(?:bindings|docs|examples|include|packaging|scripts|src|tests)/[\w./-]*\w|`make [a-z]+|\./test\.sh"
+texts = [path for pattern in sys.argv[2:] for path in folder.rglob(pattern) if path.name != "CHANGELOG.md"]
+assert texts
+for text in texts:
+    for paragraph in re.split(r"\n[ *#/]*\n", text.read_text()):
+        for name in re.findall(named, paragraph):
+            elsewhere = re.search(r"\b(checkout|source)\b", paragraph, re.I) or name.startswith("src/ffi/")
+            if not elsewhere and f"/{name}\n" not in have:
+                print(f"{text.relative_to(folder)}: {name}")
+PY
+}
+expect "they name no file that is only in the source" "" "$(not_there "$archive" '*.md' '*.h' '*.hpp' '*.c' '*.cpp' '*.go' '*.swift' '*.py' '*.supp' '*.pc')"
 
 # ---- the lists of dependencies --------------------------------------------------------------------
 
@@ -159,6 +186,8 @@ if [ $status = 0 ]; then
 wheel = zipfile.ZipFile(sys.argv[1])
 print(next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith("METADATA")))' libconfer-*.whl)
   expect "the text in the wheel links to no file" "" "$(links <<<"$description")"
+  python3 -m zipfile --extract libconfer-*.whl "$into/wheel"
+  expect "the wheel names no file that is only in the source" "" "$(not_there "$into/wheel" '*.py')"
   blocks "$TREE/bindings/python/README.md" "# libconfer for Python" python first |
     sed 's/confer.Config(/&endpoint=os.environ["URL"], policy=confer.Policy.load(os.environ["POLICY"]), /' >hello.py
   follow "the wheel's commands" 1 "$(blocks "$TREE/bindings/python/README.md" "## Use it" sh)"

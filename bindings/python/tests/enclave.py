@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
+import threading
+import time
 import unittest
 from urllib.parse import urlsplit
 
 import confer
+from confer import _native
 
 PROGRAM = os.environ["CONFER_ENCLAVE"]
 STATE = os.environ["CONFER_ENCLAVE_STATE"]
@@ -103,3 +107,19 @@ def library_threads() -> int:
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+def counted() -> tuple[int, int]:
+    """The threads of Python and the descriptors before a test, for `nothing_is_left`."""
+    gc.collect()
+    return threading.active_count(), descriptors()
+
+
+def nothing_is_left(test: unittest.TestCase, before: tuple[int, int]) -> None:
+    """Waits for the threads, and fails if descriptors or functions are left."""
+    gc.collect()
+    confer.wait_for_threads()
+    # Threads that have ended may be counted for a moment longer.
+    while threading.active_count() > before[0] or library_threads():
+        time.sleep(0.001)
+    test.assertEqual((descriptors(), _native._callables), (before[1], {}))

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from unittest import mock
 
 import confer
-from confer import AsyncConfig, ChatRequest, Status, Tool, _async, _native
+from confer import AsyncConfig, ChatRequest, Status, Tool, _async
 
-from .enclave import RETRYING, Enclave, descriptors, library_threads
+from .enclave import RETRYING, Enclave, counted, nothing_is_left
 
 
 class AsyncTest(unittest.IsolatedAsyncioTestCase):
@@ -163,6 +163,16 @@ class Tools(AsyncTest):
             self.assertEqual(await client.chat(request).text(), "The tools answered: noon | noon")
             request.tools = [Tool("clock", run=lambda arguments: "night")]
             self.assertEqual(await client.chat(request).text(), "The tools answered: night | night")
+
+    async def test_too_long_answer_fails_again(self) -> None:
+        async with self.client() as client:
+            tools = [Tool("clock", run=lambda arguments: "noon")]
+            stream = client.chat(ChatRequest("/tokens 33 1048576", tools=tools))
+            for _ in range(2):
+                with self.assertRaises(confer.Error) as caught:
+                    await stream.collect()
+                self.assertEqual(caught.exception.status, Status.TOO_LARGE)
+                self.assertRegex(caught.exception.message, "^the answer is larger than 33554432 bytes; ")
 
     async def test_model_receives_the_failure_of_a_tool(self) -> None:
         async def fails(_: str) -> str:
@@ -374,7 +384,7 @@ class Life(AsyncTest):
         config = self.enclave().async_config()
         config.log = lambda *record: None
         await asyncio.to_thread(gc.collect)
-        files = descriptors()
+        before = counted()
         for _ in range(3):
             async with confer.AsyncClient(config) as client:
                 for _ in range(20):
@@ -384,10 +394,7 @@ class Life(AsyncTest):
             del client
         gc.collect()
         await asyncio.to_thread(confer.wait_for_threads)
-        while library_threads():
-            await asyncio.sleep(0)
-        self.assertEqual(descriptors(), files)
-        self.assertEqual(_native._callables, {})
+        nothing_is_left(self, before)
         self.assertEqual(len(asyncio.all_tasks()), 1)
 
 

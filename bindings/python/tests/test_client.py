@@ -13,7 +13,7 @@ import unittest
 import confer
 from confer import Status
 
-from .enclave import EnclaveTest, descriptors, library_threads
+from .enclave import EnclaveTest, counted, library_threads, nothing_is_left
 
 
 class Chats(EnclaveTest):
@@ -183,8 +183,7 @@ class Ends(EnclaveTest):
 
     def test_nothing_is_left(self) -> None:
         enclave = self.enclave()
-        gc.collect()
-        threads, files = threading.active_count(), descriptors()
+        before = counted()
         config = enclave.config()
         config.token, config.token_provider = None, lambda reason: enclave.token
         config.log = lambda level, part, message: None
@@ -203,12 +202,8 @@ class Ends(EnclaveTest):
         forgotten = confer.Client(config)
         forgotten.wait()
         confer.Client(config)
-        del forgotten
-        gc.collect()
-        confer.wait_for_threads()
-        while threading.active_count() > threads or library_threads():
-            time.sleep(0.001)
-        self.assertEqual(descriptors(), files)
+        del forgotten, config
+        nothing_is_left(self, before)
 
     def test_interrupt_ends_a_wait(self) -> None:
         # A job in the background of a shell begins without Python's handler.

@@ -22,7 +22,7 @@ from typing import Any
 import confer
 from confer import ChatRequest, Message, Status, Tool, _native
 
-from .enclave import EnclaveTest, descriptors, library_threads
+from .enclave import EnclaveTest, counted, nothing_is_left
 
 VALUES: list[Any] = [
     *(None, 0, -1, 2**31, 2**63, 2**64, 10**5000, 1.5, float("nan"), float("inf"), True),
@@ -326,16 +326,7 @@ class Functions(EnclaveTest):
 class Races(EnclaveTest):
     def setUp(self) -> None:
         self.served = self.enclave()
-        gc.collect()
-        self.before = (threading.active_count(), descriptors())
-
-    def nothing_is_left(self) -> None:
-        gc.collect()
-        confer.wait_for_threads()
-        # Threads that have ended may be counted for a moment longer.
-        while threading.active_count() > self.before[0] or library_threads():
-            time.sleep(0.001)
-        self.assertEqual((descriptors(), _native._callables), (self.before[1], {}))
+        self.before = counted()
 
     def test_closing_and_dropping_race_with_readers(self) -> None:
         config = self.served.config()
@@ -391,7 +382,7 @@ class Races(EnclaveTest):
         for _ in range(60):
             race()
         self.assertEqual(wrong, [])
-        self.nothing_is_left()
+        nothing_is_left(self, self.before)
 
     @unittest.skipIf(sys.platform == "win32", "no signals")
     def test_interrupts_at_any_moment_leave_nothing(self) -> None:
@@ -435,7 +426,7 @@ class Races(EnclaveTest):
         del client
         self.assertLessEqual(set(swallowed), {KeyboardInterrupt})
         if not swallowed:  # an interrupted destructor may keep its handle
-            self.nothing_is_left()
+            nothing_is_left(self, self.before)
 
 
 class Loops(EnclaveTest):

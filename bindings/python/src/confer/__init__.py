@@ -63,7 +63,7 @@ from ._events import (
     UploadEvent,
     UploadProgress,
 )
-from ._report import Report, ReportCheck
+from ._report import Check, Report
 from ._requests import ChatRequest, Conversation, Document, Message, Readable, Tool
 from ._runtime import set_unread_limit, set_workers, version, wait_for_threads
 from ._stream import ChatStream, Stream, Upload
@@ -81,6 +81,7 @@ __all__ = [
     "ChatEvent",
     "ChatRequest",
     "ChatStream",
+    "Check",
     "Client",
     "ClientEvent",
     "Completion",
@@ -109,7 +110,6 @@ __all__ = [
     "Readable",
     "ReleaseQuestion",
     "Report",
-    "ReportCheck",
     "RequestEvent",
     "Retry",
     "Role",

@@ -15,7 +15,7 @@ from . import _abi as c
 from ._client import BaseClient, answer, decided, refuse
 from ._config import BaseConfig
 from ._constants import Ending, Status, TokenReason
-from ._errors import Check, Error, made
+from ._errors import Error, StatusCheck, made
 from ._events import (
     Answered,
     Body,
@@ -99,7 +99,7 @@ class _Descriptor(_Wake):
 
     def _arm(self, loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
         if self._fd.value < 0:
-            check = Check()
+            check = StatusCheck()
             check(c.confer_stream_fd(self._stream.raw, ctypes.byref(self._fd), check.error))
         loop.add_reader(self._fd.value, _resolve, woken)
 
@@ -266,6 +266,7 @@ class AsyncChatStream(AsyncStream[ChatEvent]):
     async def collect(self, timeout: float | None = None) -> bytes:
         if self._collected is None:
             return await super().collect(timeout)
+        self._collected.check_length()
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         while True:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from . import _abi as c
 from ._config import BaseConfig, Config
 from ._constants import Counter, Ending, State, Status
-from ._errors import Check, Error, made
+from ._errors import Error, StatusCheck, made
 from ._events import Body, ClientEvent, Embeddings, Pong, ReleaseQuestion, RequestEvent, TokenQuestion
 from ._native import Exit, Owned, ever_registered, expected, returned_text, utf8
 from ._report import Report, read_report
@@ -60,7 +60,7 @@ class BaseClient:
 
     def __init__(self, config: BaseConfig[object, object]) -> None:
         native = config._native()
-        check, self._handle = Check(), Owned(c.confer_client(), c.confer_client_free)
+        check, self._handle = StatusCheck(), Owned(c.confer_client(), c.confer_client_free)
         # Before the start, so that the process cannot end in between.
         _clients[id(self._handle)] = self._handle
         try:
@@ -79,7 +79,7 @@ class BaseClient:
     @property
     def error(self) -> Error | None:
         """The error with which the client ended. None while it lives, also between connections."""
-        check = Check()
+        check = StatusCheck()
         try:
             check(c.confer_client_check(self._handle.raw, check.error))
         except Error as error:
@@ -88,18 +88,18 @@ class BaseClient:
 
     def report(self) -> Report:
         """Returns the report of the connection in use, or of the last one."""
-        check, report = Check(), Owned(c.confer_report(), c.confer_report_free)
+        check, report = StatusCheck(), Owned(c.confer_report(), c.confer_report_free)
         check(c.confer_attestation_report(self._handle.raw, ctypes.byref(report.raw), check.error))
         return read_report(report.raw)
 
     def set_token(self, token: str) -> None:
         """Gives a fresh token. It answers an open question, or serves the next attempt to connect."""
-        check, value = Check(), utf8(token)
+        check, value = StatusCheck(), utf8(token)
         check(c.confer_client_set_token(self._handle.raw, value, len(value), check.error))
 
     def network_changed(self) -> None:
         """Checks the connection at once: call it after a change of the network, or after sleep."""
-        check = Check()
+        check = StatusCheck()
         check(c.confer_client_network_changed(self._handle.raw, check.error))
 
     def counter(self, counter: Counter) -> int:
@@ -110,7 +110,7 @@ class BaseClient:
 
     def _close(self, timeout_ms: int) -> bool:
         """Whether the client has ended."""
-        check = Check()
+        check = StatusCheck()
         return check(c.confer_close(self._handle.raw, timeout_ms, check.error)) == Status.OK
 
 
@@ -143,7 +143,7 @@ class Client(BaseClient):
     def wait(self, timeout: float | None = None) -> None:
         """Waits until the client is connected. Raises the client's error if it has ended."""
         for timeout_ms in waits(timeout):
-            check = Check()
+            check = StatusCheck()
             try:
                 status = check(c.confer_client_wait(self._handle.raw, timeout_ms, check.error))
             except Error as error:

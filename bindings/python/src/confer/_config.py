@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from . import _abi as c
 from ._constants import Ask, Duration, Limit, LogLevel, Roots, TokenReason
-from ._errors import Check, milliseconds
+from ._errors import StatusCheck, milliseconds
 from ._native import Owned, destroyed, expected, function, pairs, registered, target, text, utf8
 from ._report import Report, read_report
 
@@ -33,28 +33,28 @@ class Policy:
     @staticmethod
     def production() -> Policy:
         """The built-in policy for Confer's service, which is the default."""
-        check, handle = Check(), Owned(c.confer_policy(), c.confer_policy_free)
+        check, handle = StatusCheck(), Owned(c.confer_policy(), c.confer_policy_free)
         check(c.confer_policy_production(ctypes.byref(handle.raw), check.error))
         return Policy(handle)
 
     @staticmethod
     def strict() -> Policy:
         """The production policy, which also refuses machines whose firmware needs an update."""
-        check, handle = Check(), Owned(c.confer_policy(), c.confer_policy_free)
+        check, handle = StatusCheck(), Owned(c.confer_policy(), c.confer_policy_free)
         check(c.confer_policy_strict(ctypes.byref(handle.raw), check.error))
         return Policy(handle)
 
     @staticmethod
     def parse(document: str) -> Policy:
-        """Parses a JSON document, which docs/policy.md explains."""
-        check, handle, content = Check(), Owned(c.confer_policy(), c.confer_policy_free), utf8(document)
+        """Parses a JSON document, which docs/policy.md in the source explains."""
+        check, handle, content = StatusCheck(), Owned(c.confer_policy(), c.confer_policy_free), utf8(document)
         check(c.confer_policy_parse(content, len(content), ctypes.byref(handle.raw), check.error))
         return Policy(handle)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Policy:
         """Reads a policy from a file."""
-        check, handle, name = Check(), Owned(c.confer_policy(), c.confer_policy_free), os.fsencode(path)
+        check, handle, name = StatusCheck(), Owned(c.confer_policy(), c.confer_policy_free), os.fsencode(path)
         check(c.confer_policy_load(name, len(name), ctypes.byref(handle.raw), check.error))
         return Policy(handle)
 
@@ -80,7 +80,7 @@ def verify_evidence(evidence: str, policy: Policy | None = None, at: float | Non
     None for the time when the evidence was captured. Raises VerificationError, with the report, if
     the evidence does not satisfy the policy.
     """
-    check, report, content = Check(), Owned(c.confer_report(), c.confer_report_free), utf8(evidence)
+    check, report, content = StatusCheck(), Owned(c.confer_report(), c.confer_report_free), utf8(evidence)
     trusted = c.confer_policy() if policy is None else expected(Policy, policy)._handle.raw
     seconds = -1 if at is None else math.floor(at)
     check(
@@ -106,7 +106,7 @@ def log_to(logger: logging.Logger) -> Log:
 
 @dataclass
 class BaseConfig(Generic[TokenT, AcceptT]):
-    """The settings of Config and AsyncConfig. confer.h has all defaults and bounds."""
+    """The settings of Config and AsyncConfig."""
 
     #: The account's token.
     token: str | None = field(default=None, repr=False)
@@ -122,9 +122,10 @@ class BaseConfig(Generic[TokenT, AcceptT]):
     roots: Roots | str = field(default=Roots.BUNDLED, repr=False)
     #: A file that keeps Intel's key set for the next process.
     jwks_cache_file: str | os.PathLike[str] | None = None
-    #: Times in seconds.
+    #: Times in seconds. `Duration` has the default and the bounds of each.
     durations: Mapping[Duration, float] = field(default_factory=dict)
-    #: Sizes and counts. `Limit.ATTEMPTS` turns reconnecting on.
+    #: Sizes and counts. `Limit` has the default and the bounds of each. `Limit.ATTEMPTS` turns
+    #: reconnecting on.
     limits: Mapping[Limit, int] = field(default_factory=dict)
     #: Replaces a connection also when its evidence expires.
     renew_with_evidence: bool = False
@@ -140,7 +141,7 @@ class BaseConfig(Generic[TokenT, AcceptT]):
 
     def _native(self) -> Owned[c.confer_config]:
         """Makes the library's configuration."""
-        check, owned = Check(), Owned(c.confer_config(), c.confer_config_free)
+        check, owned = StatusCheck(), Owned(c.confer_config(), c.confer_config_free)
         check(c.confer_config_new(ctypes.byref(owned.raw), check.error))
         config, error = owned.raw, check.error
         if self.token is not None:

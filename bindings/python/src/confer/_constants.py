@@ -192,54 +192,60 @@ class Duration(Constant):
     """A key of `Config.durations`. Later versions may add members."""
 
     #: Looking up the host name of the endpoint or the proxy. Keys below 100 are the numbers of
-    #: Stage._*.
+    #: Stage._*. In seconds: default 10, bounds 0.001 to 86,400.
     STAGE_RESOLVE = 0
-    #: Connecting by TCP, over all addresses of the name.
+    #: Connecting by TCP, over all addresses of the name. In seconds: default 10, bounds 0.001
+    #: to 86,400.
     STAGE_TCP = 1
-    #: Negotiating TLS.
+    #: Negotiating TLS. In seconds: default 10, bounds 0.001 to 86,400.
     STAGE_TLS = 2
-    #: Upgrading to a WebSocket.
+    #: Upgrading to a WebSocket. In seconds: default 10, bounds 0.001 to 86,400.
     STAGE_UPGRADE = 3
-    #: Messages 1 and 2 of the Noise handshake.
+    #: Messages 1 and 2 of the Noise handshake. In seconds: default 15, bounds 0.001 to 86,400.
     STAGE_HANDSHAKE = 4
-    #: Finding or fetching Intel's key set.
+    #: Finding or fetching Intel's key set. In seconds: default 15, bounds 0.001 to 86,400.
     STAGE_KEY_SET = 5
-    #: Verifying the evidence and sending message 3.
+    #: Verifying the evidence and sending message 3. In seconds: default 15, bounds 0.001 to
+    #: 86,400.
     STAGE_VERIFY = 6
-    #: Opening a tunnel through the proxy.
+    #: Opening a tunnel through the proxy. In seconds: default 10, bounds 0.001 to 86,400.
     STAGE_PROXY = 7
-    #: All stages of connecting together.
+    #: All stages of connecting together. In seconds: default 60, bounds 0.001 to 86,400.
     CONNECT = 100
-    #: The application's answer to a question: for a token, or about another release.
+    #: The application's answer to a question: for a token, or about another release. In
+    #: seconds: default 30, bounds 0.001 to 86,400.
     ANSWER = 101
-    #: The interval between keepalive pings.
+    #: The interval between keepalive pings. In seconds: default 20, bounds 0.001 to 86,400.
     KEEPALIVE = 102
     #: Longest time that a ping may stay unanswered while no byte moves in either direction.
-    #: Then the connection counts as dead: Status.DEAD_PEER.
+    #: Then the connection counts as dead: Status.DEAD_PEER. In seconds: default 20, bounds
+    #: 0.001 to 86,400.
     DEAD_PEER = 103
     #: Longest silence of the enclave after confer_client_network_changed(). Then the connection
-    #: counts as dead.
+    #: counts as dead. In seconds: default 5, bounds 0.001 to 86,400.
     PROBE = 104
     #: Longest silence of a request whose answer ends with EventType.COMPLETION, such as a
     #: streamed chat. Then it fails with Status.STREAM_IDLE. A server can lose a streamed answer
-    #: silently and still answer pings.
+    #: silently and still answer pings. In seconds: default 180, bounds 0.001 to 86,400.
     IDLE_EVENTS = 105
     #: The same for any other answer: the server may work for 10 minutes on a document, or on an
     #: answer without streaming. The same limits apply while a request waits for a connection,
-    #: or for its turn to upload.
+    #: or for its turn to upload. In seconds: default 600, bounds 0.001 to 86,400.
     IDLE_OTHER = 106
     #: The age at which a new, verified connection replaces a working one. With retries on (see
     #: Limit.ATTEMPTS), the library makes the new connection first. Open requests finish on the
     #: old one; at most four old connections stay open for this. If no connection can be made,
     #: new requests wait, and fail with the last attempt's error after the last allowed attempt.
     #: The old connection continues for open requests. An error that is not retried ends the
-    #: client. With retries off, the connection ends with Status.EXPIRED.
+    #: client. With retries off, the connection ends with Status.EXPIRED. In seconds: default 0,
+    #: bounds 10 to 86,400, or 0.
     MAX_AGE = 107
     #: The longest delay before the first retry. This maximum doubles with each failure, and the
     #: delay is a random part of it. If the server asks for a longer delay, the library waits
-    #: that long.
+    #: that long. In seconds: default 0.5, bounds 0.001 to 86,400.
     FIRST_RETRY = 108
-    #: The longest delay before any retry, unless the server asks for a longer one.
+    #: The longest delay before any retry, unless the server asks for a longer one. In seconds:
+    #: default 30, bounds 0.001 to 86,400.
     LONGEST_RETRY = 109
 
 
@@ -247,21 +253,25 @@ class Limit(Constant):
     """A key of `Config.limits`. Later versions may add members."""
 
     #: Unread bytes of a stream. Above it the library stops reading the socket, if no other
-    #: request is open.
+    #: request is open. Default 1 MiB, bounds 64 KiB to 1 TiB.
     STREAM_REST = 0
-    #: Unread bytes of a stream. Above it the stream fails with Status.SLOW_CONSUMER.
+    #: Unread bytes of a stream. Above it the stream fails with Status.SLOW_CONSUMER. Default 16
+    #: MiB, bounds 64 KiB to 1 TiB.
     STREAM_UNREAD = 1
     #: Unread bytes of all streams of a client. Above it, streams with more than an equal share
-    #: fail.
+    #: fail. Default 64 MiB, bounds 64 KiB to 1 TiB.
     CLIENT_UNREAD = 2
-    #: Bytes of incomplete messages. Above it the connection fails with Status.LIMIT.
+    #: Bytes of incomplete messages. Above it the connection fails with Status.LIMIT. Default 64
+    #: MiB, bounds 64 KiB to 1 TiB.
     UNFINISHED = 3
     #: Bytes of requests that wait to be sent. Above it another request is refused with
     #: Status.TOO_MANY, and one that is larger than the limit itself with Status.TOO_LARGE. If
     #: the application answers token questions and retries are on, sent requests without an
     #: answer may hold as many bytes again, because they are repeated after status 401 or 402.
+    #: Default 64 MiB, bounds 64 KiB to 1 TiB.
     UNSENT = 4
-    #: Open requests. Above it another request is refused with Status.TOO_MANY.
+    #: Open requests. Above it another request is refused with Status.TOO_MANY. Default 4,096,
+    #: bounds 1 to 1,000,000.
     REQUESTS = 5
     #: Number of attempts to connect that may fail one after the other; the first attempt of
     #: confer_connect_start() counts too. After the last one the client ends with its error. 0:
@@ -271,7 +281,7 @@ class Limit(Constant):
     #: they got: nothing is sent twice. Requests started without a connection wait for one. A
     #: later connection that breaks within 10 s counts as a failed attempt. An error that is not
     #: retried, such as a refused enclave, ends the client at once: see the table of
-    #: confer_error_retryable().
+    #: confer_error_retryable(). Default 0, bounds 1 to 4,294,967,295, or 0.
     ATTEMPTS = 6
 
 

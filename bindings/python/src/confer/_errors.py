@@ -115,7 +115,7 @@ def milliseconds(name: str, seconds: float) -> int:
     return math.ceil(round(seconds * 1000, 6))
 
 
-class Check:
+class StatusCheck:
     """Turns the status of a call into an exception: `check(c.confer_…(…, check.error))`."""
 
     __slots__ = ("_handle", "error")

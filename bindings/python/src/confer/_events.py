@@ -9,7 +9,7 @@ from typing import Any, Union
 
 from . import _abi as c
 from ._constants import EventType, Stage, Status, TokenReason
-from ._errors import Check, Error, made, read_error
+from ._errors import Error, StatusCheck, made, read_error
 from ._native import Owned, known, raw, text, utf8
 from ._report import Report, read_report
 
@@ -77,12 +77,12 @@ class ToolCall:
 
     def answer(self, content: str) -> None:
         """Gives the tool's result. `Status.STALE`: it was answered before, or too late."""
-        check, value = Check(), utf8(content)
+        check, value = StatusCheck(), utf8(content)
         check(c.confer_event_answer_tool(_asked(self._event), value, len(value), check.error))
 
     def fail(self, reason: str) -> None:
         """Answers with a failure. The model reads "Error: " and the reason."""
-        check, value = Check(), utf8(reason)
+        check, value = StatusCheck(), utf8(reason)
         check(c.confer_event_fail_tool(_asked(self._event), value, len(value), check.error))
 
 
@@ -187,12 +187,12 @@ class TokenQuestion:
 
     def answer(self, token: str) -> None:
         """Gives a token. After an invalid one the question stays open. `Status.STALE`: it is over."""
-        check, value = Check(), utf8(token)
+        check, value = StatusCheck(), utf8(token)
         check(c.confer_event_answer_token(self._event.raw, value, len(value), check.error))
 
     def refuse(self, reason: str) -> None:
         """Gives no token. The reason becomes part of errors and of the log: no secrets in it."""
-        check, value = Check(), utf8(reason)
+        check, value = StatusCheck(), utf8(reason)
         check(c.confer_event_refuse_token(self._event.raw, value, len(value), check.error))
 
 
@@ -206,7 +206,7 @@ class ReleaseQuestion:
 
     def answer(self, accept: bool) -> None:
         """Accepts this release and no other, or refuses it, which ends the client."""
-        check = Check()
+        check = StatusCheck()
         check(c.confer_event_answer_release(self._event.raw, accept, check.error))
 
 

@@ -10,7 +10,7 @@ from ._native import known, text, text_at
 
 
 @dataclass(frozen=True)
-class ReportCheck:
+class Check:
     """One check of the verification."""
 
     #: The stable id, such as "tdx.key_binding".
@@ -26,12 +26,12 @@ class ReportCheck:
 class Report:
     """Why an enclave was trusted or refused, check by check. Unknown values are None.
 
-    Times are Unix seconds. docs/report.md explains each field and each check.
+    Times are Unix seconds. docs/report.md in the source explains each field and each check.
     """
 
     #: Whether every check passed or warned.
     verified: bool
-    checks: tuple[ReportCheck, ...] = field(repr=False)
+    checks: tuple[Check, ...] = field(repr=False)
     platform: str | None
     policy_name: str | None
     policy_sha256: str | None
@@ -72,7 +72,7 @@ def read_report(handle: c.confer_report) -> Report:
     return Report(
         verified=c.confer_report_verified(handle),
         checks=tuple(
-            ReportCheck(
+            Check(
                 id=text_at(c.confer_report_check_id, handle, index) or "",
                 outcome=Outcome(c.confer_report_check_outcome(handle, index)),
                 detail=text_at(c.confer_report_check_detail, handle, index) or "",

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Union
 
 from . import _abi as c
 from ._constants import Ending, Role
-from ._errors import Check, milliseconds
+from ._errors import StatusCheck, milliseconds
 from ._native import Owned, destroyed, expected, function, known, pairs, registered, target, text, utf8
 
 #: Starts a request: client, callbacks, stream and error as in confer_chat_stream().
@@ -50,7 +50,7 @@ class Conversation:
 
     def __init__(self, document: str | None = None) -> None:
         """Creates a conversation without messages, or reads one from `Conversation.json`."""
-        check, self._handle = Check(), Owned(c.confer_conversation(), c.confer_conversation_free)
+        check, self._handle = StatusCheck(), Owned(c.confer_conversation(), c.confer_conversation_free)
         made = ctypes.byref(self._handle.raw)
         if document is None:
             check(c.confer_conversation_new(made, check.error))
@@ -86,12 +86,12 @@ class Conversation:
 
     def add(self, role: Role, content: str) -> None:
         """Appends a message."""
-        check, value = Check(), utf8(content)
+        check, value = StatusCheck(), utf8(content)
         check(c.confer_conversation_add_message(self._handle.raw, role, value, len(value), check.error))
 
     def truncate(self, count: int) -> None:
         """Drops all messages after the first `count`."""
-        check = Check()
+        check = StatusCheck()
         check(c.confer_conversation_truncate(self._handle.raw, count, check.error))
 
 
@@ -141,7 +141,7 @@ class ChatRequest:
 
 def start_chat(request: ChatRequest) -> Start:
     expected(ChatRequest, request)
-    check, owned = Check(), Owned(c.confer_chat_request(), c.confer_chat_request_free)
+    check, owned = StatusCheck(), Owned(c.confer_chat_request(), c.confer_chat_request_free)
     check(c.confer_chat_request_new(ctypes.byref(owned.raw), check.error))
     chat, error = owned.raw, check.error
     messages = [request.messages] if isinstance(request.messages, str) else request.messages
@@ -204,7 +204,7 @@ def start_chat(request: ChatRequest) -> Start:
 def start_embeddings(texts: Sequence[str], is_query: bool) -> Start:
     if isinstance(texts, str):
         raise TypeError("embed takes several texts: put one into a list")
-    check, owned = Check(), Owned(c.confer_embeddings_request(), c.confer_embeddings_request_free)
+    check, owned = StatusCheck(), Owned(c.confer_embeddings_request(), c.confer_embeddings_request_free)
     check(c.confer_embeddings_request_new(ctypes.byref(owned.raw), check.error))
     for content in texts:
         value = utf8(content)
@@ -214,7 +214,7 @@ def start_embeddings(texts: Sequence[str], is_query: bool) -> Start:
 
 
 def start_fetch(url: str, headers: Mapping[str, str]) -> Start:
-    check, owned, value = Check(), Owned(c.confer_fetch_request(), c.confer_fetch_request_free), utf8(url)
+    check, owned, value = StatusCheck(), Owned(c.confer_fetch_request(), c.confer_fetch_request_free), utf8(url)
     check(c.confer_fetch_request_new(value, len(value), ctypes.byref(owned.raw), check.error))
     for key, content in pairs("headers", headers):
         name, value = utf8(key), utf8(content)
@@ -225,7 +225,7 @@ def start_fetch(url: str, headers: Mapping[str, str]) -> Start:
 
 
 def start_raw(verb: str, path: str, body: str | None, ending: Ending) -> Start:
-    check, owned = Check(), Owned(c.confer_raw_request(), c.confer_raw_request_free)
+    check, owned = StatusCheck(), Owned(c.confer_raw_request(), c.confer_raw_request_free)
     name, route = utf8(verb), utf8(path)
     check(
         c.confer_raw_request_new(
@@ -260,7 +260,7 @@ Document = Union[bytes, bytearray, memoryview, "os.PathLike[str]", Readable]
 def start_extraction(
     filename: str, document: Document | None, length: int | None, options: Mapping[str, object]
 ) -> tuple[Start, Source | None]:
-    check, owned = Check(), Owned(c.confer_extraction_request(), c.confer_extraction_request_free)
+    check, owned = StatusCheck(), Owned(c.confer_extraction_request(), c.confer_extraction_request_free)
     value = utf8(filename)
     check(c.confer_extraction_request_new(value, len(value), ctypes.byref(owned.raw), check.error))
     request, error = owned.raw, check.error

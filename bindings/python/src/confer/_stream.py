@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from . import _abi as c
 from ._constants import Progress, Status
-from ._errors import Check, Error, made
+from ._errors import Error, StatusCheck, made
 from ._events import Body, ChatEvent, Completion, Token, ToolCall, UploadEvent, read_event
 from ._native import Owned, on_main_thread, raw, returned_text
 from ._requests import ChatRequest, Source, Start, ToolFunction
@@ -23,8 +23,9 @@ E = TypeVar("E")
 #: The main thread waits at most this long in C, because Python runs signal handlers only between
 #: calls. Other threads wait without a limit.
 _SIGNALS_MS = 100
-#: The limit of confer_stream_collect().
+#: The limit and the message of confer_stream_collect().
 _MAX_COLLECTED = 32 << 20
+_TOO_LONG = "the answer is larger than 33554432 bytes; read its events one by one"
 #: A document is copied and written in pieces of this size: the library keeps no more unsent.
 _PIECE = 1 << 20
 
@@ -90,7 +91,7 @@ class BaseStream(Generic[E]):
         """Takes the next event. None after a timeout, and at the end, which sets `_ended`."""
         self._check_open()
         with self._lent():
-            check, event = Check(), c.confer_event()
+            check, event = StatusCheck(), c.confer_event()
             try:
                 status = check(
                     c.confer_stream_next(self._handle.raw, timeout_ms, ctypes.byref(event), check.error)
@@ -106,7 +107,7 @@ class BaseStream(Generic[E]):
         """Reads to the end. None after a timeout."""
         self._check_open()
         with self._lent():
-            check, content, length = Check(), ctypes.c_void_p(), ctypes.c_size_t()
+            check, content, length = StatusCheck(), ctypes.c_void_p(), ctypes.c_size_t()
             try:
                 status = check(
                     c.confer_stream_collect(
@@ -191,6 +192,14 @@ class Collected:
     def __init__(self) -> None:
         self.content = b""
         self._over = False
+        self._too_long = False
+
+    def check_length(self) -> None:
+        """Raises the error of an answer that was too long."""
+        if self._too_long:
+            error = made(Status.TOO_LARGE, _TOO_LONG)
+            error.progress = Progress.PARTLY_ANSWERED
+            raise error
 
     def add(self, event: ChatEvent, stream: BaseStream[ChatEvent]) -> None:
         """Adds an event of the stream. Cancels the stream if the text becomes too long."""
@@ -203,10 +212,9 @@ class Collected:
             if self._over:
                 self.content, self._over = b"", False
             if len(self.content) + len(piece) > _MAX_COLLECTED:
-                error = made(Status.TOO_LARGE, "the answer has more than 32 MiB")
-                error.progress = Progress.PARTLY_ANSWERED
+                self._too_long = True
                 stream.cancel()  # without this piece it must not end as complete
-                raise error
+            self.check_length()
             self.content += piece
 
 
@@ -250,6 +258,7 @@ class ChatStream(Stream[ChatEvent]):
     def collect(self, timeout: float | None = None) -> bytes:
         if self._collected is None:
             return super().collect(timeout)
+        self._collected.check_length()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
@@ -288,13 +297,13 @@ class BaseUpload(BaseStream[UploadEvent]):
     def finish(self) -> None:
         """Ends a document of unknown length that was written piece by piece."""
         self._check_open()
-        check = Check()
+        check = StatusCheck()
         check(c.confer_stream_finish(self._handle.raw, check.error))
 
     def _write(self, content: memoryview, timeout_ms: int) -> int:
         """Writes the first bytes, at most a piece, and returns how many."""
         self._check_open()
-        check, written = Check(), ctypes.c_size_t()
+        check, written = StatusCheck(), ctypes.c_size_t()
         piece = bytes(content[:_PIECE])
         check(
             c.confer_stream_write(
@@ -334,7 +343,7 @@ class Upload(BaseUpload, Stream[UploadEvent]):
 
 def open_stream(client: Owned[c.confer_client], start: Start, callbacks: Any = None) -> Owned[c.confer_stream]:
     """Starts a request, or opens a watch. A request keeps its client, as in the library."""
-    check, keeps = Check(), None if start is c.confer_client_watch else client
+    check, keeps = StatusCheck(), None if start is c.confer_client_watch else client
     stream = Owned(c.confer_stream(), c.confer_stream_free, keeps)
     check(start(client.raw, callbacks, ctypes.byref(stream.raw), check.error))
     return stream

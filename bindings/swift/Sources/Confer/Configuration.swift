@@ -40,9 +40,11 @@ public struct Configuration: Sendable {
 
     /// Also replaces a connection before its evidence expires.
     public var renewsWithEvidence = false
-    /// Times. Those that are missing have the default of confer.h.
+    /// Times. The defaults and bounds are in the table of `confer_config_set_duration_ms` in
+    /// confer.h.
     public var durations: [DurationKey: Duration] = [:]
-    /// Limits of memory and numbers. Those that are missing have the default of confer.h.
+    /// Limits of memory and numbers. The defaults and bounds are in the table of
+    /// `confer_config_set_limit` in confer.h.
     public var limits: [LimitKey: UInt64] = [:]
 
     /// The proxy of every connection.

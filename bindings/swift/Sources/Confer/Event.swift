@@ -36,10 +36,13 @@ public enum Event: Sendable, Hashable {
         /// be JSON.
         public let id, name, arguments: String
         fileprivate var question: Handle?
+        /// Why nobody asks for an answer.
+        fileprivate var reason: String
 
         /// Whether the application must answer. Nobody else does. If it releases the call and its
-        /// copies without an answer, the model receives an error. False if the tool has a function
-        /// or is not in the request, and without rounds: see `ChatRequest.maxToolRounds`.
+        /// copies without an answer, the model receives an error. False for a tool of the server,
+        /// for a tool that has a function or is not in the request, and without rounds: see
+        /// `ChatRequest.maxToolRounds`.
         public var wantsAnswer: Bool { question != nil }
 
         /// Answers with the tool's result, from any task. An answer after the stream's end is
@@ -56,8 +59,7 @@ public enum Event: Sendable, Hashable {
 
         private func wanted() throws -> Handle {
             if let question { return question }
-            let reasons = "its tool has a function or is not in the request, or maxToolRounds is not set"
-            throw ConferError(.invalidArgument, "this call wants no answer: \(reasons)")
+            throw ConferError(.invalidArgument, "this call wants no answer: \(reason)")
         }
     }
     /// The result of a server's tool.
@@ -120,7 +122,7 @@ public enum Event: Sendable, Hashable {
                 group.cancelAll()
             }
         }
-        call.question = nil
+        (call.question, call.reason) = (nil, "its tool has a function")
         self = .clientToolCall(call)
     }
 
@@ -128,12 +130,12 @@ public enum Event: Sendable, Hashable {
     init(_ event: OpaquePointer) {
         typealias Getter = (OpaquePointer?, UnsafeMutablePointer<Int>?) -> UnsafePointer<CChar>?
         func read(_ getter: Getter) -> String { text { getter(event, $0) } ?? "" }
-        func toolCall() -> ToolCall {
+        func toolCall(_ reason: String) -> ToolCall {
             ToolCall(
                 id: read(confer_event_tool_call_id), name: read(confer_event_tool_name),
                 arguments: read(confer_event_tool_arguments),
                 question: confer_event_wants_answer(event)
-                    ? Handle(confer_event_clone(event), free: confer_event_free) : nil)
+                    ? Handle(confer_event_clone(event), free: confer_event_free) : nil, reason: reason)
         }
         func known(_ count: Int64) -> Int64? { count < 0 ? nil : count }
         func piece() -> Piece {
@@ -157,13 +159,14 @@ public enum Event: Sendable, Hashable {
             switch confer_event_type(event) {
             case CONFER_EVENT_TOKEN: .token(read(confer_event_content))
             case CONFER_EVENT_THINKING: .thinking(read(confer_event_content))
-            case CONFER_EVENT_SERVER_TOOL_CALL: .toolCall(toolCall())
+            case CONFER_EVENT_SERVER_TOOL_CALL: .toolCall(toolCall("the server runs its tool"))
             case CONFER_EVENT_SERVER_TOOL_RESPONSE:
                 .toolResponse(
                     ToolResponse(
                         id: read(confer_event_tool_call_id), name: read(confer_event_tool_name),
                         content: read(confer_event_content), fullContent: text { confer_event_full_content(event, $0) }))
-            case CONFER_EVENT_CLIENT_TOOL_CALL: .clientToolCall(toolCall())
+            case CONFER_EVENT_CLIENT_TOOL_CALL:
+                .clientToolCall(toolCall("its tool is not in the request, or maxToolRounds is not set"))
             case CONFER_EVENT_COMPLETION:
                 .completion(
                     Completion(

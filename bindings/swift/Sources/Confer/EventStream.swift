@@ -135,7 +135,7 @@ final class Source<Element: Sendable>: @unchecked Sendable {
     }
 
     func collect() async throws -> Data where Element == Event {
-        if turns.withLock({ lastRound != nil }) {
+        if try turns.withLock({ try lastRound?.checkLength() }) != nil {
             while try await next({ try add($0) }) != nil {}
             return collected
         }
@@ -211,10 +211,16 @@ final class Source<Element: Sendable>: @unchecked Sendable {
 
 /// The text of a chat with rounds of tools: that of its last round.
 struct LastRound {
-    /// The limit of confer_stream_collect().
+    /// The limit and the message of confer_stream_collect().
     private static let limit = 32 << 20
+    private static let tooLong = "the answer is larger than 33554432 bytes; read its events one by one"
     private(set) var content = Data()
-    private var isOver = false
+    private var (isOver, isTooLong) = (false, false)
+
+    /// Throws if the answer was too long.
+    func checkLength() throws {
+        if isTooLong { throw ConferError(.tooLarge, Self.tooLong, progress: .partlyAnswered) }
+    }
 
     mutating func add(_ event: Event) throws {
         let piece: Data
@@ -228,9 +234,8 @@ struct LastRound {
         default: return
         }
         if isOver { self = LastRound() }
-        guard content.count + piece.count <= Self.limit else {
-            throw ConferError(.tooLarge, "the answer has more than 32 MiB: read it in a loop", progress: .partlyAnswered)
-        }
+        isTooLong = content.count + piece.count > Self.limit
+        try checkLength()
         content += piece
     }
 }

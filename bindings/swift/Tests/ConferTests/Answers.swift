@@ -54,12 +54,15 @@ extension Promises {
         #expect(try await failure { _ = try await failing.collect() }.status == .refused)
         #expect(!failing.collected.isEmpty)
         request.messages = [.text(.user, "/tokens 33 1048576")]
+        // The library's words, also where this package collects the text.
+        let library = client.chat(ChatRequest("/tokens 33 1048576"))
+        let words = try await failure { _ = try await library.collect() }.message
         let tooLong = client.chat(request)
-        let error = try await failure { _ = try await tooLong.collect() }
-        #expect(error.status == .tooLarge && error.progress == .partlyAnswered && tooLong.collected.count == 32 << 20)
-        // The library refuses the completion of an answer of this length, unless it is cancelled
-        // before.
-        #expect([.cancelled, .tooLarge].contains(try await failure { _ = try await tooLong.collect() }.status))
+        for _ in 0..<2 {
+            let error = try await failure { _ = try await tooLong.collect() }
+            #expect(error.status == .tooLarge && error.progress == .partlyAnswered && error.message == words)
+            #expect(tooLong.collected.count == 32 << 20)
+        }
         request.messages = [.text(.user, "/silent")]
         let waiting = Task { [request] in try await client.chat(request).collect() }
         waiting.cancel()
@@ -109,14 +112,29 @@ extension Promises {
             break
         }
         request.maxToolRounds = nil
-        for try await event in client.chat(request) {
-            guard case .clientToolCall(let call) = event else { continue }
-            #expect(!call.wantsAnswer)
-            for answer in [call.answer, call.fail] {
-                try await refused(.invalidArgument, "this call wants no answer") { try answer("noon") }
-            }
-        }
+        request.messages = [.text(.user, "/mixed-tools clock {}")]
+        let server = "the server runs its tool"
+        #expect(try await reasons(request) == [server, "its tool is not in the request, or maxToolRounds is not set"])
+        request.tools = [Tool(name: "clock", description: "") { _ in "noon" }]
+        #expect(try await reasons(request) == [server, "its tool has a function"])
         try await client.close()
+
+        /// Why calls want no answer.
+        func reasons(_ request: ChatRequest) async throws -> [String] {
+            var reasons = [String]()
+            for try await event in client.chat(request) {
+                switch event {
+                case .toolCall(let call), .clientToolCall(let call):
+                    #expect(!call.wantsAnswer)
+                    let errors = [try await failure { try call.answer("noon") }, try await failure { try call.fail("it stands") }]
+                    #expect(errors[0].message == errors[1].message)
+                    #expect(errors.allSatisfy { $0.status == .invalidArgument })
+                    reasons.append(errors[0].message.replacingOccurrences(of: "this call wants no answer: ", with: ""))
+                default: break
+                }
+            }
+            return reasons
+        }
     }
 
     @Test func closingCancelsAToolOfAStreamThatNobodyReads() async throws {
