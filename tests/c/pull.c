@@ -300,7 +300,7 @@ static void refused_request_ends_only_its_stream_with_progress(void) {
 static void silent_stream_ends_at_its_idle_timeout(void) {
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
-    enclave_set_idle(config, 1000);
+    enclave_set_idle(config, 2000);
     confer_client *client = NULL;
     CHECK_OK(confer_connect(config, &client, &error));
     expect_end(client, "/silent", CONFER_E_STREAM_IDLE, 0, CONFER_PROGRESS_PARTLY_ANSWERED);
@@ -335,14 +335,14 @@ static void silent_stream_says_what_may_have_happened(void) {
     static const char *const conversations[] = {CONVERSATION("26000"), CONVERSATION("27000")};
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
-    enclave_set_idle(config, 1000);
+    enclave_set_idle(config, 2000);
     confer_client *client = NULL;
     CHECK_OK(confer_connect(config, &client, &error));
     for (int full = 0; full < 2; full++) {
         confer_error *failure = failed_turn(client, conversations[full], "/silent");
         const char *message = confer_error_message(failure, NULL);
         CHECK(confer_error_status(failure) == CONFER_E_STREAM_IDLE);
-        CHECK(strstr(message, "1000 ms (CONFER_DURATION_IDLE_EVENTS)") != NULL);
+        CHECK(strstr(message, "2000 ms (CONFER_DURATION_IDLE_EVENTS)") != NULL);
         CHECK(strstr(message, "without a word") != NULL);
         CHECK((strstr(message, "27000 of the model's 32768 context tokens") != NULL) == full);
         confer_error_free(failure);

@@ -30,14 +30,14 @@ static void slow_reader_of_the_only_stream_loses_nothing(void) {
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
     CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_KEEPALIVE, 50, &error));
-    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_DEAD_PEER, 1000, &error));
-    enclave_set_idle(config, 1000);
+    CHECK_OK(confer_config_set_duration_ms(config, CONFER_DURATION_DEAD_PEER, 2000, &error));
+    enclave_set_idle(config, 2000);
     CHECK_OK(confer_connect(config, &client, &error));
     /* 40 MiB: more than the stream's limit of 16 MiB plus the sockets' buffers. */
     confer_stream *stream = chat_pull(client, "/tokens 2560 16384");
     chat_next(stream);
     /* Pauses longer than the timeouts, which must not run during the pause. */
-    nanosleep(&(struct timespec){2, 500000000}, NULL);
+    nanosleep(&(struct timespec){4, 500000000}, NULL);
     CHECK_OK(confer_client_check(client, &error));
     CHECK(count_tokens(stream, 16384, CONFER_END) == 2559);
     confer_stream_free(stream);

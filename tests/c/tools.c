@@ -207,7 +207,7 @@ static void late_call_fails_and_its_answer_is_stale(void) {
 
 static void time_limit_begins_with_the_delivery(void) {
     confer_client *client = open_enclave();
-    confer_stream *slow = chat_pull(client, "/slow 50 20"); /* takes twice as long as the limit */
+    confer_stream *slow = chat_pull(client, "/slow 50 80"); /* takes 4 s, twice as long as the limit */
     confer_stream *stream = pull(client, asking(CALL, ROUNDS, SHORT_MS));
     chat_read(slow, NULL, 0);
     confer_stream_free(slow);
@@ -220,7 +220,7 @@ static void idle_limit_rests_while_answers_are_owed(void) {
     enclave_start(&enclave, NULL);
     confer_config *config = enclave_config(&enclave);
     confer_client *client = NULL;
-    enclave_set_idle(config, 1000);
+    enclave_set_idle(config, 2000);
     CHECK_OK(confer_connect(config, &client, &error));
     confer_config_free(config);
     confer_stream *silent = chat_pull(client, "/silent"), *stream = ask(client, CALL);
