@@ -47,9 +47,10 @@ class Owned(Generic[H]):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a handle of the library cannot be pickled: it exists only in this process")
 
-    def __del__(self) -> None:
-        # At the end of the process, freeing could run a callback in an interpreter that has ended.
-        if not sys.is_finalizing():
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the end of the process, freeing could run a callback in an interpreter that has ended. This
+        # module's globals may be gone then.
+        if not is_finalizing():
             self._free(self.raw)
 
 
