@@ -82,7 +82,7 @@ void range_based_for_reads_an_answer() {
     confer::client client = connect(local);
     CHECK(text_of(client.pull(ask("hello there"))) == "You said: hello there");
     CHECK(text_of(client.pull(ask("/unicode"))).find(std::string("\0\x1f", 2)) != std::string::npos);
-    CHECK(client.close(10s));
+    CHECK(client.close(60s));
     CHECK(fails([&] { (void)client.pull(ask("too late")); }).status() == CONFER_E_CLOSED);
 }
 
@@ -292,7 +292,7 @@ void connecting_can_be_watched_and_closed() {
     CHECK(client.wait() && client.wait(0ms) && client.state() == confer::client_state::connected);
     CHECK(client.report().verified());
     client.check();
-    CHECK(client.close(10s));
+    CHECK(client.close(60s));
     CHECK(events.next() == nullptr && events.ended() && events.dropped() == 0 && records > 0);
     CHECK(client.state() == confer::client_state::ended && fails([&] { client.check(); }).status() == CONFER_E_CLOSED);
 
@@ -330,7 +330,7 @@ void copies_outlive_their_loan() {
                                        {}})
         .wait();
     kept.push_back(*client.pull(confer::watch()).next());
-    CHECK(client.close(10s));
+    CHECK(client.close(60s));
     client = connect(local);
     std::string text;
     for (const confer::event &event : std::vector<confer::event>(kept))
@@ -432,7 +432,7 @@ void log_goes_to_its_function_without_secrets() {
         records.append(name(level)).append(" ").append(target).append(" ").append(message).append("\n");
     });
     confer::client client = confer::client::connect(config);
-    CHECK(text_of(client.pull(ask("s3cret"))) == "You said: s3cret" && client.close(10s));
+    CHECK(text_of(client.pull(ask("s3cret"))) == "You said: s3cret" && client.close(60s));
     const std::lock_guard<std::mutex> lock(mutex);
     CHECK(records.find("CONFER_LOG_INFO confer") != std::string::npos && records.find("CONFER_LOG_DEBUG") != std::string::npos);
     CHECK(records.find("s3cret") == std::string::npos && records.find(local.token) == std::string::npos);
@@ -788,7 +788,7 @@ void document_is_uploaded_from_each_source() {
     confer::extraction_request failing = extraction();
     failing.document([](std::uint8_t *, std::size_t) -> std::size_t { throw std::runtime_error("no more"); }, 100);
     CHECK(fails([&] { for (const confer::event &event : client.pull(failing)) (void)event; }).status() == CONFER_E_STOPPED);
-    CHECK(client.close(10s) && alive.use_count() == 1);
+    CHECK(client.close(60s) && alive.use_count() == 1);
 }
 
 void tools_run_until_an_answer_calls_none() {
@@ -863,7 +863,7 @@ void tools_run_until_an_answer_calls_none() {
     for (std::thread &thread : answers) thread.join();
     CHECK(answers.size() == 1 && said == "The tools answered: by hand");
     CHECK(fails([&] { client.pull(plain).collect(); }).status() == CONFER_E_INVALID_ARGUMENT);
-    CHECK(client.close(10s) && alive.use_count() == 1);
+    CHECK(client.close(60s) && alive.use_count() == 1);
 }
 
 // Of two tools, one has a function. The application answers the calls of the other.
@@ -1006,7 +1006,7 @@ void broken_connection_is_replaced_with_a_fresh_token() {
         std::unique_lock<std::mutex> lock(mutex);
         connected.wait(lock, [&] { return changes.size() >= 4; });
     }
-    CHECK(client.close(10s));
+    CHECK(client.close(60s));
     watch.wait();
     later.join();
     const std::vector<type> expected = {type::connected, type::disconnected, type::retry, type::connected};
@@ -1021,7 +1021,7 @@ void token_function_answers_or_refuses() {
         functions.token = std::move(token);
         confer::stream watch = client.watch(std::move(functions));
         client.wait();
-        CHECK(client.close(10s));
+        CHECK(client.close(60s));
         watch.wait();
     };
     std::vector<confer::token_reason> reasons;
@@ -1054,9 +1054,9 @@ void token_function_answers_or_refuses() {
     confer::client given = confer::client::start(asking(local));
     CHECK(fails([&] { given.set_token("two words"); }).status() == CONFER_E_INVALID_ARGUMENT);
     given.set_token(local.token);
-    CHECK(given.wait() && given.close(10s));
+    CHECK(given.wait() && given.close(60s));
     confer::config config = asking(local);
-    CHECK(confer::client::connect(config.token(local.token)).close(10s));
+    CHECK(confer::client::connect(config.token(local.token)).close(60s));
 }
 
 void changed_release_is_accepted_or_refused() {
@@ -1073,7 +1073,7 @@ void changed_release_is_accepted_or_refused() {
             port = first.url.substr(first.url.rfind(':') + 1);
             port = port.substr(0, port.find('/'));
             confer::config config = configuration(first);
-            config.limit(confer::limit::attempts, 1000).duration(confer::duration::first_retry, 10ms);
+            config.limit(confer::limit::attempts, 1000000).duration(confer::duration::first_retry, 10ms);
             config.duration(confer::duration::longest_retry, 50ms).ask(confer::ask::release);
             client.emplace(confer::client::connect(config));
             confer::client_functions functions;
@@ -1106,13 +1106,13 @@ void changed_release_is_accepted_or_refused() {
         }
         CHECK(asked);
         if (decision == 0) {
-            CHECK(changed && text_of(client->pull(ask("hi"))) == "You said: hi" && client->close(10s));
+            CHECK(changed && text_of(client->pull(ask("hi"))) == "You said: hi" && client->close(60s));
             watch->wait();
             CHECK(end == CONFER_OK);
         } else {
             CHECK(!changed && end == CONFER_E_RELEASE_REFUSED);
             CHECK(fails([&] { watch->wait(); }).status() == CONFER_E_RELEASE_REFUSED);
-            CHECK(fails([&] { client->check(); }).status() == CONFER_E_RELEASE_REFUSED && client->close(10s));
+            CHECK(fails([&] { client->check(); }).status() == CONFER_E_RELEASE_REFUSED && client->close(60s));
         }
     }
 }

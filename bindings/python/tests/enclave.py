@@ -106,6 +106,9 @@ def library_threads() -> int:
 
 
 def descriptors() -> int:
+    """Counts the open descriptors, once those of dropped clients are closed."""
+    gc.collect()
+    confer.wait_for_threads(60)
     return len(os.listdir("/proc/self/fd"))
 
 

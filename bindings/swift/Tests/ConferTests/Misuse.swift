@@ -182,7 +182,7 @@ extension Promises {
         }
         try await alive.ends()
         #expect(try await Library.waitForThreads())
-        #expect(openDescriptors() <= before)
+        #expect(try await noDescriptorsLeft(since: before))
     }
 
     /// A closure that captures its client keeps it until `close`.

@@ -9,7 +9,13 @@ final class Notes<Note: Sendable>: @unchecked Sendable {
     private let lock = NSLock()
     private var notes: [Note] = []
 
-    func add(_ note: Note) { lock.withLock { notes.append(note) } }
+    /// Returns the number of notes with this one.
+    @discardableResult func add(_ note: Note) -> Int {
+        lock.withLock {
+            notes.append(note)
+            return notes.count
+        }
+    }
     var all: [Note] { lock.withLock { notes } }
 }
 
@@ -215,8 +221,7 @@ extension Promises {
         var request = ChatRequest("/endless-tool clock {}")
         request.tools = [
             Tool(name: "clock", description: "") { _ in
-                calls.add(())
-                guard calls.all.count == 1 else { return "noon" }
+                guard calls.add(()) == 1 else { return "noon" }
                 defer { cancelled.add(()) }
                 try await Task.sleep(for: .seconds(3600))
                 return ""
