@@ -105,8 +105,8 @@ needs_the_system_alone() {
   [ -n "$(dynamic NEEDED)" ] && ! dynamic NEEDED | grep -Evx 'lib(c|m|gcc_s|pthread|dl|rt|util)\.so\.[0-9]+|ld-linux.*\.so\.[0-9]+'
 }
 no_text_relocation_and_no_executable_stack() {
-  ! readelf -d "$LIB_DIR/libconfer.so" | grep -q TEXTREL &&
-    ! readelf -lW "$LIB_DIR/libconfer.so" | grep GNU_STACK | grep -q RWE
+  ! readelf -d "$LIB_DIR/libconfer.so" | grep TEXTREL >/dev/null &&
+    ! readelf -lW "$LIB_DIR/libconfer.so" | grep GNU_STACK | grep RWE >/dev/null
 }
 
 # aws-lc's collector of CPU jitter costs a process 40 ms at its first random number (docs/decisions.md). The library keeps
@@ -121,7 +121,7 @@ links_in_every_way() {
   "$CC" "${C11[@]}" tests/c/header.c -o "$OUT/shared" "${LINK[@]}" && "$OUT/shared" || return 1
   # shellcheck disable=SC2086 # a list of words
   "$CC" "${C11[@]}" tests/c/connect.c -o "$OUT/static" "$LIB_DIR/libconfer.a" $LIBS_PRIVATE || return 1
-  ! readelf -d "$OUT/static" | grep -q libconfer && "$OUT/static"
+  ! readelf -d "$OUT/static" | grep libconfer >/dev/null && "$OUT/static"
 }
 
 # ---- the promises -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 
 tmux() { TMUX_TMPDIR=$work command tmux -L contract -u -f /dev/null "$@"; }
 screen() { tmux capture-pane -p; }
-shows() { screen | grep -qE -e "$1"; }
+shows() { screen | grep -E -e "$1" >/dev/null; }
 type_() { tmux send-keys -l -- "$1"; }
 key() { tmux send-keys "$1"; }
 # Prints the last line of the screen that is not empty.
