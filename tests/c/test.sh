@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The C API as a C program meets it: the header in every dialect, the built library's symbols and needs, and the promises
-# of tests/c/*.c, each program plain and under valgrind. `tests/c/test.sh NAME…` runs only these programs.
+# of tests/c/*.c, each program plain, with threads that wake late (delays.c), and under valgrind. `tests/c/test.sh NAME…`
+# runs only these programs.
 #
 # Needs what `make lib enclave` builds. Another library or enclave: LIB_DIR, CONFER_ENCLAVE. For another target: CC, LINK
-# (the words that link the library), and in RUNNER the command that runs a program, without valgrind.
+# (the words that link the library), and in RUNNER the command that runs a program, without valgrind and delays.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -158,6 +159,8 @@ keep_promises() {
   local name leaks server servers
   statuses >"$OUT/statuses.inc"
   constants >"$OUT/constants.inc"
+  [ -n "${RUNNER:-}" ] || "$CC" "${C11[@]}" -fPIC -shared tests/c/delays.c -o "$OUT/delays.so" -ldl ||
+    { failed=$((failed + 1)); return; }
   for name in "$@"; do
     if ! "$CC" "${C11[@]}" -I"$OUT" "tests/c/$name.c" -o "$OUT/$name" "${LINK[@]}"; then
       failed=$((failed + 1))
@@ -171,6 +174,7 @@ keep_promises() {
       export CONFER_ENCLAVE_SERVER=$server
       # shellcheck disable=SC2086 # a list of words
       run "$name, $server" ${RUNNER:-} "$OUT/$name"
+      [ -n "${RUNNER:-}" ] || run "$name, $server, delays" env LD_PRELOAD="$OUT/delays.so" "$OUT/$name"
       [ -z "$with_valgrind" ] || [[ " ${PLAIN[*]} " == *" $name "* ]] ||
         run "$name, $server, valgrind" "${VALGRIND[@]}" "${leaks[@]}" "$OUT/$name"
     done
