@@ -227,6 +227,8 @@ def constants(header: Header) -> str:
             raise ValueError(f"{name} is of an unknown enumeration: add it to ENUMERATIONS")
         setting = settings.pop(name) if prefix in ("DURATION", "LIMIT") else ""
         members[ENUMERATIONS[prefix][0]].append((rest, number, comment + setting))
+    if settings:
+        raise ValueError(f"the tables of settings have rows without a constant: {', '.join(settings)}")
     out = [
         '"""The constants of confer.h. Written by generate.py; do not edit."""',
         "",

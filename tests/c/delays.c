@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The longest delays. Callbacks of several clients and streams wait for the thread of callbacks. */
+/* The longest delays. Callbacks have the longest, because tests wait for them most. */
 enum { CALLBACKS_US = 100000, OTHERS_US = 5000 };
 
 static long (*next_syscall)(long, ...);

@@ -135,9 +135,9 @@ run() { # name, command…
   status=$?
   kept=$(grep -c '^  .* ok$' "$OUT/log")
   passed=$((passed + kept))
-  if [ $status -ne 0 ]; then
+  if [ $status -ne 0 ] || [ "$kept" = 0 ]; then
     failed=$((failed + 1))
-    echo "FAILED: $name (exit $status)"
+    echo "FAILED: $name (exit $status, $kept promises kept)"
     sed 's/^/    /' "$OUT/log" | head -200
   else
     grep '^  .* ok$' "$OUT/log" >>"$KEPT"

@@ -339,12 +339,12 @@ failed=$((failed + $(grep -vc '^ok ' fault-results)))
 holds every_fault_was_tried test "$(wc -l <fault-results)" = "$(wc -l <faults)"
 
 # --- secrets: no file contains the token, and only answers contain the prompt
-shown=(--include='*.out' --include='*.err' --include='*.json' --include='*.evidence' --include=out --include=err
-       --include=report --include=evidence)
 absent() { grep -rl "$@" . >&2; [ $? -eq 1 ]; } # 2 would be an error
 for secret in tokens/*; do cat "$secret"; echo; done >all-tokens
-holds each_run_has_a_token test "$(wc -l <all-tokens)" -gt 300
-holds no_token_in_any_output absent -Ff all-tokens "${shown[@]}"
+holds each_fault_had_a_token test "$(wc -l <all-tokens)" -gt "$(wc -l <faults)"
+holds no_token_in_any_output \
+  absent -Ff all-tokens --include='*.out' --include='*.err' --include='*.json' --include='*.evidence' --include=out \
+  --include=err --include=report --include=evidence
 holds only_answers_contain_the_prompt \
   absent 'secret-prompt\|secret-but-wrong' --include='*.err' --include='*.json' --include='*.evidence' --include=err \
   --include=report --include=evidence

@@ -51,7 +51,7 @@ expect "they link to files of the archive" "" "$(dead_links "${texts[@]}")"
 # Prints the files and targets of the tree that texts name and that a folder does not have. A paragraph may name them if it
 # says that they are in the source or in a checkout, and the changelog says so once. The header names its own source.
 not_there() { # FOLDER PATTERN…
-  python3 - "$@" <<'PY'
+  python3 - "$@" <<'PY' || echo "the search failed"
 import re, sys
 from pathlib import Path
 

@@ -114,15 +114,14 @@ def descriptors() -> int:
 
 def counted() -> tuple[int, int]:
     """The threads of Python and the descriptors before a test, for `nothing_is_left`."""
-    gc.collect()
-    return threading.active_count(), descriptors()
+    files = descriptors()
+    return threading.active_count(), files
 
 
 def nothing_is_left(test: unittest.TestCase, before: tuple[int, int]) -> None:
     """Waits for the threads, and fails if descriptors or functions are left."""
-    gc.collect()
-    confer.wait_for_threads()
+    files = descriptors()
     # Threads that have ended may be counted for a moment longer.
     while threading.active_count() > before[0] or library_threads():
         time.sleep(0.001)
-    test.assertEqual((descriptors(), _native._callables), (before[1], {}))
+    test.assertEqual((files, _native._callables), (before[1], {}))

@@ -425,6 +425,7 @@ class Races(EnclaveTest):
         self.assertEqual(client.chat("x").text(), "You said: x")
         client.close()
         del client
+
         # An interrupt of Thread.start() can make Python fail in the new thread before it runs our code.
         def of_start(error: BaseException) -> bool:
             return [frame.name for frame in traceback.extract_tb(error.__traceback__)][:1] == ["_bootstrap"]
